@@ -1,0 +1,41 @@
+"""Data augmentation and class balancing for image classifiers, as plugins, compared honestly."""
+
+from fer_augment.dataset import ImageDataset, PixelBlock, Splits
+from fer_augment.declarations import DatasetReader, Loss, Model, Tracker
+from fer_augment.errors import (
+    DatasetError,
+    FerAugmentError,
+    PluginError,
+    RecipeError,
+    RunError,
+    StrategyError,
+    did_you_mean,
+)
+from fer_augment.hookspecs import hookimpl
+from fer_augment.randomness import uniforms
+from fer_augment.strategy import ClassName, Context, Effect, Strategy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClassName",
+    "Context",
+    "DatasetError",
+    "DatasetReader",
+    "Effect",
+    "FerAugmentError",
+    "ImageDataset",
+    "Loss",
+    "Model",
+    "PixelBlock",
+    "PluginError",
+    "RecipeError",
+    "RunError",
+    "Splits",
+    "Strategy",
+    "StrategyError",
+    "Tracker",
+    "did_you_mean",
+    "hookimpl",
+    "uniforms",
+]
