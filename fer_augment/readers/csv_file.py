@@ -1,0 +1,209 @@
+"""The reader of FER2013 as a csv file: `fer2013.csv` and its later edition `icml_face_data.csv`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import isqrt
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, did_you_mean, hookimpl
+from fer_augment.declarations import ReportProgress
+from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, make_splits, shown
+from fer_augment.readers._pixel_text import keep_freed_memory, parse_row, parse_rows
+
+COLUMNS = ("emotion", "pixels", "Usage")
+USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+SPLITS = tuple(USAGES.values())
+
+_BYTES_AT_ONCE = 1 << 19
+"""How much text is parsed at once; more would fall out of the processor's cache and be slower."""
+_HEADER_LIMIT = 1 << 12
+_LABELS = {str(label).encode(): label for label in range(len(FER2013_CLASSES))}
+_SPLIT_NUMBERS = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items()}
+_WHERE = {
+    "train": "it is made of the rows whose Usage is 'Training'",
+    "test": "it is made of the rows whose Usage is 'PrivateTest'",
+}
+
+
+@hookimpl
+def register_dataset_readers() -> list[DatasetReader]:
+    """Offer the csv reader."""
+    summary = "FILE.csv with the columns emotion, pixels and Usage (fer2013.csv, icml_face_data.csv)"
+    return [DatasetReader("csv_file", summary, recognises, read)]
+
+
+def recognises(source: str) -> bool:
+    """Return whether the source is called `.csv`, or is a file that begins with the header."""
+    if source == DEMO or os.path.isdir(source):
+        return False
+    if source.lower().endswith(".csv"):
+        return True
+    if not os.path.isfile(source):
+        return False
+    try:
+        with open(source, "rb") as file:
+            return not _missing(_fields(file.readline(_HEADER_LIMIT)))
+    except (OSError, ValueError):
+        return False
+
+
+def read(source: str, progress: ReportProgress) -> Splits:
+    """Read the file; Training, PublicTest and PrivateTest become train, validation and test.
+
+    Images are square, of the size that the first row has: `(n, side, side, 1)`.
+
+    Raises:
+        DatasetError: if the file cannot be read or a line is not as it should be; it says which and why.
+    """
+    try:
+        with open(source, "rb") as file:
+            parts = _read_parts(file, source, progress)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{shown(source)}: no such file; check the path") from error
+    except OSError as error:
+        raise DatasetError(f"{shown(source)}: cannot be read ({error.strerror}); check the path") from error
+    return make_splits(source, parts, _WHERE)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows that were parsed together: `(n,)` split numbers, `(n,)` labels and `(n, count) uint8` pixels."""
+
+    split: NDArray[np.int64]
+    label: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the columns are: how many fields a line has, and which of them hold label, pixels and usage."""
+
+    source: str
+    fields: int
+    label: int
+    pixels: int
+    usage: int
+
+    def error(self, line: int, fault: str) -> DatasetError:
+        return DatasetError(f"{shown(self.source)}: line {line}: {fault}")
+
+
+def _read_parts(file: BinaryIO, source: str, progress: ReportProgress) -> dict[str, ImageDataset]:
+    total = os.fstat(file.fileno()).st_size
+    layout = _read_header(file, source)
+    keep_freed_memory()
+    blocks = []
+    for rows in _blocks_of_rows(file, layout):
+        blocks.append(rows)
+        progress(file.tell(), total)
+    if not blocks:
+        raise DatasetError(f"{shown(source)}: has a header and no rows; get the file again")
+    split, label = (np.concatenate([getattr(rows, name) for rows in blocks]) for name in ("split", "label"))
+    side = isqrt(blocks[0].pixels.shape[1])
+    parts = {}
+    for number, name in enumerate(SPLITS):
+        pixels = np.concatenate([rows.pixels[rows.split == number] for rows in blocks])
+        pixels.flags.writeable = False
+        block = PixelBlock(pixels.reshape(-1, side, side, 1))
+        parts[name] = ImageDataset.from_arrays(block, label[split == number], FER2013_CLASSES)
+    return parts
+
+
+def _read_header(file: BinaryIO, source: str) -> _Layout:
+    first = file.readline(_HEADER_LIMIT)
+    if not first.strip():
+        raise DatasetError(f"{shown(source)}: is empty, or begins with an empty line; get the file again")
+    header = _fields(first)
+    missing = _missing(header)
+    if missing:
+        found = shown(first.decode("utf-8", "replace").strip()[:60])
+        raise DatasetError(
+            f"{shown(source)}: line 1: the header lacks {', '.join(missing)} (it is {found}); "
+            f"name the columns {', '.join(COLUMNS)}, in any order"
+        )
+    position = {name: header.index(name.lower().encode()) for name in COLUMNS}
+    return _Layout(source, len(header), position["emotion"], position["pixels"], position["Usage"])
+
+
+def _missing(header: Sequence[bytes]) -> list[str]:
+    return [name for name in COLUMNS if name.lower().encode() not in header]
+
+
+def _fields(line: bytes) -> list[bytes]:
+    """Return the names in a header line, in lower case."""
+    return [_bare(field).lower() for field in line.removeprefix(b"\xef\xbb\xbf").split(b",")]
+
+
+def _bare(field: bytes) -> bytes:
+    """Return a field without white space and quotes around it."""
+    field = field.strip()
+    return field[1:-1].strip() if len(field) > 1 and field[:1] == field[-1:] == b'"' else field
+
+
+def _blocks_of_rows(file: BinaryIO, layout: _Layout) -> Iterator[_Rows]:
+    line_number = 2
+    count: int | None = None
+    while lines := file.readlines(_BYTES_AT_ONCE):
+        numbered = [(line_number + offset, line) for offset, line in enumerate(lines) if not line.isspace()]
+        line_number += len(lines)
+        if numbered:
+            rows = _parse(numbered, layout, count)
+            count = rows.pixels.shape[1]
+            yield rows
+
+
+def _parse(numbered: Sequence[tuple[int, bytes]], layout: _Layout, count: int | None) -> _Rows:
+    """Parse lines; the first line of the file decides how many pixels every row has."""
+    triples = [_split_and_label(number, line, layout) for number, line in numbered]
+    texts = [text for _, _, text in triples]
+    if count is None:
+        count = _pixel_count(numbered[0][0], texts[0], layout)
+    pixels = parse_rows(texts, count)
+    if pixels is None:
+        lines = [number for number, _ in numbered]
+        pixels = np.stack([_exact(number, text, count, layout) for number, text in zip(lines, texts, strict=True)])
+    split, label = (np.array([row[i] for row in triples], dtype=np.int64) for i in (0, 1))
+    return _Rows(split, label, pixels)
+
+
+def _split_and_label(number: int, line: bytes, layout: _Layout) -> tuple[int, int, bytes]:
+    """Return split number, label and pixel text of a line."""
+    fields = line.split(b",")
+    if len(fields) != layout.fields:
+        raise layout.error(number, f"{len(fields)} fields, the header has {layout.fields}; repair the line")
+    label, usage = _bare(fields[layout.label]), _bare(fields[layout.usage])
+    if label not in _LABELS:
+        names = ", ".join(f"{value} {name}" for value, name in enumerate(FER2013_CLASSES))
+        raise layout.error(number, f"unknown label {_quoted(label)}; known: {names}")
+    if usage not in _SPLIT_NUMBERS:
+        hint = did_you_mean(usage.decode("utf-8", "replace"), USAGES)
+        raise layout.error(number, f"unknown Usage {_quoted(usage)}{hint}")
+    return _SPLIT_NUMBERS[usage], _LABELS[label], _bare(fields[layout.pixels])
+
+
+def _pixel_count(number: int, text: bytes, layout: _Layout) -> int:
+    count = len(text.split())
+    if count == 0 or isqrt(count) ** 2 != count:
+        raise layout.error(number, f"{count} pixels do not make a square image; repair the line")
+    return count
+
+
+def _exact(number: int, text: bytes, count: int, layout: _Layout) -> NDArray[np.uint8]:
+    """Return the pixels of a row that is not written in the usual way."""
+    try:
+        pixels = parse_row(text)
+    except ValueError as error:
+        raise layout.error(number, f"{error}; repair the line") from error
+    if len(pixels) != count:
+        raise layout.error(number, f"{len(pixels)} pixels, the rows before have {count}; repair the line")
+    return pixels
+
+
+def _quoted(field: bytes) -> str:
+    return ascii(field[:20].decode("utf-8", "replace"))

@@ -1,0 +1,158 @@
+"""The reader of converted folders: `X_training.npy`, `Y_training.npy`, …, memory-mapped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, hookimpl
+from fer_augment.declarations import ReportProgress
+from fer_augment.npy_format import CLASSES_FILE, SPLIT_WORDS, images_file, is_npy_folder, labels_file
+from fer_augment.readers._conventions import (
+    FER2013_CLASSES,
+    SPLIT_NAMES,
+    class_order,
+    is_fer2013,
+    is_folder,
+    make_splits,
+    shown,
+)
+
+FER2013_SHAPE = (48, 48, 1)
+_WHERE = {
+    name: f"it needs {images_file(SPLIT_WORDS[name])} and {labels_file(SPLIT_WORDS[name])}"
+    for name in ("train", "test")
+}
+
+
+@hookimpl
+def register_dataset_readers() -> list[DatasetReader]:
+    """Offer the reader of converted folders."""
+    summary = "FOLDER with X_training.npy, Y_training.npy, X_test.npy, … as `fer-augment data convert` writes it"
+    return [DatasetReader("npy_folder", summary, recognises, read)]
+
+
+def recognises(source: str) -> bool:
+    """Return whether the source is a folder with images in `.npy` files."""
+    return is_folder(source) and is_npy_folder(source)
+
+
+def read(source: str, progress: ReportProgress) -> Splits:
+    """Open the files; images stay on disk until rows are asked for.
+
+    Splits may be called as in folders of images, FER2013's PublicTest and PrivateTest included, in any letter
+    case. Labels are integers or one-hot. Without `classes.json`, labels up to 6 of 48x48 grey images are
+    FER2013's.
+
+    Raises:
+        DatasetError: if a file is missing or is not as it should be; it says which and why.
+    """
+    try:
+        files = {name.casefold(): Path(source, name) for name in sorted(os.listdir(source))}
+    except OSError as error:
+        raise DatasetError(f"{shown(source)}: cannot be read ({error.strerror}); check the path") from error
+    opened = {}
+    for number, split in enumerate(SPLIT_NAMES, start=1):
+        pair = _files_of(split, files, source)
+        if pair:
+            block = PixelBlock.open(pair[0])
+            opened[split] = _Part(block, pair[1], _read_labels(pair[1], len(block.pixels)))
+        progress(number, len(SPLIT_NAMES))
+    names = _class_names(source, files.get(CLASSES_FILE), opened.values())
+    parts = {split: _labelled(part, names) for split, part in opened.items()}
+    return make_splits(source, parts, _WHERE)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A split as read: its images, the file of its labels, and these, `(N,)`."""
+
+    block: PixelBlock
+    file: Path
+    labels: NDArray[np.int64]
+
+
+def _files_of(split: str, files: dict[str, Path], source: str) -> tuple[Path, Path] | None:
+    """Return the files of a split's images and labels, None if it has no images."""
+    words = [word for word in SPLIT_NAMES[split] if images_file(word).casefold() in files]
+    if not words:
+        return None
+    if len(words) > 1:
+        both = " and ".join(files[images_file(word).casefold()].name for word in words)
+        raise DatasetError(f"{shown(source)}: {both} are the same split; keep one of them")
+    labels = labels_file(words[0])
+    if labels.casefold() not in files:
+        raise _error(Path(source, labels), "no such file; the images need their labels")
+    return files[images_file(words[0]).casefold()], files[labels.casefold()]
+
+
+def _read_labels(file: Path, count: int) -> NDArray[np.int64]:
+    """Read `(count,)` integers, or a one-hot `(count, K)` array of any number type."""
+    try:
+        array: NDArray[np.generic] = np.lib.format.open_memmap(file, mode="r")
+    except (OSError, ValueError) as error:
+        raise _error(file, f"not a readable .npy file ({error})") from error
+    if array.ndim not in (1, 2) or len(array) != count:
+        expected = "(N,) integers or (N, K) one-hot"
+        raise _error(file, f"labels of shape {array.shape} do not fit {count} images; expected {expected}")
+    if array.ndim == 2 and array.shape[1] > 1:
+        return _from_one_hot(file, array)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise _error(file, f"labels are {array.dtype}; expected integers or one-hot")
+    return array.reshape(-1).astype(np.int64)
+
+
+def _from_one_hot(file: Path, array: NDArray[np.generic]) -> NDArray[np.int64]:
+    is_one = array == 1
+    odd = np.flatnonzero((is_one.sum(axis=1) != 1) | ((array != 0).sum(axis=1) != 1))
+    if len(odd):
+        raise _error(file, f"row {odd[0]} is not one-hot, a single 1 among 0s; repair it")
+    return np.asarray(is_one.argmax(axis=1), dtype=np.int64)
+
+
+def _class_names(source: str, file: Path | None, parts: Collection[_Part]) -> tuple[str, ...]:
+    """Return the class names in the order of the labels."""
+    if file is not None:
+        return _read_class_names(file)
+    is_fer2013_size = all(part.block.pixels.shape[1:] == FER2013_SHAPE for part in parts)
+    if is_fer2013_size and all(part.labels.max(initial=0) < len(FER2013_CLASSES) for part in parts):
+        return FER2013_CLASSES
+    raise DatasetError(
+        f"{shown(source)}: {CLASSES_FILE} is missing; write the class names to it, in the order of the "
+        'labels, such as ["cat", "dog"]'
+    )
+
+
+def _read_class_names(file: Path) -> tuple[str, ...]:
+    try:
+        names = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _error(file, f"not readable as JSON ({error})") from error
+    is_list = isinstance(names, list) and all(isinstance(name, str) and name.isprintable() for name in names)
+    if not is_list or not names or len(set(names)) != len(names):
+        raise _error(file, 'expected a list of different names, such as ["cat", "dog"]')
+    return tuple(names)
+
+
+def _labelled(part: _Part, names: tuple[str, ...]) -> ImageDataset:
+    """Return a split as a data set; FER2013's classes are put into FER2013's order."""
+    odd = np.flatnonzero((part.labels < 0) | (part.labels >= len(names)))
+    if len(odd):
+        label, highest = part.labels[odd[0]], len(names) - 1
+        fault = f"row {odd[0]}: label {label} is outside 0..{highest}, there are {len(names)} classes"
+        raise _error(part.file, f"{fault}; repair it, or name all classes in {CLASSES_FILE}")
+    if len(names) != len(FER2013_CLASSES) or not is_fer2013(names):
+        return ImageDataset.from_arrays(part.block, part.labels, names)
+    _, label_of = class_order(names)
+    number = np.array([label_of[name] for name in names])
+    return ImageDataset.from_arrays(part.block, number[part.labels], FER2013_CLASSES)
+
+
+def _error(file: Path, fault: str) -> DatasetError:
+    return DatasetError(f"{shown(str(file))}: {fault}")

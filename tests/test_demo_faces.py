@@ -1,0 +1,121 @@
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from fer_augment.demo_faces import (
+    CLASS_NAMES,
+    FER2013_TRAINING_COUNTS,
+    demo_arrays,
+    draw_actions,
+    draw_capture,
+    draw_faces,
+    draw_identity,
+)
+from fer_augment.face_renderer import FACES_AT_ONCE, Columns, render_faces
+
+ONE_OF_EACH = np.arange(len(CLASS_NAMES))
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return demo_arrays()
+
+
+def rows_of(table: Columns, rows) -> Columns:
+    return replace(table, **{field.name: getattr(table, field.name)[rows] for field in fields(table)})
+
+
+def test_splits_have_the_promised_shapes_and_types(splits):
+    assert {name: len(labels) for name, (_, labels) in splits.items()} == {
+        "train": 2872,
+        "validation": 717,
+        "test": 1437,
+    }
+    for images, labels in splits.values():
+        assert images.shape == (len(labels), 48, 48, 1)
+        assert images.dtype == np.uint8
+        assert labels.dtype == np.int64
+
+
+def test_classes_have_the_proportions_of_fer2013_in_shuffled_rows(splits):
+    for _, labels in splits.values():
+        counts = np.bincount(labels, minlength=len(CLASS_NAMES))
+        expected = np.array(FER2013_TRAINING_COUNTS) / sum(FER2013_TRAINING_COUNTS) * len(labels)
+        np.testing.assert_allclose(counts, expected, atol=1)
+        assert (np.diff(labels) != 0).mean() > 0.5
+    assert np.bincount(splits["test"][1])[CLASS_NAMES.index("disgust")] >= 20
+
+
+def test_no_picture_occurs_twice(splits):
+    images = np.concatenate([images for images, _ in splits.values()])
+    assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
+
+
+def test_same_seed_gives_same_bytes_and_another_seed_gives_others():
+    first, second = (draw_faces(ONE_OF_EACH, np.random.default_rng(1)) for _ in range(2))
+    other = draw_faces(ONE_OF_EACH, np.random.default_rng(2))
+    np.testing.assert_array_equal(first, second)
+    assert all((mine != theirs).any() for mine, theirs in zip(first, other, strict=True))
+
+
+def test_bytes_do_not_depend_on_the_process():
+    draw = "draw_faces(np.arange(7), np.random.default_rng(1)).tobytes()"
+    script = (
+        "import hashlib, numpy as np; from fer_augment.demo_faces import draw_faces; "
+        f"print(hashlib.sha256({draw}).hexdigest())"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for hash_seed in ("1", "2")
+    }
+    here = hashlib.sha256(draw_faces(ONE_OF_EACH, np.random.default_rng(1)).tobytes()).hexdigest()
+    assert printed == {here}
+
+
+def test_a_picture_depends_on_its_own_row_only():
+    count = 2 * FACES_AT_ONCE + 5
+    rng = np.random.default_rng(3)
+    labels = np.resize(ONE_OF_EACH, count)
+    tables = draw_actions(labels, rng), draw_identity(count, rng), draw_capture(count, rng)
+    together = render_faces(*tables)
+    rows = rng.permutation(count)[: FACES_AT_ONCE + 3]
+    np.testing.assert_array_equal(render_faces(*(rows_of(table, rows) for table in tables)), together[rows])
+
+
+def test_mean_faces_of_the_classes_differ(splits):
+    images, labels = splits["train"]
+    means = np.stack([images[labels == label].mean(axis=0).ravel() for label in ONE_OF_EACH])
+    distances = np.abs(means[:, None] - means[None]).mean(axis=2)
+    assert distances[~np.eye(len(means), dtype=bool)].min() > 1
+
+
+def test_the_expression_alone_changes_the_picture():
+    rng = np.random.default_rng(4)
+    count = len(CLASS_NAMES)
+    one_person, one_shot = (
+        rows_of(table, np.zeros(count, dtype=int)) for table in (draw_identity(1, rng), draw_capture(1, rng))
+    )
+    faces = render_faces(draw_actions(ONE_OF_EACH, rng), one_person, one_shot)
+    assert len({face.tobytes() for face in faces}) == count
+
+
+def test_global_random_state_is_left_alone():
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    draw_faces(ONE_OF_EACH, np.random.default_rng(5))
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_no_labels_give_no_pictures():
+    assert draw_faces(np.empty(0, dtype=np.int64), np.random.default_rng(0)).shape == (0, 48, 48, 1)
