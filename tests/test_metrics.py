@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import metrics as sklearn_metrics
+
+from fer_augment.metrics import (
+    confusion_matrix,
+    expected_calibration_error,
+    negative_log_likelihood,
+    score,
+    softmax,
+)
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.choice(7, size=500, p=[0.3, 0.02, 0.18, 0.2, 0.1, 0.1, 0.1])
+LOGITS = (RNG.normal(size=(500, 7)) + 2 * np.eye(7)[LABELS]).astype(np.float32)
+PREDICTIONS = LOGITS.argmax(axis=1)
+
+
+def test_scores_by_hand():
+    scores = score(np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 1, 0]), classes=2)
+
+    assert_array_equal(scores.confusion, [[3, 1], [1, 1]])
+    assert scores.accuracy == 4 / 6
+    assert_allclose(scores.recall, [3 / 4, 1 / 2])
+    assert_allclose(scores.precision, [3 / 4, 1 / 2])
+    assert_allclose(scores.f1, [3 / 4, 1 / 2])
+    assert scores.balanced_accuracy == scores.macro_f1 == 5 / 8
+
+
+def test_scores_agree_with_scikit_learn():
+    scores = score(LABELS, PREDICTIONS, classes=7)
+    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(LABELS, PREDICTIONS)
+
+    assert_array_equal(scores.confusion, sklearn_metrics.confusion_matrix(LABELS, PREDICTIONS))
+    assert_allclose(scores.recall, recall)
+    assert_allclose(scores.precision, precision)
+    assert_allclose(scores.f1, f1)
+    assert_allclose(scores.accuracy, sklearn_metrics.accuracy_score(LABELS, PREDICTIONS))
+    assert_allclose(scores.balanced_accuracy, sklearn_metrics.balanced_accuracy_score(LABELS, PREDICTIONS))
+    assert_allclose(scores.macro_f1, sklearn_metrics.f1_score(LABELS, PREDICTIONS, average="macro"))
+
+
+def test_rows_of_the_confusion_matrix_are_true_classes():
+    assert_array_equal(
+        confusion_matrix(np.array([0, 0, 2]), np.array([1, 1, 0]), classes=3),
+        [[0, 2, 0], [0, 0, 0], [1, 0, 0]],
+    )
+
+
+def test_a_class_without_rows_has_no_recall_and_does_not_enter_the_means():
+    scores = score(np.array([0, 0, 1]), np.array([0, 2, 1]), classes=3)
+
+    assert_array_equal(scores.recall, [0.5, 1.0, np.nan])
+    assert_array_equal(scores.precision, [1.0, 1.0, 0.0])
+    assert_allclose(scores.f1, [2 / 3, 1.0, np.nan])
+    assert scores.balanced_accuracy == 0.75
+    assert_allclose(scores.macro_f1, 5 / 6)
+
+
+def test_a_class_that_is_never_predicted_has_precision_and_f1_of_zero_like_scikit_learn():
+    labels, predictions = np.array([0, 0, 1]), np.array([0, 0, 0])
+    scores = score(labels, predictions, classes=2)
+
+    precision, _, f1, _ = sklearn_metrics.precision_recall_fscore_support(labels, predictions, zero_division=0)
+    assert_allclose(scores.precision, precision)
+    assert_allclose(scores.f1, f1)
+    assert scores.precision[1] == scores.f1[1] == scores.recall[1] == 0.0
+
+
+def test_softmax_rows_are_probabilities_and_large_logits_do_not_overflow():
+    probabilities = softmax(np.array([[0.0, np.log(3.0)], [3e38, -3e38]], dtype=np.float32))
+
+    assert_allclose(probabilities, [[0.25, 0.75], [1.0, 0.0]], rtol=1e-6)
+
+
+def test_negative_log_likelihood_agrees_with_scikit_learn_and_with_knowing_nothing():
+    expected = sklearn_metrics.log_loss(LABELS, softmax(LOGITS), labels=range(7))
+
+    assert_allclose(negative_log_likelihood(LABELS, LOGITS), expected)
+    assert_allclose(negative_log_likelihood(LABELS, np.zeros((500, 7))), np.log(7))
+
+
+def test_negative_log_likelihood_of_a_confident_mistake_stays_finite():
+    assert negative_log_likelihood(np.array([1]), np.array([[1000.0, 0.0]], dtype=np.float32)) == 1000.0
+
+
+def test_calibration_error_by_hand():
+    # four rows at confidence .9 of which three are right, one row at confidence .6 that is right
+    logits = np.log(np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]]))
+    labels = np.array([0, 0, 0, 1, 1])
+
+    assert_allclose(expected_calibration_error(labels, logits), (4 * 0.15 + 1 * 0.4) / 5)
+
+
+def test_calibration_error_agrees_with_a_loop_over_bins():
+    probabilities = softmax(LOGITS)
+    confidence, right = probabilities.max(axis=1), PREDICTIONS == LABELS
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+
+    assert_allclose(expected_calibration_error(LABELS, LOGITS), expected)
+
+
+def test_a_confidence_on_the_edge_of_two_bins_belongs_to_the_lower_one():
+    # .5 and .6, right and wrong: apart (two bins, split at .5) the gaps add up, together they would cancel
+    logits = np.log(np.array([[0.5, 0.5], [0.6, 0.4]]))
+
+    assert_allclose(expected_calibration_error(np.array([0, 1]), logits, bins=2), (0.5 + 0.6) / 2)
+    assert_allclose(expected_calibration_error(np.array([0, 1]), logits, bins=1), 0.05)
+
+
+def test_perfect_confidence_is_perfectly_calibrated():
+    logits = np.where(np.eye(3), 1000.0, 0.0)
+
+    assert expected_calibration_error(np.arange(3), logits) == 0.0
+    assert negative_log_likelihood(np.arange(3), logits) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        (np.array([0, 1]), np.array([0]), "one shape"),
+        (np.array([0, 3]), np.array([0, 1]), r"labels must lie in 0 … 2, but range from 0 to 3"),
+        (np.array([0, 1]), np.array([0, -1]), r"predictions must lie in 0 … 2"),
+        (np.array([0.0, 1.0]), np.array([0, 1]), "labels must be .* integers"),
+        (np.array([], dtype=int), np.array([], dtype=int), "no rows"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(labels, predictions, message):
+    with pytest.raises(ValueError, match=message):
+        score(labels, predictions, classes=3)
+
+
+@pytest.mark.parametrize("measure", [expected_calibration_error, negative_log_likelihood])
+@pytest.mark.parametrize(
+    ("labels", "logits", "message"),
+    [
+        (np.array([0, 1]), np.zeros((3, 2)), r"logits must be \(2, K\)"),
+        (np.array([0, 1]), np.zeros(2), r"logits must be \(2, K\)"),
+        (np.array([0, 2]), np.zeros((2, 2)), "labels must lie in 0 … 1"),
+        (np.array([], dtype=int), np.zeros((0, 2)), "no rows"),
+    ],
+)
+def test_logits_that_do_not_fit_are_refused(measure, labels, logits, message):
+    with pytest.raises(ValueError, match=message):
+        measure(labels, logits)
+
+
+def test_a_calibration_error_needs_a_bin():
+    with pytest.raises(ValueError, match="bins"):
+        expected_calibration_error(LABELS, LOGITS, bins=0)
