@@ -1,0 +1,56 @@
+"""Strategies that live in a file beside a recipe, for trying an idea before it becomes a distribution."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from fer_augment.errors import PluginError, did_you_mean
+from fer_augment.plugin_manager import strategy_faults
+from fer_augment.strategy import Strategy
+
+
+def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
+    """Run a file and return a strategy class from it.
+
+    Raises:
+        PluginError: if the file cannot be run or has no such class, or the class cannot act as a strategy.
+    """
+    module = _module_of(file)
+    declared = getattr(module, class_name, None)
+    if declared is None:
+        known = [name for name, value in vars(module).items() if _is_own_strategy(value)]
+        raise PluginError(f"{file} has no class {class_name!r}{did_you_mean(class_name, known)}")
+    faults = strategy_faults(declared)
+    if faults:
+        raise PluginError(f"{file}: {class_name}: {' | '.join(faults)}")
+    strategy_class: type[Strategy] = declared
+    return strategy_class
+
+
+def _is_own_strategy(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Strategy) and value is not Strategy
+
+
+def _module_of(file: Path) -> ModuleType:
+    """Run a strategy file, once for each content it ever has in this process."""
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        raise PluginError(f"{file}: cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(str(file).encode() + source).hexdigest()
+    name = f"fer_augment_local_{file.stem}_{digest[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = str(file)
+    sys.modules[name] = module  # annotations are looked up there
+    try:
+        exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's file does when it is run
+        del sys.modules[name]
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PluginError(f"{file}: cannot be imported: {told}") from error
+    return module
