@@ -1,0 +1,292 @@
+"""From the names in a recipe to the plugins they mean, and what misleads in a recipe or a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic_core import ErrorDetails
+
+from fer_augment.declarations import Loss, Model, Tracker
+from fer_augment.errors import FerAugmentError, RecipeError, did_you_mean
+from fer_augment.plugin_manager import Catalogue
+from fer_augment.recipe import Recipe, StrategyStep, what_is_wrong
+from fer_augment.recipe_files import FILE_KEYS, local_strategy
+from fer_augment.stages import Step, steps_of
+from fer_augment.strategy import ClassName, Effect, Strategy
+from fer_augment.strategy_files import strategy_in_file
+
+
+@dataclass(frozen=True)
+class BoundRecipe:
+    """A recipe with the plugins that it names.
+
+    Attributes:
+        recipe: the recipe.
+        steps: its strategies with their parameters, in order.
+        model: the network.
+        loss: the loss.
+        trackers: the observers of its runs.
+    """
+
+    recipe: Recipe
+    steps: tuple[Step, ...]
+    model: Model
+    loss: Loss
+    trackers: tuple[Tracker, ...]
+
+
+def bind(recipe: Recipe, catalogue: Catalogue) -> BoundRecipe:
+    """Look up everything that a recipe names, and give the strategies their parameters.
+
+    Raises:
+        RecipeError: if something is not installed, the file of a step cannot be used, or a strategy refuses
+            its parameters.
+    """
+    with _blaming(recipe, "model"):
+        model = catalogue.model(recipe.model).value
+    with _blaming(recipe, "training.loss"):
+        loss = catalogue.loss(recipe.training.loss).value
+    with _blaming(recipe, "trackers"):
+        trackers = tuple(catalogue.tracker(name).value for name in recipe.trackers)
+    strategies, providers = [], []
+    for number, step in enumerate(recipe.strategies, 1):
+        with _blaming(recipe, f"step {number} ({step.label})"):
+            strategy_class, provider = _strategy_class(step, catalogue)
+            strategies.append(_with_parameters(strategy_class, step.parameters))
+            providers.append(provider)
+    return BoundRecipe(recipe, steps_of(strategies, providers), model, loss, trackers)
+
+
+def check_classes(bound: BoundRecipe, class_names: Sequence[str]) -> None:
+    """Refuse strategies whose parameters name classes that the data set does not have.
+
+    Raises:
+        RecipeError: with the first unknown class and the nearest known one.
+    """
+    for step in bound.steps:
+        for parameter in type(step.strategy).model_fields:
+            for name in _class_names_in(getattr(step.strategy, parameter)):
+                if name not in class_names:
+                    hint = did_you_mean(name, class_names)
+                    where = f"recipe {bound.recipe.name!r}, {step}: {parameter}"
+                    raise RecipeError(f"{where}: the data set has no class {str(name)!r}{hint}")
+
+
+def bound_warnings(bound: BoundRecipe) -> tuple[str, ...]:
+    """Return a sentence for each combination in a recipe that works and yet misleads."""
+    shifting, correcting = (
+        _having(bound, Effect.SHIFTS_CLASS_PRIOR),
+        _having(bound, Effect.CORRECTS_CLASS_PRIOR),
+    )
+    mirroring, flipping = _having(bound, Effect.MIRRORED_COPIES), _having(bound, Effect.RANDOM_FLIP)
+    over_logits, in_sample = _having(bound, Effect.NEEDS_RAW_LOGITS), _having(bound, Effect.IN_SAMPLE_MINING)
+    warnings = []
+    if correcting and set(shifting) - set(correcting):  # a step that does both by itself means to
+        warnings.append(
+            f"Class frequencies are changed by {_listed(shifting)} and made up for by {_listed(correcting)}: "
+            "small classes may be favoured twice."
+        )
+    if len(correcting) > 1:
+        warnings.append(
+            f"Class frequencies are made up for more than once, by {_listed(correcting)}: "
+            "small classes may be favoured too much."
+        )
+    if mirroring and flipping:
+        warnings.append(
+            f"Under the random flip of {_listed(flipping)}, the mirrored copies of {_listed(mirroring)} are "
+            "plain copies: they add weight, not new images."
+        )
+    if over_logits and not bound.loss.over_logits:
+        warnings.append(
+            f"The loss {bound.loss.name!r} sees the softmax output; {_listed(over_logits)} is meant for a "
+            "loss over logits."
+        )
+    if in_sample:
+        warnings.append(
+            "Predictions of a model about the rows that it was trained on under-report confusion: "
+            f"{_listed(in_sample)} chooses rows by them; out-of-fold predictions do not have this fault."
+        )
+    return tuple(warnings)
+
+
+def comparison_warnings(bounds: Sequence[BoundRecipe]) -> tuple[str, ...]:
+    """Return a sentence for each reason why arms do not compare as simply as it looks.
+
+    Args:
+        bounds: the arms; the first is the baseline.
+    """
+    warnings = []
+    for bound in bounds[1:]:
+        settings, baseline = _settings(bound.recipe), _settings(bounds[0].recipe)
+        different = [key for key, value in settings.items() if value != baseline[key]]
+        if different:
+            warnings.append(
+                f"{bound.recipe.name} differs from {bounds[0].recipe.name} in more than its strategies, "
+                f"namely in {', '.join(different)}: its result is not that of the strategies alone."
+            )
+    longer = [bound.recipe.name for bound in bounds if _may_train_longer(bound)]
+    if longer and len(bounds) > 1:
+        warnings.append(
+            "With `training.budget: epochs` a larger rewritten training set is trained on for more optimiser "
+            f"steps ({', '.join(longer)}): a difference may come from the length of training alone."
+        )
+    return tuple(warnings)
+
+
+def recipe_json_schema(catalogue: Catalogue) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a recipe file, with the parameters of every installed strategy."""
+    schema = Recipe.model_json_schema()
+    properties, definitions = schema["properties"], schema["$defs"]
+    del definitions["StrategyStep"], schema["required"]
+    training = definitions["TrainingSettings"]["properties"]
+    for kind, place in (("model", properties["model"]), ("loss", training["loss"])):
+        place["enum"] = [offer.name for offer in catalogue.of_kind(kind)]
+    properties["strategies"]["items"] = _step_schema(catalogue, definitions)
+    properties["extends"] = {"type": "string", "description": FILE_KEYS["extends"]}
+    names = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    properties["without"] = {**names, "description": FILE_KEYS["without"]}
+    schema["anyOf"] = [{"required": ["model"]}, {"required": ["extends"]}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+@contextmanager
+def _blaming(recipe: Recipe, part: str) -> Iterator[None]:
+    """Tell which part of which recipe an error is about."""
+    try:
+        yield
+    except FerAugmentError as error:
+        raise RecipeError(f"recipe {recipe.name!r}, {part}: {error}") from error
+
+
+def _strategy_class(step: StrategyStep, catalogue: Catalogue) -> tuple[type[Strategy], str]:
+    """Return the class of a step and who provides it."""
+    local = local_strategy(step.name)
+    if local is None:
+        offer = catalogue.strategy(step.name)
+        return offer.value, offer.provider
+    file, class_name = local
+    return strategy_in_file(file, class_name), f"file {file.name}"
+
+
+def _with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, Any]) -> Strategy:
+    try:
+        return strategy_class.model_validate(parameters)
+    except ValidationError as error:
+        raise RecipeError(_parameter_faults(strategy_class, parameters, error.errors())) from error
+    except FerAugmentError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a validator is the stranger's code
+        raise RecipeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _parameter_faults(
+    strategy_class: type[Strategy], parameters: Mapping[str, Any], errors: Sequence[ErrorDetails]
+) -> str:
+    """Say in one line what a strategy has against its parameters.
+
+    A value that fits none of several types has an error for each of them. Of these only those count that got
+    furthest into the value, and they are told as alternatives.
+    """
+    by_place: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
+    for error in errors:
+        by_place.setdefault(_keys_in(parameters, error), []).append(error)
+    told = []
+    for keys, alternatives in by_place.items():
+        if any(other[:1] == keys[:1] and len(other) > len(keys) for other in by_place):
+            continue
+        if alternatives[0]["type"] == "extra_forbidden":
+            known = [field.alias or name for name, field in strategy_class.model_fields.items()]
+            what = "unknown parameter" + (did_you_mean(str(keys[0]), known) if len(keys) == 1 else "")
+        else:
+            what = what_is_wrong(alternatives)
+        told.append(f"{'.'.join(map(str, keys))}: {what}" if keys else what)
+    return " | ".join(told)
+
+
+def _keys_in(value: Any, error: ErrorDetails) -> tuple[str | int, ...]:
+    """Return the keys of an error that lead into a value, less the names of types between them."""
+    keys = []
+    for part in error["loc"]:
+        inner = dict(enumerate(value)) if isinstance(value, list) else value
+        if isinstance(inner, dict) and part in inner:
+            value = inner[part]
+        elif error["type"] != "missing" or part != error["loc"][-1]:
+            continue
+        keys.append(part)
+    return tuple(keys)
+
+
+def _class_names_in(value: Any) -> Iterator[ClassName]:
+    """Find class names in models, mappings and collections, at every depth."""
+    if isinstance(value, ClassName):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _class_names_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _class_names_in(pair)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _class_names_in(item)
+
+
+def _having(bound: BoundRecipe, effect: Effect) -> list[Step]:
+    return [step for step in bound.steps if effect in step.strategy.effects]
+
+
+def _listed(steps: Iterable[Step]) -> str:
+    return " and ".join(map(str, steps))
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Return what arms should agree in, under dotted keys."""
+    return dict(_flat(recipe.model_dump(include={"model", "training", "data"})))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _may_train_longer(bound: BoundRecipe) -> bool:
+    rewrites = any(step.acts_at(["rewrite_training_set"]) for step in bound.steps)
+    return rewrites and bound.recipe.training.budget == "epochs"
+
+
+def _step_schema(catalogue: Catalogue, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a step; what the strategies' parameters refer to is added to the definitions."""
+    parameters = {offer.name: _parameter_schema(offer.value) for offer in catalogue.of_kind("strategy")}
+    for name, schema in parameters.items():
+        inner = schema.pop("$defs", {})
+        definitions.update({f"{name}.{definition}": value for definition, value in inner.items()})
+        definitions[name] = schema
+    bare = [name for name, schema in parameters.items() if not schema.get("required")]
+    in_file = r"\.py:\w+$"
+    with_parameters = {
+        "type": "object",
+        "properties": {
+            name: {"anyOf": [{"$ref": f"#/$defs/{name}"}, *[{"type": "null"}] * (name in bare)]} for name in parameters
+        },
+        "patternProperties": {in_file: {"type": ["object", "null"]}},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    return {"anyOf": [{"enum": bare}, {"type": "string", "pattern": in_file}, with_parameters]}
+
+
+def _parameter_schema(strategy_class: type[Strategy]) -> dict[str, Any]:
+    try:
+        name = strategy_class.strategy_name()
+        return strategy_class.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
+    except PydanticUserError:  # a parameter whose type has no JSON Schema
+        return {"type": "object"}

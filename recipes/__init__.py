@@ -1,0 +1,1 @@
+"""The recipes that come with fer_augment, a YAML file each."""

@@ -1,0 +1,388 @@
+"""Recipes are read as a person means them, and every fault is told by file, line, key and nearest name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fer_augment.errors import RecipeError
+from fer_augment.recipe import (
+    Recipe,
+    StrategyStep,
+    check_recipe_file,
+    load_recipe,
+    load_recipes,
+    recipe_yaml,
+    shipped_recipes,
+)
+from fer_augment.yaml_source import Fault, dump_yaml, parse_yaml
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(text: str, name: str = "r.yaml") -> str:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(text, encoding="utf-8")
+    return name
+
+
+def loaded(text: str, *overrides: str) -> Recipe:
+    return load_recipes([write(text)], overrides)[0]
+
+
+def refusal(*names: str, overrides: tuple[str, ...] = ()) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipes(names, overrides)
+    return str(caught.value)
+
+
+def names(recipe: Recipe) -> list[str]:
+    return [step.name for step in recipe.strategies]
+
+
+def yaml_value(text: str) -> object:
+    faults: list[Fault] = []
+    value = parse_yaml(text, "r.yaml", faults).plain()
+    assert not faults
+    return value
+
+
+class TestReading:
+    def test_a_recipe_needs_no_more_than_a_model(self) -> None:
+        recipe = loaded("model: tiny\n")
+        assert recipe == Recipe(name="r", model="tiny")
+        assert (recipe.training.epochs, recipe.training.scout.folds, recipe.strategies) == (30, 5, ())
+
+    def test_steps_are_names_with_or_without_parameters(self) -> None:
+        recipe = loaded("model: tiny\nstrategies:\n  - dedup\n  - mirror:\n  - mixup: {alpha: 0.2}\n")
+        assert recipe.strategies == (
+            StrategyStep(name="dedup"),
+            StrategyStep(name="mirror"),
+            StrategyStep(name="mixup", parameters={"alpha": 0.2}),
+        )
+
+    def test_a_file_in_a_step_is_found_from_the_recipe_that_names_it(self, tmp_path: Path) -> None:
+        write("model: tiny\nstrategies:\n  - ./mine.py:Mine: {a: 1}\n", "lab/parent.yaml")
+        recipe = load_recipe(write("extends: ../lab/parent.yaml\n", "home/child.yaml"))
+        assert names(recipe) == [f"{tmp_path}/lab/mine.py:Mine"]
+        assert recipe.strategies[0].label == "Mine"
+
+    def test_a_byte_order_mark_is_no_part_of_the_first_key(self) -> None:
+        Path("r.yaml").write_bytes(b"\xef\xbb\xbfmodel: tiny\n")
+        assert load_recipe("r.yaml").model == "tiny"
+
+    def test_recipes_are_frozen(self) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            loaded("model: tiny\n").name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"),
+        ("on", "on"),
+        ("[yes, Off, y]", ["yes", "Off", "y"]),
+        ("[true, True, FALSE]", [True, True, False]),
+        ("3", 3),
+        ("012", 12),
+        ("[0x1F, 0o17]", [31, 15]),
+        ("1e-4", 1e-4),
+        ("[1e5, .5, 5., -2.5E+3]", [1e5, 0.5, 5.0, -2500.0]),
+        ("[.inf, -.INF]", [float("inf"), -float("inf")]),
+        ("['3', '1e-4', 'true']", ["3", "1e-4", "true"]),
+        ("[1:30, 2024-01-01, 1_000, =]", ["1:30", "2024-01-01", "1_000", "="]),
+        ("[~, null, '']", [None, None, ""]),
+        ("{3: a, no: b, 1e2: c}", {"3": "a", "no": "b", "1e2": "c"}),
+        ("", None),
+    ],
+)
+def test_yaml_is_read_by_the_core_schema_of_version_1_2(text: str, value: object) -> None:
+    assert yaml_value(text) == value
+
+
+def test_dumped_text_stays_text_and_shared_values_are_repeated() -> None:
+    shared = [
+        "no",
+        "1e-4",
+        "012",
+        "0o17",
+        "1_000",
+        "null",
+        "~",
+        "",
+        "2024-01-01",
+        "a: b",
+        "é\n\x07",
+        " x",
+        "\x85",
+    ]
+    content = {"a": shared, "b": shared, "3": 1e-5, "no": float("inf"), "c": [True, None, 12, {}]}
+    dumped = dump_yaml(content)
+    assert yaml_value(dumped) == content
+    assert "&" not in dumped
+
+
+FAULTY = {
+    "": ["r.yaml: the file is empty"],
+    "# a comment\n": ["r.yaml: the file is empty"],
+    "- model\n": ["r.yaml:1: the file should hold `key: value` lines"],
+    "model: [a\nname: b\n": ["r.yaml:2: while parsing a flow sequence, expected ',' or ']', but got ':'"],
+    "model: a\x07\n": ["r.yaml: the character '\\x07' is not allowed in YAML"],
+    "a: " + "[" * 3000: ["r.yaml: nested too deeply"],
+    "model: a\n---\nmodel: b\n": ["r.yaml:2: expected a single document in the stream, but found another document"],
+    "model: a\n\nmodel: b\n": ["r.yaml:3: model: given twice; it already stands at r.yaml:1"],
+    "model: a\ntraining: {epochs: 1, epochs: 2}\n": [
+        "r.yaml:2: training.epochs: given twice; it already stands at r.yaml:2"
+    ],
+    "model: a\ntraining:\n  epochs: " + "9" * 5000: [
+        "r.yaml:3: training.epochs: a number of 5000 digits is too long",
+        "r.yaml:3: training.epochs: should be a valid integer, got nothing",
+    ],
+    "? [model]\n: a\n": [
+        "r.yaml:1: a key should be a word, not a list or a mapping",
+        "r.yaml: model: is missing",
+    ],
+    "model: !!python/object/apply:os.system [ls]\n": [
+        "r.yaml:1: tags are not read, found !!python/object/apply:os.system; "
+        "write the plain value, or put the text in quotes"
+    ],
+    "model: &it a\nname: *it\n": [
+        "r.yaml:1: anchors (&) and aliases (*) are not read; write the value out, or put the text in quotes"
+    ],
+    "modle: a\n": ["r.yaml:1: modle: unknown key; did you mean 'model'?", "r.yaml: model: is missing"],
+    "model: 3\n": ["r.yaml:1: model: should be text, got 3; put it in quotes"],
+    "model: a\nepochs: 3\n": ["r.yaml:2: epochs: unknown key; did you mean 'training.epochs'?"],
+    "model: a\nbogus: 3\n": [
+        "r.yaml:2: bogus: unknown key; known: data, description, extends, model, name, strategies, trackers, "
+        "training, without"
+    ],
+    "model: a\nname: ../a\n": [
+        "r.yaml:2: name: should be of letters, digits, '_', '-' and '.', as it names a folder, got '../a'"
+    ],
+    "model: a\ntraining:\n": ["r.yaml:2: training: should be a mapping, got nothing"],
+    "model: a\ntraining:\n  epochs: true\n": ["r.yaml:3: training.epochs: should be a valid integer, got true"],
+    "model: a\ntraining:\n  scout: {fold: 3}\n": ["r.yaml:3: training.scout.fold: unknown key; did you mean 'folds'?"],
+    "model: a\ntraining:\n  optimizer: adma\n\n  learning_rate: .nan\n  momentum: 1\n  epohcs: 3\n": [
+        "r.yaml:3: training.optimizer: should be 'adam', 'adamw' or 'sgd', got 'adma'",
+        "r.yaml:5: training.learning_rate: should be a finite number, got nan",
+        "r.yaml:6: training.momentum: should be less than 1, got 1",
+        "r.yaml:7: training.epohcs: unknown key; did you mean 'epochs'?",
+    ],
+    "model: a\ndata: {held_out_copies: no}\n": ["r.yaml:2: data.held_out_copies: should be 'keep' or 'drop', got 'no'"],
+    "model: a\ntrackers: csv\n": ["r.yaml:2: trackers: should be a list, got 'csv'"],
+    "model: a\nstrategies: dedup\n": ["r.yaml:2: strategies: should be a list; put a dash before each step"],
+    "model: a\nstrategies:\n  - 3\n  - mirror:\n    axis: x\n  - mirror: [x]\n": [
+        "r.yaml:3: strategies.0: a step is the name of a strategy, or NAME: {PARAMETER: VALUE}",
+        "r.yaml:4: strategies.1: a step has one name; indent its parameters below it, or write "
+        "- NAME: {PARAMETER: VALUE}",
+        "r.yaml:6: strategies.2: the parameters of mirror should be a mapping, got a list",
+    ],
+    "extends: [paper]\n": ["r.yaml:1: extends: should be the name of a shipped recipe or the path of a file"],
+    "extends: papr\nmodle: b\n": [
+        "r.yaml:1: extends: there is no shipped recipe 'papr' (a file is named by its path, ./papr.yaml); "
+        "did you mean 'paper'?",
+        "r.yaml:2: modle: unknown key; did you mean 'model'?",
+    ],
+    "extends: gone.yaml\nwithout: [x]\n": ["r.yaml:1: extends: gone.yaml: there is no such file"],
+    "extends: r.yaml\n": ["r.yaml:1: extends: a recipe cannot extend itself: r.yaml -> r.yaml"],
+    "extends: smote\nwithout: [imblaern, 3]\n": [
+        "r.yaml:2: without: no step 'imblaern' is inherited; did you mean 'imblearn'?",
+        "r.yaml:2: without: no step 3 is inherited; known: imblearn",
+    ],
+    "extends: smote\nwithout: imblearn\n": ["r.yaml:2: without: should be a list of names of inherited strategies"],
+    "model: a\nwithout: [x]\n": ["r.yaml:2: without: no step 'x' is inherited; none is known"],
+}
+
+
+@pytest.mark.parametrize("text", FAULTY)
+def test_all_faults_are_told_by_line_and_loading_tells_the_first(text: str) -> None:
+    faults = FAULTY[text]
+    assert check_recipe_file(write(text)) == faults
+    more = f" (the first of {len(faults)} faults; `fer-augment recipes check` lists all)"
+    assert refusal("r.yaml") == faults[0] + (more if len(faults) > 1 else "")
+
+
+def test_a_file_that_is_not_utf_8_is_refused() -> None:
+    Path("r.yaml").write_bytes("model: é\n".encode("latin-1"))
+    assert check_recipe_file("r.yaml") == ["r.yaml: not UTF-8 text; save the file as UTF-8"]
+
+
+def test_faults_of_a_parent_are_told_in_the_parent_file() -> None:
+    write("model: a\ntraining: {epochs: 0}\n", "base.yaml")
+    write("extends: base.yaml\nmodle: b\n", "child.yaml")
+    assert check_recipe_file("child.yaml") == [
+        "base.yaml:2: training.epochs: should be greater than or equal to 1, got 0",
+        "child.yaml:2: modle: unknown key; did you mean 'model'?",
+    ]
+
+
+def test_a_recipe_without_faults_has_none() -> None:
+    assert check_recipe_file(write("model: tiny\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gone.yaml", "gone.yaml: there is no such file"),
+        ("./gone", "gone: there is no such file"),
+        (
+            "smtoe",
+            "there is no shipped recipe 'smtoe' (a file is named by its path, ./smtoe.yaml); did you mean 'smote'?",
+        ),
+    ],
+)
+def test_what_is_not_there_is_refused_by_name(name: str, told: str) -> None:
+    assert refusal(name) == told
+    assert check_recipe_file(name) == [told]
+
+
+class TestExtending:
+    def test_mappings_are_laid_over_the_parents_at_every_depth(self) -> None:
+        write("model: a\ntraining: {epochs: 7, batch_size: 32, scout: {folds: 3, epochs: 2}}\n", "base.yaml")
+        training = loaded("extends: base.yaml\ntraining: {epochs: 9, scout: {folds: 4}}\n").training
+        assert (training.epochs, training.batch_size) == (9, 32)
+        assert (training.scout.folds, training.scout.epochs) == (4, 2)
+
+    def test_strategies_are_appended_to_the_parents(self) -> None:
+        write("model: a\nstrategies: [one, two]\n", "base.yaml")
+        assert names(loaded("extends: base.yaml\nstrategies: [three, one]\n")) == [
+            "one",
+            "two",
+            "three",
+            "one",
+        ]
+
+    def test_without_takes_away_all_inherited_steps_of_a_name_and_no_own_one(self) -> None:
+        write("model: a\nstrategies: [one, two, one, ./x.py:Three]\n", "base.yaml")
+        child = loaded("extends: base.yaml\nwithout: [one, Three]\nstrategies: [one: {a: 1}]\n")
+        assert names(child) == ["two", "one"]
+
+    def test_name_and_description_are_not_inherited(self) -> None:
+        write("name: parent\ndescription: Mine.\nmodel: a\n", "base.yaml")
+        child = loaded("extends: base.yaml\n")
+        assert (child.name, child.description) == ("r", "")
+
+    def test_a_parent_may_be_shipped_or_have_a_parent_of_its_own(self) -> None:
+        write("extends: paper\ntraining: {epochs: 2}\n", "middle.yaml")
+        child = loaded("extends: middle.yaml\n")
+        assert (child.model, child.training.epochs, child.training.loss) == ("convnet5", 2, "mse")
+
+    def test_a_parent_need_not_be_complete(self) -> None:
+        write("training: {epochs: 2}\n", "settings.yaml")
+        assert loaded("extends: settings.yaml\nmodel: a\n").training.epochs == 2
+
+    def test_a_circle_of_parents_is_refused(self) -> None:
+        write("extends: b.yaml\n", "a.yaml")
+        write("extends: ./a.yaml\n", "b.yaml")
+        assert refusal("a.yaml") == ("b.yaml:1: extends: a recipe cannot extend itself: a.yaml -> b.yaml -> a.yaml")
+
+
+class TestOverriding:
+    def test_settings_are_laid_over_every_arm(self) -> None:
+        write("model: a\ntraining: {epochs: 9, batch_size: 4}\n", "a.yaml")
+        write("model: b\n", "b.yaml")
+        arms = load_recipes(["a.yaml", "b.yaml"], ["training.epochs=5", "training.learning_rate=1e-5", "model=c"])
+        assert [(arm.model, arm.training.epochs, arm.training.learning_rate) for arm in arms] == [("c", 5, 1e-5)] * 2
+        assert arms[0].training.batch_size == 4
+
+    def test_a_parameter_is_set_in_all_steps_of_a_name_in_the_arms_that_have_it(self) -> None:
+        write("model: a\nstrategies: [mixup: {alpha: 1, mode: x}, dedup, mixup]\n", "a.yaml")
+        write("model: b\n", "b.yaml")
+        overrides = ["strategies.mixup.alpha=0.5", "strategies.mixup.classes=[no, 3]"]
+        first, second = load_recipes(["a.yaml", "b.yaml"], overrides)
+        assert [step.parameters for step in first.strategies] == [
+            {"alpha": 0.5, "mode": "x", "classes": ["no", 3]},
+            {},
+            {"alpha": 0.5, "classes": ["no", 3]},
+        ]
+        assert second.strategies == ()
+
+    def test_a_parameter_inside_a_parameter_is_set_alone(self) -> None:
+        recipe = load_recipes(["smote"], ["strategies.imblearn.parameters.k_neighbors=3"])[0]
+        assert recipe.strategies[0].parameters["parameters"] == {"k_neighbors": 3}
+        assert recipe.strategies[0].parameters["sampler"] == "SMOTE"
+
+    def test_a_step_in_a_file_is_called_by_its_class(self) -> None:
+        recipe = loaded("model: a\nstrategies: ['./mine.py:Mine']\n", "strategies.Mine.a=1")
+        assert recipe.strategies[0].parameters == {"a": 1}
+
+    @pytest.mark.parametrize(
+        ("override", "told"),
+        [
+            ("training.epoch=5", "training.epoch: unknown key; did you mean 'epochs'?"),
+            ("epochs=5", "epochs: unknown key; did you mean 'training.epochs'?"),
+            ("training.epochs=no", "training.epochs: should be a valid integer, got 'no'"),
+            ("training=5", "training: should be a mapping, got 5"),
+            ("model.depth=3", "model: should be text, got a mapping"),
+            ("training.epochs", "write it as key=value, for example training.epochs=5"),
+            ("training..epochs=5", "write it as key=value, for example training.epochs=5"),
+            ("=5", "write it as key=value, for example training.epochs=5"),
+            ("extends=paper", "'extends' can only stand in a recipe file"),
+            ("strategies=[]", "name a step and its parameter: strategies.NAME.parameter=value"),
+            ("strategies.imblearn=3", "name a step and its parameter: strategies.NAME.parameter=value"),
+            ("strategies.imblaern.a=3", "no recipe has a step 'imblaern'; did you mean 'imblearn'?"),
+            (
+                "model=&a b",
+                "anchors (&) and aliases (*) are not read; write the value out, or put the text in quotes",
+            ),
+        ],
+    )
+    def test_an_override_that_fits_nothing_is_refused(self, override: str, told: str) -> None:
+        assert refusal("paper", "smote", overrides=(override,)) == f"--set {override}: {told}"
+
+
+class TestArms:
+    def test_arms_keep_their_order(self) -> None:
+        assert [arm.name for arm in load_recipes(["smote", "paper"])] == ["smote", "paper"]
+
+    def test_no_arms_are_no_recipes(self) -> None:
+        assert load_recipes([]) == []
+
+    def test_the_same_recipe_twice_is_refused(self) -> None:
+        assert refusal("paper", "smote", "paper") == (
+            "recipe 'paper' is given twice; an arm stands in a comparison once"
+        )
+
+    def test_two_files_of_one_name_are_refused(self) -> None:
+        write("model: a\n", "one/same.yaml")
+        write("model: b\n", "two/same.yaml")
+        assert refusal("one/same.yaml", "two/same.yaml") == (
+            "one/same.yaml and two/same.yaml are all named 'same'; give each a `name:` of its own"
+        )
+
+
+class TestWriting:
+    def test_a_written_recipe_is_read_back_the_same(self) -> None:
+        recipe = loaded(
+            "name: other\ndescription: 'no: 3'\nmodel: 'no'\ntraining: {learning_rate: 1e-5}\n"
+            "trackers: [csv]\nstrategies:\n  - dedup\n"
+            "  - ./mine.py:Mine: {a: ['1e-4', 3, no, true, null], b: {3: x}, c: 1e-7}\n"
+        )
+        assert load_recipe(write(recipe_yaml(recipe), "elsewhere/copy.yaml")) == recipe
+
+    @pytest.mark.parametrize("name", shipped_recipes())
+    def test_shipped_recipes_are_read_back_the_same(self, name: str) -> None:
+        recipe = load_recipe(name)
+        assert load_recipe(write(recipe_yaml(recipe))) == recipe
+
+
+class TestShipped:
+    def test_they_are_named_after_their_files(self) -> None:
+        assert {"paper", "confusion_mirror", "oversample", "smote", "modern"} <= set(shipped_recipes())
+        assert all(load_recipe(name).name == name for name in shipped_recipes())
+
+    @pytest.mark.parametrize("name", shipped_recipes())
+    def test_their_headers_say_how_to_run_them_and_where_they_come_from(self, name: str) -> None:
+        lines = shipped_recipes()[name].read_text(encoding="utf-8").splitlines()
+        header = [line for line in lines if line.startswith("#")]
+        assert lines[: len(header)] == header
+        assert header[0].startswith("# fer-augment ") and f" {name} " in header[0]
+        assert any(line.startswith("# Source: ") for line in header)
+
+    @pytest.mark.parametrize("name", shipped_recipes())
+    def test_they_say_what_they_try(self, name: str) -> None:
+        assert load_recipe(name).description

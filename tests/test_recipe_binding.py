@@ -1,0 +1,479 @@
+"""Names in a recipe become plugins, wrong ones are refused in one line, and what misleads is told."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from fer_augment import ClassName, Effect, ImageDataset, Loss, Model, Strategy, Tracker, hookimpl
+from fer_augment.errors import RecipeError
+from fer_augment.plugin_manager import Catalogue, collect, installed_plugins
+from fer_augment.recipe import Recipe, load_recipe, shipped_recipes
+from fer_augment.recipe_binding import (
+    BoundRecipe,
+    bind,
+    bound_warnings,
+    check_classes,
+    comparison_warnings,
+    recipe_json_schema,
+)
+from fer_augment.yaml_source import Fault, parse_yaml
+
+
+class Limit(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    of: ClassName
+    rows: int = 1
+
+
+class Choosy(Strategy):
+    """Take parameters of every kind."""
+
+    pairs: list[tuple[ClassName, ClassName]] = []
+    amount: int | Literal["all"] = 1
+    table: dict[ClassName, int] | list[ClassName] | None = None
+    limits: list[Limit] = []
+    word: str = Field(default="a", description="Any word but bad ones.")
+
+    @field_validator("word")
+    @classmethod
+    def _good(cls, word: str) -> str:
+        if word == "bad":
+            raise ValueError("a bad word")
+        if word == "worse":
+            raise KeyError("worse")
+        return word
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
+        return training_set
+
+
+class Declares(Strategy):
+    """Declare effects, to see what is made of them."""
+
+    what: list[str]
+
+    @property
+    def effects(self) -> Effect:
+        return functools.reduce(operator.or_, [Effect[name] for name in self.what])
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
+class ToyPlugin:
+    @hookimpl
+    def register_strategies(self) -> list[type[Strategy]]:
+        return [Choosy, Declares]
+
+    @hookimpl
+    def register_models(self) -> list[Model]:
+        return [Model("tiny", "A tiny network.", lambda shape, classes: None)]  # type: ignore[arg-type,return-value]
+
+    @hookimpl
+    def register_losses(self) -> list[Loss]:
+        return [
+            Loss("cross_entropy", "Over logits.", lambda logits, targets: logits),
+            Loss("mse", "Over the softmax output.", lambda logits, targets: logits, over_logits=False),
+        ]
+
+    @hookimpl
+    def register_trackers(self) -> list[Tracker]:
+        return [Tracker("csv", "Write a table.", object)]
+
+
+TOYS = collect([("toys", "toys 1.0", ToyPlugin())])
+
+
+def recipe(*steps: dict[str, Any], **others: Any) -> Recipe:
+    strategies = [{"name": name, "parameters": given} for step in steps for name, given in step.items()]
+    return Recipe.model_validate({"name": "r", "model": "tiny", "strategies": strategies, **others})
+
+
+def bound(*steps: dict[str, Any], **others: Any) -> BoundRecipe:
+    return bind(recipe(*steps, **others), TOYS)
+
+
+def declaring(*effects: str) -> dict[str, Any]:
+    return {"declares": {"what": list(effects)}}
+
+
+def refusal(*steps: dict[str, Any], **others: Any) -> str:
+    with pytest.raises(RecipeError) as caught:
+        bound(*steps, **others)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+class TestBinding:
+    def test_names_become_what_the_plugins_offer(self) -> None:
+        recipe_bound = bound({"choosy": {"amount": 3}}, {"choosy": {}}, trackers=["csv"])
+        first, second = recipe_bound.steps
+        assert isinstance(first.strategy, Choosy) and first.strategy.amount == 3
+        assert (first.name, first.number, first.occurrence, first.provider) == ("choosy", 1, 0, "toys 1.0")
+        assert (second.number, second.occurrence) == (2, 1)
+        assert (recipe_bound.model.name, recipe_bound.loss.name) == ("tiny", "cross_entropy")
+        assert [tracker.name for tracker in recipe_bound.trackers] == ["csv"]
+
+    def test_unknown_names_are_refused_with_the_nearest_one(self) -> None:
+        assert refusal(model="tny") == "recipe 'r', model: there is no model 'tny'; did you mean 'tiny'?"
+        assert refusal({"chosy": {}}) == (
+            "recipe 'r', step 1 (chosy): there is no strategy 'chosy'; did you mean 'choosy'?"
+        )
+        assert refusal(training={"loss": "mes"}) == (
+            "recipe 'r', training.loss: there is no loss 'mes'; did you mean 'mse'?"
+        )
+        assert refusal(trackers=["cvs"]) == ("recipe 'r', trackers: there is no tracker 'cvs'; did you mean 'csv'?")
+
+    @pytest.mark.parametrize(
+        ("parameters", "told"),
+        [
+            ({"amuont": 3}, "amuont: unknown parameter; did you mean 'amount'?"),
+            ({"amount": [3]}, "amount: should be a valid integer or 'all', got a list"),
+            ({"table": 3}, "table: should be a mapping or a list, got 3"),
+            (
+                {"table": {"ant": "x"}},
+                "table.ant: should be a valid integer, unable to parse string as an integer, got 'x'",
+            ),
+            ({"pairs": [["ant"]]}, "pairs.0.1: is missing"),
+            ({"pairs": [["ant", "bee"], "ab"]}, "pairs.1: should be a list, got 'ab'"),
+            ({"limits": [{"of": "ant", "row": 3}]}, "limits.0.row: unknown parameter"),
+            ({"limits": [{}]}, "limits.0.of: is missing"),
+            ({"word": 3}, "word: should be text, got 3; put it in quotes"),
+            ({"word": "bad"}, "word: a bad word"),
+            ({"word": "worse"}, "KeyError: 'worse'"),
+            ({"word": [], "a": 1}, "word: should be text, got a list | a: unknown parameter"),
+        ],
+    )
+    def test_a_refused_parameter_is_told_by_recipe_step_and_place(self, parameters: dict[str, Any], told: str) -> None:
+        message = refusal(declaring("RANDOM"), {"choosy": parameters})
+        assert message.removesuffix("; known: amount, limits, pairs, table, word") == (
+            f"recipe 'r', step 2 (choosy): {told}"
+        )
+
+    def test_what_a_whole_strategy_has_against_its_parameters_is_told(self) -> None:
+        unfit = recipe({"imblearn": {"sampler": "SMOTE", "parameters": {"neighbors": 3}}}, model="convnet5")
+        with pytest.raises(RecipeError, match=r"step 1 \(imblearn\): SMOTE has no parameter 'neighbors'; did"):
+            bind(unfit, _with_toy_model(installed_plugins()))
+
+
+def _with_toy_model(catalogue: Catalogue) -> Catalogue:
+    """Return a catalogue's strategies with the toy models and losses, under the names of the real ones."""
+    offers = [offer for offer in catalogue.offers if offer.kind == "strategy"]
+    toys = [offer for offer in TOYS.offers if offer.kind != "strategy"]
+    models = [type(toy)("model", "convnet5", toy.value, "toys 1.0", "toys") for toy in toys if toy.kind == "model"]
+    return Catalogue((*offers, *toys, *models), ())
+
+
+LOCAL = """
+from __future__ import annotations
+
+from fer_augment import ClassName, Strategy, hookimpl
+
+class MirrorClasses(Strategy):
+    classes: list[ClassName]
+
+    @hookimpl
+    def rewrite_training_set(self, training_set):
+        return training_set
+
+class Idle(Strategy):
+    pass
+
+NUMBER = 3
+"""
+
+
+class TestStrategiesInFiles:
+    def bind_local(self, folder: Path, step: str, source: str = LOCAL) -> BoundRecipe:
+        (folder / "mine.py").write_text(source, encoding="utf-8")
+        (folder / "r.yaml").write_text(f"model: tiny\nstrategies: [{step}]\n", encoding="utf-8")
+        return bind(load_recipe(str(folder / "r.yaml")), TOYS)
+
+    def test_a_class_in_a_file_beside_the_recipe_is_a_strategy(self, tmp_path: Path) -> None:
+        step = self.bind_local(tmp_path, "./mine.py:MirrorClasses: {classes: [no]}").steps[0]
+        assert step.strategy.model_dump() == {"classes": ["no"]}
+        assert (step.name, step.provider) == ("mirror_classes", "file mine.py")
+
+    def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(self, tmp_path: Path) -> None:
+        given = "mine.py:MirrorClasses: {classes: [a]}"
+        first, same = self.bind_local(tmp_path, given), self.bind_local(tmp_path, given)
+        changed = self.bind_local(tmp_path, given, LOCAL + "\n")
+        classes = [type(bound_recipe.steps[0].strategy) for bound_recipe in (first, same, changed)]
+        assert classes[0] is classes[1] and classes[0] is not classes[2]
+
+    @pytest.mark.parametrize(
+        ("step", "told"),
+        [
+            ("gone.py:Mine", "gone.py: cannot be read: No such file or directory"),
+            ("mine.py:MirorClasses", "mine.py has no class 'MirorClasses'; did you mean 'MirrorClasses'?"),
+            ("mine.py:NUMBER", "mine.py: NUMBER: must be a subclass of Strategy"),
+            (
+                "mine.py:Idle",
+                "mine.py: Idle: implements no hook; mark one of its methods with @hookimpl",
+            ),
+            ("mine.py:MirrorClasses", "classes: is missing"),
+        ],
+    )
+    def test_what_cannot_be_used_is_refused(self, tmp_path: Path, step: str, told: str) -> None:
+        with pytest.raises(RecipeError) as caught:
+            self.bind_local(tmp_path, step)
+        label = step.rpartition(":")[2]
+        assert str(caught.value).replace(f"{tmp_path.resolve()}/", "") == (f"recipe 'r', step 1 ({label}): {told}")
+
+    def test_a_file_that_fails_is_told_with_its_error(self, tmp_path: Path) -> None:
+        with pytest.raises(RecipeError, match="cannot be imported: SyntaxError: invalid syntax"):
+            self.bind_local(tmp_path, "mine.py:Mine", "class Mine(:\n")
+
+
+class TestClasses:
+    @pytest.mark.parametrize(
+        ("parameters", "parameter"),
+        [
+            ({"pairs": [["ant", "bee"], ["bee", "antt"]]}, "pairs"),
+            ({"table": {"antt": 3}}, "table"),
+            ({"table": ["bee", "antt"]}, "table"),
+            ({"limits": [{"of": "bee"}, {"of": "antt"}]}, "limits"),
+        ],
+    )
+    def test_an_unknown_class_is_found_wherever_it_stands(self, parameters: dict[str, Any], parameter: str) -> None:
+        with pytest.raises(RecipeError) as caught:
+            check_classes(bound({"choosy": parameters}), ["ant", "bee"])
+        assert str(caught.value) == (
+            f"recipe 'r', step 1 (choosy): {parameter}: the data set has no class 'antt'; did you mean 'ant'?"
+        )
+
+    def test_known_classes_pass_also_where_yaml_makes_no_text_of_them(self) -> None:
+        check_classes(bound({"choosy": {"table": [3, True, "no"], "word": "ant"}}), ["3", "true", "no"])
+
+
+SHIFTS, CORRECTS = declaring("SHIFTS_CLASS_PRIOR"), declaring("CORRECTS_CLASS_PRIOR")
+MIRRORS, FLIPS = declaring("MIRRORED_COPIES"), declaring("RANDOM_FLIP")
+
+
+class TestWarnings:
+    @pytest.mark.parametrize(
+        ("steps", "loss", "warning"),
+        [
+            (
+                [SHIFTS, CORRECTS],
+                "cross_entropy",
+                "Class frequencies are changed by step 1 (declares) and made up for by step 2 (declares): "
+                "small classes may be favoured twice.",
+            ),
+            (
+                [CORRECTS, CORRECTS],
+                "cross_entropy",
+                "Class frequencies are made up for more than once, by step 1 (declares) and step 2 (declares)"
+                ": small classes may be favoured too much.",
+            ),
+            (
+                [FLIPS, MIRRORS],
+                "cross_entropy",
+                "Under the random flip of step 1 (declares), the mirrored copies of step 2 (declares) are "
+                "plain copies: they add weight, not new images.",
+            ),
+            (
+                [declaring("NEEDS_RAW_LOGITS")],
+                "mse",
+                "The loss 'mse' sees the softmax output; step 1 (declares) is meant for a loss over logits.",
+            ),
+            (
+                [declaring("IN_SAMPLE_MINING")],
+                "cross_entropy",
+                "Predictions of a model about the rows that it was trained on under-report confusion: step 1 "
+                "(declares) chooses rows by them; out-of-fold predictions do not have this fault.",
+            ),
+        ],
+    )
+    def test_what_misleads_is_told(self, steps: list[dict[str, Any]], loss: str, warning: str) -> None:
+        assert bound_warnings(bound(*steps, training={"loss": loss})) == (warning,)
+
+    @pytest.mark.parametrize(
+        "steps",
+        [
+            [],
+            [SHIFTS, SHIFTS],
+            [CORRECTS],
+            [MIRRORS],
+            [FLIPS],
+            [declaring("SHIFTS_CLASS_PRIOR", "CORRECTS_CLASS_PRIOR")],
+            [declaring("NEEDS_RAW_LOGITS")],
+        ],
+    )
+    def test_what_is_sound_is_not_warned_of(self, steps: list[dict[str, Any]]) -> None:
+        assert bound_warnings(bound(*steps)) == ()
+
+
+class TestComparing:
+    def test_arms_that_differ_in_their_strategies_alone_are_not_warned_of(self) -> None:
+        arms = [bound(), bound({"choosy": {}}, name="b", description="Other.", trackers=["csv"])]
+        assert comparison_warnings(arms) == ()
+
+    def test_other_differences_are_named(self) -> None:
+        other = {"epochs": 3, "scout": {"folds": 3}}
+        arm = bound(name="b", training=other, data={"held_out_copies": "drop"})
+        assert comparison_warnings([bound(), bound(name="a"), arm]) == (
+            "b differs from r in more than its strategies, namely in training.epochs, training.scout.folds, "
+            "data.held_out_copies: its result is not that of the strategies alone.",
+        )
+
+    def test_arms_that_may_be_trained_for_longer_are_named(self) -> None:
+        by_epochs = {"budget": "epochs"}
+        arms = [bound(training=by_epochs), bound({"choosy": {}}, name="b", training=by_epochs)]
+        assert comparison_warnings(arms) == (
+            "With `training.budget: epochs` a larger rewritten training set is trained on for more optimiser "
+            "steps (b): a difference may come from the length of training alone.",
+        )
+        assert comparison_warnings(arms[1:]) == ()
+        assert comparison_warnings([arms[0], bound(SHIFTS, name="b", training=by_epochs)]) == ()
+
+
+class TestShipped:
+    @pytest.mark.parametrize("name", shipped_recipes())
+    def test_they_bind_and_mislead_in_no_way_that_their_headers_leave_out(self, name: str) -> None:
+        warnings = bound_warnings(bind(load_recipe(name), installed_plugins()))
+        assert len(warnings) == (name == "confusion_mirror")
+
+    @pytest.mark.parametrize("name", shipped_recipes())
+    def test_only_those_that_say_so_name_classes(self, name: str) -> None:
+        recipe_bound = bind(load_recipe(name), installed_plugins())
+        if "# It names two classes" in shipped_recipes()[name].read_text(encoding="utf-8"):
+            check_classes(recipe_bound, ["sad", "neutral"])
+        else:
+            check_classes(recipe_bound, [])
+
+
+def fits(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
+    """Judge a value by the part of JSON Schema that recipe schemas use."""
+    if "$ref" in schema:
+        referred = functools.reduce(operator.getitem, schema["$ref"].removeprefix("#/").split("/"), root)
+        if not fits(value, referred, root):
+            return False
+    if "anyOf" in schema and not any(fits(value, option, root) for option in schema["anyOf"]):
+        return False
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    if "const" in schema and value != schema["const"]:
+        return False
+    if "type" in schema and not any(_is_a(value, kind) for kind in _listed(schema["type"])):
+        return False
+    if isinstance(value, dict):
+        return _mapping_fits(value, schema, root)
+    if isinstance(value, list):
+        parts = schema.get("prefixItems", [schema.get("items", {})] * len(value))
+        return schema.get("minItems", 0) <= len(value) and all(map(functools.partial(fits, root=root), value, parts))
+    if isinstance(value, str):
+        return bool(re.search(schema.get("pattern", ""), value))
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    return (low is None or value >= low) and (above is None or value > above)
+
+
+def _mapping_fits(value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any]) -> bool:
+    known = schema.get("properties", {})
+    for key, inner in value.items():
+        patterns = [part for pattern, part in schema.get("patternProperties", {}).items() if re.search(pattern, key)]
+        others = schema.get("additionalProperties", {})
+        part = known.get(key, patterns[0] if patterns else others)
+        if part is False or not fits(inner, {} if part is True else part, root):
+            return False
+    size_fits = schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", 10**6)
+    return size_fits and set(schema.get("required", [])) <= set(value)
+
+
+def _is_a(value: Any, kind: str) -> bool:
+    kinds: dict[str, Any] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "null": type(None),
+        "boolean": bool,
+    }
+    if kind in kinds:
+        return isinstance(value, kinds[kind])
+    return not isinstance(value, bool) and isinstance(value, int if kind == "integer" else int | float)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def read(text: str) -> Any:
+    faults: list[Fault] = []
+    return parse_yaml(text, "r.yaml", faults).plain()
+
+
+class TestJsonSchema:
+    @pytest.mark.parametrize("name", shipped_recipes())
+    def test_shipped_files_fit_the_schema(self, name: str) -> None:
+        schema = recipe_json_schema(installed_plugins())
+        assert fits(read(shipped_recipes()[name].read_text(encoding="utf-8")), schema, schema)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "model: tiny\nstrategies: [choosy, ./mine.py:Mine, ./mine.py:Mine: {a: 1}, choosy: {}]\n",
+            "extends: paper\nwithout: [imblearn]\n",
+            "model: tiny\nstrategies: [choosy: {pairs: [[a, b]], limits: [{of: a}]}, choosy: ]\n",
+            "model: tiny\ntraining: {loss: mse, scout: {epochs: null}}\n",
+        ],
+    )
+    def test_sound_recipes_fit(self, text: str) -> None:
+        schema = recipe_json_schema(TOYS)
+        assert fits(read(text), schema, schema)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "name: r\n",
+            "modle: tiny\nextends: paper\n",
+            "model: tny\n",
+            "model: tiny\nwithout: imblearn\n",
+            "model: tiny\ntraining: {epohcs: 3}\n",
+            "model: tiny\ntraining: {epochs: 0}\n",
+            "model: tiny\ntraining: {loss: mes}\n",
+            "model: tiny\nstrategies: [chosy]\n",
+            "model: tiny\nstrategies: [declares]\n",
+            "model: tiny\nstrategies: [declares: ]\n",
+            "model: tiny\nstrategies: [choosy: {amuont: 3}]\n",
+            "model: tiny\nstrategies: [choosy: {limits: [{of: a, row: 3}]}]\n",
+            "model: tiny\nstrategies: [choosy: {}, declares: {what: 3}]\n",
+        ],
+    )
+    def test_faulty_recipes_do_not(self, text: str) -> None:
+        schema = recipe_json_schema(TOYS)
+        assert not fits(read(text), schema, schema)
+
+    def test_every_key_and_parameter_has_a_description(self) -> None:
+        schema = recipe_json_schema(installed_plugins())
+        parts = [schema, *schema["$defs"].values()]
+        properties = [item for part in parts for item in part.get("properties", {}).items()]
+        assert [name for name, value in properties if not value.get("description")] == []
+
+    def test_a_parameter_without_a_json_schema_leaves_the_others_described(self) -> None:
+        class Odd(Strategy):
+            model_config = ConfigDict(arbitrary_types_allowed=True)
+
+            thing: complex | object = 1
+
+            @hookimpl
+            def sampling_weights(self, weights: Any) -> Any:
+                return weights
+
+        class OddPlugin:
+            @hookimpl
+            def register_strategies(self) -> list[type[Strategy]]:
+                return [Odd, Choosy]
+
+        schema = recipe_json_schema(collect([("odd", "odd 1.0", OddPlugin())]))
+        assert schema["$defs"]["choosy"]["properties"]["amount"]
+        assert schema["$defs"]["odd"]
