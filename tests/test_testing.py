@@ -1,0 +1,546 @@
+"""The kit finds planted faults, each by the name of the check that is there for it."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from fer_augment import ClassName, Effect, ImageDataset, Strategy, StrategyError, hookimpl
+from fer_augment.testing import (
+    NearestMeanScout,
+    assert_conforms,
+    check_strategy,
+    tiny_dataset,
+    tiny_network,
+)
+from fer_augment.testing_checks import CHECKS, FIRST_CHECKS
+
+
+class MirrorClasses(Strategy):
+    """Append a left-right mirrored copy of every row of the named classes."""
+
+    example: ClassVar[dict[str, Any]] = {"classes": ["ant"]}
+
+    classes: list[ClassName]
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
+        rows = training_set.rows_of(self.classes)
+        return training_set.append(training_set.images[rows][:, :, ::-1], parents=rows)
+
+
+class Everything(Strategy):
+    """Act at every stage, and rightly."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM | Effect.SHIFTS_CLASS_PRIOR | Effect.SOFT_TARGETS
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        return training_set.take(context.rng.permutation(len(training_set)))
+
+    @hookimpl
+    def prepare_model(self, model: Any, context: Any) -> Any:
+        torch.nn.init.normal_(model.head.weight, generator=context.generator)
+        return model
+
+    @hookimpl
+    def sampling_weights(self, weights: Any, training_set: Any, epoch: Any) -> Any:
+        return weights / training_set.counts[training_set.labels] if epoch > 1 else weights
+
+    @hookimpl
+    def build_loss(self, loss: Any, class_prior: Any) -> Any:
+        weights = torch.tensor(1 - class_prior, dtype=torch.float32)
+        return lambda logits, targets: loss(logits, targets) * (targets @ weights)
+
+    @hookimpl
+    def augment_rows(self, images: Any, rows: Any, draws: Any, training_set: Any, context: Any) -> Any:
+        seeds = context.row_seeds(training_set.row_keys(rows), draws)
+        return images ^ (seeds % 8).astype(np.uint8)[:, None, None, None]
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, context: Any) -> Any:
+        other = torch.randperm(len(images), generator=context.generator)
+        return (images + images[other]) / 2, (targets + targets[other]) / 2
+
+    @hookimpl
+    def refine_model(self, model: Any, training_set: Any, context: Any) -> Any:
+        balanced = 1 / training_set.counts[training_set.labels]
+        return context.train(model, parameters=model.head.parameters(), weights=balanced)
+
+    @hookimpl
+    def predict_views(self, views: Any) -> Any:
+        return [*views, *(view.flip(3) for view in views)]
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any, class_prior: Any) -> Any:
+        bias = torch.tensor(np.log(np.maximum(class_prior, 1e-6)), dtype=torch.float32)
+        return lambda logits: adjust(logits) - bias
+
+
+def failed(strategy_class: type[Strategy]) -> dict[str, str]:
+    return {result.name: result.advice for result in check_strategy(strategy_class) if not result.passed}
+
+
+@pytest.mark.parametrize("strategy_class", [MirrorClasses, Everything])
+def test_a_right_strategy_passes_every_check(strategy_class: type[Strategy]) -> None:
+    results = check_strategy(strategy_class)
+    assert [result.name for result in results] == [check.__name__ for check in (*FIRST_CHECKS, *CHECKS)]
+    assert failed(strategy_class) == {}
+
+
+# One planted fault each; the name of a class is the name of the check that must find it.
+class _HasNoSuchHook(Strategy):
+    """Misspell a hook."""
+
+    @hookimpl
+    def rewrite_trainingset(self, training_set: ImageDataset) -> ImageDataset:
+        return training_set
+
+
+class _HasNoExample(Strategy):
+    """Need a parameter."""
+
+    exponent: float
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
+class _ForgetsToReturn(Strategy):
+    """Append, and drop the result."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        training_set.append(training_set.images[[0]], parents=[0])
+
+
+class _ChangesTheDtype(Strategy):
+    """Return float pixels."""
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        return images.astype(np.float32)
+
+
+class _ChangesTheShape(Strategy):
+    """Crop a column."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images[:, :, :, 1:], targets
+
+
+class _GivesLabelsOutOfRange(Strategy):
+    """Append rows of a class that does not exist."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        return training_set.append(training_set.images[[0]], labels=[7], parents=[0])
+
+
+class _Crashes(Strategy):
+    """Divide by nothing."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights * (1 // 0)
+
+
+class _UsesUnseededNumbers(Strategy):
+    """Draw from nowhere."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights + np.random.default_rng().random(len(weights)) / 100
+
+
+class _UsesGlobalNumbers(Strategy):
+    """Draw from the global generators."""
+
+    draw: ClassVar[Any]
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights + type(self).draw()
+
+
+class _UsesPythonRandom(_UsesGlobalNumbers):
+    """Draw from Python's generator."""
+
+    draw = random.random
+
+
+class _UsesNumpyRandom(_UsesGlobalNumbers):
+    """Draw from numpy's generator."""
+
+    draw = np.random.rand
+
+
+class _UsesTorchRandom(_UsesGlobalNumbers):
+    """Draw from torch's generator."""
+
+    @staticmethod
+    def draw() -> float:
+        return torch.rand(()).item()
+
+
+class _ClaimsToBeRandom(Strategy):
+    """Do nothing by chance."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        return training_set
+
+
+class _HidesThatItIsRandom(Strategy):
+    """Shuffle."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        return training_set.take(context.rng.permutation(len(training_set)))
+
+
+class _ChangesAnArrayInPlace(Strategy):
+    """Halve the weights that were given."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        weights *= 0.5
+        return weights
+
+
+class _ChangesATensorInPlace(Strategy):
+    """Clear the images that were given."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images.zero_(), targets
+
+
+class _ChangesAListInPlace(Strategy):
+    """Append to the views that were given."""
+
+    @hookimpl
+    def predict_views(self, views: Any) -> Any:
+        views.append(views[0].flip(3))
+        return views
+
+
+class _CountsItsRuns(Strategy):
+    """Do something else in every other run."""
+
+    runs: ClassVar[list[int]] = []
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        self.runs.append(1)
+        return weights * len(self.runs)
+
+
+class _LosesProvenance(Strategy):
+    """Make a new data set of old pixels."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        return ImageDataset.from_arrays(training_set.images[:], training_set.labels, training_set.class_names)
+
+
+class _InventsOrigins(Strategy):
+    """Make a larger data set of old pixels."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        twice = np.concatenate([training_set.images[:]] * 2)
+        return ImageDataset.from_arrays(twice, np.tile(training_set.labels, 2), training_set.class_names)
+
+
+class _GivesTargetsThatDoNotSumToOne(Strategy):
+    """Double the targets."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images, targets * 2
+
+
+class _LeavesTheRangeOfPixels(Strategy):
+    """Brighten without end."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images + 1, targets
+
+
+class _GivesFloat32Weights(Strategy):
+    """Halve the precision."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights.astype(np.float32)
+
+
+class _AugmentsByPlaceInTheBatch(Strategy):
+    """Darken every other image of a batch."""
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        return np.where(np.arange(len(images))[:, None, None, None] % 2, images, images // 2)
+
+
+class _AugmentsByBatchMates(Strategy):
+    """Invert with respect to the brightest pixel of the batch."""
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        return images.max() - images
+
+
+class _PredictsByBatchMates(Strategy):
+    """Centre held-out images by the mean of their batch."""
+
+    @hookimpl
+    def predict_views(self, views: Any) -> Any:
+        return [view - view.mean() for view in views]
+
+
+class _AdjustsByBatchMates(Strategy):
+    """Centre logits by the mean of their batch."""
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any) -> Any:
+        return lambda logits: adjust(logits) - adjust(logits).mean(dim=0)
+
+
+class _AveragesTheLoss(Strategy):
+    """Return one loss for the batch."""
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        return lambda logits, targets: loss(logits, targets).mean()
+
+
+class _GivesAnInfiniteLoss(Strategy):
+    """Divide by zero."""
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        return lambda logits, targets: loss(logits, targets) / targets.min(dim=1).values
+
+
+class _CutsOffTheGradient(Strategy):
+    """Return a loss that teaches nothing."""
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        return lambda logits, targets: loss(logits, targets).detach()
+
+
+class _ReplacesTheNetwork(Strategy):
+    """Return a network without features."""
+
+    @hookimpl
+    def prepare_model(self, model: Any) -> Any:
+        return torch.nn.Sequential(model.features, model.head)
+
+
+class _FailsOnEmptyClasses(Strategy):
+    """Take the first row of every class."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        return training_set.take([training_set.rows_of([name])[0] for name in training_set.class_names])
+
+
+class _AdjustsByInfinity(Strategy):
+    """Subtract the logarithm of a class frequency that may be zero."""
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any, class_prior: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            bias = torch.tensor(np.log(class_prior), dtype=torch.float32)
+        return lambda logits: adjust(logits) - bias
+
+
+class _CannotBeWritten(Strategy):
+    """Have a value that JSON does not have."""
+
+    ceiling: float = float("inf")
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
+class _Warns(Strategy):
+    """Warn."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        warnings.warn("look out", stacklevel=1)
+        return weights
+
+
+class _HidesAShiftedPrior(Strategy):
+    """Draw one class more often."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any, training_set: Any) -> Any:
+        return np.where(training_set.labels == 0, weights * 3, weights)
+
+
+class _HidesSoftTargets(Strategy):
+    """Smooth the targets."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images, targets * 0.9 + 0.1 / targets.shape[1]
+
+
+class _HidesInSampleMining(Strategy):
+    """Move the confused rows to the end."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        probabilities = context.scout.probabilities(training_set, how="in_sample")
+        return training_set.take(np.argsort(probabilities.argmax(axis=1) != training_set.labels, kind="stable"))
+
+
+class _SaysNothing(Strategy):
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
+PLANTED = [
+    (_HasNoSuchHook, "is_declared_as_a_strategy", "did you mean 'rewrite_training_set'"),
+    (_SaysNothing, "is_declared_as_a_strategy", "docstring"),
+    (_HasNoExample, "builds_from_its_example", "exponent"),
+    (_ForgetsToReturn, "keeps_the_contract_of_its_stages", "returned nothing"),
+    (_ChangesTheDtype, "keeps_the_contract_of_its_stages", "must return uint8 images"),
+    (_ChangesTheShape, "keeps_the_contract_of_its_stages", "shapes and dtypes"),
+    (_GivesLabelsOutOfRange, "keeps_the_contract_of_its_stages", "label 7 is outside 0..2"),
+    (_Crashes, "keeps_the_contract_of_its_stages", "ZeroDivisionError"),
+    (_InventsOrigins, "keeps_the_contract_of_its_stages", "descend from the set"),
+    (_UsesUnseededNumbers, "same_seed_gives_the_same_bytes", "context.rng"),
+    (_UsesPythonRandom, "leaves_global_random_numbers_alone", "Python's global random"),
+    (_UsesNumpyRandom, "leaves_global_random_numbers_alone", "numpy's global random"),
+    (_UsesTorchRandom, "leaves_global_random_numbers_alone", "torch's global generator"),
+    (_ClaimsToBeRandom, "declares_whether_it_is_random", "take Effect.RANDOM out"),
+    (_HidesThatItIsRandom, "declares_whether_it_is_random", "declare Effect.RANDOM"),
+    (_HidesAShiftedPrior, "declares_what_it_changes", "SHIFTS_CLASS_PRIOR"),
+    (_HidesSoftTargets, "declares_what_it_changes", "SOFT_TARGETS"),
+    (_HidesInSampleMining, "declares_what_it_changes", "IN_SAMPLE_MINING"),
+    (_ChangesAnArrayInPlace, "leaves_its_inputs_alone", "sampling_weights"),
+    (_ChangesATensorInPlace, "leaves_its_inputs_alone", "augment_batch"),
+    (_ChangesAListInPlace, "leaves_its_inputs_alone", "predict_views"),
+    (_CountsItsRuns, "keeps_no_state_between_runs", "second run"),
+    (_LosesProvenance, "keeps_provenance", "`append`"),
+    (_GivesTargetsThatDoNotSumToOne, "keeps_labels_and_targets_valid", "sum to 1"),
+    (_LeavesTheRangeOfPixels, "keeps_pixels_in_range", "[0, 1]"),
+    (_GivesFloat32Weights, "gives_float64_sampling_weights", "float32"),
+    (_AugmentsByPlaceInTheBatch, "augments_each_row_alone", "row_seeds"),
+    (_AugmentsByBatchMates, "augments_each_row_alone", "row_seeds"),
+    (_PredictsByBatchMates, "predicts_each_row_alone", "predict_views"),
+    (_AdjustsByBatchMates, "predicts_each_row_alone", "build_adjustment"),
+    (_AveragesTheLoss, "gives_one_finite_loss_per_row", "must have shape (12,)"),
+    (_GivesAnInfiniteLoss, "gives_one_finite_loss_per_row", "finite"),
+    (_CutsOffTheGradient, "gives_one_finite_loss_per_row", "grad"),
+    (_ReplacesTheNetwork, "gives_networks_with_features", "features"),
+    (_FailsOnEmptyClasses, "copes_with_classes_of_one_or_no_row", "an empty class"),
+    (_AdjustsByInfinity, "copes_with_classes_of_one_or_no_row", "infinitely large"),
+    (_CannotBeWritten, "can_be_written_to_a_recipe", "JSON"),
+    (_Warns, "emits_no_warnings", "look out"),
+]
+
+
+@pytest.mark.parametrize(("strategy_class", "check", "advice"), PLANTED)
+def test_a_planted_fault_is_found_by_name(strategy_class: type[Strategy], check: str, advice: str) -> None:
+    found = failed(strategy_class)
+    assert advice in found.get(check, f"only found: {found}")
+
+
+def test_every_check_finds_a_planted_fault() -> None:
+    assert {check.__name__ for check in (*FIRST_CHECKS, *CHECKS)} == {check for _, check, _ in PLANTED}
+
+
+def test_all_failures_are_told_at_once() -> None:
+    with pytest.raises(AssertionError, match="_Warns does not conform:\n  emits_no_warnings: UserWarning: look out"):
+        assert_conforms(_Warns)
+    assert_conforms(MirrorClasses)
+
+
+def test_a_strategy_may_refuse_grey_images_by_an_error_of_its_own() -> None:
+    class ColourOnly(Strategy):
+        """Swap two colours."""
+
+        @hookimpl
+        def augment_rows(self, images: Any) -> Any:
+            if images.shape[3] != 3:
+                raise StrategyError("colour images only")
+            return images[..., ::-1]
+
+    assert failed(ColourOnly) == {}
+
+
+def test_the_out_of_fold_scout_never_saw_the_row_or_its_duplicate() -> None:
+    # Two equal rows are all of a class: known in sample, and not out of fold, where both are held out.
+    images = np.zeros((9, 4, 4), dtype=np.uint8)
+    images[0] = images[1] = 255
+    data = ImageDataset.from_arrays(images, [0, 0, 1, 1, 1, 1, 1, 1, 1], ("odd", "plain"))
+    scout = NearestMeanScout()
+    assert scout.probabilities(data, how="in_sample")[:2].argmax(axis=1).tolist() == [0, 0]
+    assert scout.probabilities(data, how="out_of_fold")[:2].argmax(axis=1).tolist() == [1, 1]
+    assert scout.asked == ["in_sample", "out_of_fold"]
+
+
+def test_a_row_between_folds_is_not_judged() -> None:
+    data = tiny_dataset()
+    distant = [data.rows_of(["ant"])[0], data.rows_of(["cat"])[0]]
+    probabilities = [
+        NearestMeanScout().probabilities(data.append(data.images[[0]], parents=[[row, other]]))[-1]
+        for row in distant
+        for other in range(len(data))
+    ]
+    assert 0 < np.isnan(probabilities).any(axis=1).sum() < len(probabilities)
+
+
+def test_every_pair_of_classes_is_confused_in_the_tiny_data() -> None:
+    for channels in (1, 3):
+        data = tiny_dataset(channels)
+        for how in ("in_sample", "out_of_fold"):
+            predicted = NearestMeanScout().probabilities(data, how=how).argmax(axis=1)
+            assert len(set(zip(data.labels.tolist(), predicted.tolist(), strict=True))) == 9
+
+
+def test_the_tiny_network_is_always_the_same_and_draws_no_global_numbers() -> None:
+    before = torch.get_rng_state()
+    one, other = (tiny_network((16, 14, 1), 3).state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert torch.equal(before, torch.get_rng_state())
