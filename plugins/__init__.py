@@ -1,0 +1,1 @@
+"""The strategies that come with fer_augment, each an ordinary plugin."""

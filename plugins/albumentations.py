@@ -1,0 +1,268 @@
+"""Any transforms of albumentations, by class name, while rewriting the training set or in every batch."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+
+from fer_augment import (
+    ClassName,
+    Context,
+    Effect,
+    ImageDataset,
+    Strategy,
+    StrategyError,
+    did_you_mean,
+    hookimpl,
+)
+
+Transform = str | dict[str, dict[str, JsonValue]]
+
+_MAY_MIRROR = ("D4", "HorizontalFlip", "SquareSymmetry", "TimeReverse")
+_NOT_FOR_RECIPES = (
+    "BaseCompose",
+    "BasicTransform",
+    "DualTransform",
+    "ImageOnlyTransform",
+    "Lambda",
+    "Transform3D",
+)
+
+
+class Albumentations(Strategy):
+    """Transform images with albumentations: append transformed copies, or transform every batch anew.
+
+    Source: Buslaev et al. 2020, "Albumentations: Fast and Flexible Image Augmentations", Information 11(2),
+    125; https://albumentations.ai/docs names the parameters of each transform.
+
+    An image's random numbers depend on its row alone (and in a batch on the epoch and how often the row was
+    drawn before in it), so order, batches and worker processes change nothing.
+    """
+
+    example: ClassVar[Mapping[str, Any]] = {
+        "transforms": ["HorizontalFlip", {"Affine": {"rotate": 15, "p": 1.0}}],
+        "when": "rewrite",
+        "target_count": "largest_class",
+    }
+
+    transforms: list[Transform] = Field(
+        min_length=1,
+        description="what to apply, in order: a name, or {name: {parameter: value}}; OneOf may nest.",
+    )
+    when: Literal["rewrite", "batch"] = Field(
+        default="batch",
+        description="rewrite: append copies before training; batch: transform while training.",
+    )
+    classes: list[ClassName] | None = Field(default=None, description="only rows of these classes; all by default.")
+    copies: int | None = Field(default=None, ge=1, description="rewrite: how many copies of each row to append.")
+    target_count: int | Literal["largest_class"] | None = Field(
+        default=None, description="rewrite: append copies until each class has this many rows."
+    )
+
+    @field_validator("transforms")
+    @classmethod
+    def _transforms_exist(cls, transforms: list[Transform]) -> list[Transform]:
+        for transform in transforms:
+            _built(transform)
+        return transforms
+
+    @model_validator(mode="after")
+    def _amount_fits_the_stage(self) -> Albumentations:
+        amounts = [name for name in ("copies", "target_count") if getattr(self, name) is not None]
+        if self.when == "rewrite" and len(amounts) != 1:
+            raise ValueError("`when: rewrite` needs either `copies` or `target_count`")
+        if self.when == "batch" and amounts:
+            raise ValueError(f"`{amounts[0]}` belongs to `when: rewrite`; batches keep their size")
+        return self
+
+    @property
+    def effects(self) -> Effect:
+        """What the transforms and the amounts amount to."""
+        effects = Effect.RANDOM
+        mirrors = any(name in _MAY_MIRROR for name in _names(self.transforms))
+        if self.when == "batch":
+            return effects | Effect.RANDOM_FLIP if mirrors else effects
+        if mirrors:
+            effects |= Effect.MIRRORED_COPIES
+        if self.classes is not None or self.target_count is not None:
+            effects |= Effect.SHIFTS_CLASS_PRIOR
+        return effects
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
+        """Append transformed copies, with `when: rewrite`."""
+        if self.when == "batch":
+            return training_set
+        parents = self._parents(training_set, context.rng)
+        seeds = context.row_seeds(training_set.copy_keys(parents))
+        return training_set.append(self._transformed(training_set.images[parents], seeds), parents=parents)
+
+    @hookimpl
+    def augment_rows(
+        self,
+        images: NDArray[np.uint8],
+        rows: NDArray[np.int64],
+        draws: NDArray[np.int64],
+        training_set: ImageDataset,
+        context: Context,
+    ) -> NDArray[np.uint8]:
+        """Transform a batch, with `when: batch`."""
+        if self.when == "rewrite":
+            return images
+        chosen = np.flatnonzero(np.isin(rows, self._rows(training_set)))
+        seeds = context.row_seeds(training_set.row_keys(rows[chosen]), draws[chosen])
+        changed = images.copy()
+        changed[chosen] = self._transformed(images[chosen], seeds)
+        return changed
+
+    def _rows(self, training_set: ImageDataset) -> NDArray[np.int64]:
+        return training_set.rows_of(training_set.class_names if self.classes is None else self.classes)
+
+    def _parents(self, training_set: ImageDataset, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Choose the rows to copy: all equally often, or in random order until each class is large enough."""
+        rows = self._rows(training_set)
+        if self.copies is not None:
+            return np.tile(rows, self.copies)
+        counts = training_set.counts
+        target = int(counts.max()) if self.target_count == "largest_class" else int(self.target_count or 0)
+        parents = [np.empty(0, dtype=np.int64)]
+        for label in np.unique(training_set.labels[rows]):
+            own = rng.permutation(np.flatnonzero(training_set.labels == label))
+            parents.append(np.resize(own, max(0, target - int(counts[label]))))
+        return np.concatenate(parents)
+
+    def _transformed(self, images: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        """Transform `(n, H, W, C)` images, each by the random numbers of its seed, `(n,)`.
+
+        Raises:
+            StrategyError: if a transform cannot take such images, or does not leave their size and type.
+        """
+        changed = np.empty_like(images)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for place, seed in enumerate(seeds.tolist()):
+                # One stream for all: `set_random_seed` would give every transform its own copy of the same one, so
+                # that all chances of one half would come true together.
+                self._composed.set_random_state(np.random.default_rng(seed), random.Random(seed))
+                try:
+                    image = self._composed(image=images[place])["image"]
+                except Exception as error:  # noqa: BLE001 - transforms fail in every possible way
+                    raise _refusal(error, images.shape[1:]) from error
+                self._check(image, images[place])
+                changed[place] = image
+        return changed
+
+    def _check(self, image: NDArray[Any], original: NDArray[np.uint8]) -> None:
+        names = ", ".join(_names(self.transforms))
+        if image.shape != original.shape:
+            height, width = original.shape[:2]
+            raise StrategyError(
+                f"{names} made an image of shape {image.shape} from one of {original.shape}; images keep their "
+                f"size: end the list with {{Resize: {{height: {height}, width: {width}}}}} or drop what changes it"
+            )
+        if image.dtype != original.dtype:
+            raise StrategyError(f"{names} made {image.dtype} pixels; drop what does, pixels are scaled by the trainer")
+
+    @cached_property
+    def _composed(self) -> Any:
+        return _library().Compose([_built(transform) for transform in self.transforms])
+
+
+def _library() -> Any:
+    """Import albumentations, which would ask the network for a newer version of itself."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations
+
+
+def _named(transform: Transform) -> tuple[str, dict[str, JsonValue]]:
+    if isinstance(transform, str):
+        return transform, {}
+    if len(transform) != 1:
+        raise ValueError(f"one transform is one {{name: {{parameter: value}}}}, got {sorted(transform)}")
+    return next(iter(transform.items()))
+
+
+def _names(transforms: Sequence[Any]) -> Iterator[str]:
+    """Give the names of transforms, nested ones included."""
+    for transform in transforms:
+        name, parameters = _named(transform)
+        yield name
+        inner = parameters.get("transforms", [])
+        yield from _names(inner if isinstance(inner, list) else [])
+
+
+def _built(transform: Any) -> Any:
+    """Make a transform, and those nested in it.
+
+    Raises:
+        ValueError: if there is no such transform or parameter, or a value is not allowed.
+    """
+    name, parameters = _named(transform)
+    transform_class = _transform_class(name)
+    known = set(inspect.signature(transform_class).parameters)
+    given: dict[str, Any] = dict(parameters)
+    for parameter in given:
+        if parameter not in known:
+            raise ValueError(f"{name} has no parameter {parameter!r}{did_you_mean(parameter, known)}")
+    if "transforms" in given:
+        given["transforms"] = [_built(inner) for inner in given["transforms"]]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            built = transform_class(**given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {_told(error)}") from error
+    lacking = sorted(set(getattr(built, "targets_as_params", ())) - {"image"})
+    if lacking:
+        raise ValueError(f"{name} needs {', '.join(lacking)} beside the image, which a recipe cannot give")
+    return built
+
+
+def _told(error: Exception) -> str:
+    """Say in one line what albumentations, or pydantic inside it, has against some parameters."""
+    if isinstance(error.__cause__, ValidationError):
+        faults = error.__cause__.errors()
+        return "; ".join(": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in faults)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _transform_class(name: str) -> Any:
+    library = _library()
+    kinds = (library.BasicTransform, library.BaseCompose)
+    known = {
+        public: value
+        for public, value in vars(library).items()
+        if inspect.isclass(value) and issubclass(value, kinds) and public not in _NOT_FOR_RECIPES
+    }
+    if name not in known:
+        raise ValueError(f"albumentations has no transform {name!r}{did_you_mean(name, known)}")
+    return known[name]
+
+
+def _refusal(error: Exception, image_shape: tuple[int, ...]) -> StrategyError:
+    """Say which transform failed, on what images, and why."""
+    failed = [
+        type(frame.f_locals["self"]).__name__
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if isinstance(frame.f_locals.get("self"), _library().BasicTransform)
+    ]
+    size = "x".join(map(str, image_shape))
+    return StrategyError(f"{failed[-1] if failed else 'Compose'} cannot transform images of {size}: {_told(error)}")
+
+
+@hookimpl
+def register_strategies() -> Sequence[type[Strategy]]:
+    """Offer the strategy of this file."""
+    return [Albumentations]

@@ -1,0 +1,225 @@
+"""Any sampler of imbalanced-learn, by class name, on the pixels of the training images."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, JsonValue, model_validator
+
+from fer_augment import (
+    ClassName,
+    Context,
+    Effect,
+    ImageDataset,
+    Strategy,
+    StrategyError,
+    did_you_mean,
+    hookimpl,
+)
+
+_NO_PARENTS = {
+    "ClusterCentroids": "it averages whole clusters: its images descend from no rows that could be named",
+    "SMOTEN": "it is for categories and would treat grey levels as names without order",
+    "SMOTENC": "it is for tables that mix numbers and categories",
+}
+_SET_HERE = {
+    "random_state": "it is set from the seed of the run",
+    "sampling_strategy": "it stands beside `parameters`, where class names are checked",
+}
+
+
+class Imblearn(Strategy):
+    """Over-sample, under-sample or clean the training set with a sampler of imbalanced-learn.
+
+    Source: Lemaître, Nogueira and Aridas 2017, "Imbalanced-learn: A Python Toolbox to Tackle the Curse of
+    Imbalanced Datasets in Machine Learning", JMLR 18(17); each sampler's documentation names its own.
+
+    The sampler sees images as flat `float32` pixels (on `uint8` the interpolating ones wrap around silently),
+    and only the images it makes are rounded: rows it keeps are untouched. A synthetic image has both its
+    parents as provenance, and the label that the sampler gave it.
+    """
+
+    example: ClassVar[Mapping[str, Any]] = {"sampler": "SMOTE", "sampling_strategy": {"ant": 15, "bee": 20}}
+
+    sampler: str = Field(description="class name of a sampler of imbalanced-learn, such as SMOTE or TomekLinks.")
+    sampling_strategy: (
+        Literal["minority", "majority", "not minority", "not majority", "all", "auto"]
+        | dict[ClassName, int]
+        | list[ClassName]
+        | float
+        | None
+    ) = Field(
+        default=None,
+        description="which classes to re-sample, or how many rows each is to have; the sampler's own by default.",
+    )
+    parameters: dict[str, JsonValue] = Field(
+        default={}, description="the sampler's other parameters, as imbalanced-learn documents them."
+    )
+
+    @model_validator(mode="after")
+    def _sampler_takes_the_parameters(self) -> Imblearn:
+        known = set(inspect.signature(_sampler_class(self.sampler)).parameters) - set(_SET_HERE)
+        for name in self.parameters:
+            if name in _SET_HERE:
+                raise ValueError(f"leave {name} out of `parameters`: {_SET_HERE[name]}")
+            if name not in known:
+                raise ValueError(f"{self.sampler} has no parameter {name!r}{did_you_mean(name, known)}")
+        return self
+
+    @property
+    def effects(self) -> Effect:
+        """Class frequencies change; by chance where the sampler draws."""
+        draws = "random_state" in inspect.signature(_sampler_class(self.sampler)).parameters
+        return Effect.SHIFTS_CLASS_PRIOR | Effect.RANDOM if draws else Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
+        """Return the set as the sampler draws it, in the sampler's order."""
+        sampler = self._built(training_set, context.rng)
+        pixels = training_set.images[:].reshape(len(training_set), -1).astype(np.float32)
+        try:
+            resampled, labels = sampler.fit_resample(pixels, training_set.labels)
+        except (ValueError, RuntimeError) as error:
+            counts = dict(zip(training_set.class_names, training_set.counts.tolist(), strict=True))
+            raise StrategyError(f"{self.sampler} cannot resample {counts}: {' '.join(str(error).split())}") from error
+        parents, is_new = _lineage(sampler, pixels, resampled)
+        made = np.clip(np.rint(resampled[is_new]), 0, 255).astype(np.uint8)
+        grown = training_set.append(
+            made.reshape(-1, *training_set.image_shape), labels[is_new], parents=parents[is_new]
+        )
+        order = parents[:, 0].copy()
+        order[is_new] = len(training_set) + np.arange(len(made))
+        return grown.take(order)
+
+    def _built(self, training_set: ImageDataset, rng: np.random.Generator) -> Any:
+        """Make the sampler; over-samplers, also inside combinations, note the parents of what they make."""
+        from imblearn import combine, over_sampling
+
+        sampler_class = _sampler_class(self.sampler)
+        common: dict[str, object] = {}
+        if self.sampling_strategy is not None:
+            common["sampling_strategy"] = _with_labels(self.sampling_strategy, training_set)
+        if "random_state" in inspect.signature(sampler_class).parameters:
+            common["random_state"] = int(rng.integers(2**31))
+        if self.sampler in combine.__all__:
+            common["smote"] = _noting_parents(over_sampling.SMOTE)(**common)
+        elif self.sampler in over_sampling.__all__:
+            sampler_class = _noting_parents(sampler_class)
+        return sampler_class(**common, **self.parameters)
+
+
+def _sampler_class(name: str) -> Any:
+    """Look a sampler up by name.
+
+    Raises:
+        ValueError: if there is none of this name, or it cannot say what its images were made from.
+    """
+    from imblearn import combine, over_sampling, under_sampling
+
+    classes = {
+        known: getattr(module, known)
+        for module in (over_sampling, under_sampling, combine)
+        for known in module.__all__
+        if known not in _NO_PARENTS
+    }
+    if name in _NO_PARENTS:
+        raise ValueError(f"{name} cannot be used on images: {_NO_PARENTS[name]}")
+    if name not in classes:
+        raise ValueError(f"imbalanced-learn has no sampler {name!r}{did_you_mean(name, classes)}")
+    return classes[name]
+
+
+def _with_labels(sampling_strategy: object, training_set: ImageDataset) -> object:
+    """Put labels in the place of class names."""
+    if isinstance(sampling_strategy, dict):
+        return {training_set.class_number(name): count for name, count in sampling_strategy.items()}
+    if isinstance(sampling_strategy, list):
+        return [training_set.class_number(name) for name in sampling_strategy]
+    return sampling_strategy
+
+
+class _Rows(np.ndarray[Any, np.dtype[np.float32]]):
+    """Rows of pixels that know their numbers in the training set, through any selection of them.
+
+    Every interpolating sampler computes `base + step * (neighbour - base)`. The subtraction of one selection
+    from another is where both parents of each new row are known, exactly and without a search; it is noted.
+    """
+
+    numbers: NDArray[np.int64] | None
+    noted: list[NDArray[np.int64]] | None
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.float32], noted: list[NDArray[np.int64]]) -> _Rows:
+        """View `(N, F)` pixels as rows 0 … N - 1 that note `(n, 2)` pairs of base and neighbour."""
+        rows = pixels.view(cls)
+        rows.numbers, rows.noted = np.arange(len(pixels)), noted
+        return rows
+
+    def __array_finalize__(self, source: object) -> None:
+        """Forget the numbers: only a selection of rows knows them."""
+        self.numbers = self.noted = None
+
+    def __getitem__(self, key: Any) -> Any:
+        """Select the numbers along with the rows."""
+        selected = super().__getitem__(key)
+        if isinstance(selected, _Rows) and self.numbers is not None:
+            selected.numbers = self.numbers[key[0] if isinstance(key, tuple) else key]
+            selected.noted = self.noted
+        return selected
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: Any, *inputs: Any, **options: Any) -> Any:
+        """Compute on plain arrays, and note both sides of a subtraction of rows from rows."""
+        numbers = [value.numbers for value in inputs if isinstance(value, _Rows) and value.numbers is not None]
+        if ufunc is np.subtract and len(numbers) == 2 and self.noted is not None:
+            neighbour, base = numbers
+            self.noted.append(np.stack([base, neighbour], axis=1))
+        plain = [np.asarray(value) if isinstance(value, _Rows) else value for value in inputs]
+        return getattr(ufunc, method)(*plain, **options)
+
+
+def _noting_parents(sampler_class: Any) -> Any:
+    """Derive an over-sampler that keeps in `parents_` the pairs of rows between which its new rows lie."""
+
+    def fit_resample(self: Any, X: NDArray[np.float32], y: NDArray[np.int64]) -> Any:
+        self.parents_ = []
+        return sampler_class._fit_resample(self, _Rows.of(X, self.parents_), y)
+
+    return type(sampler_class.__name__, (sampler_class,), {"_fit_resample": fit_resample})
+
+
+def _lineage(
+    sampler: Any, pixels: NDArray[np.float32], resampled: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return for each row of a sampler's result its parents, `(n, 2)`, and whether it is a new image, `(n,)`.
+
+    A row with one parent has it twice.
+
+    Raises:
+        StrategyError: if the sampler did not tell.
+    """
+    if hasattr(sampler, "sample_indices_"):
+        source = np.asarray(sampler.sample_indices_, dtype=np.int64)
+        return np.stack([source, source], axis=1), (resampled != pixels[source]).any(axis=1)
+    over_sampler = getattr(sampler, "smote_", sampler)
+    kept = np.arange(len(pixels))
+    parents = np.concatenate([np.stack([kept, kept], axis=1), *over_sampler.parents_])
+    is_new = np.arange(len(parents)) >= len(pixels)
+    cleaner = getattr(sampler, "enn_", getattr(sampler, "tomek_", None))
+    if cleaner is not None:
+        parents, is_new = parents[cleaner.sample_indices_], is_new[cleaner.sample_indices_]
+    if len(parents) != len(resampled):
+        raise StrategyError(
+            f"{type(sampler).__name__} of the installed imbalanced-learn does not tell which rows its images "
+            "were made from; install version 0.14, with which this strategy was tested"
+        )
+    return parents, is_new
+
+
+@hookimpl
+def register_strategies() -> Sequence[type[Strategy]]:
+    """Offer the strategy of this file."""
+    return [Imblearn]

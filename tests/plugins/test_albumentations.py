@@ -1,0 +1,206 @@
+"""Albumentations gives what albumentations itself gives, row by row, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fer_augment import Context, Effect, ImageDataset, StrategyError
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.stages import Stages, steps_of
+
+Albumentations: Any = installed_plugins().strategy("albumentations").value
+NAMES = ("ant", "bee", "cat")
+COUNTS = (4, 10, 20)
+PIPELINE: list[Any] = [
+    {"HorizontalFlip": {"p": 0.5}},
+    {"Affine": {"rotate": [-20, 20], "p": 0.8}},
+    {"OneOf": {"transforms": [{"GaussNoise": {"p": 1}}, {"Blur": {"p": 1}}], "p": 0.7}},
+]
+
+
+def dataset(channels: int = 1) -> ImageDataset:
+    images = np.random.default_rng(0).integers(0, 256, (sum(COUNTS), 12, 12, channels), dtype=np.uint8)
+    return ImageDataset.from_arrays(images, np.repeat([0, 1, 2], COUNTS), NAMES)
+
+
+def stages(strategy: Any, seed: int = 0) -> Stages:
+    return Stages(steps_of([strategy]), Context(seed, NAMES))
+
+
+def rewritten(data: ImageDataset | None = None, seed: int = 0, **parameters: Any) -> ImageDataset:
+    strategy = Albumentations(when="rewrite", **parameters)
+    return stages(strategy, seed).fold("rewrite_training_set", data or dataset())
+
+
+def augmented(rows: np.ndarray, strategy: Any = None, channels: int = 1, **parameters: Any) -> np.ndarray:
+    data = dataset(channels)
+    return stages(strategy or Albumentations(**parameters)).fold(
+        "augment_rows", data.images[rows], labels=data.labels[rows], rows=rows, training_set=data, epoch=2
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_row_is_what_albumentations_itself_makes_with_the_rows_seed(channels: int) -> None:
+    import albumentations as A
+
+    data = dataset(channels)
+    rows = np.arange(len(data))
+    pipeline = A.Compose(
+        [
+            A.HorizontalFlip(p=0.5),
+            A.Affine(rotate=(-20, 20), p=0.8),
+            A.OneOf([A.GaussNoise(p=1), A.Blur(p=1)], p=0.7),
+        ]
+    )
+    context = Context(0, NAMES, stream=("albumentations", 0, "augment_rows", 2))
+    result = augmented(rows, channels=channels, transforms=PIPELINE)
+    for row, seed in enumerate(context.row_seeds(data.row_keys()).tolist()):
+        pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        assert (result[row] == pipeline(image=data.images[row][0])["image"]).all()
+    assert (result != data.images[:]).any(axis=(1, 2, 3)).mean() > 0.8
+
+
+def test_chances_of_transforms_are_independent_of_each_other() -> None:
+    flips = [{"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}}]
+    data = dataset()
+    result = rewritten(data, transforms=flips, copies=20)
+    original = data.images[result.origin[len(data) :]]
+    copies = result.images[len(data) :]
+    outcomes = (original, original[:, :, ::-1], original[:, ::-1], original[:, ::-1, ::-1])
+    shares = [(copies == outcome).all(axis=(1, 2, 3)).mean() for outcome in outcomes]
+    assert sum(shares) == pytest.approx(1)
+    assert shares == pytest.approx([0.25] * 4, abs=0.07)
+
+
+def test_a_rows_result_depends_neither_on_its_batch_nor_on_the_process() -> None:
+    rows = np.array([30, 2, 17, 9])
+    strategy = Albumentations(transforms=PIPELINE)
+    whole = augmented(np.arange(34), strategy)
+    assert (augmented(rows, strategy) == whole[rows]).all()
+    assert (augmented(rows, pickle.loads(pickle.dumps(strategy))) == whole[rows]).all()
+
+
+def test_a_row_drawn_again_is_transformed_anew() -> None:
+    twice = augmented(np.array([3, 3]), transforms=[{"GaussNoise": {"p": 1}}])
+    assert (twice[0] != twice[1]).any()
+
+
+def test_only_rows_of_the_named_classes_are_transformed() -> None:
+    data = dataset()
+    changed = augmented(np.arange(34), transforms=["InvertImg"], classes=["bee"]) != data.images[:]
+    inverted = augmented(np.arange(34), transforms=[{"InvertImg": {"p": 1}}], classes=["bee"])
+    assert not changed[data.labels != 1].any()
+    assert (inverted[data.labels == 1] == 255 - data.images[data.labels == 1]).all()
+
+
+def test_copies_of_every_row_are_appended() -> None:
+    result = rewritten(transforms=["GaussNoise"], copies=2, classes=["ant", "bee"])
+    assert result.counts.tolist() == [12, 30, 20]
+    assert np.bincount(result.origin).tolist() == [3] * 14 + [1] * 20
+    assert (result.step == 1).sum() == 28
+
+
+@pytest.mark.parametrize(
+    ("parameters", "counts"),
+    [
+        ({"target_count": "largest_class"}, [20, 20, 20]),
+        ({"target_count": "largest_class", "classes": ["ant"]}, [20, 10, 20]),
+        ({"target_count": 15}, [15, 15, 20]),
+    ],
+)
+def test_classes_are_filled_up_evenly(parameters: dict[str, Any], counts: list[int]) -> None:
+    result = rewritten(transforms=["GaussNoise"], **parameters)
+    assert result.counts.tolist() == counts
+    for label in range(3):
+        rows_of_each = np.bincount(result.origin[result.labels == label])
+        assert np.ptp(rows_of_each[rows_of_each > 0]) <= 1
+
+
+def test_copies_get_the_numbers_of_the_rows_they_become() -> None:
+    result = rewritten(transforms=PIPELINE, copies=2)
+    again = rewritten(transforms=PIPELINE, copies=1)
+    assert (result.images[: len(again)] == again.images[:]).all()
+    assert (result.images[34:68] != result.images[68:]).any(axis=(1, 2, 3)).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (
+            {"transforms": ["HorizontalFlipp"]},
+            "no transform 'HorizontalFlipp'; did you mean 'HorizontalFlip'",
+        ),
+        (
+            {"transforms": [{"Affine": {"rotation": 3}}]},
+            "Affine has no parameter 'rotation'; did you mean 'rotate'",
+        ),
+        ({"transforms": [{"Affine": {"p": 3}}]}, "Affine: p: Input should be less than or equal to 1"),
+        (
+            {"transforms": [{"OneOf": {"transforms": [{"Blur": {"size": 3}}]}}]},
+            "Blur has no parameter 'size'",
+        ),
+        ({"transforms": [{"Blur": {}, "Rotate": {}}]}, "one transform is one"),
+        ({"transforms": ["MaskDropout"]}, "MaskDropout needs mask beside the image"),
+        ({"transforms": ["Lambda"]}, "no transform 'Lambda'"),
+        ({"transforms": []}, "at least 1"),
+        ({"transforms": ["Blur"], "when": "rewrite"}, "either `copies` or `target_count`"),
+        ({"transforms": ["Blur"], "when": "rewrite", "copies": 1, "target_count": 9}, "either `copies`"),
+        ({"transforms": ["Blur"], "copies": 1}, "`copies` belongs to `when: rewrite`"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_any_training(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Albumentations(**parameters)
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        ({"RandomFog": {"p": 1}}, "RandomFog cannot transform images of 12x12x1: .*3-channel"),
+        (
+            {"OneOf": {"transforms": [{"ISONoise": {"p": 1}}], "p": 1}},
+            "ISONoise cannot transform images of 12x12x1",
+        ),
+        (
+            {"CenterCrop": {"height": 8, "width": 8}},
+            r"CenterCrop made .*\(8, 8, 1\).* end the list with .*Resize",
+        ),
+        ({"ToRGB": {"p": 1}}, r"ToRGB made an image of shape \(12, 12, 3\)"),
+        ({"ToFloat": {"p": 1}}, "ToFloat made float32 pixels"),
+    ],
+)
+def test_what_images_cannot_take_is_named_with_the_reason(transform: dict[str, Any], message: str) -> None:
+    with pytest.raises(StrategyError, match=message):
+        augmented(np.arange(3), transforms=[transform])
+
+
+def test_a_crop_that_is_resized_again_keeps_the_size() -> None:
+    crop = [{"RandomCrop": {"height": 9, "width": 9}}, {"Resize": {"height": 12, "width": 12}}]
+    assert augmented(np.arange(5), transforms=crop).shape == (5, 12, 12, 1)
+
+
+def test_the_librarys_warnings_stay_inside() -> None:
+    # Both warn, and pytest makes warnings errors: on being made, and on grey images.
+    warning = [{"ShiftScaleRotate": {"p": 1}}, {"ToGray": {"p": 1}}]
+    augmented(np.arange(3), transforms=warning)
+
+
+def test_the_library_is_told_not_to_ask_the_network() -> None:
+    Albumentations(transforms=["Blur"])
+    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+
+
+def test_effects_follow_from_the_transforms_and_the_stage() -> None:
+    mirror = [{"OneOf": {"transforms": ["HorizontalFlip", "Blur"]}}]
+    assert Albumentations(transforms=["Blur"]).effects == Effect.RANDOM
+    assert Albumentations(transforms=mirror).effects == Effect.RANDOM | Effect.RANDOM_FLIP
+    copying = Albumentations(transforms=mirror, when="rewrite", copies=1)
+    assert copying.effects == Effect.RANDOM | Effect.MIRRORED_COPIES
+    filling = Albumentations(transforms=["Blur"], when="rewrite", target_count=9)
+    assert filling.effects == Effect.RANDOM | Effect.SHIFTS_CLASS_PRIOR

@@ -1,0 +1,132 @@
+"""ConfusionMirror mines what a scout confuses, and adds it mirrored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fer_augment import Context, DatasetError, Effect, ImageDataset
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.stages import Stages, steps_of
+
+ConfusionMirror: Any = installed_plugins().strategy("confusion_mirror").value
+NAMES = ("sad", "neutral", "happy")
+LABELS = [0, 1, 0, 2, 0, 1]
+PREDICTED = [1, 1, 0, 0, 1, 0]
+"""Rows 0 and 4 are sad and taken for neutral, row 5 is neutral and taken for sad."""
+
+
+class StubScout:
+    """Predicts what it is told to, and remembers how it was asked."""
+
+    def __init__(self, unknown: list[int]) -> None:
+        self.unknown, self.asked = unknown, ""
+
+    def probabilities(self, training_set: ImageDataset, how: Any = "") -> Any:
+        self.asked = how
+        probabilities = np.eye(3, dtype=np.float32)[PREDICTED] * 0.8 + 0.1
+        probabilities[self.unknown] = np.nan
+        return probabilities
+
+    def embeddings(self, training_set: ImageDataset) -> np.ndarray:
+        raise AssertionError("not needed")
+
+
+def dataset() -> ImageDataset:
+    images = np.random.default_rng(0).integers(0, 256, (6, 5, 4, 1), dtype=np.uint8)
+    return ImageDataset.from_arrays(images, LABELS, NAMES)
+
+
+def rewritten(unknown: list[int] | None = None, seed: int = 0, **parameters: Any) -> ImageDataset:
+    scout = StubScout(unknown or [])
+    strategy = ConfusionMirror(**{"pairs": [["sad", "neutral"]], **parameters})
+    stages = Stages(steps_of([strategy]), Context(seed, NAMES), scout_for=lambda step: scout)
+    result = stages.fold("rewrite_training_set", dataset())
+    assert scout.asked == strategy.predictions
+    return result
+
+
+def added(result: ImageDataset) -> ImageDataset:
+    return result.take(result.step == 1)
+
+
+def test_rows_of_the_pair_are_appended_mirrored_left_to_right() -> None:
+    result = rewritten(insert="end")
+    assert result.origin.tolist() == [0, 1, 2, 3, 4, 5, 0, 4]
+    assert result.labels[6:].tolist() == [0, 0]
+    assert (result.images[6:] == dataset().images[[0, 4]][:, :, ::-1]).all()
+    assert (result.images[:6] == dataset().images[:]).all()
+
+
+def test_up_down_exchanges_top_and_bottom() -> None:
+    result = rewritten(insert="end", axis="up_down")
+    assert (result.images[6:] == dataset().images[[0, 4]][:, ::-1]).all()
+
+
+def test_the_control_adds_the_same_images_unmirrored() -> None:
+    result = rewritten(insert="end", transform="none")
+    assert (result.images[6:] == dataset().images[[0, 4]]).all()
+
+
+def test_several_pairs_choose_the_union_of_their_rows() -> None:
+    assert added(rewritten(pairs=[["sad", "neutral"], ["neutral", "sad"]], insert="end")).origin.tolist() == [
+        0,
+        4,
+        5,
+    ]
+
+
+def test_each_copy_is_the_same_image_with_its_own_copy_number() -> None:
+    copies = added(rewritten(copies=3, insert="end"))
+    assert copies.origin.tolist() == [0, 0, 0, 4, 4, 4]
+    assert copies.copies.tolist() == [1, 2, 3, 1, 2, 3]
+    assert len(set(copies.digests.tolist())) == 2
+
+
+def test_random_positions_keep_the_order_of_the_old_rows() -> None:
+    orders = set()
+    for seed in range(40):
+        result = rewritten(seed=seed)
+        assert result.origin[result.step == 0].tolist() == [0, 1, 2, 3, 4, 5]
+        assert sorted(added(result).origin) == [0, 4]
+        orders.add(tuple(result.step))
+    assert len(orders) > 15, "there are 28 ways to place two rows among eight"
+
+
+def test_rows_that_the_scout_cannot_judge_are_never_chosen() -> None:
+    assert added(rewritten(unknown=[0, 5])).origin.tolist() == [4]
+
+
+def test_nothing_confused_leaves_the_set_as_it_is() -> None:
+    result = rewritten(pairs=[["happy", "neutral"]])
+    assert result.fingerprint == dataset().fingerprint
+
+
+def test_out_of_fold_is_the_default_and_in_sample_is_declared() -> None:
+    pairs = {"pairs": [["sad", "neutral"]]}
+    assert ConfusionMirror(**pairs).predictions == "out_of_fold"
+    assert Effect.IN_SAMPLE_MINING not in ConfusionMirror(**pairs).effects
+    assert Effect.IN_SAMPLE_MINING in ConfusionMirror(**pairs, predictions="in_sample").effects
+
+
+@pytest.mark.parametrize(
+    ("parameters", "declared"),
+    [({}, True), ({"transform": "none"}, False), ({"axis": "up_down"}, False)],
+)
+def test_only_left_right_mirrors_compound_with_a_random_flip(parameters: dict[str, str], declared: bool) -> None:
+    strategy = ConfusionMirror(pairs=[["sad", "neutral"]], **parameters)
+    assert (Effect.MIRRORED_COPIES in strategy.effects) is declared
+
+
+def test_a_pair_of_one_class_and_an_empty_list_are_refused() -> None:
+    with pytest.raises(ValueError, match="a pair names two classes"):
+        ConfusionMirror(pairs=[["sad", "sad"]])
+    with pytest.raises(ValueError, match="at least 1"):
+        ConfusionMirror(pairs=[])
+
+
+def test_an_unknown_class_is_named() -> None:
+    with pytest.raises(DatasetError, match="no class 'said'; did you mean 'sad'"):
+        rewritten(pairs=[["said", "neutral"]])
