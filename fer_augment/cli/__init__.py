@@ -1,0 +1,73 @@
+"""The command line. Every command is a module of its own and is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from fer_augment.errors import FerAugmentError
+
+_COMMANDS = {
+    "demo": "compare:demo",
+    "compare": "compare:compare",
+    "run": "run:run",
+    "rewrite": "rewrite:rewrite",
+    "data": "data:data",
+    "plugins": "plugins:plugins",
+    "recipes": "recipes:recipes",
+    "report": "report:report",
+}
+"""Where each command lives: module of this package and name of the command in it."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called: `--help` must not wait for torch."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names in the order in which people meet them."""
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import the module of a command."""
+        if name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[name].partition(":")
+        command = getattr(importlib.import_module(f"fer_augment.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="fer_augment")
+def group() -> None:
+    r"""Compare ways to repair a training set, honestly: did this idea raise the recall of the small classes?
+
+    \b
+    fer-augment demo                                      the whole thing on drawn faces, in about a minute
+    fer-augment compare paper oversample --data fer2013.csv --seeds 5
+    fer-augment plugins list                              what a recipe can be made of
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with 0, with 1 if a run failed, with 2 if the user has to change something."""
+    try:
+        group.main(arguments, prog_name="fer-augment", standalone_mode=False)
+    except FerAugmentError as error:
+        stop(str(error), code=2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        stop("interrupted; call the same command again to go on", code=130)
+    except BrokenPipeError:  # the reader of our output, `head` for one, has gone
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def stop(message: str, *, code: int) -> None:
+    """Print one line for people and exit."""
+    click.echo(f"fer-augment: {message}", err=True)
+    sys.exit(code)

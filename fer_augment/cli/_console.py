@@ -1,0 +1,39 @@
+"""Where output goes: results to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def results() -> Console:
+    """Return the console for results; looks at the terminal, `NO_COLOR` and `COLUMNS` when it is made."""
+    return Console(highlight=False)
+
+
+def messages() -> Console:
+    """Return the console for progress and warnings."""
+    return Console(stderr=True, highlight=False)
+
+
+def progress_bars() -> Progress:
+    """Return bars with time left, on stderr; they vanish when done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=messages(),
+        transient=True,
+    )
+
+
+@contextmanager
+def progress_of(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show one bar while the block runs; gives what is to be called with how much is done and how much there is."""
+    with progress_bars() as bars:
+        task = bars.add_task(description, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
