@@ -120,7 +120,7 @@ class StageSpecs(Protocol):
 
     @hookspec
     def refine_model(self, model: torch.nn.Module, training_set: ImageDataset, context: Context) -> torch.nn.Module:
-        """Called once a run, on the trained network. Return the network; `context.train` trains it, or a part, again."""
+        """Called once a run, on the trained network. Return the network; `context.train` trains (part of) it again."""
 
     @hookspec
     def predict_views(self, views: list[torch.Tensor], context: Context) -> list[torch.Tensor]:
