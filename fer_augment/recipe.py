@@ -12,7 +12,7 @@ import functools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -154,8 +154,15 @@ def load_recipe(name_or_path: str) -> Recipe:
     return load_recipes([name_or_path])[0]
 
 
-def check_recipe_file(name_or_path: str | Path) -> list[str]:
-    """Return all faults of a recipe file and its parents, each as `file:line: key: what`, in order."""
+def check_recipe_file(
+    name_or_path: str | Path, further_faults: Callable[[Node], Iterable[Fault]] = lambda recipe: ()
+) -> list[str]:
+    """Return all faults of a recipe file and its parents, each as `file:line: key: what`, in order.
+
+    Args:
+        name_or_path: a shipped recipe by name, or a file.
+        further_faults: tells what else is wrong with a recipe as `read_recipe` gives it.
+    """
     faults: list[Fault] = []
     try:
         node = read_recipe(find_recipe(str(name_or_path), Path()), faults)
@@ -163,6 +170,7 @@ def check_recipe_file(name_or_path: str | Path) -> list[str]:
         return [str(error)]
     if node:
         _validated(node, faults)
+        faults += further_faults(node)
     return [str(fault) for fault in _in_order(faults)]
 
 

@@ -19,6 +19,7 @@ from fer_augment.recipe_files import FILE_KEYS, local_strategy
 from fer_augment.stages import Step, steps_of
 from fer_augment.strategy import ClassName, Effect, Strategy
 from fer_augment.strategy_files import strategy_in_file
+from fer_augment.yaml_source import Fault, Keys, Node
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,42 @@ def bind(recipe: Recipe, catalogue: Catalogue) -> BoundRecipe:
             strategies.append(_with_parameters(strategy_class, step.parameters))
             providers.append(provider)
     return BoundRecipe(recipe, steps_of(strategies, providers), model, loss, trackers)
+
+
+def binding_faults(recipe: Node, catalogue: Catalogue) -> Iterator[Fault]:
+    """Tell everything in a recipe that `bind` would refuse, with its place.
+
+    Args:
+        recipe: a recipe as `read_recipe` gives it; parts that are not as they should be are passed over.
+        catalogue: what is installed.
+    """
+    entries = recipe.entries
+    loss = entries["training"].entries.get("loss") if "training" in entries else None
+    trackers = entries["trackers"].items if "trackers" in entries else []
+    for keys, node, look_up in (
+        (("model",), entries.get("model"), catalogue.model),
+        (("training", "loss"), loss, catalogue.loss),
+        *((("trackers", number), node, catalogue.tracker) for number, node in enumerate(trackers)),
+    ):
+        if node and isinstance(node.value, str) and node.value:
+            try:
+                look_up(node.value)
+            except FerAugmentError as error:
+                yield Fault(node.place, keys, str(error))
+    for node in entries["strategies"].items:
+        yield from _step_faults(node, catalogue)
+
+
+def _step_faults(node: Node, catalogue: Catalogue) -> Iterator[Fault]:
+    step = StrategyStep.model_validate(node.plain())
+    try:
+        _with_parameters(_strategy_class(step, catalogue)[0], step.parameters)
+    except _ParameterError as error:
+        for keys, what in error.faults:
+            place = node.place_of(("parameters", *keys))
+            yield Fault(place, ("strategies", step.label, *keys), what)
+    except FerAugmentError as error:
+        yield Fault(node.place, ("strategies", step.label), str(error))
 
 
 def check_classes(bound: BoundRecipe, class_names: Sequence[str]) -> None:
@@ -173,11 +210,19 @@ def _strategy_class(step: StrategyStep, catalogue: Catalogue) -> tuple[type[Stra
     return strategy_in_file(file, class_name), f"file {file.name}"
 
 
+class _ParameterError(RecipeError):
+    """A strategy refuses its parameters: for some keys in them, what is wrong."""
+
+    def __init__(self, faults: Sequence[tuple[Keys, str]]) -> None:
+        self.faults = faults
+        super().__init__(" | ".join(f"{'.'.join(map(str, keys))}: {what}" if keys else what for keys, what in faults))
+
+
 def _with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, Any]) -> Strategy:
     try:
         return strategy_class.model_validate(parameters)
     except ValidationError as error:
-        raise RecipeError(_parameter_faults(strategy_class, parameters, error.errors())) from error
+        raise _ParameterError(list(_parameter_faults(strategy_class, parameters, error.errors()))) from error
     except FerAugmentError:
         raise
     except Exception as error:  # noqa: BLE001 - a validator is the stranger's code
@@ -186,29 +231,26 @@ def _with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, An
 
 def _parameter_faults(
     strategy_class: type[Strategy], parameters: Mapping[str, Any], errors: Sequence[ErrorDetails]
-) -> str:
-    """Say in one line what a strategy has against its parameters.
+) -> Iterator[tuple[Keys, str]]:
+    """Tell for each place in its parameters what a strategy has against them.
 
     A value that fits none of several types has an error for each of them. Of these only those count that got
     furthest into the value, and they are told as alternatives.
     """
-    by_place: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
+    by_place: dict[Keys, list[ErrorDetails]] = {}
     for error in errors:
         by_place.setdefault(_keys_in(parameters, error), []).append(error)
-    told = []
     for keys, alternatives in by_place.items():
         if any(other[:1] == keys[:1] and len(other) > len(keys) for other in by_place):
             continue
         if alternatives[0]["type"] == "extra_forbidden":
             known = [field.alias or name for name, field in strategy_class.model_fields.items()]
-            what = "unknown parameter" + (did_you_mean(str(keys[0]), known) if len(keys) == 1 else "")
+            yield keys, "unknown parameter" + (did_you_mean(str(keys[0]), known) if len(keys) == 1 else "")
         else:
-            what = what_is_wrong(alternatives)
-        told.append(f"{'.'.join(map(str, keys))}: {what}" if keys else what)
-    return " | ".join(told)
+            yield keys, what_is_wrong(alternatives)
 
 
-def _keys_in(value: Any, error: ErrorDetails) -> tuple[str | int, ...]:
+def _keys_in(value: Any, error: ErrorDetails) -> Keys:
     """Return the keys of an error that lead into a value, less the names of types between them."""
     keys = []
     for part in error["loc"]:

@@ -49,6 +49,23 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in paths}
 
 
+def parents_of(path: Path) -> list[Path]:
+    """Return the files that a recipe file inherits from, the nearest one first.
+
+    Raises:
+        RecipeError: if one of them cannot be read.
+    """
+    chain: tuple[Path, ...] = (path,)
+    while True:
+        faults: list[Fault] = []
+        node = read_mapping(chain[-1], faults)
+        if node is None:
+            raise RecipeError(str(faults[0]))
+        if "extends" not in node.entries:
+            return list(chain[1:])
+        chain = (*chain, _parent_file(node.entries["extends"].value, chain))
+
+
 def read_recipe(path: Path, faults: list[Fault]) -> Node | None:
     """Read a recipe with all that it inherits; what is wrong with it is added to `faults`.
 

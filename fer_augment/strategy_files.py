@@ -18,11 +18,10 @@ def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
     Raises:
         PluginError: if the file cannot be run or has no such class, or the class cannot act as a strategy.
     """
-    module = _module_of(file)
-    declared = getattr(module, class_name, None)
+    declared = getattr(_module_of(file), class_name, None)
     if declared is None:
-        known = [name for name, value in vars(module).items() if _is_own_strategy(value)]
-        raise PluginError(f"{file} has no class {class_name!r}{did_you_mean(class_name, known)}")
+        hint = did_you_mean(class_name, [known.__name__ for known in strategies_in_file(file)])
+        raise PluginError(f"{file} has no class {class_name!r}{hint}")
     faults = strategy_faults(declared)
     if faults:
         raise PluginError(f"{file}: {class_name}: {' | '.join(faults)}")
@@ -30,8 +29,18 @@ def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
     return strategy_class
 
 
-def _is_own_strategy(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, Strategy) and value is not Strategy
+def strategies_in_file(file: Path) -> list[type[Strategy]]:
+    """Run a file and return the subclasses of `Strategy` that it defines, in order, whether or not they can act.
+
+    Raises:
+        PluginError: if the file cannot be run.
+    """
+    module = _module_of(file)
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
+    ]
 
 
 def _module_of(file: Path) -> ModuleType:

@@ -161,7 +161,8 @@ def shown(value: object) -> str:
 
 def dump_yaml(content: dict[str, Any]) -> str:
     """Write plain data as YAML that `parse_yaml`, and a YAML 1.1 parser too, reads back as the same data."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    # Innermost lists and mappings stand in one line, as people write them.
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=80, default_flow_style=None)
 
 
 class _Loader(yaml.SafeLoader):
