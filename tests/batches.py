@@ -1,0 +1,45 @@
+"""What a strategy makes of a batch, for tests of strategies that act while training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from fer_augment import Context, ImageDataset, Strategy
+from fer_augment.stages import Stages, steps_of
+from fer_augment.testing_fixtures import as_tensor
+
+
+def faces(count: int, size: tuple[int, int, int] = (20, 16, 1), classes: int = 1) -> ImageDataset:
+    """Make a data set of noise whose labels go round the classes `a`, `b`, …"""
+    images = np.random.default_rng(0).integers(0, 256, (count, *size), dtype=np.uint8)
+    return ImageDataset.from_arrays(images, np.arange(count) % classes, "abcdefghij"[:classes])
+
+
+def stages_of(strategy: Strategy, data: ImageDataset, seed: int = 0, scout: Any = None) -> Stages:
+    return Stages(steps_of([strategy]), Context(seed, data.class_names), scout_for=lambda step: scout)
+
+
+def one_hot(data: ImageDataset, rows: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.eye(len(data.class_names), dtype=np.float32)[data.labels[rows]])
+
+
+def augmented(
+    strategy: Strategy,
+    data: ImageDataset,
+    rows: np.ndarray | None = None,
+    *,
+    epoch: int = 0,
+    seed: int = 0,
+    scout: Any = None,
+    images: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run `augment_batch` on rows of a set, all by default, or on images in their place."""
+    batch = np.arange(len(data)) if rows is None else rows
+    given = as_tensor(data.images[batch]) if images is None else images
+    pair = (given, one_hot(data, batch))
+    return stages_of(strategy, data, seed, scout).fold(
+        "augment_batch", pair, rows=batch, training_set=data, epoch=epoch
+    )
