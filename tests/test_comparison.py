@@ -1,0 +1,430 @@
+"""What a comparison says, against arithmetic done again on the predictions that the runs left behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from fer_augment.comparison import Comparison, Failure, Statistic, load_comparison, save_comparison
+from fer_augment.errors import RunError
+from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
+from fer_augment.records import StepRecord
+from fer_augment.significance import (
+    Verdict,
+    accuracy_weights,
+    balanced_accuracy_weights,
+    endpoint_difference,
+    recall_weights,
+)
+from fer_augment.verdicts import compare_runs
+from tests.synthetic_runs import (
+    CLASSES,
+    counts_by_split,
+    evaluation,
+    labels_of,
+    predictions,
+    record,
+    write_arm,
+    write_run,
+)
+
+COUNTS = (40, 30, 20)
+
+
+def compared(runs, counts=COUNTS, baseline="base", **more) -> Comparison:
+    facts = {"source": "demo", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
+    return compare_runs(runs, baseline=baseline, **facts | more)
+
+
+def correct_of(runs, kept=slice(None)):
+    said = [run.predictions("test") for run in runs]
+    return np.array([(one.logits.argmax(axis=1) == one.labels)[kept] for one in said])
+
+
+@pytest.fixture(scope="module")
+def three_arms(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        "base": write_arm(folder, "base", (0.6, 0.5, 0.4)),
+        "good": write_arm(folder, "good", (0.95, 0.9, 0.9)),
+        "same": write_arm(folder, "same", (0.6, 0.5, 0.4)),
+    }
+
+
+# --- scores of an arm
+
+
+def test_scores_are_means_and_spreads_over_seeds(three_arms):
+    arm = compared(three_arms).arm("base")
+    correct, labels = correct_of(three_arms["base"]), labels_of(COUNTS)
+    accuracies = correct.mean(axis=1)
+    assert arm.seeds == (0, 1, 2)
+    assert arm.test.accuracy.n == 3
+    assert_allclose(arm.test.accuracy.mean, accuracies.mean())
+    assert_allclose(arm.test.accuracy.sd, accuracies.std(ddof=1))
+    recalls = np.array([correct[:, labels == number].mean(axis=1) for number in range(3)])
+    assert list(arm.test.recall) == list(CLASSES)
+    assert_allclose([arm.test.recall[name].mean for name in CLASSES], recalls.mean(axis=1))
+    assert_allclose(arm.test.balanced_accuracy.mean, recalls.mean())
+    assert_allclose(arm.test.balanced_accuracy.sd, recalls.mean(axis=0).std(ddof=1))
+
+
+def test_confusion_is_summed_over_runs_and_calibration_is_averaged(three_arms):
+    scores = compared(three_arms).arm("good").test
+    said = [run.predictions("test") for run in three_arms["good"]]
+    confusion = np.zeros((3, 3), dtype=int)
+    for one in said:
+        np.add.at(confusion, (one.labels, one.logits.argmax(axis=1)), 1)
+    assert np.array_equal(scores.confusion, confusion)
+    assert_allclose(scores.ece.mean, np.mean([expected_calibration_error(s.labels, s.logits) for s in said]))
+    assert_allclose(scores.nll.mean, np.mean([negative_log_likelihood(s.labels, s.logits) for s in said]))
+
+
+def test_an_arm_carries_what_its_records_say(tmp_path):
+    step = StepRecord(name="grow", parameters={}, provider="x 1", source="0" * 64)
+    runs = [
+        write_run(
+            tmp_path / str(seed),
+            record(
+                seed=seed,
+                steps=[step.model_copy(update={"rows": 7 + seed})],
+                test_loss=0.5 + seed,
+                training_seconds=None if seed else 8.0,
+            ),
+            {split: predictions(labels_of(COUNTS), labels_of(COUNTS)) for split in ("test", "validation")},
+        )
+        for seed in (1, 0)
+    ]
+    arm = compared({"base": runs}).arms[0]
+    assert (arm.description, arm.model, arm.parameter_count) == ("Tries base.", "tiny", 1234)
+    assert (arm.seeds, arm.run_keys) == ((0, 1), ("key-base-0", "key-base-1"))
+    assert arm.steps[0].name == "grow" and arm.steps[0].rows == (7, 8)
+    assert arm.rewritten_counts[1] == {"ant": 21, "bee": 22, "cat": 23}
+    assert arm.train_counts == {"ant": 10, "bee": 11, "cat": 12}
+    assert arm.test_loss.mean == 1.0
+    assert arm.training_seconds == Statistic(mean=8.0, sd=None, n=1, ci95=None)
+    assert [point.epoch for point in arm.curve] == [1, 2]
+    assert arm.curve[1].selection_loss.mean == arm.selection_loss.mean == 0.25
+
+
+def test_a_curve_has_the_points_that_all_runs_have(tmp_path):
+    labels = labels_of(COUNTS)
+    of_splits = {split: predictions(labels, labels) for split in ("test", "validation")}
+    curves = [
+        (evaluation(1, 3, validation_recall=(0.2, None, 0.4)), evaluation(2, 3)),
+        (evaluation(1, 3, validation_recall=(0.4, None, 0.4)), evaluation(3, 3)),
+    ]
+    runs = [write_run(tmp_path / str(s), record(seed=s, curve=curve), of_splits) for s, curve in enumerate(curves)]
+    (point,) = compared({"base": runs}).arms[0].curve
+    assert point.epoch == 1
+    assert_allclose(point.validation_recall["ant"].mean, 0.3)
+    assert point.validation_recall["bee"] == Statistic(mean=None, sd=None, n=0, ci95=None)
+
+
+# --- verdicts
+
+
+def test_deltas_and_p_values_are_those_of_the_test_on_the_same_arrays(three_arms):
+    comparison = compared(three_arms)
+    labels = labels_of(COUNTS)
+    good = comparison.versus[0]
+    arrays = correct_of(three_arms["base"]), correct_of(three_arms["good"]), labels
+    for number, name in enumerate(CLASSES):
+        expected = endpoint_difference(*arrays, recall_weights(number, 3))
+        said = good.recall[name]
+        assert (said.delta, said.ci95, said.p, said.detectable) == (
+            expected.delta,
+            expected.ci95,
+            expected.p,
+            expected.detectable,
+        )
+        recall_of = [np.mean([run[labels == number].mean() for run in arm]) for arm in arrays[:2]]
+        assert_allclose(said.delta, recall_of[1] - recall_of[0])
+    assert good.accuracy.p == endpoint_difference(*arrays, accuracy_weights(labels, 3)).p
+    assert good.balanced_accuracy.p == endpoint_difference(*arrays, balanced_accuracy_weights(labels, 3)).p
+    assert good.balanced_accuracy.verdict == Verdict.BETTER
+    assert comparison.versus[1].balanced_accuracy.verdict == Verdict.NO_EVIDENCE
+    assert good.share_above == 1.0
+    assert 0.02 < comparison.versus[1].share_above < 0.98
+
+
+def holm_by_hand(p_values):
+    order = np.argsort(p_values)
+    factors = len(p_values) - np.arange(len(p_values))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.maximum.accumulate(np.minimum(1, factors * np.asarray(p_values)[order]))
+    return adjusted
+
+
+def test_holm_goes_over_arms_for_balanced_accuracy_and_over_classes_within_an_arm(three_arms):
+    versus = compared(three_arms).versus
+    for endpoint in ("accuracy", "balanced_accuracy"):
+        family = [getattr(one, endpoint) for one in versus]
+        assert_allclose([one.p_adjusted for one in family], holm_by_hand([one.p for one in family]))
+    for one in versus:
+        family = list(one.recall.values())
+        assert_allclose([one.p_adjusted for one in family], holm_by_hand([one.p for one in family]))
+    assert versus[0].balanced_accuracy.p_adjusted == 2 * versus[0].balanced_accuracy.p
+
+
+def test_a_verdict_follows_the_adjusted_p(three_arms):
+    judged = [one for versus in compared(three_arms).versus for one in versus.recall.values()]
+    assert all((one.p_adjusted < 0.05) == (one.verdict != Verdict.NO_EVIDENCE) for one in judged)
+
+
+def test_a_fall_is_called_worse(three_arms):
+    comparison = compared(three_arms, baseline="good")
+    assert [versus.balanced_accuracy.verdict for versus in comparison.versus] == [Verdict.WORSE, Verdict.WORSE]
+    assert comparison.versus[0].balanced_accuracy.delta < -0.2
+
+
+def test_the_baseline_comes_first_and_is_compared_with_nobody_else(three_arms):
+    comparison = compared(three_arms, baseline="same")
+    assert [arm.recipe for arm in comparison.arms] == ["same", "base", "good"]
+    assert [(one.recipe, one.baseline) for one in comparison.versus] == [("base", "same"), ("good", "same")]
+    assert comparison.baseline_arm is comparison.arms[0]
+
+
+# --- copies
+
+
+def test_rows_that_any_arm_saw_in_training_are_left_out_of_the_deduplicated_split(tmp_path):
+    in_base, in_other = np.zeros(90, dtype=bool), np.zeros(90, dtype=bool)
+    in_base[[0, 1, 50]], in_other[[1, 89]] = True, True
+    runs = {
+        "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), in_train=in_base),
+        "other": write_arm(tmp_path, "other", (0.8, 0.5, 0.4), in_train=in_other),
+    }
+    comparison = compared(runs)
+    kept = np.setdiff1d(np.arange(90), [0, 1, 50, 89])
+    assert comparison.data.counts["test"] == {"ant": 40, "bee": 30, "cat": 20}
+    assert comparison.data.counts["test_deduplicated"] == {"ant": 38, "bee": 29, "cat": 19}
+    for arm in comparison.arms:
+        correct = correct_of(runs[arm.recipe], kept)
+        assert arm.test_deduplicated.rows == 86
+        assert_allclose(arm.test_deduplicated.accuracy.mean, correct.mean())
+    labels = labels_of(COUNTS)[kept]
+    expected = endpoint_difference(
+        correct_of(runs["base"], kept), correct_of(runs["other"], kept), labels, balanced_accuracy_weights(labels, 3)
+    )
+    said = comparison.versus[0].test_deduplicated.balanced_accuracy
+    assert (said.delta, said.p) == (expected.delta, expected.p)
+
+
+def test_a_test_split_of_nothing_but_copies_has_no_deduplicated_scores(tmp_path):
+    everything = np.ones(90, dtype=bool)
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), in_train=everything) for name in ("base", "other")}
+    comparison = compared(runs)
+    assert comparison.arms[0].test_deduplicated is None
+    assert comparison.versus[0].test_deduplicated is None
+    assert comparison.data.counts["test_deduplicated"] == {"ant": 0, "bee": 0, "cat": 0}
+
+
+def test_copies_within_the_test_split_count_once_in_a_difference(tmp_path):
+    groups = np.arange(90)
+    groups[1:30] = 0
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), groups=groups) for name in ("base", "other")}
+    arrays = correct_of(runs["base"]), correct_of(runs["other"]), labels_of(COUNTS)
+    expected = endpoint_difference(*arrays, recall_weights(0, 3), groups)
+    assert expected.delta != endpoint_difference(*arrays, recall_weights(0, 3)).delta
+    assert compared(runs).versus[0].recall["ant"].delta == expected.delta
+
+
+# --- where less is known
+
+
+def test_one_seed_gives_differences_without_p_and_says_so(tmp_path):
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), seeds=[4]) for name in ("base", "other")}
+    comparison = compared(runs)
+    judged = comparison.versus[0].balanced_accuracy
+    recall = [arm.test.balanced_accuracy for arm in comparison.arms]
+    assert_allclose(judged.delta, recall[1].mean - recall[0].mean)
+    assert (judged.p, judged.p_adjusted, judged.ci95, judged.detectable) == (None, None, None, None)
+    assert judged.verdict == Verdict.ONE_RUN
+    assert comparison.versus[0].share_above is None
+    assert recall[0].sd is None and recall[0].n == 1
+    assert [warning for warning in comparison.warnings if warning.startswith("one run cannot tell")]
+
+
+def test_unequal_numbers_of_seeds_are_compared_and_named(tmp_path):
+    runs = {
+        "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), seeds=[0, 1, 2, 3]),
+        "other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4), seeds=[0, 2]),
+    }
+    comparison = compared(runs)
+    assert comparison.arm("other").seeds == (0, 2)
+    assert comparison.versus[0].balanced_accuracy.p is not None
+    assert "unequal numbers of runs (base 4, other 2)" in " ".join(comparison.warnings)
+
+
+def test_an_arm_without_a_finished_run_stands_in_failures_and_the_others_go_on(three_arms):
+    failures = [Failure(recipe="lost", seed=seed, message="the loss is not finite") for seed in range(3)]
+    comparison = compared({**three_arms, "lost": []}, failures=failures)
+    assert [arm.recipe for arm in comparison.arms] == ["base", "good", "same"]
+    assert comparison.failures == tuple(failures)
+    assert "no run of lost finished" in comparison.warnings
+    assert len(comparison.versus) == 2
+
+
+def test_without_a_finished_baseline_nothing_is_compared(three_arms):
+    comparison = compared({"base": [], "good": three_arms["good"]})
+    assert comparison.baseline_arm is None
+    assert (len(comparison.arms), comparison.versus) == (1, ())
+    assert comparison.warnings[0] == "no run of the baseline base finished, so no arm is compared with it"
+
+
+def test_no_finished_run_at_all_is_an_error_with_the_first_reason():
+    with pytest.raises(RunError, match="nothing to compare; base with seed 3: out of memory"):
+        compared({"base": []}, failures=[Failure(recipe="base", seed=3, message="out of memory")])
+
+
+def test_a_class_without_test_rows_has_no_recall_and_no_verdict(tmp_path):
+    counts = (40, 0, 20)
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), counts=counts) for name in ("base", "other")}
+    comparison = compared(runs, counts)
+    assert comparison.arms[0].test.recall["bee"] == Statistic(mean=None, sd=None, n=0, ci95=None)
+    judged = comparison.versus[0].recall["bee"]
+    assert (judged.delta, judged.p_adjusted, judged.verdict) == (None, None, Verdict.UNTESTABLE)
+    assert comparison.versus[0].balanced_accuracy.p is not None
+    assert "the test split has no rows of bee" in comparison.warnings
+
+
+def test_infinite_logits_leave_gaps_and_no_nan(tmp_path):
+    labels = labels_of(COUNTS)
+    runs = {}
+    for name in ("base", "other"):
+        said = predictions(labels, labels)
+        logits = said.logits.copy()
+        logits[:, 2] = -np.inf
+        of_splits = dict.fromkeys(("test", "validation"), replace(said, logits=logits))
+        runs[name] = [write_run(tmp_path / name / str(seed), record(name, seed), of_splits) for seed in range(2)]
+    comparison = compared(runs)
+    assert comparison.arms[0].test.nll == Statistic(mean=None, sd=None, n=0, ci95=None)
+    assert comparison.arms[0].test.recall["cat"].mean == 0.0
+    assert "NaN" not in comparison.model_dump_json()
+
+
+def test_runs_on_other_rows_are_refused(tmp_path, three_arms):
+    other = write_arm(tmp_path, "other", (0.6, 0.5, 0.4), counts=(30, 40, 20))
+    with pytest.raises(RunError, match="other and base were scored on different test splits"):
+        compared({**three_arms, "other": other})
+    with pytest.raises(RunError, match="was scored on other rows than"):
+        compared({"base": [*three_arms["base"], other[0]]})
+
+
+# --- warnings
+
+
+def test_unequal_optimiser_steps_are_named(tmp_path):
+    runs = {
+        "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4)),
+        "longer": write_arm(tmp_path, "longer", (0.6, 0.5, 0.4), optimiser_steps=4000),
+    }
+    (warning,) = compared(runs).warnings
+    assert "unequal numbers of optimiser steps (base 20, longer 4,000)" in warning
+
+
+def test_arms_that_differ_in_more_than_strategies_are_named_together(tmp_path):
+    longer = {"training": {"epochs": 9}, "strategies": [{"name": "x", "parameters": {}}]}
+    runs = {"base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4))}
+    for name in ("one", "two"):
+        runs[name] = write_arm(tmp_path, name, (0.6, 0.5, 0.4), settings=longer)
+    (warning,) = compared(runs).warnings
+    assert warning.startswith("one and two differ from base in training.epochs too")
+
+
+def test_differing_environments_are_named_and_shown(tmp_path):
+    runs = {
+        "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4)),
+        "other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4), environment={"torch": "2.13.0", "device": "cuda"}),
+    }
+    comparison = compared(runs)
+    assert comparison.environment == {"torch": "2.13.0", "device": "cpu | cuda"}
+    assert any("they differ in device" in warning for warning in comparison.warnings)
+
+
+def test_what_runs_warned_of_is_said_once(tmp_path):
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), warnings=("it is late",)) for name in ("base", "other")}
+    comparison = compared(runs, warnings=["first of all", "base and other: it is late"])
+    assert comparison.warnings == ("first of all", "base and other: it is late")
+
+
+# --- watched pairs
+
+
+def test_pairs_that_a_strategy_names_are_watched_in_all_arms(tmp_path):
+    parameters = {"pairs": [["bee", "cat"], ["bee", "cat"]], "sizes": [[1, 2]], "words": ["bee", "cat"], "copies": 1}
+    step = StepRecord(name="mirror", parameters=parameters, provider="x 1", source="0" * 64)
+    runs = {
+        "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4)),
+        "other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4), steps=[step]),
+    }
+    for arm in compared(runs).arms:
+        (watched,) = arm.watched
+        said = [run.predictions("test") for run in runs[arm.recipe]]
+        counts = [((one.labels == 1) & (one.logits.argmax(axis=1) == 2)).sum() for one in said]
+        assert (watched.true, watched.predicted) == ("bee", "cat")
+        assert_allclose([watched.count.mean, watched.count.sd], [np.mean(counts), np.std(counts, ddof=1)])
+
+
+def test_where_no_strategy_names_a_pair_the_most_confused_of_the_validation_split_is_watched(tmp_path):
+    labels = labels_of(COUNTS)
+    on_validation, on_test = labels.copy(), labels.copy()
+    on_validation[:10] = 2
+    on_test[40:70] = 0
+    of_splits = {"test": predictions(labels, on_test), "validation": predictions(labels, on_validation)}
+    runs = {"base": [write_run(tmp_path / "0", record(), of_splits)]}
+    (watched,) = compared(runs).arms[0].watched
+    assert (watched.true, watched.predicted, watched.count.mean) == ("ant", "cat", 0.0)
+
+
+def test_where_nothing_is_confused_nothing_is_watched(tmp_path):
+    labels = labels_of(COUNTS)
+    of_splits = {split: predictions(labels, labels) for split in ("test", "validation")}
+    assert compared({"base": [write_run(tmp_path / "0", record(), of_splits)]}).arms[0].watched == ()
+
+
+# --- the file
+
+
+def test_a_comparison_is_read_back_as_it_was_written(tmp_path, three_arms):
+    comparison = compared(three_arms, audit={"blank": 3})
+    file = save_comparison(comparison, tmp_path)
+    assert load_comparison(tmp_path) == load_comparison(file) == comparison
+    written = json.loads(file.read_text())
+    assert written["schema_version"] == 1
+    assert written["data"]["audit"] == {"blank": 3}
+    assert written["versus"][0]["recall"]["ant"]["verdict"] == "better"
+    assert set(written["arms"][0]["test"]["macro_f1"]) == {"mean", "sd", "n", "ci95"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"schema_version": 1, "basel', "is not a readable comparison"),
+        (b"\xff\xfe", "is not a readable comparison"),
+        (b"[]", "is not a readable comparison"),
+        (b'{"schema_version": 2}', "is of schema version 2, this program reads 1"),
+        (b'{"schema_version": 1}', "baseline: Field required"),
+    ],
+)
+def test_a_damaged_comparison_is_refused_in_one_line(tmp_path, content, told):
+    (tmp_path / "comparison.json").write_bytes(content)
+    with pytest.raises(RunError) as caught:
+        load_comparison(tmp_path)
+    assert told in str(caught.value)
+    assert "comparison.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_comparison_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(RunError, match=r"No such file or directory; `fer-augment compare"):
+        load_comparison(tmp_path / "nothing")
+
+
+def test_nan_cannot_enter_a_comparison():
+    with pytest.raises(ValueError, match="finite"):
+        Statistic(mean=float("nan"), sd=None, n=1, ci95=None)
