@@ -1,0 +1,120 @@
+"""What is on disk, what pyproject.toml declares and what an installed package holds are the same."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import fer_augment
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.recipe import shipped_recipes
+from tests.wheels import build_wheel
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+ENTRY_POINTS = PYPROJECT["project"]["entry-points"]["fer_augment"]
+FOLDERS = {"fer_augment": "fer_augment", "fer_augment_plugins": "plugins", "fer_augment_recipes": "recipes"}
+SLOW_TO_IMPORT = {"torch", "albumentations", "scipy.stats", "sklearn", "imblearn", "matplotlib", "cv2", "pandas"}
+
+
+def public_modules(folder: str) -> set[str]:
+    return {file.stem for file in (ROOT / folder).glob("*.py") if not file.stem.startswith("_")}
+
+
+def slow_modules_loaded_by(code: str) -> list[str]:
+    """Return which of the slow modules a fresh interpreter has loaded after it ran the code."""
+    program = f"import sys\ntry:\n    {code}\nfinally:\n    print(sorted({SLOW_TO_IMPORT} & sys.modules.keys()))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    loaded = ast.literal_eval(ran.stdout.splitlines()[-1])
+    assert isinstance(loaded, list)
+    return loaded
+
+
+def test_every_plugin_file_has_an_entry_point_of_its_name_and_every_entry_point_a_file() -> None:
+    declared = {name for name, value in ENTRY_POINTS.items() if value.startswith("fer_augment_plugins.")}
+
+    assert declared == public_modules("plugins")
+    assert all(ENTRY_POINTS[name] == f"fer_augment_plugins.{name}" for name in declared)
+
+
+def test_every_reader_has_an_entry_point_and_so_have_models_and_losses() -> None:
+    declared = {name: value for name, value in ENTRY_POINTS.items() if value.startswith("fer_augment.")}
+
+    readers = {name: f"fer_augment.readers.{name}" for name in public_modules("fer_augment/readers")}
+    assert declared == {**readers, "models": "fer_augment.models", "losses": "fer_augment.losses"}
+
+
+def test_what_is_installed_is_what_is_declared() -> None:
+    own = {offer.module for offer in installed_plugins().offers if offer.provider.startswith("fer_augment ")}
+
+    assert own == set(ENTRY_POINTS.values()), "entry points have changed: install again, `make venv`"
+    assert not installed_plugins().problems
+
+
+def test_every_folder_with_code_is_a_declared_package() -> None:
+    found = {
+        ".".join((name, *file.parent.relative_to(ROOT / folder).parts))
+        for name, folder in FOLDERS.items()
+        for file in (ROOT / folder).rglob("__init__.py")
+    }
+
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == found
+    assert PYPROJECT["tool"]["setuptools"]["package-dir"] == FOLDERS
+
+
+def test_a_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
+    wheel = build_wheel(ROOT, ["pyproject.toml", "README.md", "LICENSE", *FOLDERS.values()], tmp_path)
+
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert held == {
+        f"{name}/{file.relative_to(ROOT / folder).as_posix()}"
+        for name, folder in FOLDERS.items()
+        for file in (ROOT / folder).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+
+
+def test_every_recipe_file_is_a_shipped_recipe() -> None:
+    assert set(shipped_recipes()) == {file.stem for file in (ROOT / "recipes").glob("*.yaml")}
+
+
+def test_there_is_one_version() -> None:
+    assert fer_augment.__version__ == PYPROJECT["project"]["version"]
+
+
+def test_every_exact_version_is_one_that_the_package_takes() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    versions = {canonicalize_name(name): version for name, version in pinned.items()}
+    project = PYPROJECT["project"]
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        wanted = Requirement(text)
+        assert versions[canonicalize_name(wanted.name)] in wanted.specifier, f"{text} is not what constraints.txt pins"
+    assert "+" not in versions["torch"]
+
+
+def test_everything_public_is_exported_and_sorted() -> None:
+    assert fer_augment.__all__ == sorted(fer_augment.__all__)
+    assert all(hasattr(fer_augment, name) for name in fer_augment.__all__)
+
+
+def test_importing_the_package_loads_nothing_slow() -> None:
+    assert not slow_modules_loaded_by("import fer_augment")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_asking_the_command_line_for_help_loads_nothing_slow(arguments: list[str]) -> None:
+    assert not slow_modules_loaded_by(f"from fer_augment.cli import main; main({arguments})")
+
+
+def test_finding_the_plugins_loads_nothing_slow() -> None:
+    assert not slow_modules_loaded_by("from fer_augment.plugin_manager import installed_plugins; installed_plugins()")
