@@ -77,10 +77,18 @@ class StageSpecs(Protocol):
         """
 
     @hookspec
-    def build_loss(self, loss: BatchLoss, class_prior: NDArray[np.float64], epoch: int, context: Context) -> BatchLoss:
+    def build_loss(
+        self,
+        loss: BatchLoss,
+        class_prior: NDArray[np.float64],
+        training_set: ImageDataset,
+        epoch: int,
+        context: Context,
+    ) -> BatchLoss:
         """Called at the start of each epoch. Return a callable: logits `(B, K)`, targets `(B, K)` → `(B,)`.
 
-        `class_prior`, `(K,) float64` summing to 1, is the class frequencies as drawn in this epoch.
+        `class_prior`, `(K,) float64` summing to 1, is the class frequencies as drawn in this epoch; 0 for a class
+        without rows.
         """
 
     @hookspec

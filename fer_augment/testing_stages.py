@@ -172,7 +172,7 @@ _ARGUMENTS: dict[str, Callable[[ImageDataset, NDArray[np.int64]], tuple[Any, dic
     "rewrite_training_set": lambda data, rows: (data, {}),
     "prepare_model": lambda data, rows: (tiny_network(data.image_shape, len(data.class_names)), {}),
     "sampling_weights": lambda data, rows: (np.ones(len(data)), {"training_set": data}),
-    "build_loss": lambda data, rows: (_cross_entropy, {"class_prior": _prior(data)}),
+    "build_loss": lambda data, rows: (_cross_entropy, {"class_prior": _prior(data), "training_set": data}),
     "augment_rows": lambda data, rows: (
         data.images[rows],
         {"labels": data.labels[rows], "rows": rows.copy(), "training_set": data},

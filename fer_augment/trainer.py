@@ -224,7 +224,13 @@ class _Fit:
         drawn = np.bincount(training.training_set.labels, weights, minlength=len(self.one_hot))
         prior = drawn / drawn.sum()
         self.prior_total += prior
-        loss = training.stages.fold("build_loss", training.loss.of_batch, epoch=self._told_epoch, class_prior=prior)
+        loss = training.stages.fold(
+            "build_loss",
+            training.loss.of_batch,
+            epoch=self._told_epoch,
+            class_prior=prior,
+            training_set=training.training_set,
+        )
         rows = self.rows.epoch(self.epoch, weights, count * training.settings.batch_size).reshape(count, -1)
         losses = torch.empty(count, device=self.device)
         self._enter_training_mode()
