@@ -1,7 +1,7 @@
 """Data augmentation and class balancing for image classifiers, as plugins, compared honestly."""
 
 from fer_augment.dataset import ImageDataset, PixelBlock, Splits
-from fer_augment.declarations import DatasetReader, Loss, Model, Tracker
+from fer_augment.declarations import Adjustment, BatchLoss, DatasetReader, Loss, Model, Tracker
 from fer_augment.errors import (
     DatasetError,
     FerAugmentError,
@@ -11,6 +11,7 @@ from fer_augment.errors import (
     StrategyError,
     did_you_mean,
 )
+from fer_augment.heads import linear_head
 from fer_augment.hookspecs import hookimpl
 from fer_augment.randomness import uniforms
 from fer_augment.strategy import ClassName, Context, Effect, Strategy
@@ -18,6 +19,8 @@ from fer_augment.strategy import ClassName, Context, Effect, Strategy
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adjustment",
+    "BatchLoss",
     "ClassName",
     "Context",
     "DatasetError",
@@ -37,5 +40,6 @@ __all__ = [
     "Tracker",
     "did_you_mean",
     "hookimpl",
+    "linear_head",
     "uniforms",
 ]

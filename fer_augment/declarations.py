@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from fer_augment.dataset import Splits
 
 if TYPE_CHECKING:
     import torch
 
-    BatchLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    Adjustment = Callable[[torch.Tensor], torch.Tensor]
-
+BatchLoss: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
+"""From logits `(B, K)` and targets `(B, K)` to the loss of each row, `(B,)`."""
+Adjustment: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
+"""From logits `(B, K)` to logits `(B, K)`, row by row."""
 ReportProgress = Callable[[int, int], None]
 """Called with how much is done and how much there is to do."""
 
