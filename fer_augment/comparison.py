@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError
+from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError, model_validator
 
 from fer_augment.errors import RunError
 from fer_augment.records import write_whole
@@ -126,6 +126,7 @@ class Arm(_Plain):
         recipe: the recipe's name.
         description: what it tries, in its own words.
         model: name of its network.
+        loss: name of the loss that it was trained with.
         seeds: seeds of the finished runs, in ascending order, at least one.
         run_keys: the key of each run, one a seed.
         test: scores on the test split.
@@ -147,6 +148,7 @@ class Arm(_Plain):
     recipe: str
     description: str
     model: str
+    loss: str
     seeds: tuple[int, ...]
     run_keys: tuple[str, ...]
     test: SplitScores
@@ -271,6 +273,18 @@ class Comparison(_Plain):
     versus: tuple[Versus, ...]
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _names_what_exists(self) -> Comparison:
+        arms = [arm.recipe for arm in self.arms]
+        if len(set(arms)) != len(arms):
+            raise ValueError("two arms have one name")
+        if any(name not in arms for versus in self.versus for name in (versus.recipe, versus.baseline)):
+            raise ValueError("a verdict is on an arm that does not exist")
+        scored = [tuple(arm.test.recall) for arm in self.arms] + [tuple(versus.recall) for versus in self.versus]
+        if any(names != self.class_names for names in scored):
+            raise ValueError("the recall of an arm is not given for the classes of the comparison")
+        return self
 
     @property
     def baseline_arm(self) -> Arm | None:

@@ -194,6 +194,7 @@ def _arm(arm: _ArmRuns, kept: NDArray[np.bool_], watched: Sequence[Pair]) -> Arm
         recipe=arm.recipe,
         description=str(newest.recipe.get("description", "")),
         model=str(newest.recipe.get("model", "")),
+        loss=str(newest.recipe.get("training", {}).get("loss", "")),
         seeds=tuple(record.identity.seed for record in records),
         run_keys=tuple(record.identity.key for record in records),
         test=_split_scores(arm.test, names),
