@@ -2,7 +2,8 @@
 
 A run directory holds `record.json` (recipe, environment, fingerprints, curve), `recipe.yaml` (as resolved),
 `predictions.safetensors` (labels and logits of the held-out splits), `provenance.safetensors` (of the rewritten
-training set) and `weights.safetensors`. It is moved into place whole, so a directory that exists is complete.
+training set), `examples.safetensors` (a few rows that each step made, beside their sources) and
+`weights.safetensors`. It is moved into place whole, so a directory that exists is complete.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,10 +185,17 @@ def save_run(
     record: RunRecord,
     recipe_yaml: str,
     predictions: Mapping[str, Predictions],
-    rewritten: ImageDataset,
-    weights: Path,
+    files: Iterable[Path] = (),
 ) -> RunDirectory:
-    """Write a run directory; it appears whole or not at all."""
+    """Write a run directory; it appears whole or not at all.
+
+    Args:
+        path: the directory.
+        record: what is known of the run.
+        recipe_yaml: the recipe as resolved.
+        predictions: about `validation` and `test`.
+        files: what is copied as it is, under its own name: weights, provenance, examples.
+    """
     with whole_directory(path) as scratch:
         (scratch / "record.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (scratch / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
@@ -195,8 +203,8 @@ def save_run(
         save_file(
             {name: np.ascontiguousarray(array) for name, array in arrays.items()}, scratch / "predictions.safetensors"
         )
-        save_file(provenance_arrays(rewritten), scratch / "provenance.safetensors")
-        shutil.copyfile(weights, scratch / "weights.safetensors")
+        for file in files:
+            shutil.copyfile(file, scratch / file.name)
     return RunDirectory(path)
 
 

@@ -1,0 +1,244 @@
+"""Trainings of recipes and of recipes cut short: runs, scouts and the folds of scouts, each trained once.
+
+Legend of shapes: N rows, K classes, D features, P source rows of a row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+from safetensors.torch import load_file, save_model
+
+from fer_augment.dataset import ImageDataset, Splits
+from fer_augment.duplicates import group_ids, stratified_folds
+from fer_augment.errors import RunError, StrategyError
+from fer_augment.metrics import softmax
+from fer_augment.randomness import stream_rng
+from fer_augment.recipe_binding import BoundRecipe
+from fer_augment.records import Evaluation, provenance_arrays
+from fer_augment.stages import Stages, Step
+from fer_augment.strategy import Context, Predictions
+from fer_augment.torch_runtime import device_of, reproducible
+from fer_augment.trainer import Trained, Training, build_model, predict, train
+from fer_augment.training_keys import training_key
+from fer_augment.training_store import StoredTraining, TrainingFacts, TrainingStore
+
+EXAMPLES_OF_A_STEP = 12
+"""How many of the rows that a step made are kept to be looked at."""
+
+ReportTraining = Callable[[str, int, int], None]
+"""Called with what is trained, optimiser steps taken, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part of the source rows that a scout is not trained on.
+
+    Attributes:
+        number: which one, from 0.
+        folds: of how many.
+    """
+
+    number: int
+    folds: int
+
+    def __str__(self) -> str:
+        """Name the fold for people."""
+        return f"fold {self.number + 1} of {self.folds}"
+
+
+@dataclass(frozen=True, eq=False)
+class Trainings:
+    """Everything that is trained with one seed on one data set.
+
+    Attributes:
+        splits: the data.
+        seed: the seed.
+        store: where finished trainings lie.
+        report: told what is trained and how far it is.
+        evaluated: told each new point of the curve of the run itself, of no scout.
+    """
+
+    splits: Splits
+    seed: int
+    store: TrainingStore
+    report: ReportTraining = lambda what, done, total: None
+    evaluated: Callable[[Evaluation], None] = lambda evaluation: None
+    _rewritten: dict[str, ImageDataset] = field(default_factory=dict, init=False)
+
+    def of(self, bound: BoundRecipe, *, fold: Fold | None = None, name: str = "training") -> StoredTraining:
+        """Return the training of a recipe, on all rows or on those outside a fold.
+
+        Raises:
+            RunError: if the training fails.
+            StrategyError: if a strategy does.
+        """
+
+        def make(scratch: Path, checkpoint: Path) -> None:
+            started = time.monotonic()
+            stages = self.stages(bound)
+            rewritten = self.rewritten(bound)
+            if fold:
+                rewritten = rewritten.without((self.folds_of(rewritten, fold.folds) == fold.number).any(axis=1))
+            training = Training(
+                bound.model,
+                bound.loss,
+                bound.recipe.training,
+                stages,
+                rewritten,
+                len(self.splits.train),
+                self.splits.validation,
+                len(self.splits.test),
+            )
+            trained = train(
+                training,
+                checkpoint=checkpoint,
+                progress=lambda done, total: self.report(name, done, total),
+                evaluated=self.evaluated if name == "training" else lambda evaluation: None,
+            )
+            self._write(scratch, bound, trained, rewritten, time.monotonic() - started)
+
+        part = f"without {fold}" if fold else ""
+        return self.store.obtain(training_key(bound, self.seed, self.splits, part=part), make)
+
+    def rewritten(self, bound: BoundRecipe) -> ImageDataset:
+        """Return the training set as a recipe's strategies rewrite it; worked out once."""
+        key = training_key(bound, self.seed, self.splits)
+        if key not in self._rewritten:
+            self._rewritten[key] = self.stages(bound).fold("rewrite_training_set", self.splits.train)
+        return self._rewritten[key]
+
+    def stages(self, bound: BoundRecipe) -> Stages:
+        """Return the strategies of a recipe, ready to act with this seed."""
+        context = Context(self.seed, self.splits.class_names, device=device_of(bound.recipe.training))
+        return Stages(bound.steps, context, scout_for=lambda step: TrainedScout(self, bound, step))
+
+    def network(self, bound: BoundRecipe, trained: StoredTraining) -> torch.nn.Module:
+        """Build the network of a recipe with the weights of its training, in evaluation mode.
+
+        Raises:
+            RunError: if the weights are damaged.
+        """
+        settings = bound.recipe.training
+        with reproducible(settings, 0):
+            model = build_model(bound.model, self.splits.train, self.stages(bound))
+        try:
+            model.load_state_dict(load_file(trained.weights))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(f"{trained.weights}: not usable ({reason}); delete {trained.path} to train again") from error
+        model = model.to(device_of(settings)).eval()
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
+
+    def folds_of(self, dataset: ImageDataset, folds: int) -> NDArray[np.int64]:
+        """Return the fold of each source row that a row descends from, `(N, P)`; -1 where there is none."""
+        source = self.splits.train
+        rng = stream_rng(self.seed, "folds", folds)
+        fold_of_source = stratified_folds(source.labels, group_ids(source.digests), folds, rng)
+        return np.append(fold_of_source, -1)[dataset.origins]
+
+    def _write(
+        self, folder: Path, bound: BoundRecipe, trained: Trained, rewritten: ImageDataset, seconds: float
+    ) -> None:
+        with reproducible(bound.recipe.training, 0):
+            expected = build_model(bound.model, rewritten, self.stages(bound)).state_dict().keys()
+        if trained.model.state_dict().keys() != expected:
+            raise StrategyError(
+                "refine_model must keep the names of the network's parameters: add layers at prepare_model"
+            )
+        save_model(trained.model.cpu(), str(folder / "weights.safetensors"))
+        save_file(provenance_arrays(rewritten), folder / "provenance.safetensors")
+        save_file(self._examples(rewritten), folder / "examples.safetensors")
+        facts = TrainingFacts(
+            curve=trained.curve,
+            optimiser_steps=trained.optimiser_steps,
+            class_prior=tuple(trained.class_prior.tolist()),
+            parameter_count=sum(parameter.numel() for parameter in trained.model.parameters()),
+            rewritten_counts=tuple(rewritten.counts.tolist()),
+            seconds=seconds,
+        )
+        (folder / "facts.json").write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    def _examples(self, rewritten: ImageDataset) -> dict[str, NDArray[np.generic]]:
+        """Choose a few rows that each step made: the images, their first source rows, labels and step numbers."""
+        rows = np.concatenate(
+            [np.empty(0, np.int64), *map(_spread, (np.flatnonzero(rewritten.step == n) for n in _steps_in(rewritten)))]
+        )
+        return {
+            "images": rewritten.images[rows],
+            "sources": self.splits.train.images[rewritten.origin[rows]],
+            "labels": rewritten.labels[rows],
+            "step": rewritten.step[rows],
+        }
+
+
+def _steps_in(rewritten: ImageDataset) -> list[int]:
+    return [number for number in np.unique(rewritten.step).tolist() if number > 0]
+
+
+def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choose rows that lie evenly apart."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, EXAMPLES_OF_A_STEP).astype(np.int64))]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedScout:
+    """The scout of a step: the recipe cut before the step, see `strategy.Scout`.
+
+    Attributes:
+        trainings: where it is trained.
+        bound: the recipe that the asking step stands in.
+        step: the asking step.
+    """
+
+    trainings: Trainings
+    bound: BoundRecipe
+    step: Step
+
+    def probabilities(self, training_set: ImageDataset, how: Predictions = "out_of_fold") -> NDArray[np.float32]:
+        """Return `(N, K) float32` class probabilities; NaN out of fold for rows whose source rows span folds."""
+        if how == "in_sample":
+            return self._probabilities(self._in_sample, training_set)
+        folds = self.bound.recipe.training.scout.folds
+        fold_NP = self.trainings.folds_of(training_set, folds)
+        result = np.full((len(training_set), len(training_set.class_names)), np.nan, dtype=np.float32)
+        for number in range(folds):
+            fold = Fold(number, folds)
+            trained = self.trainings.of(self._cut, fold=fold, name=f"scout of {self.step.name}, {fold}")
+            asked = np.flatnonzero(((fold_NP == number) | (fold_NP == -1)).all(axis=1))
+            if len(asked):
+                result[asked] = self._probabilities(trained, training_set.take(asked))
+        return result
+
+    def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
+        """Return the `(N, D) float32` outputs of the in-sample model's `features`."""
+        network = self.trainings.network(self._cut, self._in_sample)
+        features = network.features
+        assert isinstance(features, torch.nn.Module)
+        return predict(features, training_set, self._cut.recipe.training)
+
+    @cached_property
+    def _cut(self) -> BoundRecipe:
+        """The recipe as it stands before the step, with the scout's epochs."""
+        settings = self.bound.recipe.training
+        epochs = settings.scout.epochs or settings.epochs
+        recipe = self.bound.recipe.model_copy(update={"training": settings.model_copy(update={"epochs": epochs})})
+        steps = tuple(step for step in self.bound.steps if step.number < self.step.number)
+        return replace(self.bound, recipe=recipe, steps=steps, trackers=())
+
+    @cached_property
+    def _in_sample(self) -> StoredTraining:
+        return self.trainings.of(self._cut, name=f"scout of {self.step.name}")
+
+    def _probabilities(self, trained: StoredTraining, dataset: ImageDataset) -> NDArray[np.float32]:
+        network = self.trainings.network(self._cut, trained)
+        return softmax(predict(network, dataset, self._cut.recipe.training)).astype(np.float32)
