@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fer_augment.dataset import ImageDataset, occurrence
 from fer_augment.errors import FerAugmentError, StrategyError
 from fer_augment.hookspecs import PROJECT, STAGES, TRAINING_STAGES, StageSpecs
+from fer_augment.scouts import RememberingScout
 from fer_augment.strategy import Context, Scout, Strategy
 
 T = TypeVar("T")
@@ -85,6 +86,7 @@ class Stages:
     observers: Sequence[object] = ()
     _contexts: dict[tuple[int, str], tuple[int | None, Context]] = field(default_factory=dict, init=False)
     _drawn: dict[str, tuple[int | None, NDArray[np.int64]]] = field(default_factory=dict, init=False)
+    _scouts: dict[int, Scout] = field(default_factory=dict, init=False)
 
     def fold(self, stage: str, first: T, *, epoch: int | None = None, train: Any = None, **others: Any) -> T:
         """Pass a value through all steps that act at a stage: what one returns, the next one receives.
@@ -153,11 +155,17 @@ class Stages:
         if kept is not None and kept_epoch == epoch:
             return kept
         stream = (step.name, step.occurrence, stage, -1 if epoch is None else epoch)
-        scout = self.scout_for(step) if self.scout_for and stage in TRAINING_STAGES else None
+        scout = self._scout_of(step) if stage in TRAINING_STAGES else None
         context = replace(self.context, stream=stream, scout=scout)
         if stage in _BATCH_STAGES:
             self._contexts[step.number, stage] = (epoch, context)
         return context
+
+    def _scout_of(self, step: Step) -> Scout | None:
+        """Return the scout that a step keeps through all stages."""
+        if step.number not in self._scouts and self.scout_for:
+            self._scouts[step.number] = RememberingScout(self.scout_for(step))
+        return self._scouts.get(step.number)
 
     def _count_draws(
         self, stage: str, epoch: int | None, rows: NDArray[np.int64], training_set: ImageDataset, **_: Any

@@ -112,7 +112,7 @@ class Scout(Protocol):
 
         `in_sample` asks the model that was trained on these very rows. `out_of_fold` asks for each row a model
         that was trained without the row's source rows and their duplicates; rows that descend from source rows of
-        several folds get NaN.
+        several folds get NaN. In a run, asking again about the same set costs nothing.
         """
         ...
 
