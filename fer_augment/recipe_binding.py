@@ -107,7 +107,7 @@ def check_classes(bound: BoundRecipe, class_names: Sequence[str]) -> None:
     """
     for step in bound.steps:
         for parameter in type(step.strategy).model_fields:
-            for name in _class_names_in(getattr(step.strategy, parameter)):
+            for name in class_names_in(getattr(step.strategy, parameter)):
                 if name not in class_names:
                     hint = did_you_mean(name, class_names)
                     where = f"recipe {bound.recipe.name!r}, {step}: {parameter}"
@@ -263,19 +263,19 @@ def _keys_in(value: Any, error: ErrorDetails) -> Keys:
     return tuple(keys)
 
 
-def _class_names_in(value: Any) -> Iterator[ClassName]:
+def class_names_in(value: Any) -> Iterator[ClassName]:
     """Find class names in models, mappings and collections, at every depth."""
     if isinstance(value, ClassName):
         yield value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from _class_names_in(getattr(value, name))
+            yield from class_names_in(getattr(value, name))
     elif isinstance(value, Mapping):
         for pair in value.items():
-            yield from _class_names_in(pair)
+            yield from class_names_in(pair)
     elif isinstance(value, list | tuple | set | frozenset):
         for item in value:
-            yield from _class_names_in(item)
+            yield from class_names_in(item)
 
 
 def _having(bound: BoundRecipe, effect: Effect) -> list[Step]:

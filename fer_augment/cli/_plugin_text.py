@@ -1,0 +1,88 @@
+"""A plugin as text for the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fer_augment.recipe_binding import class_names_in
+from fer_augment.strategy_description import Parameter, StrategyDescription, described, summary_of
+
+if TYPE_CHECKING:
+    from fer_augment.plugin_manager import Offer
+    from fer_augment.strategy import Strategy
+
+_USE = {
+    "model": "model: {name}",
+    "loss": "training: {{loss: {name}}}",
+    "tracker": "trackers: [{name}]",
+}
+"""How a recipe names an offer of each kind but a strategy and a reader."""
+
+
+def print_offer(console: Console, offer: Offer[Any]) -> None:
+    """Print what a plugin offers, for somebody who wants to use it in a recipe."""
+    description = described(offer) if offer.kind == "strategy" else None
+    console.print(Text(offer.name, style="bold"))
+    console.print(Text(summary_of(offer)))
+    for paragraph in description.details if description else ():
+        console.print()
+        console.print(Text(paragraph))
+    console.print()
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True, style="dim")
+    facts.add_column()
+    facts.add_row("kind", offer.kind)
+    facts.add_row("provider", Text(f"{offer.provider}, module {offer.module}"))
+    if description:
+        _add_strategy_facts(facts, description)
+    console.print(facts)
+    if description and description.parameters:
+        _print_parameters(console, description.parameters)
+    _print_use(console, offer, description)
+
+
+def _add_strategy_facts(facts: Table, description: StrategyDescription) -> None:
+    effects = "unknown: its example does not build" if description.effects is None else ", ".join(description.effects)
+    facts.add_row("acts at", Text(", ".join(description.stages)))
+    facts.add_row("effects", Text(effects.replace("_", " ") or "none"))
+    if description.recipes:
+        facts.add_row("recipes", Text(", ".join(description.recipes)))
+    for source in description.sources:
+        facts.add_row("source", Text(source))
+
+
+def _print_parameters(console: Console, parameters: tuple[Parameter, ...]) -> None:
+    console.print()
+    console.print(Text("Parameters", style="bold"))
+    for parameter in parameters:
+        allowed = ", ".join(filter(None, (parameter.type, parameter.limits)))
+        default = "required" if parameter.required else f"default {parameter.default_in_words}"
+        console.print(Padding(Text.assemble((parameter.name, "cyan"), f": {allowed}; {default}"), (0, 0, 0, 2)))
+        if parameter.description:
+            console.print(Padding(Text(parameter.description), (0, 0, 0, 6)))
+
+
+def _print_use(console: Console, offer: Offer[Any], description: StrategyDescription | None) -> None:
+    console.print()
+    if offer.kind == "dataset reader":
+        console.print("It is chosen by what `--data` is given, not by its name.")
+        return
+    lines = description.example_yaml if description else _USE[offer.kind].format(name=offer.name)
+    console.print(Text("In a recipe", style="bold"))
+    if description and _names_classes(offer.value):
+        lines = f"# ant, bee and cat stand for classes of your data\n{lines}"
+    console.print(Text(textwrap.indent(lines.rstrip(), "  ")), soft_wrap=True)
+
+
+def _names_classes(strategy_class: type[Strategy]) -> bool:
+    try:
+        example = strategy_class(**strategy_class.example)
+    except Exception:  # noqa: BLE001 - a stranger's validators
+        return False
+    return any(class_names_in(example))

@@ -1,0 +1,198 @@
+"""`fer-augment plugins`: what is installed, what it takes, and tools for those who write strategies."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fer_augment.cli._console import messages, results
+
+if TYPE_CHECKING:
+    from fer_augment.plugin_manager import Offer
+    from fer_augment.strategy import Strategy
+    from fer_augment.testing import CheckResult
+
+_KINDS = {
+    "strategy": "Strategies",
+    "model": "Models",
+    "loss": "Losses",
+    "dataset reader": "Dataset readers",
+    "tracker": "Trackers",
+}
+
+
+@click.group()
+def plugins() -> None:
+    """What is installed, and tools for writing strategies."""
+
+
+@plugins.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def list_plugins(as_json: bool) -> None:
+    """List what recipes can be made of, and who provides it."""
+    from fer_augment.plugin_manager import installed_plugins
+    from fer_augment.strategy_description import summary_of
+
+    catalogue = installed_plugins()
+    offers = [offer for kind in _KINDS for offer in catalogue.of_kind(kind)]
+    if as_json:
+        _write_json({"plugins": [_listed(offer) for offer in offers], "problems": list(catalogue.problems)})
+        return
+    console = results()
+    name_width = max((len(offer.name) for offer in offers), default=0)
+    offers.sort(key=lambda offer: (list(_KINDS).index(offer.kind), offer.provider))
+    for (kind, provider), group in itertools.groupby(offers, key=lambda offer: (offer.kind, offer.provider)):
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(min_width=name_width, no_wrap=True)
+        table.add_column()
+        for offer in group:
+            table.add_row(Text(offer.name), Text(summary_of(offer)))
+        console.print(Text.assemble((_KINDS[kind], "bold"), f" from {provider}"))
+        console.print(Padding(table, (0, 0, 0, 2)))
+        console.print()
+    console.print("`fer-augment plugins show NAME` tells what one of them takes.", soft_wrap=True)
+    for problem in catalogue.problems:
+        messages().print(Text.assemble(("warning: ", "yellow"), problem), soft_wrap=True)
+
+
+@plugins.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def show_plugin(name: str, as_json: bool) -> None:
+    """Tell what a plugin does, what parameters it takes, and how a recipe uses it."""
+    from fer_augment.cli._plugin_text import print_offer
+    from fer_augment.errors import PluginError, did_you_mean
+    from fer_augment.plugin_manager import installed_plugins
+    from fer_augment.strategy_description import described
+
+    catalogue = installed_plugins()
+    matching = [offer for offer in catalogue.offers if offer.name == name]
+    if not matching:
+        hint = did_you_mean(name, {offer.name for offer in catalogue.offers})
+        broken = f" (not loaded: {' | '.join(catalogue.problems)})" if catalogue.problems else ""
+        raise PluginError(f"nothing that is installed is called {name!r}{hint}{broken}")
+    for offer in matching:
+        if not as_json:
+            print_offer(results(), offer)
+        elif offer.kind == "strategy":
+            _write_json({"kind": offer.kind, **asdict(described(offer))})
+        else:
+            _write_json(_listed(offer))
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to write; by default ./NAME.")
+def new_plugin(name: str, out: Path | None) -> None:
+    """Write a new distribution with a working strategy, a recipe and tests.
+
+    NAME is the strategy's name in recipes, such as `mirror_classes`.
+    """
+    from fer_augment.scaffold import write_distribution
+
+    folder = Path(name) if out is None else out
+    files = write_distribution(name, folder)
+    console = results()
+    console.print(f"Wrote {folder}/", markup=False, soft_wrap=True)
+    width = max(map(len, files))
+    for file, purpose in files.items():
+        console.print(f"  {file:{width}}  {purpose}", markup=False, soft_wrap=True)
+    console.print("\nNext:")
+    for command in (f"cd {folder}", "pip install -e '.[test]'", f"fer-augment plugins check {name}", "pytest"):
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+@plugins.command("check")
+@click.argument("strategy", metavar="NAME|PATH.py[:CLASS]")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def check_plugin(strategy: str, as_json: bool) -> None:
+    """Run the conformity kit on an installed strategy, or on a file before it becomes a plugin.
+
+    Exits with 1 if a check fails.
+    """
+    from fer_augment.testing import check_strategy
+
+    checked = []
+    for strategy_class, provider in _strategy_classes(strategy):
+        with messages().status(f"Checking {strategy_class.strategy_name()} …"):
+            checked.append((strategy_class, provider, check_strategy(strategy_class)))
+    for strategy_class, provider, checks in checked:
+        name = strategy_class.strategy_name()
+        if as_json:
+            _write_json({"strategy": name, "provider": provider, "checks": [asdict(check) for check in checks]})
+        else:
+            _print_checklist(f"{name} ({provider})", checks)
+    if not all(check.passed for _, _, checks in checked for check in checks):
+        sys.exit(1)
+
+
+def _strategy_classes(strategy: str) -> list[tuple[type[Strategy], str]]:
+    """Return the strategy classes that are meant, each with who provides it."""
+    from fer_augment.errors import PluginError, did_you_mean
+    from fer_augment.plugin_manager import installed_plugins
+    from fer_augment.strategy_files import strategies_in_file
+
+    in_file = re.fullmatch(r"(?P<file>.+\.py)(?::(?P<class_name>\w+))?", strategy)
+    if not in_file:
+        offer = installed_plugins().strategy(strategy)
+        return [(offer.value, offer.provider)]
+    file, class_name = Path(in_file["file"]), in_file["class_name"]
+    found = strategies_in_file(file)
+    chosen = [known for known in found if class_name in (None, known.__name__)]
+    if not found:
+        raise PluginError(f"{file} defines no subclass of Strategy")
+    if not chosen:
+        hint = did_you_mean(class_name, [known.__name__ for known in found])
+        raise PluginError(f"{file} has no strategy {class_name!r}{hint}")
+    return [(strategy_class, f"file {file.name}") for strategy_class in chosen]
+
+
+def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
+    from fer_augment.testing_checks import CHECKS, FIRST_CHECKS
+
+    requirements = {check.__name__: check.__doc__ for check in (*FIRST_CHECKS, *CHECKS)}
+    console = results()
+    console.print(Text(title, style="bold"))
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(no_wrap=True)
+    lines.add_column()
+    for check in checks:
+        verdict = Text("ok", style="green") if check.passed else Text("FAIL", style="bold red")
+        lines.add_row(verdict, Text(check.name.replace("_", " ")))
+        if not check.passed:
+            lines.add_row("", Text(requirements[check.name] or "", style="dim"))
+            lines.add_row("", Text(check.advice))
+    console.print(Padding(lines, (0, 0, 0, 2)))
+    failed = sum(not check.passed for check in checks)
+    beyond = len(requirements) - len(checks)
+    console.print(
+        f"{len(checks) - failed} checks passed, {failed} failed"
+        + (f"; {beyond} more are made once this one passes" if beyond else "")
+    )
+
+
+def _listed(offer: Offer[Any]) -> dict[str, str]:
+    from fer_augment.strategy_description import summary_of
+
+    return {
+        "kind": offer.kind,
+        "name": offer.name,
+        "summary": summary_of(offer),
+        "provider": offer.provider,
+        "module": offer.module,
+    }
+
+
+def _write_json(content: Any) -> None:
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))

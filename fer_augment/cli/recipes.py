@@ -1,0 +1,107 @@
+"""`fer-augment recipes`: what ships, what a recipe amounts to, and what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fer_augment.cli._console import messages, results
+
+
+@click.group()
+def recipes() -> None:
+    """Recipes: what ships, what one amounts to, and what is wrong with one."""
+
+
+@recipes.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def list_recipes(as_json: bool) -> None:
+    """List the recipes that come with fer_augment, each below the one that it extends."""
+    from fer_augment.recipe import load_recipe, shipped_recipes
+    from fer_augment.recipe_files import parents_of
+
+    descriptions = {name: load_recipe(name).description for name in shipped_recipes()}
+    parents = {name: [parent.stem for parent in parents_of(path)] for name, path in shipped_recipes().items()}
+    if as_json:
+        listed = [
+            {"name": name, "extends": next(iter(parents[name]), None), "description": description}
+            for name, description in descriptions.items()
+        ]
+        click.echo(json.dumps({"recipes": listed}, indent=2, ensure_ascii=False))
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name in sorted(descriptions, key=lambda name: [*reversed(parents[name]), name]):
+        table.add_row(Text("  " * len(parents[name]) + name), Text(descriptions[name]))
+    console = results()
+    console.print(Padding(table, (0, 0, 0, 2)))
+    console.print("\n`fer-augment recipes show NAME` tells what one amounts to.", soft_wrap=True)
+
+
+@recipes.command("show")
+@click.argument("recipe", metavar="NAME|PATH")
+def show_recipe(recipe: str) -> None:
+    """Write a recipe with nothing left to inherit, as a recipe file."""
+    from fer_augment.recipe import load_recipe, recipe_yaml
+    from fer_augment.recipe_files import find_recipe, parents_of
+
+    loaded = load_recipe(recipe)
+    path = find_recipe(recipe, Path())
+    parents = [_title(parent) for parent in parents_of(path)]
+    if parents:
+        click.echo(f"# {_title(path)} extends {', which extends '.join(parents)}; here it is in full.")
+    else:
+        click.echo(f"# {_title(path)} extends no other recipe; here it is with the defaults that it leaves unsaid.")
+    click.echo(recipe_yaml(loaded), nl=False)
+
+
+@recipes.command("check")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def check_recipes(files: tuple[str, ...]) -> None:
+    """Tell everything that is wrong with recipes, as file:line: key: what.
+
+    Looks at what the files say, what they inherit, and whether what they name is installed and takes the parameters.
+    What works and yet misleads is told as a warning. Exits with 2 if anything is wrong.
+    """
+    from functools import partial
+
+    from fer_augment.plugin_manager import installed_plugins
+    from fer_augment.recipe import check_recipe_file, load_recipe
+    from fer_augment.recipe_binding import bind, binding_faults, bound_warnings
+
+    catalogue = installed_plugins()
+    faulty = 0
+    for file in files:
+        faults = check_recipe_file(file, partial(binding_faults, catalogue=catalogue))
+        for fault in faults:
+            click.echo(fault)
+        faulty += bool(faults)
+        if not faults:
+            click.echo(f"{file}: sound")
+            for warning in bound_warnings(bind(load_recipe(file), catalogue)):
+                messages().print(Text.assemble(("warning: ", "yellow"), f"{file}: {warning}"), soft_wrap=True)
+    if faulty:
+        sys.exit(2)
+
+
+@recipes.command("schema")
+def print_schema() -> None:
+    """Write the JSON Schema of recipe files, with the parameters of what is installed, for editors."""
+    from fer_augment.plugin_manager import installed_plugins
+    from fer_augment.recipe_binding import recipe_json_schema
+
+    click.echo(json.dumps(recipe_json_schema(installed_plugins()), indent=2, ensure_ascii=False))
+
+
+def _title(path: Path) -> str:
+    """Name a recipe as one would name it on the command line: a shipped one by its name, another by its file."""
+    from fer_augment.recipe import shipped_recipes
+
+    return path.stem if shipped_recipes().get(path.stem) == path else path.name
