@@ -42,7 +42,7 @@ def _of_failures(baseline: str, runs: Runs, failures: Sequence[Failure]) -> Iter
         yield f"no run of the baseline {baseline} finished, so no arm is compared with it"
     lost = dict.fromkeys(failure.recipe for failure in failures if failure.recipe not in {baseline, *runs})
     if lost:
-        yield f"no run of {_listed(lost)} finished"
+        yield f"no run of {listed(lost)} finished"
 
 
 def _of_seeds(runs: Runs) -> Iterator[str]:
@@ -50,7 +50,7 @@ def _of_seeds(runs: Runs) -> Iterator[str]:
     single = [recipe for recipe, number in numbers.items() if number == 1]
     if single:
         yield (
-            f"one run cannot tell a recipe from luck ({_listed(single)}): there is no verdict; "
+            f"one run cannot tell a recipe from luck ({listed(single)}): there is no verdict; "
             "give at least two seeds, better five"
         )
     if len(set(numbers.values())) > 1:
@@ -63,10 +63,10 @@ def _of_classes(runs: Runs, test_counts: ArrayLike) -> Iterator[str]:
     rows = dict(zip(class_names, np.asarray(test_counts).tolist(), strict=True))
     absent = [name for name, count in rows.items() if count == 0]
     if absent:
-        yield f"the test split has no rows of {_listed(absent)}"
+        yield f"the test split has no rows of {listed(absent)}"
     alone = [name for name, count in rows.items() if count == 1]
     if alone:
-        yield f"the test split has a single row of {_listed(alone)}: nothing can be said about its recall"
+        yield f"the test split has a single row of {listed(alone)}: nothing can be said about its recall"
 
 
 def _of_steps(runs: Runs) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _of_recipes(baseline: str, runs: Runs) -> Iterator[str]:
     for keys, recipes in alike.items():
         differs = "differs" if len(recipes) == 1 else "differ"
         yield (
-            f"{_listed(recipes)} {differs} from {baseline} in {_listed(keys)} too, not in strategies alone: "
+            f"{listed(recipes)} {differs} from {baseline} in {listed(keys)} too, not in strategies alone: "
             "a verdict is on the whole recipe"
         )
 
@@ -110,7 +110,7 @@ def _of_environments(runs: Runs) -> Iterator[str]:
     names = dict.fromkeys(name for environment in environments for name in environment)
     differing = [name for name in names if len({environment.get(name) for environment in environments}) > 1]
     if differing:
-        yield f"the runs were not all made in one environment; they differ in {_listed(differing)}"
+        yield f"the runs were not all made in one environment; they differ in {listed(differing)}"
 
 
 def _told_by_runs(runs: Runs) -> Iterator[str]:
@@ -120,9 +120,10 @@ def _told_by_runs(runs: Runs) -> Iterator[str]:
         for warning in dict.fromkeys(warning for record in records for warning in record.warnings):
             said.setdefault(warning, []).append(recipe)
     for warning, recipes in said.items():
-        yield f"{_listed(recipes)}: {warning}"
+        yield f"{listed(recipes)}: {warning}"
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Return `a, b and c`; there is at least one name."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 
@@ -100,7 +101,7 @@ def test_an_arm_carries_what_its_records_say(tmp_path):
         for seed in (1, 0)
     ]
     arm = compared({"base": runs}).arms[0]
-    assert (arm.description, arm.model, arm.parameter_count) == ("Tries base.", "tiny", 1234)
+    assert (arm.description, arm.model, arm.loss, arm.parameter_count) == ("Tries base.", "tiny", "mse", 1234)
     assert (arm.seeds, arm.run_keys) == ((0, 1), ("key-base-0", "key-base-1"))
     assert arm.steps[0].name == "grow" and arm.steps[0].rows == (7, 8)
     assert arm.rewritten_counts[1] == {"ant": 21, "bee": 22, "cat": 23}
@@ -329,7 +330,7 @@ def test_unequal_optimiser_steps_are_named(tmp_path):
 
 
 def test_arms_that_differ_in_more_than_strategies_are_named_together(tmp_path):
-    longer = {"training": {"epochs": 9}, "strategies": [{"name": "x", "parameters": {}}]}
+    longer = {"training": {"epochs": 9, "loss": "mse"}, "strategies": [{"name": "x", "parameters": {}}]}
     runs = {"base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4))}
     for name in ("one", "two"):
         runs[name] = write_arm(tmp_path, name, (0.6, 0.5, 0.4), settings=longer)
@@ -423,6 +424,23 @@ def test_a_damaged_comparison_is_refused_in_one_line(tmp_path, content, told):
 def test_a_missing_comparison_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(RunError, match=r"No such file or directory; `fer-augment compare"):
         load_comparison(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("versus", 0, "recipe"), "nobody", "a verdict is on an arm that does not exist"),
+        (("arms", 1, "recipe"), "base", "two arms have one name"),
+        (("class_names",), ["ant", "bee"], "not given for the classes of the comparison"),
+    ],
+)
+def test_a_comparison_that_contradicts_itself_is_refused(tmp_path, three_arms, place, value, told):
+    content = json.loads(compared(three_arms).model_dump_json())
+    *above, last = place
+    functools.reduce(lambda node, key: node[key], above, content)[last] = value
+    (tmp_path / "comparison.json").write_text(json.dumps(content))
+    with pytest.raises(RunError, match=told):
+        load_comparison(tmp_path)
 
 
 def test_nan_cannot_enter_a_comparison():

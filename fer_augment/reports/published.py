@@ -1,0 +1,136 @@
+"""What the originating report (2021) published about its networks on FER2013, to be shown beside our figures.
+
+The report trained every network once, on the Training split, and scored it on PrivateTest. Its losses are sums: the
+squared error of the softmax output, summed over the classes and over the rows, 3,589 of the test split and as many
+random ones of the training split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fer_augment.comparison import Arm, Comparison, Statistic
+from fer_augment.reports.grids import Grid, Row
+from fer_augment.reports.wording import percent, printable, spread
+
+TEST_COUNTS = {"angry": 491, "disgust": 55, "fear": 528, "happy": 879, "sad": 594, "surprise": 416, "neutral": 626}
+"""Rows of each class in FER2013's PrivateTest."""
+
+REPORTED_LOSS = "mse"
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of the classes in the order of `TEST_COUNTS`, in `[0, 1]`, and how often Sad was taken for Neutral."""
+
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+    f1: tuple[float, ...]
+    sad_as_neutral: int
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A network of the report.
+
+    Attributes:
+        number: its number there.
+        recipes: names of the recipes that repeat it.
+        accuracy: on PrivateTest, in percent (Table 2).
+        test_loss: sum over PrivateTest (Table 2).
+        training_loss: sum over as many training rows (Table 2).
+        classes: scores of its classes (Tables 3 to 6), where published.
+    """
+
+    number: int
+    recipes: tuple[str, ...]
+    accuracy: float
+    test_loss: float
+    training_loss: float
+    classes: ClassScores | None = None
+
+
+PUBLISHED = (
+    PublishedModel(0, ("convnet0",), 45.8, 2594.5, 1925.6),
+    PublishedModel(1, ("convnet1",), 61.4, 1883.8, 15.2),
+    PublishedModel(2, ("convnet2",), 59.1, 2013.6, 16.6),
+    PublishedModel(3, ("convnet3",), 59.2, 1998.6, 11.6),
+    PublishedModel(4, ("convnet4",), 57.3, 2082.8, 28.2),
+    PublishedModel(
+        5,
+        ("paper", "convnet5"),
+        61.2,
+        1942.7,
+        1119.3,
+        ClassScores(
+            recall=(0.484, 0.363, 0.365, 0.860, 0.503, 0.721, 0.629),
+            precision=(0.561, 0.769, 0.546, 0.750, 0.458, 0.757, 0.539),
+            f1=(0.520, 0.493, 0.438, 0.801, 0.479, 0.738, 0.581),
+            sad_as_neutral=119,
+        ),
+    ),
+    PublishedModel(
+        6,
+        ("confusion_mirror",),
+        61.3,
+        1962.5,
+        1133.7,
+        ClassScores(
+            recall=(0.507, 0.400, 0.371, 0.869, 0.464, 0.737, 0.618),
+            precision=(0.515, 0.846, 0.545, 0.751, 0.466, 0.737, 0.556),
+            f1=(0.511, 0.543, 0.441, 0.805, 0.465, 0.737, 0.585),
+            sad_as_neutral=116,
+        ),
+    ),
+)
+
+
+def published_grids(comparison: Comparison) -> list[Grid]:
+    """Return the report's tables with our figures beside them; none if the data or the arms are not the report's."""
+    if comparison.data.counts.get("test") != TEST_COUNTS:
+        return []
+    pairs = [(model, arm) for model in PUBLISHED for arm in comparison.arms if arm.recipe in model.recipes]
+    if not pairs:
+        return []
+    table_2 = Grid(
+        "The originating report beside ours: its one training, our mean ± sd over n runs",
+        ("model", "recipe", "n", "figure", "report", "ours"),
+        tuple(tuple(_figures(model, arm)) for model, arm in pairs),
+    )
+    return [table_2, *(_class_grid(model.number, model.classes, arm) for model, arm in pairs if model.classes)]
+
+
+def _figures(model: PublishedModel, arm: Arm) -> Iterator[Row]:
+    of_model = str(model.number), printable(arm.recipe), str(len(arm.seeds))
+    yield (*of_model, "test accuracy, %", f"{model.accuracy:.1f}", percent(arm.test.accuracy))
+    if arm.loss == REPORTED_LOSS:
+        for name, reported, ours in (
+            ("test loss, sum", model.test_loss, arm.test_loss),
+            ("training loss, sum", model.training_loss, arm.selection_loss),
+        ):
+            yield (*of_model, name, f"{reported:,.1f}", spread(ours, scale=arm.test.rows))
+    if model.classes:
+        counted = spread(_sad_as_neutral(arm))
+        yield (*of_model, "sad taken for neutral, rows", str(model.classes.sad_as_neutral), counted)
+
+
+def _sad_as_neutral(arm: Arm) -> Statistic:
+    for pair in arm.watched:
+        if (pair.true, pair.predicted) == ("sad", "neutral"):
+            return pair.count
+    sad, neutral = (list(TEST_COUNTS).index(name) for name in ("sad", "neutral"))
+    n = len(arm.seeds)
+    return Statistic(mean=arm.test.confusion[sad][neutral] / n, sd=None, n=n, ci95=None)
+
+
+def _class_grid(number: int, published: ClassScores, arm: Arm) -> Grid:
+    rows = []
+    for place, name in enumerate(TEST_COUNTS):
+        cells = [name]
+        for score in ("recall", "precision", "f1"):
+            cells += [f"{getattr(published, score)[place] * 100:.1f}", percent(getattr(arm.test, score)[name])]
+        rows.append(tuple(cells))
+    headings = [f"{score} {whose}" for score in ("recall", "precision", "F1") for whose in ("report", "ours")]
+    title = f"Model {number} of the report and {printable(arm.recipe)}, %, n = {len(arm.seeds)} runs of ours"
+    return Grid(title, ("class", *headings), (tuple(rows),))

@@ -1,0 +1,158 @@
+"""How reports put a comparison into words and short numbers, the same in every format.
+
+Scores are shown in percent and differences in points, a hundredth of the range of a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fer_augment.comparison import Comparison, Interval, Judgement, Statistic, Versus
+from fer_augment.comparison_warnings import listed
+from fer_augment.significance import Verdict
+
+UNKNOWN = "-"
+
+READING = (
+    "Changes and 95 % intervals are in points, over new runs and new images, each by itself; copies within the test "
+    "split count once. Adjusted p (Holm): for recall over the classes of an arm, for accuracy and balanced accuracy "
+    "over the arms."
+)
+"""How the numbers of a verdict are to be read."""
+
+
+def printable(name: str) -> str:
+    """Return text from a file or a folder in one line, without what would steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(name.split()))
+
+
+# --- numbers
+
+
+def percent(score: Statistic) -> str:
+    """Return mean and sd of a score in `[0, 1]`, in percent: `55.1 ± 0.6`."""
+    return spread(score, scale=100)
+
+
+def spread(number: Statistic, *, scale: float = 1, digits: int = 1) -> str:
+    """Return `mean ± sd`, or the mean alone where there is but one run."""
+    if number.mean is None:
+        return UNKNOWN
+    mean = f"{number.mean * scale:,.{digits}f}"
+    return mean if number.sd is None else f"{mean} ± {number.sd * scale:,.{digits}f}"
+
+
+def points(delta: float | None) -> str:
+    """Return a difference of two scores in points, with its sign: `+0.9`."""
+    if delta is None:
+        return UNKNOWN
+    told = f"{delta * 100:+.1f}"
+    return "0.0" if float(told) == 0 else told
+
+
+def interval(ci95: Interval | None) -> str:
+    """Return an interval of a difference in points: `-0.1 to +1.9`."""
+    return UNKNOWN if ci95 is None else f"{points(ci95[0])} to {points(ci95[1])}"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value to three digits: `0.042`, `<.001`."""
+    if p is None:
+        return UNKNOWN
+    return "<.001" if p < 0.001 else f"{p:.3f}"
+
+
+# --- sentences
+
+
+def headline(comparison: Comparison) -> str:
+    """Name the data."""
+    rows = sum(comparison.data.counts.get("test", {}).values())
+    return f"{printable(comparison.data.source)}: test split of {rows:,} rows, {len(comparison.class_names)} classes"
+
+
+def verdict_sentence(versus: Versus) -> str:
+    """Say what may be said of an arm, by its balanced accuracy on the test split."""
+    said, arm, baseline = versus.balanced_accuracy, printable(versus.recipe), printable(versus.baseline)
+    if said.verdict in (Verdict.BETTER, Verdict.WORSE):
+        return f"{arm} is {said.verdict} than {baseline}: {_evidence(versus)}."
+    if said.verdict == Verdict.NO_EVIDENCE:
+        return f"{arm}: no evidence of a difference from {baseline}: {_evidence(versus)}{_could_be_missed(said)}."
+    difference = f"balanced accuracy {points(said.delta)} points against {baseline}"
+    if said.verdict == Verdict.ONE_RUN:
+        return f"{arm}: one run cannot tell a recipe from luck; these runs differ by {difference}."
+    return f"{arm}: cannot be tested against {baseline}; {difference}."
+
+
+def _evidence(versus: Versus) -> str:
+    said = versus.balanced_accuracy
+    told = f"balanced accuracy {points(said.delta)} points"
+    details = [f"95 % interval {interval(said.ci95)}"] if said.ci95 else []
+    details.append(f"adjusted p {p_value(said.p_adjusted)}")
+    if versus.share_above is not None:
+        details.append(f"higher in {versus.share_above * 100:.0f} % of bootstrap resamples")
+    return f"{told} ({', '.join(details)})"
+
+
+def _could_be_missed(said: Judgement) -> str:
+    if not said.detectable:
+        return ""
+    return f"; a true one of less than {said.detectable * 100:.1f} points would often be missed"
+
+
+def cost_sentence(versus: Versus) -> str:
+    """Say which classes gained and which paid, whatever the verdict on the whole."""
+    verdicts = {name: said.verdict for name, said in versus.recall.items()}
+    deltas = {name: said.delta for name, said in versus.recall.items() if said.delta is not None}
+    told = []
+    for verdict in (Verdict.BETTER, Verdict.WORSE):
+        moved = [f"{printable(name)} ({points(deltas[name])})" for name in deltas if verdicts[name] == verdict]
+        if moved:
+            told.append(f"recall {verdict} for {listed(moved)}")
+    if Verdict.WORSE not in verdicts.values() and deltas:
+        is_judged = versus.balanced_accuracy.verdict != Verdict.ONE_RUN
+        told += [("none" if told else "no class") + " is shown to be worse"] if is_judged else []
+        name = min(deltas, key=lambda name: deltas[name])
+        falls = deltas[name] < 0
+        told.append(f"the largest fall is {printable(name)} ({points(deltas[name])})" if falls else "no recall fell")
+    text = "; ".join(told)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Say what the tables leave open: copies, watched pairs of classes, added rows, how to read the numbers."""
+    copies = copies_sentence(comparison)
+    told = [copies] if copies else []
+    for number, pair in enumerate(comparison.arms[0].watched if comparison.arms else ()):
+        counts = ", ".join(f"{printable(arm.recipe)} {spread(arm.watched[number].count)}" for arm in comparison.arms)
+        told.append(f"{printable(pair.true)} taken for {printable(pair.predicted)}, test rows a run: {counts}.")
+    steps = [(arm, step) for arm in comparison.arms for step in arm.steps if any(step.rows)]
+    added = [f"{printable(arm.recipe)} {_from_to(step.rows)} by {printable(step.name)}" for arm, step in steps]
+    if added:
+        told.append(f"Rows added to the training set a run: {', '.join(added)}.")
+    return [*told, READING] if comparison.versus else told
+
+
+def failures(comparison: Comparison) -> list[str]:
+    """Name each run that failed, and why."""
+    return [printable(f"{failed.recipe}, seed {failed.seed}: {failed.message}") for failed in comparison.failures]
+
+
+def _from_to(numbers: Iterable[int]) -> str:
+    distinct = sorted(set(numbers))
+    return f"{distinct[0]:,}" if len(distinct) == 1 else f"{distinct[0]:,} to {distinct[-1]:,}"
+
+
+def copies_sentence(comparison: Comparison) -> str | None:
+    """Say which test rows also stand in the training split; None if none does."""
+    whole, without = (comparison.data.counts.get(split, {}) for split in ("test", "test_deduplicated"))
+    copies = {name: count - without.get(name, count) for name, count in whole.items()}
+    total = sum(copies.values())
+    if not total:
+        return None
+    most = sorted((name for name in copies if copies[name]), key=lambda name: -copies[name] / whole[name])[:3]
+    told = ", ".join(f"{printable(name)} {copies[name]} of {whole[name]:,}" for name in most)
+    return (
+        f"Without copies: less the {total:,} of {sum(whole.values()):,} test rows that stand in the training split too "
+        f"(most: {told})."
+    )
