@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,10 +13,8 @@ from fer_augment.records import RunRecord
 Runs = Mapping[str, Sequence[RunRecord]]
 """The finished runs of each arm that has any."""
 
-_NOT_COMPARED = ("name", "description", "strategies", "trackers")
 
-
-def comparison_warnings(baseline: str, runs: Runs, failures: Sequence[Failure], test_counts: ArrayLike) -> list[str]:
+def warnings_of_runs(baseline: str, runs: Runs, failures: Sequence[Failure], test_counts: ArrayLike) -> list[str]:
     """Return one sentence for each thing that limits what the comparison can say.
 
     Args:
@@ -31,7 +28,6 @@ def comparison_warnings(baseline: str, runs: Runs, failures: Sequence[Failure], 
         *_of_seeds(runs),
         *_of_classes(runs, test_counts),
         *_of_steps(runs),
-        *_of_recipes(baseline, runs),
         *_of_environments(runs),
         *_told_by_runs(runs),
     ]
@@ -39,10 +35,10 @@ def comparison_warnings(baseline: str, runs: Runs, failures: Sequence[Failure], 
 
 def _of_failures(baseline: str, runs: Runs, failures: Sequence[Failure]) -> Iterator[str]:
     if baseline not in runs:
-        yield f"no run of the baseline {baseline} finished, so no arm is compared with it"
+        yield f"No run of the baseline {baseline} finished, so no arm is compared with it."
     lost = dict.fromkeys(failure.recipe for failure in failures if failure.recipe not in {baseline, *runs})
     if lost:
-        yield f"no run of {listed(lost)} finished"
+        yield f"No run of {listed(lost)} finished."
 
 
 def _of_seeds(runs: Runs) -> Iterator[str]:
@@ -50,12 +46,12 @@ def _of_seeds(runs: Runs) -> Iterator[str]:
     single = [recipe for recipe, number in numbers.items() if number == 1]
     if single:
         yield (
-            f"one run cannot tell a recipe from luck ({listed(single)}): there is no verdict; "
-            "give at least two seeds, better five"
+            f"One run cannot tell a recipe from luck ({listed(single)}): there is no verdict; "
+            "give at least two seeds, better five."
         )
     if len(set(numbers.values())) > 1:
         told = ", ".join(f"{recipe} {number}" for recipe, number in numbers.items())
-        yield f"the arms have unequal numbers of runs ({told}); verdicts hold their level best with the same seeds"
+        yield f"The arms have unequal numbers of runs ({told}); verdicts hold their level best with the same seeds."
 
 
 def _of_classes(runs: Runs, test_counts: ArrayLike) -> Iterator[str]:
@@ -63,46 +59,17 @@ def _of_classes(runs: Runs, test_counts: ArrayLike) -> Iterator[str]:
     rows = dict(zip(class_names, np.asarray(test_counts).tolist(), strict=True))
     absent = [name for name, count in rows.items() if count == 0]
     if absent:
-        yield f"the test split has no rows of {listed(absent)}"
+        yield f"The test split has no rows of {listed(absent)}."
     alone = [name for name, count in rows.items() if count == 1]
     if alone:
-        yield f"the test split has a single row of {listed(alone)}: nothing can be said about its recall"
+        yield f"The test split has a single row of {listed(alone)}: nothing can be said about its recall."
 
 
 def _of_steps(runs: Runs) -> Iterator[str]:
     steps = {recipe: sorted({record.optimiser_steps for record in records}) for recipe, records in runs.items()}
     if len({number for numbers in steps.values() for number in numbers}) > 1:
         told = ", ".join(f"{recipe} {' or '.join(f'{n:,}' for n in numbers)}" for recipe, numbers in steps.items())
-        yield f"the arms took unequal numbers of optimiser steps ({told}); `training.budget: steps` makes them equal"
-
-
-def _of_recipes(baseline: str, runs: Runs) -> Iterator[str]:
-    """Say which arms differ from the baseline in more than their strategies, those that differ alike together."""
-    if baseline not in runs:
-        return
-    settings = _flat(runs[baseline][0].recipe)
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for recipe, records in runs.items():
-        others = _flat(records[0].recipe)
-        keys = tuple(key for key in {**settings, **others} if settings.get(key) != others.get(key))
-        if keys:
-            alike.setdefault(keys, []).append(recipe)
-    for keys, recipes in alike.items():
-        differs = "differs" if len(recipes) == 1 else "differ"
-        yield (
-            f"{listed(recipes)} {differs} from {baseline} in {listed(keys)} too, not in strategies alone: "
-            "a verdict is on the whole recipe"
-        )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif prefix or key not in _NOT_COMPARED:
-            flat[prefix + key] = value
-    return flat
+        yield f"The arms took unequal numbers of optimiser steps ({told}); `training.budget: steps` makes them equal."
 
 
 def _of_environments(runs: Runs) -> Iterator[str]:
@@ -110,7 +77,7 @@ def _of_environments(runs: Runs) -> Iterator[str]:
     names = dict.fromkeys(name for environment in environments for name in environment)
     differing = [name for name in names if len({environment.get(name) for environment in environments}) > 1]
     if differing:
-        yield f"the runs were not all made in one environment; they differ in {listed(differing)}"
+        yield f"The runs were not all made in one environment; they differ in {listed(differing)}."
 
 
 def _told_by_runs(runs: Runs) -> Iterator[str]:

@@ -27,7 +27,7 @@ from fer_augment.comparison import (
     StepRows,
     Versus,
 )
-from fer_augment.comparison_warnings import comparison_warnings
+from fer_augment.comparison_warnings import warnings_of_runs
 from fer_augment.errors import RunError
 from fer_augment.metrics import Scores, expected_calibration_error, negative_log_likelihood, score
 from fer_augment.records import Predictions, RunDirectory, RunRecord
@@ -93,7 +93,7 @@ def compare_runs(
     kept = ~np.logical_or.reduce([arm.test.in_train for arm in arms])
     versus = _versus(arms, kept) if arms[0].recipe == baseline else ()
     of_splits = {**counts, "test_deduplicated": np.bincount(arms[0].test.labels[kept], minlength=len(class_names))}
-    found = comparison_warnings(baseline, {arm.recipe: arm.records for arm in arms}, failures, of_splits["test"])
+    found = warnings_of_runs(baseline, {arm.recipe: arm.records for arm in arms}, failures, of_splits["test"])
     return Comparison(
         baseline=baseline,
         class_names=class_names,
