@@ -37,12 +37,25 @@ class PixelBlock:
     pixels.
 
     Attributes:
-        pixels: `(n, H, W, C) uint8`, read-only.
+        pixels: `(n, H, W, C) uint8`, read-only; given as `(n, H, W)`, they get one channel. They are not copied, so
+            nobody may change them afterwards; `of` copies.
         path: the `.npy` file behind the pixels, or None when they are in memory.
+
+    Raises:
+        DatasetError: if the images are not uint8 or have another number of dimensions.
     """
 
     pixels: NDArray[np.uint8]
     path: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the pixels and protect them."""
+        pixels = self.pixels
+        if pixels.dtype != np.uint8:
+            raise DatasetError(f"images must be uint8 in 0..255, got {pixels.dtype}; convert them first")
+        if pixels.ndim not in (3, 4):
+            raise DatasetError(f"images must be (N, H, W) or (N, H, W, C), got shape {pixels.shape}")
+        object.__setattr__(self, "pixels", _read_only(pixels[..., None] if pixels.ndim == 3 else pixels))
 
     @classmethod
     def of(cls, images: ArrayLike) -> PixelBlock:
@@ -51,10 +64,7 @@ class PixelBlock:
         Raises:
             DatasetError: if the images are not uint8 or have another number of dimensions.
         """
-        array = np.asarray(images)
-        if array.dtype != np.uint8:
-            raise DatasetError(f"images must be uint8 in 0..255, got {array.dtype}; convert them first")
-        return cls(_read_only(_with_channels(array).copy(order="C")))
+        return cls(np.array(images, order="C"))
 
     @classmethod
     def open(cls, path: Path) -> PixelBlock:
@@ -67,10 +77,8 @@ class PixelBlock:
             array = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path}: not a readable .npy file ({error})") from error
-        if array.dtype != np.uint8:
-            raise DatasetError(f"{path}: images must be uint8 in 0..255, found {array.dtype}")
         try:
-            return cls(_with_channels(array), path.resolve())
+            return cls(array, path.resolve())
         except DatasetError as error:
             raise DatasetError(f"{path}: {error}") from error
 
@@ -105,9 +113,9 @@ class Images:
 
     def __getitem__(self, rows: slice | ArrayLike) -> NDArray[np.uint8]:
         """Gather rows (a slice, positions or a boolean mask) into a new array that the caller owns."""
-        positions = np.atleast_1d(self.index[rows if isinstance(rows, slice) else np.asarray(rows)])
+        positions = self.index[_chosen(rows)]
         if len(self.blocks) == 1:
-            return np.take(self.blocks[0].pixels, positions, axis=0)
+            return np.take(np.asarray(self.blocks[0].pixels), positions, axis=0)
         gathered = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
         start = 0
         for block in self.blocks:
@@ -148,6 +156,8 @@ class ImageDataset:
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
                 object.__setattr__(self, field.name, _read_only(value))
+                if value.ndim != (2 if field.name == "origins" else 1):
+                    raise DatasetError(f"{field.name} must be one number for each row, got shape {value.shape}")
                 if len(value) != len(self.index):
                     raise DatasetError(f"{field.name} has {len(value)} rows, index has {len(self.index)}")
         if len(set(self.class_names)) != len(self.class_names) or not self.class_names:
@@ -190,6 +200,10 @@ class ImageDataset:
         zeros = np.zeros(len(index), dtype=np.int64)
         names = tuple(class_names)
         return cls((block,), index, _integers(labels, "labels"), names, number[:, None], zeros, zeros)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the fields alone, so that the copy is made, checked and protected like every other set."""
+        return ImageDataset, tuple(getattr(self, field.name) for field in fields(self))
 
     def __len__(self) -> int:
         """The number of rows, N."""
@@ -258,7 +272,7 @@ class ImageDataset:
         Args:
             rows: `(n,)` positions or an `(N,)` boolean mask.
         """
-        positions = np.arange(len(self), dtype=np.int64)[np.asarray(rows)]
+        positions = np.arange(len(self), dtype=np.int64)[_chosen(rows)]
         origin = self.origin[positions]
         again = occurrence(positions) > 0
         copies, step = self.copies[positions], self.step[positions]
@@ -268,7 +282,7 @@ class ImageDataset:
             self,
             index=self.index[positions],
             labels=self.labels[positions],
-            origins=self.origins[positions],
+            origins=_trimmed(self.origins[positions]),
             copies=copies,
             step=step,
         )
@@ -276,7 +290,7 @@ class ImageDataset:
     def without(self, rows: ArrayLike) -> ImageDataset:
         """Return the set less the given rows, `(n,)` positions or an `(N,)` boolean mask."""
         keep = np.ones(len(self), dtype=bool)
-        keep[np.asarray(rows)] = False
+        keep[_chosen(rows)] = False
         return self.take(np.flatnonzero(keep))
 
     def append(self, images: ArrayLike, labels: ArrayLike | None = None, *, parents: ArrayLike) -> ImageDataset:
@@ -317,12 +331,13 @@ class ImageDataset:
 
     def row_keys(self, rows: slice | ArrayLike = slice(None)) -> NDArray[np.uint64]:
         """Return `(n,) uint64` keys that stay with a row wherever it moves: made of its origin and copy number."""
-        chosen = rows if isinstance(rows, slice) else np.asarray(rows)
+        chosen = _chosen(rows)
         return _key(self.origin[chosen], self.copies[chosen])
 
     def copy_keys(self, parents: ArrayLike) -> NDArray[np.uint64]:
         """Return the `(n,) uint64` row keys that `append(…, parents=parents)` is going to give its new rows."""
-        origin = self.origin[np.asarray(parents)]
+        positions = _integers(parents, "parents")
+        origin = self.origin[positions if positions.ndim == 1 else positions[:, 0]]
         return _key(origin, self._next_copies(origin))
 
     def stamped(self, step: int) -> ImageDataset:
@@ -393,10 +408,12 @@ def _read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
     return view
 
 
-def _with_channels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if images.ndim not in (3, 4):
-        raise DatasetError(f"images must be (N, H, W) or (N, H, W, C), got shape {images.shape}")
-    return images[..., None] if images.ndim == 3 else images
+def _chosen(rows: slice | ArrayLike) -> slice | NDArray[np.generic]:
+    """Return rows as an index of arrays; numpy takes an empty list for one of floats, which is none."""
+    if isinstance(rows, slice):
+        return rows
+    array = np.atleast_1d(rows)
+    return array if array.size else array.astype(np.int64)
 
 
 def _integers(values: ArrayLike, name: str) -> NDArray[np.int64]:
@@ -425,8 +442,13 @@ def _union(origins: NDArray[np.int64]) -> NDArray[np.int64]:
         distinct[repeated, column] = -1
     order = np.argsort(distinct == -1, axis=1, kind="stable")
     distinct = np.take_along_axis(distinct, order, axis=1)
-    used = max(1, int((distinct != -1).sum(axis=1).max(initial=0)))
-    return distinct[:, :used]
+    return _trimmed(distinct)
+
+
+def _trimmed(origins: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Drop the columns at the right that hold nothing but -1; one is always left."""
+    used = int((origins != -1).any(axis=0).sum())
+    return origins[:, : max(1, used)]
 
 
 def _padded(origins: NDArray[np.int64], width: int) -> NDArray[np.int64]:
