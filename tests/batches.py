@@ -19,7 +19,8 @@ def faces(count: int, size: tuple[int, int, int] = (20, 16, 1), classes: int = 1
 
 
 def stages_of(strategy: Strategy, data: ImageDataset, seed: int = 0, scout: Any = None) -> Stages:
-    return Stages(steps_of([strategy]), Context(seed, data.class_names), scout_for=lambda step: scout)
+    scout_for = (lambda step: scout) if scout else None
+    return Stages(steps_of([strategy]), Context(seed, data.class_names), scout_for=scout_for)
 
 
 def one_hot(data: ImageDataset, rows: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,221 @@
+"""Mixing two images of a batch and their labels: mixup, CutMix, Remix, and mixing what is confused.
+
+Legend of shapes: B rows of a batch, H, W, C height, width and channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fer_augment import Context, Effect, ImageDataset, Strategy, StrategyError, hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+
+class _Mixing(Strategy):
+    """What the strategies of this file have in common: partners from the batch, and shares by a beta distribution."""
+
+    alpha: float = Field(
+        default=1.0,
+        gt=0,
+        description="both parameters of the beta distribution of an image's share: 1: all shares are equally likely; "
+        "below: nearly all or nearly nothing; above: about half.",
+    )
+    probability: float = Field(default=1.0, ge=0, le=1, description="chance that an image is mixed at all.")
+
+    @property
+    def effects(self) -> Effect:
+        """Targets are shared between classes, by chance, if anything is ever mixed."""
+        return Effect.RANDOM | Effect.SOFT_TARGETS if self.probability else Effect(0)
+
+    @hookimpl
+    def augment_batch(
+        self,
+        images: torch.Tensor,
+        targets: torch.Tensor,
+        rows: NDArray[np.int64],
+        training_set: ImageDataset,
+        context: Context,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mix each image, and its target, with those of another row of the batch."""
+        import torch
+
+        rng = context.rng
+        partners = self._partners(training_set.labels[rows], training_set, context)
+        drawn = rng.beta(self.alpha, self.alpha, len(rows))
+        share = np.where(rng.random(len(rows)) < self.probability, drawn, 1.0)
+        places = torch.from_numpy(partners).to(images.device)
+        mixed, share = self._mixed(images, images[places], share, rng)
+        share = self._label_share(share, training_set.labels[rows], training_set.labels[rows[partners]], training_set)
+        return mixed, targets.lerp(targets[places], torch.from_numpy(1 - share).to(targets)[:, None])
+
+    def _partners(self, labels: NDArray[np.int64], training_set: ImageDataset, context: Context) -> NDArray[np.int64]:
+        """Return for each row of a batch the place of its partner, `(B,)`: a random order of the batch."""
+        return context.rng.permutation(len(labels))
+
+    def _mixed(
+        self, images: torch.Tensor, others: torch.Tensor, share: NDArray[np.float64], rng: np.random.Generator
+    ) -> tuple[torch.Tensor, NDArray[np.float64]]:
+        """Mix `(B, C, H, W)` images by the share, `(B,)`, that each keeps; return the share that it then has."""
+        import torch
+
+        return images.lerp(others, torch.from_numpy(1 - share).to(images)[:, None, None, None]), share
+
+    def _label_share(
+        self,
+        share: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        other_labels: NDArray[np.int64],
+        training_set: ImageDataset,
+    ) -> NDArray[np.float64]:
+        """Return the share of a row's own label, `(B,)`, from the share of its image."""
+        return share
+
+
+class Mixup(_Mixing):
+    """Blend each image with another one of the batch, and their labels in the same proportion.
+
+    With a share s from Beta(alpha, alpha) for each row: image s x_i + (1 - s) x_j, target s y_i + (1 - s) y_j.
+
+    Source: Zhang, Cisse, Dauphin and Lopez-Paz 2018, "mixup: Beyond Empirical Risk Minimization", ICLR, which
+    recommends alpha from 0.1 to 0.4 for ImageNet and uses 1 for CIFAR. The authors' code draws one share for a
+    whole batch; here each row has its own, as in the paper's formula.
+    """
+
+    alpha: float = Field(
+        default=0.2,
+        gt=0,
+        description="both parameters of the beta distribution of an image's share; small: one of the two prevails.",
+    )
+
+
+class CutMix(_Mixing):
+    """Paste a rectangle of another image of the batch into each image; labels are shared by area.
+
+    With a share s from Beta(alpha, alpha) for each row, the rectangle has sides of sqrt(1 - s) of the image's and
+    a centre anywhere in the image; what stands out is cut off. The row's own label has the share of the pixels
+    that are left of its image.
+
+    Source: Yun, Han, Oh, Chun, Choe and Yoo 2019, "CutMix: Regularization Strategy to Train Strong Classifiers
+    with Localizable Features", ICCV. The authors' code draws one rectangle for a whole batch; here each row has
+    its own.
+    """
+
+    @classmethod
+    def strategy_name(cls) -> str:
+        """Return the name that the field writes in one word."""
+        return "cutmix"
+
+    def _mixed(
+        self, images: torch.Tensor, others: torch.Tensor, share: NDArray[np.float64], rng: np.random.Generator
+    ) -> tuple[torch.Tensor, NDArray[np.float64]]:
+        import torch
+
+        across = [
+            _span(np.floor(side * np.sqrt(1 - share)), rng.integers(side, size=len(share)), side)
+            for side in images.shape[2:]
+        ]
+        inside = across[0][:, :, None] & across[1][:, None, :]
+        pasted = torch.where(torch.from_numpy(inside).to(images.device)[:, None], others, images)
+        return pasted, 1 - inside.mean(axis=(1, 2))
+
+
+class Remix(_Mixing):
+    """Blend images as mixup does, and give the label to the rarer class where the classes differ much in size.
+
+    With n_i and n_j rows of the two classes and a share s of image i, the share of label i is 0 if
+    n_i / n_j >= kappa and s < tau; 1 if n_i / n_j <= 1 / kappa and 1 - s < tau; else s. Rows are counted in the
+    training set as earlier steps have left it.
+
+    Source: Chou, Chang, Pan, Wei and Juan 2020, "Remix: Rebalanced Mixup", ECCV Workshops, LNCS 12540; kappa and
+    tau are the paper's.
+    """
+
+    kappa: float = Field(
+        default=3.0, ge=1, description="how many times larger a class must be to lose its label to the other."
+    )
+    tau: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="the larger class loses its label where its image has less than this share.",
+    )
+
+    @property
+    def effects(self) -> Effect:
+        """As of all mixing; besides, labels lean to the rarer classes."""
+        return super().effects | Effect.CORRECTS_CLASS_PRIOR if self.probability else Effect(0)
+
+    def _label_share(
+        self,
+        share: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        other_labels: NDArray[np.int64],
+        training_set: ImageDataset,
+    ) -> NDArray[np.float64]:
+        ratio = training_set.counts[labels] / training_set.counts[other_labels]
+        loses = (ratio >= self.kappa) & (share < self.tau)
+        wins = (ratio <= 1 / self.kappa) & (1 - share < self.tau)
+        return np.where(loses, 0.0, np.where(wins, 1.0, share))
+
+
+class ConfusionMix(_Mixing):
+    """Blend each image, as mixup does, with one of a class that its own class is confused with.
+
+    The class of the partner is drawn by how much probability the scout gives to each other class, on average over
+    the training rows of the row's class, among the classes in the batch; the partner is any row of it.
+
+    After the idea of Yoon, Hong, Joo, Qin, Jeong and Lee 2024, "Mix from Failure: Confusion-Pairing Mixup for
+    Long-Tailed Recognition", arXiv:2411.07621. There confusions are counted on the model while it is trained, and
+    labels are mixed with regard to the imbalance of classes; here they are the scout's, and labels are mixup's.
+    """
+
+    predictions: Literal["in_sample", "out_of_fold"] = Field(
+        default="out_of_fold",
+        description="in_sample: by the model trained on these rows; out_of_fold: by others.",
+    )
+
+    @property
+    def effects(self) -> Effect:
+        """As of all mixing; besides, what the scout says of its own training rows may choose the partners."""
+        in_sample = self.predictions == "in_sample"
+        return super().effects | Effect.IN_SAMPLE_MINING if in_sample else super().effects
+
+    def _partners(self, labels: NDArray[np.int64], training_set: ImageDataset, context: Context) -> NDArray[np.int64]:
+        """Return for each row the place of its partner, `(B,)`; its own where no confused class is in the batch."""
+        confusion = self._confusion(training_set, context)
+        in_batch = np.bincount(labels, minlength=len(confusion))
+        weights = confusion[labels][:, labels] / in_batch[labels]
+        reached = np.cumsum(weights, axis=1)
+        aim = context.rng.random(len(labels)) * reached[:, -1]
+        return np.where(reached[:, -1] > 0, (reached <= aim[:, None]).sum(axis=1), np.arange(len(labels)))
+
+    def _confusion(self, training_set: ImageDataset, context: Context) -> NDArray[np.float64]:
+        """Return what the rows of each class give to each other class on average, `(K, K)`; 0 to their own."""
+        if context.scout is None:
+            raise StrategyError("there is no scout to ask for predictions about the training set")
+        probabilities = context.scout.probabilities(training_set, how=self.predictions)
+        judged = np.isfinite(probabilities).all(axis=1)
+        classes = probabilities.shape[1]
+        own = np.eye(classes)[training_set.labels[judged]]
+        confusion = own.T @ probabilities[judged] / np.maximum(own.sum(axis=0), 1)[:, None]
+        return np.where(np.eye(classes, dtype=bool), 0.0, confusion)
+
+
+def _span(length: NDArray[np.float64], centre: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    """Return `(B, side)` masks of half a length to either side of a centre."""
+    position = np.arange(side)
+    half = length[:, None] // 2
+    return (position >= centre[:, None] - half) & (position < centre[:, None] + half)
+
+
+@hookimpl
+def register_strategies() -> Sequence[type[Strategy]]:
+    """Offer the strategies of this file."""
+    return [Mixup, CutMix, Remix, ConfusionMix]
