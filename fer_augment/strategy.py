@@ -61,6 +61,10 @@ class Effect(enum.Flag):
     """Mirrors images at random while training."""
     IN_SAMPLE_MINING = enum.auto()
     """Chooses rows by predictions of a model that was trained on the same rows, which under-report confusion."""
+    OUT_OF_FOLD_MINING = enum.auto()
+    """Asks models about rows that they were not trained on, which costs one training a fold."""
+    ASKS_FOR_EMBEDDINGS = enum.auto()
+    """Asks for the features of a model that was trained on the same rows, which costs its training."""
     NEEDS_LINEAR_HEAD = enum.auto()
     """Works on the weights of a linear last layer (`model.head`)."""
     RANDOM = enum.auto()
@@ -94,6 +98,11 @@ class Strategy(BaseModel):
     def effects(self) -> Effect:
         """What these parameters change; override it where there is something to declare."""
         return NO_EFFECT
+
+    @property
+    def acts_from(self) -> int:
+        """The first epoch, counted from 0, in which it acts while training; override it where that may be later."""
+        return 0
 
     def __eq__(self, other: object) -> bool:
         """Two strategies are equal only if they are one object: a recipe may hold two equal steps."""

@@ -1,4 +1,4 @@
-"""Sampling by a power of the class counts: balanced, square-root, and everything between."""
+"""Sampling by a power of the class counts: balanced, square-root, and everything between, at once or later."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ class PowerSampler(Strategy):
     (class-balanced sampling), with 0.5 in proportion to the square root of their size. The weights of earlier
     steps are multiplied.
 
+    `from_epoch` defers this: before it, rows are drawn as they stand. `ramp_epochs` brings it in by and by: so many
+    epochs long the probabilities go in a straight line from those of the rows as they stand to the balanced ones. Both
+    count epochs, as a sampler is not told how long training lasts; progressively-balanced sampling over a training of
+    T epochs is `exponent: 1` with `ramp_epochs` T - 1.
+
     Sources: Kang et al. 2020, "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR,
-    the section on sampling strategies, where q = 1 - exponent; square-root sampling: Mahajan et al. 2018,
-    "Exploring the Limits of Weakly Supervised Pretraining", ECCV.
+    the section on sampling strategies, where q = 1 - exponent, progressively-balanced sampling included;
+    square-root sampling: Mahajan et al. 2018, "Exploring the Limits of Weakly Supervised Pretraining", ECCV; deferred
+    re-sampling: Cao et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS.
     """
 
     exponent: float = Field(
@@ -29,17 +35,42 @@ class PowerSampler(Strategy):
         le=1,
         description="0: rows as they stand; 0.5: square root; 1: all classes equally often.",
     )
+    from_epoch: int = Field(
+        default=0,
+        ge=0,
+        description="the epoch, counted from 0, at which it begins; before it rows are drawn as they stand.",
+    )
+    ramp_epochs: int = Field(
+        default=0,
+        ge=0,
+        description="how many epochs after `from_epoch` it takes to come fully into effect; 0: at once.",
+    )
 
     @property
     def effects(self) -> Effect:
         """Classes are drawn in other proportions than they stand in the set."""
         return Effect.SHIFTS_CLASS_PRIOR if self.exponent else Effect(0)
 
+    @property
+    def acts_from(self) -> int:
+        """The first epoch with other weights."""
+        return self.from_epoch + (self.ramp_epochs > 0)
+
     @hookimpl
-    def sampling_weights(self, weights: NDArray[np.float64], training_set: ImageDataset) -> NDArray[np.float64]:
-        """Multiply each row's weight by a power of the size of its class."""
+    def sampling_weights(
+        self, weights: NDArray[np.float64], training_set: ImageDataset, epoch: int
+    ) -> NDArray[np.float64]:
+        """Multiply each row's weight by a power of the size of its class, as far as that is in effect."""
         rows_in_class = training_set.counts[training_set.labels].astype(np.float64)
-        return weights * rows_in_class**-self.exponent
+        balanced = rows_in_class**-self.exponent
+        share = self._share_in_effect(epoch)
+        factors: NDArray[np.float64] = 1 - share + share * balanced / balanced.mean()
+        return weights * factors
+
+    def _share_in_effect(self, epoch: int) -> float:
+        if epoch < self.from_epoch:
+            return 0
+        return min(1, (epoch - self.from_epoch) / self.ramp_epochs) if self.ramp_epochs else 1
 
 
 @hookimpl

@@ -1,0 +1,61 @@
+"""Tau-normalisation: even out the lengths of a trained classifier's weight vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from fer_augment import Effect, Strategy, hookimpl, linear_head
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TauNorm(Strategy):
+    """Divide the weight vector of each class in the trained linear head by its length to the power of tau.
+
+    Frequent classes tend to get longer weight vectors, and so larger logits; with tau 1 all are equally long. The
+    paper leaves out the bias of the head. Here it is divided along with the weights, so that tau 0 changes nothing;
+    probabilities become sharper where vectors are shorter than 1 and duller where they are longer. Networks without
+    a linear head are refused before training.
+
+    Tau is a number and not chosen on the validation split, as no step that works on weights sees it: compare a few.
+
+    Source: Kang et al. 2020, "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR, section 4,
+    "tau-normalized classifier".
+    """
+
+    tau: float = Field(default=1, ge=0, le=2, description="0: weights as trained; 1: all of length 1.")
+
+    @property
+    def effects(self) -> Effect:
+        """The head's weights make up for class frequencies."""
+        return Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR if self.tau else Effect.NEEDS_LINEAR_HEAD
+
+    @hookimpl
+    def prepare_model(self, model: nn.Module) -> nn.Module:
+        """Refuse a network without a linear head before it is trained."""
+        linear_head(model)
+        return model
+
+    @hookimpl
+    def refine_model(self, model: nn.Module) -> nn.Module:
+        """Scale the rows of the head; a row of zeros stays as it is."""
+        import torch
+
+        head = linear_head(model)
+        with torch.no_grad():
+            lengths = head.weight.norm(dim=1, keepdim=True)
+            scales = torch.where(lengths > 0, lengths, 1) ** -self.tau
+            head.weight.mul_(scales)
+            if head.bias is not None:
+                head.bias.mul_(scales.squeeze(dim=1))
+        return model
+
+
+@hookimpl
+def register_strategies() -> Sequence[type[Strategy]]:
+    """Offer the strategy of this file."""
+    return [TauNorm]
