@@ -161,8 +161,9 @@ def shown(value: object) -> str:
 
 def dump_yaml(content: dict[str, Any]) -> str:
     """Write plain data as YAML that `parse_yaml`, and a YAML 1.1 parser too, reads back as the same data."""
-    # Innermost lists and mappings stand in one line, as people write them.
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=80, default_flow_style=None)
+    # Innermost lists and mappings stand in one line, as people write them. A line is broken after an item beyond the
+    # width, so that most lines fit a terminal of 80 columns.
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=60, default_flow_style=None)
 
 
 class _Loader(yaml.SafeLoader):

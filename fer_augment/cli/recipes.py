@@ -58,7 +58,7 @@ def show_recipe(recipe: str) -> None:
     if parents:
         click.echo(f"# {_title(path)} extends {', which extends '.join(parents)}; here it is in full.")
     else:
-        click.echo(f"# {_title(path)} extends no other recipe; here it is with the defaults that it leaves unsaid.")
+        click.echo(f"# {_title(path)} extends no other; here it is with all defaults.")
     click.echo(recipe_yaml(loaded), nl=False)
 
 

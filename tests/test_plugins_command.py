@@ -1,0 +1,356 @@
+"""`fer-augment plugins list`, `show` and `check`: what people read, what scripts read, and what a mistake leads to."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from fer_augment import ClassName, Strategy, hookimpl
+from fer_augment.parameter_types import limits_in_words, type_in_words
+from fer_augment.plugin_manager import Offer, installed_plugins
+from fer_augment.recipe import load_recipe
+from fer_augment.recipe_binding import bind
+from fer_augment.strategy_description import described, summary_of
+from fer_augment.testing_checks import CHECKS, FIRST_CHECKS
+from tests.command_line import assert_readable, assert_refused, fer_augment
+
+STRANGER = '''
+from fer_augment import Loss, Strategy, hookimpl
+
+class Squint(Strategy):
+    """Squint [bold]hard[/bold]."""
+
+    @hookimpl
+    def predict_views(self, views):
+        return views
+
+class Misspelt(Strategy):
+    """Misspell a hook."""
+
+    @hookimpl
+    def predict_view(self, views):
+        return views
+
+@hookimpl
+def register_strategies():
+    return [Squint, Misspelt]
+
+@hookimpl
+def register_losses():
+    return [Loss("squint", "a loss of the same name", lambda logits, targets: targets)]
+'''
+
+
+@pytest.fixture
+def _a_stranger_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a distribution with one good plugin, one that is misspelt and one that cannot be imported."""
+    (tmp_path / "stranger.py").write_text(STRANGER, encoding="utf-8")
+    (tmp_path / "broken.py").write_text("import no_such_module\n", encoding="utf-8")
+    info = tmp_path / "stranger-2.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 2.1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[fer_augment]\na = broken\nb = stranger\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    installed_plugins.cache_clear()
+    yield
+    installed_plugins.cache_clear()
+    sys.modules.pop("stranger", None)
+
+
+class TestList:
+    def test_every_offer_is_told_with_its_kind_its_summary_and_its_provider(self) -> None:
+        ran = fer_augment("plugins", "list")
+        assert (ran.code, ran.err) == (0, "")
+        assert_readable(ran)
+        text = " ".join(ran.out.split())
+        for offer in installed_plugins().offers:
+            assert f"{offer.name} {summary_of(offer)}" in text
+        for kind in ("Strategies", "Models", "Losses", "Dataset readers"):
+            assert f"{kind} from fer_augment" in text
+        assert "Trackers from" not in text
+
+    def test_json_holds_the_same(self) -> None:
+        listed = json.loads(fer_augment("plugins", "list", "--json").out)
+        assert listed["problems"] == []
+        assert {(plugin["kind"], plugin["name"]) for plugin in listed["plugins"]} == {
+            (offer.kind, offer.name) for offer in installed_plugins().offers
+        }
+        smote = next(plugin for plugin in listed["plugins"] if plugin["name"] == "imblearn")
+        assert smote["provider"].startswith("fer_augment ")
+        assert smote["module"] == "fer_augment_plugins.imblearn"
+
+    @pytest.mark.usefixtures("_a_stranger_is_installed")
+    def test_broken_plugins_are_warned_of_and_the_others_go_on(self) -> None:
+        ran = fer_augment("plugins", "list")
+        assert ran.code == 0
+        assert re.search(r"Strategies from stranger 2.1\n  squint +Squint \[bold]hard\[/bold]\. *\n", ran.out)
+        assert "imblearn" in ran.out
+        assert ran.err.splitlines() == [
+            "warning: stranger 2.1: broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+            "warning: stranger 2.1: strategy misspelt: there is no hook 'predict_view'; did you mean 'predict_views'?",
+        ]
+        problems = json.loads(fer_augment("plugins", "list", "--json").out)["problems"]
+        assert [f"warning: {problem}" for problem in problems] == ran.err.splitlines()
+
+
+class TestShow:
+    def test_a_strategy_is_told_with_all_that_one_needs_to_use_it(self) -> None:
+        ran = fer_augment("plugins", "show", "confusion_mirror")
+        assert (ran.code, ran.err) == (0, "")
+        assert_readable(ran)
+        text = " ".join(ran.out.split())
+        for part in (
+            "Append mirrored copies of the training rows of one class",
+            "provider fer_augment 0.1.0, module fer_augment_plugins.confusion_mirror",
+            "acts at rewrite_training_set",
+            "effects shifts class prior, mirrored copies, random",
+            "recipes confusion_mirror, confusion_mirror_oof",
+            "source the originating report (2021)",
+            "pairs: [[class name, class name], …], length at least 1; required [true class, predicted class];",
+            "copies: whole number, at least 1; default 1 how many times",
+            "axis: left_right | up_down; default left_right",
+        ):
+            assert part in text
+
+    @pytest.mark.parametrize("name", [offer.name for offer in installed_plugins().of_kind("strategy")])
+    def test_the_example_can_be_pasted_into_a_recipe(self, name: str, tmp_path: Path) -> None:
+        ran = fer_augment("plugins", "show", name)
+        assert_readable(ran)
+        recipe = tmp_path / "pasted.yaml"
+        recipe.write_text("  model: convnet5\n" + ran.out.partition("In a recipe\n")[2], encoding="utf-8")
+        bound = bind(load_recipe(str(recipe)), installed_plugins())
+        assert [step.name for step in bound.steps] == [name]
+
+    def test_json_of_a_strategy_is_its_description(self) -> None:
+        shown = json.loads(fer_augment("plugins", "show", "power_sampler", "--json").out)
+        assert (shown["kind"], shown["name"], shown["stages"]) == ("strategy", "power_sampler", ["sampling_weights"])
+        assert shown["parameters"][0] == {
+            "name": "exponent",
+            "type": "number",
+            "limits": "at least 0, at most 1",
+            "required": False,
+            "default": 0.5,
+            "description": "0: rows as they stand; 0.5: square root; 1: all classes equally often.",
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "use"),
+        [("convnet5", "  model: convnet5\n"), ("mse", "  training: {loss: mse}\n"), ("demo", "by what `--data` is")],
+    )
+    def test_other_kinds_are_told_with_how_they_are_used(self, name: str, use: str) -> None:
+        ran = fer_augment("plugins", "show", name)
+        assert_readable(ran)
+        assert use in ran.out
+        assert json.loads(fer_augment("plugins", "show", name, "--json").out)["name"] == name
+
+    @pytest.mark.usefixtures("_a_stranger_is_installed")
+    def test_a_name_of_two_kinds_is_told_twice(self) -> None:
+        ran = fer_augment("plugins", "show", "squint")
+        assert [line.split()[1] for line in ran.out.splitlines() if line.startswith("kind")] == ["strategy", "loss"]
+
+    def test_an_unknown_name_is_refused_with_the_nearest_one(self) -> None:
+        assert_refused(fer_augment("plugins", "show", "imblaern"), "'imblaern'; did you mean 'imblearn'?")
+
+    @pytest.mark.usefixtures("_a_stranger_is_installed")
+    def test_a_plugin_that_was_not_loaded_is_said_to_be_so(self) -> None:
+        assert_refused(fer_augment("plugins", "show", "misspelt"), "not loaded", "there is no hook 'predict_view'")
+
+    @pytest.mark.parametrize("arguments", [["list"], ["show", "flip_crop_affine"], ["show", "vgg_mini"]])
+    def test_nothing_slow_is_imported(self, arguments: list[str]) -> None:
+        program = (
+            f"from fer_augment.cli import main; main({['plugins', *arguments]}); "
+            "import sys; sys.exit(sorted({'torch', 'albumentations', 'imblearn', 'scipy', 'cv2'} & {*sys.modules}))"
+        )
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert ran.stderr.strip() == "[]"
+
+
+class Limit(BaseModel):
+    of: ClassName
+    rows: int = 1
+
+
+class Plain(Strategy):
+    """Say it
+    in a sentence.
+
+    And then
+    more.
+
+    Sources: one; two.
+    """
+
+    example: ClassVar[dict[str, Any]] = {"needed": 1, "table": "not a table"}
+
+    needed: int
+    word: str = "a"
+    empty: str = ""
+    on: bool = True
+    table: dict[ClassName, float] = Field(default_factory=dict)
+
+    @hookimpl
+    def epoch_finished(self) -> None:
+        pass
+
+
+class TestDescription:
+    plain = described(Offer("strategy", "plain", Plain, "p 1", "m"))
+
+    def test_a_docstring_is_taken_apart(self) -> None:
+        assert self.plain.summary == "Say it in a sentence."
+        assert self.plain.details == ("And then more.",)
+        assert self.plain.sources == ("one; two.",)
+
+    def test_observer_hooks_count_and_an_example_that_does_not_build_is_no_crash(self) -> None:
+        assert (self.plain.stages, self.plain.effects) == (("epoch_finished",), None)
+
+    def test_defaults_stand_as_a_recipe_writes_them(self) -> None:
+        told = {parameter.name: parameter.default_in_words for parameter in self.plain.parameters}
+        assert told == {"needed": "null", "word": "a", "empty": '""', "on": "true", "table": "{}"}
+        assert [parameter.name for parameter in self.plain.parameters if parameter.required] == ["needed"]
+
+    @pytest.mark.parametrize(
+        ("annotation", "told"),
+        [
+            (list[tuple[ClassName, ClassName]], "[[class name, class name], …]"),
+            (tuple[int, ...], "[whole number, …]"),
+            (dict[ClassName, int] | list[ClassName] | None, "{class name: whole number, …} | [class name, …] | null"),
+            (Literal["a", True, 3], "a | true | 3"),
+            (list[Annotated[float, Field(gt=0, lt=1)]], "[number (above 0, below 1), …]"),
+            (list[Limit], "[{of: …, rows: …}, …]"),
+            (int | Literal["all"], "whole number | all"),
+            (bool, "true | false"),
+            (Any, "any value"),
+            (Path, "Path"),
+        ],
+    )
+    def test_types_stand_in_the_notation_of_a_recipe(self, annotation: Any, told: str) -> None:
+        assert type_in_words(annotation) == told
+
+    def test_limits_are_told_in_words(self) -> None:
+        field = Field(ge=0, lt=1, multiple_of=0.25)
+        assert limits_in_words(field.metadata) == "at least 0, below 1, a multiple of 0.25"
+
+
+FAULTY = '''
+import numpy as np
+from fer_augment import Strategy, hookimpl
+
+class Fades(Strategy):
+    """Darken pixels in place."""
+
+    @hookimpl
+    def augment_batch(self, images, targets):
+        images *= 0.5
+        return images, targets
+
+class Shuffles(Strategy):
+    """Shuffle by global random numbers."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set):
+        return training_set.take(np.random.permutation(len(training_set)))
+
+class Floats(Strategy):
+    """Return float images."""
+
+    @hookimpl
+    def augment_rows(self, images):
+        return images / 255
+
+class Centres(Strategy):
+    """Take the mean of a batch out of each view."""
+
+    @hookimpl
+    def predict_views(self, views):
+        return [view - view.mean() for view in views]
+
+class Sound(Strategy):
+    """Return views as they are."""
+
+    @hookimpl
+    def predict_views(self, views):
+        return views
+'''
+
+
+class TestCheck:
+    @pytest.fixture(autouse=True)
+    def _a_file_of_strategies(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("mine.py").write_text(FAULTY, encoding="utf-8")
+
+    def test_an_installed_strategy_is_checked_by_its_name(self) -> None:
+        ran = fer_augment("plugins", "check", "power_sampler")
+        assert (ran.code, ran.err) == (0, "")
+        assert_readable(ran)
+        first, *lines, last = ran.out.splitlines()
+        assert first.startswith("power_sampler (fer_augment ")
+        names = [check.__name__.replace("_", " ") for check in (*FIRST_CHECKS, *CHECKS)]
+        assert [line.strip() for line in lines] == [f"ok  {name}" for name in names]
+        assert last == f"{len(names)} checks passed, 0 failed"
+
+    @pytest.mark.parametrize(
+        ("class_name", "check", "advice"),
+        [
+            ("Fades", "leaves its inputs alone", "augment_batch: an argument was changed in place; work on a copy"),
+            (
+                "Shuffles",
+                "leaves global random numbers alone",
+                "drew from or seeded numpy's global random; use context",
+            ),
+            ("Floats", "keeps the contract of its stages", "augment_rows must return uint8 images of shape"),
+            ("Centres", "predicts each row alone", "a row's result depends on its batch"),
+        ],
+    )
+    def test_a_planted_fault_is_told_with_what_to_do(self, class_name: str, check: str, advice: str) -> None:
+        ran = fer_augment("plugins", "check", f"mine.py:{class_name}")
+        assert (ran.code, ran.err) == (1, "")
+        assert_readable(ran)
+        failed = " ".join(ran.out.split()).split(" FAIL ")[1:]
+        assert any(part.startswith(check) and advice in part for part in failed)
+        assert f" {len(failed)} failed" in ran.out
+
+    def test_checks_that_were_not_reached_are_counted(self) -> None:
+        last = fer_augment("plugins", "check", "mine.py:Floats").out.splitlines()[-1]
+        assert last == f"2 checks passed, 1 failed; {len(CHECKS)} more are made once this one passes"
+
+    def test_a_file_without_a_class_means_all_strategies_in_it(self) -> None:
+        Path("more.py").write_text("from fer_augment_plugins.imblearn import Imblearn\n" + FAULTY, encoding="utf-8")
+        ran = fer_augment("plugins", "check", "more.py")
+        titles = [line for line in ran.out.splitlines() if line.endswith("(file more.py)")]
+        assert titles == [f"{name} (file more.py)" for name in ("fades", "shuffles", "floats", "centres", "sound")]
+        assert ran.code == 1
+
+    def test_json_holds_every_check(self) -> None:
+        checked = json.loads(fer_augment("plugins", "check", "mine.py:Sound", "--json").out)
+        assert (checked["strategy"], checked["provider"]) == ("sound", "file mine.py")
+        assert len(checked["checks"]) == len(FIRST_CHECKS) + len(CHECKS)
+        assert all(check["passed"] for check in checked["checks"])
+        failing = fer_augment("plugins", "check", "mine.py:Floats", "--json")
+        assert failing.code == 1
+        assert json.loads(failing.out)["checks"][-1]["passed"] is False
+
+    @pytest.mark.parametrize(
+        ("strategy", "told"),
+        [
+            ("imblaern", "did you mean 'imblearn'?"),
+            ("vgg_mini", "there is no strategy 'vgg_mini'"),
+            ("gone.py", "gone.py: cannot be read: No such file or directory"),
+            ("mine.py:Sund", "mine.py has no strategy 'Sund'; did you mean 'Sound'?"),
+            ("none.py", "none.py defines no subclass of Strategy"),
+            ("crash.py", "crash.py: cannot be imported: ZeroDivisionError"),
+        ],
+    )
+    def test_a_mistake_is_one_line(self, strategy: str, told: str) -> None:
+        Path("none.py").write_text("from fer_augment import Strategy\n", encoding="utf-8")
+        Path("crash.py").write_text("1 / 0\n", encoding="utf-8")
+        assert_refused(fer_augment("plugins", "check", strategy), told)
