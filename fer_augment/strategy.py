@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from fer_augment.dataset import ImageDataset
+from fer_augment.errors import StrategyError
 from fer_augment.randomness import nth_seeds, stream_key
 
 if TYPE_CHECKING:
@@ -176,6 +177,16 @@ class Context:
         import torch
 
         return torch.Generator(self.device).manual_seed(stream_key(self.seed, *self.stream) >> 1)
+
+    def require_scout(self) -> Scout:
+        """Return the scout.
+
+        Raises:
+            StrategyError: if there is none to ask.
+        """
+        if self.scout is None:
+            raise StrategyError("there is no scout to ask for predictions about the training set")
+        return self.scout
 
     def row_seeds(self, keys: NDArray[np.uint64], draws: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
         """Return `(n,) uint64` seeds that depend on each row alone, not on its place in a batch or in the set.

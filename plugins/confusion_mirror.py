@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from fer_augment import ClassName, Context, Effect, ImageDataset, Strategy, StrategyError, hookimpl
+from fer_augment import ClassName, Context, Effect, ImageDataset, Strategy, hookimpl
 
 Pair = tuple[ClassName, ClassName]
 
@@ -20,8 +20,11 @@ class ConfusionMirror(Strategy):
     Source: the originating report (2021), "Model 6": the trained model 5 runs over its own training set, the
     149 images of Sad that it takes for Neutral are mirrored and inserted at random positions, and the network
     is trained again. `predictions: in_sample` repeats that; `out_of_fold`, the default, asks for each row a
-    model that never saw it, and so does not under-report confusion. `transform: none` is the control: the
-    same rows, plain. Rows that the scout cannot judge (NaN) are never chosen.
+    model that never saw it, and so does not under-report confusion. Rows that the scout cannot judge (NaN) are
+    never chosen.
+
+    Two controls tell what a gain is owed to: with `transform: none` the same rows are added plain, with
+    `rows: random_same_class` as many of the same classes that have nothing to do with confusion.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"pairs": [["ant", "bee"], ["bee", "cat"]]}
@@ -29,6 +32,13 @@ class ConfusionMirror(Strategy):
     pairs: list[Pair] = Field(
         min_length=1,
         description="[true class, predicted class]; rows of the first taken for the second are added.",
+    )
+    both_directions: bool = Field(
+        default=False, description="also add rows of the second class of each pair that are taken for the first."
+    )
+    rows: Literal["confused", "random_same_class"] = Field(
+        default="confused",
+        description="random_same_class: in place of the confused rows as many random ones of each class (a control).",
     )
     predictions: Literal["in_sample", "out_of_fold"] = Field(
         default="out_of_fold",
@@ -63,14 +73,17 @@ class ConfusionMirror(Strategy):
             effects |= Effect.MIRRORED_COPIES
         if self.predictions == "in_sample":
             effects |= Effect.IN_SAMPLE_MINING
-        if self.insert == "random":
+        if self.insert == "random" or self.rows == "random_same_class":
             effects |= Effect.RANDOM
         return effects
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
         """Append the mirrored rows; a set without such confusion is returned as it is."""
-        parents = np.repeat(self._confused_rows(training_set, context), self.copies)
+        chosen = self._confused_rows(training_set, context)
+        if self.rows == "random_same_class":
+            chosen = _as_many_of_each_class(training_set.labels, chosen, context.rng)
+        parents = np.repeat(chosen, self.copies)
         if not len(parents):
             return training_set
         images = training_set.images[parents]
@@ -82,16 +95,26 @@ class ConfusionMirror(Strategy):
         return grown.take(_new_rows_between(len(training_set), len(parents), context.rng))
 
     def _confused_rows(self, training_set: ImageDataset, context: Context) -> NDArray[np.int64]:
-        if context.scout is None:
-            raise StrategyError("there is no scout to ask for predictions about the training set")
-        probabilities = context.scout.probabilities(training_set, how=self.predictions)
+        probabilities = context.require_scout().probabilities(training_set, how=self.predictions)
         judged = np.isfinite(probabilities).all(axis=1)
         predicted = np.argmax(probabilities, axis=1)
         chosen = np.zeros(len(training_set), dtype=bool)
-        for true_name, predicted_name in self.pairs:
+        swapped = [(predicted, true) for true, predicted in self.pairs if self.both_directions]
+        for true_name, predicted_name in [*self.pairs, *swapped]:
             is_pair = training_set.labels == training_set.class_number(true_name)
             chosen |= is_pair & judged & (predicted == training_set.class_number(predicted_name))
         return np.flatnonzero(chosen)
+
+
+def _as_many_of_each_class(
+    labels: NDArray[np.int64], rows: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return as many distinct rows of each class as there are among the given ones, `(n,)`, drawn from all of it."""
+    drawn = [
+        rng.choice(np.flatnonzero(labels == label), size=count, replace=False)
+        for label, count in enumerate(np.bincount(labels[rows]))
+    ]
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))
 
 
 def _new_rows_between(old: int, new: int, rng: np.random.Generator) -> NDArray[np.int64]:

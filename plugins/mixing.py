@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fer_augment import Context, Effect, ImageDataset, Strategy, StrategyError, hookimpl
+from fer_augment import Context, Effect, ImageDataset, Strategy, hookimpl
 
 if TYPE_CHECKING:
     import torch
@@ -198,9 +198,7 @@ class ConfusionMix(_Mixing):
 
     def _confusion(self, training_set: ImageDataset, context: Context) -> NDArray[np.float64]:
         """Return what the rows of each class give to each other class on average, `(K, K)`; 0 to their own."""
-        if context.scout is None:
-            raise StrategyError("there is no scout to ask for predictions about the training set")
-        probabilities = context.scout.probabilities(training_set, how=self.predictions)
+        probabilities = context.require_scout().probabilities(training_set, how=self.predictions)
         judged = np.isfinite(probabilities).all(axis=1)
         classes = probabilities.shape[1]
         own = np.eye(classes)[training_set.labels[judged]]

@@ -130,3 +130,32 @@ def test_a_pair_of_one_class_and_an_empty_list_are_refused() -> None:
 def test_an_unknown_class_is_named() -> None:
     with pytest.raises(DatasetError, match="no class 'said'; did you mean 'sad'"):
         rewritten(pairs=[["said", "neutral"]])
+
+
+def test_both_directions_also_choose_the_second_class_taken_for_the_first() -> None:
+    assert added(rewritten(both_directions=True, insert="end")).origin.tolist() == [0, 4, 5]
+
+
+def test_the_random_control_adds_as_many_rows_of_each_class_whoever_they_are() -> None:
+    pairs = {"pairs": [["sad", "neutral"], ["neutral", "sad"]], "rows": "random_same_class", "insert": "end"}
+    chosen = set()
+    for seed in range(30):
+        result = rewritten(seed=seed, **pairs)
+        rows = added(result).origin.tolist()
+        assert rows == sorted(set(rows)), "no row is added twice"
+        assert added(result).labels.tolist().count(0) == 2
+        assert added(result).labels.tolist().count(1) == 1
+        assert (added(result).images[:] == dataset().images[rows][:, :, ::-1]).all()
+        chosen.add(tuple(rows))
+    assert len(chosen) == 6, "two of the three sad rows with one of the two neutral ones"
+
+
+def test_the_random_control_of_nothing_is_nothing() -> None:
+    result = rewritten(pairs=[["happy", "neutral"]], rows="random_same_class")
+    assert result.fingerprint == dataset().fingerprint
+
+
+def test_the_random_control_is_declared_random() -> None:
+    strategy = ConfusionMirror(pairs=[["sad", "neutral"]], rows="random_same_class", insert="end")
+    assert Effect.RANDOM in strategy.effects
+    assert Effect.RANDOM not in ConfusionMirror(pairs=[["sad", "neutral"]], insert="end").effects
