@@ -38,9 +38,19 @@ def is_npy_folder(folder: str | Path) -> bool:
     """Return whether a folder holds images of this format, in any letter case; never raises."""
     try:
         names = [name.lower() for name in os.listdir(folder)]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
     return any(name.startswith("x_") and name.endswith(".npy") for name in names)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Refuse a folder to write to that exists already.
+
+    Raises:
+        DatasetError: if it does.
+    """
+    if os.path.lexists(folder):
+        raise DatasetError(f"{folder}: exists already; name a folder that does not, or remove it")
 
 
 def write_npy_folder(
@@ -56,8 +66,7 @@ def write_npy_folder(
     Raises:
         DatasetError: if the folder exists or cannot be written.
     """
-    if os.path.lexists(folder):
-        raise DatasetError(f"{folder}: exists already; name a folder that does not, or remove it")
+    refuse_existing(folder)
     done, total = 0, sum(map(len, splits.parts.values()))
 
     def written(rows: int) -> None:

@@ -1,0 +1,80 @@
+"""A converted folder is plain npy files that hold the rows of each split in order; readers are tested elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fer_augment.dataset import ImageDataset, Splits
+from fer_augment.errors import DatasetError
+from fer_augment.npy_format import CLASSES_FILE, images_file, is_npy_folder, labels_file, write_npy_folder
+from tests.data_files import random_images
+
+CLASSES = ("wütend", "fröhlich")
+
+
+def three_splits(train: ImageDataset) -> Splits:
+    return Splits(train, train.take([0, 1]), train.take([1]), "drawn")
+
+
+def source_rows() -> ImageDataset:
+    return ImageDataset.from_arrays(random_images(5, channels=3), [0, 1, 1, 0, 1], CLASSES)
+
+
+def test_numpy_reads_back_what_was_written_with_no_help_of_ours(tmp_path: Path) -> None:
+    write_npy_folder(three_splits(source_rows()), tmp_path / "npy")
+
+    images, labels = (np.load(tmp_path / "npy" / name("training")) for name in (images_file, labels_file))
+    assert images.dtype == np.uint8
+    assert labels.dtype == np.int64
+    assert_array_equal(images, random_images(5, channels=3))
+    assert labels.tolist() == [0, 1, 1, 0, 1]
+    assert json.loads((tmp_path / "npy" / CLASSES_FILE).read_text(encoding="utf-8")) == list(CLASSES)
+
+
+@pytest.mark.parametrize("bytes_at_once", [1, 100, 1 << 24])
+def test_rows_are_written_in_their_order_from_whichever_block_and_in_pieces_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_at_once: int
+) -> None:
+    monkeypatch.setattr("fer_augment.npy_format._BYTES_AT_ONCE", bytes_at_once)
+    train = source_rows().append(random_images(2, channels=3, seed=1), parents=[0, 1]).take([6, 0, 5, 0])
+    write_npy_folder(three_splits(train), tmp_path / "npy")
+
+    assert_array_equal(np.load(tmp_path / "npy" / images_file("training")), train.images[:])
+    assert_array_equal(np.load(tmp_path / "npy" / images_file("test")), train.images[[1]])
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link to nothing"])
+def test_nothing_that_is_there_is_overwritten(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "npy"
+    if kind == "folder":
+        target.mkdir()
+    elif kind == "file":
+        target.write_text("kept")
+    else:
+        target.symlink_to(tmp_path / "nothing")
+
+    with pytest.raises(DatasetError, match="npy: exists already; name a folder that does not, or remove it"):
+        write_npy_folder(three_splits(source_rows()), target)
+    assert kind != "file" or target.read_text() == "kept"
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"cannot be written \(File name too long\)"):
+        write_npy_folder(three_splits(source_rows()), tmp_path / ("n" * 300))
+
+
+def test_a_converted_folder_is_recognised_in_any_letter_case_and_nothing_else_is(tmp_path: Path) -> None:
+    (tmp_path / "yes").mkdir()
+    (tmp_path / "yes" / "x_Training.NPY").touch()
+    (tmp_path / "no").mkdir()
+    for name in ("Y_training.npy", "X_training.txt", "training.npy"):
+        (tmp_path / "no" / name).touch()
+
+    assert is_npy_folder(tmp_path / "yes")
+    for other in (tmp_path / "no", tmp_path / "missing", tmp_path / "no" / "training.npy", "", "a\0b"):
+        assert not is_npy_folder(other)
