@@ -1,0 +1,55 @@
+"""`fer-augment report`: what a comparison found, again and in other formats; nothing is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fer_augment.cli._console import results
+from fer_augment.comparison import Comparison, load_comparison
+from fer_augment.errors import RunError
+from fer_augment.reports.grids import Grid
+from fer_augment.reports.published import PUBLISHED, published_grids
+from fer_augment.reports.tables import csv_table, markdown
+from fer_augment.reports.terminal import print_comparison, print_grid
+
+FORMATS = ("terminal", "markdown", "csv", "json")
+
+
+@click.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.option("--format", "chosen", type=click.Choice(FORMATS), help="Print in this format.")
+@click.option(
+    "--published", is_flag=True, help="Add the originating report's figures beside ours (terminal, markdown)."
+)
+def report(directory: Path, chosen: str | None, published: bool) -> None:
+    """Show the comparison that lies in DIR.
+
+    DIR is what `fer-augment compare … --out DIR` made.
+    """
+    comparison = load_comparison(directory)
+    if published and chosen not in (None, "terminal", "markdown"):
+        raise click.UsageError(f"--published goes with the formats terminal and markdown, not {chosen}")
+    further = _published(comparison) if published else ()
+    if chosen == "markdown":
+        click.echo(markdown(comparison, further), nl=False)
+    elif chosen == "csv":
+        click.echo(csv_table(comparison), nl=False)
+    elif chosen == "json":
+        click.echo(comparison.model_dump_json(indent=1))
+    else:
+        print_comparison(comparison, results())
+        for grid in further:
+            print_grid(grid, results())
+
+
+def _published(comparison: Comparison) -> tuple[Grid, ...]:
+    grids = published_grids(comparison)
+    if not grids:
+        recipes = ", ".join(recipe for model in PUBLISHED for recipe in model.recipes)
+        raise RunError(
+            "--published: the report's figures are for FER2013's PrivateTest split and the recipes "
+            f"{recipes}; this comparison has no such arm on that split"
+        )
+    return tuple(grids)

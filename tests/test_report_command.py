@@ -1,0 +1,103 @@
+"""`fer-augment report`: the formats, what scripts get, and what a mistake leads to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fer_augment.comparison import Comparison, save_comparison
+from fer_augment.reports.published import TEST_COUNTS
+from fer_augment.verdicts import compare_runs
+from tests.command_line import assert_readable, assert_refused, fer_augment
+from tests.synthetic_runs import counts_by_split, write_arm
+
+
+def written(folder, recipes, counts, names) -> Comparison:
+    recall = [0.5] * len(names)
+    runs = {one: write_arm(folder / "runs", one, recall, counts=counts, class_names=names) for one in recipes}
+    facts = {"source": "faces", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
+    comparison = compare_runs(runs, baseline=recipes[0], **facts)
+    save_comparison(comparison, folder)
+    return comparison
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("comparison")
+
+
+@pytest.fixture(scope="module")
+def comparison(folder):
+    return written(folder, ["base", "other"], (40, 30, 20), ("ant", "bee", "cat"))
+
+
+@pytest.mark.usefixtures("comparison")
+def test_the_terminal_format_is_readable_at_80_columns(folder):
+    ran = fer_augment("report", str(folder), "--format", "terminal")
+    assert (ran.code, ran.err) == (0, "")
+    assert_readable(ran)
+    assert "other against base" in ran.out
+
+
+def test_json_is_the_comparison(folder, comparison):
+    ran = fer_augment("report", str(folder), "--format", "json")
+    assert Comparison.model_validate(json.loads(ran.out)) == comparison
+
+
+def test_csv_and_markdown_go_to_stdout(folder, comparison):
+    rows = list(csv.DictReader(io.StringIO(fer_augment("report", str(folder), "--format", "csv").out)))
+    assert {row["arm"] for row in rows} == {"base", "other"}
+    assert float(rows[0]["mean"]) == comparison.arms[0].test.accuracy.mean
+    assert fer_augment("report", str(folder), "--format", "markdown").out.startswith("# faces: test split of 90 rows")
+
+
+def test_published_figures_are_added_on_request(tmp_path):
+    written(tmp_path, ["paper", "confusion_mirror"], tuple(TEST_COUNTS.values()), tuple(TEST_COUNTS))
+    for chosen in ("terminal", "markdown"):
+        plain = fer_augment("report", str(tmp_path), "--format", chosen).out
+        ran = fer_augment("report", str(tmp_path), "--format", chosen, "--published")
+        assert ran.code == 0
+        assert "The originating report beside ours" in ran.out
+        assert "The originating report beside ours" not in plain
+    assert "| 5 | paper | 3 | test accuracy, % | 61.2 |" in ran.out
+
+
+@pytest.mark.usefixtures("comparison")
+def test_published_figures_of_other_data_are_refused(folder):
+    ran = fer_augment("report", str(folder), "--format", "terminal", "--published")
+    assert_refused(ran, "--published: ", "FER2013's PrivateTest split", "paper, convnet5, confusion_mirror")
+
+
+@pytest.mark.usefixtures("comparison")
+@pytest.mark.parametrize("chosen", ["csv", "json"])
+def test_published_figures_go_with_two_formats(folder, chosen):
+    ran = fer_augment("report", str(folder), "--format", chosen, "--published")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"not {chosen}" in ran.err
+
+
+def test_a_directory_without_a_comparison_is_refused(tmp_path):
+    assert_refused(fer_augment("report", str(tmp_path)), "comparison.json: ", "`fer-augment compare")
+    assert_refused(fer_augment("report", str(tmp_path / "nowhere")), "nowhere", "`fer-augment compare")
+
+
+@pytest.mark.parametrize("content", ["{", '{"schema_version": 7}', "[1]"])
+def test_a_damaged_comparison_is_refused(tmp_path, content):
+    (tmp_path / "comparison.json").write_text(content)
+    assert_refused(fer_augment("report", str(tmp_path)), str(tmp_path / "comparison.json"))
+
+
+@pytest.mark.usefixtures("comparison")
+@pytest.mark.parametrize("chosen", ["terminal", "markdown", "csv", "json"])
+def test_nothing_slow_is_imported(folder, chosen):
+    program = (
+        f"from fer_augment.cli import main; main(['report', {str(folder)!r}, '--format', {chosen!r}]); "
+        "import sys; sys.exit(sorted({'torch', 'albumentations', 'scipy.stats', 'matplotlib', 'cv2'} & {*sys.modules}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.stderr.strip() == "[]"

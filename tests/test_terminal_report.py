@@ -1,0 +1,370 @@
+"""What people see of a comparison: in the terminal, as Markdown and as CSV, and beside the originating report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fer_augment.comparison import Comparison, Failure, Interval, Judgement, Statistic
+from fer_augment.records import StepRecord
+from fer_augment.reports.grids import Grid, classes_by_move
+from fer_augment.reports.published import PUBLISHED, TEST_COUNTS, published_grids
+from fer_augment.reports.tables import csv_table, markdown
+from fer_augment.reports.terminal import print_comparison, print_grid
+from fer_augment.reports.wording import cost_sentence, interval, p_value, percent, points, spread, verdict_sentence
+from fer_augment.significance import Verdict
+from fer_augment.verdicts import compare_runs
+from tests.synthetic_runs import counts_by_split, write_arm
+
+COUNTS = (40, 30, 20)
+
+
+def compared(runs, counts=COUNTS, **more) -> Comparison:
+    facts = {"baseline": "base", "source": "faces", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
+    return compare_runs(runs, **facts | more)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory) -> Comparison:
+    folder = tmp_path_factory.mktemp("runs")
+    in_train = np.arange(90) % 10 == 0
+    step = StepRecord(name="grow", parameters={}, provider="x 1", source="0" * 64, rows=1234)
+    runs = {
+        "base": write_arm(folder, "base", (0.6, 0.5, 0.4), in_train=in_train),
+        "good": write_arm(folder, "good", (0.95, 0.9, 0.9), steps=[step]),
+        "same": write_arm(folder, "same", (0.6, 0.5, 0.4), optimiser_steps=40),
+        "worse": write_arm(folder, "worse", (0.1, 0.1, 0.1)),
+    }
+    failures = [Failure(recipe="same", seed=9, message="epoch 3: the loss is not finite;\nlower the learning rate")]
+    return compared(runs, failures=failures)
+
+
+def printed(comparison: Comparison, width: int = 80, grids: tuple[Grid, ...] = ()) -> str:
+    text = io.StringIO()
+    console = Console(file=text, width=width, highlight=False)
+    print_comparison(comparison, console)
+    for grid in grids:
+        print_grid(grid, console)
+    return text.getvalue()
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (percent(Statistic(mean=0.5512, sd=0.006, n=3, ci95=(0.5, 0.6))), "55.1 ± 0.6"),
+        (percent(Statistic(mean=0.5512, sd=None, n=1, ci95=None)), "55.1"),
+        (percent(Statistic(mean=None, sd=None, n=0, ci95=None)), "-"),
+        (spread(Statistic(mean=0.5, sd=0.25, n=3, ci95=(0, 1)), scale=4000), "2,000.0 ± 1,000.0"),
+        (points(0.0094), "+0.9"),
+        (points(-0.121), "-12.1"),
+        (points(-0.0004), "0.0"),
+        (points(None), "-"),
+        (interval((-0.01, 0.0349)), "-1.0 to +3.5"),
+        (interval(None), "-"),
+        (p_value(0.0004), "<.001"),
+        (p_value(0.0421), "0.042"),
+        (p_value(None), "-"),
+    ],
+)
+def test_numbers_are_short_and_gaps_are_dashes(told, expected):
+    assert told == expected
+
+
+# --- sentences
+
+
+def versus_of(comparison: Comparison, recipe: str):
+    return next(versus for versus in comparison.versus if versus.recipe == recipe)
+
+
+def test_a_verdict_is_one_sentence_with_its_evidence(comparison):
+    good = versus_of(comparison, "good")
+    said = good.balanced_accuracy
+    assert verdict_sentence(good) == (
+        f"good is better than base: balanced accuracy {points(said.delta)} points (95 % interval "
+        f"{interval(said.ci95)}, adjusted p {p_value(said.p_adjusted)}, higher in 100 % of bootstrap resamples)."
+    )
+    assert verdict_sentence(versus_of(comparison, "worse")).startswith("worse is worse than base: balanced accuracy -")
+
+
+def test_where_nothing_is_shown_the_sentence_says_what_could_have_been_missed(comparison):
+    same = versus_of(comparison, "same")
+    told = verdict_sentence(same)
+    assert told.startswith("same: no evidence of a difference from base: ")
+    assert told.endswith(
+        f"; a true one of less than {same.balanced_accuracy.detectable * 100:.1f} points would often be missed."
+    )
+    assert "equal" not in told
+
+
+def judgement(delta: float | None, verdict: Verdict, ci95: Interval | None = None) -> Judgement:
+    return Judgement(delta=delta, ci95=ci95, p=None, p_adjusted=None, verdict=verdict, detectable=None)
+
+
+@pytest.mark.parametrize(
+    ("ant", "bee", "cat", "expected"),
+    [
+        (
+            judgement(0.1, Verdict.BETTER),
+            judgement(-0.2, Verdict.WORSE),
+            judgement(-0.3, Verdict.NO_EVIDENCE),
+            "Recall better for ant (+10.0); recall worse for bee (-20.0).",
+        ),
+        (
+            judgement(0.1, Verdict.BETTER),
+            judgement(0.2, Verdict.BETTER),
+            judgement(-0.3, Verdict.NO_EVIDENCE),
+            "Recall better for ant (+10.0) and bee (+20.0); none is shown to be worse; "
+            "the largest fall is cat (-30.0).",
+        ),
+        (
+            judgement(0.1, Verdict.NO_EVIDENCE),
+            judgement(None, Verdict.UNTESTABLE),
+            judgement(0.0, Verdict.NO_EVIDENCE),
+            "No class is shown to be worse; no recall fell.",
+        ),
+    ],
+)
+def test_the_cost_on_other_classes_is_always_told(comparison, ant, bee, cat, expected):
+    versus = versus_of(comparison, "good").model_copy(update={"recall": {"ant": ant, "bee": bee, "cat": cat}})
+    assert cost_sentence(versus) == expected
+
+
+def test_classes_come_with_the_worst_move_first_then_the_best_then_by_size(comparison):
+    deltas = {"a": 0.05, "b": -0.02, "c": 0.01, "d": 0.3, "e": -0.04, "f": None}
+    recall = {name: judgement(delta, Verdict.NO_EVIDENCE) for name, delta in deltas.items()}
+    versus = versus_of(comparison, "good").model_copy(update={"recall": recall})
+    assert [name for name, _ in classes_by_move(versus)] == ["e", "d", "a", "b", "c", "f"]
+
+
+# --- the terminal
+
+
+def test_the_verdicts_stand_before_the_tables_and_the_warnings_at_the_end_each_once(comparison):
+    text = printed(comparison)
+    places = [text.index(part) for part in ("good is better", "same: no evidence", "All arms", "against", "Warnings")]
+    assert places == sorted(places)
+    for warning in comparison.warnings:
+        assert unwrapped(text[places[-1] :]).count(warning) == 1
+    assert "- same, seed 9: epoch 3: the loss is not finite; lower the learning rate" in unwrapped(text)
+
+
+def test_every_verdict_stands_in_its_row_and_short_ones_are_explained(comparison):
+    text = printed(comparison)
+    for versus in comparison.versus:
+        table = text[text.index(f"{versus.recipe} against base") :]
+        for name, said in versus.recall.items():
+            row = next(line for line in table.splitlines() if line.startswith(f"{name} "))
+            short = "no ev." if said.verdict == Verdict.NO_EVIDENCE else str(said.verdict)
+            assert row.rstrip().endswith(f"{p_value(said.p_adjusted)} {short}"), row
+            assert f" {points(said.delta)} " in row and f" {interval(said.ci95)} " in row
+    assert 'no ev. = "no evidence of a difference"' in text
+
+
+def test_a_wide_terminal_has_all_columns_and_words_in_full(comparison):
+    text = printed(comparison, width=120)
+    assert re.search(r"^\w+ .* no evidence of a difference *$", text, flags=re.MULTILINE)
+    assert "NLL (nats)" in text and "no ev." not in text
+
+
+def test_the_split_without_copies_stands_beside_and_is_explained(comparison):
+    text = printed(comparison)
+    (row,) = [line for line in text.splitlines() if line.startswith("good   ")]
+    good = comparison.arm("good")
+    for score in (good.test.accuracy, good.test.balanced_accuracy, good.test_deduplicated.balanced_accuracy):
+        assert percent(score) in row
+    assert "less the 9 of 90 test rows that stand in the training split too" in unwrapped(text)
+    assert text.count("w/o copies") == 3
+
+
+def test_added_rows_and_the_watched_pair_are_told(comparison):
+    text = unwrapped(printed(comparison))
+    assert "Rows added to the training set a run: good 1,234 by grow." in text
+    watched = comparison.arms[0].watched[0]
+    assert f"{watched.true} taken for {watched.predicted}, test rows a run: base {spread(watched.count)}," in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_no_line_is_longer_than_the_terminal(tmp_path, width, seeds):
+    names = ("a-class-with-a-rather-long-name", "bee", "cat")
+    runs = {"base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), seeds=range(seeds), class_names=names, spread=0.2)}
+    for recipe in ("a_recipe_whose_name_goes_on_and_on_and_on", "b" * 90):
+        runs[recipe] = write_arm(tmp_path, recipe, (0.6, 0.1, 0.9), seeds=range(seeds), class_names=names, spread=0.2)
+    counts = (4000, 3000, 20)
+    text = printed(compared(runs, counts=counts).model_copy(update={"warnings": ("x" * 200,)}), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "bee" in text and "balanced accuracy" in unwrapped(text)
+
+
+def test_one_run_gets_no_verdict(tmp_path):
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), seeds=[0]) for name in ("base", "other")}
+    text = printed(compared(runs))
+    assert "other: one run cannot tell a recipe from luck" in text
+    assert '1 run = "one run cannot tell"' in text
+    assert "better" not in text.replace("better five", "")
+    assert "adjusted p" not in text.replace("Adjusted p", "").split("All arms")[0]
+
+
+def test_a_baseline_alone_and_a_lost_baseline_are_shown(tmp_path):
+    runs = {"base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4))}
+    assert "base (baseline) 3" in printed(compared(runs))
+    lost = printed(compared({"other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4))}))
+    assert "No run of the baseline base finished" in unwrapped(lost)
+
+
+def test_names_are_shown_as_they_are_and_cannot_steer_the_terminal(tmp_path):
+    names = ("[bold]a[/bold]", "b[/]", "c\x1b[2J")
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), class_names=names) for name in ("base", "other")}
+    warnings = ["[red]mind[/red] \x1b]0;title\x07"]
+    text = printed(compared(runs, source="[link=x]faces[/link]\r\x1b[1m", warnings=warnings), width=120)
+    for shown in ("[bold]a[/bold]", "b[/]", "c?[2J", "[link=x]faces[/link] ?[1m", "[red]mind[/red] ?]0;title?"):
+        assert shown in text
+    assert "\x1b" not in text and "\x07" not in text
+
+
+def test_colour_only_adds_to_the_text(comparison):
+    coloured = io.StringIO()
+    print_comparison(comparison, Console(file=coloured, width=80, force_terminal=True, color_system="standard"))
+    assert "\x1b[1;32mbetter" in coloured.getvalue()
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured.getvalue()) == printed(comparison)
+
+
+# --- Markdown
+
+
+def markdown_rows(text: str, title: str) -> list[list[str]]:
+    section = text.split(f"## {title}")[1].split("##")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in lines]
+
+
+def test_markdown_has_the_tables_the_verdicts_and_the_warnings(comparison):
+    text = markdown(comparison)
+    heading, rule, *rows = markdown_rows(text, "All arms")
+    assert len(heading) == len(rule) == 8
+    assert [row[0] for row in rows] == ["base (baseline)", "good", "same", "worse"]
+    assert rows[1][2] == percent(comparison.arm("good").test.accuracy)
+    verdicts = {row[0]: row[-1] for row in markdown_rows(text, "same against base")}
+    assert verdicts["balanced"] == "no evidence of a difference"
+    assert text.count("## Warnings\n") == 1 and "- good is better than base: " in text
+
+
+def test_markdown_of_names_shows_what_they_are(tmp_path):
+    names = ("<script>x</script>", "a|b", "_b_ & *c*")
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), class_names=names) for name in ("base", "oth_er")}
+    text = markdown(compared(runs))
+    assert "<script>" not in text and "&lt;script&gt;x&lt;/script&gt;" in text
+    rows = markdown_rows(text, "oth_er against base")
+    assert {len(row) for row in rows} == {8}
+    assert {r"a\|b", r"\_b\_ &amp; \*c\*"} <= {row[0] for row in rows}
+
+
+# --- CSV
+
+
+def test_csv_holds_every_score_with_full_precision_and_the_verdicts(comparison):
+    rows = list(csv.DictReader(io.StringIO(csv_table(comparison))))
+    assert len(rows) == 4 * 3 * (5 + 3 * 3)
+    assert len({(row["split"], row["arm"], row["score"], row["class"]) for row in rows}) == len(rows)
+    found = {(row["split"], row["arm"], row["score"], row["class"]): row for row in rows}
+    said, row = versus_of(comparison, "good").recall["bee"], found["test", "good", "recall", "bee"]
+    assert float(row["mean"]) == comparison.arm("good").test.recall["bee"].mean
+    assert (float(row["delta"]), float(row["p_adjusted"])) == (said.delta, said.p_adjusted)
+    assert (row["verdict"], row["baseline"], row["n"]) == (str(said.verdict), "base", "3")
+    without_copies = found["test_deduplicated", "same", "balanced_accuracy", ""]
+    assert float(without_copies["p"]) == versus_of(comparison, "same").test_deduplicated.balanced_accuracy.p
+    for key in (("test", "base", "accuracy", ""), ("validation", "good", "accuracy", "")):
+        assert found[key]["delta"] == found[key]["verdict"] == found[key]["baseline"] == ""
+
+
+def test_csv_leaves_what_does_not_exist_empty_and_defuses_formulas(tmp_path):
+    names = ("=1+1", "bee", "cat")
+    runs = {"base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), seeds=[0], class_names=names, counts=(40, 0, 20))}
+    rows = list(csv.DictReader(io.StringIO(csv_table(compared(runs, counts=(40, 0, 20))))))
+    recall = {row["class"]: row for row in rows if row["split"] == "test" and row["score"] == "recall"}
+    assert list(recall) == ["'=1+1", "bee", "cat"]
+    assert recall["bee"]["mean"] == recall["bee"]["sd"] == recall["cat"]["sd"] == ""
+
+
+# --- the originating report
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory) -> Comparison:
+    folder = tmp_path_factory.mktemp("fer2013")
+    counts, names = tuple(TEST_COUNTS.values()), tuple(TEST_COUNTS)
+    of_data = {"counts": counts, "class_names": names, "seeds": range(2)}
+    pairs = StepRecord(name="mirror", parameters={"pairs": [["sad", "neutral"]]}, provider="x", source="0" * 64)
+    recall = PUBLISHED[5].classes.recall
+    runs = {
+        "paper": write_arm(folder, "paper", recall, **of_data),
+        "confusion_mirror": write_arm(folder, "confusion_mirror", recall, steps=[pairs], test_loss=0.5, **of_data),
+        "smote": write_arm(folder, "smote", recall, **of_data),
+        "convnet2": write_arm(folder, "convnet2", recall, settings={"training": {"loss": "focal"}}, **of_data),
+    }
+    return compared(runs, counts=counts, baseline="paper")
+
+
+def test_published_figures_are_consistent_with_each_other():
+    rows = np.array(list(TEST_COUNTS.values()))
+    for model in PUBLISHED[5:]:
+        recall, precision, f1 = (np.array(getattr(model.classes, name)) for name in ("recall", "precision", "f1"))
+        assert abs((recall * rows).sum() / rows.sum() * 100 - model.accuracy) < 0.1
+        assert np.abs(2 * recall * precision / (recall + precision) - f1).max() < 0.0011
+    assert rows.sum() == 3589
+    assert [model.number for model in PUBLISHED] == list(range(7))
+
+
+def test_ours_stand_beside_the_published_figures(repeated):
+    table, model_5, model_6 = published_grids(repeated)
+    rows = {(row[0], row[3]): row for group in table.groups for row in group}
+    paper, mirror = repeated.arm("paper"), repeated.arm("confusion_mirror")
+    assert rows["5", "test accuracy, %"] == (
+        *("5", "paper", "2", "test accuracy, %", "61.2"),
+        percent(paper.test.accuracy),
+    )
+    assert rows["6", "test loss, sum"][4:] == ("1,962.5", f"{0.5 * 3589:,.1f} ± 0.0")
+    assert rows["6", "training loss, sum"][4:] == ("1,133.7", f"{0.25 * 3589:,.1f} ± 0.0")
+    assert rows["6", "sad taken for neutral, rows"][4:] == ("116", spread(mirror.watched[0].count))
+    assert ("2", "test accuracy, %") in rows and ("2", "test loss, sum") not in rows  # another loss has another sum
+    assert "smote" not in {row[1] for row in rows.values()}
+    happy = model_5.groups[0][3]
+    assert happy[:3] == ("happy", "86.0", percent(paper.test.recall["happy"]))
+    assert model_6.groups[0][1][3] == "84.6"
+
+
+def test_a_pair_that_nobody_watched_is_counted_from_the_confusion_matrix(repeated):
+    paper = repeated.arm("paper")
+    arm = paper.model_copy(update={"watched": ()})
+    table = published_grids(repeated.model_copy(update={"arms": (arm,), "versus": ()}))[0]
+    assert table.groups[0][-1][-1] == f"{paper.watched[0].count.mean:.1f}"
+
+
+def test_published_tables_fit_the_terminal(repeated):
+    text = printed(repeated, grids=tuple(published_grids(repeated)))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "The originating report beside ours" in text
+
+
+def test_other_data_and_other_recipes_have_no_published_figures(comparison, repeated):
+    assert published_grids(comparison) == []
+    others = repeated.model_copy(update={"arms": (repeated.arm("smote"),), "versus": ()})
+    assert published_grids(others) == []
+
+
+def test_a_row_that_does_not_fit_its_table_is_refused():
+    with pytest.raises(ValueError, match="does not fit the columns"):
+        Grid("title", ("a", "b"), ((("1",),),))
