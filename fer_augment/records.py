@@ -97,9 +97,11 @@ class RunRecord(_Plain):
         recipe: the recipe as resolved.
         steps: its strategies, in order.
         class_names: the K class names.
+        image_shape: height, width and channels of the images.
         data_fingerprint: digest of the data the run saw.
         train_counts: rows of each class in the training split, after `data` settings.
         rewritten_counts: rows of each class in the rewritten training set.
+        class_prior: class frequencies as drawn over the training, summing to 1.
         optimiser_steps: steps taken.
         parameter_count: numbers in the network.
         curve: evaluations in order.
@@ -115,9 +117,11 @@ class RunRecord(_Plain):
     recipe: dict[str, Any]
     steps: tuple[StepRecord, ...]
     class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
     data_fingerprint: str
     train_counts: tuple[int, ...]
     rewritten_counts: tuple[int, ...]
+    class_prior: tuple[float, ...]
     optimiser_steps: int
     parameter_count: int
     curve: tuple[Evaluation, ...]
@@ -136,12 +140,14 @@ class Predictions:
         logits: `(N, K) float32`, adjusted and averaged over views as the recipe asks.
         groups: `(N,) int64`, equal for images that are byte for byte the same.
         in_train: `(N,) bool`, rows that also stand in the training split.
+        raw_logits: `(N, K) float32`, the logits before they were adjusted; None where the recipe adjusts nothing.
     """
 
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
     groups: NDArray[np.int64]
     in_train: NDArray[np.bool_]
+    raw_logits: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,8 @@ class RunDirectory:
         file = self.path / "predictions.safetensors"
         try:
             arrays = load_file(file)
-            return Predictions(**{name: arrays[f"{split}.{name}"] for name in Predictions.__annotations__})
+            needed = {name: arrays[f"{split}.{name}"] for name in ("labels", "logits", "groups", "in_train")}
+            return Predictions(**needed, raw_logits=arrays.get(f"{split}.raw_logits"))
         except (OSError, KeyError, SafetensorError) as error:
             raise RunError(f"{file}: not readable ({error}); delete the directory to run again") from error
 
@@ -199,10 +206,13 @@ def save_run(
     with whole_directory(path) as scratch:
         (scratch / "record.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (scratch / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
-        arrays = {f"{split}.{name}": array for split, said in predictions.items() for name, array in vars(said).items()}
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, scratch / "predictions.safetensors"
-        )
+        arrays = {
+            f"{split}.{name}": np.ascontiguousarray(array)
+            for split, said in predictions.items()
+            for name, array in vars(said).items()
+            if array is not None
+        }
+        save_file(arrays, scratch / "predictions.safetensors")
         for file in files:
             shutil.copyfile(file, scratch / file.name)
     return RunDirectory(path)
