@@ -75,8 +75,8 @@ _USED = ("Any", "ClassVar", "Field", "Mapping", "Sequence")
 _PURPOSES: Mapping[str, str] = {
     "$module.py": "the strategy: put your idea here",
     "$name.yaml": "a recipe that uses it",
-    "tests/test_$name.py": "tests: the conformity kit, and what is special about it",
-    "pyproject.toml": "the distribution, and the line that makes the strategy known",
+    "tests/test_$name.py": "tests: the conformity kit, and what it says",
+    "pyproject.toml": "the distribution and its entry point",
     "README.md": "how to install, check and compare it",
 }
 
@@ -119,10 +119,11 @@ def register_strategies() -> Sequence[type[Strategy]]:
 '''
 
 _RECIPE = """\
-# fer-augment compare paper $name.yaml --data fer2013.csv --seeds 5
+# fer-augment compare demo $name.yaml --data demo --seeds 3
 #
-# Against `paper` it adds one step, so that the comparison is one of this step alone.
-extends: paper
+# Against `demo` it adds one step, so that the comparison is one of this step alone.
+# `demo` is a small network for trying things out; on FER2013 extend and compare with `paper` or `modern`.
+extends: demo
 description: "Mirror the training images of Disgust, and add them."
 strategies:
   - $name: {classes: [disgust]}
@@ -178,7 +179,7 @@ _README = """\
 A strategy for fer_augment. `$module.py` holds it; as it stands it mirrors the rows of
 the classes that a recipe names.
 
-Install it, with its tests, and see that it is found and keeps the rules:
+Install it, and see that it is found and does what every strategy must do:
 
 ```
 pip install -e '.[test]'
@@ -187,12 +188,15 @@ fer-augment plugins check $name
 pytest
 ```
 
-Ask whether it helps:
+Ask whether it helps, on drawn faces and with a small network first, which takes a few minutes:
 
 ```
 fer-augment recipes check $name.yaml
-fer-augment compare paper $name.yaml --data demo --seeds 3
+fer-augment compare demo $name.yaml --data demo --seeds 3
 ```
+
+On your own data, let `$name.yaml` extend the recipe that you use, such as `paper`, and compare with that one:
+`fer-augment compare paper $name.yaml --data fer2013.csv --seeds 5`.
 """
 
 _TEMPLATES: Mapping[str, str] = dict(
