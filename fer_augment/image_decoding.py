@@ -1,0 +1,46 @@
+"""The bytes of a png or jpg file into pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.errors import DatasetError
+
+Decode = Callable[[bytes, str], NDArray[np.uint8]]
+"""From a file's bytes and what to call it in a message to `(H, W, C) uint8`, grey (C = 1) or RGB (C = 3)."""
+
+
+@contextmanager
+def image_decoder() -> Iterator[Decode]:
+    """Give a function that decodes images and raises DatasetError; OpenCV is loaded here."""
+    import cv2
+    from cv2.utils import logging
+
+    def decode(content: bytes, title: str) -> NDArray[np.uint8]:
+        try:
+            image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:  # an empty file, or one that claims to be too large
+            image = None
+        if image is None:
+            raise DatasetError(f"{title}: is no image that can be decoded; get it again, or take it away")
+        if image.dtype != np.uint8:
+            raise DatasetError(f"{title}: has {image.dtype} pixels; convert it to 8 bits a channel")
+        # OpenCV has blue first, and the alpha channel, if any, last.
+        return np.asarray(image[..., None] if image.ndim == 2 else image[..., 2::-1], dtype=np.uint8)
+
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # our error names the file, OpenCV's do not
+    try:
+        yield decode
+    finally:
+        logging.setLogLevel(level)
+
+
+def size_in_words(shape: tuple[int, ...]) -> str:
+    """Return `(H, W, C)` as people write it: `48x48 grey`, width first."""
+    height, width, channels = shape
+    kind = {1: "grey", 3: "colour"}.get(channels, f"with {channels} channels")
+    return f"{width}x{height} {kind}"
