@@ -1,0 +1,188 @@
+"""HardExamples chooses the rows that its rule names, the hardest first, and shows them more often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fer_augment import Context, Effect, ImageDataset, StrategyError
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.stages import Stages, steps_of
+
+HardExamples: Any = installed_plugins().strategy("hard_examples").value
+NAMES = ("sad", "neutral", "happy")
+SAD, NEUTRAL, HAPPY = range(3)
+ROWS = [
+    (SAD, [0.70, 0.20, 0.10]),  # 0: right
+    (SAD, [0.40, 0.50, 0.10]),  # 1: taken for neutral, close
+    (SAD, [0.02, 0.90, 0.08]),  # 2: taken for neutral, far off
+    (SAD, [0.30, 0.25, 0.45]),  # 3: taken for happy
+    (NEUTRAL, [0.45, 0.50, 0.05]),  # 4: right, close to sad
+    (NEUTRAL, [0.60, 0.30, 0.10]),  # 5: taken for sad
+    (NEUTRAL, [0.05, 0.35, 0.60]),  # 6: taken for happy
+    (HAPPY, [0.10, 0.10, 0.80]),  # 7: right
+    (HAPPY, [0.10, 0.60, 0.30]),  # 8: taken for neutral
+    (HAPPY, [0.05, 0.46, 0.49]),  # 9: right, close to neutral
+    (SAD, [np.nan] * 3),  # 10: cannot be judged
+]
+
+
+class StubScout:
+    """Knows the probabilities of each source row, wherever it stands, and remembers how it was asked."""
+
+    asked = ""
+
+    def probabilities(self, training_set: ImageDataset, how: Any = "") -> np.ndarray:
+        self.asked = how
+        return np.array([ROWS[origin][1] for origin in training_set.origin], dtype=np.float32)
+
+    def embeddings(self, training_set: ImageDataset) -> np.ndarray:
+        raise AssertionError("not needed")
+
+
+def dataset() -> ImageDataset:
+    images = np.random.default_rng(0).integers(0, 256, (len(ROWS), 5, 4, 1), dtype=np.uint8)
+    return ImageDataset.from_arrays(images, [label for label, _ in ROWS], NAMES)
+
+
+def stages(scout: Any = None, **parameters: Any) -> Stages:
+    asked = scout or StubScout()
+    return Stages(steps_of([HardExamples(**parameters)]), Context(0, NAMES), scout_for=lambda step: asked)
+
+
+def rewritten(data: ImageDataset | None = None, **parameters: Any) -> ImageDataset:
+    return stages(**parameters).fold("rewrite_training_set", data or dataset())
+
+
+def chosen(data: ImageDataset | None = None, **parameters: Any) -> list[int]:
+    """Give the source rows of what was added."""
+    result = rewritten(data, **parameters)
+    rows: list[int] = result.origin[result.step == 1].tolist()
+    return rows
+
+
+PAIR = {"pairs": [["sad", "neutral"]]}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rows"),
+    [
+        ({}, [1, 2, 3, 5, 6, 8]),
+        ({"rule": "small_margin"}, [1, 3, 4, 9]),
+        ({"rule": "small_margin", "margin": 0.1}, [1, 4, 9]),
+        ({"rule": "small_margin", "margin": 0.06}, [4, 9]),
+        ({"rule": "small_margin", "margin": 0.0}, []),
+        ({"rule": "small_margin", **PAIR, "margin": 0.4}, [1, 4, 5]),
+        ({"rule": "small_margin", **PAIR, "margin": 1.0}, [0, 1, 2, 4, 5]),
+        ({"rule": "small_margin", "pairs": [["sad", "neutral"], ["happy", "neutral"]]}, [1, 4, 9]),
+        ({"rule": "predicted_in_pair", **PAIR}, [0, 1, 2, 3, 4, 5, 6, 8]),
+        ({"rule": "predicted_in_pair", "pairs": [["happy", "sad"]]}, [0, 1, 2, 3, 5, 6, 7, 8, 9]),
+    ],
+)
+def test_a_rule_chooses_the_rows_that_it_names(parameters: dict[str, Any], rows: list[int]) -> None:
+    assert chosen(**parameters) == rows
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rows"),
+    [
+        ({"max_per_class": 1}, [2, 5, 8]),
+        ({"max_per_class": 2}, [2, 3, 5, 6, 8]),
+        ({"max_per_class": 1, "min_label_probability": 0.05}, [3, 5, 8]),
+        ({"min_label_probability": 0.33}, [1, 6]),
+        ({"rule": "small_margin", "max_per_class": 1}, [1, 4, 9]),
+        ({"rule": "predicted_in_pair", **PAIR, "max_per_class": 1}, [2, 5, 8]),
+    ],
+)
+def test_the_cap_keeps_the_hardest_and_the_filter_drops_what_may_be_mislabelled(
+    parameters: dict[str, Any], rows: list[int]
+) -> None:
+    assert chosen(**parameters) == rows
+
+
+def test_the_choice_does_not_depend_on_the_order_of_rows_even_among_equals() -> None:
+    class Undecided(StubScout):
+        """Says the same of every row, so that all are equally hard."""
+
+        def probabilities(self, training_set: ImageDataset, how: Any = "") -> np.ndarray:
+            return np.tile(np.array([0.2, 0.3, 0.5], np.float32), (len(training_set), 1))
+
+    chosen_rows = set()
+    for seed in range(5):
+        data = dataset().take(np.random.default_rng(seed).permutation(len(ROWS)))
+        result = stages(Undecided(), max_per_class=2).fold("rewrite_training_set", data)
+        chosen_rows.add(tuple(sorted(result.origin[result.step == 1].tolist())))
+    assert len(chosen_rows) == 1
+
+
+def test_copies_are_plain_or_mirrored_and_stand_at_the_end() -> None:
+    data = dataset()
+    plain = rewritten(copies=2)
+    assert plain.origin.tolist() == [*range(11), 1, 1, 2, 2, 3, 3, 5, 5, 6, 6, 8, 8]
+    assert (plain.images[11:] == data.images[plain.origin[11:]]).all()
+    assert (plain.labels == data.labels[plain.origin]).all()
+    mirrored = rewritten(transform="mirror")
+    assert (mirrored.images[11:] == data.images[[1, 2, 3, 5, 6, 8]][:, :, ::-1]).all()
+
+
+def test_sampling_weights_of_the_chosen_rows_are_multiplied() -> None:
+    data = dataset()
+    before = np.linspace(1, 2, len(ROWS))
+    factor = np.where(np.isin(np.arange(len(ROWS)), [2, 5, 8]), 3, 1)
+    run = stages(when="sampling", weight=3, max_per_class=1)
+    assert run.fold("sampling_weights", before, training_set=data, epoch=0) == pytest.approx(before * factor)
+    assert run.fold("rewrite_training_set", data).fingerprint == data.fingerprint
+    doubled = stages(when="sampling").fold("sampling_weights", before, training_set=data, epoch=0)
+    assert (doubled / before).tolist() == [1, 2, 2, 2, 1, 2, 2, 1, 2, 1, 1]
+
+
+def test_rewriting_leaves_the_weights_alone() -> None:
+    ones = np.ones(len(ROWS))
+    assert (stages().fold("sampling_weights", ones, training_set=dataset(), epoch=0) == 1).all()
+
+
+def test_nothing_hard_leaves_the_set_as_it_is() -> None:
+    easy = dataset().take([0, 7])
+    assert rewritten(easy).fingerprint == easy.fingerprint
+
+
+@pytest.mark.parametrize("how", ["in_sample", "out_of_fold"])
+def test_the_scout_is_asked_as_the_recipe_says(how: str) -> None:
+    scout = StubScout()
+    stages(scout, predictions=how).fold("rewrite_training_set", dataset())
+    assert scout.asked == how
+    assert HardExamples().predictions == "out_of_fold"
+
+
+def test_without_a_scout_there_is_nothing_to_go_by() -> None:
+    with pytest.raises(StrategyError, match="no scout"):
+        Stages(steps_of([HardExamples()]), Context(0, NAMES)).fold("rewrite_training_set", dataset())
+
+
+def test_what_changes_is_declared() -> None:
+    assert HardExamples().effects == Effect.SHIFTS_CLASS_PRIOR
+    assert HardExamples(transform="mirror").effects == Effect.SHIFTS_CLASS_PRIOR | Effect.MIRRORED_COPIES
+    assert Effect.IN_SAMPLE_MINING in HardExamples(predictions="in_sample").effects
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"rule": "wrong"}, "rule"),
+        ({"rule": "predicted_in_pair"}, "needs `pairs`"),
+        ({"pairs": [["sad", "neutral"]]}, "`pairs` belongs to"),
+        ({"rule": "small_margin", "pairs": [["sad", "sad"]]}, "a pair names two classes"),
+        ({"margin": 0.1}, "`margin` belongs to"),
+        ({"rule": "small_margin", "margin": 1.5}, "margin"),
+        ({"when": "sampling", "copies": 2}, "`copies` belongs to `when: rewrite`"),
+        ({"when": "sampling", "transform": "none"}, "`transform` belongs to `when: rewrite`"),
+        ({"weight": 2}, "`weight` belongs to `when: sampling`"),
+        ({"max_per_class": 0}, "max_per_class"),
+        ({"min_label_probability": 2}, "min_label_probability"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HardExamples(**parameters)
