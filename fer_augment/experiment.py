@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fer_augment.audit import drop_held_out_copies
 from fer_augment.dataset import ImageDataset, Splits
 from fer_augment.duplicates import group_ids
 from fer_augment.executors import ReportTask
+from fer_augment.ledger import Ledger
 from fer_augment.plugin_manager import installed_plugins
 from fer_augment.recipe import Recipe, recipe_yaml
 from fer_augment.recipe_binding import BoundRecipe, bind, bound_warnings
 from fer_augment.records import Evaluation, Predictions, RunDirectory, RunIdentity, RunRecord, StepRecord, save_run
 from fer_augment.stages import Stages
-from fer_augment.torch_runtime import device_of
-from fer_augment.trainer import mean_loss, predict
+from fer_augment.trainer import mean_loss, predict, seconds_per_step
 from fer_augment.training_keys import environment, run_key, source_digest
 from fer_augment.training_store import StoredTraining, TrainingStore
 from fer_augment.trainings import Trainings
 
-T = TypeVar("T")
 _KEY_LETTERS = 12
 
 
@@ -48,6 +48,25 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
+class PlannedTraining:
+    """A training that runs need.
+
+    Attributes:
+        what: names it for people.
+        key: its key.
+        bound: the recipe that is trained.
+        runs: which runs need it.
+        is_stored: whether it is done already.
+    """
+
+    what: str
+    key: str
+    bound: BoundRecipe
+    runs: tuple[str, ...]
+    is_stored: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Experiment:
     """Runs on one data source; it can be sent to another process, and called there with a run.
 
@@ -61,26 +80,47 @@ class Experiment:
     store: TrainingStore
     folder: Path
 
-    def __call__(self, run: Run, report: ReportTask) -> Path:
+    def __call__(self, task: Run, report: ReportTask) -> Path:
         """Do a run, or find it done; return its directory."""
-        bound = bind(run.recipe, installed_plugins())
-        splits = splits_for(run.recipe, self.splits)
-        key = run_key(bound, run.seed, splits)
-        path = self.path_of(run, key)
+        bound = bind(task.recipe, installed_plugins())
+        splits = splits_for(task.recipe, self.splits)
+        key = run_key(bound, task.seed, splits)
+        path = self.path_of(task, key)
         if not path.is_dir():
-            perform(
-                bound, RunIdentity(recipe=run.recipe.name, seed=run.seed, key=key), splits, self.store, path, report
-            )
+            identity = RunIdentity(recipe=task.recipe.name, seed=task.seed, key=key)
+            self.ledger.note(task.recipe, self.splits)
+            perform(bound, identity, splits, self.splits.train, self.store, path, report)
         return path
 
     def path_of(self, run: Run, key: str) -> Path:
         """Return where a run's directory is, or will be."""
         return self.folder / run.recipe.name / f"seed-{run.seed}-{key[:_KEY_LETTERS]}"
 
-    def finished(self, run: Run, bound: BoundRecipe) -> RunDirectory | None:
-        """Return a run that was done before."""
-        path = self.path_of(run, run_key(bound, run.seed, splits_for(run.recipe, self.splits)))
-        return RunDirectory(path) if path.is_dir() else None
+    @property
+    def ledger(self) -> Ledger:
+        """Where it is kept which recipes were scored on which test split: beside the trainings."""
+        return Ledger(self.store.root.parent / "scored")
+
+    def plan(self, runs: Iterable[Run]) -> list[PlannedTraining]:
+        """Return the distinct trainings that runs need, in the order in which they come up."""
+        planned: dict[str, PlannedTraining] = {}
+        for run in runs:
+            bound = bind(run.recipe, installed_plugins())
+            trainings = Trainings(splits_for(run.recipe, self.splits), run.seed, self.store)
+            for what, key, trained in trainings.needed(bound):
+                known = planned.get(key)
+                of_runs = (*(known.runs if known else ()), str(run))
+                is_stored = self.store.find(key) is not None
+                planned[key] = PlannedTraining(known.what if known else what, key, trained, of_runs, is_stored)
+        return list(planned.values())
+
+
+def minutes_for(bound: BoundRecipe, splits: Splits) -> float:
+    """Estimate how long a training takes on one core, from a few optimiser steps taken now."""
+    trainings = Trainings(splits, 0, TrainingStore(Path()))
+    settings = bound.recipe.training
+    steps = settings.epochs * math.ceil(len(splits.train) / settings.batch_size)
+    return steps * seconds_per_step(trainings.training(bound, splits.train)) / 60
 
 
 def splits_for(recipe: Recipe, splits: Splits) -> Splits:
@@ -89,7 +129,13 @@ def splits_for(recipe: Recipe, splits: Splits) -> Splits:
 
 
 def perform(
-    bound: BoundRecipe, identity: RunIdentity, splits: Splits, store: TrainingStore, path: Path, report: ReportTask
+    bound: BoundRecipe,
+    identity: RunIdentity,
+    splits: Splits,
+    source: ImageDataset,
+    store: TrainingStore,
+    path: Path,
+    report: ReportTask,
 ) -> RunDirectory:
     """Do a run and write its directory.
 
@@ -97,6 +143,7 @@ def perform(
         bound: the recipe.
         identity: which run this is.
         splits: the data, after the recipe's `data` settings.
+        source: the training split before these, by which copies in the held-out splits are told.
         store: where the training is found or kept.
         path: the run's directory; appears whole.
         report: told how far it is.
@@ -111,7 +158,7 @@ def perform(
     trainings = Trainings(splits, identity.seed, store, report, tell)
     trained = trainings.of(bound)
     report("predicting", 0, 2)
-    predictions = _predictions(trainings, bound, trained)
+    predictions = _predictions(trainings, bound, trained, source)
     report("predicting", 2, 2)
     record = _record(bound, identity, splits, trained, predictions["test"])
     directory = save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files)
@@ -128,27 +175,62 @@ def _teller(observers: Stages, identity: RunIdentity) -> Callable[[Evaluation], 
     return lambda evaluation: observers.tell("epoch_finished", run=identity, evaluation=evaluation)
 
 
-def _predictions(trainings: Trainings, bound: BoundRecipe, trained: StoredTraining) -> dict[str, Predictions]:
+def _predictions(
+    trainings: Trainings, bound: BoundRecipe, trained: StoredTraining, source: ImageDataset
+) -> dict[str, Predictions]:
     """Predict both held-out splits, with the recipe's views and adjustment; this is the only look at the test split."""
     settings, splits, stages = bound.recipe.training, trainings.splits, trainings.stages(bound)
     network = trainings.network(bound, trained)
     held_out = {"validation": splits.validation, "test": splits.test}
-    logits = {name: predict(network, part, settings, stages) for name, part in held_out.items()}
-    device = device_of(settings)
+    raw = {name: predict(network, part, settings, stages) for name, part in held_out.items()}
+    adjust = fitted_adjustment(stages, raw["validation"], splits.validation.labels, trained.facts.class_prior)
+    is_adjusted = stages.acts_at("build_adjustment")
+    return {
+        name: Predictions(
+            labels=part.labels,
+            logits=adjust(raw[name]),
+            groups=group_ids(part.digests),
+            in_train=np.isin(part.digests, source.digests),
+            raw_logits=raw[name] if is_adjusted else None,
+        )
+        for name, part in held_out.items()
+    }
+
+
+def fitted_adjustment(
+    stages: Stages,
+    validation_logits: NDArray[np.float32],
+    validation_labels: NDArray[np.int64],
+    class_prior: Sequence[float],
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Work out what strategies do to logits after training.
+
+    Args:
+        stages: the strategies.
+        validation_logits: `(V, K) float32`, before any adjustment.
+        validation_labels: `(V,)`.
+        class_prior: K class frequencies as drawn over the training, summing to 1.
+
+    Returns:
+        A function from `(N, K) float32` logits to adjusted ones.
+    """
+
+    def on_device(array: NDArray[np.generic]) -> torch.Tensor:
+        return torch.tensor(array, device=stages.context.device)
+
     adjust = stages.fold(
         "build_adjustment",
         _unchanged,
-        validation_logits=torch.from_numpy(logits["validation"]).to(device),
-        validation_labels=torch.from_numpy(splits.validation.labels.copy()).to(device),
-        class_prior=np.array(trained.facts.class_prior),
+        validation_logits=on_device(validation_logits),
+        validation_labels=on_device(validation_labels),
+        class_prior=np.array(class_prior),
     )
-    with torch.inference_mode():
-        adjusted = {name: adjust(torch.from_numpy(given).to(device)).float().cpu() for name, given in logits.items()}
-    return {name: _told(part, adjusted[name], splits) for name, part in held_out.items()}
 
+    def adjusted(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return adjust(on_device(logits)).float().cpu().numpy()
 
-def _told(part: ImageDataset, logits: torch.Tensor, splits: Splits) -> Predictions:
-    return Predictions(part.labels, logits.numpy(), group_ids(part.digests), splits.in_train(part))
+    return adjusted
 
 
 def _unchanged(logits: torch.Tensor) -> torch.Tensor:
@@ -176,9 +258,11 @@ def _record(
         recipe=bound.recipe.model_dump(mode="json"),
         steps=tuple(steps),
         class_names=splits.class_names,
+        image_shape=splits.train.image_shape,
         data_fingerprint=splits.fingerprint,
         train_counts=tuple(splits.train.counts.tolist()),
         rewritten_counts=facts.rewritten_counts,
+        class_prior=facts.class_prior,
         optimiser_steps=facts.optimiser_steps,
         parameter_count=facts.parameter_count,
         curve=facts.curve,

@@ -122,6 +122,17 @@ def train(
         return Trained(model.eval(), tuple(fit.curve), again.steps, fit.prior_total / fit.prior_total.sum())
 
 
+def seconds_per_step(training: Training, steps: int = 3) -> float:
+    """Time a few optimiser steps of a training, after one that is not counted; return the mean, in seconds."""
+    with reproducible(training.settings, 0):
+        model = build_model(training.model, training.training_set, training.stages).to(device_of(training.settings))
+        fit = _Fit(training, model, list(model.parameters()), 1, lambda done, total: None, None)
+        size = training.settings.batch_size
+        rows = fit.rows.epoch(0, np.ones(len(training.training_set)), size * (steps + 1)).reshape(steps + 1, size)
+        fit.time_step(rows[0])
+        return sum(map(fit.time_step, rows[1:])) / steps
+
+
 def build_model(model: Model, dataset: ImageDataset, stages: Stages) -> torch.nn.Module:
     """Build the untrained network for a data set's images and classes, as the strategies prepare it."""
     return stages.fold("prepare_model", model.build(dataset.image_shape, len(dataset.class_names)))
@@ -209,6 +220,12 @@ class _Fit:
                 Checkpoint.of(self.model, self.optimiser, self._facts()).save(checkpoint)
                 saved = time.monotonic()
             self.epoch += 1
+
+    def time_step(self, rows: NDArray[np.int64]) -> float:
+        """Take an optimiser step and return how many seconds it took."""
+        started = time.perf_counter()
+        self._train_step(rows, 0, self.training.loss.of_batch)
+        return time.perf_counter() - started
 
     @property
     def _is_last(self) -> bool:

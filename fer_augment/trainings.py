@@ -6,7 +6,7 @@ Legend of shapes: N rows, K classes, D features, P source rows of a row.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from fer_augment.randomness import stream_rng
 from fer_augment.recipe_binding import BoundRecipe
 from fer_augment.records import Evaluation, provenance_arrays
 from fer_augment.stages import Stages, Step
-from fer_augment.strategy import Context, Predictions
+from fer_augment.strategy import Context, Effect, Predictions
 from fer_augment.torch_runtime import device_of, reproducible
 from fer_augment.trainer import Trained, Training, build_model, predict, train
 from fer_augment.training_keys import training_key
@@ -85,34 +85,52 @@ class Trainings:
 
         def make(scratch: Path, checkpoint: Path) -> None:
             started = time.monotonic()
-            stages = self.stages(bound)
             rewritten = self.rewritten(bound)
             if fold:
                 rewritten = rewritten.without((self.folds_of(rewritten, fold.folds) == fold.number).any(axis=1))
-            training = Training(
-                bound.model,
-                bound.loss,
-                bound.recipe.training,
-                stages,
-                rewritten,
-                len(self.splits.train),
-                self.splits.validation,
-                len(self.splits.test),
-            )
             trained = train(
-                training,
+                self.training(bound, rewritten),
                 checkpoint=checkpoint,
                 progress=lambda done, total: self.report(name, done, total),
                 evaluated=self.evaluated if name == "training" else lambda evaluation: None,
             )
             self._write(scratch, bound, trained, rewritten, time.monotonic() - started)
 
-        part = f"without {fold}" if fold else ""
-        return self.store.obtain(training_key(bound, self.seed, self.splits, part=part), make)
+        return self.store.obtain(self._key(bound, fold), make)
+
+    def needed(self, bound: BoundRecipe) -> Iterator[tuple[str, str, BoundRecipe]]:
+        """Tell which trainings a recipe needs, its own last: what each is, its key, and the recipe that is trained.
+
+        Of scouts those are told that the strategies declare in their effects.
+        """
+        for step in bound.steps:
+            cut, effects = TrainedScout(self, bound, step).cut, step.strategy.effects
+            if effects & (Effect.IN_SAMPLE_MINING | Effect.ASKS_FOR_EMBEDDINGS):
+                yield f"scout of {step.name}", self._key(cut), cut
+            if Effect.OUT_OF_FOLD_MINING in effects:
+                for fold in _folds(bound):
+                    yield f"scout of {step.name}, {fold}", self._key(cut, fold), cut
+        yield bound.recipe.name, self._key(bound), bound
+
+    def training(self, bound: BoundRecipe, training_set: ImageDataset) -> Training:
+        """Put together what the trainer needs to train a recipe on a rewritten training set."""
+        return Training(
+            model=bound.model,
+            loss=bound.loss,
+            settings=bound.recipe.training,
+            stages=self.stages(bound),
+            training_set=training_set,
+            source_rows=len(self.splits.train),
+            validation=self.splits.validation,
+            selection_rows=len(self.splits.test),
+        )
+
+    def _key(self, bound: BoundRecipe, fold: Fold | None = None) -> str:
+        return training_key(bound, self.seed, self.splits, part=f"without {fold}" if fold else "")
 
     def rewritten(self, bound: BoundRecipe) -> ImageDataset:
         """Return the training set as a recipe's strategies rewrite it; worked out once."""
-        key = training_key(bound, self.seed, self.splits)
+        key = self._key(bound)
         if key not in self._rewritten:
             self._rewritten[key] = self.stages(bound).fold("rewrite_training_set", self.splits.train)
         return self._rewritten[key]
@@ -181,6 +199,11 @@ class Trainings:
         }
 
 
+def _folds(bound: BoundRecipe) -> list[Fold]:
+    count = bound.recipe.training.scout.folds
+    return [Fold(number, count) for number in range(count)]
+
+
 def _steps_in(rewritten: ImageDataset) -> list[int]:
     return [number for number in np.unique(rewritten.step).tolist() if number > 0]
 
@@ -208,26 +231,24 @@ class TrainedScout:
         """Return `(N, K) float32` class probabilities; NaN out of fold for rows whose source rows span folds."""
         if how == "in_sample":
             return self._probabilities(self._in_sample, training_set)
-        folds = self.bound.recipe.training.scout.folds
-        fold_NP = self.trainings.folds_of(training_set, folds)
+        fold_NP = self.trainings.folds_of(training_set, self.bound.recipe.training.scout.folds)
         result = np.full((len(training_set), len(training_set.class_names)), np.nan, dtype=np.float32)
-        for number in range(folds):
-            fold = Fold(number, folds)
-            trained = self.trainings.of(self._cut, fold=fold, name=f"scout of {self.step.name}, {fold}")
-            asked = np.flatnonzero(((fold_NP == number) | (fold_NP == -1)).all(axis=1))
+        for fold in _folds(self.bound):
+            trained = self.trainings.of(self.cut, fold=fold, name=f"scout of {self.step.name}, {fold}")
+            asked = np.flatnonzero(((fold_NP == fold.number) | (fold_NP == -1)).all(axis=1))
             if len(asked):
                 result[asked] = self._probabilities(trained, training_set.take(asked))
         return result
 
     def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
         """Return the `(N, D) float32` outputs of the in-sample model's `features`."""
-        network = self.trainings.network(self._cut, self._in_sample)
+        network = self.trainings.network(self.cut, self._in_sample)
         features = network.features
         assert isinstance(features, torch.nn.Module)
-        return predict(features, training_set, self._cut.recipe.training)
+        return predict(features, training_set, self.cut.recipe.training)
 
     @cached_property
-    def _cut(self) -> BoundRecipe:
+    def cut(self) -> BoundRecipe:
         """The recipe as it stands before the step, with the scout's epochs."""
         settings = self.bound.recipe.training
         epochs = settings.scout.epochs or settings.epochs
@@ -237,8 +258,8 @@ class TrainedScout:
 
     @cached_property
     def _in_sample(self) -> StoredTraining:
-        return self.trainings.of(self._cut, name=f"scout of {self.step.name}")
+        return self.trainings.of(self.cut, name=f"scout of {self.step.name}")
 
     def _probabilities(self, trained: StoredTraining, dataset: ImageDataset) -> NDArray[np.float32]:
-        network = self.trainings.network(self._cut, trained)
-        return softmax(predict(network, dataset, self._cut.recipe.training)).astype(np.float32)
+        network = self.trainings.network(self.cut, trained)
+        return softmax(predict(network, dataset, self.cut.recipe.training)).astype(np.float32)

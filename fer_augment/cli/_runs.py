@@ -1,0 +1,140 @@
+"""What the commands that train have in common: reading their arguments, and showing how far the runs are."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fer_augment.cli._console import messages, progress_of
+from fer_augment.dataset import Splits
+from fer_augment.errors import RecipeError
+from fer_augment.executors import Failure
+from fer_augment.experiment import Run
+from fer_augment.plugin_manager import Catalogue
+from fer_augment.recipe import Recipe
+
+data_option = click.option(
+    "--data", "source", required=True, metavar="SRC",
+    help="fer2013.csv, icml_face_data.csv, a zip or folder of images, a converted folder, or demo.",
+)  # fmt: skip
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Override a setting of every recipe, such as training.epochs=5; may be repeated.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+class Seeds(click.ParamType[tuple[int, ...]]):
+    """`5` for the seeds 0 to 4, or a list such as `0,3,7`."""
+
+    name = "seeds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Read the text; a trailing comma makes one number a list."""
+        if isinstance(value, tuple):
+            return value
+        text = str(value).replace(" ", "")
+        if re.fullmatch(r"\d{1,6}", text) and int(text) > 0:
+            return tuple(range(int(text)))
+        listed = re.fullmatch(r"\d{1,18}(,\d{1,18})*,?", text) if "," in text else None
+        seeds = tuple(int(seed) for seed in text.split(",") if seed) if listed else ()
+        if not seeds or len(set(seeds)) != len(seeds):
+            self.fail(f"{value!r}: give how many seeds, such as 5, or which, such as 0,3,7", param, ctx)
+        return seeds
+
+
+def read_data(catalogue: Catalogue, source: str) -> Splits:
+    """Read a data source and show how far it is."""
+    with progress_of(f"reading {escape(source)}") as progress:
+        return catalogue.read(source, progress)
+
+
+def default_jobs(recipes: Sequence[Recipe]) -> int:
+    """Return how many runs fit on the processor at a time; one on an accelerator."""
+    from fer_augment.torch_runtime import device_of
+
+    if any(device_of(recipe.training) != "cpu" for recipe in recipes):
+        return 1
+    threads = max(recipe.training.threads for recipe in recipes)
+    return max(1, len(os.sched_getaffinity(0)) // threads)
+
+
+def refuse_taken(folder: Path) -> None:
+    """Refuse an output directory that is a file.
+
+    Raises:
+        RecipeError: if it is.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"{folder}: is a file; name a directory with --out")
+
+
+class RunProgress:
+    """Shows runs: a bar for each that goes on now, one for all, and a line for each that ended.
+
+    It is a `Listener` of `do_tasks`, and a context manager.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        """Show nothing yet."""
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=messages(),
+            transient=True,
+        )
+        self.all = self.bars.add_task(f"{len(runs)} runs", total=len(runs))
+        self.open: dict[str, tuple[TaskID, float]] = {}
+        self.ended_count = 0
+
+    def __enter__(self) -> RunProgress:
+        """Begin to show."""
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bars away."""
+        self.bars.stop()
+
+    def started(self, task: Run) -> None:
+        """Show a bar for the run."""
+        self.open[str(task)] = self.bars.add_task(f"  {escape(str(task))}", total=None), time.monotonic()
+
+    def progressed(self, task: Run, what: str, done: int, total: int) -> None:
+        """Move the run's bar, and the one for all."""
+        self.bars.update(
+            self.open[str(task)][0], description=f"  {escape(str(task))}: {escape(what)}", completed=done, total=total
+        )
+        if what == "training":
+            self.bars.update(self.all, completed=self.ended_count + self._share_done())
+
+    def ended(self, task: Run, outcome: object) -> None:
+        """Put a line in the place of the run's bar."""
+        bar, since = self.open.pop(str(task))
+        self.bars.remove_task(bar)
+        self.ended_count += 1
+        self.bars.update(self.all, completed=self.ended_count + self._share_done())
+        seconds = time.monotonic() - since
+        if isinstance(outcome, Failure):
+            self.bars.console.print(f"[red]failed[/red] {escape(str(task))}: {escape(outcome.message)}")
+        else:
+            self.bars.console.print(f"done   {escape(str(task))} ({seconds:.0f} s)", style="dim")
+
+    def _share_done(self) -> float:
+        tasks = {task.id: task for task in self.bars.tasks}
+        running = [tasks[bar] for bar, _ in self.open.values() if tasks[bar].total]
+        return sum(0.01 * task.percentage for task in running)

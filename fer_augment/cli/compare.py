@@ -1,0 +1,224 @@
+"""`fer-augment compare` and `fer-augment demo`: the main job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+
+from fer_augment.cli._console import messages, results
+from fer_augment.cli._runs import (
+    RunProgress,
+    Seeds,
+    data_option,
+    default_jobs,
+    json_option,
+    read_data,
+    refuse_taken,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from fer_augment.comparison import Comparison, Failure
+    from fer_augment.dataset import Splits
+    from fer_augment.experiment import Experiment, Run
+    from fer_augment.recipe_binding import BoundRecipe
+    from fer_augment.records import RunDirectory
+
+DEMO_RECIPES = ("demo", "demo_mirror", "demo_balanced")
+DEMO_SEEDS = 3
+_LONGEST_NAME = 80
+
+
+@click.command(no_args_is_help=True)
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@data_option
+@click.option("--seeds", type=Seeds(), default="3", show_default=True, help="How many seeds, or a list such as 0,3,7.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where results go.  [default: results/RECIPE_RECIPE…]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: as many as there are cores]")
+@set_option
+@click.option("--dry-run", is_flag=True, help="Only tell which trainings are needed and which are there already.")
+@json_option
+def compare(
+    recipes: tuple[str, ...],
+    source: str,
+    seeds: tuple[int, ...],
+    out: Path | None,
+    jobs: int | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    r"""Compare recipes on the same data; the first one is the baseline.
+
+    Every recipe is trained once with every seed. Called again with the same words it goes on where it stopped; a
+    changed recipe, data or version is a new run. Results: a table, OUT/comparison.json, OUT/report.html, and a
+    directory for each run.
+
+    \b
+    fer-augment compare paper confusion_mirror --data fer2013.csv --seeds 10
+    fer-augment compare modern my_idea.yaml --data faces.zip --seeds 5 --set training.epochs=10
+    fer-augment compare paper smote --data demo --dry-run
+    """
+    comparing = _Comparing.prepared(recipes, source, seeds, overrides, out)
+    count = jobs or default_jobs([bound.recipe for bound in comparing.arms])
+    if dry_run:
+        _print_plan(comparing, count, as_json=as_json)
+        return
+    _finish(comparing.run(count), comparing.folder, as_json=as_json)
+
+
+@click.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results/demo"), show_default=True,
+    help="Where results go.",
+)  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: as many as there are cores]")
+@json_option
+def demo(out: Path, jobs: int | None, as_json: bool) -> None:
+    r"""Do the whole job on drawn faces, in about a minute: three recipes, three seeds, a table and a report.
+
+    The faces are drawn by a seeded generator in FER2013's seven classes, with its imbalance. The recipes are a plain
+    baseline, the mirroring of Sad taken for Neutral, and balanced sampling; `fer-augment recipes show demo_mirror`
+    shows one.
+    """
+    comparing = _Comparing.prepared(DEMO_RECIPES, "demo", tuple(range(DEMO_SEEDS)), (), out)
+    count = jobs or default_jobs([bound.recipe for bound in comparing.arms])
+    _finish(comparing.run(count), comparing.folder, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Comparing:
+    """A comparison that is about to be made; whatever can be refused was."""
+
+    arms: list[BoundRecipe]
+    seeds: tuple[int, ...]
+    splits: Splits
+    folder: Path
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def prepared(
+        cls,
+        names: Sequence[str],
+        source: str,
+        seeds: tuple[int, ...],
+        overrides: Sequence[str],
+        out: Path | None,
+    ) -> _Comparing:
+        from fer_augment.plugin_manager import installed_plugins
+        from fer_augment.recipe import load_recipes
+        from fer_augment.recipe_binding import bind, check_classes, comparison_warnings
+
+        recipes = load_recipes(names, overrides)
+        catalogue = installed_plugins()
+        arms = [bind(recipe, catalogue) for recipe in recipes]
+        folder = out or Path("results") / "_".join(recipe.name for recipe in recipes)[:_LONGEST_NAME]
+        refuse_taken(folder)
+        splits = read_data(catalogue, source)
+        for arm in arms:
+            check_classes(arm, splits.class_names)
+            arm.model.build(splits.train.image_shape, len(splits.class_names))  # refuses images that are too small
+        return cls(arms, seeds, splits, folder, (*catalogue.problems, *comparison_warnings(arms)))
+
+    @property
+    def experiment(self) -> Experiment:
+        from fer_augment.experiment import Experiment
+        from fer_augment.training_store import default_store
+
+        return Experiment(self.splits, default_store(), self.folder / "runs")
+
+    @property
+    def runs(self) -> list[Run]:
+        from fer_augment.experiment import runs_in_order
+
+        return runs_in_order([arm.recipe for arm in self.arms], self.seeds)
+
+    def run(self, jobs: int) -> Comparison:
+        """Do all runs and compare those that finished."""
+        from fer_augment.comparison import Failure
+        from fer_augment.executors import Failure as FailedTask
+        from fer_augment.executors import do_tasks
+        from fer_augment.records import RunDirectory
+
+        experiment, runs = self.experiment, self.runs
+        with RunProgress(runs) as progress:
+            outcomes = do_tasks(experiment, runs, jobs, progress)
+        finished: dict[str, list[RunDirectory]] = {arm.recipe.name: [] for arm in self.arms}
+        failures = []
+        for run, outcome in zip(runs, outcomes, strict=True):
+            if isinstance(outcome, FailedTask):
+                failures.append(Failure(recipe=run.recipe.name, seed=run.seed, message=outcome.message))
+                self._keep_details(run, outcome)
+            else:
+                finished[run.recipe.name].append(RunDirectory(outcome))
+        return self._compared(finished, failures)
+
+    def _compared(self, finished: dict[str, list[RunDirectory]], failures: list[Failure]) -> Comparison:
+        from fer_augment.comparison import save_comparison
+        from fer_augment.ledger import ledger_warning
+        from fer_augment.verdicts import compare_runs
+
+        told = ledger_warning(self.experiment.ledger.count(self.splits), len(self.arms))
+        comparison = compare_runs(
+            finished,
+            baseline=self.arms[0].recipe.name,
+            source=self.splits.source,
+            fingerprint=self.splits.fingerprint,
+            counts={name: part.counts for name, part in self.splits.parts.items()},
+            failures=failures,
+            warnings=[*self.warnings, *([told] if told else [])],
+        )
+        save_comparison(comparison, self.folder)
+        return comparison
+
+    def _keep_details(self, run: Run, failed: object) -> None:
+        from fer_augment.records import write_whole
+
+        details = getattr(failed, "details", "")
+        if details:
+            write_whole(self.folder / "failures" / f"{run.recipe.name}-seed-{run.seed}.txt", details)
+
+
+def _finish(comparison: Comparison, folder: Path, *, as_json: bool) -> None:
+    """Print the result, say where the rest is, and exit with 1 if a run failed."""
+    from fer_augment.reports.terminal import print_comparison
+
+    if as_json:
+        click.echo(comparison.model_dump_json(indent=1))
+    else:
+        print_comparison(comparison, results())
+    messages().print(f"Everything is in {folder}", markup=False, soft_wrap=True)
+    if comparison.failures:
+        names = ", ".join(f"{failure.recipe} with seed {failure.seed}" for failure in comparison.failures)
+        messages().print(f"failed: {names}", markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _print_plan(comparing: _Comparing, jobs: int, *, as_json: bool) -> None:
+    """Tell which distinct trainings a comparison needs, and which of them are there."""
+    import json
+
+    plan = comparing.experiment.plan(comparing.runs)
+    if as_json:
+        content = [{"training": one.what, "key": one.key, "stored": one.is_stored, "for": one.runs} for one in plan]
+        click.echo(json.dumps(content, indent=1))
+        return
+    table = Table("training", "for", "stored", box=None, header_style="bold")
+    for one in plan:
+        table.add_row(one.what, "; ".join(one.runs), "yes" if one.is_stored else "no")
+    console = results()
+    console.print(table)
+    missing = [one for one in plan if not one.is_stored]
+    console.print(f"{len(plan)} distinct trainings, {len(plan) - len(missing)} stored, {len(missing)} to do.")
+    if missing:
+        from fer_augment.experiment import minutes_for
+
+        of_recipe = {one.bound.recipe.name: minutes_for(one.bound, comparing.splits) for one in missing}
+        minutes = sum(of_recipe[one.bound.recipe.name] for one in missing) / min(jobs, len(missing))
+        console.print(f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now.")
