@@ -208,8 +208,8 @@ class Versus(Judgements):
         recipe: the arm.
         baseline: what it is compared with.
         share_above: share of two-way bootstrap resamples, of runs and of images, in which the arm's balanced accuracy
-            lies above the baseline's, ties counted half: loosely "P(arm > baseline)". None with fewer than two runs
-            in either.
+            lies above the baseline's, ties counted half: loosely "P(arm > baseline)". None with few runs in either,
+            of which resampling makes too much.
         test_deduplicated: the same endpoints on the test rows that do not stand in the training split too.
     """
 

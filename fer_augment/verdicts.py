@@ -45,6 +45,9 @@ from fer_augment.significance import (
 
 Pair = tuple[str, str]
 
+BOOTSTRAP_RUNS = 5
+"""Fewest runs of either arm for `Versus.share_above`: with fewer, the bootstrap claims too much."""
+
 BOOTSTRAP_DRAWS = 2000
 """Resamples behind `Versus.share_above`; drawn again, it would differ by about 0.01."""
 
@@ -372,6 +375,8 @@ def _judged(family: Sequence[Difference]) -> list[Judgement]:
 
 
 def _share_above(baseline: _Rows, arm: _Rows, classes: int) -> float | None:
+    if min(len(baseline.logits), len(arm.logits)) < BOOTSTRAP_RUNS:
+        return None
     weights = balanced_accuracy_weights(baseline.labels, classes)
     rng = np.random.default_rng(0)  # a report made again says the same
     arms = baseline.correct, arm.correct

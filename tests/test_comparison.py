@@ -149,8 +149,20 @@ def test_deltas_and_p_values_are_those_of_the_test_on_the_same_arrays(three_arms
     assert good.balanced_accuracy.p == endpoint_difference(*arrays, balanced_accuracy_weights(labels, 3)).p
     assert good.balanced_accuracy.verdict == Verdict.BETTER
     assert comparison.versus[1].balanced_accuracy.verdict == Verdict.NO_EVIDENCE
-    assert good.share_above == 1.0
-    assert 0.02 < comparison.versus[1].share_above < 0.98
+
+
+def test_the_bootstrap_is_shown_from_five_runs_on(tmp_path, three_arms):
+    seeds = range(5)
+    runs = {
+        "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), seeds=seeds),
+        "good": write_arm(tmp_path, "good", (0.95, 0.9, 0.9), seeds=seeds),
+        "same": write_arm(tmp_path, "same", (0.6, 0.5, 0.4), seeds=seeds),
+        "few": three_arms["good"],
+    }
+    versus = compared(runs).versus
+    assert [one.share_above for one in versus if one.recipe != "same"] == [1.0, None]
+    assert 0.02 < versus[1].share_above < 0.98
+    assert versus[1].share_above == compared(runs).versus[1].share_above
 
 
 def holm_by_hand(p_values):

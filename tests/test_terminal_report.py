@@ -72,6 +72,7 @@ def unwrapped(text: str) -> str:
         (points(-0.0004), "0.0"),
         (points(None), "-"),
         (interval((-0.01, 0.0349)), "-1.0 to +3.5"),
+        (interval((-2.1, 1.3)), "-100.0 to +100.0"),
         (interval(None), "-"),
         (p_value(0.0004), "<.001"),
         (p_value(0.0421), "0.042"),
@@ -94,8 +95,10 @@ def test_a_verdict_is_one_sentence_with_its_evidence(comparison):
     said = good.balanced_accuracy
     assert verdict_sentence(good) == (
         f"good is better than base: balanced accuracy {points(said.delta)} points (95 % interval "
-        f"{interval(said.ci95)}, adjusted p {p_value(said.p_adjusted)}, higher in 100 % of bootstrap resamples)."
+        f"{interval(said.ci95)}, adjusted p {p_value(said.p_adjusted)})."
     )
+    resampled = verdict_sentence(good.model_copy(update={"share_above": 0.984}))
+    assert resampled.endswith(f"p {p_value(said.p_adjusted)}, higher in 98 % of bootstrap resamples).")
     assert verdict_sentence(versus_of(comparison, "worse")).startswith("worse is worse than base: balanced accuracy -")
 
 
@@ -120,26 +123,28 @@ def judgement(delta: float | None, verdict: Verdict, ci95: Interval | None = Non
             judgement(0.1, Verdict.BETTER),
             judgement(-0.2, Verdict.WORSE),
             judgement(-0.3, Verdict.NO_EVIDENCE),
-            "Recall better for ant (+10.0); recall worse for bee (-20.0).",
+            "recall better for ant (+10.0); recall worse for bee (-20.0).",
         ),
         (
             judgement(0.1, Verdict.BETTER),
             judgement(0.2, Verdict.BETTER),
             judgement(-0.3, Verdict.NO_EVIDENCE),
-            "Recall better for ant (+10.0) and bee (+20.0); none is shown to be worse; "
+            "recall better for ant (+10.0) and bee (+20.0); no class is shown to be worse; "
             "the largest fall is cat (-30.0).",
         ),
         (
             judgement(0.1, Verdict.NO_EVIDENCE),
             judgement(None, Verdict.UNTESTABLE),
             judgement(0.0, Verdict.NO_EVIDENCE),
-            "No class is shown to be worse; no recall fell.",
+            "no class is shown to be worse; no recall fell.",
         ),
     ],
 )
 def test_the_cost_on_other_classes_is_always_told(comparison, ant, bee, cat, expected):
-    versus = versus_of(comparison, "good").model_copy(update={"recall": {"ant": ant, "bee": bee, "cat": cat}})
-    assert cost_sentence(versus) == expected
+    accuracy = judgement(-0.115, Verdict.WORSE)
+    recall = {"ant": ant, "bee": bee, "cat": cat}
+    versus = versus_of(comparison, "good").model_copy(update={"accuracy": accuracy, "recall": recall})
+    assert cost_sentence(versus) == f"Accuracy -11.5 points (worse); {expected}"
 
 
 def test_classes_come_with_the_worst_move_first_then_the_best_then_by_size(comparison):
@@ -187,6 +192,11 @@ def test_the_split_without_copies_stands_beside_and_is_explained(comparison):
         assert percent(score) in row
     assert "less the 9 of 90 test rows that stand in the training split too" in unwrapped(text)
     assert text.count("w/o copies") == 3
+
+
+def test_without_copies_nothing_is_said_of_them(tmp_path):
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4)) for name in ("base", "other")}
+    assert "copies" not in printed(compared(runs)).replace("copies within the test", "")
 
 
 def test_added_rows_and_the_watched_pair_are_told(comparison):

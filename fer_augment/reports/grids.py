@@ -46,11 +46,15 @@ def overview(comparison: Comparison) -> Grid:
         without_copies = percent(fewer.balanced_accuracy) if fewer else UNKNOWN
         shares = [percent(test.accuracy), percent(test.balanced_accuracy), without_copies, percent(test.macro_f1)]
         rows.append((name, str(len(arm.seeds)), *shares, percent(test.ece), spread(test.nll, digits=3)))
-    return Grid(
+    grid = Grid(
         "All arms, test split: % as mean ± sd over n runs",
         ("arm", "n", "accuracy", "balanced accuracy", "without copies", "macro F1", "ECE", "NLL (nats)"),
         (tuple(rows),),
     )
+    has_copies = any(
+        arm.test_deduplicated is None or arm.test_deduplicated.rows < arm.test.rows for arm in comparison.arms
+    )
+    return grid if has_copies else grid.without(["without copies"])
 
 
 def against_baseline(comparison: Comparison, versus: Versus) -> Grid:

@@ -51,8 +51,11 @@ def points(delta: float | None) -> str:
 
 
 def interval(ci95: Interval | None) -> str:
-    """Return an interval of a difference in points: `-0.1 to +1.9`."""
-    return UNKNOWN if ci95 is None else f"{points(ci95[0])} to {points(ci95[1])}"
+    """Return an interval of a difference in points, less what no difference can be: `-0.1 to +1.9`."""
+    if ci95 is None:
+        return UNKNOWN
+    low, high = (min(max(end, -1.0), 1.0) for end in ci95)
+    return f"{points(low)} to {points(high)}"
 
 
 def p_value(p: float | None) -> str:
@@ -101,22 +104,22 @@ def _could_be_missed(said: Judgement) -> str:
 
 
 def cost_sentence(versus: Versus) -> str:
-    """Say which classes gained and which paid, whatever the verdict on the whole."""
+    """Say what became of accuracy, and which classes gained and which paid, whatever the verdict on the whole."""
+    is_judged = versus.balanced_accuracy.verdict != Verdict.ONE_RUN
+    word = f" ({versus.accuracy.verdict})" if is_judged else ""
+    told = [f"Accuracy {points(versus.accuracy.delta)} points{word}"]
     verdicts = {name: said.verdict for name, said in versus.recall.items()}
     deltas = {name: said.delta for name, said in versus.recall.items() if said.delta is not None}
-    told = []
     for verdict in (Verdict.BETTER, Verdict.WORSE):
         moved = [f"{printable(name)} ({points(deltas[name])})" for name in deltas if verdicts[name] == verdict]
         if moved:
             told.append(f"recall {verdict} for {listed(moved)}")
     if Verdict.WORSE not in verdicts.values() and deltas:
-        is_judged = versus.balanced_accuracy.verdict != Verdict.ONE_RUN
-        told += [("none" if told else "no class") + " is shown to be worse"] if is_judged else []
+        told += ["no class is shown to be worse"] if is_judged else []
         name = min(deltas, key=lambda name: deltas[name])
         falls = deltas[name] < 0
         told.append(f"the largest fall is {printable(name)} ({points(deltas[name])})" if falls else "no recall fell")
-    text = "; ".join(told)
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{'; '.join(told)}."
 
 
 def notes(comparison: Comparison) -> list[str]:
