@@ -23,6 +23,7 @@ from fer_augment.duplicates import group_ids, stratified_folds
 from fer_augment.errors import RunError, StrategyError
 from fer_augment.metrics import softmax
 from fer_augment.randomness import stream_rng
+from fer_augment.recipe import TrainingSettings
 from fer_augment.recipe_binding import BoundRecipe
 from fer_augment.records import Evaluation, provenance_arrays
 from fer_augment.stages import Stages, Step
@@ -149,13 +150,7 @@ class Trainings:
         settings = bound.recipe.training
         with reproducible(settings, 0):
             model = build_model(bound.model, self.splits.train, self.stages(bound))
-        try:
-            model.load_state_dict(load_file(trained.weights))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(f"{trained.weights}: not usable ({reason}); delete {trained.path} to train again") from error
-        model = model.to(device_of(settings)).eval()
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
+        return with_weights(model, trained.weights, settings)
 
     def folds_of(self, dataset: ImageDataset, folds: int) -> NDArray[np.int64]:
         """Return the fold of each source row that a row descends from, `(N, P)`; -1 where there is none."""
@@ -175,7 +170,7 @@ class Trainings:
             )
         save_model(trained.model.cpu(), str(folder / "weights.safetensors"))
         save_file(provenance_arrays(rewritten), folder / "provenance.safetensors")
-        save_file(self._examples(rewritten), folder / "examples.safetensors")
+        save_file(self.examples(rewritten), folder / "examples.safetensors")
         facts = TrainingFacts(
             curve=trained.curve,
             optimiser_steps=trained.optimiser_steps,
@@ -186,7 +181,7 @@ class Trainings:
         )
         (folder / "facts.json").write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
-    def _examples(self, rewritten: ImageDataset) -> dict[str, NDArray[np.generic]]:
+    def examples(self, rewritten: ImageDataset) -> dict[str, NDArray[np.generic]]:
         """Choose a few rows that each step made: the images, their first source rows, labels and step numbers."""
         rows = np.concatenate(
             [np.empty(0, np.int64), *map(_spread, (np.flatnonzero(rewritten.step == n) for n in _steps_in(rewritten)))]
@@ -197,6 +192,21 @@ class Trainings:
             "labels": rewritten.labels[rows],
             "step": rewritten.step[rows],
         }
+
+
+def with_weights(model: torch.nn.Module, weights: Path, settings: TrainingSettings) -> torch.nn.Module:
+    """Put the weights in a file into a network; return it on its device, in evaluation mode.
+
+    Raises:
+        RunError: if the file is missing, damaged, or of another network.
+    """
+    try:
+        model.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{weights}: not usable ({reason}); delete {weights.parent} to train again") from error
+    model = model.to(device_of(settings)).eval()
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
 
 
 def _folds(bound: BoundRecipe) -> list[Fold]:
