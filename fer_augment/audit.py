@@ -112,7 +112,8 @@ class Audit(_Plain):
 def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, total: None) -> Audit:
     """Look for repeated, mirrored, nearly repeated, contradictory and blank images within and across splits.
 
-    Pixels are looked at a few thousand images at a time.
+    Pixels are looked at a few megabytes at a time. Why it matters: Barz and Denzler 2020, "Do We Train on Test Data?
+    Purging CIFAR of Near-Duplicates", Journal of Imaging 6(6).
 
     Args:
         splits: what to look at.
