@@ -1,4 +1,4 @@
-"""Any sampler of imbalanced-learn, by class name, on the pixels of the training images."""
+"""Any sampler of imbalanced-learn, by class name, on the pixels or the embeddings of the training images."""
 
 from __future__ import annotations
 
@@ -38,9 +38,16 @@ class Imblearn(Strategy):
     Source: Lemaître, Nogueira and Aridas 2017, "Imbalanced-learn: A Python Toolbox to Tackle the Curse of
     Imbalanced Datasets in Machine Learning", JMLR 18(17); each sampler's documentation names its own.
 
-    The sampler sees images as flat `float32` pixels (on `uint8` the interpolating ones wrap around silently),
-    and only the images it makes are rounded: rows it keeps are untouched. A synthetic image has both its
-    parents as provenance, and the label that the sampler gave it.
+    With `space: pixels` the sampler sees images as flat `float32` pixels (on `uint8` the interpolating ones wrap
+    around silently), and only the images it makes are rounded: rows it keeps are untouched. A synthetic image has
+    both its parents as provenance, and the label that the sampler gave it.
+
+    With `space: embeddings` it sees what the scout's network makes of them before its last layer, where near means
+    alike in expression rather than in light and shade. Samplers that choose rows (under-samplers, cleaners, random
+    over-sampling) need no more. Of the SMOTE family the choice of parents and the position between them are taken
+    over, and the image is interpolated between the pixels of the two: no network turns embeddings into images. The
+    network was trained on these rows, so its embeddings part the classes better than those of new faces would be,
+    and cleaners find less to clean.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"sampler": "SMOTE", "sampling_strategy": {"ant": 15, "bee": 20}}
@@ -56,6 +63,9 @@ class Imblearn(Strategy):
         default=None,
         description="which classes to re-sample, or how many rows each is to have; the sampler's own by default.",
     )
+    space: Literal["pixels", "embeddings"] = Field(
+        default="pixels", description="where the sampler looks for neighbours: pixels, or the scout's embeddings."
+    )
     parameters: dict[str, JsonValue] = Field(
         default={}, description="the sampler's other parameters, as imbalanced-learn documents them."
     )
@@ -68,6 +78,8 @@ class Imblearn(Strategy):
                 raise ValueError(f"leave {name} out of `parameters`: {_SET_HERE[name]}")
             if name not in known:
                 raise ValueError(f"{self.sampler} has no parameter {name!r}{did_you_mean(name, known)}")
+        if self.space == "embeddings" and self.parameters.get("shrinkage") is not None:
+            raise ValueError("shrinkage adds noise, and an embedding with noise has no image; use `space: pixels`")
         return self
 
     @property
@@ -80,20 +92,27 @@ class Imblearn(Strategy):
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
         """Return the set as the sampler draws it, in the sampler's order."""
         sampler = self._built(training_set, context.rng)
-        pixels = training_set.images[:].reshape(len(training_set), -1).astype(np.float32)
+        points = self._points(training_set, context)
         try:
-            resampled, labels = sampler.fit_resample(pixels, training_set.labels)
+            resampled, labels = sampler.fit_resample(points, training_set.labels)
         except (ValueError, RuntimeError) as error:
             counts = dict(zip(training_set.class_names, training_set.counts.tolist(), strict=True))
             raise StrategyError(f"{self.sampler} cannot resample {counts}: {' '.join(str(error).split())}") from error
-        parents, is_new = _lineage(sampler, pixels, resampled)
-        made = np.clip(np.rint(resampled[is_new]), 0, 255).astype(np.uint8)
-        grown = training_set.append(
-            made.reshape(-1, *training_set.image_shape), labels[is_new], parents=parents[is_new]
-        )
+        parents, is_new = _lineage(sampler, points, resampled)
+        made = resampled[is_new]
+        if self.space == "embeddings":
+            made = _interpolated(training_set, parents[is_new], _positions(points, parents[is_new], made))
+        images = np.clip(np.rint(made), 0, 255).astype(np.uint8).reshape(-1, *training_set.image_shape)
+        grown = training_set.append(images, labels[is_new], parents=parents[is_new])
         order = parents[:, 0].copy()
-        order[is_new] = len(training_set) + np.arange(len(made))
+        order[is_new] = len(training_set) + np.arange(len(images))
         return grown.take(order)
+
+    def _points(self, training_set: ImageDataset, context: Context) -> NDArray[np.float32]:
+        """Return what the sampler is to see of each row, `(N, D)`."""
+        if self.space == "embeddings":
+            return context.require_scout().embeddings(training_set)
+        return training_set.images[:].reshape(len(training_set), -1).astype(np.float32)
 
     def _built(self, training_set: ImageDataset, rng: np.random.Generator) -> Any:
         """Make the sampler; over-samplers, also inside combinations, note the parents of what they make."""
@@ -143,7 +162,7 @@ def _with_labels(sampling_strategy: object, training_set: ImageDataset) -> objec
 
 
 class _Rows(np.ndarray[Any, np.dtype[np.float32]]):
-    """Rows of pixels that know their numbers in the training set, through any selection of them.
+    """Rows of points that know their numbers in the training set, through any selection of them.
 
     Every interpolating sampler computes `base + step * (neighbour - base)`. The subtraction of one selection
     from another is where both parents of each new row are known, exactly and without a search; it is noted.
@@ -153,10 +172,10 @@ class _Rows(np.ndarray[Any, np.dtype[np.float32]]):
     noted: list[NDArray[np.int64]] | None
 
     @classmethod
-    def of(cls, pixels: NDArray[np.float32], noted: list[NDArray[np.int64]]) -> _Rows:
-        """View `(N, F)` pixels as rows 0 … N - 1 that note `(n, 2)` pairs of base and neighbour."""
-        rows = pixels.view(cls)
-        rows.numbers, rows.noted = np.arange(len(pixels)), noted
+    def of(cls, points: NDArray[np.float32], noted: list[NDArray[np.int64]]) -> _Rows:
+        """View `(N, D)` points as rows 0 … N - 1 that note `(n, 2)` pairs of base and neighbour."""
+        rows = points.view(cls)
+        rows.numbers, rows.noted = np.arange(len(points)), noted
         return rows
 
     def __array_finalize__(self, source: object) -> None:
@@ -192,7 +211,7 @@ def _noting_parents(sampler_class: Any) -> Any:
 
 
 def _lineage(
-    sampler: Any, pixels: NDArray[np.float32], resampled: NDArray[np.float32]
+    sampler: Any, points: NDArray[np.float32], resampled: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return for each row of a sampler's result its parents, `(n, 2)`, and whether it is a new image, `(n,)`.
 
@@ -203,11 +222,11 @@ def _lineage(
     """
     if hasattr(sampler, "sample_indices_"):
         source = np.asarray(sampler.sample_indices_, dtype=np.int64)
-        return np.stack([source, source], axis=1), (resampled != pixels[source]).any(axis=1)
+        return np.stack([source, source], axis=1), (resampled != points[source]).any(axis=1)
     over_sampler = getattr(sampler, "smote_", sampler)
-    kept = np.arange(len(pixels))
+    kept = np.arange(len(points))
     parents = np.concatenate([np.stack([kept, kept], axis=1), *over_sampler.parents_])
-    is_new = np.arange(len(parents)) >= len(pixels)
+    is_new = np.arange(len(parents)) >= len(points)
     cleaner = getattr(sampler, "enn_", getattr(sampler, "tomek_", None))
     if cleaner is not None:
         parents, is_new = parents[cleaner.sample_indices_], is_new[cleaner.sample_indices_]
@@ -217,6 +236,24 @@ def _lineage(
             "were made from; install version 0.14, with which this strategy was tested"
         )
     return parents, is_new
+
+
+def _positions(
+    points: NDArray[np.float32], parents: NDArray[np.int64], made: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return where made points lie on the lines through their parents, `(n,)`: 0 the first, 1 the second."""
+    base, neighbour = (points[parents[:, parent]].astype(np.float64) for parent in (0, 1))
+    way = neighbour - base
+    length = (way**2).sum(axis=1)
+    return np.asarray(((made - base) * way).sum(axis=1) / np.where(length > 0, length, 1))
+
+
+def _interpolated(
+    training_set: ImageDataset, parents: NDArray[np.int64], positions: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the pixels, `(n, H, W, C)`, at positions between the images of two parents."""
+    base, neighbour = (training_set.images[parents[:, parent]].astype(np.float64) for parent in (0, 1))
+    return base + positions[:, None, None, None] * (neighbour - base)
 
 
 @hookimpl

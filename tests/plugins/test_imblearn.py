@@ -14,6 +14,7 @@ import pytest
 from fer_augment import Context, Effect, ImageDataset, StrategyError
 from fer_augment.plugin_manager import installed_plugins
 from fer_augment.stages import Stages, steps_of
+from fer_augment.testing import NearestMeanScout, tiny_dataset
 
 Imblearn: Any = installed_plugins().strategy("imblearn").value
 NAMES = ("ant", "bee", "cat")
@@ -60,21 +61,22 @@ def blobs(channels: int = 3) -> ImageDataset:
 
 
 def reference(
-    data: ImageDataset, name: str, parameters: dict[str, Any], **common: Any
+    data: ImageDataset, name: str, parameters: dict[str, Any], points: np.ndarray | None = None, **common: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Call imbalanced-learn itself on float pixels; give pixels and labels."""
+    """Call imbalanced-learn itself on float pixels, or on other points; give points and labels."""
     modules = (imblearn.over_sampling, imblearn.under_sampling, imblearn.combine)
     sampler_class = next(getattr(module, name) for module in modules if name in module.__all__)
     if "random_state" in sampler_class().get_params():
         common["random_state"] = RANDOM_STATE
-    pixels = data.images[:].reshape(len(data), -1).astype(np.float32)
-    resampled, labels = sampler_class(**common, **parameters).fit_resample(pixels, data.labels)
+    given = data.images[:].reshape(len(data), -1).astype(np.float32) if points is None else points
+    resampled, labels = sampler_class(**common, **parameters).fit_resample(given, data.labels)
     return resampled, labels
 
 
-def rewritten(data: ImageDataset, **parameters: Any) -> ImageDataset:
+def rewritten(data: ImageDataset, embeddings: np.ndarray | None = None, **parameters: Any) -> ImageDataset:
     """Run the strategy with the random state of the reference."""
-    context = SimpleNamespace(rng=SimpleNamespace(integers=lambda high: RANDOM_STATE))
+    scout = SimpleNamespace(embeddings=lambda training_set: embeddings)
+    context = SimpleNamespace(rng=SimpleNamespace(integers=lambda high: RANDOM_STATE), require_scout=lambda: scout)
     strategy: Any = Imblearn(**parameters)
     result: ImageDataset = strategy.rewrite_training_set(data, context)
     return result
@@ -206,3 +208,78 @@ def test_another_seed_draws_other_rows() -> None:
 def test_a_sampler_without_chance_does_not_claim_any() -> None:
     assert Effect.RANDOM in Imblearn(sampler="SMOTE").effects
     assert Effect.RANDOM not in Imblearn(sampler="TomekLinks").effects
+
+
+def embeddings_of(data: ImageDataset) -> np.ndarray:
+    """Make embeddings that have nothing to do with pixels: overlapping clouds of their own."""
+    rng = np.random.default_rng(8)
+    points: np.ndarray = (rng.normal(0, 1, (3, 6))[data.labels] + rng.normal(0, 1.2, (len(data), 6))).astype(np.float32)
+    return points
+
+
+@pytest.mark.parametrize(("name", "parameters"), INTERPOLATING)
+def test_parents_and_position_found_among_embeddings_are_taken_over_to_pixels(
+    name: str, parameters: dict[str, Any]
+) -> None:
+    data = blobs()
+    points = embeddings_of(data)
+    exact, labels = reference(data, name, parameters, points)
+    result = rewritten(data, points, sampler=name, parameters=parameters, space="embeddings")
+    assert result.labels.tolist() == labels.tolist()
+    made = (result.step == -1) & (result.copies > 0)
+    assert made.sum() > 10
+    base, neighbour = (result.origins[made, parent] for parent in (0, 1))
+    way = points[neighbour] - points[base]
+    position = ((exact[made] - points[base]) * way).sum(axis=1) / (way**2).sum(axis=1)
+    assert np.abs(points[base] + position[:, None] * way - exact[made]).max() < 1e-4, "these are the parents"
+    source = data.images[:].reshape(len(data), -1).astype(np.float64)
+    expected = np.clip(source[base] + position[:, None] * (source[neighbour] - source[base]), 0, 255)
+    assert np.abs(result.images[made].reshape(made.sum(), -1) - expected).max() <= 0.51, "rounded"
+
+
+def test_by_hand_neighbours_are_those_of_the_embeddings() -> None:
+    levels = np.array([0, 200, 100, 40, 80, 120, 160], np.uint8)
+    data = ImageDataset.from_arrays(levels[:, None, None] * np.ones((1, 2, 2), np.uint8), [0] * 3 + [1] * 4, "ab")
+    points = np.array([[0.0], [1.0], [50.0], [90.0], [91.0], [92.0], [93.0]], np.float32)
+    parameters = {"k_neighbors": 1}
+    exact, _ = reference(data, "SMOTE", parameters, points)
+    result = rewritten(data, points, sampler="SMOTE", parameters=parameters, space="embeddings")
+    place = float(exact[-1, 0])
+    level = 200 * place if place <= 1 else 200 - 100 * (place - 1) / 49  # 0 is next to 200 here, not to 100
+    assert sorted(result.origins[-1].tolist()) == ([0, 1] if place <= 1 else [1, 2])
+    assert result.images[[-1]].ravel().tolist() == [round(level)] * 4
+
+
+@pytest.mark.parametrize(("name", "parameters"), SELECTING)
+def test_rows_are_chosen_by_their_embeddings(name: str, parameters: dict[str, Any]) -> None:
+    data = blobs(channels=1)
+    points = embeddings_of(data)
+    exact, _ = reference(data, name, parameters, points)
+    result = rewritten(data, points, sampler=name, parameters=parameters, space="embeddings")
+    assert (points[result.origin] == exact).all()
+    assert (result.images[:] == data.images[result.origin]).all()
+
+
+def test_pixels_as_embeddings_give_what_pixels_give() -> None:
+    data = tiny_dataset(3)
+    results = [
+        Stages(
+            steps_of([Imblearn(sampler="SMOTE", space=space)]),
+            Context(0, data.class_names),
+            scout_for=lambda step: NearestMeanScout(),
+        ).fold("rewrite_training_set", data)
+        for space in ("pixels", "embeddings")
+    ]
+    assert results[0].origins.tolist() == results[1].origins.tolist()
+    assert np.abs(results[0].images[:].astype(int) - results[1].images[:]).max() <= 1
+
+
+def test_noise_on_embeddings_has_no_image() -> None:
+    with pytest.raises(ValueError, match="shrinkage adds noise"):
+        Imblearn(sampler="RandomOverSampler", space="embeddings", parameters={"shrinkage": 0.5})
+
+
+def test_without_a_scout_there_are_no_embeddings() -> None:
+    stages = Stages(steps_of([Imblearn(sampler="SMOTE", space="embeddings")]), Context(0, NAMES))
+    with pytest.raises(StrategyError, match="no scout"):
+        stages.fold("rewrite_training_set", blobs())
