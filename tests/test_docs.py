@@ -1,0 +1,149 @@
+"""The documentation is true: its code runs, its commands print what it shows, its signatures are those of the code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fer_augment import Splits, Strategy
+from fer_augment.hookspecs import OBSERVERS, STAGES, RegistrationSpecs, StageSpecs
+from fer_augment.plugin_manager import Catalogue, collect
+from fer_augment.records import Evaluation, RunIdentity
+from fer_augment.stages import Stages
+from fer_augment.strategy import Context
+from fer_augment.testing import assert_conforms
+from tests.markdown import DOCS, Block, blocks_of
+
+
+def signatures(specs: type) -> dict[str, str]:
+    """Return the definition of every hook, without its documentation."""
+    (spec_class,) = ast.parse(textwrap.dedent(inspect.getsource(specs))).body
+    assert isinstance(spec_class, ast.ClassDef)
+    return {hook.name: _signature(hook) for hook in spec_class.body if isinstance(hook, ast.FunctionDef)}
+
+
+def _signature(hook: ast.FunctionDef) -> str:
+    hook.body, hook.decorator_list = [ast.Expr(ast.Constant(...))], []
+    return ast.unparse(hook)
+
+
+STAGE_HOOKS, REGISTRATION_HOOKS = signatures(StageSpecs), signatures(RegistrationSpecs)
+
+
+class TestHooks:
+    blocks = blocks_of(DOCS / "hooks.md")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def examples(cls) -> dict[str, dict[str, Any]]:
+        """Run all blocks that are no signatures, in order; return what each section defined."""
+        namespace: dict[str, Any] = {}
+        defined: dict[str, dict[str, Any]] = {}
+        for block in cls.blocks:
+            if not cls.is_signature(block):
+                known = dict(namespace)
+                exec(compile(block.text, f"hooks.md:{block.line}", "exec"), namespace)
+                new = {name: value for name, value in namespace.items() if known.get(name) is not value}
+                defined.setdefault(block.section, {}).update(new)
+        return defined
+
+    @staticmethod
+    def is_signature(block: Block) -> bool:
+        return block.text.startswith("def ") and block.text.endswith(": ...\n")
+
+    def test_there_is_a_section_for_every_hook_in_the_order_of_the_code(self) -> None:
+        documented = [block.section for block in self.blocks if self.is_signature(block)]
+        assert documented == [*STAGE_HOOKS, *REGISTRATION_HOOKS]
+
+    @pytest.mark.parametrize("hook", [*STAGE_HOOKS, *REGISTRATION_HOOKS])
+    def test_its_signature_is_that_of_the_code(self, hook: str) -> None:
+        (shown,) = [block.text for block in self.blocks if block.section == hook and self.is_signature(block)]
+        (parsed,) = ast.parse(shown).body
+        assert isinstance(parsed, ast.FunctionDef)
+        assert _signature(parsed) == (STAGE_HOOKS | REGISTRATION_HOOKS)[hook]
+
+    @pytest.mark.parametrize("hook", [*STAGE_HOOKS, *REGISTRATION_HOOKS])
+    def test_the_table_links_to_it(self, hook: str) -> None:
+        assert f"[{hook}](#{hook})" in (DOCS / "hooks.md").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_its_example_is_a_strategy_that_acts_there_and_conforms(
+        self, stage: str, examples: dict[str, dict[str, Any]]
+    ) -> None:
+        (strategy_class,) = examples[stage].values()
+        assert issubclass(strategy_class, Strategy)
+        assert stage in vars(strategy_class)
+        assert_conforms(strategy_class)
+
+    @pytest.mark.parametrize("hook", OBSERVERS)
+    def test_its_example_is_an_observer_that_is_told(
+        self, hook: str, examples: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (observer_class,) = examples[hook].values()
+        observers = Stages((), Context(0, ("a", "b")), observers=[observer_class()])
+        run = RunIdentity(recipe="mine", seed=3, key="k")
+        curve = [
+            Evaluation(
+                epoch=epoch,
+                step=epoch * 10,
+                training_loss=1.0,
+                selection_loss=1.0,
+                validation_loss=loss,
+                validation_accuracy=0.5,
+                validation_recall=(0.5, None),
+            )
+            for epoch, loss in ((1, 0.9), (2, 0.4), (3, 0.6))
+        ]
+        observers.tell("run_started", run=run)
+        observers.tell("epoch_finished", run=run, evaluation=curve[0])
+        observers.tell("run_finished", run=run, curve=curve)
+        assert (
+            capsys.readouterr().out
+            == {
+                "run_started": "mine, seed 3\n",
+                "epoch_finished": "mine, epoch 1: 0.900\n",
+                "run_finished": "mine: smallest validation loss at epoch 2\n",
+            }[hook]
+        )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def offered(cls, examples: dict[str, dict[str, Any]]) -> Catalogue:
+        """Collect what the examples of the registration hooks offer, as if a plugin module held them."""
+        module = types.ModuleType("example")
+        for hook in REGISTRATION_HOOKS:
+            setattr(module, hook, examples[hook][hook])
+        return collect([("example", "docs 1.0", module)])
+
+    def test_registration_hooks_offer_one_of_each_kind(self, offered: Catalogue) -> None:
+        assert offered.problems == ()
+        assert {(offer.kind, offer.name) for offer in offered.offers} == {
+            ("strategy", "drop_doubtful"),
+            ("strategy", "mixup"),
+            ("model", "linear"),
+            ("dataset reader", "dots"),
+            ("loss", "absolute_error"),
+            ("tracker", "loss_printer"),
+        }
+
+    def test_the_model_and_the_loss_work(self, offered: Catalogue) -> None:
+        network: Any = offered.model("linear").value.build((4, 5, 1), 3)
+        images = torch.rand(2, 1, 4, 5)
+        assert torch.equal(network(images), network.head(network.features(images)))
+        losses = offered.loss("absolute_error").value.of_batch(network(images), torch.eye(3)[:2])
+        assert losses.shape == (2,) and bool((losses > 0).all())
+
+    def test_the_reader_reads_and_the_tracker_is_made(self, offered: Catalogue) -> None:
+        splits = offered.read("dots")
+        assert isinstance(splits, Splits)
+        assert (len(splits.train), len(splits.test), splits.train.image_shape) == (200, 50, (8, 8, 1))
+        side = splits.train.images[:].argmax(axis=2).max(axis=1)[:, 0] > 4
+        assert np.array_equal(side, splits.train.labels == 1)
+        assert hasattr(offered.tracker("loss_printer").value.make(), "epoch_finished")
