@@ -148,6 +148,13 @@ def bound_warnings(bound: BoundRecipe) -> tuple[str, ...]:
             "Predictions of a model about the rows that it was trained on under-report confusion: "
             f"{_listed(in_sample)} chooses rows by them; out-of-fold predictions do not have this fault."
         )
+    epochs = bound.recipe.training.epochs
+    for step in bound.steps:
+        if step.strategy.acts_from >= epochs:
+            warnings.append(
+                f"Training has {epochs} epochs, and {step} acts from epoch {step.strategy.acts_from} on, counted "
+                "from 0: it never acts."
+            )
     return tuple(warnings)
 
 

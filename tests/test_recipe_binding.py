@@ -60,10 +60,15 @@ class Declares(Strategy):
     """Declare effects, to see what is made of them."""
 
     what: list[str]
+    late: int = 0
 
     @property
     def effects(self) -> Effect:
-        return functools.reduce(operator.or_, [Effect[name] for name in self.what])
+        return functools.reduce(operator.or_, [Effect[name] for name in self.what], Effect(0))
+
+    @property
+    def acts_from(self) -> int:
+        return self.late
 
     @hookimpl
     def sampling_weights(self, weights: Any) -> Any:
@@ -293,6 +298,11 @@ class TestWarnings:
                 "Predictions of a model about the rows that it was trained on under-report confusion: step 1 "
                 "(declares) chooses rows by them; out-of-fold predictions do not have this fault.",
             ),
+            (
+                [declaring(), {"declares": {"what": [], "late": 30}}],
+                "cross_entropy",
+                "Training has 30 epochs, and step 2 (declares) acts from epoch 30 on, counted from 0: it never acts.",
+            ),
         ],
     )
     def test_what_misleads_is_told(self, steps: list[dict[str, Any]], loss: str, warning: str) -> None:
@@ -308,6 +318,7 @@ class TestWarnings:
             [FLIPS],
             [declaring("SHIFTS_CLASS_PRIOR", "CORRECTS_CLASS_PRIOR")],
             [declaring("NEEDS_RAW_LOGITS")],
+            [{"declares": {"what": [], "late": 29}}],
         ],
     )
     def test_what_is_sound_is_not_warned_of(self, steps: list[dict[str, Any]]) -> None:
@@ -342,7 +353,7 @@ class TestShipped:
     @pytest.mark.parametrize("name", shipped_recipes())
     def test_they_bind_and_mislead_in_no_way_that_their_headers_leave_out(self, name: str) -> None:
         warnings = bound_warnings(bind(load_recipe(name), installed_plugins()))
-        assert len(warnings) == (name == "confusion_mirror")
+        assert len(warnings) == (name in ("confusion_mirror", "modern_ldam_drw"))
 
     @pytest.mark.parametrize("name", shipped_recipes())
     def test_only_those_that_say_so_name_classes(self, name: str) -> None:
