@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -109,8 +109,8 @@ class Catalogue:
         if len(matching) == 1:
             return matching[0]
         if matching:
-            providers = " and ".join(offer.provider for offer in matching)
-            raise PluginError(f"{kind} {name!r} is offered by {providers}; uninstall one of them")
+            providers = " and ".join(f"{offer.provider} ({offer.module})" for offer in matching)
+            raise PluginError(f"{kind} {name!r} is offered by {providers}; uninstall or rename one of them")
         hint = did_you_mean(name, {offer.name for offer in self.of_kind(kind)})
         broken = f" (not loaded: {' | '.join(self.problems)})" if self.problems else ""
         raise PluginError(f"there is no {kind} {name!r}{hint}{broken}")
@@ -129,7 +129,7 @@ def installed_plugins() -> Catalogue:
         provider = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
         try:
             modules.append((point.value, provider, point.load()))
-        except Exception as error:  # noqa: BLE001 - whatever a stranger's module does on import, the others go on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may do anything when imported
             problems.append(f"{provider}: {point.value} cannot be imported: {_told(error)}")
     catalogue = collect(modules)
     return Catalogue(catalogue.offers, (*problems, *catalogue.problems))
@@ -145,31 +145,41 @@ def collect(modules: Iterable[tuple[str, str, object]]) -> Catalogue:
     problems: list[str] = []
     for name, provider, module in modules:
         try:
-            offers += _offers_of(name, provider, module, problems)
+            own_offers, own_problems = _offers_of(name, provider, module)
+            offers += own_offers
+            problems += [f"{provider}: {problem}" for problem in own_problems]
         except Exception as error:  # noqa: BLE001 - as above: a hook is the stranger's code, too
             problems.append(f"{provider}: {name}: {_told(error)}")
     return Catalogue(tuple(offers), tuple(problems))
 
 
-def _offers_of(name: str, provider: str, module: object, problems: list[str]) -> list[Offer[Any]]:
+def _offers_of(name: str, provider: str, module: object) -> tuple[list[Offer[Any]], list[str]]:
+    """Return what a module offers, and what is wrong with the rest of it."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(RegistrationSpecs)
     manager.register(module, name)
-    for caller in manager.get_hookcallers(module) or []:
-        if not caller.has_spec():
-            known = [hook for hook, _ in _KINDS.values()]
-            raise PluginError(f"there is no hook {caller.name!r}{did_you_mean(caller.name, known)}")
+    implemented = {caller.name for caller in manager.get_hookcallers(module) or []}
+    known = [hook for hook, _ in _KINDS.values()]
     offers: list[Offer[Any]] = []
+    problems = [f"{name}: there is no hook {hook!r}{did_you_mean(hook, known)}" for hook in implemented - {*known}]
     for kind, (hook, expected) in _KINDS.items():
-        for declared in [value for values in getattr(manager.hook, hook)() for value in values]:
+        if hook not in implemented:
+            if hasattr(module, hook):
+                problems.append(f"{name}: {hook} is a hook; mark it with @hookimpl")
+            continue
+        offered = next(iter(getattr(manager.hook, hook)()), None)
+        if not isinstance(offered, list | tuple):
+            problems.append(f"{name}: {hook} must return a list, not {type(offered).__name__}")
+            continue
+        for declared in offered:
             faults = strategy_faults(declared) if kind == "strategy" else _declaration_faults(declared, expected)
             if faults:
-                problems += [f"{provider}: {kind} {_title(declared)}: {fault}" for fault in faults]
+                problems += [f"{kind} {_title(declared)}: {fault}" for fault in faults]
             else:
                 offers.append(Offer(kind, _title(declared), declared, provider, name))
     if not offers and not problems:
-        problems.append(f"{provider}: {name} offers nothing; mark its registration hooks with @hookimpl")
-    return offers
+        problems.append(f"{name} offers nothing; mark its registration hooks with @hookimpl")
+    return offers, problems
 
 
 def _title(declared: object) -> str:
@@ -185,14 +195,15 @@ def _declaration_faults(declared: object, expected: type) -> list[str]:
 def strategy_faults(declared: object) -> list[str]:
     """Return what is wrong with a strategy class before it has run: one line for each fault.
 
-    Refused are hooks that do not exist, arguments that a hook does not have, a method named like a stage that lacks
-    `@hookimpl`, and `tryfirst`, `trylast` and wrappers, which mean nothing in a fold in recipe order.
+    Refused are hooks that do not exist, arguments that a hook does not have or that pluggy would not pass, a method
+    named like a stage that lacks `@hookimpl`, and `tryfirst`, `trylast` and wrappers, which mean nothing in a fold in
+    recipe order.
     """
     if not (isinstance(declared, type) and issubclass(declared, Strategy)):
         return ["must be a subclass of Strategy"]
     faults = []
     acts = False
-    for method_name, method in inspect.getmembers(declared, inspect.isfunction):
+    for method_name, method in inspect.getmembers(declared, inspect.isroutine):
         options = getattr(method, f"{PROJECT}_impl", None)
         if options is None:
             if method_name in (*STAGES, *OBSERVERS):
@@ -204,13 +215,22 @@ def strategy_faults(declared: object) -> list[str]:
         acts = True
         if any(options[name] for name in ("tryfirst", "trylast", "wrapper", "hookwrapper")):
             faults.append(f"{method_name}: the recipe decides the order; no tryfirst, trylast or wrapper")
-        known = set(inspect.signature(getattr(StageSpecs, method_name)).parameters) - {"self"}
-        for argument in list(inspect.signature(method).parameters)[1:]:
-            if argument not in known:
-                faults.append(f"{method_name} has no argument {argument!r}{did_you_mean(argument, known)}")
+        if isinstance(inspect.getattr_static(declared, method_name), staticmethod | classmethod):
+            faults.append(f"{method_name} must be a plain method, not a staticmethod or classmethod")
+        else:
+            faults += _argument_faults(method_name, method)
     if not acts and not faults:
         faults.append("implements no hook; mark one of its methods with @hookimpl")
     return faults
+
+
+def _argument_faults(hook: str, method: Callable[..., object]) -> Iterator[str]:
+    known = set(inspect.signature(getattr(StageSpecs, hook)).parameters) - {"self"}
+    for argument in list(inspect.signature(method).parameters.values())[1:]:
+        if argument.name not in known:
+            yield f"{hook} has no argument {argument.name!r}{did_you_mean(argument.name, known)}"
+        elif argument.kind is not argument.POSITIONAL_OR_KEYWORD or argument.default is not argument.empty:
+            yield f"{hook}: {argument.name!r} is always passed; take it as a plain argument, without a default"
 
 
 def _told(error: BaseException) -> str:

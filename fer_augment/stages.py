@@ -12,8 +12,8 @@ import pluggy
 from numpy.typing import NDArray
 
 from fer_augment.dataset import ImageDataset, occurrence
-from fer_augment.errors import FerAugmentError, StrategyError
-from fer_augment.hookspecs import PROJECT, STAGES, TRAINING_STAGES, StageSpecs
+from fer_augment.errors import FerAugmentError, PluginError, StrategyError, did_you_mean
+from fer_augment.hookspecs import OBSERVERS, PROJECT, STAGES, TRAINING_STAGES, StageSpecs
 from fer_augment.scouts import RememberingScout
 from fer_augment.strategy import Context, Scout, Strategy
 
@@ -62,11 +62,25 @@ def steps_of(strategies: Iterable[Strategy], providers: Iterable[str] = ()) -> t
     )
 
 
-class _StrategyManager(pluggy.PluginManager):
-    """Looks for hooks on the class: reading every attribute of a pydantic instance would warn of deprecated ones."""
+class _Manager(pluggy.PluginManager):
+    """Asks strategies for known hooks only: reading every attribute of a pydantic instance would warn of some."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        return super().parse_hookimpl_opts(plugin, name) if hasattr(StageSpecs, name) else None
+        is_asked = hasattr(StageSpecs, name) or not isinstance(plugin, Strategy)
+        return super().parse_hookimpl_opts(plugin, name) if is_asked else None
+
+    def register_all(self, plugins: Iterable[object]) -> None:
+        """Register plugins, refusing hooks and arguments that do not exist; who is no strategy can but observe."""
+        for plugin in plugins:
+            known = (*STAGES, *OBSERVERS) if isinstance(plugin, Strategy) else OBSERVERS
+            try:
+                self.register(plugin, str(id(plugin)))
+            except pluggy.PluginValidationError as error:
+                raise PluginError(f"{type(plugin).__name__}: {' '.join(str(error).split())}") from error
+            for caller in self.get_hookcallers(plugin) or []:
+                if caller.name not in known:
+                    hint = did_you_mean(caller.name, known)
+                    raise PluginError(f"{type(plugin).__name__} can have no hook {caller.name!r}{hint}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,19 +144,18 @@ class Stages:
 
     @functools.cached_property
     def _manager(self) -> pluggy.PluginManager:
-        manager = _StrategyManager(PROJECT)
+        manager = _Manager(PROJECT)
         manager.add_hookspecs(StageSpecs)
-        for plugin in (*(step.strategy for step in self.steps), *self.observers):
-            manager.register(plugin, str(id(plugin)))
+        manager.register_all([*(step.strategy for step in self.steps), *self.observers])
         return manager
 
     @functools.cached_property
     def _calls(self) -> dict[str, list[tuple[Step, Callable[..., list[Any]]]]]:
         """For each stage the steps that act, each with a caller of that step's implementation alone."""
-        plugins = self._manager.get_plugins()
+        strategies = {step.strategy for step in self.steps}
         return {
             stage: [
-                (step, self._manager.subset_hook_caller(stage, plugins - {step.strategy}))
+                (step, self._manager.subset_hook_caller(stage, strategies - {step.strategy}))
                 for step in self.steps
                 if step.acts_at([stage])
             ]
@@ -198,13 +211,18 @@ def _returned(step: Step, stage: str, call: Callable[..., list[Any]], arguments:
     try:
         results = call(**arguments)
     except FerAugmentError as error:
-        raise type(error)(f"{step}, {stage}: {error}") from error
+        raise _own_kind(error)(f"{step}, {stage}: {error}") from error
     except Exception as error:
         told = " ".join(str(error).split())
         raise StrategyError(f"{step}, {stage}: {type(error).__name__}: {told}") from error
     if not results:
         raise StrategyError(f"{step}, {stage} returned nothing; end it with a return statement")
     return results[0]
+
+
+def _own_kind(error: FerAugmentError) -> type[FerAugmentError]:
+    """Return the class of an error or the nearest base of it that takes a text: a stranger's may take anything."""
+    return next(kind for kind in type(error).__mro__ if kind.__module__ == FerAugmentError.__module__)
 
 
 def _checked(step: Step, stage: str, before: Any, after: Any) -> Any:
@@ -230,7 +248,8 @@ def _rewriting_fault(before: ImageDataset, after: Any) -> str | None:
 def _weights_fault(before: NDArray[np.float64], after: Any) -> str | None:
     if not isinstance(after, np.ndarray) or after.shape != before.shape:
         return f"weights of shape {before.shape}, not {_kind(after)}"
-    if not (np.isfinite(after).all() and (after >= 0).all() and after.any()):
+    is_number = np.issubdtype(after.dtype, np.number)
+    if not (is_number and np.isfinite(after).all() and (after >= 0).all() and after.any()):
         return "finite weights, 0 or more, that are not all zero"
     return None
 
@@ -259,8 +278,8 @@ def _same_tensor_kind(one: Any, other: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    shape = getattr(value, "shape", None)
-    return type(value).__name__ if shape is None else f"{type(value).__name__} {value.dtype} {tuple(shape)}"
+    name, shape, dtype = type(value).__name__, getattr(value, "shape", None), getattr(value, "dtype", None)
+    return name if shape is None or dtype is None else f"{name} {dtype} {tuple(shape)}"
 
 
 _FAULTS: dict[str, Callable[[Any, Any], str | None]] = {

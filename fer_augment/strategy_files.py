@@ -58,7 +58,7 @@ def _module_of(file: Path) -> ModuleType:
     sys.modules[name] = module  # annotations are looked up there
     try:
         exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's file does when it is run
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's file does when it is run
         del sys.modules[name]
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise PluginError(f"{file}: cannot be imported: {told}") from error
