@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,10 @@ from fer_augment import (
     StrategyError,
     did_you_mean,
     hookimpl,
+    uniforms,
 )
 
+Chance = Annotated[float, Field(ge=0, le=1)]
 Transform = str | dict[str, dict[str, JsonValue]]
 
 _MAY_MIRROR = ("D4", "HorizontalFlip", "SquareSymmetry", "TimeReverse")
@@ -63,7 +65,10 @@ class Albumentations(Strategy):
         default="batch",
         description="rewrite: append copies before training; batch: transform while training.",
     )
-    classes: list[ClassName] | None = Field(default=None, description="only rows of these classes; all by default.")
+    classes: list[ClassName] | dict[ClassName, Chance] | None = Field(
+        default=None,
+        description="only rows of these classes; in a batch also {class: chance that a row is transformed}.",
+    )
     copies: int | None = Field(default=None, ge=1, description="rewrite: how many copies of each row to append.")
     target_count: int | Literal["largest_class"] | None = Field(
         default=None, description="rewrite: append copies until each class has this many rows."
@@ -83,6 +88,8 @@ class Albumentations(Strategy):
             raise ValueError("`when: rewrite` needs either `copies` or `target_count`")
         if self.when == "batch" and amounts:
             raise ValueError(f"`{amounts[0]}` belongs to `when: rewrite`; batches keep their size")
+        if self.when == "rewrite" and isinstance(self.classes, dict):
+            raise ValueError("`classes: {class: chance}` belongs to `when: batch`; list the classes to copy")
         return self
 
     @property
@@ -119,11 +126,20 @@ class Albumentations(Strategy):
         """Transform a batch, with `when: batch`."""
         if self.when == "rewrite":
             return images
-        chosen = np.flatnonzero(np.isin(rows, self._rows(training_set)))
-        seeds = context.row_seeds(training_set.row_keys(rows[chosen]), draws[chosen])
+        seeds = context.row_seeds(training_set.row_keys(rows), draws)
+        chosen = uniforms(seeds, 1)[:, 0] < self._chance_of_class(training_set)[training_set.labels[rows]]
         changed = images.copy()
-        changed[chosen] = self._transformed(images[chosen], seeds)
+        changed[chosen] = self._transformed(images[chosen], seeds[chosen])
         return changed
+
+    def _chance_of_class(self, training_set: ImageDataset) -> NDArray[np.float64]:
+        """Return the chance that a row of each class is transformed, `(K,)`."""
+        names = training_set.class_names if self.classes is None else self.classes
+        chances = names if isinstance(names, dict) else dict.fromkeys(names, 1.0)
+        result = np.zeros(len(training_set.class_names))
+        for name, chance in chances.items():
+            result[training_set.class_number(name)] = chance
+        return result
 
     def _rows(self, training_set: ImageDataset) -> NDArray[np.int64]:
         return training_set.rows_of(training_set.class_names if self.classes is None else self.classes)

@@ -99,6 +99,17 @@ def test_only_rows_of_the_named_classes_are_transformed() -> None:
     assert (inverted[data.labels == 1] == 255 - data.images[data.labels == 1]).all()
 
 
+def test_rows_of_a_class_are_transformed_with_its_chance() -> None:
+    labels = np.repeat([0, 1, 2], 1000)
+    data = ImageDataset.from_arrays(np.zeros((3000, 2, 2), np.uint8), labels, NAMES)
+    strategy = Albumentations(transforms=[{"InvertImg": {"p": 1}}], classes={"ant": 1, "bee": 0.3})
+    result = stages(strategy).fold(
+        "augment_rows", data.images[:], labels=labels, rows=np.arange(3000), training_set=data, epoch=0
+    )
+    inverted = (result == 255).all(axis=(1, 2, 3)).reshape(3, 1000).mean(axis=1)
+    assert inverted.tolist() == [1, pytest.approx(0.3, abs=0.05), 0]
+
+
 def test_copies_of_every_row_are_appended() -> None:
     result = rewritten(transforms=["GaussNoise"], copies=2, classes=["ant", "bee"])
     assert result.counts.tolist() == [12, 30, 20]
@@ -152,6 +163,11 @@ def test_copies_get_the_numbers_of_the_rows_they_become() -> None:
         ({"transforms": ["Blur"], "when": "rewrite"}, "either `copies` or `target_count`"),
         ({"transforms": ["Blur"], "when": "rewrite", "copies": 1, "target_count": 9}, "either `copies`"),
         ({"transforms": ["Blur"], "copies": 1}, "`copies` belongs to `when: rewrite`"),
+        (
+            {"transforms": ["Blur"], "when": "rewrite", "copies": 1, "classes": {"ant": 0.5}},
+            "belongs to `when: batch`",
+        ),
+        ({"transforms": ["Blur"], "classes": {"ant": 1.5}}, "less than or equal to 1"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_any_training(parameters: dict[str, Any], message: str) -> None:
