@@ -20,14 +20,16 @@ def messages() -> Console:
 
 
 def progress_bars() -> Progress:
-    """Return bars with time left, on stderr; they vanish when done."""
+    """Return bars with time left, on stderr; they vanish when done, and a file sees nothing of them."""
+    console = messages()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=messages(),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 
