@@ -1,0 +1,77 @@
+"""Tiny data, networks and trainings: real ones, that take milliseconds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from fer_augment import ImageDataset, Loss, Model, Splits, Strategy
+from fer_augment.losses import cross_entropy
+from fer_augment.recipe import TrainingSettings
+from fer_augment.stages import Stages, steps_of
+from fer_augment.strategy import Context
+from fer_augment.testing import tiny_dataset
+from fer_augment.trainer import Training
+
+LOSS = Loss("cross_entropy", "", cross_entropy)
+
+
+def tiny_convnet(image_shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
+    """Build a network with everything that has a state: convolution, batch norm, dropout, and a linear head."""
+    height, width, channels = image_shape
+    features = torch.nn.Sequential(
+        torch.nn.Conv2d(channels, 4, 3, padding=1),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.MaxPool2d(2),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Dropout(0.2),
+    )
+    network = torch.nn.Sequential()
+    network.add_module("features", features)
+    network.add_module("head", torch.nn.Linear(4 * (height // 2) * (width // 2), classes))
+    return network
+
+
+MODEL = Model("tiny_convnet", "", tiny_convnet)
+
+
+def tiny_splits() -> Splits:
+    """Return the kit's data as train, and parts of it as validation and test."""
+    train = tiny_dataset()
+    images, labels = train.images[:], train.labels
+    parts = [ImageDataset.from_arrays(255 - images[start::3], labels[start::3], train.class_names) for start in (0, 1)]
+    return Splits(train, *parts, "tiny")
+
+
+def training_of(
+    *strategies: Strategy, seed: int = 0, data: ImageDataset | None = None, model: Model = MODEL, **settings: Any
+) -> Training:
+    """Put a training together; settings are laid over short ones in float32."""
+    splits = tiny_splits()
+    given = {"epochs": 4, "batch_size": 16, "precision": "float32", "learning_rate": 0.01, "evaluate_every": 2}
+    stages = Stages(steps_of(strategies), Context(seed, splits.class_names))
+    training_set = stages.fold("rewrite_training_set", splits.train) if data is None else data
+    return Training(
+        model=model,
+        loss=LOSS,
+        settings=TrainingSettings(**{**given, **settings}),
+        stages=stages,
+        training_set=training_set,
+        source_rows=len(splits.train),
+        validation=splits.validation,
+        selection_rows=len(splits.test),
+    )
+
+
+def weights_of(model: torch.nn.Module) -> list[np.ndarray]:
+    """Return all weights and statistics of a network."""
+    return [tensor.detach().numpy().copy() for tensor in model.state_dict().values()]
+
+
+def same_bits(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    """Whether two lists of arrays are equal to the last bit."""
+    return len(some) == len(others) and all(
+        one.tobytes() == other.tobytes() for one, other in zip(some, others, strict=True)
+    )
