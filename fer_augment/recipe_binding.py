@@ -58,7 +58,7 @@ def bind(recipe: Recipe, catalogue: Catalogue) -> BoundRecipe:
     for number, step in enumerate(recipe.strategies, 1):
         with _blaming(recipe, f"step {number} ({step.label})"):
             strategy_class, provider = _strategy_class(step, catalogue)
-            strategies.append(_with_parameters(strategy_class, step.parameters))
+            strategies.append(with_parameters(strategy_class, step.parameters))
             providers.append(provider)
     return BoundRecipe(recipe, steps_of(strategies, providers), model, loss, trackers)
 
@@ -90,7 +90,7 @@ def binding_faults(recipe: Node, catalogue: Catalogue) -> Iterator[Fault]:
 def _step_faults(node: Node, catalogue: Catalogue) -> Iterator[Fault]:
     step = StrategyStep.model_validate(node.plain())
     try:
-        _with_parameters(_strategy_class(step, catalogue)[0], step.parameters)
+        with_parameters(_strategy_class(step, catalogue)[0], step.parameters)
     except _ParameterError as error:
         for keys, what in error.faults:
             place = node.place_of(("parameters", *keys))
@@ -225,7 +225,12 @@ class _ParameterError(RecipeError):
         super().__init__(" | ".join(f"{'.'.join(map(str, keys))}: {what}" if keys else what for keys, what in faults))
 
 
-def _with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, Any]) -> Strategy:
+def with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, Any]) -> Strategy:
+    """Make a strategy with its parameters.
+
+    Raises:
+        RecipeError: if the strategy refuses them; in one line, by the place in the parameters.
+    """
     try:
         return strategy_class.model_validate(parameters)
     except ValidationError as error:
@@ -320,7 +325,7 @@ def _step_schema(catalogue: Catalogue, definitions: dict[str, Any]) -> dict[str,
         definitions[name] = schema
     bare = [name for name, schema in parameters.items() if not schema.get("required")]
     in_file = r"\.py:\w+$"
-    with_parameters = {
+    named_step = {
         "type": "object",
         "properties": {
             name: {"anyOf": [{"$ref": f"#/$defs/{name}"}, *[{"type": "null"}] * (name in bare)]} for name in parameters
@@ -330,7 +335,7 @@ def _step_schema(catalogue: Catalogue, definitions: dict[str, Any]) -> dict[str,
         "minProperties": 1,
         "maxProperties": 1,
     }
-    return {"anyOf": [{"enum": bare}, {"type": "string", "pattern": in_file}, with_parameters]}
+    return {"anyOf": [{"enum": bare}, {"type": "string", "pattern": in_file}, named_step]}
 
 
 def _parameter_schema(strategy_class: type[Strategy]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from fer_augment.dataset import AS_READ, ImageDataset
 from fer_augment.errors import FerAugmentError
 from fer_augment.hookspecs import PROJECT, STAGES
 from fer_augment.plugin_manager import strategy_faults
+from fer_augment.recipe_binding import with_parameters
 from fer_augment.strategy import Effect, Strategy
 from fer_augment.testing_fixtures import NearestMeanScout, tiny_dataset
 from fer_augment.testing_stages import BATCH, Arrays, arguments_of, same, some_rows, trial
@@ -96,9 +97,9 @@ def is_declared_as_a_strategy(subject: Subject) -> Iterator[str]:
 def builds_from_its_example(subject: Subject) -> Iterator[str]:
     """`example` holds parameters that make an instance, for the classes ant, bee and cat."""
     try:
-        subject.build()
-    except ValueError as error:
-        yield f"set the class attribute `example` to valid parameters: {' '.join(str(error).split())}"
+        with_parameters(subject.strategy_class, subject.strategy_class.example)
+    except FerAugmentError as error:
+        yield f"set the class attribute `example` to valid parameters; now {error}"
 
 
 def keeps_the_contract_of_its_stages(subject: Subject) -> Iterator[str]:

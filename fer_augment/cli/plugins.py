@@ -177,8 +177,8 @@ def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
     failed = sum(not check.passed for check in checks)
     beyond = len(requirements) - len(checks)
     console.print(
-        f"{len(checks) - failed} checks passed, {failed} failed"
-        + (f"; {beyond} more are made once this one passes" if beyond else "")
+        f"{len(checks) - failed} passed, {failed} failed"
+        + (f"; {beyond} more follow once this passes" if beyond else "")
     )
 
 
