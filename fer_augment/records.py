@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from fer_augment.dataset import ImageDataset
 from fer_augment.errors import RunError
@@ -212,7 +212,7 @@ def save_run(
             for name, array in vars(said).items()
             if array is not None
         }
-        save_file(arrays, scratch / "predictions.safetensors")
+        (scratch / "predictions.safetensors").write_bytes(save(arrays))
         for file in files:
             shutil.copyfile(file, scratch / file.name)
     return RunDirectory(path)

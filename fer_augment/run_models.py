@@ -5,7 +5,7 @@ Legend of shapes: N images, H, W, C height, width and channels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from fer_augment.plugin_manager import installed_plugins
 from fer_augment.recipe import Recipe, TrainingSettings
 from fer_augment.recipe_binding import BoundRecipe, bind
 from fer_augment.records import RunDirectory, RunRecord
-from fer_augment.stages import Stages
+from fer_augment.stages import Stages, Step
 from fer_augment.strategy import Context
 from fer_augment.torch_runtime import device_of, reproducible
 from fer_augment.trainer import build_model, predict
@@ -73,11 +73,11 @@ def bound_recipe_of(directory: RunDirectory) -> BoundRecipe:
         ) from error
 
 
-def changed_steps(record: RunRecord, bound: BoundRecipe) -> Iterator[str]:
+def changed_steps(record: RunRecord, steps: Iterable[Step]) -> Iterator[str]:
     """Name the steps whose code is not what it was at the time of the run."""
-    for step, then in zip(bound.steps, record.steps, strict=True):
+    for step, then in zip(steps, record.steps, strict=True):
         if source_digest(type(step.strategy)) != then.source:
-            yield f"{step} of {step.provider}"
+            yield f"{step} ({step.provider})"
 
 
 def load_run_model(directory: RunDirectory) -> RunModel:

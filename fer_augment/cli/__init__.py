@@ -14,6 +14,7 @@ _COMMANDS = {
     "compare": "compare:compare",
     "run": "run:run",
     "rewrite": "rewrite:rewrite",
+    "predict": "predict:predict",
     "data": "data:data",
     "plugins": "plugins:plugins",
     "recipes": "recipes:recipes",
@@ -36,9 +37,19 @@ class LazyGroup(click.Group):
         module, _, attribute = _COMMANDS[name].partition(":")
         command = getattr(importlib.import_module(f"fer_augment.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return _with_line_breaks(command)
 
 
+def _with_line_breaks(command: click.Command) -> click.Command:
+    """Let the help of a command, written as a raw docstring, have the mark that tells click to keep lines apart."""
+    if command.help:
+        command.help = command.help.replace(r"\b", "\b")
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_line_breaks(below)
+    return command
+
+
+@_with_line_breaks
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fer_augment")
 def group() -> None:
