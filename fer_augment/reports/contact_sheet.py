@@ -1,0 +1,119 @@
+"""A picture of what an audit found: the worst groups of images, each image with its class and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.audit import Audit, Row
+from fer_augment.dataset import Splits, occurrence
+
+Picture = NDArray[np.uint8]
+"""`(height, width, 3) uint8`, blue, green, red: OpenCV's order."""
+
+WIDTH = 1296
+"""Of the sheet, in pixels."""
+GROUPS = 30
+"""How many groups of each kind are shown."""
+MEMBERS = 6
+"""How many rows of a group are shown."""
+
+_TILE = 96
+_GAP = 8
+_LINE = 16
+_SHORT = {"train": "train", "validation": "val", "test": "test"}
+_WHITE, _BLACK, _GREY, _RED = (255, 255, 255), (0, 0, 0), (130, 130, 130), (40, 40, 200)
+
+
+def contact_sheet(splits: Splits, found: Audit) -> bytes:
+    """Draw the worst groups of an audit, contradictory ones first, and the blank images.
+
+    Args:
+        splits: the data.
+        found: what `audit` found in it.
+
+    Returns:
+        A PNG file.
+    """
+    sections = (
+        ("Identical", found.identical.groups),
+        ("Near-duplicates", found.near.groups),
+        ("Mirrored", found.mirrored.groups),
+        ("Blank", tuple((row,) for row in found.blank_rows)),
+    )
+    strips = [_line(ascii_text(splits.source), 0.5)]
+    for title, groups in sections:
+        shown = "" if len(groups) <= GROUPS else f", the worst {GROUPS} of them"
+        strips.append(_line(f"{title}: {len(groups):,}{shown}", 0.6))
+        strips += _flow([_box(splits, group) for group in groups[:GROUPS]])
+    return bytes(cv2.imencode(".png", np.vstack(strips))[1])
+
+
+def ascii_text(text: str) -> str:
+    """Return text with a question mark for what OpenCV's letters do not have."""
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+
+
+def _box(splits: Splits, group: Sequence[Row]) -> Picture:
+    """Draw a group: how many rows and labels it has, and under each image its class and its place."""
+    labels = [row.label for row in group]
+    is_conflicting = len(set(labels)) > 1
+    first_of_each_label_first = np.argsort(occurrence(np.unique(labels, return_inverse=True)[1]), kind="stable")
+    rows = [group[number] for number in first_of_each_label_first[:MEMBERS]]
+    box = _blank(3 * _LINE + _TILE + _GAP, len(rows) * (_TILE + _GAP))
+    if len(group) > 1:
+        told = f"{len(group)} rows" + (f", {len(set(labels))} labels" if is_conflicting else "")
+        _write(box, told, (0, _LINE - 4), 0.42, _RED if is_conflicting else _BLACK)
+    for place, row in enumerate(rows):
+        left, bottom = place * (_TILE + _GAP), _LINE + _TILE
+        box[_LINE:bottom, left : left + _TILE] = _tile(splits.parts[row.split].images[[row.row]][0])
+        _write(box, ascii_text(row.label)[:14], (left, bottom + 12), 0.38, _RED if is_conflicting else _BLACK)
+        _write(box, f"{_SHORT[row.split]} {row.row}", (left, bottom + 12 + _LINE), 0.35, _GREY)
+    return box
+
+
+def _tile(image: NDArray[np.uint8]) -> Picture:
+    """Fit an image `(H, W, C)` into a square, on white; small ones keep their pixels visible."""
+    height, width, channels = image.shape
+    coloured = image[..., ::-1] if channels == 3 else np.repeat(image[..., :1], 3, axis=2)
+    scale = _TILE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    fitted = cv2.resize(
+        np.ascontiguousarray(coloured), size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
+    )
+    tile = _blank(_TILE, _TILE)
+    top, left = (_TILE - size[1]) // 2, (_TILE - size[0]) // 2
+    tile[top : top + size[1], left : left + size[0]] = fitted
+    return tile
+
+
+def _flow(boxes: Iterable[Picture]) -> Iterator[Picture]:
+    """Set boxes side by side, as many as fit, in strips as wide as the sheet."""
+    strip, left = None, WIDTH
+    for box in boxes:
+        if left + box.shape[1] > WIDTH:
+            if strip is not None:
+                yield strip
+            strip, left = _blank(len(box), WIDTH), _GAP
+        assert strip is not None
+        strip[:, left : left + box.shape[1]] = box
+        left += box.shape[1] + 2 * _GAP
+    if strip is not None:
+        yield strip
+
+
+def _line(text: str, size: float) -> Picture:
+    strip = _blank(2 * _LINE, WIDTH)
+    _write(strip, text, (_GAP, _LINE + 6), size, _BLACK)
+    return strip
+
+
+def _write(picture: Picture, text: str, at: tuple[int, int], size: float, colour: tuple[int, int, int]) -> None:
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+
+
+def _blank(height: int, width: int) -> Picture:
+    return np.full((height, width, 3), _WHITE, dtype=np.uint8)
