@@ -15,9 +15,13 @@ PowerSampler: Any = installed_plugins().strategy("power_sampler").value
 DATA = ImageDataset.from_arrays(np.zeros((141, 2, 2), np.uint8), np.repeat([0, 1, 2], [4, 16, 121]), "abc")
 
 
-def drawn(weights: np.ndarray, **parameters: float) -> np.ndarray:
+def weights_of(weights: np.ndarray, epoch: int = 0, **parameters: float) -> np.ndarray:
     stages = Stages(steps_of([PowerSampler(**parameters)]), Context(0, DATA.class_names))
-    result = stages.fold("sampling_weights", weights, epoch=0, training_set=DATA)
+    return stages.fold("sampling_weights", weights, epoch=epoch, training_set=DATA)
+
+
+def drawn(weights: np.ndarray, epoch: int = 0, **parameters: float) -> np.ndarray:
+    result = weights_of(weights, epoch, **parameters)
     shares: np.ndarray = np.bincount(DATA.labels, result / result.sum())
     return shares
 
@@ -43,3 +47,29 @@ def test_weights_of_earlier_steps_are_multiplied() -> None:
 def test_an_exponent_outside_0_to_1_is_refused(exponent: float) -> None:
     with pytest.raises(ValueError, match="exponent"):
         PowerSampler(exponent=exponent)
+
+
+def test_deferred_rows_are_drawn_as_they_stand_until_the_epoch() -> None:
+    deferred = {"exponent": 1, "from_epoch": 3}
+    assert (weights_of(np.ones(141), 2, **deferred) == 1).all(), "equal to the last bit: a pass over all rows"
+    for epoch in (3, 30):
+        assert drawn(np.ones(141), epoch, **deferred) == pytest.approx([1 / 3] * 3)
+    assert PowerSampler(**deferred).acts_from == 3
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, 0), (2, 0), (3, 0.25), (4, 0.5), (5, 0.75), (6, 1), (7, 1), (100, 1)])
+@pytest.mark.parametrize("exponent", [0.5, 1])
+def test_progressive_probabilities_go_in_a_straight_line(epoch: int, share: float, exponent: float) -> None:
+    """Kang et al. 2020: p(t) = (1 - t / T) p of rows as they stand + t / T p of balanced rows."""
+    progressive = {"exponent": exponent, "from_epoch": 2, "ramp_epochs": 4}
+    natural, balanced = drawn(np.ones(141), exponent=0), drawn(np.ones(141), exponent=exponent)
+    ours = drawn(np.ones(141), epoch, **progressive)
+    assert ours == pytest.approx((1 - share) * natural + share * balanced)
+    assert (len(np.unique(weights_of(np.ones(141), epoch, **progressive))) == 1) == (share == 0)
+    assert PowerSampler(**progressive).acts_from == 3
+
+
+@pytest.mark.parametrize("wrong", [{"from_epoch": -1}, {"ramp_epochs": -1}, {"from_epoch": 0.5}])
+def test_what_is_no_epoch_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        PowerSampler(**wrong)

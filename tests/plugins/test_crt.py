@@ -1,0 +1,105 @@
+"""Crt trains the last layer again, that alone, on classes drawn equally often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fer_augment import Context, Effect, ImageDataset, Strategy, StrategyError
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.recipe import TrainingSettings
+from fer_augment.stages import Stages, steps_of
+from fer_augment.testing import tiny_dataset
+from fer_augment.trainer import Trained, Training, predict, train
+
+CATALOGUE = installed_plugins()
+Crt: Any = CATALOGUE.strategy("crt").value
+DATA = tiny_dataset()
+SETTINGS = TrainingSettings(epochs=3, batch_size=16, learning_rate=0.01)
+
+
+def trained(*strategies: Strategy, model: str = "convnet0", seed: int = 0) -> Trained:
+    """Train for real, three epochs of four steps."""
+    stages = Stages(steps_of(strategies), Context(seed, DATA.class_names))
+    network, loss = CATALOGUE.model(model).value, CATALOGUE.loss("cross_entropy").value
+    return train(Training(network, loss, SETTINGS, stages, DATA, len(DATA), DATA, 4))
+
+
+def state(result: Trained, part: str) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in result.model.state_dict().items() if name.startswith(part)}
+
+
+def same(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(some[name], others[name]) for name in some)
+
+
+@pytest.mark.parametrize("model", ["convnet0", "vgg_mini"])
+def test_only_the_head_is_trained_again(model: str) -> None:
+    """Statistics of batch norm are part of the features, and stay."""
+    once, again = trained(model=model), trained(Crt(epochs=2), model=model)
+    assert same(state(once, "features"), state(again, "features"))
+    assert not same(state(once, "head"), state(again, "head"))
+    assert again.optimiser_steps == once.optimiser_steps + 2 * 4
+
+
+def test_the_head_starts_anew_and_learns() -> None:
+    again = trained(Crt(epochs=30))
+    labels = predict(again.model, DATA, SETTINGS).argmax(axis=1)
+    assert np.bincount(DATA.labels[labels == DATA.labels], minlength=3).min() > 5
+    assert same(state(again, "head"), state(trained(Crt(epochs=30)), "head")), "one seed, one result"
+    assert not same(state(again, "head"), state(trained(Crt(epochs=30), seed=1), "head"))
+
+
+class Asked:
+    """Takes down how a strategy trains again; the network stays as it is."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+        self.head: dict[str, torch.Tensor] = {}
+
+    def __call__(self, model: Any, **asked: Any) -> Any:
+        self.asked = {**asked, "parameters": list(asked["parameters"])}
+        self.head = {name: tensor.clone() for name, tensor in model.head.state_dict().items()}
+        return model
+
+
+def asked_by(strategy: Strategy, data: ImageDataset, seed: int = 0) -> tuple[Any, Asked]:
+    model, train_again = CATALOGUE.model("convnet0").value.build(data.image_shape, 3), Asked()
+    stages = Stages(steps_of([strategy]), Context(seed, data.class_names))
+    stages.fold("refine_model", model, training_set=data, train=train_again)
+    return model, train_again
+
+
+def test_all_classes_are_drawn_equally_often() -> None:
+    model, train_again = asked_by(Crt(epochs=7), DATA)
+    drawn = np.bincount(DATA.labels, train_again.asked["weights"])
+    assert drawn == pytest.approx([1, 1, 1])
+    assert train_again.asked["weights"].dtype == np.float64 and train_again.asked["epochs"] == 7
+    assert [id(parameter) for parameter in train_again.asked["parameters"]] == [id(p) for p in model.head.parameters()]
+
+
+def test_a_class_without_rows_is_no_obstacle() -> None:
+    _, train_again = asked_by(Crt(), DATA.without(DATA.rows_of(["bee"])))
+    drawn = np.bincount(DATA.without(DATA.rows_of(["bee"])).labels, train_again.asked["weights"], minlength=3)
+    assert drawn == pytest.approx([1, 0, 1])
+
+
+def test_new_weights_are_drawn_as_torch_does_for_a_linear_layer() -> None:
+    heads = [asked_by(Crt(), DATA, seed)[1].head for seed in (0, 0, 1)]
+    weight, bias = heads[0]["weight"], heads[0]["bias"]
+    bound = weight.shape[1] ** -0.5
+    assert weight.abs().max() <= bound and bias.abs().max() <= bound
+    assert float(weight.std()) == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert torch.equal(weight, heads[1]["weight"]) and not torch.equal(weight, heads[2]["weight"])
+
+
+def test_networks_without_a_linear_head_are_refused_before_training() -> None:
+    with pytest.raises(StrategyError, match=r"step 1 \(crt\), prepare_model: .*convnet1 to convnet5.*choose another"):
+        trained(Crt(), model="convnet4")
+
+
+def test_effects() -> None:
+    assert Crt().effects == Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR | Effect.RANDOM

@@ -1,0 +1,115 @@
+"""LogitAdjustment subtracts class frequencies from logits, as strongly as told or as helps on the validation split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fer_augment import Context, Effect, StrategyError
+from fer_augment.metrics import score
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.stages import Stages, steps_of
+
+LogitAdjustment: Any = installed_plugins().strategy("logit_adjustment").value
+PRIOR = np.array([0.7, 0.2, 0.1])
+LOGITS = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 0.0], [3.0, -1.0, 2.0]])
+
+
+def adjusted(
+    logits: torch.Tensor,
+    *parameters: dict[str, Any],
+    validation: tuple[torch.Tensor, torch.Tensor] = (LOGITS, torch.tensor([0, 1, 2])),
+    prior: np.ndarray = PRIOR,
+) -> torch.Tensor:
+    """Adjust logits by steps with these parameters, in order."""
+    stages = Stages(steps_of([LogitAdjustment(**given) for given in parameters]), Context(0, ("a", "b", "c")))
+    adjust = stages.fold(
+        "build_adjustment",
+        lambda logits: logits,
+        validation_logits=validation[0],
+        validation_labels=validation[1],
+        class_prior=prior,
+    )
+    return adjust(logits)
+
+
+def gaussians(counts: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Draw a number for each row, around 0, 1 or 2 by its class; give the Bayes logits, labels and log-likelihoods."""
+    labels = np.repeat([0, 1, 2], counts)
+    x = np.random.default_rng(seed).normal(labels.astype(float))
+    likelihoods = -((x[:, None] - [0, 1, 2]) ** 2) / 2
+    return torch.from_numpy(likelihoods + np.log(PRIOR)), torch.from_numpy(labels), likelihoods
+
+
+def test_tau_times_the_logarithm_of_the_prior_is_subtracted() -> None:
+    ours = adjusted(LOGITS, {"tau": 0.5})
+    torch.testing.assert_close(ours, LOGITS - torch.tensor(0.5 * np.log(PRIOR), dtype=torch.float32))
+    assert ours.dtype == LOGITS.dtype
+
+
+def test_tau_1_leaves_the_likelihoods_alone() -> None:
+    logits, _, likelihoods = gaussians([70, 20, 10])
+    np.testing.assert_allclose(adjusted(logits, {"tau": 1}).numpy(), likelihoods, atol=1e-12)
+
+
+def test_nothing_and_equal_priors_change_no_prediction() -> None:
+    assert torch.equal(adjusted(LOGITS, {"tau": 0}), LOGITS)
+    equal = adjusted(LOGITS, {"tau": 1}, prior=np.full(3, 1 / 3))
+    torch.testing.assert_close(equal.softmax(dim=1), LOGITS.softmax(dim=1))
+
+
+def test_it_comes_after_the_adjustments_of_earlier_steps() -> None:
+    torch.testing.assert_close(adjusted(LOGITS, {"tau": 0.5}, {"tau": 0.25}), adjusted(LOGITS, {"tau": 0.75}))
+
+
+def test_a_class_without_rows_is_left_as_it_is_and_never_favoured() -> None:
+    ours = adjusted(LOGITS, {"tau": 1}, prior=np.array([0.8, 0.0, 0.2]))
+    assert torch.equal(ours[:, 1], LOGITS[:, 1])
+    assert (ours[:, [0, 2]] > LOGITS[:, [0, 2]]).all()
+
+
+def test_auto_is_the_smallest_of_the_grid_with_the_best_balanced_accuracy() -> None:
+    logits, labels, _ = gaussians([70, 20, 10])
+    grid = np.arange(21) / 10
+    scores = [
+        score(labels.numpy(), adjusted(logits, {"tau": tau}).argmax(dim=1).numpy(), 3).balanced_accuracy for tau in grid
+    ]
+    best = grid[int(np.argmax(scores))]
+    assert 0 < best < 2
+    chosen = adjusted(logits, {"tau": "auto"}, validation=(logits, labels))
+    torch.testing.assert_close(chosen, adjusted(logits, {"tau": best}))
+
+
+def test_auto_finds_1_where_the_logits_are_right() -> None:
+    logits, labels, _ = gaussians([70_000, 20_000, 10_000])
+    chosen = adjusted(LOGITS, {"tau": "auto"}, validation=(logits, labels))
+    tau = (LOGITS - chosen)[0, 0] / np.log(PRIOR[0])
+    assert 0.8 <= float(tau) <= 1.2
+
+
+def test_auto_reckons_with_earlier_steps() -> None:
+    logits, labels, _ = gaussians([70, 20, 10])
+    twice = adjusted(logits, {"tau": "auto"}, {"tau": "auto"}, validation=(logits, labels))
+    torch.testing.assert_close(twice, adjusted(logits, {"tau": "auto"}, validation=(logits, labels)))
+
+
+def test_auto_without_validation_rows_is_refused() -> None:
+    nobody = (torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
+    with pytest.raises(StrategyError, match=r"step 1 \(logit_adjustment\).* no validation rows .* give `tau` a number"):
+        adjusted(LOGITS, {"tau": "auto"}, validation=nobody)
+    adjusted(LOGITS, {"tau": 1}, validation=nobody)
+
+
+@pytest.mark.parametrize("tau", [-1, "best"])
+def test_other_taus_are_refused(tau: object) -> None:
+    with pytest.raises(ValueError, match="tau"):
+        LogitAdjustment(tau=tau)
+
+
+def test_it_retrains_nothing_and_says_what_it_does() -> None:
+    assert not steps_of([LogitAdjustment()])[0].acts_in_training
+    assert LogitAdjustment().effects == Effect.CORRECTS_CLASS_PRIOR
+    assert LogitAdjustment(tau=0).effects == Effect(0)

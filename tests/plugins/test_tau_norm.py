@@ -1,0 +1,88 @@
+"""TauNorm evens out the lengths of the head's weight vectors, and refuses networks without a linear head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from fer_augment import Context, Effect, StrategyError
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.stages import Stages, steps_of
+
+CATALOGUE = installed_plugins()
+TauNorm: Any = CATALOGUE.strategy("tau_norm").value
+IMAGES = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def network(name: str = "convnet0") -> Any:
+    """Build a network whose weight vectors have the lengths 0.5, 1 and 4."""
+    model = CATALOGUE.model(name).value.build((16, 16, 1), 3).eval()
+    if hasattr(model, "head"):
+        with torch.no_grad():
+            model.head.weight.mul_(torch.tensor([[0.5], [1], [4]]) / model.head.weight.norm(dim=1, keepdim=True))
+            model.head.bias.copy_(torch.tensor([0.5, -1, 2]))
+    return model
+
+
+def refined(model: Any, stage: str = "refine_model", **parameters: float) -> Any:
+    stages = Stages(steps_of([TauNorm(**parameters)]), Context(0, ("a", "b", "c")))
+    others = {"training_set": None} if stage == "refine_model" else {}
+    return stages.fold(stage, model, **others)
+
+
+@pytest.mark.parametrize("tau", [0.5, 1, 2])
+def test_logits_are_divided_by_the_lengths_to_the_power_of_tau(tau: float) -> None:
+    """As in the paper where the bias is 0; the bias goes along."""
+    model = network()
+    with torch.no_grad():
+        expected = model(IMAGES) / torch.tensor([0.5, 1, 4]) ** tau
+        torch.testing.assert_close(refined(model, tau=tau)(IMAGES), expected)
+    lengths = torch.tensor([0.5, 1, 4]) ** (1 - tau)
+    torch.testing.assert_close(model.head.weight.norm(dim=1), lengths)
+
+
+def test_a_tau_of_0_changes_nothing() -> None:
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    after = refined(model, tau=0).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_weight_vector_of_zeros_stays_and_so_does_its_bias() -> None:
+    model = network()
+    with torch.no_grad():
+        model.head.weight[1] = 0
+    logits = refined(model, tau=1)(IMAGES)
+    assert logits.isfinite().all() and (logits[:, 1] == -1).all()
+
+
+def test_a_head_without_bias_is_taken() -> None:
+    model = network()
+    model.head.bias = None
+    torch.testing.assert_close(refined(model, tau=1).head.weight.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize("name", ["convnet1", "convnet5"])
+def test_networks_without_a_linear_head_are_refused_before_training(name: str) -> None:
+    told = r"step 1 \(tau_norm\), prepare_model: .* has no `head` \(convnet1 to convnet5 .*; choose another model, such"
+    with pytest.raises(StrategyError, match=told):
+        refined(network(name), "prepare_model")
+
+
+def test_a_head_of_another_kind_is_refused_by_its_kind() -> None:
+    model = network()
+    model.head = torch.nn.Sequential(model.head)
+    with pytest.raises(StrategyError, match=r"the network has a Sequential for a `head`"):
+        refined(model)
+
+
+def test_a_network_with_a_linear_head_is_trained_as_it_is() -> None:
+    model = network("vgg_mini")
+    assert refined(model, "prepare_model") is model
+
+
+def test_effects() -> None:
+    assert TauNorm().effects == Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR
+    assert TauNorm(tau=0).effects == Effect.NEEDS_LINEAR_HEAD
