@@ -1,0 +1,36 @@
+"""An image data set as torch has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from fer_augment.dataset import ImageDataset
+
+
+class TorchDataset(Dataset[tuple[torch.Tensor, int]]):
+    """Rows of an `ImageDataset` as `(C, H, W) float32` images in [0, 1] with their labels.
+
+    Attributes:
+        dataset: the rows, with their provenance.
+    """
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        """Keep the data set."""
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        """Return the image and the label of a row."""
+        return self.__getitems__([range(len(self))[row]])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
+        """Return several rows, gathered at once."""
+        images = torch.from_numpy(self.dataset.images[np.asarray(rows)]).permute(0, 3, 1, 2).float() / 255
+        return list(zip(images, self.dataset.labels[np.asarray(rows)].tolist(), strict=True))
