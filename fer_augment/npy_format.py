@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -77,7 +78,9 @@ def write_npy_folder(
     try:
         with whole_directory(folder) as scratch:
             for name, part in splits.parts.items():
-                _write_images(part, scratch / images_file(SPLIT_WORDS[name]), written)
+                # Not a memory map: on a full disk, writing to one ends the process instead of raising an error.
+                with (scratch / images_file(SPLIT_WORDS[name])).open("wb") as stream:
+                    write_images(part, stream, written)
                 np.save(scratch / labels_file(SPLIT_WORDS[name]), part.labels)
             names = json.dumps(splits.class_names, ensure_ascii=False)
             (scratch / CLASSES_FILE).write_text(names + "\n", encoding="utf-8")
@@ -85,13 +88,12 @@ def write_npy_folder(
         raise DatasetError(f"{folder}: cannot be written ({error.strerror or error})") from error
 
 
-def _write_images(part: ImageDataset, file: Path, written: Callable[[int], None]) -> None:
+def write_images(part: ImageDataset, stream: IO[bytes], written: Callable[[int], None]) -> None:
+    """Write the images of a set as one `.npy` array, a few megabytes at a time; tell how many rows each time."""
     rows_at_once = max(1, _BYTES_AT_ONCE // max(1, int(np.prod(part.image_shape))))
     header = {"descr": "|u1", "fortran_order": False, "shape": part.images.shape}
-    # Not a memory map: on a full disk, writing to one ends the process instead of raising an error.
-    with file.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, header)
-        for start in range(0, len(part), rows_at_once):
-            images = part.images[start : start + rows_at_once]
-            stream.write(images.data)
-            written(len(images))
+    np.lib.format.write_array_header_1_0(stream, header)
+    for start in range(0, len(part), rows_at_once):
+        images = part.images[start : start + rows_at_once]
+        stream.write(images.data)
+        written(len(images))

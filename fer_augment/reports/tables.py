@@ -25,9 +25,9 @@ def markdown(comparison: Comparison, further: tuple[Grid, ...] = ()) -> str:
     verdicts = [f"{verdict_sentence(versus)} {cost_sentence(versus)}" for versus in comparison.versus]
     grids = [overview(comparison), *(against_baseline(comparison, versus) for versus in comparison.versus), *further]
     blocks = [
-        f"# {_escaped(headline(comparison))}",
+        f"# {escaped(headline(comparison))}",
         *_bullets("", verdicts),
-        *(block for grid in grids for block in _grid_blocks(grid)),
+        *(block for grid in grids for block in grid_blocks(grid)),
         *_bullets("Notes", notes(comparison)),
         *_bullets("Runs that failed", failures(comparison)),
         *_bullets("Warnings", comparison.warnings),
@@ -39,18 +39,19 @@ def _bullets(title: str, lines: list[str] | tuple[str, ...]) -> Iterator[str]:
     if lines and title:
         yield f"## {title}"
     if lines:
-        yield "\n".join(f"- {_escaped(line)}" for line in lines)
+        yield "\n".join(f"- {escaped(line)}" for line in lines)
 
 
-def _grid_blocks(grid: Grid) -> Iterator[str]:
-    yield f"## {_escaped(grid.title)}"
+def grid_blocks(grid: Grid) -> Iterator[str]:
+    """Give the heading of a table and the table itself."""
+    yield f"## {escaped(grid.title)}"
     alignment = [":--" if place == 0 or heading == "verdict" else "--:" for place, heading in enumerate(grid.columns)]
     rows = [grid.columns, *(row for group in grid.groups for row in group)]
-    heading, *lines = [f"| {' | '.join(map(_escaped, row))} |" for row in rows]
+    heading, *lines = [f"| {' | '.join(map(escaped, row))} |" for row in rows]
     yield "\n".join([heading, f"| {' | '.join(alignment)} |", *lines])
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text that Markdown, and the HTML made of it, shows as it stands; `a_b` needs no escape."""
     one_line = " ".join(text.split())
     return html.escape(re.sub(r"[\\`*\[\]|~#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", one_line), quote=False)
