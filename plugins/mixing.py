@@ -171,7 +171,7 @@ class ConfusionMix(_Mixing):
     The class of the partner is drawn by how much probability the scout gives to each other class, on average over
     the training rows of the row's class, among the classes in the batch; the partner is any row of it.
 
-    After the idea of Yoon, Hong, Joo, Qin, Jeong and Lee 2024, "Mix from Failure: Confusion-Pairing Mixup for
+    Source: after the idea of Yoon, Hong, Joo, Qin, Jeong and Lee 2024, "Mix from Failure: Confusion-Pairing Mixup for
     Long-Tailed Recognition", arXiv:2411.07621. There confusions are counted on the model while it is trained, and
     labels are mixed with regard to the imbalance of classes; here they are the scout's, and labels are mixup's.
     """

@@ -14,12 +14,14 @@ class Block:
     """A fenced block of code.
 
     Attributes:
+        page: the name of the file.
         language: what stands behind the fence.
         text: the code.
         line: the line of the page on which the code begins.
         section: the nearest heading above.
     """
 
+    page: str
     language: str
     text: str
     line: int
@@ -35,7 +37,7 @@ def blocks_of(page: Path) -> list[Block]:
         if fence and language is None:
             language, code = fence[1], []
         elif fence:
-            blocks.append(Block(language or "", "\n".join(code) + "\n", number - len(code), section))
+            blocks.append(Block(page.name, language or "", "\n".join(code) + "\n", number - len(code), section))
             language = None
         elif language is not None:
             code.append(line)

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import inspect
+import re
+import shlex
 import textwrap
 import types
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
 
 from fer_augment import Splits, Strategy
+from fer_augment.catalogue_page import catalogue_page
+from fer_augment.cli import group
 from fer_augment.hookspecs import OBSERVERS, STAGES, RegistrationSpecs, StageSpecs
-from fer_augment.plugin_manager import Catalogue, collect
+from fer_augment.plugin_manager import Catalogue, collect, installed_plugins
 from fer_augment.records import Evaluation, RunIdentity
-from fer_augment.stages import Stages
+from fer_augment.stages import Stages, steps_of
 from fer_augment.strategy import Context
-from fer_augment.testing import assert_conforms
+from fer_augment.testing import assert_conforms, tiny_dataset
+from tests.command_line import fer_augment
 from tests.markdown import DOCS, Block, blocks_of
+
+
+def run(block: Block, namespace: dict[str, Any]) -> None:
+    exec(compile(block.text, f"{block.page}:{block.line}", "exec", dont_inherit=True), namespace)
 
 
 def signatures(specs: type) -> dict[str, str]:
@@ -49,7 +61,7 @@ class TestHooks:
         for block in cls.blocks:
             if not cls.is_signature(block):
                 known = dict(namespace)
-                exec(compile(block.text, f"hooks.md:{block.line}", "exec"), namespace)
+                run(block, namespace)
                 new = {name: value for name, value in namespace.items() if known.get(name) is not value}
                 defined.setdefault(block.section, {}).update(new)
         return defined
@@ -147,3 +159,90 @@ class TestHooks:
         side = splits.train.images[:].argmax(axis=2).max(axis=1)[:, 0] > 4
         assert np.array_equal(side, splits.train.labels == 1)
         assert hasattr(offered.tracker("loss_printer").value.make(), "epoch_finished")
+
+
+class TestTutorial:
+    """`docs/write_a_strategy.md`, done step by step as it is written."""
+
+    blocks = blocks_of(DOCS / "write_a_strategy.md")
+
+    def test_its_files_its_python_and_its_quick_commands_work_in_order(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        namespace: dict[str, Any] = {}
+        for block in self.blocks:
+            if file := re.match(r"# (\w+\.(?:py|yaml))\n", block.text):
+                Path(file[1]).write_text(block.text, encoding="utf-8")
+            if block.language == "python":
+                run(block, namespace)
+            elif block.language == "pycon":
+                self.run_session(block, namespace)
+            elif block.language == "console":
+                self.run_command(block)
+
+    @staticmethod
+    def run_session(block: Block, namespace: dict[str, Any]) -> None:
+        session = doctest.DocTestParser().get_doctest(block.text, namespace, block.section, None, block.line)
+        told: list[str] = []
+        result = doctest.DocTestRunner(verbose=False).run(session, out=told.append, clear_globs=False)
+        assert result.attempted and not result.failed, "".join(told)
+
+    @staticmethod
+    def run_command(block: Block) -> None:
+        first, _, shown = block.text.partition("\n")
+        program, *arguments = shlex.split(first.removeprefix("$ "))
+        assert program == "fer-augment"
+        ran = fer_augment(*arguments)
+        expected = shown.replace("…", "...")
+        options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        assert doctest.OutputChecker().check_output(expected, ran.out + ran.err, options), (first, ran)
+
+    def test_its_first_block_is_the_smallest_useful_plugin(self) -> None:
+        module = types.ModuleType("mirror")
+        run(self.blocks[0], vars(module))
+        (offer,) = collect([("mirror", "docs 1.0", module)]).of_kind("strategy")
+        data = tiny_dataset()
+        ants, strategy = data.rows_of(["ant"]), offer.value(classes=["ant"])
+        stages = Stages(steps_of([strategy]), Context(0, data.class_names))
+        grown = stages.fold("rewrite_training_set", data)
+        assert offer.name == "mirror_classes"
+        assert np.array_equal(grown.images[len(data) :], data.images[ants][:, :, ::-1])
+        assert grown.origin[len(data) :].tolist() == data.origin[ants].tolist()
+        assert grown.step[len(data) :].tolist() == [1] * len(ants)
+
+    def test_the_commands_that_take_longer_are_ones_that_the_command_line_takes(self) -> None:
+        commands = [line for block in self.blocks if block.language == "sh" for line in block.text.splitlines()]
+        told = [shlex.split(line)[1:] for line in commands if line.startswith("fer-augment ")]
+        assert len(told) >= 4
+        for arguments in told:
+            name, command, left = group.resolve_command(click.Context(group), arguments)
+            assert name is not None and command is not None
+            while isinstance(command, click.Group):
+                context = click.Context(command)
+                name, command, left = command.resolve_command(context, left)
+                assert name is not None and command is not None
+            command.make_context(name, list(left))
+
+
+class TestCatalogue:
+    page = (DOCS / "strategies.md").read_text(encoding="utf-8")
+
+    def test_it_is_that_of_the_strategies_that_are_installed(self) -> None:
+        again = "write it again: python -m fer_augment.catalogue_page > docs/strategies.md"
+        assert self.page == catalogue_page(), again
+
+    def test_every_strategy_that_comes_with_the_package_has_a_section_with_its_source(self) -> None:
+        sections = self.page.split("\n## ")[1:]
+        built_in = [
+            offer
+            for offer in installed_plugins().of_kind("strategy")
+            if offer.module.startswith("fer_augment_plugins.")
+        ]
+        assert [section.partition("\n")[0] for section in sections] == [offer.name for offer in built_in]
+        assert not [section for section in sections if "\n- source: " not in section]
+
+    def test_its_links_lead_somewhere(self) -> None:
+        hooks = {block.section for block in blocks_of(DOCS / "hooks.md")}
+        linked = set(re.findall(r"\]\(hooks\.md#(\w+)\)", self.page))
+        assert linked and linked <= hooks
