@@ -157,7 +157,14 @@ class Trainings:
         source = self.splits.train
         rng = stream_rng(self.seed, "folds", folds)
         fold_of_source = stratified_folds(source.labels, group_ids(source.digests), folds, rng)
-        return np.append(fold_of_source, -1)[dataset.origins]
+        return np.append(fold_of_source, -1)[self._places_of(dataset.origins)]
+
+    def _places_of(self, origins: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where source rows stand in the training split, -1 for none."""
+        source = self.splits.train.origin
+        place_of = np.full(int(source.max()) + 2, -1, dtype=np.int64)
+        place_of[source] = np.arange(len(source))
+        return place_of[origins]
 
     def _write(
         self, folder: Path, bound: BoundRecipe, trained: Trained, rewritten: ImageDataset, seconds: float
@@ -188,7 +195,7 @@ class Trainings:
         )
         return {
             "images": rewritten.images[rows],
-            "sources": self.splits.train.images[rewritten.origin[rows]],
+            "sources": self.splits.train.images[self._places_of(rewritten.origin[rows])],
             "labels": rewritten.labels[rows],
             "step": rewritten.step[rows],
         }

@@ -1,0 +1,221 @@
+"""Runs: what they leave, what is never done twice, and that nothing but the recipe and the seed decides them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_augment import ImageDataset, Splits
+from fer_augment.executors import Failure, do_tasks
+from fer_augment.experiment import Experiment, Run, minutes_for, runs_in_order
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.recipe import Recipe, load_recipes
+from fer_augment.recipe_binding import bind
+from fer_augment.records import RunDirectory
+from fer_augment.testing import tiny_dataset
+from fer_augment.training_store import TrainingStore
+from tests.test_executors import Heard
+from tests.tiny_training import tiny_splits
+
+BASE = """
+name: {name}
+model: convnet4
+training: {{epochs: 2, batch_size: 16, learning_rate: 0.01, precision: float32, evaluate_every: 1}}
+strategies: [{strategies}]
+"""
+MIRROR = "confusion_mirror: {pairs: [[cat, bee]], predictions: in_sample}"
+ADJUSTED = "./shifting.py:TowardsAnts: {by: 50.0}"
+STRATEGIES = '''
+import torch
+from fer_augment import Strategy, StrategyError, hookimpl
+
+class TowardsAnts(Strategy):
+    """Raises the logit of the first class."""
+
+    by: float = 1.0
+
+    @hookimpl
+    def build_adjustment(self, adjust):
+        return lambda logits: adjust(logits) + self.by * torch.eye(logits.shape[1])[0]
+
+class Fails(Strategy):
+    """Fails with some seeds."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set, context):
+        if context.seed == 1:
+            raise StrategyError("seed 1 is not to its taste")
+        return training_set
+
+class Observes(Strategy):
+    """Takes down what observers are told."""
+
+    file: str
+
+    def note(self, line):
+        with open(self.file, "a") as stream:
+            stream.write(line + "\\n")
+
+    @hookimpl
+    def run_started(self, run):
+        self.note(f"started {run.recipe} {run.seed}")
+
+    @hookimpl
+    def epoch_finished(self, evaluation):
+        self.note(f"epoch {evaluation.epoch}")
+
+    @hookimpl
+    def run_finished(self, curve):
+        self.note(f"finished {len(curve)}")
+'''
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "shifting.py").write_text(STRATEGIES)
+
+    def load(name: str, *strategies: str, overrides=()) -> Recipe:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(BASE.format(name=name, strategies=", ".join(f"{{{step}}}" for step in strategies)))
+        (loaded,) = load_recipes([str(file)], overrides)
+        return loaded
+
+    return load
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    return Experiment(tiny_splits(), TrainingStore(tmp_path / "cache" / "trainings"), tmp_path / "runs")
+
+
+def done(experiment: Experiment, *recipes: Recipe, seeds=(0,), jobs=1) -> list[RunDirectory]:
+    outcomes = do_tasks(experiment, runs_in_order(recipes, seeds), jobs, Heard())
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Failure)], outcomes
+    return [RunDirectory(outcome) for outcome in outcomes]
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.suffix == ".safetensors"}
+
+
+class TestARun:
+    def test_leaves_everything_that_is_known_of_it(self, experiment, recipe):
+        (run,) = done(experiment, recipe("mirror", MIRROR), seeds=(3,))
+        assert sorted(file.name for file in run.path.iterdir()) == [
+            "examples.safetensors",
+            "predictions.safetensors",
+            "provenance.safetensors",
+            "recipe.yaml",
+            "record.json",
+            "weights.safetensors",
+        ]
+        record = run.record
+        assert (record.identity.recipe, record.identity.seed) == ("mirror", 3)
+        assert run.path.name == f"seed-3-{record.identity.key[:12]}"
+        assert record.train_counts == (10, 15, 24)
+        (step,) = record.steps
+        assert step.rows > 0
+        assert record.rewritten_counts == (10, 15, 24 + step.rows)
+        assert step.provider.startswith("fer_augment ")
+        assert len(step.source) == 64
+        assert record.environment["torch"].startswith("2.")
+        assert record.environment["precision"] == "float32"
+        assert any("under-report confusion" in warning for warning in record.warnings)
+        assert load_recipes([str(run.path / "recipe.yaml")])[0].training == recipe("mirror", MIRROR).training
+
+    def test_scores_the_logits_that_it_keeps(self, experiment, recipe):
+        (run,) = done(experiment, recipe("plain"))
+        said = run.predictions("test")
+        assert said.logits.shape == (len(experiment.splits.test), 3)
+        np.testing.assert_array_equal(said.labels, experiment.splits.test.labels)
+        losses = -(said.logits - np.log(np.exp(said.logits).sum(axis=1, keepdims=True)))
+        assert run.record.test_loss == pytest.approx(losses[np.arange(len(losses)), said.labels].mean(), rel=1e-5)
+
+    def test_marks_held_out_rows_that_stand_in_the_source(self, tmp_path, recipe):
+        train = tiny_dataset()
+        held_out = ImageDataset.from_arrays(
+            np.concatenate([train.images[[4, 7]], 255 - train.images[[4]]]), train.labels[[4, 7, 4]], train.class_names
+        )
+        store = TrainingStore(tmp_path / "cache" / "trainings")
+        experiment = Experiment(Splits(train, held_out, held_out, "leaky"), store, tmp_path / "runs")
+        kept, dropped = (
+            done(experiment, recipe(name, overrides=[f"data.held_out_copies={name}"]))[0] for name in ("keep", "drop")
+        )
+        for run in (kept, dropped):
+            np.testing.assert_array_equal(run.predictions("test").in_train, [True, True, False])
+        assert sum(kept.record.train_counts) - sum(dropped.record.train_counts) >= 2
+        assert kept.record.data_fingerprint != dropped.record.data_fingerprint
+
+    def test_adjusts_its_predictions_and_retrains_nothing_for_it(self, experiment, recipe):
+        plain, adjusted = done(experiment, recipe("plain"), recipe("adjusted", ADJUSTED))
+        assert plain.record.training_key == adjusted.record.training_key
+        assert plain.record.training_seconds is not None
+        assert adjusted.record.training_seconds is None
+        expected = plain.predictions("test").logits + np.array([50, 0, 0], np.float32)
+        np.testing.assert_allclose(adjusted.predictions("test").logits, expected, rtol=1e-6)
+        assert plain.record.identity.key != adjusted.record.identity.key
+
+    def test_tells_observers_what_happens(self, experiment, recipe, tmp_path):
+        notes = tmp_path / "notes"
+        done(experiment, recipe("observed", f"./shifting.py:Observes: {{file: {notes}}}"))
+        assert notes.read_text().splitlines() == ["started observed 0", "epoch 1", "epoch 2", "finished 2"]
+
+
+class TestRuns:
+    def test_have_the_same_bytes_in_any_number_of_processes(self, tmp_path, recipe):
+        recipes, seeds = (recipe("plain"), recipe("mirror", MIRROR)), (0, 1)
+        files = []
+        for jobs in (1, 2):
+            folder = tmp_path / str(jobs)
+            experiment = Experiment(tiny_splits(), TrainingStore(folder / "trainings"), folder / "runs")
+            files.append([contents(run.path) for run in done(experiment, *recipes, seeds=seeds, jobs=jobs)])
+        assert files[0] == files[1]
+
+    def test_that_are_done_are_not_done_again(self, experiment, recipe):
+        (first,) = done(experiment, recipe("plain"))
+        changed = first.path.stat().st_mtime_ns
+        (again,) = done(experiment, recipe("plain"))
+        assert again.path == first.path
+        assert again.path.stat().st_mtime_ns == changed
+
+    def test_of_a_changed_recipe_or_strategy_file_are_new_ones(self, experiment, recipe, tmp_path):
+        (first,) = done(experiment, recipe("adjusted", ADJUSTED))
+        (longer,) = done(experiment, recipe("adjusted", ADJUSTED, overrides=["training.epochs=3"]))
+        with (tmp_path / "shifting.py").open("a") as file:
+            file.write("# edited\n")
+        (edited,) = done(experiment, recipe("adjusted", ADJUSTED))
+        assert len({first.path, longer.path, edited.path}) == 3
+
+    def test_that_fail_leave_the_others_alone(self, experiment, recipe):
+        arms = [recipe("plain"), recipe("failing", "./shifting.py:Fails: {}")]
+        outcomes = do_tasks(experiment, runs_in_order(arms, [0, 1]), 1, Heard())
+        assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, False, False, True]
+        assert outcomes[3].message == "step 1 (fails), rewrite_training_set: seed 1 is not to its taste"
+
+    def test_are_counted_in_the_ledger_of_their_test_split(self, experiment, recipe):
+        assert experiment.ledger.count(experiment.splits) == 0
+        done(experiment, recipe("plain"), recipe("mirror", MIRROR), seeds=(0, 1))
+        assert experiment.ledger.count(experiment.splits) == 2
+        done(experiment, recipe("same_by_another_name"))
+        assert experiment.ledger.count(experiment.splits) == 2
+
+
+class TestPlan:
+    def test_lists_distinct_trainings_and_what_is_stored(self, experiment, recipe):
+        arms = [recipe("plain"), recipe("mirror", MIRROR), recipe("adjusted", ADJUSTED)]
+        runs = runs_in_order(arms, [0, 1])
+        before = experiment.plan(runs)
+        assert [one.what for one in before] == ["plain", "plain", "mirror", "mirror"]
+        assert before[0].runs == ("plain, seed 0", "mirror, seed 0", "adjusted, seed 0")
+        assert not any(one.is_stored for one in before)
+        do_tasks(experiment, runs, 1, Heard())
+        assert {path.name for path in experiment.store.root.iterdir()} == {one.key for one in before}
+        assert all(one.is_stored for one in experiment.plan(runs))
+
+    def test_estimates_minutes(self, experiment, recipe):
+        bound = bind(recipe("plain"), installed_plugins())
+        assert 0 < minutes_for(bound, experiment.splits) < 5
+
+
+def test_a_run_is_named_for_people(recipe):
+    assert str(Run(recipe("plain"), 7)) == "plain, seed 7"

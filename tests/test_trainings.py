@@ -1,0 +1,307 @@
+"""Scouts and what is trained once: keys, the store, folds."""
+
+import multiprocessing
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fer_augment import ClassName, Effect, ImageDataset, Model, RunError, Splits, Strategy, StrategyError, hookimpl
+from fer_augment.metrics import softmax
+from fer_augment.recipe import Recipe, ScoutSettings, TrainingSettings
+from fer_augment.recipe_binding import BoundRecipe
+from fer_augment.stages import steps_of
+from fer_augment.trainer import predict
+from fer_augment.training_keys import run_key, training_key
+from fer_augment.training_store import StoredTraining, TrainingStore, default_store
+from fer_augment.trainings import Trainings
+from tests.tiny_training import LOSS, MODEL, same_bits, tiny_convnet, tiny_splits
+
+SETTINGS = TrainingSettings(
+    epochs=2, batch_size=16, precision="float32", learning_rate=0.01, scout=ScoutSettings(folds=3)
+)
+
+
+class Keeps(Strategy):
+    """Changes nothing and keeps what its scout says."""
+
+    how: str = "in_sample"
+    heard: ClassVar[list[np.ndarray]] = []
+
+    @hookimpl
+    def rewrite_training_set(self, training_set, context):
+        self.heard.append(context.scout.probabilities(training_set, self.how))
+        return training_set
+
+
+class Repeats(Strategy):
+    """Repeats the rows of some classes."""
+
+    classes: list[ClassName] = ["ant"]
+
+    @hookimpl
+    def rewrite_training_set(self, training_set):
+        return training_set.take(np.r_[np.arange(len(training_set)), training_set.rows_of(self.classes)])
+
+
+class Blends(Strategy):
+    """Appends blends of neighbouring rows, which descend from two source rows."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set):
+        parents = np.stack([np.arange(0, 40), np.arange(1, 41)], axis=1)
+        blended = training_set.images[parents.ravel()].reshape(40, 2, *training_set.image_shape).mean(axis=1)
+        return training_set.append(blended.astype(np.uint8), parents=parents)
+
+
+class Shifts(Strategy):
+    """Acts on predictions only."""
+
+    by: float = 1.0
+
+    @hookimpl
+    def build_adjustment(self, adjust):
+        return lambda logits: adjust(logits) + self.by
+
+
+def bound(*strategies: Strategy, settings: TrainingSettings = SETTINGS, name: str = "r") -> BoundRecipe:
+    recipe = Recipe(name=name, model="tiny_convnet", training=settings)
+    return BoundRecipe(recipe, steps_of(strategies), MODEL, LOSS, ())
+
+
+@pytest.fixture
+def trainings(tmp_path):
+    return Trainings(tiny_splits(), 0, TrainingStore(tmp_path / "store"))
+
+
+def stored(trainings: Trainings) -> set[str]:
+    return {path.name for path in trainings.store.root.iterdir()}
+
+
+class TestScout:
+    def test_is_the_recipe_cut_before_the_step_and_so_the_baselines_training(self, trainings):
+        baseline = trainings.of(bound())
+        trainings.of(bound(Keeps(), name="mining"))
+        assert len(stored(trainings)) == 2
+        assert trainings.of(bound()).was_reused
+        assert baseline.path.name in stored(trainings)
+
+    def test_in_sample_says_what_that_training_says(self, trainings):
+        step = Keeps()
+        trainings.rewritten(bound(step))
+        network = trainings.network(bound(), trainings.of(bound()))
+        expected = softmax(predict(network, trainings.splits.train, SETTINGS)).astype(np.float32)
+        np.testing.assert_array_equal(step.heard[-1], expected)
+
+    def test_of_a_later_step_is_trained_with_the_earlier_ones(self, trainings):
+        trainings.rewritten(bound(Repeats(), Keeps()))
+        assert stored(trainings) == {training_key(bound(Repeats()), 0, trainings.splits)}
+
+    def test_may_be_trained_for_fewer_epochs(self, trainings):
+        settings = SETTINGS.model_copy(update={"scout": ScoutSettings(folds=3, epochs=1)})
+        trainings.rewritten(bound(Keeps(), settings=settings))
+        shorter = bound(settings=SETTINGS.model_copy(update={"epochs": 1}))
+        assert stored(trainings) == {training_key(shorter, 0, trainings.splits)}
+
+    def test_out_of_fold_judges_rows_that_it_never_saw(self, tmp_path):
+        """On pictures of noise with random labels a network learns by heart, and knows nothing else."""
+        rng = np.random.default_rng(0)
+        images, labels = rng.integers(0, 256, (90, 8, 8)).astype(np.uint8), rng.permutation(np.arange(90) % 3)
+        part = ImageDataset.from_arrays(images, labels, ("ant", "bee", "cat"))
+        splits = Splits(part, part.take(np.arange(9)), part.take(np.arange(9)), "noise")
+        trainings = Trainings(splits, 0, TrainingStore(tmp_path))
+        settings = SETTINGS.model_copy(update={"epochs": 60})
+        right = {}
+        for how in ("in_sample", "out_of_fold"):
+            step = Keeps(how=how)
+            trainings.rewritten(bound(step, settings=settings))
+            right[how] = (step.heard[-1].argmax(axis=1) == labels).mean()
+        assert right["in_sample"] > 0.95
+        assert right["out_of_fold"] < 0.55  # one third, give or take
+
+    def test_out_of_fold_cannot_judge_rows_whose_parents_span_folds(self, trainings):
+        step = Keeps(how="out_of_fold")
+        rewritten = trainings.rewritten(bound(Blends(), step))
+        folds = trainings.folds_of(rewritten, 3)
+        spans = (folds[:, 1] >= 0) & (folds[:, 0] != folds[:, 1])
+        assert 0 < spans.sum() < 40
+        np.testing.assert_array_equal(np.isnan(step.heard[-1]).any(axis=1), spans)
+
+    def test_folds_keep_copies_together(self, trainings):
+        data = trainings.splits.train
+        folds = trainings.folds_of(data, 3)[:, 0]
+        for digest in np.unique(data.digests):
+            assert len(set(folds[data.digests == digest])) == 1
+        assert len(data.digests) > len(np.unique(data.digests))
+        repeated = trainings.rewritten(bound(Repeats()))
+        fold_of = dict(zip(data.origin.tolist(), folds.tolist(), strict=True))
+        expected = [fold_of[origin] for origin in repeated.origin.tolist()]
+        np.testing.assert_array_equal(trainings.folds_of(repeated, 3)[:, 0], expected)
+
+    def test_gives_the_outputs_of_features(self, trainings):
+        class Embeds(Strategy):
+            """Keeps embeddings."""
+
+            heard: ClassVar[list[np.ndarray]] = []
+
+            @hookimpl
+            def rewrite_training_set(self, training_set, context):
+                self.heard.append(context.scout.embeddings(training_set))
+                return training_set
+
+        step = Embeds()
+        trainings.rewritten(bound(step))
+        assert step.heard[-1].shape == (49, 4 * 8 * 7)
+        assert step.heard[-1].dtype == np.float32
+
+
+class TestTrainingKey:
+    BASE = staticmethod(lambda **changes: training_key(changes.pop("of", bound()), **{**_GIVEN, **changes}))
+
+    def test_is_the_same_for_what_trains_the_same(self):
+        assert self.BASE() == self.BASE(of=bound(name="other"))
+        assert self.BASE() == self.BASE(of=bound(Shifts()))
+
+    def test_differs_with_everything_that_matters(self):
+        settings = [
+            SETTINGS.model_copy(update=change)
+            for change in ({"epochs": 3}, {"threads": 2}, {"learning_rate": 0.02}, {"precision": "bfloat16"})
+        ]
+        other_data = replace(_GIVEN["splits"], train=_GIVEN["splits"].train.take(np.arange(48)))
+        keys = [
+            self.BASE(),
+            self.BASE(seed=1),
+            self.BASE(splits=other_data),
+            self.BASE(part="without fold 1 of 3"),
+            self.BASE(of=bound(Repeats())),
+            self.BASE(of=bound(Repeats(classes=["bee"]))),
+            self.BASE(of=bound(Repeats(), Repeats())),
+            *(self.BASE(of=bound(settings=changed)) for changed in settings),
+        ]
+        assert len(set(keys)) == len(keys)
+
+    def test_of_a_plain_baseline_does_not_depend_on_its_scouts_settings(self):
+        other = SETTINGS.model_copy(update={"scout": ScoutSettings(folds=7)})
+        assert self.BASE() == self.BASE(of=bound(settings=other))
+        assert self.BASE(of=bound(Keeps())) != self.BASE(of=bound(Keeps(), settings=other))
+
+    def test_of_a_run_counts_steps_that_act_on_predictions(self):
+        keys = {run_key(bound(*steps), **_GIVEN) for steps in ((), (Shifts(),), (Shifts(by=2.0),))}
+        assert len(keys) == 3
+
+
+_GIVEN = {"seed": 0, "splits": tiny_splits()}
+
+
+def _slow(scratch: Path, checkpoint: Path) -> None:
+    with (scratch.parent / "made").open("a") as file:
+        file.write("x")
+    time.sleep(0.3)
+    (scratch / "facts.json").write_text("{}")
+
+
+def _obtain(root: Path) -> None:
+    TrainingStore(root).obtain("key", _slow)
+
+
+class TestStore:
+    def test_two_who_want_one_training_make_it_once(self, tmp_path):
+        context = multiprocessing.get_context("spawn")
+        processes = [context.Process(target=_obtain, args=(tmp_path,)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0, 0]
+        assert (tmp_path / "made").read_text() == "x"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "made"]
+
+    def test_an_interrupted_training_leaves_its_checkpoint_and_nothing_else(self, tmp_path):
+        def interrupted(scratch: Path, checkpoint: Path) -> None:
+            (scratch / "half").write_text("")
+            checkpoint.write_text("state")
+            raise KeyboardInterrupt
+
+        store = TrainingStore(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            store.obtain("key", interrupted)
+        assert store.find("key") is None
+        assert (tmp_path / "key.checkpoint").read_text() == "state"
+
+        def resumed(scratch: Path, checkpoint: Path) -> None:
+            (scratch / "facts.json").write_text(checkpoint.read_text())
+
+        assert not store.obtain("key", resumed).was_reused
+        assert store.obtain("key", resumed).was_reused
+        assert {path.name for path in tmp_path.iterdir()} == {"key"}
+
+    def test_damage_is_told_with_the_way_out(self, trainings):
+        trained = trainings.of(bound())
+        (trained.path / "facts.json").write_text("{}")
+        with pytest.raises(RunError, match="not readable .* to train again"):
+            _ = StoredTraining(trained.path, was_reused=True).facts
+        trained.weights.write_bytes(b"no weights")
+        with pytest.raises(RunError, match="not usable .* to train again"):
+            trainings.network(bound(), trained)
+
+    def test_stands_where_the_variable_says(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path))
+        assert default_store().root == tmp_path / "trainings"
+
+
+class TestTrained:
+    def test_keeps_curve_provenance_and_examples(self, trainings):
+        trained = trainings.of(bound(Repeats()))
+        facts = StoredTraining(trained.path, was_reused=True).facts
+        assert facts.rewritten_counts == (20, 15, 24)
+        assert [point.epoch for point in facts.curve] == [2]
+        assert sum(facts.class_prior) == pytest.approx(1)
+        assert np.bincount(trained.provenance["step"]).tolist() == [49, 10]
+        examples = load_file(trained.path / "examples.safetensors")
+        np.testing.assert_array_equal(examples["images"], examples["sources"])
+        assert examples["images"].shape == (10, 16, 14, 1)
+        assert set(examples["step"]) == {1}
+
+    def test_is_the_same_on_disk_and_in_memory(self, tmp_path):
+        some, others = (Trainings(tiny_splits(), 3, TrainingStore(tmp_path / name)) for name in "ab")
+        files = [trainings.of(bound()).weights.read_bytes() for trainings in (some, others)]
+        assert files[0] == files[1]
+        assert same_bits([np.frombuffer(files[0], np.uint8)], [np.frombuffer(files[1], np.uint8)])
+
+    def test_refine_model_may_not_change_the_parts_of_the_network(self, trainings):
+        class Replaces(Strategy):
+            """Gives another network back."""
+
+            @hookimpl
+            def refine_model(self, model):
+                return tiny_convnet((16, 14, 1), 3).features
+
+        with pytest.raises(StrategyError, match="refine_model must keep the names of the network's parameters"):
+            trainings.of(bound(Replaces()))
+
+    def test_a_model_may_refuse_images(self, tmp_path):
+        def refuses(shape: tuple[int, int, int], classes: int):
+            raise RunError("too small")
+
+        trainings = Trainings(tiny_splits(), 0, TrainingStore(tmp_path))
+        with pytest.raises(RunError, match="too small"):
+            trainings.of(replace(bound(), model=Model("refuses", "", refuses)))
+
+
+def test_needed_trainings_are_those_that_are_made(trainings):
+    class Asks(Keeps):
+        """Declares what it asks for."""
+
+        @property
+        def effects(self) -> Effect:
+            return Effect.OUT_OF_FOLD_MINING if self.how == "out_of_fold" else Effect.IN_SAMPLE_MINING
+
+    recipe = bound(Repeats(), Asks(), Asks(how="out_of_fold"))
+    needed = [key for _, key, _ in trainings.needed(recipe)]
+    trainings.of(recipe)
+    assert set(needed) == stored(trainings)
+    assert len(needed) == 1 + 3 + 1
