@@ -1,0 +1,137 @@
+"""A strategy may live in a file beside a recipe: it is run once for each content, and its faults are told by file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_augment.errors import PluginError
+from fer_augment.strategy_files import strategies_in_file, strategy_in_file
+
+HEAD = "from __future__ import annotations\nfrom fer_augment import ClassName, Strategy, hookimpl\n"
+SCALE = (
+    HEAD
+    + """
+Factor = float
+
+class Scale(Strategy):
+    by: Factor = 2.0
+    classes: list[ClassName] = []
+
+    @hookimpl
+    def sampling_weights(self, weights):
+        return weights * self.by
+"""
+)
+
+
+@pytest.fixture(autouse=True)
+def _forget_modules() -> object:
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("fer_augment_local_"):
+            del sys.modules[name]
+
+
+def write(file: Path, source: str) -> Path:
+    file.write_text(source, encoding="utf-8")
+    return file
+
+
+def refusal(file: Path, class_name: str = "Scale") -> str:
+    with pytest.raises(PluginError) as caught:
+        strategy_in_file(file, class_name)
+    return str(caught.value)
+
+
+def test_a_class_in_a_file_is_a_strategy_like_any_other(tmp_path: Path) -> None:
+    scale = strategy_in_file(write(tmp_path / "mine.py", SCALE), "Scale")
+
+    assert scale.strategy_name() == "scale"
+    assert scale(by=3).sampling_weights(np.ones(2)).tolist() == [3, 3]  # type: ignore[call-arg,attr-defined]
+
+
+def test_annotations_are_looked_up_in_the_file_even_when_they_are_postponed(tmp_path: Path) -> None:
+    scale = strategy_in_file(write(tmp_path / "mine.py", SCALE), "Scale")
+
+    assert scale.model_validate({"classes": [3]}).classes == ["3"]  # type: ignore[attr-defined]
+
+
+def test_a_file_is_run_once_so_that_its_class_is_one(tmp_path: Path) -> None:
+    counting = f"import pathlib\nwith open({str(tmp_path / 'runs')!r}, 'a') as runs:\n    runs.write('x')\n"
+    file = write(tmp_path / "mine.py", HEAD + counting + SCALE.removeprefix(HEAD))
+
+    assert strategy_in_file(file, "Scale") is strategy_in_file(file, "Scale")
+    assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_a_changed_file_is_run_again(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.py", SCALE)
+    old = strategy_in_file(file, "Scale")
+    write(file, SCALE.replace("2.0", "5.0"))
+
+    assert strategy_in_file(file, "Scale")().by == 5.0  # type: ignore[attr-defined]
+    assert old().by == 2.0  # type: ignore[attr-defined]
+
+
+def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    one, two = (write(tmp_path / folder / "mine.py", SCALE) for folder in ("one", "two"))
+
+    assert strategy_in_file(one, "Scale") is not strategy_in_file(two, "Scale")
+
+
+def test_a_file_lists_the_strategies_that_it_defines_even_idle_ones(tmp_path: Path) -> None:
+    source = SCALE + "\nclass Idle(Strategy):\n    pass\n"
+
+    listed = strategies_in_file(write(tmp_path / "mine.py", source))
+    assert [strategy_class.__name__ for strategy_class in listed] == ["Scale", "Idle"]
+
+
+def test_an_unknown_class_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.py", SCALE)
+
+    assert refusal(file, "Scala") == f"{file} has no class 'Scala'; did you mean 'Scale'?"
+    assert refusal(write(tmp_path / "empty.py", ""), "Scale").endswith("has no class 'Scale'; none is known")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("def\n", "SyntaxError: invalid syntax (mine.py, line 1)"),
+        ("import nowhere_to_be_found\n", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("raise ValueError('two\\nlines')\n", "ValueError: two lines"),
+        ("import sys\nsys.exit('a script')\n", "SystemExit: a script"),
+        ("\0", ""),
+    ],
+)
+def test_a_file_that_cannot_be_run_is_named_with_the_reason(tmp_path: Path, source: str, told: str) -> None:
+    file = write(tmp_path / "mine.py", source)
+
+    assert refusal(file).startswith(f"{file}: cannot be imported: {told}")
+    assert not [name for name in sys.modules if name.startswith("fer_augment_local_mine_")]
+    write(file, SCALE)
+    assert strategy_in_file(file, "Scale")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "gone.py") == f"{tmp_path / 'gone.py'}: cannot be read: No such file or directory"
+    assert refusal(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+
+
+def test_all_that_is_wrong_with_a_class_is_told_in_one_line(tmp_path: Path) -> None:
+    source = HEAD + (
+        "class Scale(Strategy):\n    @hookimpl\n    def sampling_weight(self): ...\n    def build_loss(self): ...\n"
+    )
+    file = write(tmp_path / "mine.py", source)
+
+    assert refusal(file) == (
+        f"{file}: Scale: build_loss is a hook; mark the method with @hookimpl | "
+        "there is no hook 'sampling_weight'; did you mean 'sampling_weights'?"
+    )
+    assert refusal(file, "hookimpl") == f"{file}: hookimpl: must be a subclass of Strategy"
