@@ -144,7 +144,8 @@ def test_all_levels_of_strength_and_both_signs_are_drawn_equally_often() -> None
 
 def test_operations_are_drawn_equally_often() -> None:
     brightest = COLOUR.images[:].max(axis=(1, 2, 3)).argmax()
-    many = ImageDataset.from_arrays(COLOUR.images[np.full(1400, brightest)], np.zeros(1400, int), ["face"])
+    small = COLOUR.images[np.full(1400, brightest)][:, ::2, ::2]
+    many = ImageDataset.from_arrays(small, np.zeros(1400, int), ["face"])
     mixed = changed(data=many)
     alone = np.stack([changed(data=many, operations=[name]) for name in OPERATIONS])
     is_result_of = np.abs(mixed - alone).max(axis=(2, 3, 4)) < 1e-3
