@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.errors import DatasetError
-from fer_augment.image_decoding import image_decoder, size_in_words
+from fer_augment.image_decoding import image_decoder
 
 ImageShape = tuple[int, int, int]
 
@@ -39,9 +39,9 @@ def read_images(files: Sequence[Path], image_shape: ImageShape, *, resize: bool 
                 raise DatasetError(f"{file}: cannot be read ({error.strerror})") from error
             image = _with_channels(decode(content, str(file)), image_shape[2], str(file))
             if image.shape != image_shape and not resize:
+                sizes = (f"{width}x{height}" for height, width, _ in (image.shape, image_shape))
                 raise DatasetError(
-                    f"{file}: is {size_in_words(image.shape)}, the network takes {size_in_words(image_shape)}; "
-                    "cut it to that size, or say --resize"
+                    f"{file}: is {next(sizes)}, the network takes {next(sizes)}; cut it to that size, or say --resize"
                 )
             images[row] = _scaled(image, image_shape)
     return images

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
 def results() -> Console:
@@ -39,3 +40,17 @@ def progress_of(description: str) -> Iterator[Callable[[int, int], None]]:
     with progress_bars() as bars:
         task = bars.add_task(description, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def progress_of_tasks() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each task while the block runs; gives what is to be called with what is done and how far."""
+    with progress_bars() as bars:
+        shown: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in shown:
+                shown[what] = bars.add_task(escape(what), total=total)
+            bars.update(shown[what], completed=done, total=total)
+
+        yield report

@@ -31,7 +31,7 @@ _SHOWN = 3
 @click.command(no_args_is_help=True)
 @run_argument
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@click.option("--resize", is_flag=True, help="Scale images of another size; faces are to fill them all the same.")
+@click.option("--resize", is_flag=True, help="Scale images of another size; width and height each by itself.")
 @click.option("--json", "form", flag_value="json", help="Write JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Write CSV.")
 def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None) -> None:

@@ -1,0 +1,122 @@
+"""Sheets of pictures with text between them, as PNG files: galleries and feature maps.
+
+Legend of shapes: n pictures, h, w height and width, H, W, C those of an image and its channels.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.errors import FerAugmentError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Picture = NDArray[np.uint8]
+"""`(h, w, 3) uint8`, RGB."""
+
+_DOTS_PER_INCH = 100
+_HIGHEST = 1 << 16
+"""Matplotlib draws nothing higher, in pixels."""
+
+
+@dataclass(eq=False)
+class Sheet:
+    """A white page that is filled from the top, and grows.
+
+    Attributes:
+        width: in pixels.
+        margin: around everything, in pixels.
+    """
+
+    width: int
+    margin: int = 20
+    _bottom: int = field(default=0, init=False)
+    _pictures: list[tuple[int, int, Picture]] = field(default_factory=list, init=False)
+    _texts: list[tuple[int, int, str, dict[str, Any]]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Begin below the margin."""
+        self._bottom = self.margin
+
+    def write(self, text: str, *, size: int = 12, bold: bool = False, space_above: int = 0) -> None:
+        """Add a line of text; `size` is its height in pixels, roughly."""
+        self._bottom += space_above
+        self._put_text(self.margin, self._bottom, text, size, bold=bold)
+        self._bottom += round(1.5 * size)
+
+    def show(self, pictures: Sequence[Picture], captions: Sequence[str] = (), *, gap: int = 4) -> None:
+        """Add pictures of one size side by side, in as many lines as they need, each above its caption if given."""
+        if not pictures:
+            return
+        height, width = pictures[0].shape[:2]
+        line_height = height + gap + (16 if captions else 0)
+        in_a_line = max(1, (self.width - 2 * self.margin + gap) // (width + gap))
+        for number, picture in enumerate(pictures):
+            line, place = divmod(number, in_a_line)
+            left, top = self.margin + place * (width + gap), self._bottom + line * line_height
+            self._pictures.append((left, top, picture))
+            if captions:
+                self._put_text(left, top + height + 2, captions[number], 10)
+        self._bottom += line_height * -(-len(pictures) // in_a_line)
+
+    def png(self) -> bytes:
+        """Draw the sheet.
+
+        Raises:
+            FerAugmentError: if it is too high for one picture.
+        """
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        height = self._bottom + self.margin
+        if height >= _HIGHEST:
+            raise FerAugmentError(f"the sheet would be {height:,} pixels high, and the most is {_HIGHEST - 1:,}")
+        figure = Figure(figsize=(self.width / _DOTS_PER_INCH, height / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH)
+        FigureCanvasAgg(figure)
+        for left, top, picture in self._pictures:
+            figure.figimage(picture, left, height - top - len(picture), origin="upper")
+        for left, top, text, look in self._texts:
+            figure.text(left / self.width, 1 - top / height, text, va="top", parse_math=False, **look)
+        return _saved(figure)
+
+    def _put_text(self, left: int, top: int, text: str, size: int, *, bold: bool = False) -> None:
+        look = {"fontsize": size * 72 / _DOTS_PER_INCH, "fontweight": "bold" if bold else "normal"}
+        self._texts.append((left, top, text, look))
+
+
+def _saved(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box in its place tells enough
+        figure.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def picture_of(image: NDArray[np.uint8], side: int) -> Picture:
+    """Scale an image `(H, W, C)` so that its longer side is about `side` pixels; small ones keep their pixels visible.
+
+    Images with other than one or three channels are averaged over them.
+    """
+    import cv2
+
+    pixels = image if image.shape[2] == 3 else image.mean(axis=2, keepdims=True).round().astype(np.uint8)
+    scale = side / max(image.shape[:2])
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
+    way = cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
+    scaled = cv2.resize(np.ascontiguousarray(pixels), (width, height), interpolation=way).reshape(height, width, -1)
+    return np.asarray(np.broadcast_to(scaled, (height, width, 3)), np.uint8)
+
+
+def side_by_side(pictures: Sequence[Picture], *, gap: int = 4) -> Picture:
+    """Join pictures of one height to a single one, with white between them."""
+    between = np.full((len(pictures[0]), gap, 3), 255, dtype=np.uint8)
+    parts = [part for picture in pictures for part in (between, picture)]
+    return np.concatenate(parts[1:], axis=1)
