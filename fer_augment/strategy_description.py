@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from pydantic_core import to_jsonable_python
 from fer_augment.hookspecs import OBSERVERS, PROJECT, STAGES
 from fer_augment.parameter_types import limits_in_words, type_in_words
 from fer_augment.plugin_manager import Offer
-from fer_augment.recipe import Recipe, load_recipe, shipped_recipes
+from fer_augment.recipe import load_recipe, shipped_recipes
 from fer_augment.strategy import Strategy
 from fer_augment.yaml_source import dump_yaml
 
@@ -99,7 +100,7 @@ def described(offer: Offer[type[Strategy]]) -> StrategyDescription:
         effects=_effects_of(strategy_class),
         parameters=tuple(_parameter(field.alias or name, field) for name, field in strategy_class.model_fields.items()),
         example=to_jsonable_python(strategy_class.example, fallback=str),
-        recipes=tuple(name for name in shipped_recipes() if _uses(load_recipe(name), offer.name)),
+        recipes=tuple(name for name, used in _used_by_shipped_recipes().items() if offer.name in used),
         provider=offer.provider,
         module=offer.module,
     )
@@ -122,8 +123,10 @@ def _implements(strategy_class: type[Strategy], hook: str) -> bool:
     return hasattr(getattr(strategy_class, hook, None), f"{PROJECT}_impl")
 
 
-def _uses(recipe: Recipe, strategy: str) -> bool:
-    return any(step.name == strategy for step in recipe.strategies)
+@functools.cache
+def _used_by_shipped_recipes() -> dict[str, set[str]]:
+    """Return for each shipped recipe the names of its strategies."""
+    return {name: {step.name for step in load_recipe(name).strategies} for name in shipped_recipes()}
 
 
 def _effects_of(strategy_class: type[Strategy]) -> tuple[str, ...] | None:

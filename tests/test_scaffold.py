@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -97,6 +98,13 @@ def test_the_readme_has_these_commands_and_the_comparison(project: Path) -> None
         "fer-augment recipes check mirror_twice.yaml",
         "fer-augment compare demo mirror_twice.yaml --data demo --seeds 3",
     ]
+
+
+def test_its_comparison_runs(project: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    shortened = " --seeds 1 --set training.epochs=1 --set model=convnet0 --jobs 1 --out "
+    shell(readme_commands(project)[-1] + shortened + shlex.quote(str(tmp_path / "out")), project, environment)
+    comparison = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert [arm["recipe"] for arm in comparison["arms"]] == ["demo", "mirror_twice"]
 
 
 def test_its_files_are_tidy(project: Path) -> None:
