@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError, model_validator
 
 from fer_augment.errors import RunError
-from fer_augment.records import write_whole
+from fer_augment.records import why_unreadable, write_whole
 from fer_augment.significance import Verdict
 
 COMPARISON_SCHEMA: Final = 1
@@ -318,13 +318,5 @@ def load_comparison(path: Path) -> Comparison:
     except OSError as error:
         raise RunError(f"{file}: {error.strerror}; `fer-augment compare … --out DIR` writes it") from error
     except ValidationError as error:
-        raise RunError(f"{file}: {_what_is_wrong(error)}; run `fer-augment compare` again to rewrite it") from error
-
-
-def _what_is_wrong(error: ValidationError) -> str:
-    details = error.errors(include_url=False)
-    version = next((detail for detail in details if detail["loc"] == ("schema_version",)), None)
-    if version:
-        return f"is of schema version {version['input']!r}, this program reads {COMPARISON_SCHEMA}"
-    place = ".".join(map(str, details[0]["loc"]))
-    return f"is not a readable comparison ({place + ': ' if place else ''}{details[0]['msg']})"
+        told = why_unreadable(error, "comparison", COMPARISON_SCHEMA)
+        raise RunError(f"{file}: {told}; run `fer-augment compare` again to rewrite it") from error

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,13 @@ from safetensors.numpy import load_file, save
 from fer_augment.dataset import ImageDataset
 from fer_augment.errors import RunError
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA: Final = 1
 HELD_OUT = ("validation", "test")
 
 
 class _Plain(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Otherwise a number that is not finite is written as null, which cannot be read back as one.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class RunIdentity(_Plain):
@@ -111,7 +112,7 @@ class RunRecord(_Plain):
         training_seconds: wall time of the training, None where it was reused from another run.
     """
 
-    schema_version: int = RECORD_SCHEMA
+    schema_version: Literal[1] = RECORD_SCHEMA
     identity: RunIdentity
     training_key: str
     recipe: dict[str, Any]
@@ -166,11 +167,11 @@ class RunDirectory:
         file = self.path / "record.json"
         try:
             return RunRecord.model_validate_json(file.read_bytes())
-        except (OSError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(
-                f"{file}: not a readable run record ({reason}); delete the directory to run again"
-            ) from error
+        except OSError as error:
+            raise RunError(f"{file}: {error.strerror}; delete the directory to run again") from error
+        except ValidationError as error:
+            told = why_unreadable(error, "run record", RECORD_SCHEMA)
+            raise RunError(f"{file}: {told}; delete the directory to run again") from error
 
     def predictions(self, split: str) -> Predictions:
         """Read the predictions about `validation` or `test`.
@@ -185,6 +186,16 @@ class RunDirectory:
             return Predictions(**needed, raw_logits=arrays.get(f"{split}.raw_logits"))
         except (OSError, KeyError, SafetensorError) as error:
             raise RunError(f"{file}: not readable ({error}); delete the directory to run again") from error
+
+
+def why_unreadable(error: ValidationError, kind: str, readable: int) -> str:
+    """Say why the content of a file is no result of a kind, or is of another schema version than the readable one."""
+    details = error.errors(include_url=False)
+    version = next((detail for detail in details if detail["loc"] == ("schema_version",)), None)
+    if version:
+        return f"is of schema version {version['input']!r}, this program reads {readable}"
+    place = ".".join(map(str, details[0]["loc"]))
+    return f"is not a readable {kind} ({place + ': ' if place else ''}{details[0]['msg']})"
 
 
 def save_run(
