@@ -83,6 +83,11 @@ def test_auto_is_the_smallest_of_the_grid_with_the_best_balanced_accuracy() -> N
     torch.testing.assert_close(chosen, adjusted(logits, {"tau": best}))
 
 
+def test_auto_adjusts_nothing_where_nothing_is_to_be_gained() -> None:
+    """All of the grid are equally good here; the smallest is 0."""
+    assert torch.equal(adjusted(LOGITS, {"tau": "auto"}, prior=np.full(3, 1 / 3)), LOGITS)
+
+
 def test_auto_finds_1_where_the_logits_are_right() -> None:
     logits, labels, _ = gaussians([70_000, 20_000, 10_000])
     chosen = adjusted(LOGITS, {"tau": "auto"}, validation=(logits, labels))
