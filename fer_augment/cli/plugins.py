@@ -31,6 +31,8 @@ _KINDS = {
     "tracker": "Trackers",
 }
 
+_json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+
 
 @click.group()
 def plugins() -> None:
@@ -38,7 +40,7 @@ def plugins() -> None:
 
 
 @plugins.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@_json_option
 def list_plugins(as_json: bool) -> None:
     """List what recipes can be made of, and who provides it."""
     from fer_augment.plugin_manager import installed_plugins
@@ -68,9 +70,9 @@ def list_plugins(as_json: bool) -> None:
 
 @plugins.command("show")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@_json_option
 def show_plugin(name: str, as_json: bool) -> None:
-    """Tell what a plugin does, what parameters it takes, and how a recipe uses it."""
+    """Tell what a plugin does and how a recipe uses it."""
     from fer_augment.cli._plugin_text import print_offer
     from fer_augment.errors import PluginError, did_you_mean
     from fer_augment.plugin_manager import installed_plugins
@@ -95,9 +97,9 @@ def show_plugin(name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; by default ./NAME.")
 def new_plugin(name: str, out: Path | None) -> None:
-    """Write a new distribution with a working strategy, a recipe and tests.
+    """Write a new distribution with a working strategy.
 
-    NAME is the strategy's name in recipes, such as `mirror_classes`.
+    It comes with a recipe and tests. NAME is the strategy's name in recipes, such as `mirror_classes`.
     """
     from fer_augment.scaffold import write_distribution
 
@@ -115,11 +117,12 @@ def new_plugin(name: str, out: Path | None) -> None:
 
 @plugins.command("check")
 @click.argument("strategy", metavar="NAME|PATH.py[:CLASS]")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@_json_option
 def check_plugin(strategy: str, as_json: bool) -> None:
-    """Run the conformity kit on an installed strategy, or on a file before it becomes a plugin.
+    """Check that a strategy does what every strategy must do.
 
-    Exits with 1 if a check fails.
+    Runs the conformity kit on an installed strategy, or on a file before it becomes a plugin. Exits with 1 if a check
+    fails.
     """
     from fer_augment.testing import check_strategy
 

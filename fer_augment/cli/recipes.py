@@ -22,7 +22,10 @@ def recipes() -> None:
 @recipes.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def list_recipes(as_json: bool) -> None:
-    """List the recipes that come with fer_augment, each below the one that it extends."""
+    """List the recipes that come with fer_augment.
+
+    Each stands below the one that it extends.
+    """
     from fer_augment.recipe import load_recipe, shipped_recipes
     from fer_augment.recipe_files import parents_of
 
@@ -65,10 +68,11 @@ def show_recipe(recipe: str) -> None:
 @recipes.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def check_recipes(files: tuple[str, ...]) -> None:
-    """Tell everything that is wrong with recipes, as file:line: key: what.
+    """Tell everything that is wrong with recipes.
 
-    Looks at what the files say, what they inherit, and whether what they name is installed and takes the parameters.
-    What works and yet misleads is told as a warning. Exits with 2 if anything is wrong.
+    Each fault is a line, file:line: key: what. Looks at what the files say, what they inherit, and whether what they
+    name is installed and takes the parameters. What works and yet misleads is told as a warning. Exits with 2 if
+    anything is wrong.
     """
     from functools import partial
 
@@ -93,7 +97,10 @@ def check_recipes(files: tuple[str, ...]) -> None:
 
 @recipes.command("schema")
 def print_schema() -> None:
-    """Write the JSON Schema of recipe files, with the parameters of what is installed, for editors."""
+    """Write the JSON Schema of recipe files, for editors.
+
+    It holds the parameters of all installed strategies.
+    """
     from fer_augment.plugin_manager import installed_plugins
     from fer_augment.recipe_binding import recipe_json_schema
 
