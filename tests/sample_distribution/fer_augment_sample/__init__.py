@@ -1,0 +1,1 @@
+"""What somebody else may add to fer_augment, through its public API alone."""
