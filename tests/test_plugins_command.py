@@ -273,7 +273,17 @@ class Centres(Strategy):
     def predict_views(self, views):
         return [view - view.mean() for view in views]
 
-class Sound(Strategy):
+class Misspells(Strategy):
+    """Misspell a hook."""
+
+    @hookimpl
+    def predict_view(self, views):
+        return views
+
+class _Base(Strategy):
+    """Have no hook."""
+
+class Sound(_Base):
     """Return views as they are."""
 
     @hookimpl
@@ -308,6 +318,8 @@ class TestCheck:
                 "drew from or seeded numpy's global random; use context",
             ),
             ("Floats", "keeps the contract of its stages", "augment_rows must return uint8 images of shape"),
+            ("Misspells", "is declared as a strategy", "no hook 'predict_view'; did you mean 'predict_views'?"),
+            ("_Base", "is declared as a strategy", "implements no hook"),
             ("Centres", "predicts each row alone", "a row's result depends on its batch"),
         ],
     )
@@ -327,7 +339,8 @@ class TestCheck:
         Path("more.py").write_text("from fer_augment_plugins.imblearn import Imblearn\n" + FAULTY, encoding="utf-8")
         ran = fer_augment("plugins", "check", "more.py")
         titles = [line for line in ran.out.splitlines() if line.endswith("(file more.py)")]
-        assert titles == [f"{name} (file more.py)" for name in ("fades", "shuffles", "floats", "centres", "sound")]
+        names = ("fades", "shuffles", "floats", "centres", "misspells", "sound")
+        assert titles == [f"{name} (file more.py)" for name in names]
         assert ran.code == 1
 
     def test_json_holds_every_check(self) -> None:

@@ -151,13 +151,12 @@ def _strategy_classes(strategy: str) -> list[tuple[type[Strategy], str]]:
         offer = installed_plugins().strategy(strategy)
         return [(offer.value, offer.provider)]
     file, class_name = Path(in_file["file"]), in_file["class_name"]
-    found = strategies_in_file(file)
-    chosen = [known for known in found if class_name in (None, known.__name__)]
-    if not found:
-        raise PluginError(f"{file} defines no subclass of Strategy")
+    found = {known.__name__: known for known in strategies_in_file(file)}
+    if class_name and class_name not in found:
+        raise PluginError(f"{file} has no strategy {class_name!r}{did_you_mean(class_name, found)}")
+    chosen = [known for name, known in found.items() if name == (class_name or name.lstrip("_"))]
     if not chosen:
-        hint = did_you_mean(class_name, [known.__name__ for known in found])
-        raise PluginError(f"{file} has no strategy {class_name!r}{hint}")
+        raise PluginError(f"{file} defines no subclass of Strategy")
     return [(strategy_class, f"file {file.name}") for strategy_class in chosen]
 
 
