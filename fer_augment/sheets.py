@@ -78,7 +78,9 @@ class Sheet:
 
         height = self._bottom + self.margin
         if height >= _HIGHEST:
-            raise FerAugmentError(f"the sheet would be {height:,} pixels high, and the most is {_HIGHEST - 1:,}")
+            raise FerAugmentError(
+                f"the sheet would be {height:,} pixels high, more than {_HIGHEST - 1:,}; draw fewer on one"
+            )
         figure = Figure(figsize=(self.width / _DOTS_PER_INCH, height / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH)
         FigureCanvasAgg(figure)
         for left, top, picture in self._pictures:
@@ -101,7 +103,7 @@ def _saved(figure: Figure) -> bytes:
 
 
 def picture_of(image: NDArray[np.uint8], side: int) -> Picture:
-    """Scale an image `(H, W, C)` so that its longer side is about `side` pixels; small ones keep their pixels visible.
+    """Scale an image `(H, W, C)` so that its longer side is at most `side` pixels; small ones by a whole number.
 
     Images with other than one or three channels are averaged over them.
     """
@@ -109,6 +111,8 @@ def picture_of(image: NDArray[np.uint8], side: int) -> Picture:
 
     pixels = image if image.shape[2] == 3 else image.mean(axis=2, keepdims=True).round().astype(np.uint8)
     scale = side / max(image.shape[:2])
+    if scale > 1:
+        scale = int(scale)
     height, width = (max(1, round(length * scale)) for length in image.shape[:2])
     way = cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
     scaled = cv2.resize(np.ascontiguousarray(pixels), (width, height), interpolation=way).reshape(height, width, -1)

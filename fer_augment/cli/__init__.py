@@ -15,6 +15,8 @@ _COMMANDS = {
     "run": "run:run",
     "rewrite": "rewrite:rewrite",
     "predict": "predict:predict",
+    "explain": "explain:explain",
+    "verify": "verify:verify",
     "data": "data:data",
     "plugins": "plugins:plugins",
     "recipes": "recipes:recipes",

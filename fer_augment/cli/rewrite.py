@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from fer_augment.cli._console import messages, progress_of, progress_of_tasks, results
 from fer_augment.cli._runs import data_option, json_option, read_data, set_option
-from fer_augment.errors import DatasetError
+from fer_augment.errors import DatasetError, FerAugmentError
 from fer_augment.export import FORMATS, refuse_unfit, rows_to_write, write_export
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def rewrite(
     from fer_augment.trainings import Trainings
 
     if out is None and not dry_run:
-        raise click.UsageError("say where to with --out DIR, or --dry-run to see the counts only")
+        raise FerAugmentError("say where to write with --out DIR, or see the counts only with --dry-run")
     (loaded,) = load_recipes([recipe], overrides)
     catalogue = installed_plugins()
     bound = bind(loaded, catalogue)
