@@ -1,7 +1,8 @@
-"""A tiny data source of drawn squares and runs on it that take a second, for tests of commands about runs."""
+"""Tiny data sources of drawn squares and runs on them that take a second, for tests of commands about runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -18,19 +19,19 @@ def squares(label: int, count: int, channels: int, rng: np.random.Generator) -> 
     """Return `(count, SIDE, SIDE, channels)` noise with a bright square whose place tells the class, roughly."""
     images = rng.integers(0, 160, (count, SIDE, SIDE, channels), dtype=np.uint8)
     for image in images:
-        top, left = rng.integers(0, 4, 2) + 4 * label
+        top, left = rng.integers(0, 4, 2) + 4 * (label % 3)
         image[top : top + 5, left : left + 5] = 255
     return images
 
 
-def write_squares(folder: Path, *, channels: int = 1, suffix: str = ".png") -> Path:
-    """Write `split/class/NUMBER.png` files."""
+def write_squares(folder: Path, *, classes: Sequence[str] = CLASSES, channels: int = 1) -> Path:
+    """Write `split/class/NUMBER.png`; classes from the fourth on are as small as the third."""
     rng = np.random.default_rng(0)
     for split, counts in COUNTS.items():
-        for label, (name, count) in enumerate(zip(CLASSES, counts, strict=True)):
+        for label, name in enumerate(classes):
             (folder / split / name).mkdir(parents=True)
-            for number, image in enumerate(squares(label, count, channels, rng)):
-                cv2.imwrite(str(folder / split / name / f"{number:02}{suffix}"), image)
+            for number, image in enumerate(squares(label, counts[min(label, 2)], channels, rng)):
+                cv2.imwrite(str(folder / split / name / f"{number:02}.png"), image)
     return folder
 
 

@@ -62,7 +62,7 @@ class _Asked:
     help="Draw the feature maps: all on one sheet, or one sheet for each image.",
 )  # fmt: skip
 def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool, out: Path | None) -> None:
-    r"""Show what a trained network says of images, and draw what its convolutions make of them.
+    r"""Show what a network says of images, and its feature maps.
 
     RUN is the directory of a finished run. The bars are class scores, as `fer-augment predict` gives them. A sheet has
     the output of every convolution, each map scaled by itself from black (lowest) to white (highest).

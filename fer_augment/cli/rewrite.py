@@ -50,7 +50,7 @@ def rewrite(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    r"""Rewrite the training set as a recipe does, and write it for other programs.
+    r"""Rewrite the training set as a recipe does; write it to files.
 
     Nothing is trained but the scouts that mining strategies ask; they are kept for later runs. OUT gets the rows with
     their provenance, gallery.png with examples of what each step made, and README.md.

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 @data_option
 @json_option
 def verify(run: Path, source: str, as_json: bool) -> None:
-    r"""Train a finished run again from nothing, and compare weights and logits bit by bit.
+    r"""Train a run again, and compare it with the run bit by bit.
 
-    RUN is the directory of the run, SRC the data that it was trained on. Nothing is reused and nothing is kept; it
-    takes as long as the run did, scouts included. Exits with 0 if all is equal, with 1 if not; then it tells what is
-    not as it was: data, versions, processor, threads, device, code.
+    RUN is the directory of a finished run, SRC the data that it was trained on. Weights, logits and the rewritten
+    training set are compared. Nothing is reused and nothing is kept; it takes as long as the run did, scouts included.
+    Exits with 0 if all is equal, with 1 if not; then it tells what is not as it was: data, versions, processor,
+    threads, device, code.
 
     \b
     fer-augment verify results/runs/paper/seed-0-1a2b3c4d5e6f --data fer2013.csv
