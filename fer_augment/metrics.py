@@ -102,11 +102,23 @@ def score(labels: IntArray, predictions: IntArray, classes: int) -> Scores:
     )
 
 
-def expected_calibration_error(labels: IntArray, logits: LogitArray, bins: int = 15) -> float:
-    """Return how far confidence is from accuracy on average, in `[0, 1]` (Guo et al. 2017, ICML, eq. 3).
+@dataclass(frozen=True)
+class CalibrationBins:
+    """Rows sorted by the probability of their predicted class into B bins of equal width, for a reliability diagram.
 
-    Rows are sorted by the probability of their predicted class into equal-width bins, each open on the left
-    and closed on the right; the gaps between mean confidence and accuracy are averaged, weighted by rows.
+    Attributes:
+        rows: `(B,) int64`, number of rows.
+        confidence: `(B,) float64`, sum of the probabilities of the predicted classes.
+        right: `(B,) int64`, number of rows that are predicted right.
+    """
+
+    rows: IntArray
+    confidence: FloatArray
+    right: IntArray
+
+
+def calibration_bins(labels: IntArray, logits: LogitArray, bins: int = 15) -> CalibrationBins:
+    """Sort rows into bins by confidence; each bin is open on the left and closed on the right.
 
     Args:
         labels: `(N,) int64` in `0 … K - 1`, at least one row.
@@ -123,8 +135,28 @@ def expected_calibration_error(labels: IntArray, logits: LogitArray, bins: int =
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     bin_of_row = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
-    surplus = np.bincount(bin_of_row, weights=confidence - right, minlength=bins)
-    return float(np.abs(surplus).sum() / len(labels))
+    return CalibrationBins(
+        rows=np.bincount(bin_of_row, minlength=bins).astype(np.int64),
+        confidence=np.bincount(bin_of_row, weights=confidence, minlength=bins).astype(np.float64),
+        right=np.bincount(bin_of_row[right], minlength=bins).astype(np.int64),
+    )
+
+
+def expected_calibration_error(labels: IntArray, logits: LogitArray, bins: int = 15) -> float:
+    """Return how far confidence is from accuracy on average, in `[0, 1]` (Guo et al. 2017, ICML, eq. 3).
+
+    The gaps between mean confidence and accuracy in `calibration_bins` are averaged, weighted by rows.
+
+    Args:
+        labels: `(N,) int64` in `0 … K - 1`, at least one row.
+        logits: `(N, K)` floats before softmax.
+        bins: the number of bins.
+
+    Raises:
+        ValueError: the shapes do not fit, there are no rows, a label is not a class, or `bins` is below 1.
+    """
+    binned = calibration_bins(labels, logits, bins)
+    return float(np.abs(binned.confidence - binned.right).sum() / len(labels))
 
 
 def negative_log_likelihood(labels: IntArray, logits: LogitArray) -> float:

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import metrics as sklearn_metrics
 
 from fer_augment.metrics import (
+    calibration_bins,
     confusion_matrix,
     expected_calibration_error,
     negative_log_likelihood,
@@ -93,6 +94,16 @@ def test_calibration_error_by_hand():
     labels = np.array([0, 0, 0, 1, 1])
 
     assert_allclose(expected_calibration_error(labels, logits), (4 * 0.15 + 1 * 0.4) / 5)
+
+
+def test_calibration_bins_by_hand():
+    logits = np.log(np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]]))
+    binned = calibration_bins(np.array([0, 0, 0, 1, 1]), logits, bins=10)
+
+    assert_array_equal(np.flatnonzero(binned.rows), [5, 8])
+    assert_array_equal(binned.rows[[5, 8]], [1, 4])
+    assert_array_equal(binned.right[[5, 8]], [1, 3])
+    assert_allclose(binned.confidence[[5, 8]], [0.6, 3.6])
 
 
 def test_calibration_error_agrees_with_a_loop_over_bins():

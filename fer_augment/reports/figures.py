@@ -1,0 +1,255 @@
+"""Dots for runs, bars for classes, and reliability diagrams: places in percent, and text; templates draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fer_augment.comparison import Arm, Comparison, SplitScores, Statistic
+from fer_augment.reports.axes import Axis
+from fer_augment.reports.curves import look_of
+from fer_augment.reports.run_files import FoundRun, RunFiles
+from fer_augment.reports.wording import percent, printable
+
+# --- dots: a score of every run
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A run's score: the seed, the score in percent, and its place."""
+
+    seed: int
+    score: str
+    at: float
+
+
+@dataclass(frozen=True)
+class DotRow:
+    """An arm's scores: the dots that are known, the mean and its interval, all as places, and the mean as text."""
+
+    arm: str
+    look: str
+    dots: tuple[Dot, ...]
+    mean: float | None
+    low: float | None
+    high: float | None
+    told: str
+    n: int
+
+
+@dataclass(frozen=True)
+class DotFigure:
+    """One score of all arms."""
+
+    title: str
+    axis: Axis
+    rows: tuple[DotRow, ...]
+
+
+def dot_figures(comparison: Comparison, files: RunFiles) -> tuple[DotFigure, ...]:
+    """Draw accuracy and balanced accuracy on the test split."""
+    return (
+        _dots("Balanced accuracy", comparison, files, "balanced_accuracy"),
+        _dots("Accuracy", comparison, files, "accuracy"),
+    )
+
+
+def _dots(title: str, comparison: Comparison, files: RunFiles, name: str) -> DotFigure:
+    of_runs = [[(run.seed, 100 * getattr(run.scores, name)) for run in files.of(arm)] for arm in comparison.arms]
+    of_arms: list[Statistic] = [getattr(arm.test, name) for arm in comparison.arms]
+    known = [value for runs in of_runs for _, value in runs]
+    known += [100 * value for one in of_arms for value in (one.mean, *(one.ci95 or ())) if value is not None]
+    axis = Axis.close_to(known)
+    rows = []
+    for place, (arm, runs, one) in enumerate(zip(comparison.arms, of_runs, of_arms, strict=True)):
+        low, high = (axis.at(100 * end) for end in one.ci95) if one.ci95 else (None, None)
+        rows.append(
+            DotRow(
+                arm=printable(arm.recipe),
+                look=look_of(place),
+                dots=tuple(Dot(seed, f"{value:.1f}", axis.at(value)) for seed, value in runs),
+                mean=None if one.mean is None else axis.at(100 * one.mean),
+                low=low,
+                high=high,
+                told=percent(one),
+                n=one.n,
+            )
+        )
+    return DotFigure(title, axis, tuple(rows))
+
+
+# --- bars: rows of each class
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Rows of a class.
+
+    Attributes:
+        label: name of the class.
+        length: how long the bar is, in percent of the longest one.
+        before: how long it was before strategies acted; None where there is no before.
+        told: rows, in words.
+        spread: what differs between runs, in words; empty if nothing does.
+    """
+
+    label: str
+    length: float
+    before: float | None
+    told: str
+    spread: str = ""
+
+
+@dataclass(frozen=True)
+class BarFigure:
+    """Bars of all classes."""
+
+    title: str
+    total: str
+    bars: tuple[Bar, ...]
+
+
+_LEAST_SHIFT = 0.002
+"""A class drawn oftener or more seldom than its rows by less than this is taken for rounding."""
+
+_SPLITS = {
+    "train": "Training split",
+    "validation": "Validation split",
+    "test": "Test split",
+    "test_deduplicated": "Test split without copies",
+}
+
+
+def split_figures(comparison: Comparison) -> tuple[BarFigure, ...]:
+    """Draw the class counts of every split; the test split without copies only where there are copies."""
+    counts = comparison.data.counts
+    figures = []
+    for name, title in _SPLITS.items():
+        of_class = counts.get(name, {})
+        if not of_class or (name == "test_deduplicated" and of_class == counts.get("test")):
+            continue
+        longest, total = max(*of_class.values(), 1), sum(of_class.values())
+        bars = tuple(
+            Bar(printable(label), _percent(rows, longest), None, f"{rows:,} ({_share(rows, total)})")
+            for label, rows in of_class.items()
+        )
+        figures.append(BarFigure(title, f"{total:,} rows", bars))
+    return tuple(figures)
+
+
+def rewritten_figures(comparison: Comparison) -> tuple[BarFigure, ...]:
+    """Draw the class counts of each rewritten training set, the mean over runs, beside what they were."""
+    changed = [arm for arm in comparison.arms if any(after != arm.train_counts for after in arm.rewritten_counts)]
+    longest = max(
+        (max(after.values()) for arm in changed for after in (arm.train_counts, *arm.rewritten_counts)), default=1
+    )
+    return tuple(_rewritten(arm, max(longest, 1)) for arm in changed)
+
+
+def _rewritten(arm: Arm, longest: int) -> BarFigure:
+    bars = []
+    for label, before in arm.train_counts.items():
+        after = [of_run.get(label, 0) for of_run in arm.rewritten_counts]
+        mean = float(np.mean(after))
+        told = f"{before:,}" if set(after) == {before} else f"{before:,} → {mean:,.0f}"
+        differs = f"{min(after):,} to {max(after):,}" if len(set(after)) > 1 else ""
+        bars.append(Bar(printable(label), _percent(mean, longest), _percent(before, longest), told, differs))
+    total = np.mean([sum(of_run.values()) for of_run in arm.rewritten_counts])
+    return BarFigure(printable(arm.recipe), f"{sum(arm.train_counts.values()):,} → {total:,.0f} rows", tuple(bars))
+
+
+def drawn_figures(comparison: Comparison, files: RunFiles) -> tuple[BarFigure, ...]:
+    """Draw how often each class was drawn in training, the mean over runs, where strategies weight draws."""
+    figures = []
+    for arm in comparison.arms:
+        runs = files.of(arm)
+        if not runs:
+            continue
+        rows = np.mean([run.record.rewritten_counts for run in runs], axis=0)
+        before, after = rows / rows.sum(), np.mean([run.record.class_prior for run in runs], axis=0)
+        if np.abs(after - before).max() > _LEAST_SHIFT:
+            longest = max(*before, *after)
+            bars = tuple(
+                Bar(
+                    printable(label),
+                    _percent(new, longest),
+                    _percent(old, longest),
+                    f"{100 * old:.1f} → {100 * new:.1f} %",
+                )
+                for label, old, new in zip(comparison.class_names, before, after, strict=True)
+            )
+            figures.append(BarFigure(printable(arm.recipe), "% of the rows drawn", bars))
+    return tuple(figures)
+
+
+def _percent(part: float, whole: float) -> float:
+    return round(100 * float(part) / float(whole), 2)
+
+
+def _share(rows: int, total: int) -> str:
+    return f"{100 * rows / total:.1f} %" if total else "none"
+
+
+# --- reliability: confidence against accuracy
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Test predictions of like confidence, of all runs of an arm; all places in percent, the radius in pixels."""
+
+    left: float
+    width: float
+    accuracy: float
+    confidence: float
+    share: float
+    radius: float
+    told: str
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The reliability diagram of an arm."""
+
+    title: str
+    ece: str
+    n: int
+    bins: tuple[ReliabilityBin, ...]
+
+
+def reliability_figures(comparison: Comparison, files: RunFiles) -> tuple[Reliability, ...]:
+    """Draw the diagrams of the arms whose runs are there."""
+    return tuple(_reliability(arm, files.of(arm)) for arm in comparison.arms if files.of(arm))
+
+
+def _reliability(arm: Arm, runs: Sequence[FoundRun]) -> Reliability:
+    rows, confidence, right = (
+        np.sum([getattr(run.calibration, name) for run in runs], axis=0) for name in ("rows", "confidence", "right")
+    )
+    width = 100 / len(rows)
+    bins = tuple(
+        ReliabilityBin(
+            left=round(number * width, 2),
+            width=round(width, 2),
+            accuracy=round(100 * right[number] / rows[number], 2),
+            confidence=round(100 * confidence[number] / rows[number], 2),
+            share=round(100 * rows[number] / rows.max(), 2),
+            radius=round(2 + 3 * float(np.sqrt(rows[number] / rows.max())), 1),
+            told=f"confidence {100 * confidence[number] / rows[number]:.0f} %: "
+            f"{100 * right[number] / rows[number]:.0f} % right, {_share(rows[number], rows.sum())} of predictions",
+        )
+        for number in np.flatnonzero(rows)
+    )
+    return Reliability(printable(arm.recipe), percent(arm.test.ece), len(runs), bins)
+
+
+# --- scores of every class, as a table
+
+
+def class_scores(scores: SplitScores) -> tuple[tuple[str, str, str, str], ...]:
+    """Return name, recall, precision and F1 of each class, in percent."""
+    return tuple(
+        (printable(name), percent(recall), percent(scores.precision[name]), percent(scores.f1[name]))
+        for name, recall in scores.recall.items()
+    )

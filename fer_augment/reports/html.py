@@ -1,0 +1,243 @@
+"""A comparison as one HTML file that opens anywhere, without a network and without a script.
+
+Templates escape everything that they are given: names of classes and recipes come from files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fer_augment.comparison import Arm, Comparison, Versus, load_comparison
+from fer_augment.comparison_warnings import listed
+from fer_augment.confused_images import CONFUSED_FILE, load_confused
+from fer_augment.errors import RunError
+from fer_augment.records import StepRecord, write_whole
+from fer_augment.reports.curves import accuracy_charts, loss_charts
+from fer_augment.reports.figures import (
+    class_scores,
+    dot_figures,
+    drawn_figures,
+    reliability_figures,
+    rewritten_figures,
+    split_figures,
+)
+from fer_augment.reports.forest import TONES, forest_plot
+from fer_augment.reports.grids import overview
+from fer_augment.reports.matrices import confusion_matrix_figure, difference_matrix_figures
+from fer_augment.reports.pictures import ConfusedPair, added_galleries, confused_galleries, steps_that_add_nothing
+from fer_augment.reports.published import published_grids
+from fer_augment.reports.run_files import FoundRun, RunFiles
+from fer_augment.reports.wording import (
+    copies_sentence,
+    cost_sentence,
+    failures,
+    headline,
+    notes,
+    percent,
+    printable,
+    spread,
+    verdict_sentence,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+REPORT_FILE = "report.html"
+
+SECTIONS = {
+    "verdict": "Verdict",
+    "recall": "Recall of every class",
+    "scores": "Scores over seeds",
+    "confusion": "Confusion",
+    "training": "Training",
+    "classes": "Class counts",
+    "added": "What strategies added",
+    "confused": "Confused images",
+    "calibration": "Calibration",
+    "data": "Data audit",
+    "setup": "How it was made",
+}
+"""The sections in order: their anchors, which are the names of their templates too, and their titles."""
+
+
+def write_report(directory: Path) -> Path:
+    """Write `report.html` from what lies in the directory of a comparison, whole or not at all.
+
+    Args:
+        directory: holds `comparison.json`; the run directories below `runs`, and `confused.safetensors`, are used
+            where they are there.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        RunError: if `comparison.json` is missing or damaged.
+    """
+    comparison = load_comparison(directory)
+    file = directory / REPORT_FILE
+    write_whole(file, report_html(comparison, directory))
+    return file
+
+
+def report_html(comparison: Comparison, directory: Path) -> str:
+    """Return the report; the same files give the same text.
+
+    Args:
+        comparison: what was found.
+        directory: where the runs' own files are looked for.
+    """
+    template = _environment().get_template("report.html.j2")
+    return template.render(sections=SECTIONS, **_results(comparison), **_evidence(comparison, RunFiles(directory)),
+                           confused=_confused(comparison, directory))  # fmt: skip
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fer_augment.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"listed": listed, "percent": percent, "printable": printable, "spread": spread}
+    return environment
+
+
+# --- what comparison.json says
+
+
+@dataclass(frozen=True)
+class VerdictText:
+    """The verdict on an arm: how to colour it, and what to say."""
+
+    tone: str
+    sentence: str
+    cost: str
+
+
+def _results(comparison: Comparison) -> Mapping[str, object]:
+    """Return what templates show of the comparison itself."""
+    names, baseline = comparison.class_names, comparison.baseline_arm
+    others = [arm for arm in comparison.arms if arm is not baseline]
+    return {
+        "comparison": comparison,
+        "title": _title(comparison),
+        "headline": headline(comparison),
+        "verdicts": [_verdict(versus) for versus in comparison.versus],
+        "overview": overview(comparison),
+        "failures": failures(comparison),
+        "warnings": [printable(warning) for warning in comparison.warnings],
+        "notes": notes(comparison),
+        "copies": copies_sentence(comparison),
+        "copied_rows": _copied_rows(comparison),
+        "forest": forest_plot(comparison),
+        "class_scores": {printable(arm.recipe): class_scores(arm.test) for arm in comparison.arms},
+        "published": published_grids(comparison),
+        "matrices": [confusion_matrix_figure(arm, names) for arm in comparison.arms],
+        "differences": difference_matrix_figures(others, baseline, names) if baseline else (),
+        "loss_charts": loss_charts(comparison),
+        "accuracy_charts": accuracy_charts(comparison),
+        "losses": sorted({arm.loss for arm in comparison.arms}),
+        "splits": split_figures(comparison),
+        "rewritten": rewritten_figures(comparison),
+        "unchanged": [printable(arm.recipe) for arm in comparison.arms if not _changes_counts(arm)],
+        "idle_steps": steps_that_add_nothing(comparison),
+    }
+
+
+def _title(comparison: Comparison) -> str:
+    names = [printable(versus.recipe) for versus in comparison.versus]
+    baseline = printable(comparison.baseline)
+    if names:
+        return f"{listed(names)} against {baseline}"
+    return listed(printable(arm.recipe) for arm in comparison.arms) if comparison.arms else baseline
+
+
+def _verdict(versus: Versus) -> VerdictText:
+    tone = TONES.get(versus.balanced_accuracy.verdict, "open")
+    return VerdictText(tone, verdict_sentence(versus), cost_sentence(versus))
+
+
+def _changes_counts(arm: Arm) -> bool:
+    return any(after != arm.train_counts for after in arm.rewritten_counts)
+
+
+def _copied_rows(comparison: Comparison) -> list[tuple[str, int, int]]:
+    """Return name, test rows and those of them that stand in the training split too, for classes that have some."""
+    whole, without = (comparison.data.counts.get(split, {}) for split in ("test", "test_deduplicated"))
+    of_classes = [(printable(name), rows, rows - without.get(name, rows)) for name, rows in whole.items()]
+    return [(name, rows, copies) for name, rows, copies in of_classes if copies]
+
+
+# --- what the runs left on disk
+
+
+@dataclass(frozen=True)
+class ArmSetup:
+    """How an arm was run.
+
+    Attributes:
+        arm: the arm.
+        recipe_yaml: its recipe as resolved; None if no run directory is there.
+        steps: its strategies, with where they came from.
+        runs: its runs as found: seed, accuracy and balanced accuracy in percent, seconds, steps, and key.
+    """
+
+    arm: Arm
+    recipe_yaml: str | None
+    steps: tuple[StepRecord, ...]
+    runs: tuple[tuple[str, ...], ...]
+
+
+def _evidence(comparison: Comparison, files: RunFiles) -> Mapping[str, object]:
+    """Return what templates show of the run directories."""
+    expected = sum(len(arm.run_keys) for arm in comparison.arms)
+    found = sum(len(files.of(arm)) for arm in comparison.arms)
+    return {
+        "runs_expected": expected,
+        "runs_found": found,
+        "dots": dot_figures(comparison, files),
+        "drawn": drawn_figures(comparison, files),
+        "added": added_galleries(comparison, files),
+        "reliability": reliability_figures(comparison, files),
+        "setups": [_setup(arm, files.of(arm)) for arm in comparison.arms],
+    }
+
+
+def _setup(arm: Arm, runs: Iterable[FoundRun]) -> ArmSetup:
+    of_seed = {run.seed: run for run in runs}
+    first = next(iter(of_seed.values()), None)
+    text = first.recipe_yaml if first else None
+    return ArmSetup(
+        arm=arm,
+        recipe_yaml=None if text is None else "\n".join(_visible(line) for line in text.splitlines()),
+        steps=first.record.steps if first else (),
+        runs=tuple(
+            (str(seed), *_scores_of(of_seed.get(seed)), f"{steps:,}", key[:12])
+            for seed, steps, key in zip(arm.seeds, arm.optimiser_steps, arm.run_keys, strict=True)
+        ),
+    )
+
+
+def _scores_of(run: FoundRun | None) -> tuple[str, str, str]:
+    if run is None:
+        return ("not found", "not found", "not found")
+    seconds = run.record.training_seconds
+    told = "reused" if seconds is None else f"{seconds:,.0f} s"
+    return f"{100 * run.scores.accuracy:.1f}", f"{100 * run.scores.balanced_accuracy:.1f}", told
+
+
+def _visible(line: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def _confused(comparison: Comparison, directory: Path) -> tuple[ConfusedPair, ...]:
+    try:
+        return confused_galleries(comparison, load_confused(directory / CONFUSED_FILE))
+    except RunError:
+        return ()

@@ -1,0 +1,179 @@
+"""Images that networks confused: the right ones, the surest first, each once, in a file that needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from safetensors.numpy import save_file
+
+from fer_augment import ImageDataset, Splits
+from fer_augment.confused_images import CONFUSED_FILE, ConfusedImages, ConfusedRows, load_confused, save_confused
+from fer_augment.errors import DatasetError, RunError
+from fer_augment.executors import do_tasks
+from fer_augment.experiment import Experiment, runs_in_order
+from fer_augment.galleries import IMAGES_OF_A_PAIR, collect_confused
+from fer_augment.metrics import softmax
+from fer_augment.recipe import load_recipes
+from fer_augment.records import Predictions, RunDirectory, RunIdentity
+from fer_augment.reports.html import report_html
+from fer_augment.run_models import load_run_model
+from fer_augment.training_store import TrainingStore
+from fer_augment.verdicts import compare_runs
+from tests.data_files import random_images
+from tests.html_page import parse
+from tests.synthetic_runs import CLASSES, record, write_run
+from tests.test_executors import Heard
+from tests.tiny_runs import write_recipe
+from tests.tiny_training import tiny_splits
+
+ANT, BEE, CAT = range(3)
+
+
+def splits_with(test: ImageDataset) -> Splits:
+    other = ImageDataset.from_arrays(random_images(6, side=8, seed=1), [ANT, BEE, CAT] * 2, CLASSES)
+    return Splits(other, other, test, "noise")
+
+
+def run_that_says(folder: Path, labels, logits, *, recipe="base", seed=0) -> RunDirectory:
+    rows = len(labels)
+    said = Predictions(np.asarray(labels), np.asarray(logits, np.float32), np.arange(rows), np.zeros(rows, dtype=bool))
+    return write_run(folder / recipe / str(seed), record(recipe, seed), {"test": said, "validation": said})
+
+
+def test_test_images_are_those_taken_for_the_other_class_the_surest_first(tmp_path):
+    labels = [ANT, ANT, ANT, BEE, ANT]
+    logits = [[0, 1, 0], [0, 3, 0], [2, 0, 0], [0, 5, 0], [0, 0, 4]]
+    test = ImageDataset.from_arrays(random_images(5, side=8), labels, CLASSES)
+    run = run_that_says(tmp_path, labels, logits)
+    collect_confused(splits_with(test), {"base": [run]}, [("ant", "bee")], tmp_path / CONFUSED_FILE)
+    (confused,) = load_confused(tmp_path / CONFUSED_FILE)
+    assert confused.rows == ConfusedRows(run=run.record.identity, split="test", true="ant", predicted="bee", total=2)
+    assert np.array_equal(confused.images, test.images[[1, 0]])
+    assert_allclose(confused.probabilities, softmax(np.array(logits, np.float32))[[1, 0]], rtol=1e-6)
+
+
+def test_images_that_are_the_same_stand_once_and_the_file_stays_small(tmp_path):
+    rows = 3 * IMAGES_OF_A_PAIR
+    images = random_images(rows, side=8)
+    images[1::3] = images[::3]
+    labels = [ANT] * rows
+    logits = np.zeros((rows, 3))
+    logits[:, BEE] = np.linspace(1, 2, rows)
+    run = run_that_says(tmp_path, labels, logits)
+    test = ImageDataset.from_arrays(images, labels, CLASSES)
+    collect_confused(splits_with(test), {"base": [run]}, [("ant", "bee"), ("ant", "bee")], tmp_path / CONFUSED_FILE)
+    (confused,) = load_confused(tmp_path / CONFUSED_FILE)
+    assert confused.rows.total == 2 * IMAGES_OF_A_PAIR
+    assert len(confused.images) == IMAGES_OF_A_PAIR == len(np.unique(confused.images, axis=0))
+    assert np.array_equal(confused.images[0], images[-1])
+    assert np.all(np.diff(confused.probabilities[:, BEE]) < 0)
+
+
+def test_every_arm_is_shown_by_its_first_seed_and_an_arm_without_runs_by_none(tmp_path):
+    labels = [ANT, BEE]
+    test = ImageDataset.from_arrays(random_images(2, side=8), labels, CLASSES)
+    runs = {
+        "base": [run_that_says(tmp_path, labels, np.eye(3)[[BEE, BEE]], seed=seed) for seed in (5, 2, 9)],
+        "failed": [],
+        "other": [run_that_says(tmp_path, labels, np.eye(3)[[ANT, BEE]], recipe="other", seed=2)],
+    }
+    pairs = [("ant", "bee"), ("bee", "cat")]
+    collect_confused(splits_with(test), runs, pairs, tmp_path / CONFUSED_FILE)
+    found = [
+        (one.rows.run.recipe, one.rows.run.seed, one.rows.true, one.rows.total)
+        for one in load_confused(tmp_path / CONFUSED_FILE)
+    ]
+    assert found == [("base", 2, "ant", 1), ("base", 2, "bee", 0), ("other", 2, "ant", 0), ("other", 2, "bee", 0)]
+
+
+def test_a_class_that_does_not_exist_is_named(tmp_path):
+    test = ImageDataset.from_arrays(random_images(1, side=8), [ANT], CLASSES)
+    run = run_that_says(tmp_path, [ANT], [[0, 1, 0]])
+    with pytest.raises(DatasetError, match="no class 'dog'"):
+        collect_confused(splits_with(test), {"base": [run]}, [("ant", "dog")], tmp_path / CONFUSED_FILE)
+
+
+MIRROR = "- confusion_mirror: {pairs: [[ant, cat], [bee, cat]], predictions: in_sample}"
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Two real trainings, compared."""
+    folder = tmp_path_factory.mktemp("compared")
+    files = [write_recipe(folder, "base"), write_recipe(folder, "mirror", steps=MIRROR)]
+    recipes = load_recipes([str(file) for file in files])
+    experiment = Experiment(tiny_splits(), TrainingStore(folder / "cache"), folder / "runs")
+    outcomes = do_tasks(experiment, runs_in_order(recipes, [0, 1]), 1, Heard())
+    runs = {"base": list(map(RunDirectory, outcomes[:2])), "mirror": list(map(RunDirectory, outcomes[2:]))}
+    counts = {name: part.counts for name, part in experiment.splits.parts.items()}
+    comparison = compare_runs(runs, baseline="base", source="tiny", fingerprint="f", counts=counts)
+    pairs = [(one.true, one.predicted) for one in comparison.arms[0].watched]
+    collect_confused(experiment.splits, runs, pairs, folder / CONFUSED_FILE)
+    return folder, experiment.splits, runs, comparison
+
+
+def test_training_images_are_what_the_weights_confuse(compared):
+    folder, splits, runs, _ = compared
+    train = splits.train
+    in_train = [one for one in load_confused(folder / CONFUSED_FILE) if one.rows.split == "train"]
+    assert [(one.rows.run.recipe, one.rows.true, one.rows.predicted) for one in in_train] == [
+        (arm, true, "cat") for arm in ("base", "mirror") for true in ("ant", "bee")
+    ]
+    said = softmax(load_run_model(runs["base"][0]).logits(train.images[:]))
+    for one, true in zip(in_train[:2], (ANT, BEE), strict=True):
+        rows = np.flatnonzero((train.labels == true) & (said.argmax(axis=1) == CAT))
+        assert one.rows.total == len(np.unique(train.digests[rows])) > 0
+        assert {image.tobytes() for image in one.images} <= {image.tobytes() for image in train.images[rows]}
+        surest = np.sort(said[rows, CAT])[::-1]
+        assert_allclose(one.probabilities[0, CAT], surest[0], rtol=1e-4)
+
+
+def test_a_report_of_real_runs_shows_them(compared):
+    folder, _, _, comparison = compared
+    page = parse(report_html(comparison, folder))
+    confused = next(page.find("section", id="confused"))
+    assert "ant taken for cat training images" in confused.text
+    assert len(list(confused.find("img"))) > 2
+    added = next(page.find("section", id="added"))
+    assert "confusion_mirror in mirror" in added.text
+    assert len(list(added.find("img"))) >= 2
+
+
+def test_what_is_saved_is_read_back_without_torch(tmp_path):
+    rows = ConfusedRows(
+        run=RunIdentity(recipe="ä", seed=3, key="k"), split="train", true="<a>", predicted="b\n", total=99
+    )
+    images, probabilities = random_images(2, side=4, channels=3), np.eye(2, 3, dtype=np.float32)
+    file = tmp_path / "deeper" / CONFUSED_FILE
+    save_confused(
+        file, [ConfusedImages(rows, images, probabilities), ConfusedImages(rows, images[:0], probabilities[:0])]
+    )
+    full, empty = load_confused(file)
+    assert full.rows == empty.rows == rows
+    assert np.array_equal(full.images, images) and np.array_equal(full.probabilities, probabilities)
+    assert empty.images.shape == (0, 4, 4, 3)
+    code = (
+        "import sys; from pathlib import Path; from fer_augment.confused_images import load_confused; "
+        "load_confused(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(file)], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 40, None])
+def test_a_damaged_or_missing_file_is_named(tmp_path, content):
+    file = tmp_path / CONFUSED_FILE
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(RunError, match=CONFUSED_FILE):
+        load_confused(file)
+
+
+def test_a_file_of_something_else_is_named(tmp_path):
+    save_file({"0.images": np.zeros(3)}, tmp_path / CONFUSED_FILE)
+    with pytest.raises(RunError, match=CONFUSED_FILE):
+        load_confused(tmp_path / CONFUSED_FILE)
