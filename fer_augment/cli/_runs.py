@@ -8,19 +8,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fer_augment.cli._console import messages, progress_of
-from fer_augment.dataset import Splits
 from fer_augment.errors import RecipeError
 from fer_augment.executors import Failure
-from fer_augment.experiment import Run
-from fer_augment.plugin_manager import Catalogue
-from fer_augment.recipe import Recipe
+
+if TYPE_CHECKING:
+    from fer_augment.dataset import Splits
+    from fer_augment.experiment import Run
+    from fer_augment.plugin_manager import Catalogue
+    from fer_augment.recipe import Recipe
 
 data_option = click.option(
     "--data", "source", required=True, metavar="SRC",
@@ -86,14 +88,16 @@ class RunProgress:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         """Show nothing yet."""
+        console = messages()
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=messages(),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self.all = self.bars.add_task(f"{len(runs)} runs", total=len(runs))
         self.open: dict[str, tuple[TaskID, float]] = {}
@@ -130,9 +134,10 @@ class RunProgress:
         self.bars.update(self.all, completed=self.ended_count + self._share_done())
         seconds = time.monotonic() - since
         if isinstance(outcome, Failure):
-            self.bars.console.print(f"[red]failed[/red] {escape(str(task))}: {escape(outcome.message)}")
+            told = f"[red]failed[/red] {escape(str(task))}: {escape(outcome.message)}"
         else:
-            self.bars.console.print(f"done   {escape(str(task))} ({seconds:.0f} s)", style="dim")
+            told = f"[dim]done   {escape(str(task))} ({seconds:.0f} s)[/dim]"
+        self.bars.console.print(told, soft_wrap=True)
 
     def _share_done(self) -> float:
         tasks = {task.id: task for task in self.bars.tasks}

@@ -73,7 +73,7 @@ def compare(
     _finish(comparing.run(count), comparing.folder, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="The whole job on drawn faces, in about a minute.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results/demo"), show_default=True,
     help="Where results go.",

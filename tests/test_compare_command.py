@@ -1,0 +1,207 @@
+"""`fer-augment compare`, `demo` and `run`, as people use them, on real trainings of tiny data."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_augment.comparison import load_comparison
+from fer_augment.records import RunDirectory
+from tests.command_line import assert_readable, assert_refused, fer_augment
+from tests.data_files import encoded, write_folder
+
+CLASSES = ("bird", "cat[x]", "<dog>")
+SMALL = """
+model: convnet4
+training: {epochs: 2, batch_size: 16, learning_rate: 0.01, loss: cross_entropy, precision: float32, evaluate_every: 1}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "faces", dict(_files()))
+    (tmp_path / "small.yaml").write_text(SMALL)
+    (tmp_path / "more.yaml").write_text(
+        "extends: ./small.yaml\nstrategies: [{imblearn: {sampler: RandomOverSampler}}]\n"
+    )
+    mined = (
+        "extends: ./small.yaml\nstrategies: [{confusion_mirror: {pairs: [['<dog>', bird]], predictions: in_sample}}]\n"
+    )
+    (tmp_path / "mined.yaml").write_text(mined)
+    (tmp_path / "broken.py").write_text(
+        "from fer_augment import Strategy, StrategyError, hookimpl\n"
+        "class Breaks(Strategy):\n"
+        '    """Fails with seed 1."""\n'
+        "    @hookimpl\n"
+        "    def rewrite_training_set(self, training_set, context):\n"
+        "        if context.seed == 1:\n"
+        "            raise RuntimeError('not [today]')\n"
+        "        return training_set\n"
+    )
+
+
+def _files():
+    rng = np.random.default_rng(0)
+    for split, counts in (("train", (30, 20, 10)), ("val", (9, 8, 7)), ("test", (12, 10, 8))):
+        for label, (name, count) in enumerate(zip(CLASSES, counts, strict=True)):
+            for number in range(count):
+                image = rng.integers(0, 120, (12, 12))
+                image[:, label * 4 : label * 4 + 4] += 40
+                yield f"{split}/{name}/{number}.png", encoded(image.astype(np.uint8))
+
+
+def compare(*arguments: str):
+    return fer_augment("compare", "small.yaml", "more.yaml", "mined.yaml", "--data", "faces", *arguments)
+
+
+def run_files(folder: str = "results/small_more_mined") -> dict[str, bytes]:
+    files = sorted(Path(folder, "runs").rglob("*.safetensors"))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+class TestCompare:
+    def test_shows_a_table_and_writes_everything(self):
+        ran = compare("--seeds", "2", "--jobs", "2")
+        assert ran.code == 0, ran.err
+        assert_readable(ran)
+        for words in ("small (baseline)", "balanced accuracy", "cat[x]", "<dog>", "adj. p", "mean ± sd"):
+            assert words in ran.out
+        comparison = load_comparison(Path("results/small_more_mined"))
+        assert [arm.recipe for arm in comparison.arms] == ["small", "more", "mined"]
+        assert [arm.seeds for arm in comparison.arms] == [(0, 1)] * 3
+        assert comparison.arm("more").rewritten_counts == (dict.fromkeys(CLASSES, 30),) * 2
+        runs = list(Path("results/small_more_mined/runs").glob("*/seed-*"))
+        assert len(runs) == 6
+        accuracies = [
+            (said.logits.argmax(axis=1) == said.labels).mean()
+            for said in (RunDirectory(path).predictions("test") for path in runs if path.parent.name == "more")
+        ]
+        assert comparison.arm("more").test.accuracy.mean == pytest.approx(np.mean(accuracies))
+
+    def test_called_again_goes_on_where_it_stopped(self):
+        assert compare("--seeds", "0,").code == 0
+        first = run_files()
+        again = compare("--seeds", "2")
+        assert again.code == 0
+        assert {name: content for name, content in run_files().items() if "seed-0" in name} == first
+        assert len(run_files()) == 2 * len(first)
+        assert compare("--seeds", "2", "--out", "elsewhere").code == 0
+        assert run_files("elsewhere") == run_files()
+
+    def test_json_is_the_comparison(self):
+        ran = compare("--seeds", "1", "--json")
+        written = json.loads(Path("results/small_more_mined/comparison.json").read_text())
+        assert json.loads(ran.out) == written
+        assert written["versus"][0]["balanced_accuracy"]["p"] is None
+        assert written["versus"][0]["balanced_accuracy"]["verdict"] == "one run cannot tell"
+
+    def test_a_failing_run_is_told_and_does_not_take_others_with_it(self):
+        ran = fer_augment("compare", "small.yaml", "breaks.yaml", "--data", "faces", "--seeds", "2", "--jobs", "1")
+        assert ran.code == 1
+        assert "failed: breaks with seed 1" in ran.err
+        assert "RuntimeError: not [today]" in ran.err
+        comparison = load_comparison(Path("results/small_breaks"))
+        assert [arm.seeds for arm in comparison.arms] == [(0, 1), (0,)]
+        assert comparison.failures[0].message.endswith("RuntimeError: not [today]")
+
+    def test_overrides_reach_every_arm_and_only_settings_that_exist(self):
+        assert compare("--seeds", "1", "--set", "training.epochs=1").code == 0
+        records = [RunDirectory(path).record for path in Path("results/small_more_mined/runs").glob("*/*")]
+        assert {record.recipe["training"]["epochs"] for record in records} == {1}
+        assert_refused(compare("--set", "training.epoch=1"), "training.epoch", "did you mean 'epochs'")
+
+    def test_a_dry_run_trains_nothing_and_says_what_is_there(self):
+        before = compare("--seeds", "2", "--dry-run")
+        assert before.code == 0
+        assert "6 distinct trainings, 0 stored, 6 to do." in before.out
+        assert re.search(r"About \d+\.\d minutes", before.out)
+        assert not Path("results").exists()
+        compare("--seeds", "2")
+        plan = json.loads(compare("--seeds", "3", "--dry-run", "--json").out)
+        assert [one["stored"] for one in plan].count(True) == 6
+        assert plan[0]["for"] == ["small, seed 0", "mined, seed 0"]
+
+
+class TestMistakes:
+    def test_are_told_in_one_line(self, tmp_path):
+        assert_refused(fer_augment("compare", "papr", "--data", "demo"), "papr", "did you mean 'paper'")
+        assert_refused(fer_augment("compare", "small.yaml", "--data", "nowhere.csv"), "nowhere.csv: no such file")
+        assert_refused(fer_augment("compare", "small.yaml", "small.yaml", "--data", "faces"), "'small' is given twice")
+        wrong = tmp_path / "wrong.yaml"
+        wrong.write_text("extends: ./small.yaml\nstrategies: [{confusion_mirror: {pairs: [[bird, dog]]}}]\n")
+        assert_refused(fer_augment("compare", "small.yaml", "wrong.yaml", "--data", "faces"), "no class 'dog'", "<dog>")
+        (tmp_path / "taken").write_text("")
+        assert_refused(compare("--out", "taken"), "taken: is a file; name a directory")
+        deep = "extends: ./small.yaml\nmodel: vgg_mini\n"
+        (tmp_path / "deep.yaml").write_text(deep)
+        tiny = {f"{split}/a/{shade}.png": shade for split in ("train", "val", "test") for shade in range(9)}
+        write_folder(
+            tmp_path / "minute", {name: encoded(np.full((4, 4), shade, np.uint8)) for name, shade in tiny.items()}
+        )
+        assert_refused(
+            fer_augment("compare", "deep.yaml", "--data", "minute"), "vgg_mini needs images of at least 8x8", "4x4"
+        )
+
+    @pytest.mark.parametrize("seeds", ["0", "-1", "1,1", "a", "1.5", ",", ""])
+    def test_seeds_are_a_number_or_a_list(self, seeds):
+        ran = compare("--seeds", seeds)
+        assert ran.code == 2
+        assert "give how many seeds, such as 5, or which, such as 0,3,7" in " ".join(ran.err.split())
+
+
+class TestRun:
+    def test_shows_its_scores_and_keeps_its_directory(self):
+        ran = fer_augment("run", "mined.yaml", "--data", "faces", "--seed", "4")
+        assert ran.code == 0
+        assert_readable(ran)
+        assert "mined, seed 4: test accuracy" in ran.out
+        (path,) = Path("results/runs/mined").glob("seed-4-*")
+        assert path.name in ran.err.replace("\n", "")
+        told = json.loads(fer_augment("run", "mined.yaml", "--data", "faces", "--seed", "4", "--json").out)
+        said = RunDirectory(path).predictions("test")
+        assert told["test"]["accuracy"] == (said.logits.argmax(axis=1) == said.labels).mean()
+        assert list(told["test"]["recall"]) == list(RunDirectory(path).record.class_names)
+
+    def test_that_fails_says_why_and_exits_with_1(self):
+        ran = fer_augment("run", "breaks.yaml", "--data", "faces", "--seed", "1")
+        assert ran.code == 1
+        assert "failed breaks, seed 1: step 1 (breaks), rewrite_training_set: RuntimeError: not [today]" in ran.err
+
+
+def test_ctrl_c_leaves_what_is_finished_and_says_how_to_go_on(tmp_path):
+    command = [str(Path(sys.executable).with_name("fer-augment")), "compare", "small.yaml", "more.yaml"]
+    command += ["--data", "faces", "--seeds", "4", "--jobs", "2", "--set", "training.epochs=400"]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+    store = tmp_path / "cache" / "trainings"
+    while not list(store.glob("*.lock")):
+        assert started.poll() is None
+    started.send_signal(2)
+    _, told = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert told.strip().splitlines()[-1] == "fer-augment: interrupted; call the same command again to go on"
+    assert "Traceback" not in told
+    assert compare("--seeds", "1").code == 0
+
+
+@pytest.mark.skipif(not os.environ.get("FER2013"), reason="FER2013 is not set: the folder of the image release")
+def test_the_reports_experiment_on_a_fraction_of_fer2013(tmp_path):
+    source = Path(os.environ["FER2013"])
+    make = [sys.executable, source / "make_csv.py", tmp_path / "fer2013.csv", "--fraction", "0.03"]
+    subprocess.run(make, check=True, capture_output=True)
+    arguments = ["--data", "fer2013.csv", "--seeds", "2", "--set", "training.epochs=1"]
+    ran = fer_augment("compare", "paper", "confusion_mirror", "oversample", *arguments)
+    assert ran.code == 0, ran.err
+    assert_readable(ran)
+    comparison = load_comparison(tmp_path / "results" / "paper_confusion_mirror_oversample")
+    assert comparison.class_names[0] == "angry" and comparison.class_names[6] == "neutral"
+    assert sum(comparison.data.counts["train"].values()) == pytest.approx(0.03 * 28_709, rel=0.02)
+    oversampled = comparison.arm("oversample").rewritten_counts[0]
+    assert len(set(oversampled.values())) == 1
+    assert comparison.arm("paper").optimiser_steps == comparison.arm("oversample").optimiser_steps
