@@ -56,6 +56,23 @@ def test_csv_and_markdown_go_to_stdout(folder, comparison):
     assert fer_augment("report", str(folder), "--format", "markdown").out.startswith("# faces: test split of 90 rows")
 
 
+def test_without_a_format_the_summary_is_printed_and_the_html_report_written_again(tmp_path, comparison):
+    save_comparison(comparison, tmp_path)
+    file = tmp_path / "report.html"
+    file.write_text("an old report")
+    ran = fer_augment("report", str(tmp_path))
+    assert ran.out == fer_augment("report", str(tmp_path), "--format", "terminal").out
+    assert (ran.code, ran.err) == (0, f"The same with pictures is in {file}\n")
+    assert "other" in file.read_text() and "an old report" not in file.read_text()
+
+
+def test_the_html_format_writes_the_report_and_prints_where_it_is(tmp_path, comparison):
+    save_comparison(comparison, tmp_path)
+    ran = fer_augment("report", str(tmp_path), "--format", "html")
+    assert (ran.code, ran.out, ran.err) == (0, f"{tmp_path / 'report.html'}\n", "")
+    assert "<html" in (tmp_path / "report.html").read_text()
+
+
 def test_published_figures_are_added_on_request(tmp_path):
     written(tmp_path, ["paper", "confusion_mirror"], tuple(TEST_COUNTS.values()), tuple(TEST_COUNTS))
     for chosen in ("terminal", "markdown"):
@@ -74,7 +91,7 @@ def test_published_figures_of_other_data_are_refused(folder):
 
 
 @pytest.mark.usefixtures("comparison")
-@pytest.mark.parametrize("chosen", ["csv", "json"])
+@pytest.mark.parametrize("chosen", ["csv", "html", "json"])
 def test_published_figures_go_with_two_formats(folder, chosen):
     ran = fer_augment("report", str(folder), "--format", chosen, "--published")
     assert (ran.code, ran.out) == (2, "")

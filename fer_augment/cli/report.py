@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fer_augment.cli._console import results
+from fer_augment.cli._console import messages, results
 from fer_augment.comparison import Comparison, load_comparison
 from fer_augment.errors import RunError
 from fer_augment.reports.grids import Grid
@@ -14,17 +14,22 @@ from fer_augment.reports.published import PUBLISHED, published_grids
 from fer_augment.reports.tables import csv_table, markdown
 from fer_augment.reports.terminal import print_comparison, print_grid
 
-FORMATS = ("terminal", "markdown", "csv", "json")
+FORMATS = ("terminal", "markdown", "csv", "html", "json")
 
 
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
-@click.option("--format", "chosen", type=click.Choice(FORMATS), help="Print in this format.")
+@click.option(
+    "--format",
+    "chosen",
+    type=click.Choice(FORMATS),
+    help="Give this format only; html writes DIR/report.html and prints its path.",
+)
 @click.option(
     "--published", is_flag=True, help="Add the originating report's figures beside ours (terminal, markdown)."
 )
 def report(directory: Path, chosen: str | None, published: bool) -> None:
-    """Show the comparison that lies in DIR.
+    """Show the comparison that lies in DIR, and write DIR/report.html again.
 
     DIR is what `fer-augment compare … --out DIR` made.
     """
@@ -38,10 +43,20 @@ def report(directory: Path, chosen: str | None, published: bool) -> None:
         click.echo(csv_table(comparison), nl=False)
     elif chosen == "json":
         click.echo(comparison.model_dump_json(indent=1))
+    elif chosen == "html":
+        click.echo(_write_html(directory))
     else:
         print_comparison(comparison, results())
         for grid in further:
             print_grid(grid, results())
+    if chosen is None:
+        messages().print(f"The same with pictures is in {_write_html(directory)}", markup=False, soft_wrap=True)
+
+
+def _write_html(directory: Path) -> Path:
+    from fer_augment.reports.html import write_report
+
+    return write_report(directory)
 
 
 def _published(comparison: Comparison) -> tuple[Grid, ...]:
