@@ -28,13 +28,12 @@ def own_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "faces", dict(_files()))
     (tmp_path / "small.yaml").write_text(SMALL)
-    (tmp_path / "more.yaml").write_text(
-        "extends: ./small.yaml\nstrategies: [{imblearn: {sampler: RandomOverSampler}}]\n"
-    )
-    mined = (
-        "extends: ./small.yaml\nstrategies: [{confusion_mirror: {pairs: [['<dog>', bird]], predictions: in_sample}}]\n"
-    )
-    (tmp_path / "mined.yaml").write_text(mined)
+    for name, step in (
+        ("more", "imblearn: {sampler: RandomOverSampler}"),
+        ("mined", "confusion_mirror: {pairs: [['<dog>', bird]], predictions: in_sample}"),
+        ("breaks", "./broken.py:Breaks: {}"),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: ./small.yaml\nstrategies: [{{{step}}}]\n")
     (tmp_path / "broken.py").write_text(
         "from fer_augment import Strategy, StrategyError, hookimpl\n"
         "class Breaks(Strategy):\n"
