@@ -31,8 +31,8 @@ demo: venv ## compare three recipes on drawn faces, in about a minute
 bench: venv ## measure the speed of what matters
 	$(BIN)/pytest -o python_files='bench_*.py' --benchmark-only benchmarks
 
-docs: venv ## write docs/reference from the docstrings and the installed plugins
-	$(BIN)/python docs/write_reference.py
+docs: venv ## write docs/strategies.md, the catalogue of strategies, again
+	$(BIN)/python -m fer_augment.catalogue_page > docs/strategies.md
 
 clean: ## remove .venv and all caches
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
