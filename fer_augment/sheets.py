@@ -5,19 +5,15 @@ Legend of shapes: n pictures, h, w height and width, H, W, C those of an image a
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.errors import FerAugmentError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Picture = NDArray[np.uint8]
 """`(h, w, 3) uint8`, RGB."""
@@ -73,33 +69,34 @@ class Sheet:
         Raises:
             FerAugmentError: if it is too high for one picture.
         """
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        import cv2
 
         height = self._bottom + self.margin
         if height >= _HIGHEST:
             raise FerAugmentError(
                 f"the sheet would be {height:,} pixels high, more than {_HIGHEST - 1:,}; draw fewer on one"
             )
-        figure = Figure(figsize=(self.width / _DOTS_PER_INCH, height / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH)
-        FigureCanvasAgg(figure)
+        page = self._page_of_text(height)
         for left, top, picture in self._pictures:
-            figure.figimage(picture, left, height - top - len(picture), origin="upper")
+            page[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        return bytes(cv2.imencode(".png", page[..., ::-1])[1])
+
+    def _page_of_text(self, height: int) -> Picture:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        size = self.width / _DOTS_PER_INCH, height / _DOTS_PER_INCH
+        canvas = FigureCanvasAgg(Figure(figsize=size, dpi=_DOTS_PER_INCH))
         for left, top, text, look in self._texts:
-            figure.text(left / self.width, 1 - top / height, text, va="top", parse_math=False, **look)
-        return _saved(figure)
+            canvas.figure.text(left / self.width, 1 - top / height, text, va="top", parse_math=False, **look)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box in its place tells enough
+            canvas.draw()  # type: ignore[no-untyped-call] # matplotlib does not say
+        return np.array(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call] # as above
 
     def _put_text(self, left: int, top: int, text: str, size: int, *, bold: bool = False) -> None:
         look = {"fontsize": size * 72 / _DOTS_PER_INCH, "fontweight": "bold" if bold else "normal"}
         self._texts.append((left, top, text, look))
-
-
-def _saved(figure: Figure) -> bytes:
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box in its place tells enough
-        figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
 
 
 def picture_of(image: NDArray[np.uint8], side: int) -> Picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,8 @@ class ComparedPart:
         unit: what is counted: tensors or rows.
         total: how many there are.
         different: how many of them are not the same.
-        largest: the largest absolute difference of two numbers; None where nothing is different, or sizes are.
+        largest: the largest absolute difference of two numbers; None where nothing is different,
+            or what is different has no distance.
     """
 
     name: str
@@ -168,4 +170,5 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float | None:
     if one.shape != other.shape:
         return None
-    return float((one.double() - other.double()).abs().max())
+    distance = float((one.double() - other.double()).abs().max())
+    return distance if math.isfinite(distance) else None

@@ -1,0 +1,159 @@
+"""`fer-augment verify`: a run done again, compared bit by bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fer_augment.records import RunDirectory
+from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
+from tests.tiny_runs import do_run, write_recipe, write_squares
+
+STEPS = "- confusion_mirror: {pairs: [[ant, bee], [bee, ant]]}\n- mirror_views\n- logit_adjustment: {tau: 1}"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with `data`, a finished run with scouts, `run`, and the `cache` that its trainings lie in."""
+    folder = tmp_path_factory.mktemp("verify")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_AUGMENT_CACHE", str(folder / "cache"))
+        data = write_squares(folder / "data")
+        do_run(write_recipe(folder, steps=STEPS, scout="{folds: 2}"), data, folder / "results").rename(folder / "run")
+        yield folder
+
+
+@pytest.fixture
+def copied_run(place: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(place / "run", tmp_path / "run"))
+
+
+def verify(run: Path, data: Path, *arguments: str) -> Ran:
+    return fer_augment("verify", str(run), "--data", str(data), *arguments)
+
+
+def edit_record(run: Path, change: Callable[[dict], object]) -> None:
+    record = json.loads((run / "record.json").read_text())
+    change(record)
+    (run / "record.json").write_text(json.dumps(record))
+
+
+def test_the_same_training_is_equal_bit_by_bit(place: Path) -> None:
+    ran = verify(place / "run", place / "data")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert_readable(ran)
+    weights = len(load_file(place / "run/weights.safetensors"))
+    rows = sum(RunDirectory(place / "run").record.rewritten_counts)
+    assert ran.out.splitlines() == [
+        f"equal: rewritten training set, {rows} rows",
+        f"equal: weights, {weights} tensors",
+        "equal: validation logits, 27 rows",
+        "equal: test logits, 24 rows",
+    ]
+
+
+def test_nothing_is_reused_and_nothing_is_left(
+    place: Path, copied_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    shutil.rmtree(place / "cache")
+
+    assert verify(copied_run, place / "data").code == 0
+
+    assert not (place / "cache").exists()
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert sorted(file.name for file in copied_run.iterdir()) == sorted(file.name for file in (place / "run").iterdir())
+
+
+def test_one_number_that_was_changed_is_found(place: Path, copied_run: Path) -> None:
+    weights = load_file(copied_run / "weights.safetensors")
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
+    weights[name].view(-1)[0] += 0.25
+    save_file(weights, copied_run / "weights.safetensors")
+
+    ran = verify(copied_run, place / "data")
+
+    assert ran.code == 1
+    assert_readable(ran)
+    assert f"different: weights, 1 of {len(weights)} tensors, by up to 0.25" in ran.out
+    assert "equal: test logits" in ran.out
+    assert "the run's files were changed" in " ".join(ran.out.split())
+
+
+def test_what_is_no_number_is_found_and_json_stays_json(place: Path, copied_run: Path) -> None:
+    said = load_file(copied_run / "predictions.safetensors")
+    said["test.logits"][3, 0] = float("nan")
+    save_file(said, copied_run / "predictions.safetensors")
+
+    told = json.loads(verify(copied_run, place / "data", "--json").out, parse_constant=pytest.fail)
+
+    parts = {part["name"]: part for part in told["parts"]}
+    assert parts["test logits"]["different"] == 1 and parts["validation logits"]["different"] == 0
+
+
+def test_another_training_differs_everywhere_and_its_changed_circumstances_are_told(
+    place: Path, copied_run: Path
+) -> None:
+    def of_another_machine(record: dict) -> None:
+        record["identity"]["seed"] = 1
+        record["environment"] |= {"torch": "1.0.0", "threads": "8"}
+        record["environment"]["processor"] = "abacus"
+
+    edit_record(copied_run, of_another_machine)
+
+    ran = verify(copied_run, place / "data")
+
+    assert ran.code == 1
+    assert_readable(ran)
+    assert "different: weights" in ran.out and "different: test logits, 24 of 24 rows, by up to" in ran.out
+    told = [line.split() for line in ran.out.partition("Not as it was")[2].splitlines()]
+    assert ["torch", "1.0.0", torch.__version__] in told
+    assert ["threads", "8", "1"] in told
+    assert any(words[:2] == ["processor", "abacus"] for words in told)
+
+
+def test_what_is_equal_in_spite_of_changes_is_equal(place: Path, copied_run: Path) -> None:
+    edit_record(copied_run, lambda record: record["environment"].update(torch="1.0.0"))
+    edit_record(copied_run, lambda record: record["steps"][0].update(source="0" * 64))
+
+    ran = verify(copied_run, place / "data", "--json")
+
+    told = json.loads(ran.out)
+    assert (ran.code, told["equal"]) == (0, True)
+    changed = {change["what"].partition(" (fer_augment")[0] for change in told["changes"]}
+    assert changed == {"torch", "code of step 1 (confusion_mirror)"}
+
+
+def test_changed_code_that_no_record_names_is_told_by_the_key(place: Path, copied_run: Path) -> None:
+    edit_record(copied_run, lambda record: record["identity"].update(key="0" * 64))
+
+    ran = verify(copied_run, place / "data")
+
+    assert ran.code == 0
+    assert "code of fer_augment" in ran.out
+
+
+def test_other_data_are_told_and_not_trained_on(place: Path, tmp_path: Path) -> None:
+    ran = verify(place / "run", write_squares(tmp_path / "others", classes=("dog", "elk", "fox")))
+
+    assert ran.code == 1
+    assert_readable(ran)
+    assert "not the data that the run was trained on" in " ".join(ran.out.split())
+    assert RunDirectory(place / "run").record.data_fingerprint[:16] in ran.out
+    assert "weights" not in ran.out
+
+
+def test_mistakes_are_one_line(place: Path, copied_run: Path, tmp_path: Path) -> None:
+    assert_refused(verify(tmp_path, place / "data"), "no directory of a run")
+    assert_refused(verify(place / "run", tmp_path / "nothing"), "nothing: no such file")
+    (copied_run / "weights.safetensors").write_bytes(b"")
+    assert_refused(verify(copied_run, place / "data"), "weights.safetensors", "not readable")
