@@ -108,6 +108,23 @@ class Audit(_Plain):
     constant: RowCounts
     blank_rows: tuple[Row, ...]
 
+    @property
+    def summary(self) -> dict[str, int]:
+        """The numbers that a reader of a comparison has to know, each by what it counts."""
+        whole = self.identical.total
+        return {
+            "groups of identical images": whole.groups,
+            "rows in these groups": whole.rows,
+            "groups of identical images with conflicting labels": whole.conflicting,
+            "groups of nearly identical images": self.near.total.groups,
+            "groups of mirrored images": self.mirrored.total.groups,
+            **{
+                f"{split} rows identical to a training row": sum(self.held_out_in_train[split].values())
+                for split in self.held_out_in_train
+            },
+            "blank images": sum(sum(rows.values()) for rows in self.blank.values()),
+        }
+
 
 def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, total: None) -> Audit:
     """Look for repeated, mirrored, nearly repeated, contradictory and blank images within and across splits.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from fer_augment.cli._console import messages, results
+from fer_augment.cli._console import messages, progress_of, results
 from fer_augment.cli._runs import (
     RunProgress,
     Seeds,
@@ -171,11 +171,33 @@ class _Comparing:
             source=self.splits.source,
             fingerprint=self.splits.fingerprint,
             counts={name: part.counts for name, part in self.splits.parts.items()},
+            audit=self._audited(),
             failures=failures,
             warnings=[*self.warnings, *([told] if told else [])],
         )
         save_comparison(comparison, self.folder)
+        self._report(comparison, finished)
         return comparison
+
+    def _audited(self) -> dict[str, int]:
+        """Audit the data, keep all of it in `audit.json`, and return its numbers."""
+        from fer_augment.audit import audit
+        from fer_augment.records import write_whole
+
+        with progress_of("auditing the data") as progress:
+            found = audit(self.splits, progress)
+        write_whole(self.folder / "audit.json", found.model_dump_json(indent=1) + "\n")
+        return found.summary
+
+    def _report(self, comparison: Comparison, finished: dict[str, list[RunDirectory]]) -> None:
+        """Write `report.html` and the images that it shows."""
+        from fer_augment.confused_images import CONFUSED_FILE
+        from fer_augment.galleries import collect_confused
+        from fer_augment.reports.html import write_report
+
+        pairs = [(watched.true, watched.predicted) for arm in comparison.arms for watched in arm.watched]
+        collect_confused(self.splits, finished, pairs, self.folder / CONFUSED_FILE)
+        write_report(self.folder)
 
     def _keep_details(self, run: Run, failed: object) -> None:
         from fer_augment.records import write_whole
@@ -193,7 +215,7 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool) -> None:
         click.echo(comparison.model_dump_json(indent=1))
     else:
         print_comparison(comparison, results())
-    messages().print(f"Everything is in {folder}", markup=False, soft_wrap=True)
+    messages().print(f"Everything is in {folder}; open {folder / 'report.html'}", markup=False, soft_wrap=True)
     if comparison.failures:
         names = ", ".join(f"{failure.recipe} with seed {failure.seed}" for failure in comparison.failures)
         messages().print(f"failed: {names}", markup=False, soft_wrap=True)
