@@ -65,6 +65,8 @@ class _Parser(HTMLParser):
         self.open = [Element("page", {})]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "wbr":
+            return
         assert len({name for name, _ in attrs}) == len(attrs), f"{tag} has an attribute twice"
         self.handle_startendtag(tag, attrs)
         if tag not in VOID:
@@ -80,4 +82,8 @@ class _Parser(HTMLParser):
         assert self.open.pop().tag == tag, f"line {line}, column {column}: </{tag}> closes something else"
 
     def handle_data(self, data: str) -> None:
-        self.open[-1].children.append(data)
+        texts = self.open[-1].children
+        if texts and isinstance(texts[-1], str):
+            texts[-1] += data
+        else:
+            texts.append(data)

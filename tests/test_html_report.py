@@ -349,6 +349,7 @@ def test_one_seed_gives_no_interval_and_no_verdict(tmp_path):
     assert "one run cannot tell a recipe from luck" in section(page, "verdict").text
     recall = section(page, "recall")
     assert not list(recall.find("line", class_="interval"))
+    assert "There are no intervals and no verdicts" in recall.text
     assert "better" not in {name for row in recall.find("tr") for name in row.attributes.get("class", "").split()}
 
 

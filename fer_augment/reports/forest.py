@@ -111,12 +111,14 @@ class Forest:
     Attributes:
         axis: the same for all panels, in points.
         panels: one for each arm.
-        has_copies: whether any row has a second, thinner mark.
+        has_copies: whether any row has a second, smaller mark.
+        has_intervals: whether any row has an interval.
     """
 
     axis: Axis
     panels: tuple[ForestPanel, ...]
     has_copies: bool
+    has_intervals: bool
 
 
 def forest_plot(comparison: Comparison) -> Forest | None:
@@ -126,7 +128,8 @@ def forest_plot(comparison: Comparison) -> Forest | None:
     axis = _axis(comparison)
     panels = tuple(_panel(comparison, versus, axis) for versus in comparison.versus)
     rows = [row for panel in panels for row in (*panel.overall, *panel.classes)]
-    return Forest(axis, panels, any(row.without_copies for row in rows))
+    has_intervals = any(row.change.whisker and row.change.whisker.low is not None for row in rows)
+    return Forest(axis, panels, any(row.without_copies for row in rows), has_intervals)
 
 
 def _axis(comparison: Comparison) -> Axis:
@@ -148,7 +151,8 @@ def _all_judgements(versus: Versus) -> Iterator[Judgement]:
 def _panel(comparison: Comparison, versus: Versus, axis: Axis) -> ForestPanel:
     arm, baseline = comparison.arm(versus.recipe), comparison.arm(versus.baseline)
     rows = [_row(endpoint, axis) for endpoint in _endpoints(comparison, versus, baseline.test, arm.test)]
-    runs = f"{len(arm.seeds)} and {len(baseline.seeds)} runs"
+    n, n_baseline = len(arm.seeds), len(baseline.seeds)
+    runs = f"n = {n} runs each" if n == n_baseline else f"n = {n} and {n_baseline} runs"
     return ForestPanel(printable(arm.recipe), printable(baseline.recipe), runs, tuple(rows[:2]), tuple(rows[2:]))
 
 

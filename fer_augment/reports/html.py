@@ -5,6 +5,7 @@ Templates escape everything that they are given: names of classes and recipes co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +105,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"listed": listed, "percent": percent, "printable": printable, "spread": spread}
+    environment.filters |= {
+        "listed": listed, "percent": percent, "printable": printable, "soft": _soft, "spread": spread
+    }  # fmt: skip
     return environment
+
+
+def _soft(name: str) -> str:
+    """Return a name, escaped, that may be broken after underscores and dots."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[_.])", name))
 
 
 # --- what comparison.json says
