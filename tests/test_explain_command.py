@@ -20,7 +20,7 @@ from fer_augment.records import RunDirectory
 from fer_augment.run_models import load_run_model
 from fer_augment.sheets import Sheet, picture_of
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
-from tests.tiny_runs import CLASSES, SIDE, do_run, write_recipe, write_squares
+from tests.tiny_runs import CLASSES, SIDE, do_run, tiny_place, write_recipe, write_squares
 
 SETTINGS = TrainingSettings(precision="float32", device="cpu")
 
@@ -28,11 +28,7 @@ SETTINGS = TrainingSettings(precision="float32", device="cpu")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with `data` and a finished run, `run`."""
-    folder = tmp_path_factory.mktemp("explain")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FER_AUGMENT_CACHE", str(folder / "cache"))
-        data = write_squares(folder / "data")
-        do_run(write_recipe(folder, steps="- mirror_views"), data, folder / "results").rename(folder / "run")
+    with tiny_place(tmp_path_factory.mktemp("explain"), steps="- mirror_views") as folder:
         yield folder
 
 

@@ -16,7 +16,7 @@ import pytest
 from fer_augment.metrics import softmax
 from fer_augment.records import RunDirectory
 from tests.command_line import assert_readable, assert_refused, fer_augment
-from tests.tiny_runs import CLASSES, do_run, write_recipe, write_squares
+from tests.tiny_runs import CLASSES, do_run, tiny_place, write_recipe, write_squares
 
 VIEWS_AND_ADJUSTMENT = "- mirror_views\n- logit_adjustment: {tau: 1}"
 
@@ -24,12 +24,7 @@ VIEWS_AND_ADJUSTMENT = "- mirror_views\n- logit_adjustment: {tau: 1}"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with `data`, and a finished run, `run`, whose recipe has views and an adjustment."""
-    folder = tmp_path_factory.mktemp("predict")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FER_AUGMENT_CACHE", str(folder / "cache"))
-        data = write_squares(folder / "data")
-        run = do_run(write_recipe(folder, steps=VIEWS_AND_ADJUSTMENT), data, folder / "results")
-        run.rename(folder / "run")
+    with tiny_place(tmp_path_factory.mktemp("predict"), steps=VIEWS_AND_ADJUSTMENT) as folder:
         yield folder
 
 

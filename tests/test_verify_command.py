@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from fer_augment.records import RunDirectory
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
-from tests.tiny_runs import do_run, write_recipe, write_squares
+from tests.tiny_runs import tiny_place, write_squares
 
 STEPS = "- confusion_mirror: {pairs: [[ant, bee], [bee, ant]]}\n- mirror_views\n- logit_adjustment: {tau: 1}"
 
@@ -22,11 +22,7 @@ STEPS = "- confusion_mirror: {pairs: [[ant, bee], [bee, ant]]}\n- mirror_views\n
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with `data`, a finished run with scouts, `run`, and the `cache` that its trainings lie in."""
-    folder = tmp_path_factory.mktemp("verify")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FER_AUGMENT_CACHE", str(folder / "cache"))
-        data = write_squares(folder / "data")
-        do_run(write_recipe(folder, steps=STEPS, scout="{folds: 2}"), data, folder / "results").rename(folder / "run")
+    with tiny_place(tmp_path_factory.mktemp("verify"), steps=STEPS, scout="{folds: 2}") as folder:
         yield folder
 
 

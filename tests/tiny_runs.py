@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from tests.command_line import fer_augment
 
@@ -44,6 +46,16 @@ def write_recipe(folder: Path, name: str = "tiny", *, steps: str = "", **trainin
     file = folder / f"{name}.yaml"
     file.write_text("\n".join(lines) + "\n")
     return file
+
+
+@contextmanager
+def tiny_place(folder: Path, *, steps: str = "", **training: object) -> Iterator[Path]:
+    """Give the folder with `data`, a finished run in `run`, and `cache`, which the commands use meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_AUGMENT_CACHE", str(folder / "cache"))
+        recipe = write_recipe(folder, steps=steps, **training)
+        do_run(recipe, write_squares(folder / "data"), folder / "results").rename(folder / "run")
+        yield folder
 
 
 def do_run(recipe: Path, data: Path, out: Path) -> Path:
