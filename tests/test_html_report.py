@@ -31,6 +31,7 @@ from fer_augment.reports.wording import cost_sentence, interval, points, verdict
 from tests.comparison_directory import COUNTS, write_comparison
 from tests.data_files import random_images
 from tests.html_page import Element, parse
+from tests.synthetic_runs import evaluation
 
 HOSTILE = "<script>alert('x')</script>"
 QUOTES = "a\" onload='b' &amp; {{ 7 * 7 }}"
@@ -389,6 +390,12 @@ def test_a_baseline_that_failed_is_told(tmp_path, comparison):
     page = parse(report_html(left, tmp_path))
     assert "no run of the baseline base finished" in section(page, "verdict").text
     assert len(list(section(page, "confusion").find("table"))) == 2
+
+
+def test_one_evaluation_makes_no_curve(tmp_path):
+    page = parse(report_html(write_comparison(tmp_path, curve=(evaluation(2, 3),)), tmp_path))
+    assert "evaluated only once" in section(page, "training").text
+    assert not list(section(page, "training").find("polyline"))
 
 
 def test_runs_without_curves_and_classes_without_rows_are_told(tmp_path):

@@ -52,36 +52,38 @@ _LOSSES = (
 
 
 def loss_charts(comparison: Comparison) -> tuple[Chart, ...]:
-    """Draw the losses of each arm; arms with the same loss share an axis."""
+    """Draw the losses of each arm with a curve; arms with the same loss share an axis."""
+    arms = _arms_with_curves(comparison)
     charts = []
-    for arm in comparison.arms:
-        alike = [other for other in comparison.arms if other.loss == arm.loss]
-        drawn = [_over_epochs(arm, name) for name, _ in _LOSSES]
-        if not any(drawn):
-            continue
+    for arm in arms:
+        alike = [other for other in arms if other.loss == arm.loss]
         ends = [end for other in alike for name, _ in _LOSSES for end in _ends(_over_epochs(other, name))]
-        x, y = _epochs(comparison), Axis.over([0.0, *ends])
-        lines = [
-            _line(label, f"loss-{number}", values, x, y, 1.0)
-            for number, ((_, label), values) in enumerate(zip(_LOSSES, drawn, strict=True))
-        ]
-        charts.append(Chart(printable(arm.recipe), f"{printable(arm.loss)}, mean a row", x, y, tuple(lines)))
+        x, y = _epochs(arms), Axis.over([0.0, *ends])
+        lines = tuple(
+            _line(label, f"loss-{number}", _over_epochs(arm, name), x, y, 1.0)
+            for number, (name, label) in enumerate(_LOSSES)
+        )
+        charts.append(Chart(printable(arm.recipe), f"{printable(arm.loss)}, mean a row", x, y, lines))
     return tuple(charts)
 
 
 def accuracy_charts(comparison: Comparison) -> tuple[Chart, ...]:
-    """Draw accuracy and mean recall of all arms on the validation split."""
-    titles = {"Accuracy": _accuracy, "Balanced accuracy": _balanced_accuracy}
+    """Draw accuracy and mean recall of all arms with a curve, on the validation split."""
+    arms = _arms_with_curves(comparison)
     charts = []
-    for title, values_of in titles.items():
-        drawn = [(printable(arm.recipe), look_of(place), values_of(arm)) for place, arm in enumerate(comparison.arms)]
-        drawn = [(label, look, values) for label, look, values in drawn if values]
-        if drawn:
-            x = _epochs(comparison)
-            y = Axis.over([100 * end for _, _, values in drawn for end in _ends(values)])
-            lines = tuple(_line(label, look, values, x, y, 100.0) for label, look, values in drawn)
-            charts.append(Chart(title, "% of the validation split", x, y, lines))
+    for title, values_of in ({"Accuracy": _accuracy, "Balanced accuracy": _balanced_accuracy} if arms else {}).items():
+        x, y = _epochs(arms), Axis.over([100 * end for arm in arms for end in _ends(values_of(arm))])
+        lines = tuple(
+            _line(printable(arm.recipe), look_of(comparison.arms.index(arm)), values_of(arm), x, y, 100.0)
+            for arm in arms
+        )
+        charts.append(Chart(title, "% of the validation split", x, y, lines))
     return tuple(charts)
+
+
+def _arms_with_curves(comparison: Comparison) -> list[Arm]:
+    """Return the arms that were evaluated more than once: two points make a line."""
+    return [arm for arm in comparison.arms if len(arm.curve) > 1]
 
 
 def look_of(place: int) -> str:
@@ -114,10 +116,9 @@ def _ends(values: Values) -> list[float]:
     return [end for mean, sd in known for end in (mean - sd, mean + sd)]
 
 
-def _epochs(comparison: Comparison) -> Axis:
-    last = max(point.epoch for arm in comparison.arms for point in arm.curve)
-    axis = Axis.over([0.0, float(last)])
-    return Axis(0.0, float(last), axis.step) if last % axis.step == 0 else axis
+def _epochs(arms: Iterable[Arm]) -> Axis:
+    last = float(max(arm.curve[-1].epoch for arm in arms))
+    return Axis(0.0, last, max(1.0, Axis.over([0.0, last]).step))
 
 
 def _line(label: str, look: str, values: Values, x: Axis, y: Axis, scale: float) -> Line:
@@ -135,7 +136,7 @@ def _line(label: str, look: str, values: Values, x: Axis, y: Axis, scale: float)
     return Line(
         label=label,
         look=look,
-        points=outline([(epoch, mean) for epoch, mean, _ in known] * (2 if len(known) == 1 else 1)),
+        points=outline((epoch, mean) for epoch, mean, _ in known),
         band=outline([*above, *below]) if has_band else None,
         last=told,
     )

@@ -57,19 +57,17 @@ def dot_figures(comparison: Comparison, files: RunFiles) -> tuple[DotFigure, ...
 
 
 def _dots(title: str, comparison: Comparison, files: RunFiles, name: str) -> DotFigure:
-    of_runs = [[(run.seed, 100 * getattr(run.scores, name)) for run in files.of(arm)] for arm in comparison.arms]
     of_arms: list[Statistic] = [getattr(arm.test, name) for arm in comparison.arms]
-    known = [value for runs in of_runs for _, value in runs]
-    known += [100 * value for one in of_arms for value in (one.mean, *(one.ci95 or ())) if value is not None]
-    axis = Axis.close_to(known)
+    of_runs = [[(run.seed, getattr(run.scores, name)) for run in files.of(arm)] for arm in comparison.arms]
+    axis = _score_axis(of_arms, [score for runs in of_runs for _, score in runs])
     rows = []
-    for place, (arm, runs, one) in enumerate(zip(comparison.arms, of_runs, of_arms, strict=True)):
+    for place, (arm, one, runs) in enumerate(zip(comparison.arms, of_arms, of_runs, strict=True)):
         low, high = (axis.at(100 * end) for end in one.ci95) if one.ci95 else (None, None)
         rows.append(
             DotRow(
                 arm=printable(arm.recipe),
                 look=look_of(place),
-                dots=tuple(Dot(seed, f"{value:.1f}", axis.at(value)) for seed, value in runs),
+                dots=tuple(Dot(seed, f"{100 * score:.1f}", axis.at(100 * score)) for seed, score in runs),
                 mean=None if one.mean is None else axis.at(100 * one.mean),
                 low=low,
                 high=high,
@@ -78,6 +76,15 @@ def _dots(title: str, comparison: Comparison, files: RunFiles, name: str) -> Dot
             )
         )
     return DotFigure(title, axis, tuple(rows))
+
+
+def _score_axis(of_arms: Sequence[Statistic], of_runs: Sequence[float]) -> Axis:
+    """Return an axis for all runs and means, and for intervals as far as these reach: of two runs they are huge."""
+    scores = [*of_runs, *(one.mean for one in of_arms if one.mean is not None)]
+    reach = max(scores) - min(scores)
+    bounds = max(0.0, min(scores) - reach), min(1.0, max(scores) + reach)
+    ends = np.clip([end for one in of_arms for end in one.ci95 or ()], *bounds).tolist()
+    return Axis.close_to([100 * value for value in (*scores, *ends)])
 
 
 # --- bars: rows of each class
