@@ -42,7 +42,7 @@ EXPRESSIONS: Mapping[str, Mapping[str, float]] = {
 
 INTENSITY = {
     "angry": (1.0, 0.7),
-    "disgust": (6.0, 1.0),
+    "disgust": (2.0, 1.0),
     "fear": (1.0, 0.7),
     "happy": (1.4, 0.8),
     "sad": (0.85, 0.7),
