@@ -71,8 +71,8 @@ class ConfusionMirror(Strategy):
         effects = Effect.SHIFTS_CLASS_PRIOR
         if self.transform == "mirror" and self.axis == "left_right":
             effects |= Effect.MIRRORED_COPIES
-        if self.predictions == "in_sample":
-            effects |= Effect.IN_SAMPLE_MINING
+        in_sample = self.predictions == "in_sample"
+        effects |= Effect.IN_SAMPLE_MINING if in_sample else Effect.OUT_OF_FOLD_MINING
         if self.insert == "random" or self.rows == "random_same_class":
             effects |= Effect.RANDOM
         return effects

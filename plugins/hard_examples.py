@@ -98,9 +98,8 @@ class HardExamples(Strategy):
         effects = Effect.SHIFTS_CLASS_PRIOR
         if self.transform == "mirror":
             effects |= Effect.MIRRORED_COPIES
-        if self.predictions == "in_sample":
-            effects |= Effect.IN_SAMPLE_MINING
-        return effects
+        in_sample = self.predictions == "in_sample"
+        return effects | (Effect.IN_SAMPLE_MINING if in_sample else Effect.OUT_OF_FOLD_MINING)
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:

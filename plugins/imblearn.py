@@ -84,9 +84,11 @@ class Imblearn(Strategy):
 
     @property
     def effects(self) -> Effect:
-        """Class frequencies change; by chance where the sampler draws."""
-        draws = "random_state" in inspect.signature(_sampler_class(self.sampler)).parameters
-        return Effect.SHIFTS_CLASS_PRIOR | Effect.RANDOM if draws else Effect.SHIFTS_CLASS_PRIOR
+        """Class frequencies change; by chance where the sampler draws, and by a scout's features if it is asked."""
+        effects = Effect.SHIFTS_CLASS_PRIOR
+        if "random_state" in inspect.signature(_sampler_class(self.sampler)).parameters:
+            effects |= Effect.RANDOM
+        return effects | Effect.ASKS_FOR_EMBEDDINGS if self.space == "embeddings" else effects
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:

@@ -183,9 +183,10 @@ class ConfusionMix(_Mixing):
 
     @property
     def effects(self) -> Effect:
-        """As of all mixing; besides, what the scout says of its own training rows may choose the partners."""
+        """As of all mixing; besides, a scout chooses the partners, if anything is ever mixed."""
         in_sample = self.predictions == "in_sample"
-        return super().effects | Effect.IN_SAMPLE_MINING if in_sample else super().effects
+        mining = Effect.IN_SAMPLE_MINING if in_sample else Effect.OUT_OF_FOLD_MINING
+        return super().effects | mining if self.probability else Effect(0)
 
     def _partners(self, labels: NDArray[np.int64], training_set: ImageDataset, context: Context) -> NDArray[np.int64]:
         """Return for each row the place of its partner, `(B,)`; its own where no confused class is in the batch."""

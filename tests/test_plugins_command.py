@@ -111,7 +111,7 @@ class TestShow:
             "Append mirrored copies of the training rows of one class",
             "provider fer_augment 0.1.0, module fer_augment_plugins.confusion_mirror",
             "acts at rewrite_training_set",
-            "effects shifts class prior, mirrored copies, random",
+            "effects shifts class prior, mirrored copies, out of fold mining, random",
             "recipes confusion_mirror, confusion_mirror_oof",
             "source the originating report (2021)",
             "pairs: [[class name, class name], …], length at least 1; required [true class, predicted class];",

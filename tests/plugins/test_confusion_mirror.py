@@ -104,11 +104,12 @@ def test_nothing_confused_leaves_the_set_as_it_is() -> None:
     assert result.fingerprint == dataset().fingerprint
 
 
-def test_out_of_fold_is_the_default_and_in_sample_is_declared() -> None:
+def test_out_of_fold_is_the_default_and_either_way_of_asking_is_declared() -> None:
     pairs = {"pairs": [["sad", "neutral"]]}
+    mining = Effect.IN_SAMPLE_MINING | Effect.OUT_OF_FOLD_MINING
     assert ConfusionMirror(**pairs).predictions == "out_of_fold"
-    assert Effect.IN_SAMPLE_MINING not in ConfusionMirror(**pairs).effects
-    assert Effect.IN_SAMPLE_MINING in ConfusionMirror(**pairs, predictions="in_sample").effects
+    assert ConfusionMirror(**pairs).effects & mining == Effect.OUT_OF_FOLD_MINING
+    assert ConfusionMirror(**pairs, predictions="in_sample").effects & mining == Effect.IN_SAMPLE_MINING
 
 
 @pytest.mark.parametrize(

@@ -162,9 +162,9 @@ def test_without_a_scout_there_is_nothing_to_go_by() -> None:
 
 
 def test_what_changes_is_declared() -> None:
-    assert HardExamples().effects == Effect.SHIFTS_CLASS_PRIOR
-    assert HardExamples(transform="mirror").effects == Effect.SHIFTS_CLASS_PRIOR | Effect.MIRRORED_COPIES
-    assert Effect.IN_SAMPLE_MINING in HardExamples(predictions="in_sample").effects
+    assert HardExamples().effects == Effect.SHIFTS_CLASS_PRIOR | Effect.OUT_OF_FOLD_MINING
+    assert HardExamples(transform="mirror").effects == HardExamples().effects | Effect.MIRRORED_COPIES
+    assert HardExamples(predictions="in_sample").effects == Effect.SHIFTS_CLASS_PRIOR | Effect.IN_SAMPLE_MINING
 
 
 @pytest.mark.parametrize(

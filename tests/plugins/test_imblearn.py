@@ -210,6 +210,11 @@ def test_a_sampler_without_chance_does_not_claim_any() -> None:
     assert Effect.RANDOM not in Imblearn(sampler="TomekLinks").effects
 
 
+def test_asking_for_embeddings_is_declared() -> None:
+    assert Effect.ASKS_FOR_EMBEDDINGS in Imblearn(sampler="SMOTE", space="embeddings").effects
+    assert Effect.ASKS_FOR_EMBEDDINGS not in Imblearn(sampler="SMOTE").effects
+
+
 def embeddings_of(data: ImageDataset) -> np.ndarray:
     """Make embeddings that have nothing to do with pixels: overlapping clouds of their own."""
     rng = np.random.default_rng(8)

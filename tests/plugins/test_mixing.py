@@ -252,8 +252,9 @@ def test_in_sample_confusion_is_asked_for_and_declared() -> None:
     strategy = ConfusionMix(predictions="in_sample")
     augmented(strategy, DATA, scout=scout)
     assert scout.asked == "in_sample"
-    assert Effect.IN_SAMPLE_MINING in strategy.effects
-    assert Effect.IN_SAMPLE_MINING not in ConfusionMix().effects
+    mining = Effect.IN_SAMPLE_MINING | Effect.OUT_OF_FOLD_MINING
+    assert strategy.effects & mining == Effect.IN_SAMPLE_MINING
+    assert ConfusionMix().effects & mining == Effect.OUT_OF_FOLD_MINING
 
 
 def test_without_a_scout_there_is_nothing_to_go_by() -> None:
@@ -296,7 +297,8 @@ def test_memory_format_is_kept(strategy_class: Any, memory_format: Any) -> None:
 
 def test_what_changes_is_declared() -> None:
     soft = Effect.RANDOM | Effect.SOFT_TARGETS
-    assert Mixup().effects == CutMix().effects == ConfusionMix().effects == soft
+    assert Mixup().effects == CutMix().effects == soft
+    assert ConfusionMix().effects == soft | Effect.OUT_OF_FOLD_MINING
     assert Remix().effects == soft | Effect.CORRECTS_CLASS_PRIOR
     for strategy_class in (Mixup, CutMix, Remix, ConfusionMix):
         assert strategy_class(probability=0).effects == Effect(0)
