@@ -81,12 +81,13 @@ def do_tasks(
 
 def _done_here(work: Work[TaskT, ResultT], task: TaskT, listener: Listener[TaskT]) -> ResultT | Failure:
     listener.started(task)
-    outcome = _attempt(work, task, lambda what, done, total: listener.progressed(task, what, done, total))
+    outcome = attempt(work, task, lambda what, done, total: listener.progressed(task, what, done, total))
     listener.ended(task, outcome)
     return outcome
 
 
-def _attempt(work: Work[TaskT, ResultT], task: TaskT, report: ReportTask) -> ResultT | Failure:
+def attempt(work: Work[TaskT, ResultT], task: TaskT, report: ReportTask) -> ResultT | Failure:
+    """Do a task in this process; return its result, or why it has none."""
     try:
         return work(task, report)
     except FerAugmentError as error:
@@ -178,7 +179,7 @@ def _serve(work: Work[Any, Any], connection: Connection) -> None:
     try:
         while True:
             task = connection.recv()
-            outcome = _attempt(work, task, lambda *told: connection.send(("progressed", told)))
+            outcome = attempt(work, task, lambda *told: connection.send(("progressed", told)))
             connection.send(("ended", outcome))
     except (EOFError, ConnectionError):
         return

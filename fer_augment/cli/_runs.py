@@ -16,11 +16,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from fer_augment.cli._console import messages, progress_of
 from fer_augment.errors import RecipeError
-from fer_augment.executors import Failure
+from fer_augment.executors import Failure, Listener, do_tasks
 
 if TYPE_CHECKING:
     from fer_augment.dataset import Splits
-    from fer_augment.experiment import Run
+    from fer_augment.experiment import Experiment, Run
     from fer_augment.plugin_manager import Catalogue
     from fer_augment.recipe import Recipe
 
@@ -31,6 +31,14 @@ data_option = click.option(
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
     help="Override a setting of every recipe, such as training.epochs=5; may be repeated.",
+)  # fmt: skip
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1),
+    help="Runs at a time.  [default: as many as there are cores; on Ray, as the cluster has room for]",
+)  # fmt: skip
+executor_option = click.option(
+    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+    help="Where runs are done: in processes here, or on the Ray cluster at RAY_ADDRESS, else one started here.",
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
@@ -60,6 +68,31 @@ def read_data(catalogue: Catalogue, source: str) -> Splits:
         return catalogue.read(source, progress)
 
 
+def do_runs(
+    experiment: Experiment, runs: Sequence[Run], executor: str, jobs: int | None, listener: Listener[Run]
+) -> list[Path | Failure]:
+    """Do runs in processes on this machine or on a Ray cluster.
+
+    Args:
+        experiment: what is done with a run.
+        runs: begun in this order.
+        executor: `local` or `ray`.
+        jobs: how many at a time; None for as many as there is room for.
+        listener: told what happens.
+
+    Returns:
+        The directory of each run or why it has none, in their order.
+
+    Raises:
+        RunError: if there is no Ray, or no cluster that could do them.
+    """
+    if executor == "ray":
+        from fer_augment.remote_runs import do_runs_on_ray
+
+        return do_runs_on_ray(experiment, runs, listener, jobs)
+    return do_tasks(experiment, runs, jobs or default_jobs([run.recipe for run in runs]), listener)
+
+
 def default_jobs(recipes: Sequence[Recipe]) -> int:
     """Return how many runs fit on the processor at a time; one on an accelerator."""
     from fer_augment.torch_runtime import device_of
@@ -68,6 +101,18 @@ def default_jobs(recipes: Sequence[Recipe]) -> int:
         return 1
     threads = max(recipe.training.threads for recipe in recipes)
     return max(1, len(os.sched_getaffinity(0)) // threads)
+
+
+def refuse_missing(executor: str) -> None:
+    """Refuse an executor that is not installed.
+
+    Raises:
+        RunError: if it is `ray`, and Ray is not there.
+    """
+    if executor == "ray":
+        from fer_augment.ray_executor import require_ray
+
+        require_ray()
 
 
 def refuse_taken(folder: Path) -> None:

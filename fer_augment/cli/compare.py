@@ -17,8 +17,12 @@ from fer_augment.cli._runs import (
     Seeds,
     data_option,
     default_jobs,
+    do_runs,
+    executor_option,
+    jobs_option,
     json_option,
     read_data,
+    refuse_missing,
     refuse_taken,
     set_option,
 )
@@ -40,7 +44,8 @@ _LONGEST_NAME = 80
 @data_option
 @click.option("--seeds", type=Seeds(), default="3", show_default=True, help="How many seeds, or a list such as 0,3,7.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where results go.  [default: results/RECIPE_RECIPE…]")
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: as many as there are cores]")
+@jobs_option
+@executor_option
 @set_option
 @click.option("--dry-run", is_flag=True, help="Only tell which trainings are needed and which are there already.")
 @json_option
@@ -50,6 +55,7 @@ def compare(
     seeds: tuple[int, ...],
     out: Path | None,
     jobs: int | None,
+    executor: str,
     overrides: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
@@ -65,12 +71,12 @@ def compare(
     fer-augment compare modern my_idea.yaml --data faces.zip --seeds 5 --set training.epochs=10
     fer-augment compare paper smote --data demo --dry-run
     """
+    refuse_missing(executor)
     comparing = _Comparing.prepared(recipes, source, seeds, overrides, out)
-    count = jobs or default_jobs([bound.recipe for bound in comparing.arms])
     if dry_run:
-        _print_plan(comparing, count, as_json=as_json)
+        _print_plan(comparing, jobs or default_jobs([bound.recipe for bound in comparing.arms]), as_json=as_json)
         return
-    _finish(comparing.run(count), comparing.folder, as_json=as_json)
+    _finish(comparing.run(executor, jobs), comparing.folder, as_json=as_json)
 
 
 @click.command(short_help="The whole job on drawn faces, in about a minute.")
@@ -78,18 +84,19 @@ def compare(
     "--out", type=click.Path(path_type=Path), default=Path("results/demo"), show_default=True,
     help="Where results go.",
 )  # fmt: skip
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: as many as there are cores]")
+@jobs_option
+@executor_option
 @json_option
-def demo(out: Path, jobs: int | None, as_json: bool) -> None:
+def demo(out: Path, jobs: int | None, executor: str, as_json: bool) -> None:
     r"""Do the whole job on drawn faces, in about a minute: three recipes, three seeds, a table and a report.
 
     The faces are drawn by a seeded generator in FER2013's seven classes, with its imbalance. The recipes are a plain
     baseline, the mirroring of Sad taken for Neutral, and balanced sampling; `fer-augment recipes show demo_mirror`
     shows one.
     """
+    refuse_missing(executor)
     comparing = _Comparing.prepared(DEMO_RECIPES, "demo", tuple(range(DEMO_SEEDS)), (), out)
-    count = jobs or default_jobs([bound.recipe for bound in comparing.arms])
-    _finish(comparing.run(count), comparing.folder, as_json=as_json)
+    _finish(comparing.run(executor, jobs), comparing.folder, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -139,16 +146,15 @@ class _Comparing:
 
         return runs_in_order([arm.recipe for arm in self.arms], self.seeds)
 
-    def run(self, jobs: int) -> Comparison:
+    def run(self, executor: str, jobs: int | None) -> Comparison:
         """Do all runs and compare those that finished."""
         from fer_augment.comparison import Failure
         from fer_augment.executors import Failure as FailedTask
-        from fer_augment.executors import do_tasks
         from fer_augment.records import RunDirectory
 
         experiment, runs = self.experiment, self.runs
         with RunProgress(runs) as progress:
-            outcomes = do_tasks(experiment, runs, jobs, progress)
+            outcomes = do_runs(experiment, runs, executor, jobs, progress)
         finished: dict[str, list[RunDirectory]] = {arm.recipe.name: [] for arm in self.arms}
         failures = []
         for run, outcome in zip(runs, outcomes, strict=True):
