@@ -277,7 +277,7 @@ def can_be_written_to_a_recipe(subject: Subject) -> Iterator[str]:
 
 
 def declares_what_it_changes(subject: Subject) -> Iterator[str]:
-    """Shifted class frequencies, soft targets and in-sample mining stand in `effects`."""
+    """Shifted class frequencies, soft targets and what a scout is asked for stand in `effects`."""
     effects = subject.build().effects
     shares = [rewritten.counts / data.counts for data, rewritten in subject.results("rewrite_training_set")]
     for data, weights in subject.results("sampling_weights"):
@@ -290,8 +290,9 @@ def declares_what_it_changes(subject: Subject) -> Iterator[str]:
         yield "targets are no longer one-hot; declare Effect.SOFT_TARGETS"
     scout = NearestMeanScout()
     subject.trials(scout=scout)
-    if "in_sample" in scout.asked and Effect.IN_SAMPLE_MINING not in effects:
-        yield "in-sample predictions choose rows; declare Effect.IN_SAMPLE_MINING"
+    for asked, effect in _ASKED.items():
+        if asked in scout.asked and effect not in effects:
+            yield f"a scout is asked for {asked.replace('_', ' ')}; declare Effect.{effect.name}"
 
 
 def emits_no_warnings(subject: Subject) -> Iterator[str]:
@@ -301,6 +302,13 @@ def emits_no_warnings(subject: Subject) -> Iterator[str]:
         subject.trials()
     for warning in emitted:
         yield f"{warning.category.__name__}: {warning.message}; avoid its cause"
+
+
+_ASKED = {
+    "in_sample": Effect.IN_SAMPLE_MINING,
+    "out_of_fold": Effect.OUT_OF_FOLD_MINING,
+    "embeddings": Effect.ASKS_FOR_EMBEDDINGS,
+}
 
 
 Check = Callable[[Subject], Iterator[str]]

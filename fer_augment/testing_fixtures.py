@@ -62,7 +62,7 @@ class NearestMeanScout:
     """A scout that finds the nearest mean image of a class; out of fold it is fitted without the asked rows.
 
     Attributes:
-        asked: how probabilities were asked for, in order.
+        asked: what was asked for, in order: `in_sample` or `out_of_fold` probabilities, or `embeddings`.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class NearestMeanScout:
     def probabilities(self, training_set: ImageDataset, how: Predictions = "out_of_fold") -> NDArray[np.float32]:
         """Return `(N, K) float32` probabilities; NaN out of fold for rows whose origins span folds."""
         self.asked.append(how)
-        pixels, labels = self.embeddings(training_set), training_set.labels
+        pixels, labels = _pixels(training_set), training_set.labels
         classes = len(training_set.class_names)
         if how == "in_sample":
             return _nearest_mean(pixels, labels, pixels, classes)
@@ -86,7 +86,12 @@ class NearestMeanScout:
 
     def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
         """Return `(N, H * W * C) float32` pixels in [0, 1]."""
-        return np.asarray(training_set.images[:].reshape(len(training_set), -1) / 255, dtype=np.float32)
+        self.asked.append("embeddings")
+        return _pixels(training_set)
+
+
+def _pixels(training_set: ImageDataset) -> NDArray[np.float32]:
+    return np.asarray(training_set.images[:].reshape(len(training_set), -1) / 255, dtype=np.float32)
 
 
 def _folds_of_origins(training_set: ImageDataset) -> NDArray[np.int64]:

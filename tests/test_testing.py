@@ -432,6 +432,23 @@ class _HidesInSampleMining(Strategy):
         return training_set.take(np.argsort(probabilities.argmax(axis=1) != training_set.labels, kind="stable"))
 
 
+class _HidesOutOfFoldMining(Strategy):
+    """Move the confused rows to the end."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        probabilities = context.scout.probabilities(training_set)
+        return training_set.take(np.argsort(probabilities.argmax(axis=1) != training_set.labels, kind="stable"))
+
+
+class _HidesEmbeddings(Strategy):
+    """Order rows by their first feature."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        return training_set.take(np.argsort(context.scout.embeddings(training_set)[:, 0], kind="stable"))
+
+
 class _SaysNothing(Strategy):
     @hookimpl
     def sampling_weights(self, weights: Any) -> Any:
@@ -457,6 +474,8 @@ PLANTED = [
     (_HidesAShiftedPrior, "declares_what_it_changes", "SHIFTS_CLASS_PRIOR"),
     (_HidesSoftTargets, "declares_what_it_changes", "SOFT_TARGETS"),
     (_HidesInSampleMining, "declares_what_it_changes", "IN_SAMPLE_MINING"),
+    (_HidesOutOfFoldMining, "declares_what_it_changes", "OUT_OF_FOLD_MINING"),
+    (_HidesEmbeddings, "declares_what_it_changes", "ASKS_FOR_EMBEDDINGS"),
     (_ChangesAnArrayInPlace, "leaves_its_inputs_alone", "sampling_weights"),
     (_ChangesATensorInPlace, "leaves_its_inputs_alone", "augment_batch"),
     (_ChangesAListInPlace, "leaves_its_inputs_alone", "predict_views"),
