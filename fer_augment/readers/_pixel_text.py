@@ -27,37 +27,39 @@ def parse_rows(rows: Sequence[bytes], count: int) -> NDArray[np.uint8] | None:
     Returns:
         `(n, count) uint8`, or None when a row is not `count` numbers of 0 … 255 with single spaces between.
     """
-    # Two spaces in front, so that three bytes end at the end of every number.
-    text = np.frombuffer(b"  " + b" ".join(rows) + b" ", dtype=np.uint8)
+    # Three spaces in front, so that three bytes end at the end of every number, at the place of the space after it.
+    text = np.frombuffer(b"   " + b" ".join(rows) + b" ", dtype=np.uint8)
     is_space = text == _SPACE
-    spaces = np.flatnonzero(is_space[2:])
+    spaces = np.flatnonzero(is_space[3:])
     row_ends = np.cumsum([len(row) + 1 for row in rows]) - 1
     if len(spaces) != len(rows) * count or not np.array_equal(spaces[count - 1 :: count], row_ends):
         return None
     # Subtraction wraps round, so that whatever is no digit becomes large.
     digits = text - _ZERO
     is_digit = digits <= 9
-    if np.count_nonzero(is_digit) + len(spaces) + 2 != len(text):
+    if np.count_nonzero(is_digit) + len(spaces) + 3 != len(text) or (is_space[2:-1] & is_space[3:]).any():
         return None
-    values, is_valid = _three_bytes(digits, is_digit, is_space)
-    return values.take(spaces - 1).reshape(len(rows), count) if is_valid else None
+    digits *= is_digit
+    values = _three_bytes(digits[:-1], is_digit[:-1])
+    return None if values is None else values.take(spaces).reshape(len(rows), count)
 
 
-def _three_bytes(
-    digits: NDArray[np.uint8], is_digit: NDArray[np.bool_], is_space: NDArray[np.bool_]
-) -> tuple[NDArray[np.uint8], bool]:
-    """Return the number that ends at each byte but the first two, and whether all are at most 255.
+def _three_bytes(digits: NDArray[np.uint8], is_digit: NDArray[np.bool_]) -> NDArray[np.uint8] | None:
+    """Return the number that ends at each byte but the first two; None if one has four digits or is above 255.
 
-    Numbers without digits or with more than three make the second answer False, too.
+    Args:
+        digits: `(n,)`, 0 where there is none.
+        is_digit: `(n,)`.
     """
     two = is_digit[1:-1] & is_digit[2:]
-    three = is_digit[:-2] & two
-    below_hundred = digits[2:] + digits[1:-1] * two * np.uint8(10)
-    hundreds = digits[:-2] * three
-    odd = (hundreds > 2) | (hundreds == 2) & (below_hundred > 55)
-    odd |= is_space[1:-1] & is_space[2:]  # no digit
-    odd[1:] |= three[1:] & three[:-1]  # four digits
-    return below_hundred + hundreds * np.uint8(100), not odd.any()
+    hundreds = digits[:-2] * two
+    if (two[2:] & two[:-2]).any() or hundreds.max(initial=0) > 2:
+        return None
+    values = digits[1:-1] * np.uint8(10)
+    values += digits[2:]
+    hundreds *= np.uint8(100)
+    values += hundreds  # wraps round above 255, and only there becomes less than its hundreds
+    return None if (values < hundreds).any() else values
 
 
 def parse_row(row: bytes) -> NDArray[np.uint8]:

@@ -22,6 +22,8 @@ SPLITS = tuple(USAGES.values())
 
 _BYTES_AT_ONCE = 1 << 19
 """How much text is parsed at once; more would fall out of the processor's cache and be slower."""
+_BUFFER = 1 << 18
+"""How much of the file is fetched at once; with less than a few lines, every line is put together from pieces."""
 _HEADER_LIMIT = 1 << 12
 _LABELS = {str(label).encode(): label for label in range(len(FER2013_CLASSES))}
 _SPLIT_NUMBERS = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items()}
@@ -62,7 +64,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
         DatasetError: if the file cannot be read or a line is not as it should be; it says which and why.
     """
     try:
-        with open(source, "rb") as file:
+        with open(source, "rb", buffering=_BUFFER) as file:
             parts = _read_parts(file, source, progress)
     except FileNotFoundError as error:
         raise DatasetError(f"{shown(source)}: no such file; check the path") from error
