@@ -24,7 +24,7 @@ from fer_augment.records import Evaluation, Predictions, RunDirectory, RunIdenti
 from fer_augment.stages import Stages
 from fer_augment.trainer import mean_loss, predict, seconds_per_step
 from fer_augment.training_keys import environment, run_key, source_digest
-from fer_augment.training_store import StoredTraining, TrainingStore
+from fer_augment.training_store import FOUND, StoredTraining, TrainingStore
 from fer_augment.trainings import Trainings
 
 _KEY_LETTERS = 12
@@ -86,10 +86,12 @@ class Experiment:
         splits = splits_for(task.recipe, self.splits)
         key = run_key(bound, task.seed, splits)
         path = self.path_of(task, key)
-        if not path.is_dir():
-            identity = RunIdentity(recipe=task.recipe.name, seed=task.seed, key=key)
-            self.ledger.note(task.recipe, self.splits)
-            perform(bound, identity, splits, self.splits.train, self.store, path, report)
+        if path.is_dir():
+            report(f"{FOUND}run", 1, 1)
+            return path
+        identity = RunIdentity(recipe=task.recipe.name, seed=task.seed, key=key)
+        self.ledger.note(task.recipe, self.splits)
+        perform(bound, identity, splits, self.splits.train, self.store, path, report)
         return path
 
     def path_of(self, run: Run, key: str) -> Path:

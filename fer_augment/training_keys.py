@@ -9,6 +9,7 @@ import importlib.resources
 import inspect
 import json
 import platform
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,19 @@ def step_identity(step: Step) -> dict[str, Any]:
 
 
 def source_digest(thing: object) -> str:
-    """Return the SHA-256 of the file that defines a class or function; empty where there is none to read."""
+    """Return the SHA-256 of the file that defines a class or function.
+
+    Where there is no file, for something typed into an interpreter, it is a digest that nothing else has and that
+    nobody finds again: what cannot be told apart from other code must not be taken for it.
+    """
     try:
         module_file = inspect.getsourcefile(inspect.unwrap(getattr(thing, "func", thing)))  # type: ignore[arg-type] # asks anything
         return hashlib.sha256(Path(module_file or "").read_bytes()).hexdigest()
     except (OSError, TypeError):
-        return ""
+        return hashlib.sha256(f"{_PROCESS}{id(thing)}".encode()).hexdigest()
+
+
+_PROCESS = uuid.uuid4()
 
 
 def environment(settings: TrainingSettings) -> dict[str, str]:

@@ -19,6 +19,8 @@ from fer_augment.errors import RunError
 from fer_augment.records import Evaluation, whole_directory
 
 CACHE_VARIABLE = "FER_AUGMENT_CACHE"
+FOUND = "found: "
+"""What is reported of a training, or of a whole run, that was there already begins with this."""
 
 
 class TrainingFacts(BaseModel):

@@ -31,7 +31,7 @@ from fer_augment.strategy import Context, Effect, Predictions
 from fer_augment.torch_runtime import device_of, reproducible
 from fer_augment.trainer import Trained, Training, build_model, predict, train
 from fer_augment.training_keys import training_key
-from fer_augment.training_store import StoredTraining, TrainingFacts, TrainingStore
+from fer_augment.training_store import FOUND, StoredTraining, TrainingFacts, TrainingStore
 
 EXAMPLES_OF_A_STEP = 12
 """How many of the rows that a step made are kept to be looked at."""
@@ -97,7 +97,10 @@ class Trainings:
             )
             self._write(scratch, bound, trained, rewritten, time.monotonic() - started)
 
-        return self.store.obtain(self._key(bound, fold), make)
+        trained = self.store.obtain(self._key(bound, fold), make)
+        if trained.was_reused:
+            self.report(f"{FOUND}{name}", 1, 1)
+        return trained
 
     def needed(self, bound: BoundRecipe) -> Iterator[tuple[str, str, BoundRecipe]]:
         """Tell which trainings a recipe needs, its own last: what each is, its key, and the recipe that is trained.

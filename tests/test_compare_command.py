@@ -89,6 +89,8 @@ class TestCompare:
         first = run_files()
         again = compare("--seeds", "2")
         assert again.code == 0
+        assert "; run was there)" in again.err
+        assert re.search(r"mined, seed 1 \(\d+ s; scout of confusion_mirror was there\)", again.err)
         assert {name: content for name, content in run_files().items() if "seed-0" in name} == first
         assert len(run_files()) == 2 * len(first)
         assert compare("--seeds", "2", "--out", "elsewhere").code == 0

@@ -189,6 +189,17 @@ class TestTrainingKey:
         assert self.BASE() == self.BASE(of=bound(settings=other))
         assert self.BASE(of=bound(Keeps())) != self.BASE(of=bound(Keeps(), settings=other))
 
+    def test_of_code_without_a_file_is_found_by_nobody_else(self):
+        namespace = {"Strategy": Strategy, "hookimpl": hookimpl, "__name__": "typed_in"}
+        code = "class Typed(Strategy):\n    @hookimpl\n    def rewrite_training_set(self, training_set):\n"
+        classes = []
+        for body in ("return training_set", "return training_set.take([0])"):
+            exec(f"{code}        {body}\n", namespace)
+            classes.append(namespace["Typed"])
+        first, second = (self.BASE(of=bound(typed())) for typed in classes)
+        assert first != second
+        assert first == self.BASE(of=bound(classes[0]()))
+
     def test_of_a_run_counts_steps_that_act_on_predictions(self):
         keys = {run_key(bound(*steps), **_GIVEN) for steps in ((), (Shifts(),), (Shifts(by=2.0),))}
         assert len(keys) == 3

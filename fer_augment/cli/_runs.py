@@ -146,6 +146,7 @@ class RunProgress:
         )
         self.all = self.bars.add_task(f"{len(runs)} runs", total=len(runs))
         self.open: dict[str, tuple[TaskID, float]] = {}
+        self.found: dict[str, list[str]] = {}
         self.ended_count = 0
 
     def __enter__(self) -> RunProgress:
@@ -164,7 +165,12 @@ class RunProgress:
         self.open[str(task)] = self.bars.add_task(f"  {escape(str(task))}", total=None), time.monotonic()
 
     def progressed(self, task: Run, what: str, done: int, total: int) -> None:
-        """Move the run's bar, and the one for all."""
+        """Move the run's bar, and the one for all; remember what was there already."""
+        from fer_augment.training_store import FOUND
+
+        if what.startswith(FOUND):
+            self.found.setdefault(str(task), []).append(what.removeprefix(FOUND))
+            return
         self.bars.update(
             self.open[str(task)][0], description=f"  {escape(str(task))}: {escape(what)}", completed=done, total=total
         )
@@ -181,7 +187,8 @@ class RunProgress:
         if isinstance(outcome, Failure):
             told = f"[red]failed[/red] {escape(str(task))}: {escape(outcome.message)}"
         else:
-            told = f"[dim]done   {escape(str(task))} ({seconds:.0f} s)[/dim]"
+            known = "".join(f"; {what} was there" for what in dict.fromkeys(self.found.pop(str(task), [])))
+            told = f"[dim]done   {escape(str(task))} ({seconds:.0f} s{escape(known)})[/dim]"
         self.bars.console.print(told, soft_wrap=True)
 
     def _share_done(self) -> float:
