@@ -32,6 +32,8 @@ SPLIT_PARTS = 10
 
 def shown(name: str) -> str:
     """Return a file's name as it may be printed, control characters and the like escaped."""
+    if name.isprintable():  # asked for every file
+        return name
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
