@@ -1,12 +1,15 @@
-"""Documentation as a test sees it: sections and blocks of code."""
+"""Documentation as a test sees it: sections, blocks of code, commands and links."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,54 @@ def blocks_of(page: Path) -> list[Block]:
             section = line.lstrip("# ")
     assert language is None, f"{page.name}: a block is not closed"
     return blocks
+
+
+def pages() -> list[Path]:
+    """Return all pages of documentation."""
+    return [file for file in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))) if file.is_file()]
+
+
+def prose_of(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    return re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """Return the arguments of each `fer-augment …` that a page tells to type, in blocks `sh` and `console`."""
+    commands = []
+    for block in blocks_of(page):
+        prompt = {"sh": "", "console": "$ "}.get(block.language)
+        if prompt is not None:
+            lines = block.text.replace("\\\n", " ").splitlines()
+            typed = [line.removeprefix(prompt) for line in lines if line.startswith(prompt)]
+            commands += [words[1:] for line in typed if (words := _words(line))[:1] == ["fer-augment"]]
+    return commands
+
+
+def mentioned_commands_of(page: Path) -> list[list[str]]:
+    """Return the words of each command within a sentence, `fer-augment …`; they may leave out arguments."""
+    return [_words(told)[1:] for told in re.findall(r"`(fer-augment\s[^`]+)`", prose_of(page))]
+
+
+def headings_of(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    return {_anchor(heading) for heading in re.findall(r"(?m)^#+ (.+)$", prose_of(page))}
+
+
+def links_of(page: Path) -> Iterator[tuple[Path, str]]:
+    """Give the file and the anchor of each link that does not lead out of the project; either may be the page's own."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
+        if "://" not in target:
+            file, _, anchor = target.partition("#")
+            yield (page.parent / file).resolve() if file else page, anchor
+
+
+def _words(line: str) -> list[str]:
+    """Return the words of a command up to a comment, a pipe or a redirection."""
+    words = shlex.split(line, comments=True)
+    ends = [place for place, word in enumerate(words) if word in ("|", ">", "&&")]
+    return words[: min(ends, default=len(words))]
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

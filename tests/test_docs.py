@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import doctest
 import inspect
+import json
 import re
 import shlex
 import textwrap
 import types
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,30 @@ import torch
 from fer_augment import Splits, Strategy
 from fer_augment.catalogue_page import catalogue_page
 from fer_augment.cli import group
+from fer_augment.comparison import COMPARISON_FILE
+from fer_augment.confused_images import CONFUSED_FILE
 from fer_augment.hookspecs import OBSERVERS, STAGES, RegistrationSpecs, StageSpecs
 from fer_augment.plugin_manager import Catalogue, collect, installed_plugins
+from fer_augment.recipe import load_recipes
+from fer_augment.recipe_binding import bind, recipe_json_schema
 from fer_augment.records import Evaluation, RunIdentity
+from fer_augment.reports.html import REPORT_FILE
 from fer_augment.stages import Stages, steps_of
 from fer_augment.strategy import Context
 from fer_augment.testing import assert_conforms, tiny_dataset
+from fer_augment.training_store import CACHE_VARIABLE
 from tests.command_line import fer_augment
-from tests.markdown import DOCS, Block, blocks_of
+from tests.markdown import (
+    DOCS,
+    ROOT,
+    Block,
+    blocks_of,
+    commands_of,
+    headings_of,
+    links_of,
+    mentioned_commands_of,
+    pages,
+)
 
 
 def run(block: Block, namespace: dict[str, Any]) -> None:
@@ -161,42 +180,44 @@ class TestHooks:
         assert hasattr(offered.tracker("loss_printer").value.make(), "epoch_finished")
 
 
+@pytest.mark.parametrize("page", ["write_a_strategy", "recipes", "data", "statistics"])
+def test_files_python_and_quick_commands_of_a_page_work_in_order(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    for block in blocks_of(DOCS / f"{page}.md"):
+        if file := re.match(r"# (\w+\.(?:py|yaml))\n", block.text):
+            Path(file[1]).write_text(block.text, encoding="utf-8")
+        if block.language == "python":
+            run(block, namespace)
+        elif block.language == "pycon":
+            run_session(block, namespace)
+        elif block.language == "console":
+            run_command(block)
+
+
+def run_session(block: Block, namespace: dict[str, Any]) -> None:
+    session = doctest.DocTestParser().get_doctest(block.text, namespace, block.section, None, block.line)
+    told: list[str] = []
+    result = doctest.DocTestRunner(verbose=False).run(session, out=told.append, clear_globs=False)
+    assert result.attempted and not result.failed, "".join(told)
+
+
+def run_command(block: Block) -> None:
+    first, _, shown = block.text.partition("\n")
+    program, *arguments = shlex.split(first.removeprefix("$ "))
+    assert program == "fer-augment"
+    ran = fer_augment(*arguments)
+    expected = shown.replace("…", "...")
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    assert doctest.OutputChecker().check_output(expected, ran.out + ran.err, options), (first, ran)
+
+
 class TestTutorial:
-    """`docs/write_a_strategy.md`, done step by step as it is written."""
+    """`docs/write_a_strategy.md`."""
 
     blocks = blocks_of(DOCS / "write_a_strategy.md")
-
-    def test_its_files_its_python_and_its_quick_commands_work_in_order(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        namespace: dict[str, Any] = {}
-        for block in self.blocks:
-            if file := re.match(r"# (\w+\.(?:py|yaml))\n", block.text):
-                Path(file[1]).write_text(block.text, encoding="utf-8")
-            if block.language == "python":
-                run(block, namespace)
-            elif block.language == "pycon":
-                self.run_session(block, namespace)
-            elif block.language == "console":
-                self.run_command(block)
-
-    @staticmethod
-    def run_session(block: Block, namespace: dict[str, Any]) -> None:
-        session = doctest.DocTestParser().get_doctest(block.text, namespace, block.section, None, block.line)
-        told: list[str] = []
-        result = doctest.DocTestRunner(verbose=False).run(session, out=told.append, clear_globs=False)
-        assert result.attempted and not result.failed, "".join(told)
-
-    @staticmethod
-    def run_command(block: Block) -> None:
-        first, _, shown = block.text.partition("\n")
-        program, *arguments = shlex.split(first.removeprefix("$ "))
-        assert program == "fer-augment"
-        ran = fer_augment(*arguments)
-        expected = shown.replace("…", "...")
-        options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-        assert doctest.OutputChecker().check_output(expected, ran.out + ran.err, options), (first, ran)
 
     def test_its_first_block_is_the_smallest_useful_plugin(self) -> None:
         module = types.ModuleType("mirror")
@@ -211,18 +232,116 @@ class TestTutorial:
         assert grown.origin[len(data) :].tolist() == data.origin[ants].tolist()
         assert grown.step[len(data) :].tolist() == [1] * len(ants)
 
-    def test_the_commands_that_take_longer_are_ones_that_the_command_line_takes(self) -> None:
-        commands = [line for block in self.blocks if block.language == "sh" for line in block.text.splitlines()]
-        told = [shlex.split(line)[1:] for line in commands if line.startswith("fer-augment ")]
-        assert len(told) >= 4
-        for arguments in told:
-            name, command, left = group.resolve_command(click.Context(group), arguments)
-            assert name is not None and command is not None
-            while isinstance(command, click.Group):
-                context = click.Context(command)
-                name, command, left = command.resolve_command(context, left)
-                assert name is not None and command is not None
-            command.make_context(name, list(left))
+
+def command_named(arguments: Sequence[str]) -> tuple[str, click.Command, list[str]]:
+    """Return the name and the command that the words of a command line name, and the words that are left."""
+    command: click.Command = group
+    name, left = "fer-augment", list(arguments)
+    while isinstance(command, click.Group) and left and not left[0].startswith("-"):
+        found, below, left = command.resolve_command(click.Context(command), left)
+        assert found is not None and below is not None
+        name, command = found, below
+    return name, command, left
+
+
+class TestPages:
+    """Every page, the README too."""
+
+    pages = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+
+    @pages
+    def test_its_commands_are_ones_that_the_command_line_takes(self, page: Path) -> None:
+        for arguments in commands_of(page):
+            name, command, left = command_named(arguments)
+            with contextlib.suppress(click.exceptions.Exit):  # --help and --version
+                command.make_context(name, left)
+
+    @pages
+    def test_its_recipes_are_shipped_and_their_settings_exist(self, page: Path) -> None:
+        for arguments in commands_of(page):
+            name, command, left = command_named(arguments)
+            if name in ("compare", "run", "rewrite"):
+                given = command.make_context(name, left).params
+                named = given["recipes"] if name == "compare" else (given["recipe"],)
+                shipped = [recipe for recipe in named if not recipe.endswith(".yaml")]
+                for recipe in load_recipes(shipped, given["overrides"]):
+                    bind(recipe, installed_plugins())
+
+    @pages
+    def test_commands_within_sentences_exist_with_their_options(self, page: Path) -> None:
+        for arguments in mentioned_commands_of(page):
+            name, command, left = command_named([word for word in arguments if word not in ("…", "COMMAND")])
+            assert command is group or not isinstance(command, click.Group) or not left, (name, left)
+            known = {option for parameter in command.get_params(click.Context(command)) for option in parameter.opts}
+            assert {word for word in left if word.startswith("-")} <= known, arguments
+
+    @pages
+    def test_its_links_lead_to_files_and_headings(self, page: Path) -> None:
+        for file, anchor in links_of(page):
+            assert file.exists(), file
+            assert not anchor or anchor in headings_of(file), f"{file.name}#{anchor}"
+
+    def test_no_page_of_the_folder_is_left_out_of_the_index(self) -> None:
+        for index in (DOCS / "README.md", DOCS / "decisions" / "README.md"):
+            listed = {file for file, _ in links_of(index)}
+            assert {*index.parent.glob("*.md")} - {index} <= listed
+
+    def test_decisions_are_numbered_without_a_gap_and_say_what_why_and_at_what_cost(self) -> None:
+        files = sorted((DOCS / "decisions").glob("0*.md"))
+        assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
+        for number, file in enumerate(files, 1):
+            assert file.read_text(encoding="utf-8").startswith(f"# {number}. "), file.name
+
+
+class TestRecipeSettings:
+    """The table of settings in `docs/recipes.md`."""
+
+    kinds = {"integer": "whole number", "number": "number", "string": "text", "array": "list", "null": "null"}
+    limits = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+    def test_it_is_that_of_the_json_schema(self) -> None:
+        lines = (DOCS / "recipes.md").read_text(encoding="utf-8").splitlines()
+        schema = recipe_json_schema(installed_plugins())
+        expected = [self.line(key, setting) for key, setting in self.settings(schema, schema["properties"])]
+        assert [line for line in lines if line.startswith("| `")] == expected
+
+    def settings(
+        self, schema: dict[str, Any], properties: dict[str, Any], above: str = ""
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, setting in properties.items():
+            if "$ref" in setting:
+                inner = schema["$defs"][setting["$ref"].rpartition("/")[2]]
+                yield from self.settings(schema, inner["properties"], f"{above}{name}.")
+            else:
+                yield above + name, setting
+
+    def line(self, key: str, setting: dict[str, Any]) -> str:
+        default = f"`{json.dumps(setting['default'])}`" if "default" in setting else ""
+        cells = f"`{key}`", self.values(key, setting), default, setting["description"]
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    def values(self, key: str, setting: dict[str, Any]) -> str:
+        if "enum" in setting and key not in ("model", "training.loss"):  # those are of what is installed
+            return f"`{' | '.join(setting['enum'])}`"
+        options = setting.get("anyOf", [setting])
+        limits = [
+            f"{told} {option[name]}" for option in options for name, told in self.limits.items() if name in option
+        ]
+        return ", ".join([f"`{' | '.join(self.kinds[option['type']] for option in options)}`", *limits])
+
+
+class TestArchitecture:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+
+    def test_every_module_has_a_room(self) -> None:
+        rooms = re.findall(r"`(\w+)`", self.page.partition("## Rooms")[2].partition("\n## ")[0])
+        package = ROOT / "fer_augment"
+        modules = {file.stem for file in package.glob("*.py")} | {file.parent.name for file in package.glob("*/*.py")}
+        assert sorted(rooms) == sorted(modules - {"__init__"})
+
+    def test_what_a_comparison_leaves_behind_is_called_so(self) -> None:
+        told = [COMPARISON_FILE, REPORT_FILE, CONFUSED_FILE, CACHE_VARIABLE]
+        assert not [name for name in told if name not in self.page]
 
 
 class TestCatalogue:
