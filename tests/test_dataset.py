@@ -413,7 +413,7 @@ class TestSplits:
             Splits(**{**self.parts(), name: part}, source="drawn")
 
 
-@given(st.lists(st.integers(-3, 3)))
+@given(st.lists(st.integers(-3, 3) | st.sampled_from([2**16, 2**16 + 1, 2**40])))
 def test_occurrence_counts_equal_values_before_each(values: list[int]) -> None:
     assert occurrence(np.array(values, dtype=np.int64)).tolist() == [
         values[:place].count(value) for place, value in enumerate(values)
