@@ -92,11 +92,12 @@ class Trainings:
             trained = train(
                 self.training(bound, rewritten),
                 checkpoint=checkpoint,
-                progress=lambda done, total: self.report(name, done, total),
+                progress=lambda done, total: self.report(_at_epoch(name, done, total, bound), done, total),
                 evaluated=self.evaluated if name == "training" else lambda evaluation: None,
             )
             self._write(scratch, bound, trained, rewritten, time.monotonic() - started)
 
+        self.report(name, 0, 1)  # another run may be training the same just now, and then this one waits
         trained = self.store.obtain(self._key(bound, fold), make)
         if trained.was_reused:
             self.report(f"{FOUND}{name}", 1, 1)
@@ -217,6 +218,13 @@ def with_weights(model: torch.nn.Module, weights: Path, settings: TrainingSettin
         raise RunError(f"{weights}: not usable ({reason}); delete {weights.parent} to train again") from error
     model = model.to(device_of(settings)).eval()
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
+
+
+def _at_epoch(name: str, done: int, total: int, bound: BoundRecipe) -> str:
+    """Say which epoch a training is in; of a second stage of training, which has other steps, only that it goes on."""
+    epochs = bound.recipe.training.epochs
+    per_epoch, rest = divmod(total, epochs)
+    return name if rest else f"{name}, epoch {min(done // per_epoch + 1, epochs)} of {epochs}"
 
 
 def _folds(bound: BoundRecipe) -> list[Fold]:

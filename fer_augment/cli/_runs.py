@@ -174,7 +174,7 @@ class RunProgress:
         self.bars.update(
             self.open[str(task)][0], description=f"  {escape(str(task))}: {escape(what)}", completed=done, total=total
         )
-        if what == "training":
+        if what.startswith("training"):
             self.bars.update(self.all, completed=self.ended_count + self._share_done())
 
     def ended(self, task: Run, outcome: object) -> None:
