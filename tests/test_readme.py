@@ -1,14 +1,11 @@
 """The README's code and commands are what they say."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
-from fer_augment.cli import group
 from fer_augment.plugin_manager import installed_plugins
 from fer_augment.recipe import check_recipe_file, load_recipe
 from fer_augment.recipe_binding import bind
@@ -56,34 +53,6 @@ def test_it_runs_from_the_recipe(beside_the_recipe, monkeypatch):
     ran = fer_augment("rewrite", "mirror.yaml", "--data", "demo", "--out", "out", "--dry-run")
     assert ran.code == 0, ran.err
     assert "mirror_classes" in ran.out
-
-
-COMMANDS = [
-    line.split("#")[0].removeprefix("$ ").split()
-    for block in BLOCKS
-    if block.language == "console"
-    for line in block.text.splitlines()
-    if line.startswith("$ fer-augment ")
-]
-
-
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_its_commands_are_ones_that_the_command_line_takes(words):
-    command: click.Command = group
-    context = click.Context(group, info_name="fer-augment")
-    arguments = words[1:]
-    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
-        name, *arguments = arguments
-        found = command.get_command(context, name)
-        assert found is not None, name
-        command = found
-    if "--help" not in arguments and not isinstance(command, click.Group):
-        command.make_parser(context).parse_args(arguments)
-
-
-def test_its_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)", README.read_text(encoding="utf-8")):
-        assert (README.parent / target).exists(), target
 
 
 def test_its_make_targets_exist():

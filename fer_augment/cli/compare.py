@@ -247,6 +247,9 @@ def _print_plan(comparing: _Comparing, jobs: int, *, as_json: bool) -> None:
     if missing:
         from fer_augment.experiment import minutes_for
 
-        of_recipe = {one.bound.recipe.name: minutes_for(one.bound, comparing.splits) for one in missing}
-        minutes = sum(of_recipe[one.bound.recipe.name] for one in missing) / min(jobs, len(missing))
+        settings = [one.bound.recipe.model_dump_json(include={"model", "training"}) for one in missing]
+        of_settings = {
+            said: minutes_for(one.bound, comparing.splits) for said, one in zip(settings, missing, strict=True)
+        }
+        minutes = sum(of_settings[said] for said in settings) / min(jobs, len(missing))
         console.print(f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now.")
