@@ -4,42 +4,55 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import NamedTuple
 
 import click
 
 from fer_augment.errors import FerAugmentError
 
+
+class _Place(NamedTuple):
+    """The module that a command lives in, under its own name, and what the list of commands says of it."""
+
+    module: str
+    short_help: str
+
+
 _COMMANDS = {
-    "demo": "compare:demo",
-    "compare": "compare:compare",
-    "run": "run:run",
-    "rewrite": "rewrite:rewrite",
-    "predict": "predict:predict",
-    "explain": "explain:explain",
-    "verify": "verify:verify",
-    "data": "data:data",
-    "plugins": "plugins:plugins",
-    "recipes": "recipes:recipes",
-    "report": "report:report",
+    "demo": _Place("compare", "The whole job on drawn faces, in about a minute."),
+    "compare": _Place("compare", "Compare recipes on the same data; the first one is the baseline."),
+    "run": _Place("run", "Train one recipe with one seed, score it on the test split once, and keep everything."),
+    "rewrite": _Place("rewrite", "Rewrite the training set as a recipe does; write it to files."),
+    "predict": _Place("predict", "Tell the class scores of new png or jpg images."),
+    "explain": _Place("explain", "Show what a network says of images, and its feature maps."),
+    "verify": _Place("verify", "Train a run again, and compare it with the run bit by bit."),
+    "data": _Place("data", "Look at a data source, audit it, convert it."),
+    "plugins": _Place("plugins", "What is installed, and tools for writing strategies."),
+    "recipes": _Place("recipes", "Recipes: what ships, what one amounts to, and what is wrong with one."),
+    "report": _Place("report", "Show the comparison that lies in DIR, and write DIR/report.html again."),
 }
-"""Where each command lives: module of this package and name of the command in it."""
+"""The commands in the order in which people meet them, told so that `--help` imports none of them."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is called: `--help` must not wait for torch."""
+    """A group that imports a command when it is called: `--help` must not wait for numpy or torch."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names in the order in which people meet them."""
+        """Return the names."""
         return list(_COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Import the module of a command."""
         if name not in _COMMANDS:
             return None
-        module, _, attribute = _COMMANDS[name].partition(":")
-        command = getattr(importlib.import_module(f"fer_augment.cli.{module}"), attribute)
+        command = getattr(importlib.import_module(f"fer_augment.cli.{_COMMANDS[name].module}"), name)
         assert isinstance(command, click.Command)
         return _with_line_breaks(command)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands; no module of a command is imported for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.short_help) for name, place in _COMMANDS.items()])
 
 
 def _with_line_breaks(command: click.Command) -> click.Command:
