@@ -346,13 +346,13 @@ def bootstrap_difference(
         raise ValueError(f"class {involved[layout.images.argmin()]} has a weight but no images")
     if min(len(correct_a), len(correct_b)) < 2:
         return BootstrapDifference(None, None, draws)
-    arms = layout.merge(correct_a), layout.merge(correct_b)
     weight_of_image = np.repeat(class_weights[involved] / layout.images, layout.images)
+    arms = [layout.merge(correct) * weight_of_image for correct in (correct_a, correct_b)]
     blocks = []
     for start in range(0, draws, 256):  # a block of image counts stays within a few megabytes
         block = min(256, draws - start)
-        image_weights = _resampled_counts(layout.images, block, rng) * weight_of_image
-        ends_a, ends_b = (_resampled_endpoint(correct, image_weights, rng) for correct in arms)
+        counts = _resampled_counts(layout.images, block, rng)
+        ends_a, ends_b = (_resampled_endpoint(weighted, counts, rng) for weighted in arms)
         blocks.append(ends_b - ends_a)
     deltas = _without_rounding(np.concatenate(blocks), _ROUNDING * np.abs(class_weights).sum())
     low, high = np.quantile(deltas, [LEVEL / 2, 1 - LEVEL / 2])
@@ -581,21 +581,21 @@ def _as_difference(estimate: _Estimate, runs_a: int, runs_b: int, images: int) -
 # --- resampling
 
 
-def _resampled_counts(images: IntArray, draws: int, rng: np.random.Generator) -> IntArray:
+def _resampled_counts(images: IntArray, draws: int, rng: np.random.Generator) -> FloatArray:
     """Return `(draws, n)`: how often each image comes up when every class is resampled from itself."""
-    total = int(images.sum())
-    first = np.cumsum(images) - images
-    picked = [start + rng.integers(0, size, (draws, size)) for start, size in zip(first, images, strict=True)]
-    cells = np.concatenate(picked, axis=1) + total * np.arange(draws)[:, None]
-    counts = np.bincount(cells.ravel(), minlength=draws * total)
-    return counts.reshape(draws, total).astype(np.int64)
+    counts = np.empty((draws, int(images.sum())))
+    for end, size in zip(np.cumsum(images), images, strict=True):
+        cells = rng.integers(0, size, (draws, size))
+        cells += size * np.arange(draws)[:, None]
+        counts[:, end - size : end] = np.bincount(cells.ravel(), minlength=draws * size).reshape(draws, size)
+    return counts
 
 
-def _resampled_endpoint(correct: FloatArray, image_weights: FloatArray, rng: np.random.Generator) -> FloatArray:
+def _resampled_endpoint(weighted: FloatArray, counts: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Return `(draws,)`: the mean endpoint of runs drawn with replacement on the images drawn."""
-    runs = len(correct)
-    shares = rng.multinomial(runs, np.full(runs, 1 / runs), size=len(image_weights)) / runs
-    endpoints: FloatArray = np.einsum("ds,ds->d", image_weights @ correct.T, shares)
+    runs = len(weighted)
+    shares = rng.multinomial(runs, np.full(runs, 1 / runs), size=len(counts)) / runs
+    endpoints: FloatArray = np.einsum("ds,ds->d", counts @ weighted.T, shares)
     return endpoints
 
 
