@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +56,13 @@ class StrategyDescription:
     Attributes:
         name: the name used in recipes.
         summary: what it does, in a sentence: the first paragraph of its docstring.
-        details: the other paragraphs.
-        sources: the paragraphs that begin with `Source:` or `Sources:`, less this word.
+        details: the other paragraphs without a label; items of a list stand on lines of their own.
+        when: when it helps: what its docstring says behind `When:`; empty if nothing, as those that follow.
+        cost: what it costs, behind `Cost:`: time, memory, what other classes pay.
+        values: parameters to try, behind `Try:`.
+        elsewhere: what others measured, with their source, behind `Elsewhere:`.
+        measured: what fer_augment measured, behind `Measured:`.
+        sources: where it comes from: a text for each paragraph that begins with `Source:` or `Sources:`.
         stages: the hooks that it implements, in the order of a run.
         effects: what it declares to change with the parameters of its example; None if these make no instance.
         parameters: its parameters.
@@ -69,6 +75,11 @@ class StrategyDescription:
     name: str
     summary: str
     details: tuple[str, ...]
+    when: str
+    cost: str
+    values: str
+    elsewhere: str
+    measured: str
     sources: tuple[str, ...]
     stages: tuple[str, ...]
     effects: tuple[str, ...] | None
@@ -90,12 +101,16 @@ def described(offer: Offer[type[Strategy]]) -> StrategyDescription:
     """Describe a strategy."""
     strategy_class = offer.value
     summary, *others = paragraphs_of(strategy_class) or [""]
-    is_source = [paragraph.startswith(("Source:", "Sources:")) for paragraph in others]
     return StrategyDescription(
         name=offer.name,
         summary=summary,
-        details=tuple(text for text, source in zip(others, is_source, strict=True) if not source),
-        sources=tuple(text.partition(": ")[2] for text, source in zip(others, is_source, strict=True) if source),
+        details=tuple(paragraph for paragraph in others if not _LABELLED.match(paragraph)),
+        when=" ".join(_behind("When", others)),
+        cost=" ".join(_behind("Cost", others)),
+        values=" ".join(_behind("Try", others)),
+        elsewhere=" ".join(_behind("Elsewhere", others)),
+        measured=" ".join(_behind("Measured", others)),
+        sources=_behind("Sources?", others),
         stages=tuple(stage for stage in (*STAGES, *OBSERVERS) if _implements(strategy_class, stage)),
         effects=_effects_of(strategy_class),
         parameters=tuple(_parameter(field.alias or name, field) for name, field in strategy_class.model_fields.items()),
@@ -114,9 +129,20 @@ def summary_of(offer: Offer[Any]) -> str:
 
 
 def paragraphs_of(documented: type) -> list[str]:
-    """Return the paragraphs of a class's own docstring, each in one line."""
+    """Return the paragraphs of a class's own docstring, each in one line; of a list, each item in one line."""
     text = inspect.cleandoc(documented.__doc__ or "")
-    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
+    paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
+    lines_of = (re.split(r"\n(?=- )", text) if text.startswith("- ") else [text] for text in paragraphs)
+    return ["\n".join(" ".join(line.split()) for line in lines) for lines in lines_of]
+
+
+_LABELLED = re.compile(r"(When|Cost|Try|Elsewhere|Measured|Sources?): ")
+
+
+def _behind(label: str, paragraphs: list[str]) -> tuple[str, ...]:
+    """Return what each paragraph says that begins with a label."""
+    matches = (re.fullmatch(f"{label}: (.+)", paragraph, re.DOTALL) for paragraph in paragraphs)
+    return tuple(match[1] for match in matches if match)
 
 
 def _implements(strategy_class: type[Strategy], hook: str) -> bool:

@@ -44,11 +44,21 @@ _NOT_FOR_RECIPES = (
 class Albumentations(Strategy):
     """Transform images with albumentations: append transformed copies, or transform every batch anew.
 
-    Source: Buslaev et al. 2020, "Albumentations: Fast and Flexible Image Augmentations", Information 11(2),
-    125; https://albumentations.ai/docs names the parameters of each transform.
+    An image's random numbers depend on its row alone (and in a batch on the epoch and how often the row was drawn
+    before in it), so order, batches and worker processes change nothing.
 
-    An image's random numbers depend on its row alone (and in a batch on the epoch and how often the row was
-    drawn before in it), so order, batches and worker processes change nothing.
+    When: the network learns its training images by heart, and the transforms leave their labels true. Appended copies
+    fill up small classes with images that are not all alike.
+
+    Cost: about 0.2 ms an image on one core for four transforms: with `when: rewrite` once for each copy, which then
+    takes memory as a row does; with `when: batch` in each epoch, six seconds for as many rows as FER2013 has. Classes
+    that are filled up take draws from the others, whose recall may fall.
+
+    Try: small changes of pose, light and sharpness, as in the recipe `albumentations`; nothing that changes what a face
+    expresses, such as an upside-down mirror image.
+
+    Source: Buslaev et al. 2020, "Albumentations: Fast and Flexible Image Augmentations", Information 11(2), 125;
+    https://albumentations.ai/docs names the parameters of each transform.
     """
 
     example: ClassVar[Mapping[str, Any]] = {

@@ -17,14 +17,24 @@ Pair = tuple[ClassName, ClassName]
 class ConfusionMirror(Strategy):
     """Append mirrored copies of the training rows of one class that the scout takes for another.
 
-    Source: the originating report (2021), "Model 6": the trained model 5 runs over its own training set, the
-    149 images of Sad that it takes for Neutral are mirrored and inserted at random positions, and the network
-    is trained again. `predictions: in_sample` repeats that; `out_of_fold`, the default, asks for each row a
-    model that never saw it, and so does not under-report confusion. Rows that the scout cannot judge (NaN) are
-    never chosen.
+    `predictions: in_sample` asks the model that was trained on these very rows, as the report did; it hardly errs on
+    them. `out_of_fold`, the default, asks for each row a model that never saw it, and so does not under-report
+    confusion. Rows that the scout cannot judge (NaN) are never chosen.
 
-    Two controls tell what a gain is owed to: with `transform: none` the same rows are added plain, with
-    `rows: random_same_class` as many of the same classes that have nothing to do with confusion.
+    Two controls tell what a gain is owed to: with `transform: none` the same rows are added plain, with `rows:
+    random_same_class` as many of the same classes that have nothing to do with confusion.
+
+    When: one class is often taken for another, and a mirror image of a row shows the same class.
+
+    Cost: `out_of_fold` trains `training.scout.folds` networks more for each seed; `in_sample` none, where the same
+    recipe without it is an arm. More rows of the one class move predictions away from the other: look at the recall of
+    both. Where images are flipped at random, a mirrored copy is a second plain one.
+
+    Try: `out_of_fold`, with the pairs that the validation split shows to be confused most, next to both controls
+    (recipes `confusion_unmirrored` and `confusion_random_rows`).
+
+    Source: the originating report (2021), "Model 6": the trained model 5 runs over its own training set, the 149 images
+    of Sad that it takes for Neutral are mirrored and inserted at random positions, and the network is trained again.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"pairs": [["ant", "bee"], ["bee", "cat"]]}

@@ -21,6 +21,13 @@ class Crt(Strategy):
     second stage takes the recipe's optimiser, schedule, loss and batch strategies once more, and optimiser steps beyond
     the recipe's own. Networks without a linear head are refused before training.
 
+    When: the features are good and the head favours frequent classes. It also tells which of the two imbalance harms.
+
+    Cost: `epochs` more passes over the training set, forward only but for the last layer. No memory. Large classes lose
+    recall to small ones.
+
+    Try: 10 epochs, as the authors' code; fewer with a small training set.
+
     Source: Kang et al. 2020, "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR, section 4,
     "classifier re-training (cRT)"; its authors' code trains the head for 10 epochs.
     """

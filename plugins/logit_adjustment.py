@@ -31,6 +31,17 @@ class LogitAdjustment(Strategy):
     `auto` tries 0, 0.1, … 2.0 on the validation split and takes the one with the highest balanced accuracy, the
     smallest of several.
 
+    When: small classes are overlooked. It is the first thing to try: it takes the networks of the baseline, and
+    whatever takes a training has to beat it.
+
+    Cost: no training. The largest class can only lose recall and the smallest only gain; accuracy on data with the
+    frequencies of the training tends to fall. `auto` rests on few rows where the validation split has few of a class.
+
+    Try: auto, or 1; 0.5 where large classes lose too much.
+
+    Elsewhere: accuracy on CIFAR-10 made unequal 100 to 1 (one number each) 71.3 % without, 78.2 % with it:
+    github.com/Chumsy0725/logit-adj-pytorch, code of others for the paper.
+
     Source: Menon et al. 2021, "Long-Tail Learning via Logit Adjustment", ICLR, equation 9.
     """
 

@@ -14,19 +14,33 @@ from fer_augment import Effect, ImageDataset, Strategy, hookimpl
 class PowerSampler(Strategy):
     """Draw the rows of a class of n rows with weight n^-exponent, so that small classes are seen more often.
 
-    A class is then drawn in proportion to n^(1 - exponent). With 1 all classes are drawn equally often
-    (class-balanced sampling), with 0.5 in proportion to the square root of their size. The weights of earlier
-    steps are multiplied.
+    A class is then drawn in proportion to n^(1 - exponent). With 1 all classes are drawn equally often (class-balanced
+    sampling), with 0.5 in proportion to the square root of their size. The weights of earlier steps are multiplied.
 
     `from_epoch` defers this: before it, rows are drawn as they stand. `ramp_epochs` brings it in by and by: so many
     epochs long the probabilities go in a straight line from those of the rows as they stand to the balanced ones. Both
-    count epochs, as a sampler is not told how long training lasts; progressively-balanced sampling over a training of
-    T epochs is `exponent: 1` with `ramp_epochs` T - 1.
+    count epochs, as a sampler is not told how long training lasts; progressively-balanced sampling over a training of T
+    epochs is `exponent: 1` with `ramp_epochs` T - 1.
 
-    Sources: Kang et al. 2020, "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR,
-    the section on sampling strategies, where q = 1 - exponent, progressively-balanced sampling included;
-    square-root sampling: Mahajan et al. 2018, "Exploring the Limits of Weakly Supervised Pretraining", ECCV; deferred
-    re-sampling: Cao et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS.
+    When: small classes are overlooked and their rows differ enough to be shown more often; next to a random
+    augmentation, no two draws are alike.
+
+    Cost: no time and no memory. With exponent 1 a row of FER2013's Disgust is drawn 9.4 times an epoch and one of Happy
+    0.6 times, with 0.5 it is 3.2 and 0.8 times: small classes are learnt by heart, and large ones lose recall.
+
+    Try: exponent 0.5; or 1 with `from_epoch` at four fifths of the epochs (deferred re-sampling).
+
+    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 30.8 % with exponent
+    0.5, 30.4 % with 1, 29.4 % progressively, 27.1 % with 1 deferred: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for
+    Long-Tailed Visual Recognition", AAAI, in the tables of its code.
+
+    Measured: on the demo faces, exponent 1, n = 3 runs: balanced accuracy +1.8 points (95 % interval -1.1 to +4.7), no
+    evidence of a difference; the README has the table.
+
+    Sources: Kang et al. 2020, "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR, the section
+    on sampling strategies, where q = 1 - exponent, progressively-balanced sampling included; square-root sampling:
+    Mahajan et al. 2018, "Exploring the Limits of Weakly Supervised Pretraining", ECCV; deferred re-sampling: Cao et al.
+    2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS.
     """
 
     exponent: float = Field(

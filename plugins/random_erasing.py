@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 class RandomErasing(Strategy):
     """Overwrite a random rectangle of an image, so that no one part of a face decides alone.
 
-    Source: Zhong, Zheng, Kang, Li and Yang 2020, "Random Erasing Data Augmentation", AAAI 34(07); the defaults
-    are the paper's. Two details are settled here: the logarithm of the aspect ratio is uniform, so that upright and
-    lying rectangles are equally likely, and a ratio is only drawn from those with which the rectangle fits into
-    the image, so that none is drawn in vain and large areas are not the rarer ones.
+    Two details are settled here: the logarithm of the aspect ratio is uniform, so that upright and lying rectangles are
+    equally likely, and a ratio is only drawn from those with which the rectangle fits into the image, so that none is
+    drawn in vain and large areas are not the rarer ones.
 
     A row's numbers depend on the row, the epoch and how often it was drawn before in this epoch.
+
+    When: faces are partly covered by hands, hair or glasses, or the network leans on one part of them.
+
+    Cost: a third of a second for as many rows as FER2013 has. Where the rectangle hides what tells two expressions
+    apart, the label can only be guessed. It favours no class.
+
+    Try: the defaults, which are the paper's; a largest area of 0.2 where an expression sits in the mouth alone.
+
+    Source: Zhong, Zheng, Kang, Li and Yang 2020, "Random Erasing Data Augmentation", AAAI 34(07); the defaults are the
+    paper's.
     """
 
     probability: float = Field(default=0.5, ge=0, le=1, description="chance that an image is erased at all.")

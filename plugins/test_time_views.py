@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 class MirrorViews(Strategy):
     """Predict from each image and its left-right mirror image; nothing is trained again.
 
+    When: a mirror image shows the same class, and a prediction may take twice the time.
+
+    Cost: each image is predicted twice. It favours no class. An arm with it is to be compared with one that has it too.
+
+    Try: it has nothing to choose.
+
     Source: common practice, as the mirrored half of the views of Krizhevsky, Sutskever and Hinton 2012, "ImageNet
     Classification with Deep Convolutional Neural Networks", NeurIPS, section 4.1.
     """
@@ -29,8 +35,15 @@ class MirrorViews(Strategy):
 class TenCropViews(Strategy):
     """Predict from each image, from it moved towards each corner, and from the mirror images of these five.
 
-    In the paper the five are crops of a larger image, at its corners and centre. Here a view keeps the image's size:
-    it is moved by whole pixels, and the edge pixels are repeated where nothing moves in. Nothing is trained again.
+    In the paper the five are crops of a larger image, at its corners and centre. Here a view keeps the image's size: it
+    is moved by whole pixels, and the edge pixels are repeated where nothing moves in. Nothing is trained again.
+
+    When: faces do not stand in the same place in every image, and a prediction may take ten times the time.
+
+    Cost: each image is predicted ten times. It favours no class. An arm with it is to be compared with one that has it
+    too.
+
+    Try: shift 0.1, or as far as the training moves images (`flip_crop_affine`).
 
     Source: Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep Convolutional Neural Networks",
     NeurIPS, section 4.1.

@@ -49,12 +49,20 @@ def print_offer(console: Console, offer: Offer[Any]) -> None:
 
 def _add_strategy_facts(facts: Table, description: StrategyDescription) -> None:
     effects = "unknown: its example does not build" if description.effects is None else ", ".join(description.effects)
-    facts.add_row("acts at", Text(", ".join(description.stages)))
-    facts.add_row("effects", Text(effects.replace("_", " ") or "none"))
-    if description.recipes:
-        facts.add_row("recipes", Text(", ".join(description.recipes)))
-    for source in description.sources:
-        facts.add_row("source", Text(source))
+    told = {
+        "helps when": description.when,
+        "costs": description.cost,
+        "try": description.values,
+        "elsewhere": description.elsewhere,
+        "measured": description.measured,
+        "acts at": ", ".join(description.stages),
+        "effects": effects.replace("_", " ") or "none",
+        "recipes": ", ".join(description.recipes),
+        "source": "\n".join(description.sources),
+    }
+    for fact, text in told.items():
+        if text:
+            facts.add_row(fact, Text(text))
 
 
 def _print_parameters(console: Console, parameters: tuple[Parameter, ...]) -> None:
