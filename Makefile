@@ -31,8 +31,9 @@ demo: venv ## compare three recipes on drawn faces, in about a minute
 bench: venv ## measure the speed of what matters
 	$(BIN)/pytest -o python_files='bench_*.py' --benchmark-only benchmarks
 
-docs: venv ## write docs/strategies.md, the catalogue of strategies, again
+docs: venv ## write docs/strategies.md, the catalogue of strategies, and its pictures again
 	$(BIN)/python -m fer_augment.catalogue_page > docs/strategies.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m fer_augment.catalogue_pictures docs/pictures
 
 clean: ## remove .venv and all caches
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
