@@ -13,7 +13,7 @@ venv: .venv/installed ## make .venv and install everything into it; PYTHON=pytho
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; name one: make venv PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	touch $@
 
 lint: venv ## check style, types and which module imports which
@@ -23,7 +23,7 @@ lint: venv ## check style, types and which module imports which
 	$(BIN)/lint-imports --no-logo
 
 test: lint ## lint, then all tests; those on real data need FER2013=FOLDER
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --benchmark-disable
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --benchmark-disable
 
 demo: venv ## compare three recipes on drawn faces, in about a minute
 	$(BIN)/fer-augment demo

@@ -222,8 +222,12 @@ def _mailbox() -> ActorHandle[_Mailbox]:
 
 def _do(work: Work[TaskT, MadeT], task: TaskT, number: int, mailbox: ActorHandle[_Mailbox]) -> MadeT | Failure:
     """Do a task in a worker of the cluster."""
+    import ray
+
     mailbox.leave.remote(number, None)
-    return attempt(work, task, _reporter(number, mailbox))
+    outcome = attempt(work, task, _reporter(number, mailbox))
+    ray.wait([mailbox.leave.remote(number, None)], timeout=_SECONDS_TO_ANSWER)  # so all word of it is there before it
+    return outcome
 
 
 def _reporter(number: int, mailbox: ActorHandle[_Mailbox]) -> ReportTask:
@@ -299,7 +303,7 @@ def _options(needs: Needs) -> dict[str, int]:
 
 
 def _refuse_what_fits_nowhere(options: Sequence[dict[str, int]]) -> None:
-    machines = [(int(machine.get("CPU", 0)), int(machine.get("GPU", 0))) for machine in _machines()]
+    machines = sorted({(int(machine.get("CPU", 0)), int(machine.get("GPU", 0))) for machine in _machines()})
     for asked in options:
         cpus, gpus = asked["num_cpus"], asked["num_gpus"]
         if not any(cpus <= has_cpus and gpus <= has_gpus for has_cpus, has_gpus in machines):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import subprocess
 import sys
 import tomllib
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ENTRY_POINTS = PYPROJECT["project"]["entry-points"]["fer_augment"]
 FOLDERS = {"fer_augment": "fer_augment", "fer_augment_plugins": "plugins", "fer_augment_recipes": "recipes"}
-SLOW_TO_IMPORT = {"torch", "albumentations", "scipy.stats", "sklearn", "imblearn", "matplotlib", "cv2", "pandas"}
+SLOW_TO_IMPORT = {"torch", "albumentations", "scipy.stats", "sklearn", "imblearn", "matplotlib", "cv2", "pandas", "ray"}
 
 
 def public_modules(folder: str) -> set[str]:
@@ -96,7 +97,7 @@ def test_every_exact_version_is_one_that_the_package_takes() -> None:
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
     versions = {canonicalize_name(name): version for name, version in pinned.items()}
     project = PYPROJECT["project"]
-    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for text in [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]:
         wanted = Requirement(text)
         assert versions[canonicalize_name(wanted.name)] in wanted.specifier, f"{text} is not what constraints.txt pins"
     assert "+" not in versions["torch"]
