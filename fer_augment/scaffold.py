@@ -93,7 +93,14 @@ from pydantic import Field
 
 
 class $class_name(Strategy):
-    """Append a left-right mirrored copy of every row of the named classes."""
+    """Append a left-right mirrored copy of every row of the named classes.
+
+    When: a class is small, and a mirror image of a row shows the same class.
+
+    Cost: memory for the copies. The other classes are drawn less often, and may lose recall.
+
+    Try: the smallest class alone.
+    """
 
     # Parameters with which the conformity kit tries the strategy; its classes are ant, bee and cat.
     example: ClassVar[Mapping[str, Any]] = {"classes": ["ant"]}

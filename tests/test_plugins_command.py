@@ -112,6 +112,9 @@ class TestShow:
             "provider fer_augment 0.1.0, module fer_augment_plugins.confusion_mirror",
             "acts at rewrite_training_set",
             "effects shifts class prior, mirrored copies, out of fold mining, random",
+            "helps when one class is often taken for another",
+            "costs `out_of_fold` trains `training.scout.folds` networks more for each seed;",
+            "try `out_of_fold`, with the pairs",
             "recipes confusion_mirror, confusion_mirror_oof",
             "source the originating report (2021)",
             "pairs: [[class name, class name], …], length at least 1; required [true class, predicted class];",
@@ -183,9 +186,26 @@ class Plain(Strategy):
     in a sentence.
 
     And then
-    more.
+    more:
+
+    - one thing - in a
+      sentence
+    - another
+
+    Its margin is n
+    - 1 rows.
+
+    When: it is
+    plain.
+
+    Cost: 2: more or
+    less.
+
+    Try: this.
 
     Sources: one; two.
+
+    Source: three.
     """
 
     example: ClassVar[dict[str, Any]] = {"needed": 1, "table": "not a table"}
@@ -206,8 +226,14 @@ class TestDescription:
 
     def test_a_docstring_is_taken_apart(self) -> None:
         assert self.plain.summary == "Say it in a sentence."
-        assert self.plain.details == ("And then more.",)
-        assert self.plain.sources == ("one; two.",)
+        assert self.plain.details == (
+            "And then more:",
+            "- one thing - in a sentence\n- another",
+            "Its margin is n - 1 rows.",
+        )
+        assert (self.plain.when, self.plain.cost, self.plain.values) == ("it is plain.", "2: more or less.", "this.")
+        assert (self.plain.elsewhere, self.plain.measured) == ("", "")
+        assert self.plain.sources == ("one; two.", "three.")
 
     def test_observer_hooks_count_and_an_example_that_does_not_build_is_no_crash(self) -> None:
         assert (self.plain.stages, self.plain.effects) == (("epoch_finished",), None)

@@ -82,6 +82,7 @@ def test_its_own_tests_pass(project: Path, environment: dict[str, str]) -> None:
 def test_it_is_found_under_its_name_and_conforms(project: Path, environment: dict[str, str]) -> None:
     shown = shell("fer-augment plugins show mirror_twice", project, environment)
     assert "fer-augment-mirror-twice 0.1.0, module fer_augment_mirror_twice" in shown
+    assert "helps when  a class is small" in shown
     assert "0 failed" in shell("fer-augment plugins check mirror_twice", project, environment)
 
 
