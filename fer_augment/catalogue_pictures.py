@@ -164,8 +164,7 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
     ),
     "random_erasing": Illustration(
         ".png",
-        "A face of each class, and the same as shown in two epochs: a rectangle of noise covers part of about half of "
-        "them.",
+        "A face of each class, and the same as shown in two epochs: a rectangle of noise covers part of some.",
         lambda: faces.of_batches("random_erasing", **_as_in("modern_random_erasing", "random_erasing")),
     ),
     "remix": Illustration(
