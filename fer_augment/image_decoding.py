@@ -29,8 +29,10 @@ def image_decoder() -> Iterator[Decode]:
             raise DatasetError(f"{title}: is no image that can be decoded; get it again, or take it away")
         if image.dtype != np.uint8:
             raise DatasetError(f"{title}: has {image.dtype} pixels; convert it to 8 bits a channel")
-        # OpenCV has blue first, and the alpha channel, if any, last.
-        return np.asarray(image[..., None] if image.ndim == 2 else image[..., 2::-1], dtype=np.uint8)
+        if image.ndim == 2:
+            return np.asarray(image[..., None])
+        has_alpha = image.shape[2] == 4
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if has_alpha else cv2.COLOR_BGR2RGB))
 
     level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # our error names the file, OpenCV's do not
     try:
