@@ -77,11 +77,11 @@ def _keep_freed_memory() -> None:
     """Let glibc keep what is freed instead of handing every large block back to the system.
 
     A training step frees and asks for the same activations again. With glibc's defaults each is mapped anew, and the
-    page faults cost a third of a step of ConvNet5.
+    page faults cost a third of a step of ConvNet5. Blocks far larger than activations, data for one, still go back.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
     trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
-    mallopt(mmap_threshold, 1 << 30)
+    mallopt(mmap_threshold, 1 << 28)
     mallopt(trim_threshold, (1 << 31) - 1)
