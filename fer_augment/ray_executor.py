@@ -164,17 +164,19 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
 
     def _take(self, reference: ObjectRef[MadeT | Failure]) -> None:
         import ray
-        from ray.exceptions import RayError, RayTaskError
+        from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
         number = self.running.pop(reference)
         try:
-            self._end(number, ray.get(reference))
-        except RayTaskError as error:
-            self._end(
-                number, Failure(f"its worker could not begin it, or send its result: {_reason(error)}", str(error))
-            )
+            made = ray.get(reference)
         except RayError as error:
-            self._begin_again(number, _reason(error))
+            if isinstance(error, RayTaskError) and not isinstance(error.cause, ObjectLostError):
+                reason = f"its worker could not begin it, or send its result: {_reason(error)}"
+                self._end(number, Failure(reason, str(error)))
+            else:
+                self._begin_again(number, _reason(error))
+        else:
+            self._end(number, made)
 
     def _begin_again(self, number: int, reason: str) -> None:
         self.losses[number] += 1
@@ -278,9 +280,10 @@ def _connect(threads: int) -> None:
         else:
             cores = max(threads, len(os.sched_getaffinity(0)))
             ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises what it likes: ConnectionError, ValueError, RuntimeError, OSError
+    except Exception as error:  # noqa: BLE001 - Ray raises what it likes: ConnectionError, ValueError, RuntimeError, OSError
         what = f"{ADDRESS_VARIABLE}={address}: cannot be joined" if address else "Ray cannot be started on this machine"
-        raise RunError(f"{what} ({_reason(error)}); --executor local needs no cluster") from error
+        token = "if it asks for a token, set RAY_AUTH_MODE=token; " if address else ""
+        raise RunError(f"{what} ({_reason(error)}); {token}--executor local needs no cluster") from error
 
 
 def _refuse_silence(address: str) -> None:

@@ -30,10 +30,7 @@ from tests.test_executors import Heard
 from tests.tiny_runs import write_recipe, write_squares
 from tests.tiny_training import tiny_splits
 
-pytestmark = [
-    pytest.mark.xdist_group("ray"),  # one cluster is enough
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves closing to the end of the process
-]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves closing to the end of the process
 WITHOUT_RAY = "ray is not installed: pip install 'fer_augment[ray]'"
 
 
@@ -52,7 +49,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def second_node(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def second_node(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give the node that may be lost: it has a GPU, as far as Ray knows."""
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     node = next(iter(cluster.worker_nodes), None) or cluster.add_node(num_cpus=1, num_gpus=1)
