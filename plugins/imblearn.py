@@ -26,6 +26,8 @@ _NO_PARENTS = {
     "SMOTEN": "it is for categories and would treat grey levels as names without order",
     "SMOTENC": "it is for tables that mix numbers and categories",
 }
+_LABELS_ARE_ENOUGH = ("RandomOverSampler", "RandomUnderSampler")
+"""Samplers that choose rows without a look at their points."""
 _SET_HERE = {
     "random_state": "it is set from the seed of the run",
     "sampling_strategy": "it stands beside `parameters`, where class names are checked",
@@ -50,10 +52,10 @@ class Imblearn(Strategy):
     family, which blends neighbours; TomekLinks and EditedNearestNeighbours, which clean borders; RandomUnderSampler,
     where rows abound.
 
-    Cost: all rows as `float32`, 265 MB for FER2013, and 465 MB for its result filled up. SMOTE takes some 9 s on
-    FER2013's pixels, BorderlineSMOTE 100 s. `space: embeddings` asks the scout that was trained on these rows, which is
-    the baseline's run where that is an arm. Repeated rows are learnt by heart, blends of two faces need not look like
-    one, under-sampling throws large classes away.
+    Cost: all rows as `float32`, 265 MB for FER2013, and 465 MB for its result filled up; random over- and under-
+    sampling need neither. SMOTE takes some 7 s on FER2013's pixels, BorderlineSMOTE 45 s. `space: embeddings` asks the
+    scout that was trained on these rows, which is the baseline's run where that is an arm. Repeated rows are learnt by
+    heart, blends of two faces need not look like one, under-sampling throws large classes away.
 
     Try: RandomOverSampler first; SMOTE with 5 neighbours in both spaces. A `power_sampler` balances draws without a row
     more.
@@ -116,7 +118,8 @@ class Imblearn(Strategy):
         made = resampled[is_new]
         if self.space == "embeddings":
             made = _interpolated(training_set, parents[is_new], _positions(points, parents[is_new], made))
-        images = np.clip(np.rint(made), 0, 255).astype(np.uint8).reshape(-1, *training_set.image_shape)
+        np.clip(np.rint(made, out=made), 0, 255, out=made)
+        images = made.astype(np.uint8).reshape(-1, *training_set.image_shape)
         grown = training_set.append(images, labels[is_new], parents=parents[is_new])
         order = parents[:, 0].copy()
         order[is_new] = len(training_set) + np.arange(len(images))
@@ -126,6 +129,8 @@ class Imblearn(Strategy):
         """Return what the sampler is to see of each row, `(N, D)`."""
         if self.space == "embeddings":
             return context.require_scout().embeddings(training_set)
+        if self.sampler in _LABELS_ARE_ENOUGH and self.parameters.get("shrinkage") is None:
+            return np.zeros((len(training_set), 1), dtype=np.float32)
         return training_set.images[:].reshape(len(training_set), -1).astype(np.float32)
 
     def _built(self, training_set: ImageDataset, rng: np.random.Generator) -> Any:
@@ -139,9 +144,9 @@ class Imblearn(Strategy):
         if "random_state" in inspect.signature(sampler_class).parameters:
             common["random_state"] = int(rng.integers(2**31))
         if self.sampler in combine.__all__:
-            common["smote"] = _noting_parents(over_sampling.SMOTE)(**common)
+            common["smote"] = _noting_parents(over_sampling.SMOTE, self.space)(**common)
         elif self.sampler in over_sampling.__all__:
-            sampler_class = _noting_parents(sampler_class)
+            sampler_class = _noting_parents(sampler_class, self.space)
         return sampler_class(**common, **self.parameters)
 
 
@@ -214,14 +219,75 @@ class _Rows(np.ndarray[Any, np.dtype[np.float32]]):
         return getattr(ufunc, method)(*plain, **options)
 
 
-def _noting_parents(sampler_class: Any) -> Any:
-    """Derive an over-sampler that keeps in `parents_` the pairs of rows between which its new rows lie."""
+class _PixelNeighbours:
+    """The nearest rows of 8-bit pixels, exactly, in half the time of scikit-learn's own search.
+
+    The product of two pixels less 128 is a whole number of at most 2**14, so `float32` sums of 2**10 of them are exact
+    in whatever order they are added up. Rows that are equally near come in their order.
+    """
+
+    _EXACT_SUM = 1 << 10
+    _ROWS_AT_ONCE = 256
+
+    def __init__(self, n_neighbors: int) -> None:
+        """Look for so many neighbours; a row among the points is its own first one, as in scikit-learn."""
+        self.n_neighbors = n_neighbors
+
+    def fit(self, points: NDArray[np.float32]) -> _PixelNeighbours:
+        """Take the `(N, D)` rows to search."""
+        self.points = np.asarray(points) - np.float32(128)
+        self.squares = np.einsum("nd,nd->n", self.points, self.points, dtype=np.float64)
+        return self
+
+    def kneighbors(self, queries: NDArray[np.float32], return_distance: Literal[False] = False) -> NDArray[np.int64]:
+        """Return the nearest rows of each of n queries, `(n, n_neighbors)`, nearest first."""
+        if self.n_neighbors > len(self.points):
+            raise ValueError(f"n_neighbors is {self.n_neighbors}, and there are {len(self.points)} rows to search")
+        centred = np.asarray(queries) - np.float32(128)
+        starts = range(0, len(centred), self._ROWS_AT_ONCE)
+        blocks = [self._nearest(centred[start : start + self._ROWS_AT_ONCE]) for start in starts]
+        return np.concatenate([np.empty((0, self.n_neighbors), dtype=np.int64), *blocks])
+
+    def _nearest(self, queries: NDArray[np.float32]) -> NDArray[np.int64]:
+        count, distances = self.n_neighbors, self._distances(queries)
+        # So many groups of rows hold one that is as near as the bound; few rows that are not wanted are, too.
+        groups = np.arange(0, len(self.points), max(1, len(self.points) // (8 * count)))
+        bound = np.partition(np.minimum.reduceat(distances, groups, axis=1), count - 1, axis=1)[:, count - 1, None]
+        query, row = np.nonzero(distances <= bound)
+        order = np.lexsort((row, distances[query, row], query))
+        first = np.searchsorted(query, np.arange(len(queries)))
+        return np.asarray(row[order][first[:, None] + np.arange(count)])
+
+    def _distances(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return squared distances, `(n, N)`, less the square of each query."""
+        distances = np.zeros((len(queries), len(self.points)))
+        for start in range(0, queries.shape[1], self._EXACT_SUM):
+            part = slice(start, start + self._EXACT_SUM)
+            distances += queries[:, part] @ self.points[:, part].T
+        distances *= -2
+        distances += self.squares
+        return distances
+
+
+def _noting_parents(sampler_class: Any, space: str) -> Any:
+    """Derive an over-sampler that keeps in `parents_` the pairs of rows between which its new rows lie.
+
+    Among pixels it searches for neighbours the faster way.
+    """
 
     def fit_resample(self: Any, X: NDArray[np.float32], y: NDArray[np.int64]) -> Any:
         self.parents_ = []
         return sampler_class._fit_resample(self, _Rows.of(X, self.parents_), y)
 
-    return type(sampler_class.__name__, (sampler_class,), {"_fit_resample": fit_resample})
+    def validate_estimator(self: Any) -> None:
+        sampler_class._validate_estimator(self)
+        for search in {"nn_", "nn_k_", "nn_m_"} & vars(self).keys():
+            setattr(self, search, _PixelNeighbours(getattr(self, search).n_neighbors))
+
+    methods: dict[str, object] = {"_fit_resample": fit_resample}
+    if space == "pixels":
+        methods["_validate_estimator"] = validate_estimator
+    return type(sampler_class.__name__, (sampler_class,), methods)
 
 
 def _lineage(

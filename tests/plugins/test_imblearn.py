@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import imblearn.over_sampling
 import imblearn.under_sampling
 import numpy as np
 import pytest
+from sklearn.neighbors import NearestNeighbors
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
 from fer_augment.plugin_manager import installed_plugins
@@ -91,6 +93,80 @@ def test_result_is_imbalanced_learns_own_on_float_pixels_rounded(name: str, para
     expected = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     assert (result.images[:].reshape(len(result), -1) == expected).all()
     assert len(result) != len(data)
+
+
+@pytest.fixture(scope="module")
+def faces() -> ImageDataset:
+    drawn = installed_plugins().read("demo").train
+    return drawn.take(np.arange(0, len(drawn), 4))
+
+
+@pytest.mark.parametrize("name", ["SMOTE", "BorderlineSMOTE", "ADASYN"])
+def test_result_is_imbalanced_learns_own_on_faces(faces: ImageDataset, name: str) -> None:
+    pixels, labels = reference(faces, name, {}, sampling_strategy={2: 300, 6: 300})
+    wanted = dict.fromkeys([faces.class_names[2], faces.class_names[6]], 300)
+    result = rewritten(faces, sampler=name, sampling_strategy=wanted)
+    assert result.labels.tolist() == labels.tolist()
+    assert (result.images[:].reshape(len(result), -1) == np.rint(pixels).astype(np.uint8)).all()
+
+
+class TestNeighbours:
+    """The search among pixels, against scikit-learn's brute force in float64."""
+
+    search = inspect.getmodule(Imblearn)._PixelNeighbours  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize(("rows", "width"), [(1, 5), (7, 1), (40, 2304), (700, 2304)])
+    @pytest.mark.parametrize("neighbours", [1, 2, 6, 11])
+    def test_are_the_same_where_none_are_equally_near(self, rows: int, width: int, neighbours: int) -> None:
+        points = np.random.default_rng(3).integers(0, 256, (rows, width)).astype(np.float32)
+        queries = points[: min(rows, 300)]
+        if neighbours > rows:
+            with pytest.raises(ValueError, match="n_neighbors"):
+                self.search(neighbours).fit(points).kneighbors(queries)
+            return
+        found = self.search(neighbours).fit(points).kneighbors(queries)
+        brute = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(points.astype(np.float64))
+        distances, expected = brute.kneighbors(queries.astype(np.float64))
+        tied = (np.diff(distances, axis=1) == 0).any(axis=1)
+        if width == 2304:
+            assert not tied.any()
+            assert (found == expected).all()
+        assert (self.squared_distances(queries, points[found]) == np.rint(distances**2)).all()
+
+    def test_are_exact_at_the_ends_of_the_scale(self) -> None:
+        points = np.zeros((3, 48 * 48 * 3), np.float32)
+        points[0] = 255
+        points[1, 1:] = 255
+        assert self.search(3).fit(points).kneighbors(points).tolist() == [[0, 1, 2], [1, 0, 2], [2, 1, 0]]
+
+    def test_that_are_equally_near_come_in_their_order(self) -> None:
+        points = np.random.default_rng(4).integers(0, 2, (300, 4)).astype(np.float32)
+        found = self.search(40).fit(points).kneighbors(points)
+        distances = self.squared_distances(points, points[None, :, :].repeat(300, axis=0))
+        assert found.tolist() == np.argsort(distances, axis=1, kind="stable")[:, :40].tolist()
+
+    def test_of_no_queries_are_none(self) -> None:
+        points = np.zeros((4, 9), np.float32)
+        assert self.search(2).fit(points).kneighbors(points[:0]).shape == (0, 2)
+
+    @staticmethod
+    def squared_distances(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return `(n, k)` of `(n, D)` queries and `(n, k, D)` rows, in whole numbers."""
+        distances: np.ndarray = ((queries.astype(np.int64)[:, None] - rows.astype(np.int64)) ** 2).sum(axis=2)
+        return distances
+
+
+def test_samplers_that_choose_by_labels_alone_get_no_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    fit_resample = imblearn.over_sampling.RandomOverSampler.fit_resample
+    monkeypatch.setattr(
+        imblearn.over_sampling.RandomOverSampler,
+        "fit_resample",
+        lambda self, X, y: (seen.append(X.shape), fit_resample(self, X, y))[1],
+    )
+    rewritten(blobs(), sampler="RandomOverSampler")
+    rewritten(blobs(), sampler="RandomOverSampler", parameters={"shrinkage": 0.5})
+    assert seen == [(sum(COUNTS), 1), (sum(COUNTS), 36)]
 
 
 @pytest.mark.parametrize(("name", "parameters"), INTERPOLATING)
