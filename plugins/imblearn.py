@@ -52,10 +52,10 @@ class Imblearn(Strategy):
     family, which blends neighbours; TomekLinks and EditedNearestNeighbours, which clean borders; RandomUnderSampler,
     where rows abound.
 
-    Cost: all rows as `float32`, 265 MB for FER2013, and 465 MB for its result filled up; random over- and under-
-    sampling need neither. SMOTE takes some 7 s on FER2013's pixels, BorderlineSMOTE 45 s. `space: embeddings` asks the
-    scout that was trained on these rows, which is the baseline's run where that is an arm. Repeated rows are learnt by
-    heart, blends of two faces need not look like one, under-sampling throws large classes away.
+    Cost: all rows as `float32`, 265 MB for FER2013, and 465 MB for its result filled up; random over- and
+    under-sampling need neither. SMOTE takes some 7 s on FER2013's pixels, BorderlineSMOTE 45 s. `space: embeddings`
+    asks the scout that was trained on these rows, which is the baseline's run where that is an arm. Repeated rows are
+    learnt by heart, blends of two faces need not look like one, under-sampling throws large classes away.
 
     Try: RandomOverSampler first; SMOTE with 5 neighbours in both spaces. A `power_sampler` balances draws without a row
     more.
