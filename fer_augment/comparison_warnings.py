@@ -49,6 +49,12 @@ def _of_seeds(runs: Runs) -> Iterator[str]:
             f"One run cannot tell a recipe from luck ({listed(single)}): there is no verdict; "
             "give at least two seeds, better five."
         )
+    two = [recipe for recipe, number in numbers.items() if number == 2]
+    if two:
+        yield (
+            f"With two runs of an arm ({listed(two)}) its spread is known from a single difference: an interval may "
+            "come out far too narrow or too wide by luck. Verdicts hold their level on average; five seeds are better."
+        )
     if len(set(numbers.values())) > 1:
         told = ", ".join(f"{recipe} {number}" for recipe, number in numbers.items())
         yield f"The arms have unequal numbers of runs ({told}); verdicts hold their level best with the same seeds."

@@ -263,6 +263,13 @@ def test_one_seed_gives_differences_without_p_and_says_so(tmp_path):
     assert [warning for warning in comparison.warnings if warning.startswith("One run cannot tell")]
 
 
+@pytest.mark.parametrize(("count", "is_told"), [(2, True), (3, False)])
+def test_the_reader_is_told_what_two_runs_are_worth(tmp_path, count, is_told):
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), seeds=range(count)) for name in ("base", "other")}
+    told = [warning for warning in compared(runs).warnings if "With two runs of an arm (base and other)" in warning]
+    assert len(told) == is_told
+
+
 def test_unequal_numbers_of_seeds_are_compared_and_named(tmp_path):
     runs = {
         "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), seeds=[0, 1, 2, 3]),
