@@ -95,8 +95,9 @@ def do_tasks_on_ray(
     if not tasks:
         return []
     with _connected(max(need.threads for need in needed)):
-        options = [_options(need) for need in needed]
-        _refuse_what_fits_nowhere(options)
+        machines = _machines()
+        options = [_options(need, machines) for need in needed]
+        _refuse_what_fits_nowhere(options, machines)
         return _Tasks(work, tasks, options, listener, receive, at_once or len(tasks)).outcomes()
 
 
@@ -293,20 +294,20 @@ def _refuse_silence(address: str) -> None:
         socket.create_connection((place.hostname, place.port), timeout=_SECONDS_TO_ANSWER).close()
 
 
-def _machines() -> list[dict[str, float]]:
-    """Return the resources of every machine of the cluster."""
+def _machines() -> list[tuple[int, int]]:
+    """Return how many CPUs and GPUs the machines of the cluster have, each kind of machine once."""
     import ray
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sorted({(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources})
 
 
-def _options(needs: Needs) -> dict[str, int]:
-    has_gpus = any(machine.get("GPU", 0) >= 1 for machine in _machines())
-    return {"num_cpus": needs.threads, "num_gpus": int(needs.device == "cuda" or (needs.device == "auto" and has_gpus))}
+def _options(needs: Needs, machines: Sequence[tuple[int, int]]) -> dict[str, int]:
+    on_gpu = needs.device == "cuda" or (needs.device == "auto" and any(gpus for _, gpus in machines))
+    return {"num_cpus": needs.threads, "num_gpus": int(on_gpu)}
 
 
-def _refuse_what_fits_nowhere(options: Sequence[dict[str, int]]) -> None:
-    machines = sorted({(int(machine.get("CPU", 0)), int(machine.get("GPU", 0))) for machine in _machines()})
+def _refuse_what_fits_nowhere(options: Sequence[dict[str, int]], machines: Sequence[tuple[int, int]]) -> None:
     for asked in options:
         cpus, gpus = asked["num_cpus"], asked["num_gpus"]
         if not any(cpus <= has_cpus and gpus <= has_gpus for has_cpus, has_gpus in machines):
