@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test demo bench docs clean
+.PHONY: help venv lint test demo bench bench-compare bench-keep docs clean
 
 help: ## list what there is to make
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 venv: .venv/installed ## make .venv and install everything into it; PYTHON=python3.12 chooses an interpreter
 
@@ -28,8 +28,17 @@ test: lint ## lint, then all tests; those on real data need FER2013=FOLDER
 demo: venv ## compare three recipes on drawn faces, in about a minute
 	$(BIN)/fer-augment demo
 
-bench: venv ## measure the speed of what matters
-	$(BIN)/pytest -o python_files='bench_*.py' --benchmark-only benchmarks
+bench: venv ## measure ours against what one would pick instead, in some ten minutes; FER2013=FOLDER for real faces
+	mkdir -p benchmarks/results
+	OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='bench_*.py' --benchmark-only --benchmark-quiet \
+		--benchmark-timer=time.process_time --benchmark-json=benchmarks/results/latest.json benchmarks
+	$(BIN)/python -m benchmarks table
+
+bench-compare: venv ## say which ratios of the last bench are worse than those in benchmarks/baseline.json
+	$(BIN)/python -m benchmarks compare
+
+bench-keep: venv ## keep the ratios of the last bench as the baseline, and write docs/performance.md
+	$(BIN)/python -m benchmarks keep
 
 docs: venv ## write docs/strategies.md, the catalogue of strategies, and its pictures again
 	$(BIN)/python -m fer_augment.catalogue_page > docs/strategies.md

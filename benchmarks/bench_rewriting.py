@@ -1,0 +1,139 @@
+"""Rewriting the training set: oversampling, imbalanced-learn, and transformed copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import albumentations
+import imblearn.over_sampling
+import numpy as np
+import pytest
+
+from benchmarks.samples import sample
+from benchmarks.side_by_side import SideBySide
+from fer_augment import Context, ImageDataset, PixelBlock, Splits
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.stages import Stages, steps_of
+
+SOURCE_ROWS, SIDE, CHANNELS = 3_000, 96, 3
+NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+SHARES = (0.139, 0.015, 0.143, 0.251, 0.168, 0.110, 0.174)
+"""FER2013's."""
+MILLION = 1_000_000
+AT_ONCE = 20_000
+"""So many copies of the images fit into memory: half a gigabyte."""
+
+TRANSFORMS = [
+    {"HorizontalFlip": {"p": 0.5}},
+    {"Affine": {"rotate": [-10, 10], "translate_percent": [-0.08, 0.08], "scale": [0.9, 1.1], "p": 0.9}},
+    {"RandomBrightnessContrast": {"brightness_limit": 0.2, "contrast_limit": 0.2, "p": 0.5}},
+    {"GaussianBlur": {"blur_limit": [3, 3], "p": 0.3}},
+]
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
+    """Return images of 96x96x3 in a file, memory-mapped."""
+    file = tmp_path_factory.mktemp("mapped") / "images.npy"
+    rng = np.random.default_rng(0)
+    np.save(file, rng.integers(0, 256, (SOURCE_ROWS, SIDE, SIDE, CHANNELS), dtype=np.uint8))
+    return ImageDataset.from_arrays(PixelBlock.open(Path(file)), rng.choice(7, SOURCE_ROWS, p=SHARES), NAMES)
+
+
+def drawn(dataset: ImageDataset, rows: int) -> np.ndarray:
+    """Draw rows so that all classes come equally often."""
+    weights = 1 / dataset.counts[dataset.labels]
+    return np.random.default_rng(1).choice(len(dataset), rows, p=weights / weights.sum())
+
+
+def oversampled(dataset: ImageDataset, rows: np.ndarray) -> ImageDataset:
+    """Do what a run does when a strategy repeats rows: take them, stamp them, count them."""
+    grown = dataset.take(rows).stamped(1)
+    assert grown.counts.sum() == len(rows)
+    return grown
+
+
+def copied(dataset: ImageDataset, rows: np.ndarray) -> None:
+    """Copy pixels and labels, as much at once as fits into memory."""
+    for part in np.split(rows, len(rows) // AT_ONCE):
+        assert len(dataset.blocks[0].pixels[part]) == len(dataset.labels[part])
+
+
+def test_oversampling_to_a_million_rows(side_by_side: SideBySide, mapped: ImageDataset) -> None:
+    rows = drawn(mapped, MILLION)
+    side_by_side(
+        "oversampling 96x96x3 images in a file to a million rows",
+        ours=lambda: oversampled(mapped, rows),
+        peer=lambda: copied(mapped, rows),
+        peer_is=f"copying pixels, {AT_ONCE:,} at a time as 27 GB do not fit",
+        n=3,
+    )
+    few = rows[:AT_ONCE]
+    side_by_side.memory(
+        f"oversampling 96x96x3 images in a file to {AT_ONCE:,} rows: memory",
+        ours=lambda: oversampled(mapped, few),
+        peer=lambda: copied(mapped, few),
+        peer_is="copying pixels",
+    )
+
+
+@pytest.mark.parametrize("rows", [10**5, 10**6, 10**7], ids="{:,}".format)
+def test_oversampling_grows_linearly(side_by_side: SideBySide, mapped: ImageDataset, rows: int) -> None:
+    many, few = drawn(mapped, rows), drawn(mapped, rows // 10)
+    side_by_side(
+        f"oversampling to {rows:,} rows",
+        ours=lambda: oversampled(mapped, many),
+        peer=lambda: [oversampled(mapped, few) for _ in range(10)],
+        peer_is=f"ten times {rows // 10:,} rows (1 is linear growth)",
+        n=3 if rows == 10**7 else 7,
+    )
+    side_by_side.memory(
+        f"oversampling to {rows:,} rows: memory",
+        ours=lambda: oversampled(mapped, many),
+        peer=lambda: oversampled(mapped, few),
+        peer_is=f"{rows // 10:,} rows (0.1 is linear growth)",
+    )
+
+
+@pytest.fixture(scope="module", params=["drawn", "chosen"])
+def few_faces(request: pytest.FixtureRequest, faces: Splits, faces_are: str) -> tuple[str, ImageDataset]:
+    """Return the demo faces, and a quarter of FER2013 where it is there."""
+    if request.param == "drawn":
+        return "2,872 demo faces", installed_plugins().read("demo").train
+    if faces_are != "FER2013":
+        pytest.skip("FER2013 is not set")
+    quarter = sample(faces.train, len(faces.train) // 4)
+    return f"{len(quarter):,} faces of FER2013", quarter
+
+
+@pytest.mark.parametrize("name", ["RandomOverSampler", "SMOTE", "BorderlineSMOTE"])
+def test_imbalanced_learn(side_by_side: SideBySide, few_faces: tuple[str, ImageDataset], name: str) -> None:
+    told, dataset = few_faces
+    strategy: Any = installed_plugins().strategy("imblearn").value
+    stages = Stages(steps_of([strategy(sampler=name)]), Context(0, dataset.class_names))
+    pixels = dataset.images[:].reshape(len(dataset), -1).astype(np.float32)
+    sampler = getattr(imblearn.over_sampling, name)(random_state=0)
+    side_by_side(
+        f"{name} on {told}",
+        ours=lambda: stages.fold("rewrite_training_set", dataset),
+        peer=lambda: sampler.fit_resample(pixels, dataset.labels),
+        peer_is="the sampler alone, on float32 pixels",
+        n=3 if name == "BorderlineSMOTE" and len(dataset) > 5_000 else 7,
+        at_least=0.95,
+    )
+
+
+def test_transformed_copies(side_by_side: SideBySide, faces: Splits, faces_are: str) -> None:
+    dataset = sample(faces.train, 2_000)
+    strategy: Any = installed_plugins().strategy("albumentations").value
+    steps = steps_of([strategy(transforms=TRANSFORMS, when="rewrite", copies=1)])
+    stages = Stages(steps, Context(0, dataset.class_names))
+    transforms = [getattr(albumentations, name)(**given) for one in TRANSFORMS for name, given in one.items()]
+    composed, images = albumentations.Compose(transforms, seed=0), dataset.images[:]
+    side_by_side(
+        f"albumentations copies of {faces_are}, each from its own seed, with provenance",
+        ours=lambda: stages.fold("rewrite_training_set", dataset),
+        peer=lambda: np.concatenate([images, np.stack([composed(image=image)["image"] for image in images])]),
+        peer_is="a loop over albumentations with one seed",
+    )

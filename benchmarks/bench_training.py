@@ -1,0 +1,184 @@
+"""Training: optimiser steps of the report's ConvNet5, 128 images of 48x48 each, on one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.bench_rewriting import TRANSFORMS
+from benchmarks.samples import sample
+from benchmarks.side_by_side import SideBySide
+from fer_augment import Context, ImageDataset, Splits, Strategy
+from fer_augment.plugin_manager import installed_plugins
+from fer_augment.recipe import TrainingSettings
+from fer_augment.stages import Stages, steps_of
+from fer_augment.trainer import Training, train
+
+BATCH, STEPS, CLASSES, RATE = 128, 4, 7, 1e-4
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(faces: Splits) -> ImageDataset:
+    return sample(faces.train, BATCH * STEPS).take(np.arange(BATCH * STEPS))
+
+
+def our_training(data: ImageDataset, precision: str, *strategies: Strategy) -> Callable[[], object]:
+    """Return what trains ConvNet5 for a few steps, by the same way as a run does."""
+    few, plugins = data.take([0, 1]), installed_plugins()
+    training = Training(
+        model=plugins.model("convnet5").value,
+        loss=plugins.loss("mse").value,
+        settings=TrainingSettings(
+            epochs=1, batch_size=BATCH, learning_rate=RATE, loss="mse", precision=precision, device="cpu", threads=1
+        ),
+        stages=Stages(steps_of(strategies), Context(0, data.class_names)),
+        training_set=data,
+        source_rows=len(data),
+        validation=few,
+        selection_rows=len(few),
+    )
+    return lambda: train(training)
+
+
+def tensors_of(data: ImageDataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return all images, `(N, 1, H, W) float32` in [0, 1], and one-hot labels, `(N, K)`."""
+    images = torch.from_numpy(data.images[:][..., 0]).unsqueeze(1).float() / 255
+    assert images.stride(1) == 48 * 48, "with one channel, torch may take images for channels-last ones"
+    return images, torch.eye(CLASSES)[torch.from_numpy(data.labels.copy())]
+
+
+def report_network() -> nn.Module:
+    """Build ConvNet5 with its layers in the order in which the report prints them, softmax last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((1, 64), (64, 64), (64, 64)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout2d(0.4)]
+        layers.append(nn.MaxPool2d(2))
+    layers.append(nn.Flatten())
+    for inputs, outputs in ((64 * 6 * 6, 512), (512, CLASSES)):
+        layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.Dropout(0.4), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Softmax(dim=1))
+
+
+def report_loop(images: torch.Tensor, targets: torch.Tensor) -> None:
+    """Train as the report did: float32, contiguous images, slices of shuffled tensors, Adam one tensor at a time."""
+    network = report_network().train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
+    for rows in torch.randperm(len(images)).split(BATCH):
+        optimiser.zero_grad()
+        mse_loss(network(images[rows]), targets[rows]).backward()
+        optimiser.step()
+
+
+def loader_loop(dataset: Dataset[Any]) -> None:
+    """Train the report's network as PyTorch's tutorials do."""
+    network = report_network().train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
+    for images, labels in DataLoader(dataset, BATCH, shuffle=True):
+        optimiser.zero_grad()
+        mse_loss(network(images), torch.eye(CLASSES)[labels]).backward()
+        optimiser.step()
+
+
+def same_loop(images: torch.Tensor, targets: torch.Tensor, precision: str) -> None:
+    """Train with our network and settings in a loop written for nothing else."""
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True)
+    model = installed_plugins().model("convnet5").value.build((48, 48, 1), CLASSES)
+    model = model.to(memory_format=torch.channels_last).train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+    for rows in torch.randperm(len(images)).split(BATCH):
+        batch = images[rows].contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(batch)
+        loss = mse_loss(logits.float().softmax(dim=1), targets[rows], reduction="sum") / len(rows)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+    torch.use_deterministic_algorithms(False)
+
+
+class OneByOne(Dataset[tuple[torch.Tensor, int]]):
+    """Images as most data sets of PyTorch give them: one at a time, scaled when asked for."""
+
+    def __init__(self, data: ImageDataset) -> None:
+        self.images, self.labels = data.images[:], data.labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        return torch.from_numpy(self.images[row]).permute(2, 0, 1).float() / 255, int(self.labels[row])
+
+
+PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+
+
+@PRECISIONS
+def test_the_report(side_by_side: SideBySide, data: ImageDataset, precision: str) -> None:
+    images, targets = tensors_of(data)
+    side_by_side(
+        f"{STEPS} steps of ConvNet5 in {precision}",
+        ours=our_training(data, precision),
+        peer=lambda: report_loop(images, targets),
+        peer_is="the report's own loop and order of layers, float32",
+        n=5,
+    )
+
+
+@PRECISIONS
+def test_a_loop_by_hand(side_by_side: SideBySide, data: ImageDataset, precision: str) -> None:
+    images, targets = tensors_of(data)
+    side_by_side(
+        f"{STEPS} steps of ConvNet5 in {precision}",
+        ours=our_training(data, precision),
+        peer=lambda: same_loop(images, targets, precision),
+        peer_is="a loop by hand with our network and settings",
+        n=7,
+        at_least=0.95,
+    )
+
+
+def test_a_data_loader(side_by_side: SideBySide, data: ImageDataset) -> None:
+    dataset = OneByOne(data)
+    side_by_side(
+        f"{STEPS} steps of ConvNet5 in bfloat16",
+        ours=our_training(data, "bfloat16"),
+        peer=lambda: loader_loop(dataset),
+        peer_is="the usual loop with a DataLoader, float32",
+        n=5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("flip_crop_affine", {}),
+        ("mixup", {}),
+        ("random_erasing", {}),
+        ("albumentations", {"transforms": TRANSFORMS, "when": "batch"}),
+    ],
+)
+def test_augmentation(side_by_side: SideBySide, data: ImageDataset, name: str, parameters: dict[str, Any]) -> None:
+    strategy: Any = installed_plugins().strategy(name).value
+    side_by_side(
+        f"{STEPS} steps of ConvNet5 in bfloat16 with {name}",
+        ours=our_training(data, "bfloat16", strategy(**parameters)),
+        peer=our_training(data, "bfloat16"),
+        peer_is="the same without it (0.9: a tenth of a step)",
+        n=7,
+    )

@@ -1,0 +1,50 @@
+"""What the benchmarks share: the measuring, the data, and the description of the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.side_by_side import SideBySide
+from fer_augment import Splits
+from fer_augment.plugin_manager import installed_plugins
+
+_VERSIONS = ("numpy", "torch", "scipy", "scikit-learn", "imbalanced-learn", "pandas")
+
+
+@pytest.fixture
+def side_by_side(benchmark: BenchmarkFixture) -> SideBySide:
+    return SideBySide(benchmark)
+
+
+@pytest.fixture(scope="session")
+def source() -> str:
+    """FER2013 where the variable of this name says where `fer2013_images.zip` lies, else the demo faces."""
+    folder = os.environ.get("FER2013")
+    return str(Path(folder, "fer2013_images.zip")) if folder else "demo"
+
+
+@pytest.fixture(scope="session")
+def faces(source: str) -> Splits:
+    return installed_plugins().read(source, lambda done, total: None)
+
+
+@pytest.fixture(scope="session")
+def faces_are(source: str) -> str:
+    return "demo faces" if source == "demo" else "FER2013"
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Say in a line what the numbers were measured on."""
+    cores = len(os.sched_getaffinity(0))
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    cpu = machine_info.get("cpu", {}).get("brand_raw", platform.processor())
+    machine_info["described"] = f"{cpu}, {cores} cores, {gigabytes:.0f} GB, {platform.system()}"
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS]
+    machine_info["versions"] = ", ".join([f"Python {platform.python_version()}", *versions])

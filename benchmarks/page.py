@@ -1,0 +1,72 @@
+"""The page about speed, `docs/performance.md`, written from the results of the benchmarks."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from statistics import median
+
+from benchmarks.pairs import RULE, Pairs, Results
+
+_WIDTH = 120
+_HOW = f"""\
+Each pair is measured in turn, the other way first, after one pair that does not count, on one thread. Seconds are
+processor seconds unless they are marked as wall time; memory is the peak of what is allocated in addition. The ratio is
+the median over n pairs, with the middle half of the ratios behind it. Seconds belong to this machine; ratios travel
+better, and `benchmarks/baseline.json` holds nothing else.
+
+`make bench` measures again (`FER2013=FOLDER` names the folder of `fer2013_images.zip`; without it faces are drawn),
+`make bench-compare` says which ratios became worse, `make bench-keep` keeps them and writes this page. {RULE}"""
+
+
+def performance_page(results: Results) -> str:
+    """Return the page in Markdown."""
+    parts = [
+        "# Performance",
+        "What fer_augment takes, against what one would pick instead, measured side by side. A ratio of 3 means that "
+        "the other way takes three times as much; below 1, ours takes more.",
+        f"Measured on {results.date} on {results.machine}; {results.versions}.",
+        *_HOW.split("\n\n"),
+    ]
+    filled = [textwrap.fill(part, _WIDTH, break_on_hyphens=False, break_long_words=False) for part in parts]
+    sections = [f"## {name}\n\n" + "\n".join(_table(pairs)) for name, pairs in results.sections.items()]
+    return "\n\n".join([*filled, *sections]) + "\n"
+
+
+def amount(numbers: Iterable[float], measure: str) -> str:
+    """Return the median of measurements with its unit, three digits of it."""
+    typical = median(numbers)
+    if measure == "memory":
+        return f"{_digits(typical / 1e6)} MB"
+    told = f"{_digits(typical)} s" if typical >= 1 else f"{_digits(1000 * typical)} ms"
+    return told + (" (wall)" if measure == "wall time" else "")
+
+
+def _digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def ratio_in_words(pairs: Pairs) -> str:
+    """Return the ratio, with its middle half where there are several pairs."""
+    low, high = pairs.spread
+    return f"{pairs.ratio:.2f} ({low:.2f}-{high:.2f})" if len(pairs.ratios) > 1 else f"{pairs.ratio:.2f}"
+
+
+def _table(section: Iterable[Pairs]) -> Iterator[str]:
+    yield _row(["what", "against", "ours", "theirs", "ratio", "n", "aim"])
+    yield _row([":--", ":--", "--:", "--:", "--:", "--:", ":--"])
+    for pairs in section:
+        ours, peer = (amount(numbers, pairs.measure) for numbers in (pairs.ours, pairs.peer))
+        count = str(len(pairs.ratios))
+        yield _row([pairs.what, pairs.peer_is, ours, peer, ratio_in_words(pairs), count, _aim(pairs)])
+
+
+def _aim(pairs: Pairs) -> str:
+    aims = [] if pairs.at_least is None else [f"ratio of at least {pairs.at_least:g}"]
+    if pairs.at_most is not None:
+        aims.append(f"at most {amount([pairs.at_most], pairs.measure)}")
+    return f"{' and '.join(aims)}: {'reached' if pairs.is_met else 'missed'}" if aims else ""
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

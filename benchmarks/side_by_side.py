@@ -1,0 +1,100 @@
+"""Measuring ours and the peer in turn, so that whatever else the machine does hits both."""
+
+from __future__ import annotations
+
+import resource
+import time
+import tracemalloc
+from collections.abc import Callable
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.pairs import Pairs
+
+
+def children_time() -> float:
+    """Return the CPU seconds in user mode of all processes that were started and have ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+
+
+_MEASURES = {time.perf_counter: "wall time", time.process_time: "CPU time", children_time: "CPU time"}
+
+
+class SideBySide:
+    """Times ours by pytest-benchmark, and the peer right before each time; keeps the pairs in its JSON.
+
+    The clock is the benchmark's timer: processor time unless a mark says otherwise, as others who use the machine
+    disturb it least.
+    """
+
+    def __init__(self, benchmark: BenchmarkFixture) -> None:
+        """Begin without a measurement."""
+        self.benchmark = benchmark
+        self.benchmark.extra_info["pairs"] = []
+
+    def __call__(
+        self,
+        what: str,
+        *,
+        ours: Callable[[], object],
+        peer: Callable[[], object],
+        peer_is: str,
+        n: int = 7,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> Pairs:
+        """Measure n pairs, after one that does not count.
+
+        Args:
+            what: what is done, for people.
+            ours: does it our way.
+            peer: does it as a user would without us.
+            peer_is: what that way is, for people.
+            n: number of pairs.
+            at_least: the ratio that is aimed at.
+            at_most: the most seconds of ours that are aimed at.
+        """
+        of_peer: list[float] = []
+
+        def time_peer() -> None:
+            start = self._clock()
+            peer()
+            of_peer.append(self._clock() - start)
+
+        self.benchmark.pedantic(ours, setup=time_peer, rounds=n, warmup_rounds=1)
+        of_ours = self.benchmark.stats.stats.data
+        measure = _MEASURES[self._clock]
+        return self._keep(Pairs(what, peer_is, measure, tuple(of_ours), tuple(of_peer[1:]), at_least, at_most))
+
+    def memory(
+        self,
+        what: str,
+        *,
+        ours: Callable[[], object],
+        peer: Callable[[], object],
+        peer_is: str,
+        at_most: float | None = None,
+    ) -> Pairs:
+        """Measure the peak of the memory that each way allocates in addition; once, as it does not vary.
+
+        Call it after the timing. `at_most` is in bytes.
+        """
+        return self._keep(Pairs(what, peer_is, "memory", (_peak(ours),), (_peak(peer),), at_most=at_most))
+
+    @property
+    def _clock(self) -> Callable[[], float]:
+        clock: Callable[[], float] = self.benchmark.stats.options["timer"]
+        return clock
+
+    def _keep(self, pairs: Pairs) -> Pairs:
+        self.benchmark.extra_info["pairs"].append(pairs.as_json())
+        return pairs
+
+
+def _peak(act: Callable[[], object]) -> float:
+    tracemalloc.start()
+    try:
+        act()
+        return float(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
