@@ -25,7 +25,7 @@ from fer_augment.stages import Stages
 from fer_augment.trainer import mean_loss, predict, seconds_per_step
 from fer_augment.training_keys import environment, run_key, source_digest
 from fer_augment.training_store import FOUND, StoredTraining, TrainingStore
-from fer_augment.trainings import Trainings
+from fer_augment.trainings import NeededTraining, Trainings
 
 _KEY_LETTERS = 12
 
@@ -52,16 +52,12 @@ class PlannedTraining:
     """A training that runs need.
 
     Attributes:
-        what: names it for people.
-        key: its key.
-        bound: the recipe that is trained.
+        needed: the training, as the first of the runs needs it.
         runs: which runs need it.
         is_stored: whether it is done already.
     """
 
-    what: str
-    key: str
-    bound: BoundRecipe
+    needed: NeededTraining
     runs: tuple[str, ...]
     is_stored: bool
 
@@ -109,11 +105,11 @@ class Experiment:
         for run in runs:
             bound = bind(run.recipe, installed_plugins())
             trainings = Trainings(splits_for(run.recipe, self.splits), run.seed, self.store)
-            for what, key, trained in trainings.needed(bound):
-                known = planned.get(key)
+            for needed in trainings.needed(bound):
+                known = planned.get(needed.key)
                 of_runs = (*(known.runs if known else ()), str(run))
-                is_stored = self.store.find(key) is not None
-                planned[key] = PlannedTraining(known.what if known else what, key, trained, of_runs, is_stored)
+                is_stored = self.store.find(needed.key) is not None
+                planned[needed.key] = PlannedTraining(known.needed if known else needed, of_runs, is_stored)
         return list(planned.values())
 
 

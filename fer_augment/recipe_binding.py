@@ -116,16 +116,14 @@ def check_classes(bound: BoundRecipe, class_names: Sequence[str]) -> None:
 
 def bound_warnings(bound: BoundRecipe) -> tuple[str, ...]:
     """Return a sentence for each combination in a recipe that works and yet misleads."""
-    shifting, correcting = (
-        _having(bound, Effect.SHIFTS_CLASS_PRIOR),
-        _having(bound, Effect.CORRECTS_CLASS_PRIOR),
-    )
+    shifting, favouring = _having(bound, Effect.SHIFTS_CLASS_PRIOR), _having(bound, Effect.FAVOURS_SMALL_CLASSES)
+    correcting = _having(bound, Effect.CORRECTS_CLASS_PRIOR | Effect.FAVOURS_SMALL_CLASSES)
     mirroring, flipping = _having(bound, Effect.MIRRORED_COPIES), _having(bound, Effect.RANDOM_FLIP)
     over_logits, in_sample = _having(bound, Effect.NEEDS_RAW_LOGITS), _having(bound, Effect.IN_SAMPLE_MINING)
     warnings = []
-    if correcting and set(shifting) - set(correcting):  # a step that does both by itself means to
+    if favouring and set(shifting) - set(favouring):  # a step that does both by itself means to
         warnings.append(
-            f"Class frequencies are changed by {_listed(shifting)} and made up for by {_listed(correcting)}: "
+            f"Class frequencies are changed by {_listed(shifting)} and made up for by {_listed(favouring)}: "
             "small classes may be favoured twice."
         )
     if len(correcting) > 1:
@@ -290,8 +288,9 @@ def class_names_in(value: Any) -> Iterator[ClassName]:
             yield from class_names_in(item)
 
 
-def _having(bound: BoundRecipe, effect: Effect) -> list[Step]:
-    return [step for step in bound.steps if effect in step.strategy.effects]
+def _having(bound: BoundRecipe, effects: Effect) -> list[Step]:
+    """Return the steps that declare any of some effects."""
+    return [step for step in bound.steps if effects & step.strategy.effects]
 
 
 def _listed(steps: Iterable[Step]) -> str:

@@ -51,6 +51,11 @@ class Step:
         """Whether the step decides what is learnt; if not, it retrains nothing."""
         return self.acts_at(TRAINING_STAGES)
 
+    @property
+    def only_refines(self) -> bool:
+        """Whether the step leaves the training alone and acts on the trained network only."""
+        return self.acts_at(["refine_model"]) and not self.acts_at(set(TRAINING_STAGES) - {"refine_model"})
+
 
 def steps_of(strategies: Iterable[Strategy], providers: Iterable[str] = ()) -> tuple[Step, ...]:
     """Number strategies in order and count repeated names."""

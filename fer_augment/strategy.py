@@ -51,7 +51,9 @@ class Effect(enum.Flag):
     SHIFTS_CLASS_PRIOR = enum.auto()
     """Classes are drawn in other proportions than they stand in the source (oversampling, weighted draws)."""
     CORRECTS_CLASS_PRIOR = enum.auto()
-    """The loss or the logits make up for class frequencies (class weights, logit adjustment)."""
+    """The loss or the logits make up for class frequencies as rows are drawn (class weights, logit adjustment)."""
+    FAVOURS_SMALL_CLASSES = enum.auto()
+    """Small classes gain whatever the frequencies in which rows are drawn (tau-normalisation)."""
     NEEDS_RAW_LOGITS = enum.auto()
     """Assumes a loss over logits; means little with `mse` on the softmax output."""
     SOFT_TARGETS = enum.auto()

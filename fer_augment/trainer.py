@@ -79,7 +79,7 @@ class Trained:
         model: the network, in evaluation mode, on the device of the training.
         curve: evaluations in order.
         optimiser_steps: steps taken, those of a second stage of training included.
-        class_prior: `(K,) float64` summing to 1, class frequencies as drawn over the training.
+        class_prior: `(K,) float64` summing to 1, class frequencies as drawn over the training, or over its last stage.
     """
 
     model: torch.nn.Module
@@ -116,10 +116,25 @@ def train(
         model = model.to(device_of(training.settings)).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # its stub lacks it
         fit = _Fit(training, model, list(model.parameters()), training.settings.epochs, progress, evaluated)
         fit.run(checkpoint, seconds_between_checkpoints)
-        again = _TrainAgain(training, fit)
-        if training.stages.acts_at("refine_model"):
-            model = training.stages.fold("refine_model", model, train=again, training_set=training.training_set).eval()
-        return Trained(model.eval(), tuple(fit.curve), again.steps, fit.prior_total / fit.prior_total.sum())
+        return Trained(model.eval(), tuple(fit.curve), fit.steps, fit.class_prior)
+
+
+def refine(training: Training, first: Trained, *, progress: ReportProgress = lambda done, total: None) -> Trained:
+    """Pass a trained network through the strategies' `refine_model`, some of which train it again.
+
+    Args:
+        training: what was trained, and how.
+        first: what the training gave; its network is changed.
+        progress: told optimiser steps taken, and how many there are.
+
+    Raises:
+        RunError: if the loss stops being finite, or the device is missing.
+        StrategyError: if a strategy fails.
+    """
+    with reproducible(training.settings, stream_key(training.seed, "torch again") >> 1):
+        again = _TrainAgain(training, first, progress)
+        model = training.stages.fold("refine_model", first.model, train=again, training_set=training.training_set)
+        return Trained(model.eval(), first.curve, again.steps, again.class_prior)
 
 
 def seconds_per_step(training: Training, steps: int = 3) -> float:
@@ -226,6 +241,12 @@ class _Fit:
         started = time.perf_counter()
         self._train_step(rows, 0, self.training.loss.of_batch)
         return time.perf_counter() - started
+
+    @property
+    def class_prior(self) -> NDArray[np.float64]:
+        """Class frequencies as drawn so far, `(K,)` summing to 1."""
+        frequencies: NDArray[np.float64] = self.prior_total / self.prior_total.sum()
+        return frequencies
 
     @property
     def _is_last(self) -> bool:
@@ -373,11 +394,12 @@ class _Fit:
 class _TrainAgain:
     """What `context.train` is: further optimisations of the trained network, see `strategy.TrainAgain`."""
 
-    def __init__(self, training: Training, first: _Fit) -> None:
+    def __init__(self, training: Training, first: Trained, progress: ReportProgress) -> None:
         self.training = training
-        self.epochs = first.epochs
-        self.steps = first.steps
-        self.progress = first.progress
+        self.epochs = training.settings.epochs
+        self.steps = first.optimiser_steps
+        self.class_prior = first.class_prior
+        self.progress = progress
         self.calls = 0
 
     def __call__(
@@ -411,6 +433,7 @@ class _TrainAgain:
             parameter.requires_grad_(learnt)
         self.epochs += epochs
         self.steps += fit.steps
+        self.class_prior = fit.class_prior
         return model.eval()
 
 

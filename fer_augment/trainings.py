@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_model
 from fer_augment.dataset import ImageDataset, Splits
 from fer_augment.duplicates import group_ids, stratified_folds
 from fer_augment.errors import RunError, StrategyError
+from fer_augment.heads import linear_head
 from fer_augment.metrics import softmax
 from fer_augment.randomness import stream_rng
 from fer_augment.recipe import TrainingSettings
@@ -29,12 +30,15 @@ from fer_augment.records import Evaluation, provenance_arrays
 from fer_augment.stages import Stages, Step
 from fer_augment.strategy import Context, Effect, Predictions
 from fer_augment.torch_runtime import device_of, reproducible
-from fer_augment.trainer import Trained, Training, build_model, predict, train
+from fer_augment.trainer import Trained, Training, build_model, predict, refine, train
 from fer_augment.training_keys import training_key
 from fer_augment.training_store import FOUND, StoredTraining, TrainingFacts, TrainingStore
 
 EXAMPLES_OF_A_STEP = 12
 """How many of the rows that a step made are kept to be looked at."""
+
+SECOND_STAGE = ", second stage"
+"""Added to the name of a training where what is trained already passes through `refine_model`."""
 
 ReportTraining = Callable[[str, int, int], None]
 """Called with what is trained, optimiser steps taken, and how many there are."""
@@ -55,6 +59,23 @@ class Fold:
     def __str__(self) -> str:
         """Name the fold for people."""
         return f"fold {self.number + 1} of {self.folds}"
+
+
+@dataclass(frozen=True)
+class NeededTraining:
+    """A training that a recipe needs.
+
+    Attributes:
+        what: it is, for people.
+        key: of the training.
+        bound: the recipe that is trained.
+        is_second_stage: whether it begins with a trained network and refines it.
+    """
+
+    what: str
+    key: str
+    bound: BoundRecipe
+    is_second_stage: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +104,31 @@ class Trainings:
             RunError: if the training fails.
             StrategyError: if a strategy does.
         """
+        if not _refining(bound):
+            return self._unrefined(bound, fold, name)
+        self._check_refinable(bound)
+
+        def make(scratch: Path, _: Path) -> None:
+            first = self._unrefined(before_refinement(bound), fold, name)
+            started = time.monotonic()
+            rewritten = self._training_rows(bound, fold)
+            network = self.network(bound, first)
+            facts = first.facts
+            refined = refine(
+                self.training(bound, rewritten),
+                Trained(network, facts.curve, facts.optimiser_steps, np.array(facts.class_prior)),
+                progress=lambda done, total: self.report(f"{name}{SECOND_STAGE}", done, total),
+            )
+            self._write(scratch, bound, refined, rewritten, time.monotonic() - started + facts.seconds)
+
+        return self._obtained(self._key(bound, fold), make, f"{name}{SECOND_STAGE}")
+
+    def _unrefined(self, bound: BoundRecipe, fold: Fold | None, name: str) -> StoredTraining:
+        """Return the training of a recipe as it is before `refine_model`."""
 
         def make(scratch: Path, checkpoint: Path) -> None:
             started = time.monotonic()
-            rewritten = self.rewritten(bound)
-            if fold:
-                rewritten = rewritten.without((self.folds_of(rewritten, fold.folds) == fold.number).any(axis=1))
+            rewritten = self._training_rows(bound, fold)
             trained = train(
                 self.training(bound, rewritten),
                 checkpoint=checkpoint,
@@ -97,25 +137,49 @@ class Trainings:
             )
             self._write(scratch, bound, trained, rewritten, time.monotonic() - started)
 
+        return self._obtained(self._key(bound, fold, is_refined=False), make, name)
+
+    def _obtained(self, key: str, make: Callable[[Path, Path], None], name: str) -> StoredTraining:
         self.report(name, 0, 1)  # another run may be training the same just now, and then this one waits
-        trained = self.store.obtain(self._key(bound, fold), make)
+        trained = self.store.obtain(key, make)
         if trained.was_reused:
             self.report(f"{FOUND}{name}", 1, 1)
         return trained
 
-    def needed(self, bound: BoundRecipe) -> Iterator[tuple[str, str, BoundRecipe]]:
-        """Tell which trainings a recipe needs, its own last: what each is, its key, and the recipe that is trained.
+    def _training_rows(self, bound: BoundRecipe, fold: Fold | None) -> ImageDataset:
+        """Return the rewritten training set, without the rows of a fold."""
+        rewritten = self.rewritten(bound)
+        if not fold:
+            return rewritten
+        return rewritten.without((self.folds_of(rewritten, fold.folds) == fold.number).any(axis=1))
 
-        Of scouts those are told that the strategies declare in their effects.
-        """
+    def _check_refinable(self, bound: BoundRecipe) -> None:
+        """Refuse, before anything is trained, steps that refine a linear head where the network has none."""
+        with reproducible(bound.recipe.training, 0):
+            model = build_model(bound.model, self.splits.train, self.stages(bound))
+        for step in _refining(bound):
+            if Effect.NEEDS_LINEAR_HEAD in step.strategy.effects:
+                try:
+                    linear_head(model)
+                except StrategyError as error:
+                    raise StrategyError(f"{step}: {error}") from error
+
+    def needed(self, bound: BoundRecipe) -> Iterator[NeededTraining]:
+        """Tell which trainings a recipe needs, its own last; of scouts those that the strategies' effects declare."""
         for step in bound.steps:
             cut, effects = TrainedScout(self, bound, step).cut, step.strategy.effects
             if effects & (Effect.IN_SAMPLE_MINING | Effect.ASKS_FOR_EMBEDDINGS):
-                yield f"scout of {step.name}", self._key(cut), cut
+                yield from self._needed_for(cut, None, f"scout of {step.name}")
             if Effect.OUT_OF_FOLD_MINING in effects:
                 for fold in _folds(bound):
-                    yield f"scout of {step.name}, {fold}", self._key(cut, fold), cut
-        yield bound.recipe.name, self._key(bound), bound
+                    yield from self._needed_for(cut, fold, f"scout of {step.name}, {fold}")
+        yield from self._needed_for(bound, None, bound.recipe.name)
+
+    def _needed_for(self, bound: BoundRecipe, fold: Fold | None, name: str) -> Iterator[NeededTraining]:
+        first = before_refinement(bound)
+        yield NeededTraining(name, self._key(first, fold, is_refined=False), first)
+        if _refining(bound):
+            yield NeededTraining(f"{name}{SECOND_STAGE}", self._key(bound, fold), bound, is_second_stage=True)
 
     def training(self, bound: BoundRecipe, training_set: ImageDataset) -> Training:
         """Put together what the trainer needs to train a recipe on a rewritten training set."""
@@ -130,12 +194,15 @@ class Trainings:
             selection_rows=len(self.splits.test),
         )
 
-    def _key(self, bound: BoundRecipe, fold: Fold | None = None) -> str:
-        return training_key(bound, self.seed, self.splits, part=f"without {fold}" if fold else "")
+    def _key(self, bound: BoundRecipe, fold: Fold | None = None, *, is_refined: bool = True) -> str:
+        part = f"without {fold}" if fold else ""
+        if _refining(bound) and not is_refined:
+            part = f"{part} before refine_model"
+        return training_key(bound, self.seed, self.splits, part=part)
 
     def rewritten(self, bound: BoundRecipe) -> ImageDataset:
         """Return the training set as a recipe's strategies rewrite it; worked out once."""
-        key = self._key(bound)
+        key = self._key(before_refinement(bound))
         if key not in self._rewritten:
             self._rewritten[key] = self.stages(bound).fold("rewrite_training_set", self.splits.train)
         return self._rewritten[key]
@@ -220,11 +287,19 @@ def with_weights(model: torch.nn.Module, weights: Path, settings: TrainingSettin
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
 
 
+def before_refinement(bound: BoundRecipe) -> BoundRecipe:
+    """Return a recipe without the steps that only act on the trained network: what is trained first."""
+    return replace(bound, steps=tuple(step for step in bound.steps if not step.only_refines))
+
+
+def _refining(bound: BoundRecipe) -> list[Step]:
+    return [step for step in bound.steps if step.acts_at(["refine_model"])]
+
+
 def _at_epoch(name: str, done: int, total: int, bound: BoundRecipe) -> str:
-    """Say which epoch a training is in; of a second stage of training, which has other steps, only that it goes on."""
+    """Say which epoch a training is in."""
     epochs = bound.recipe.training.epochs
-    per_epoch, rest = divmod(total, epochs)
-    return name if rest else f"{name}, epoch {min(done // per_epoch + 1, epochs)} of {epochs}"
+    return f"{name}, epoch {min(done * epochs // total + 1, epochs)} of {epochs}"
 
 
 def _folds(bound: BoundRecipe) -> list[Fold]:

@@ -23,8 +23,8 @@ class Crt(Strategy):
 
     When: the features are good and the head favours frequent classes. It also tells which of the two imbalance harms.
 
-    Cost: `epochs` more passes over the training set, forward only but for the last layer. No memory. Large classes lose
-    recall to small ones.
+    Cost: it begins with the baseline's own networks, so only `epochs` more passes over the training set, forward only
+    but for the last layer. No memory. Large classes lose recall to small ones.
 
     Try: 10 epochs, as the authors' code; fewer with a small training set.
 
@@ -38,12 +38,6 @@ class Crt(Strategy):
     def effects(self) -> Effect:
         """A new head, which makes up for class frequencies."""
         return Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR | Effect.RANDOM
-
-    @hookimpl
-    def prepare_model(self, model: nn.Module) -> nn.Module:
-        """Refuse a network without a linear head before it is trained."""
-        linear_head(model)
-        return model
 
     @hookimpl
     def refine_model(self, model: nn.Module, training_set: ImageDataset, context: Context) -> nn.Module:

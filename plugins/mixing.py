@@ -178,7 +178,7 @@ class Remix(_Mixing):
     @property
     def effects(self) -> Effect:
         """As of all mixing; besides, labels lean to the rarer classes."""
-        return super().effects | Effect.CORRECTS_CLASS_PRIOR if self.probability else Effect(0)
+        return super().effects | Effect.FAVOURS_SMALL_CLASSES if self.probability else Effect(0)
 
     def _label_share(
         self,

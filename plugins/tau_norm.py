@@ -21,13 +21,14 @@ class TauNorm(Strategy):
     probabilities become sharper where vectors are shorter than 1 and duller where they are longer. Networks without a
     linear head are refused before training.
 
-    Tau is a number and not chosen on the validation split, as no step that works on weights sees it: compare a few.
+    Tau is a number and not chosen on the validation split, as no step that works on weights sees it: compare a few. All
+    of them begin with the same trained network, the baseline's.
 
     When: the features are good and the head favours frequent classes, and `logit_adjustment` is to be checked by
     another way that needs no class counts.
 
-    Cost: nothing beyond the training; but each tau is an arm that trains. Classes with long weight vectors lose recall,
-    and these need not be the large ones. Probabilities are no longer estimates.
+    Cost: no training. Classes with long weight vectors lose recall, and these need not be the large ones.
+    Probabilities are no longer estimates.
 
     Try: tau 0.5 and 1.
 
@@ -43,13 +44,7 @@ class TauNorm(Strategy):
     @property
     def effects(self) -> Effect:
         """The head's weights make up for class frequencies."""
-        return Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR if self.tau else Effect.NEEDS_LINEAR_HEAD
-
-    @hookimpl
-    def prepare_model(self, model: nn.Module) -> nn.Module:
-        """Refuse a network without a linear head before it is trained."""
-        linear_head(model)
-        return model
+        return Effect.NEEDS_LINEAR_HEAD | Effect.FAVOURS_SMALL_CLASSES if self.tau else Effect.NEEDS_LINEAR_HEAD
 
     @hookimpl
     def refine_model(self, model: nn.Module) -> nn.Module:

@@ -205,11 +205,11 @@ class TestPlan:
         arms = [recipe("plain"), recipe("mirror", MIRROR), recipe("adjusted", ADJUSTED)]
         runs = runs_in_order(arms, [0, 1])
         before = experiment.plan(runs)
-        assert [one.what for one in before] == ["plain", "plain", "mirror", "mirror"]
+        assert [one.needed.what for one in before] == ["plain", "plain", "mirror", "mirror"]
         assert before[0].runs == ("plain, seed 0", "mirror, seed 0", "adjusted, seed 0")
         assert not any(one.is_stored for one in before)
         do_tasks(experiment, runs, 1, Heard())
-        assert {path.name for path in experiment.store.root.iterdir()} == {one.key for one in before}
+        assert {path.name for path in experiment.store.root.iterdir()} == {one.needed.key for one in before}
         assert all(one.is_stored for one in experiment.plan(runs))
 
     def test_estimates_minutes(self, experiment, recipe):

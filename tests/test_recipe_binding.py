@@ -262,6 +262,7 @@ class TestClasses:
 
 
 SHIFTS, CORRECTS = declaring("SHIFTS_CLASS_PRIOR"), declaring("CORRECTS_CLASS_PRIOR")
+FAVOURS = declaring("FAVOURS_SMALL_CLASSES")
 MIRRORS, FLIPS = declaring("MIRRORED_COPIES"), declaring("RANDOM_FLIP")
 
 
@@ -270,13 +271,19 @@ class TestWarnings:
         ("steps", "loss", "warning"),
         [
             (
-                [SHIFTS, CORRECTS],
+                [SHIFTS, FAVOURS],
                 "cross_entropy",
                 "Class frequencies are changed by step 1 (declares) and made up for by step 2 (declares): "
                 "small classes may be favoured twice.",
             ),
             (
                 [CORRECTS, CORRECTS],
+                "cross_entropy",
+                "Class frequencies are made up for more than once, by step 1 (declares) and step 2 (declares)"
+                ": small classes may be favoured too much.",
+            ),
+            (
+                [CORRECTS, FAVOURS],
                 "cross_entropy",
                 "Class frequencies are made up for more than once, by step 1 (declares) and step 2 (declares)"
                 ": small classes may be favoured too much.",
@@ -314,9 +321,11 @@ class TestWarnings:
             [],
             [SHIFTS, SHIFTS],
             [CORRECTS],
+            [FAVOURS],
+            [SHIFTS, CORRECTS],
             [MIRRORS],
             [FLIPS],
-            [declaring("SHIFTS_CLASS_PRIOR", "CORRECTS_CLASS_PRIOR")],
+            [declaring("SHIFTS_CLASS_PRIOR", "FAVOURS_SMALL_CLASSES")],
             [declaring("NEEDS_RAW_LOGITS")],
             [{"declares": {"what": [], "late": 29}}],
         ],

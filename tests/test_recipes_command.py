@@ -30,7 +30,7 @@ class TestList:
         assert_readable(ran)
         for name in shipped_recipes():
             assert f" {name} " in ran.out
-        family = ["  modern ", "    modern_balanced ", "  paper ", "    confusion_mirror ", "    smote "]
+        family = ["  modern ", "    modern_power_sampler ", "  paper ", "    confusion_mirror ", "    smote "]
         assert sorted(family, key=ran.out.index) == family
         assert load_recipe("paper").description in ran.out
 

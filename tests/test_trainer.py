@@ -15,7 +15,7 @@ from fer_augment.randomness import stream_key
 from fer_augment.recipe import TrainingSettings
 from fer_augment.row_stream import RowStream
 from fer_augment.testing import tiny_dataset
-from fer_augment.trainer import mean_loss, predict, train
+from fer_augment.trainer import mean_loss, predict, refine, train
 from tests.tiny_training import LOSS, same_bits, tiny_convnet, tiny_splits, training_of, weights_of
 
 OPTIMISERS = ("adam", "adamw", "sgd")
@@ -183,9 +183,17 @@ class TestStages:
         assert names == [
             "prepare_model",
             *["sampling_weights", "build_loss", *["augment_rows", "augment_batch"] * 4] * 3,
-            "refine_model",
         ]
         assert [what["epoch"] for what in told("build_loss")] == [0, 1, 2]
+
+    def test_refining_is_a_stage_of_its_own(self, recorder):
+        training = training_of(recorder, epochs=1)
+        first = train(training)
+        Recorder.told.clear()
+        refined = refine(training, first)
+        assert [name for name, _ in Recorder.told] == ["refine_model"]
+        assert refined.model is first.model and not refined.model.training
+        assert (refined.optimiser_steps, refined.curve) == (first.optimiser_steps, first.curve)
 
     def test_batches_are_full_and_every_row_is_seen_before_any_is_seen_again(self, recorder):
         train(training_of(recorder, epochs=49))  # 49 rows, 4 steps of 16: the ends of passes and epochs never meet
@@ -299,7 +307,7 @@ class TestTrainingAgain:
         return HeadAgain()
 
     def test_trains_the_given_parameters_and_leaves_statistics_of_others(self, again):
-        trained = train(training_of(again))
+        trained = trained_again(training_of(again))
         before, after = again.seen
         names = list(trained.model.state_dict())
         changed = [name for name, old, new in zip(names, before, after, strict=True) if old.tobytes() != new.tobytes()]
@@ -308,22 +316,28 @@ class TestTrainingAgain:
 
     def test_draws_by_the_given_weights(self, again, recorder):
         training = training_of(recorder, again)
-        train(training)
+        refined = trained_again(training)
+        assert refined.class_prior.tolist() == [0, 0, 1], "what the head was made of"
         second_stage = [what["rows"] for what in told("augment_rows") if what["epoch"] >= 4]
         assert set(training.training_set.labels[np.concatenate(second_stage)]) == {2}
         assert {what["epoch"] for what in told("build_loss")} == {0, 1, 2, 3, 4, 5}
 
     def test_goes_on_the_same_after_an_interruption(self, again, tmp_path):
         training = training_of(again)
-        whole = weights_of(train(training).model)
+        whole = weights_of(trained_again(training).model)
 
         def interrupt(done, total):
             if done == total and total == 2 * training.steps_per_epoch:
                 raise Interruption
 
         with pytest.raises(Interruption):
-            train(training, checkpoint=tmp_path / "c", progress=interrupt)
-        assert same_bits(weights_of(train(training, checkpoint=tmp_path / "c").model), whole)
+            refine(training, train(training, checkpoint=tmp_path / "c"), progress=interrupt)
+        first = train(training, checkpoint=tmp_path / "c")
+        assert same_bits(weights_of(refine(training, first).model), whole)
+
+
+def trained_again(training):
+    return refine(training, train(training))
 
 
 class TestBudget:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from fer_augment import ClassName, Effect, ImageDataset, Model, RunError, Splits, Strategy, StrategyError, hookimpl
@@ -312,7 +313,77 @@ def test_needed_trainings_are_those_that_are_made(trainings):
             return Effect.OUT_OF_FOLD_MINING if self.how == "out_of_fold" else Effect.IN_SAMPLE_MINING
 
     recipe = bound(Repeats(), Asks(), Asks(how="out_of_fold"))
-    needed = [key for _, key, _ in trainings.needed(recipe)]
+    needed = [one.key for one in trainings.needed(recipe)]
     trainings.of(recipe)
     assert set(needed) == stored(trainings)
     assert len(needed) == 1 + 3 + 1
+
+
+class HeadAgain(Strategy):
+    """Trains the last layer a second time, on rows of one class."""
+
+    epochs: int = 1
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.NEEDS_LINEAR_HEAD
+
+    @hookimpl
+    def refine_model(self, model, training_set, context):
+        weights = (training_set.labels == 2).astype(np.float64)
+        return context.train(model, parameters=model.head.parameters(), weights=weights, epochs=self.epochs)
+
+
+class RepeatsAndRefines(Repeats):
+    """Acts before training and after it."""
+
+    @hookimpl
+    def refine_model(self, model):
+        with torch.no_grad():
+            model.head.bias.add_(1)
+        return model
+
+
+class TestSecondStages:
+    def test_begin_with_the_training_of_the_recipe_without_them(self, trainings):
+        plain = trainings.of(bound())
+        again, longer = (trainings.of(bound(HeadAgain(epochs=epochs))) for epochs in (1, 3))
+        assert len(stored(trainings)) == 3, "nothing but the second stages was trained"
+        before, after = (load_file(trained.weights) for trained in (plain, again))
+        assert {name for name in before if before[name].tobytes() != after[name].tobytes()} == {
+            "head.weight",
+            "head.bias",
+        }
+        assert again.weights.read_bytes() != longer.weights.read_bytes()
+        steps = plain.facts.optimiser_steps
+        assert [again.facts.optimiser_steps, longer.facts.optimiser_steps] == [steps * 3 // 2, steps * 5 // 2]
+        assert again.facts.seconds > plain.facts.seconds, "all that it took is counted"
+        assert again.facts.curve == plain.facts.curve
+        assert again.facts.class_prior == (0, 0, 1)
+
+    def test_are_the_same_whether_the_first_stage_was_found_or_made(self, trainings, tmp_path):
+        trainings.of(bound())
+        found = trainings.of(bound(HeadAgain()))
+        made = Trainings(tiny_splits(), 0, TrainingStore(tmp_path / "other")).of(bound(HeadAgain()))
+        assert found.weights.read_bytes() == made.weights.read_bytes()
+
+    def test_of_a_step_that_acts_before_training_too_have_a_first_stage_of_their_own(self, trainings):
+        refined = trainings.of(bound(RepeatsAndRefines()))
+        needed = list(trainings.needed(bound(RepeatsAndRefines())))
+        assert stored(trainings) == {one.key for one in needed} and len(needed) == 2
+        assert [one.is_second_stage for one in needed] == [False, True]
+        first = trainings.store.find(needed[0].key)
+        before, after = (load_file(trained.weights)["head.bias"] for trained in (first, refined))
+        np.testing.assert_allclose(after, before + 1, rtol=0, atol=1e-6)
+
+    def test_on_a_linear_head_are_refused_before_anything_is_trained(self, trainings):
+        def headless(shape: tuple[int, int, int], classes: int):
+            network = tiny_convnet(shape, classes)
+            network.output = network.head
+            del network.head
+            return network
+
+        recipe = replace(bound(HeadAgain()), model=Model("headless", "", headless))
+        with pytest.raises(StrategyError, match=r"step 1 \(head_again\): .* has no `head`"):
+            trainings.of(recipe)
+        assert not trainings.store.root.exists()

@@ -234,22 +234,29 @@ def _print_plan(comparing: _Comparing, jobs: int, *, as_json: bool) -> None:
 
     plan = comparing.experiment.plan(comparing.runs)
     if as_json:
-        content = [{"training": one.what, "key": one.key, "stored": one.is_stored, "for": one.runs} for one in plan]
+        content = [
+            {"training": one.needed.what, "key": one.needed.key, "stored": one.is_stored, "for": one.runs}
+            for one in plan
+        ]
         click.echo(json.dumps(content, indent=1))
         return
     table = Table("training", "for", "stored", box=None, header_style="bold")
     for one in plan:
-        table.add_row(one.what, "; ".join(one.runs), "yes" if one.is_stored else "no")
+        table.add_row(one.needed.what, "; ".join(one.runs), "yes" if one.is_stored else "no")
     console = results()
     console.print(table)
     missing = [one for one in plan if not one.is_stored]
     console.print(f"{len(plan)} distinct trainings, {len(plan) - len(missing)} stored, {len(missing)} to do.")
-    if missing:
+    timed = [one.needed.bound for one in missing if not one.needed.is_second_stage]
+    if timed:
         from fer_augment.experiment import minutes_for
 
-        settings = [one.bound.recipe.model_dump_json(include={"model", "training"}) for one in missing]
-        of_settings = {
-            said: minutes_for(one.bound, comparing.splits) for said, one in zip(settings, missing, strict=True)
-        }
-        minutes = sum(of_settings[said] for said in settings) / min(jobs, len(missing))
-        console.print(f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now.")
+        settings = [bound.recipe.model_dump_json(include={"model", "training"}) for bound in timed]
+        of_settings = {said: minutes_for(bound, comparing.splits) for said, bound in zip(settings, timed, strict=True)}
+        minutes = sum(of_settings[said] for said in settings) / min(jobs, len(timed))
+        console.print(
+            f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now; second stages, which "
+            "begin with a trained network, come on top."
+            if len(timed) < len(missing)
+            else f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now."
+        )

@@ -13,7 +13,7 @@ from fer_augment.plugin_manager import installed_plugins
 from fer_augment.recipe import TrainingSettings
 from fer_augment.stages import Stages, steps_of
 from fer_augment.testing import tiny_dataset
-from fer_augment.trainer import Trained, Training, predict, train
+from fer_augment.trainer import Trained, Training, predict, refine, train
 
 CATALOGUE = installed_plugins()
 Crt: Any = CATALOGUE.strategy("crt").value
@@ -25,7 +25,8 @@ def trained(*strategies: Strategy, model: str = "convnet0", seed: int = 0) -> Tr
     """Train for real, three epochs of four steps."""
     stages = Stages(steps_of(strategies), Context(seed, DATA.class_names))
     network, loss = CATALOGUE.model(model).value, CATALOGUE.loss("cross_entropy").value
-    return train(Training(network, loss, SETTINGS, stages, DATA, len(DATA), DATA, 4))
+    training = Training(network, loss, SETTINGS, stages, DATA, len(DATA), DATA, 4)
+    return refine(training, train(training))
 
 
 def state(result: Trained, part: str) -> dict[str, torch.Tensor]:
@@ -66,11 +67,11 @@ class Asked:
         return model
 
 
-def asked_by(strategy: Strategy, data: ImageDataset, seed: int = 0) -> tuple[Any, Asked]:
-    model, train_again = CATALOGUE.model("convnet0").value.build(data.image_shape, 3), Asked()
+def asked_by(strategy: Strategy, data: ImageDataset, seed: int = 0, model: str = "convnet0") -> tuple[Any, Asked]:
+    network, train_again = CATALOGUE.model(model).value.build(data.image_shape, 3), Asked()
     stages = Stages(steps_of([strategy]), Context(seed, data.class_names))
-    stages.fold("refine_model", model, training_set=data, train=train_again)
-    return model, train_again
+    stages.fold("refine_model", network, training_set=data, train=train_again)
+    return network, train_again
 
 
 def test_all_classes_are_drawn_equally_often() -> None:
@@ -96,9 +97,9 @@ def test_new_weights_are_drawn_as_torch_does_for_a_linear_layer() -> None:
     assert torch.equal(weight, heads[1]["weight"]) and not torch.equal(weight, heads[2]["weight"])
 
 
-def test_networks_without_a_linear_head_are_refused_before_training() -> None:
-    with pytest.raises(StrategyError, match=r"step 1 \(crt\), prepare_model: .*convnet1 to convnet5.*choose another"):
-        trained(Crt(), model="convnet4")
+def test_networks_without_a_linear_head_are_refused() -> None:
+    with pytest.raises(StrategyError, match=r"step 1 \(crt\), refine_model: .*convnet1 to convnet5.*choose another"):
+        asked_by(Crt(), DATA, model="convnet4")
 
 
 def test_effects() -> None:

@@ -299,7 +299,7 @@ def test_what_changes_is_declared() -> None:
     soft = Effect.RANDOM | Effect.SOFT_TARGETS
     assert Mixup().effects == CutMix().effects == soft
     assert ConfusionMix().effects == soft | Effect.OUT_OF_FOLD_MINING
-    assert Remix().effects == soft | Effect.CORRECTS_CLASS_PRIOR
+    assert Remix().effects == soft | Effect.FAVOURS_SMALL_CLASSES
     for strategy_class in (Mixup, CutMix, Remix, ConfusionMix):
         assert strategy_class(probability=0).effects == Effect(0)
 

@@ -26,10 +26,9 @@ def network(name: str = "convnet0") -> Any:
     return model
 
 
-def refined(model: Any, stage: str = "refine_model", **parameters: float) -> Any:
+def refined(model: Any, **parameters: float) -> Any:
     stages = Stages(steps_of([TauNorm(**parameters)]), Context(0, ("a", "b", "c")))
-    others = {"training_set": None} if stage == "refine_model" else {}
-    return stages.fold(stage, model, **others)
+    return stages.fold("refine_model", model, training_set=None)
 
 
 @pytest.mark.parametrize("tau", [0.5, 1, 2])
@@ -65,10 +64,10 @@ def test_a_head_without_bias_is_taken() -> None:
 
 
 @pytest.mark.parametrize("name", ["convnet1", "convnet5"])
-def test_networks_without_a_linear_head_are_refused_before_training(name: str) -> None:
-    told = r"step 1 \(tau_norm\), prepare_model: .* has no `head` \(convnet1 to convnet5 .*; choose another model, such"
+def test_networks_without_a_linear_head_are_refused(name: str) -> None:
+    told = r"step 1 \(tau_norm\), refine_model: .* has no `head` \(convnet1 to convnet5 .*; choose another model, such"
     with pytest.raises(StrategyError, match=told):
-        refined(network(name), "prepare_model")
+        refined(network(name))
 
 
 def test_a_head_of_another_kind_is_refused_by_its_kind() -> None:
@@ -78,11 +77,6 @@ def test_a_head_of_another_kind_is_refused_by_its_kind() -> None:
         refined(model)
 
 
-def test_a_network_with_a_linear_head_is_trained_as_it_is() -> None:
-    model = network("vgg_mini")
-    assert refined(model, "prepare_model") is model
-
-
 def test_effects() -> None:
-    assert TauNorm().effects == Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR
+    assert TauNorm().effects == Effect.NEEDS_LINEAR_HEAD | Effect.FAVOURS_SMALL_CLASSES
     assert TauNorm(tau=0).effects == Effect.NEEDS_LINEAR_HEAD
