@@ -75,7 +75,7 @@ def _card(one: StrategyDescription) -> Iterator[str]:
 
 
 def _stages(one: StrategyDescription) -> str:
-    return ", ".join(f"[{stage}](hooks.md#{stage})" for stage in one.stages)
+    return ", ".join(f"[{stage}](hooks/{stage}.md)" for stage in one.stages)
 
 
 def _parameter_row(parameter: Parameter) -> str:

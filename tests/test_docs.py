@@ -68,41 +68,59 @@ def _signature(hook: ast.FunctionDef) -> str:
 STAGE_HOOKS, REGISTRATION_HOOKS = signatures(StageSpecs), signatures(RegistrationSpecs)
 
 
+HOOK_PAGES = DOCS / "hooks"
+
+
 class TestHooks:
-    blocks = blocks_of(DOCS / "hooks.md")
+    """One page a hook: its signature, then an example that runs by itself."""
+
+    every_hook = pytest.mark.parametrize("hook", [*STAGE_HOOKS, *REGISTRATION_HOOKS])
 
     @pytest.fixture(scope="class")
     @classmethod
     def examples(cls) -> dict[str, dict[str, Any]]:
-        """Run all blocks that are no signatures, in order; return what each section defined."""
-        namespace: dict[str, Any] = {}
-        defined: dict[str, dict[str, Any]] = {}
-        for block in cls.blocks:
-            if not cls.is_signature(block):
-                known = dict(namespace)
-                run(block, namespace)
-                new = {name: value for name, value in namespace.items() if known.get(name) is not value}
-                defined.setdefault(block.section, {}).update(new)
-        return defined
+        """Run the example on each page; return what of its own each one defined."""
+        return {hook: cls.defined_by(hook) for hook in (*STAGE_HOOKS, *REGISTRATION_HOOKS)}
 
     @staticmethod
-    def is_signature(block: Block) -> bool:
-        return block.text.startswith("def ") and block.text.endswith(": ...\n")
+    def defined_by(hook: str) -> dict[str, Any]:
+        _, example = blocks_of(HOOK_PAGES / f"{hook}.md")
+        namespace: dict[str, Any] = {"__name__": hook}
+        run(example, namespace)
+        return {name: value for name, value in namespace.items() if getattr(value, "__module__", None) == hook}
 
-    def test_there_is_a_section_for_every_hook_in_the_order_of_the_code(self) -> None:
-        documented = [block.section for block in self.blocks if self.is_signature(block)]
-        assert documented == [*STAGE_HOOKS, *REGISTRATION_HOOKS]
+    def test_the_index_has_every_hook_in_the_order_of_the_code(self) -> None:
+        index = (HOOK_PAGES / "README.md").read_text(encoding="utf-8")
+        assert re.findall(r"(?m)^\| \[(\w+)\]\(\1\.md\) \|", index) == [*STAGE_HOOKS, *REGISTRATION_HOOKS]
 
-    @pytest.mark.parametrize("hook", [*STAGE_HOOKS, *REGISTRATION_HOOKS])
+    def test_every_hook_has_a_page_and_every_page_a_hook(self) -> None:
+        names = {page.stem for page in HOOK_PAGES.glob("*.md")}
+        assert names == {"README", *STAGE_HOOKS, *REGISTRATION_HOOKS}
+
+    @every_hook
     def test_its_signature_is_that_of_the_code(self, hook: str) -> None:
-        (shown,) = [block.text for block in self.blocks if block.section == hook and self.is_signature(block)]
-        (parsed,) = ast.parse(shown).body
+        shown, _ = blocks_of(HOOK_PAGES / f"{hook}.md")
+        (parsed,) = ast.parse(shown.text).body
         assert isinstance(parsed, ast.FunctionDef)
+        assert shown.section == hook
         assert _signature(parsed) == (STAGE_HOOKS | REGISTRATION_HOOKS)[hook]
 
-    @pytest.mark.parametrize("hook", [*STAGE_HOOKS, *REGISTRATION_HOOKS])
-    def test_the_table_links_to_it(self, hook: str) -> None:
-        assert f"[{hook}](#{hook})" in (DOCS / "hooks.md").read_text(encoding="utf-8")
+    @every_hook
+    def test_when_it_is_called_is_told_as_in_the_index(self, hook: str) -> None:
+        index = (HOOK_PAGES / "README.md").read_text(encoding="utf-8")
+        called, gives = re.findall(rf"(?m)^\| \[{hook}\]\({hook}\.md\) \| (.*) \| (.*) \|$", index)[0]
+        assert f" · called {called} · gives {gives} · " in (HOOK_PAGES / f"{hook}.md").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_it_lists_the_shipped_strategies_that_act_there(self, stage: str) -> None:
+        page = (HOOK_PAGES / f"{stage}.md").read_text(encoding="utf-8")
+        acting = [
+            offer.name
+            for offer in installed_plugins().of_kind("strategy")
+            if offer.module.startswith("fer_augment_plugins.") and hasattr(offer.value, stage)
+        ]
+        assert acting
+        assert re.findall(r"\[(\w+)\]\(\.\./strategies\.md#\1\)", page) == acting
 
     @pytest.mark.parametrize("stage", STAGES)
     def test_its_example_is_a_strategy_that_acts_there_and_conforms(
@@ -156,8 +174,7 @@ class TestHooks:
     def test_registration_hooks_offer_one_of_each_kind(self, offered: Catalogue) -> None:
         assert offered.problems == ()
         assert {(offer.kind, offer.name) for offer in offered.offers} == {
-            ("strategy", "drop_doubtful"),
-            ("strategy", "mixup"),
+            ("strategy", "negative"),
             ("model", "linear"),
             ("dataset reader", "dots"),
             ("loss", "absolute_error"),
@@ -282,7 +299,7 @@ class TestPages:
             assert not anchor or anchor in headings_of(file), f"{file.name}#{anchor}"
 
     def test_no_page_of_the_folder_is_left_out_of_the_index(self) -> None:
-        for index in (DOCS / "README.md", DOCS / "decisions" / "README.md"):
+        for index in (DOCS / "README.md", DOCS / "decisions" / "README.md", DOCS / "hooks" / "README.md"):
             listed = {file for file, _ in links_of(index)}
             assert {*index.parent.glob("*.md")} - {index} <= listed
 
@@ -362,6 +379,5 @@ class TestCatalogue:
         assert not [section for section in sections if "\n- source: " not in section]
 
     def test_its_links_lead_somewhere(self) -> None:
-        hooks = {block.section for block in blocks_of(DOCS / "hooks.md")}
-        linked = set(re.findall(r"\]\(hooks\.md#(\w+)\)", self.page))
-        assert linked and linked <= hooks
+        linked = set(re.findall(r"\]\(hooks/(\w+)\.md\)", self.page))
+        assert linked and linked <= set(STAGE_HOOKS)
