@@ -48,7 +48,14 @@ SELECTING: list[tuple[str, dict[str, Any]]] = [
     ("OneSidedSelection", {}),
     ("CondensedNearestNeighbour", {}),
     ("NeighbourhoodCleaningRule", {}),
+    ("ClusterCentroids", {"voting": "hard"}),
 ]
+
+
+def test_no_sampler_that_imbalanced_learn_ships_goes_untested() -> None:
+    modules = (imblearn.over_sampling, imblearn.under_sampling, imblearn.combine)
+    shipped = {name for module in modules for name in module.__all__}
+    assert shipped - {name for name, _ in INTERPOLATING + SELECTING} == {"SMOTEN", "SMOTENC"}
 
 
 def blobs(channels: int = 3) -> ImageDataset:
@@ -198,6 +205,16 @@ def test_selected_rows_are_rows_of_the_set(name: str, parameters: dict[str, Any]
     assert (result.copies > 0).sum() == repeated
 
 
+def test_of_each_cluster_the_row_nearest_to_its_centre_is_kept() -> None:
+    data = blobs(channels=1)
+    result = rewritten(data, sampler="ClusterCentroids", sampling_strategy={"cat": 1})
+    assert result.counts.tolist() == [30, 45, 1]
+    cats = data.rows_of(["cat"])
+    pixels = data.images[cats].reshape(len(cats), -1).astype(np.float64)
+    nearest = cats[((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    assert result.origin[result.rows_of(["cat"])].tolist() == [nearest]
+
+
 def test_rows_that_are_kept_count_as_read() -> None:
     result = rewritten(blobs(), sampler="SMOTE")
     assert (result.step[: sum(COUNTS)] == 0).all()
@@ -247,7 +264,8 @@ def test_combinations_pass_the_classes_on_to_their_over_sampler() -> None:
     [
         ({"sampler": "Smote"}, "no sampler 'Smote'; did you mean 'SMOTE'"),
         ({"sampler": "SMOTENC"}, "numbers and categories"),
-        ({"sampler": "ClusterCentroids"}, "averages whole clusters"),
+        ({"sampler": "SMOTEN"}, "names without order"),
+        ({"sampler": "ClusterCentroids", "parameters": {"voting": "soft"}}, "descends from no row"),
         ({"sampler": "SMOTE", "parameters": {"k_neighbours": 3}}, "did you mean 'k_neighbors'"),
         ({"sampler": "SMOTE", "parameters": {"random_state": 3}}, "the seed of the run"),
         ({"sampler": "SMOTE", "parameters": {"sampling_strategy": "all"}}, "beside `parameters`"),
