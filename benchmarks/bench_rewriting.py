@@ -67,7 +67,6 @@ def test_oversampling_to_a_million_rows(side_by_side: SideBySide, mapped: ImageD
         ours=lambda: oversampled(mapped, rows),
         peer=lambda: copied(mapped, rows),
         peer_is=f"copying pixels, {AT_ONCE:,} at a time as 27 GB do not fit",
-        n=3,
     )
     few = rows[:AT_ONCE]
     side_by_side.memory(
@@ -86,7 +85,7 @@ def test_oversampling_grows_linearly(side_by_side: SideBySide, mapped: ImageData
         ours=lambda: oversampled(mapped, many),
         peer=lambda: [oversampled(mapped, few) for _ in range(10)],
         peer_is=f"ten times {rows // 10:,} rows (1 is linear growth)",
-        n=3 if rows == 10**7 else 7,
+        n=5 if rows == 10**7 else 9,
     )
     side_by_side.memory(
         f"oversampling to {rows:,} rows: memory",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.bench_rewriting import TRANSFORMS
 from benchmarks.samples import sample
-from benchmarks.side_by_side import SideBySide
+from benchmarks.side_by_side import Elsewhere, SideBySide
 from fer_augment import Context, ImageDataset, Splits, Strategy
 from fer_augment.plugin_manager import installed_plugins
 from fer_augment.recipe import TrainingSettings
@@ -94,6 +96,54 @@ def loader_loop(dataset: Dataset[Any]) -> None:
         optimiser.step()
 
 
+def skorch_fit(images: torch.Tensor, targets: torch.Tensor) -> None:
+    """Train the report's network with skorch, which minds batches and epochs as scikit-learn would have it."""
+    from skorch import NeuralNet
+
+    net = NeuralNet(
+        report_network,
+        criterion=nn.MSELoss,
+        optimizer=torch.optim.Adam,
+        lr=RATE,
+        batch_size=BATCH,
+        max_epochs=1,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+    )
+    net.fit(images, targets)
+
+
+def lightning_fit(dataset: Dataset[Any]) -> None:
+    """Train the report's network with Lightning's Trainer, without its loggers, checkpoints and progress bar."""
+    import lightning
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = report_network()
+
+        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> torch.Tensor:
+            images, labels = batch
+            return mse_loss(self.network(images), torch.eye(CLASSES)[labels])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.network.parameters(), lr=RATE)
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few workers: there is one core
+        trainer = lightning.Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(Module(), DataLoader(dataset, BATCH, shuffle=True))
+
+
 def same_loop(images: torch.Tensor, targets: torch.Tensor, precision: str) -> None:
     """Train with our network and settings in a loop written for nothing else."""
     torch.manual_seed(0)
@@ -134,9 +184,10 @@ def test_the_report(side_by_side: SideBySide, data: ImageDataset, precision: str
     side_by_side(
         f"{STEPS} steps of ConvNet5 in {precision}",
         ours=our_training(data, precision),
-        peer=lambda: report_loop(images, targets),
+        peer=Elsewhere(report_loop, images, targets),
         peer_is="the report's own loop and order of layers, float32",
         n=5,
+        at_least={"float32": 1.8, "bfloat16": 3.4}[precision],
     )
 
 
@@ -153,13 +204,21 @@ def test_a_loop_by_hand(side_by_side: SideBySide, data: ImageDataset, precision:
     )
 
 
-def test_a_data_loader(side_by_side: SideBySide, data: ImageDataset) -> None:
-    dataset = OneByOne(data)
+@pytest.mark.parametrize("library", [None, "skorch", "lightning"])
+def test_what_others_offer(side_by_side: SideBySide, data: ImageDataset, library: str | None) -> None:
+    if library:
+        pytest.importorskip(library)
+    peers: dict[str | None, tuple[Elsewhere, str]] = {
+        None: (Elsewhere(loader_loop, OneByOne(data)), "the usual loop with a DataLoader, float32"),
+        "skorch": (Elsewhere(skorch_fit, *tensors_of(data)), "skorch's NeuralNet, float32"),
+        "lightning": (Elsewhere(lightning_fit, OneByOne(data)), "Lightning's Trainer and a DataLoader, float32"),
+    }
+    peer, peer_is = peers[library]
     side_by_side(
         f"{STEPS} steps of ConvNet5 in bfloat16",
         ours=our_training(data, "bfloat16"),
-        peer=lambda: loader_loop(dataset),
-        peer_is="the usual loop with a DataLoader, float32",
+        peer=peer,
+        peer_is=peer_is,
         n=5,
     )
 
