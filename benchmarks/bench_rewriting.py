@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -135,4 +137,24 @@ def test_transformed_copies(side_by_side: SideBySide, faces: Splits, faces_are: 
         ours=lambda: stages.fold("rewrite_training_set", dataset),
         peer=lambda: np.concatenate([images, np.stack([composed(image=image)["image"] for image in images])]),
         peer_is="a loop over albumentations with one seed",
+    )
+
+
+@pytest.mark.benchmark(timer=time.perf_counter)
+def test_many_transformed_copies(side_by_side: SideBySide, mapped: ImageDataset) -> None:
+    """Little work stays in one process: to start another takes longer than ten thousand copies of small faces do."""
+    cores = len(os.sched_getaffinity(0))
+    if cores < 2:
+        pytest.skip("there is one core: nothing is shared")
+    strategy: Any = installed_plugins().strategy("albumentations").value
+    transforms = [*TRANSFORMS, {"ElasticTransform": {"alpha": 20, "sigma": 5, "p": 1}}]
+    steps = steps_of([strategy(transforms=transforms, when="rewrite", copies=5)])
+    few = mapped.take(np.arange(2_000))
+    one, all_of_them = (Stages(steps, Context(0, few.class_names, cores=count)) for count in (1, cores))
+    side_by_side(
+        f"10,000 albumentations copies of 96x96x3 images on {cores} cores",
+        ours=lambda: all_of_them.fold("rewrite_training_set", few),
+        peer=lambda: one.fold("rewrite_training_set", few),
+        peer_is="the same copies on one core",
+        n=3,
     )

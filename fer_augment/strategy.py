@@ -157,6 +157,7 @@ class Context:
         class_names: the K class names.
         stream: the words that name this context's random numbers: step, occurrence, stage and epoch.
         device: where tensors of this run live, `cpu` or `cuda`.
+        cores: how many processor cores a strategy may use; what it gives must not depend on it.
         scout: predictions about the training set; None at stages that come after training.
         train: trains again; only at `refine_model`.
     """
@@ -165,6 +166,7 @@ class Context:
     class_names: tuple[str, ...]
     stream: tuple[str | int, ...] = ()
     device: str = "cpu"
+    cores: int = 1
     scout: Scout | None = None
     train: TrainAgain | None = None
 

@@ -88,6 +88,7 @@ class Trainings:
         store: where finished trainings lie.
         report: told what is trained and how far it is.
         evaluated: told each new point of the curve of the run itself, of no scout.
+        cores: how many a strategy may use; None for as many as the recipe's `training.threads`.
     """
 
     splits: Splits
@@ -95,6 +96,7 @@ class Trainings:
     store: TrainingStore
     report: ReportTraining = lambda what, done, total: None
     evaluated: Callable[[Evaluation], None] = lambda evaluation: None
+    cores: int | None = None
     _rewritten: dict[str, ImageDataset] = field(default_factory=dict, init=False)
 
     def of(self, bound: BoundRecipe, *, fold: Fold | None = None, name: str = "training") -> StoredTraining:
@@ -209,7 +211,9 @@ class Trainings:
 
     def stages(self, bound: BoundRecipe) -> Stages:
         """Return the strategies of a recipe, ready to act with this seed."""
-        context = Context(self.seed, self.splits.class_names, device=device_of(bound.recipe.training))
+        settings = bound.recipe.training
+        cores = self.cores or settings.threads
+        context = Context(self.seed, self.splits.class_names, device=device_of(settings), cores=cores)
         return Stages(bound.steps, context, scout_for=lambda step: TrainedScout(self, bound, step))
 
     def network(self, bound: BoundRecipe, trained: StoredTraining) -> torch.nn.Module:

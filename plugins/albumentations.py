@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import multiprocessing
 import os
 import random
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from concurrent.futures import ProcessPoolExecutor
+from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -26,6 +29,11 @@ from fer_augment import (
     hookimpl,
     uniforms,
 )
+
+_TRIED = 200
+"""So many copies are made before it is judged whether more processes are worth their start."""
+_SECONDS_TO_START = 4.0
+"""How long it takes until processes have imported albumentations."""
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 Transform = str | dict[str, dict[str, JsonValue]]
@@ -50,9 +58,10 @@ class Albumentations(Strategy):
     When: the network learns its training images by heart, and the transforms leave their labels true. Appended copies
     fill up small classes with images that are not all alike.
 
-    Cost: about 0.2 ms an image on one core for four transforms: with `when: rewrite` once for each copy, which then
-    takes memory as a row does; with `when: batch` in each epoch, six seconds for as many rows as FER2013 has. Classes
-    that are filled up take draws from the others, whose recall may fall.
+    Cost: about 0.2 ms a small image on one core for four transforms: with `when: rewrite` once for each copy, which
+    then takes memory as a row does, and long work is shared among the cores that are there; with `when: batch` in each
+    epoch, six seconds for as many rows as FER2013 has. Classes that are filled up take draws from the others, whose
+    recall may fall.
 
     Try: small changes of pose, light and sharpness, as in the recipe `albumentations`; nothing that changes what a face
     expresses, such as an upside-down mirror image.
@@ -122,7 +131,8 @@ class Albumentations(Strategy):
             return training_set
         parents = self._parents(training_set, context.rng)
         seeds = context.row_seeds(training_set.copy_keys(parents))
-        return training_set.append(self._transformed(training_set.images[parents], seeds), parents=parents)
+        copies = self._transformed_by(context.cores, training_set.images[parents], seeds)
+        return training_set.append(copies, parents=parents)
 
     @hookimpl
     def augment_rows(
@@ -167,6 +177,18 @@ class Albumentations(Strategy):
             parents.append(np.resize(own, max(0, target - int(counts[label]))))
         return np.concatenate(parents)
 
+    def _transformed_by(self, cores: int, images: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        """Transform images as `_transformed` does, in a process a core where that saves more than it costs."""
+        started = time.perf_counter()
+        first = self._transformed(images[:_TRIED], seeds[:_TRIED])
+        rest_takes = (time.perf_counter() - started) / _TRIED * max(0, len(images) - _TRIED)
+        cores = 1 if multiprocessing.current_process().daemon else cores
+        if rest_takes * (1 - 1 / cores) <= _SECONDS_TO_START:
+            return np.concatenate([first, self._transformed(images[_TRIED:], seeds[_TRIED:])])
+        with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
+            parts = (np.array_split(array[_TRIED:], cores) for array in (images, seeds))
+            return np.concatenate([first, *pool.map(partial(_transformed_elsewhere, self.transforms), *parts)])
+
     def _transformed(self, images: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint8]:
         """Transform `(n, H, W, C)` images, each by the random numbers of its seed, `(n,)`.
 
@@ -205,6 +227,12 @@ class Albumentations(Strategy):
     @cached_property
     def _composed(self) -> Any:
         return _library().Compose([_built(transform) for transform in self.transforms])
+
+
+def _transformed_elsewhere(
+    transforms: list[Transform], images: NDArray[np.uint8], seeds: NDArray[np.uint64]
+) -> NDArray[np.uint8]:
+    return Albumentations(transforms=transforms)._transformed(images, seeds)
 
 
 class _RandomNumbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +82,7 @@ def rewrite(
     if not dry_run:
         refuse_unfit(formats, splits)
     with progress_of_tasks() as report:
-        trainings = Trainings(splits, seed, default_store(), report)
+        trainings = Trainings(splits, seed, default_store(), report, cores=len(os.sched_getaffinity(0)))
         rewriting = rewritten_by(bound, trainings)
     summary = _summary(bound, rewriting, trainings)
     files = _write(out, formats, bound, rewriting, trainings, summary) if out and not dry_run else []

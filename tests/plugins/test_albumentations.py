@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,26 @@ def test_a_rows_result_depends_neither_on_its_batch_nor_on_the_process() -> None
     whole = augmented(np.arange(34), strategy)
     assert (augmented(rows, strategy) == whole[rows]).all()
     assert (augmented(rows, pickle.loads(pickle.dumps(strategy))) == whole[rows]).all()
+
+
+def test_copies_are_the_same_by_whatever_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The little work is made to look like much, so that processes are started for it."""
+    strategy = Albumentations(transforms=PIPELINE, when="rewrite", copies=2)
+    module = sys.modules[Albumentations.__module__]
+    monkeypatch.setattr(module, "_TRIED", 5)
+    here = stages(strategy).fold("rewrite_training_set", dataset())
+    started: list[int] = []
+    pool = module.ProcessPoolExecutor
+
+    def starting(processes: int, context: Any) -> Any:
+        started.append(processes)
+        return pool(processes, context)
+
+    monkeypatch.setattr(module, "ProcessPoolExecutor", starting)
+    monkeypatch.setattr(module, "_SECONDS_TO_START", 0.0)
+    shared = Stages(steps_of([strategy]), Context(0, NAMES, cores=3)).fold("rewrite_training_set", dataset())
+    assert started == [3]
+    assert np.array_equal(shared.images[:], here.images[:]) and len(here) == 3 * sum(COUNTS)
 
 
 def test_a_row_drawn_again_is_transformed_anew() -> None:
