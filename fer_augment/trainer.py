@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fer_augment.checkpoints import Checkpoint
 from fer_augment.dataset import ImageDataset
 from fer_augment.declarations import Loss, Model, ReportProgress
+from fer_augment.device_images import ResidentImages, as_batch, fit_on
 from fer_augment.errors import RunError
 from fer_augment.metrics import score
 from fer_augment.optimisation import learning_rate, make_optimiser
@@ -177,11 +178,6 @@ def predict(
     return np.concatenate(parts)
 
 
-def as_batch(images: NDArray[np.uint8], device: str) -> torch.Tensor:
-    """Turn `(B, H, W, C) uint8` into `(B, C, H, W) float32` in [0, 1], channels last in memory, on the device."""
-    return torch.from_numpy(images).to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
-
-
 @dataclass(eq=False)
 class _Fit:
     """One optimisation of some of a network's parameters, epoch by epoch.
@@ -221,6 +217,8 @@ class _Fit:
         self.one_hot = torch.eye(len(data.class_names), device=self.device)
         self.labels = torch.from_numpy(data.labels.copy()).to(self.device)
         self.prior_total = np.zeros(len(data.class_names))
+        is_resident = fit_on(self.device, data.images) and not self.training.stages.acts_at("augment_rows")
+        self.resident = ResidentImages(data.images, self.device) if is_resident else None
 
     def run(self, checkpoint: Path | None = None, seconds_between: float = math.inf) -> None:
         """Train all epochs that are left."""
@@ -239,7 +237,7 @@ class _Fit:
     def time_step(self, rows: NDArray[np.int64]) -> float:
         """Take an optimiser step and return how many seconds it took."""
         started = time.perf_counter()
-        self._train_step(rows, 0, self.training.loss.of_batch)
+        self._train_step(rows, self._on_device(rows), 0, self.training.loss.of_batch)
         return time.perf_counter() - started
 
     @property
@@ -270,20 +268,28 @@ class _Fit:
             training_set=training.training_set,
         )
         rows = self.rows.epoch(self.epoch, weights, count * training.settings.batch_size).reshape(count, -1)
-        losses = torch.empty(count, device=self.device)
+        on_device, losses = self._on_device(rows), torch.empty(count, device=self.device)
         self._enter_training_mode()
         for number, batch_rows in enumerate(rows):
             step = self.epoch * count + number
-            losses[number] = self._train_step(batch_rows, step, loss)
+            losses[number] = self._train_step(batch_rows, on_device[number], step, loss)
             self.progress(step + 1, self.steps)
         self._add_losses(losses.cpu().numpy())
 
+    def _on_device(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self.device)
+
     def _train_step(
-        self, rows: NDArray[np.int64], step: int, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+        self,
+        rows: NDArray[np.int64],
+        on_device: torch.Tensor,
+        step: int,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
+        """Take an optimiser step on `(B,)` rows, given as an array and as a tensor on the device; return the loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.training.settings, step, self.steps)
-        images, targets = self._batch(rows)
+        images, targets = self._batch(rows, on_device)
         with autocast(self.training.settings):
             logits = self.model(images)
         mean_loss = loss(logits.float(), targets).mean()
@@ -292,18 +298,23 @@ class _Fit:
         self.optimiser.step()
         return mean_loss.detach()
 
-    def _batch(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _batch(self, rows: NDArray[np.int64], on_device: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Gather a batch, as the strategies augment it."""
+        data, stages, epoch = self.training.training_set, self.training.stages, self._told_epoch
+        images = self.resident.batch(on_device) if self.resident else as_batch(self._rows(rows), self.device)
+        batch = images, self.one_hot[self.labels[on_device]]
+        if stages.acts_at("augment_batch"):
+            batch = stages.fold("augment_batch", batch, epoch=epoch, rows=rows, training_set=data)
+        return batch
+
+    def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Gather rows, as the strategies augment them on the CPU."""
         data, stages = self.training.training_set, self.training.stages
         images, epoch = data.images[rows], self._told_epoch
         if stages.acts_at("augment_rows"):
             labels = data.labels[rows]
             images = stages.fold("augment_rows", images, epoch=epoch, labels=labels, rows=rows, training_set=data)
-        targets = self.one_hot[self.labels[torch.from_numpy(rows).to(self.device)]]
-        batch = as_batch(images, self.device), targets
-        if stages.acts_at("augment_batch"):
-            batch = stages.fold("augment_batch", batch, epoch=epoch, rows=rows, training_set=data)
-        return batch
+        return images
 
     @property
     def _told_epoch(self) -> int:

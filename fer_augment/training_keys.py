@@ -24,8 +24,8 @@ from fer_augment.torch_runtime import device_of, precision_of
 
 _LIBRARIES = ("numpy", "torch", "albumentations", "opencv-python-headless", "imbalanced-learn", "scikit-learn", "scipy")
 _CORE = (
-    "checkpoints", "dataset", "duplicates", "optimisation", "randomness", "row_stream", "stages", "strategy",
-    "torch_runtime", "trainer", "trainings",
+    "checkpoints", "dataset", "device_images", "duplicates", "optimisation", "randomness", "row_stream", "stages",
+    "strategy", "torch_runtime", "trainer", "trainings",
 )  # fmt: skip
 """The modules of this package that decide the bits of a training; its version alone would not tell edits apart."""
 

@@ -32,7 +32,7 @@ from fer_augment import (
 
 _TRIED = 200
 """So many copies are made before it is judged whether more processes are worth their start."""
-_SECONDS_TO_START = 4.0
+_SECONDS_TO_START = 3.0
 """How long it takes until processes have imported albumentations."""
 
 Chance = Annotated[float, Field(ge=0, le=1)]

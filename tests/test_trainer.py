@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fer_augment import Effect, Loss, Model, RunError, Strategy, hookimpl
+from fer_augment.device_images import ResidentImages, as_batch, fit_on
 from fer_augment.losses import mse
 from fer_augment.metrics import score
 from fer_augment.optimisation import learning_rate, make_optimiser
@@ -174,6 +175,31 @@ def test_fifty_steps_are_those_of_a_plain_loop():
             epoch_losses.append(loss.item())
         plain.append(np.mean(epoch_losses))
     assert losses == pytest.approx(plain, abs=1e-5)
+
+
+class TestResidentImages:
+    def test_give_the_batches_that_are_gathered_row_by_row(self):
+        data = tiny_dataset()
+        grown = data.append(255 - data.images[[3, 5]], parents=[3, 5]).take([50, 1, 1, 49, 7])
+        rows = np.array([4, 0, 3, 0, 2])
+        resident = ResidentImages(grown.images, "cpu")
+        batch = resident.batch(torch.from_numpy(rows))
+        expected = as_batch(grown.images[rows], "cpu")
+        assert torch.equal(batch, expected) and batch.stride() == expected.stride()
+
+    def test_train_to_the_same_bits(self, monkeypatch):
+        gathered = weights_of(train(training_of()).model)
+        monkeypatch.setattr("fer_augment.trainer.fit_on", lambda device, images: True)
+        assert same_bits(weights_of(train(training_of()).model), gathered)
+
+    def test_are_not_used_where_rows_are_augmented(self, monkeypatch, recorder):
+        monkeypatch.setattr("fer_augment.trainer.fit_on", lambda device, images: True)
+        monkeypatch.setattr(ResidentImages, "batch", None)
+        train(training_of(recorder, epochs=1))
+        assert len(told("augment_rows")) == 4
+
+    def test_stay_off_the_cpu_where_images_are_already(self):
+        assert not fit_on("cpu", tiny_dataset().images)
 
 
 class TestStages:
