@@ -1,12 +1,14 @@
 # Everything runs in .venv, which is made when it is missing or out of date. Needed: Python 3.11 or later with pip.
 PYTHON ?= python3
 BIN := .venv/bin
+SEEDS ?= 3
+ON_PAGE = $(if $(PAGE),--page '$(PAGE)')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test demo bench bench-compare bench-keep docs clean
+.PHONY: help venv lint test demo bench bench-fer2013 bench-precision bench-compare bench-keep docs clean
 
 help: ## list what there is to make
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 venv: .venv/installed ## make .venv and install everything into it; PYTHON=python3.12 chooses an interpreter
 
@@ -28,11 +30,21 @@ test: lint ## lint, then all tests; those on real data need FER2013=FOLDER
 demo: venv ## compare three recipes on drawn faces, in about a minute
 	$(BIN)/fer-augment demo
 
-bench: venv ## measure ours against what one would pick instead, in some ten minutes; FER2013=FOLDER for real faces
+bench: venv ## measure ours against what one would pick instead, then all recipes on the demo faces; FER2013=FOLDER for real faces in the first
 	mkdir -p benchmarks/results
 	OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='bench_*.py' --benchmark-only --benchmark-quiet \
 		--benchmark-timer=time.process_time --benchmark-json=benchmarks/results/latest.json benchmarks
 	$(BIN)/python -m benchmarks table
+	$(BIN)/python -m benchmarks gains --quick $(ON_PAGE)
+
+bench-fer2013: venv ## measure what recipes gain on FER2013=FOLDER, in hours, in parts if need be; SEEDS=3 RECIPES="flip smote" SET="KEY=VALUE"
+	@test -f '$(FER2013)/fer2013_images.zip' || { echo 'bench-fer2013: name the folder of fer2013_images.zip: FER2013=FOLDER' >&2; exit 2; }
+	$(BIN)/python -m benchmarks gains --data '$(FER2013)/fer2013_images.zip' --seeds $(SEEDS) \
+		$(addprefix --recipe ,$(RECIPES)) $(addprefix --set ,$(SET)) --out results/gains/fer2013 $(ON_PAGE) --place fer2013
+
+bench-precision: venv ## measure what bfloat16 does to recall against float32, on the demo faces; PAGE=docs/results.md keeps the tables of these three
+	$(BIN)/python -m benchmarks gains --seeds 10 --baseline benchmarks/recipes/float32.yaml \
+		--recipe benchmarks/recipes/bfloat16.yaml --out results/gains/precision $(ON_PAGE) --place precision
 
 bench-compare: venv ## say which ratios of the last bench are worse than those in benchmarks/baseline.json
 	$(BIN)/python -m benchmarks compare

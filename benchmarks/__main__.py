@@ -1,4 +1,4 @@
-"""Shows, compares and keeps the results of `make bench`."""
+"""Shows, compares and keeps the results of `make bench`, and measures what recipes gain."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.gains import gains
 from benchmarks.page import amount, performance_page, ratio_in_words
 from benchmarks.pairs import RULE, Ratio, Results, is_worse, load_baseline, load_results, save_baseline
 
@@ -23,7 +24,10 @@ baseline_option = click.option("--baseline", type=click.Path(path_type=Path), de
 
 @click.group()
 def main() -> None:
-    """Results of the benchmarks: ours against what a user would pick instead."""
+    """Results of the benchmarks: ours against what a user would pick instead, and what the shipped recipes gain."""
+
+
+main.add_command(gains)
 
 
 @main.command()

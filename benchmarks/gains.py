@@ -1,0 +1,107 @@
+"""`python -m benchmarks gains`: what each recipe gains against its baseline, class by class, and what it costs."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from benchmarks.gains_page import Gains, gains_in_markdown, put_in, refuse_without_place
+from fer_augment.cli._runs import Seeds, read_data, set_option
+from fer_augment.errors import FerAugmentError
+from fer_augment.records import write_whole
+
+RESULTS_FILE = "gains.md"
+
+
+class Refused(click.ClickException):
+    """What the user has to change, in one line."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be measured; all of it stands in the tables."""
+
+    source: str
+    seeds: tuple[int, ...]
+    recipes: tuple[str, ...]
+    baseline: str | None
+    quick: bool
+    overrides: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """What to type for the same tables; of the data only the name, as the rest of the path is of this machine."""
+        counted = self.seeds == tuple(range(len(self.seeds)))
+        seeds = str(len(self.seeds)) if counted else f"{','.join(map(str, self.seeds))},"
+        words = ["--data", Path(self.source).name, "--seeds", seeds]
+        words += [word for recipe in self.recipes for word in ("--recipe", recipe)]
+        words += ["--baseline", self.baseline] if self.baseline else []
+        words += ["--quick"] if self.quick else []
+        words += [word for override in self.overrides for word in ("--set", override)]
+        return shlex.join(["python", "-m", "benchmarks", "gains", *words])
+
+
+@click.command()
+@click.option("--data", "source", default="demo", show_default=True, help="What `fer-augment compare --data` takes.")
+@click.option("--seeds", type=Seeds(), default="3", show_default=True, help="How many seeds, or a list such as 0,3,7.")
+@click.option(
+    "--recipe", "recipes", multiple=True, help="A recipe to measure; may be repeated.  [default: all shipped]"
+)
+@click.option("--baseline", help="What all are compared with.  [default: the root of what each recipe extends]")
+@click.option("--quick", is_flag=True, help="A small network and few epochs, for minutes on the demo faces.")
+@set_option
+@click.option("--out", type=click.Path(path_type=Path), help="Where results go.  [default: results/gains/DATA]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: as many as there are cores]")
+@click.option("--page", type=click.Path(path_type=Path), help="A page to put the tables in, too.")
+@click.option("--place", help="Where on the page: below <!-- gains: PLACE -->.  [default: DATA]")
+def gains(out: Path | None, jobs: int | None, page: Path | None, place: str | None, **asked: object) -> None:
+    """Compare recipes with their baselines by `fer-augment compare`: changes of recall, and training time.
+
+    One comparison a baseline, in OUT/BASELINE; the tables also go to OUT/gains.md. Called again it goes on where it
+    stopped. Exits with 1 if a run failed.
+
+    \b
+    python -m benchmarks gains --quick
+    python -m benchmarks gains --data fer2013.csv --seeds 5 --recipe flip --recipe oversample
+    """
+    told = Asked(**asked)  # type: ignore[arg-type] # click gives what the options above say
+    name = Path(told.source).stem
+    folder = out or Path("results") / "gains" / name
+    try:
+        if page:
+            refuse_without_place(page, place or name)
+        measured = _measured(told, folder, jobs)
+        cores, date = len(os.sched_getaffinity(0)), datetime.date.today().isoformat()
+        text = gains_in_markdown(measured, command=told.command, cores=cores, date=date)
+        write_whole(folder / RESULTS_FILE, f"{text}\n")
+        if page:
+            put_in(page, place or name, text)
+    except FerAugmentError as error:
+        raise Refused(str(error)) from error
+    click.echo(text)
+    if any(one.comparison.failures if one.comparison else one.trouble for one in measured):
+        sys.exit(1)
+
+
+def _measured(asked: Asked, folder: Path, jobs: int | None) -> list[Gains]:
+    """Measure family by family; what can be refused is, before the first one."""
+    from benchmarks.gains_families import families_of, find_arms, measure
+    from fer_augment.plugin_manager import installed_plugins
+
+    families = families_of(asked.recipes, asked.overrides, baseline=asked.baseline, quick=asked.quick)
+    catalogue = installed_plugins()
+    splits = read_data(catalogue, asked.source)
+    for family in families:
+        find_arms(family, splits, catalogue)
+    return [
+        measure(family, splits, source=asked.source, seeds=asked.seeds, out=folder / family.name, jobs=jobs)
+        for family in families
+    ]

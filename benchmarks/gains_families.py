@@ -1,0 +1,176 @@
+"""Recipes by the baseline that each is compared with, each such family compared by `fer-augment compare`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks.gains_page import Gains
+from benchmarks.gains_times import relative_times
+from fer_augment import Effect, Splits
+from fer_augment.cli.compare import compare
+from fer_augment.comparison import load_comparison
+from fer_augment.errors import FerAugmentError, RecipeError, RunError
+from fer_augment.heads import linear_head
+from fer_augment.plugin_manager import Catalogue
+from fer_augment.recipe import Recipe, load_recipes, shipped_recipes
+from fer_augment.recipe_binding import BoundRecipe, bind, bound_warnings, check_classes
+from fer_augment.recipe_files import find_recipe, parents_of
+from fer_augment.recipe_overrides import parse_override
+from fer_augment.trainer import build_model
+from fer_augment.training_store import default_store
+from fer_augment.trainings import Trainings
+
+QUICK: Mapping[str, tuple[str, ...]] = {
+    "paper": ("model=convnet0", "training.epochs=10", "training.learning_rate=0.003"),
+    "modern": (
+        *("model=convnet0", "training.epochs=10"),
+        *("training.optimizer=adam", "training.learning_rate=0.003"),
+    ),
+}
+"""What is set for the recipes of a family so that all of them take minutes on the demo faces; others are quick."""
+
+_QUICK_RECIPES = Path(__file__).parent / "recipes" / "quick"
+"""Shipped recipes that count epochs, for the few epochs of `QUICK`."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A comparison that is about to be made.
+
+    Attributes:
+        baseline: the recipe that all others are compared with, as `fer-augment compare` is told.
+        recipes: the others.
+        overrides: what is set for all of them.
+        arms: the baseline and those of the others that can be compared with it.
+        left_out: why the others cannot, by name.
+    """
+
+    baseline: str
+    recipes: tuple[str, ...]
+    overrides: tuple[str, ...]
+    arms: dict[str, BoundRecipe] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the baseline."""
+        return Path(self.baseline).stem
+
+
+def families_of(
+    recipes: Sequence[str], overrides: Sequence[str] = (), *, baseline: str | None = None, quick: bool = False
+) -> list[Family]:
+    """Group recipes by their baselines.
+
+    Args:
+        recipes: shipped recipes by name and files by path; none for all shipped ones.
+        overrides: `key=value` lines; a family is given those that it knows.
+        baseline: what all are compared with; None for the root of what each one extends.
+        quick: whether to lay `QUICK` below the overrides.
+
+    Raises:
+        RecipeError: if there is no such recipe, one has no baseline, or an override is wrong or known to none.
+    """
+    grouped: dict[str, list[str]] = {}
+    for recipe in recipes or _shipped():
+        grouped.setdefault(baseline or _root_of(recipe), []).append(_quick_file(recipe) if quick else recipe)
+    load_recipes([name for root, members in grouped.items() for name in (root, *members)], overrides)
+    families = []
+    for root, members in grouped.items():
+        known = _known(load_recipes([root, *members]), overrides)
+        settings = [*(QUICK.get(root, ()) if quick else ()), *known]
+        by_key = {parse_override(text).keys: text for text in settings}
+        families.append(Family(root, tuple(members), tuple(by_key.values())))
+    return families
+
+
+def _shipped() -> list[str]:
+    return [name for name, path in shipped_recipes().items() if parents_of(path)]
+
+
+def _root_of(recipe: str) -> str:
+    parents = parents_of(find_recipe(recipe, Path()))
+    if not parents:
+        raise RecipeError(f"{recipe}: extends no other recipe, so it has no baseline; name one with --baseline")
+    return parents[-1].stem if shipped_recipes().get(parents[-1].stem) == parents[-1] else str(parents[-1])
+
+
+def _quick_file(recipe: str) -> str:
+    file = _QUICK_RECIPES / f"{recipe}.yaml"
+    return str(file) if file.is_file() else recipe
+
+
+def _known(recipes: Sequence[Recipe], overrides: Sequence[str]) -> Iterator[str]:
+    """Give the overrides less those of steps that no recipe has."""
+    labels = {step.label for recipe in recipes for step in recipe.strategies}
+    for text in overrides:
+        keys = parse_override(text).keys
+        if keys[0] != "strategies" or keys[1] in labels:
+            yield text
+
+
+def find_arms(family: Family, splits: Splits, catalogue: Catalogue) -> None:
+    """Sort the recipes of a family into those that can be compared with its baseline and those that cannot.
+
+    Raises:
+        FerAugmentError: if the baseline itself does not fit the data or the settings.
+    """
+    first, *others = load_recipes([family.baseline, *family.recipes], family.overrides)
+    family.arms[family.baseline] = _fitting(first, splits, catalogue)
+    for name, recipe in zip(family.recipes, others, strict=True):
+        try:
+            _refuse_idle(recipe, first)
+            family.arms[name] = _fitting(recipe, splits, catalogue)
+        except FerAugmentError as error:
+            family.left_out[recipe.name] = str(error)
+
+
+def _refuse_idle(recipe: Recipe, baseline: Recipe) -> None:
+    labels = {"name": "", "description": ""}
+    if recipe.model_copy(update=labels) == baseline.model_copy(update=labels):
+        raise RecipeError(f"with these settings it is the same as {baseline.name}")
+
+
+def _fitting(recipe: Recipe, splits: Splits, catalogue: Catalogue) -> BoundRecipe:
+    """Bind a recipe; refuse what would fail in training, or never act there."""
+    bound = bind(recipe, catalogue)
+    check_classes(bound, splits.class_names)
+    network = build_model(bound.model, splits.train, Trainings(splits, 0, default_store()).stages(bound))
+    for step in bound.steps:
+        if step.acts_at(["refine_model"]) and Effect.NEEDS_LINEAR_HEAD in step.strategy.effects:
+            linear_head(network)
+        if step.strategy.acts_from >= recipe.training.epochs:
+            raise RecipeError(next(told for told in bound_warnings(bound) if "it never acts" in told))
+    return bound
+
+
+def measure(
+    family: Family, splits: Splits, *, source: str, seeds: Sequence[int], out: Path, jobs: int | None = None
+) -> Gains:
+    """Compare the arms of a family, or go on with that; runs that fail are told in the result.
+
+    Args:
+        family: with its arms.
+        splits: the data.
+        source: where the data is read from.
+        seeds: of the runs.
+        out: the directory of the comparison.
+        jobs: runs at a time; None for as many as there are cores.
+    """
+    gains = Gains(family.name, None, overrides=family.overrides, left_out=family.left_out)
+    if len(family.arms) < 2:
+        return gains
+    arguments = [*family.arms, "--data", source, "--seeds", f"{','.join(map(str, seeds))},", "--out", str(out)]
+    arguments += [word for text in family.overrides for word in ("--set", text)]
+    arguments += ["--jobs", str(jobs)] if jobs else []
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):  # raised where a run failed
+            compare.main(arguments, standalone_mode=False)
+    except RunError as error:
+        return replace(gains, trouble=str(error))
+    times = relative_times(list(family.arms.values()), splits, seeds)
+    return replace(gains, comparison=load_comparison(out), times=times)
