@@ -38,15 +38,19 @@ class Asked:
 
     @property
     def command(self) -> str:
-        """What to type for the same tables; of the data only the name, as the rest of the path is of this machine."""
+        """What to type for the same tables; of a path that holds only on this machine no more than its end."""
         counted = self.seeds == tuple(range(len(self.seeds)))
         seeds = str(len(self.seeds)) if counted else f"{','.join(map(str, self.seeds))},"
         words = ["--data", Path(self.source).name, "--seeds", seeds]
-        words += [word for recipe in self.recipes for word in ("--recipe", recipe)]
-        words += ["--baseline", self.baseline] if self.baseline else []
+        words += [word for recipe in self.recipes for word in ("--recipe", _shown(recipe))]
+        words += ["--baseline", _shown(self.baseline)] if self.baseline else []
         words += ["--quick"] if self.quick else []
         words += [word for override in self.overrides for word in ("--set", override)]
         return shlex.join(["python", "-m", "benchmarks", "gains", *words])
+
+
+def _shown(recipe: str) -> str:
+    return Path(recipe).name if Path(recipe).is_absolute() else recipe
 
 
 @click.command()

@@ -93,8 +93,9 @@ class TestTheCommand:
             assert [cell.split(" ± ")[0] for cell in recalls] == [points(one.delta) for one in versus.recall.values()]
         assert "| recall of | ant (10) | bee (8) | cat (6) |" in measured
 
-    def test_it_says_on_what_and_how(self, measured: str) -> None:
+    def test_it_says_on_what_and_how(self, measured: str, place: Path) -> None:
         assert "python -m benchmarks gains --data squares --seeds 2" in measured
+        assert str(place) not in measured
         assert "72 rows to train on and 24 to test on" in " ".join(measured.split())
         assert re.search(r"cores, .*torch [\d.]+.* precision float32.*; \d{4}-\d\d-\d\d\.", " ".join(measured.split()))
         assert "Set for all: `training.scout.folds=2`." in measured
