@@ -53,8 +53,8 @@ bench-keep: venv ## keep the ratios of the last bench as the baseline, and write
 	$(BIN)/python -m benchmarks keep
 
 docs: venv ## write docs/strategies.md, the catalogue of strategies, and its pictures again
-	$(BIN)/python -m fer_augment.catalogue_page > docs/strategies.md
-	OMP_NUM_THREADS=1 $(BIN)/python -m fer_augment.catalogue_pictures docs/pictures
+	$(BIN)/python -m fer_augment.catalogue.page > docs/strategies.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m fer_augment.catalogue.pictures docs/pictures
 
 clean: ## remove .venv and all caches
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

@@ -12,10 +12,10 @@ import pytest
 from benchmarks.samples import sample
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Splits
-from fer_augment.executors import Failure, do_tasks
-from fer_augment.experiment import Experiment, Run, runs_in_order
-from fer_augment.recipe import Recipe, load_recipes
-from fer_augment.training_store import TrainingStore
+from fer_augment.recipe.recipe import Recipe, load_recipes
+from fer_augment.runs.executors import Failure, do_tasks
+from fer_augment.runs.experiment import Experiment, Run, runs_in_order
+from fer_augment.training.store import TrainingStore
 
 pytestmark = pytest.mark.benchmark(timer=time.perf_counter)
 

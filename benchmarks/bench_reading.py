@@ -18,8 +18,8 @@ from PIL import Image
 from benchmarks.samples import sample
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Splits
-from fer_augment.npy_format import write_npy_folder
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.data.npy_format import write_npy_folder
+from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.data_files import csv_rows, encoded, write_csv, write_zip
 
 ROWS_OF_EACH_SPLIT = 1_000

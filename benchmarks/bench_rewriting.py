@@ -15,8 +15,8 @@ import pytest
 from benchmarks.samples import sample
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Context, ImageDataset, PixelBlock, Splits
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 
 SOURCE_ROWS, SIDE, CHANNELS = 3_000, 96, 3
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -10,9 +10,9 @@ from scipy import stats
 from sklearn import metrics
 
 from benchmarks.side_by_side import SideBySide
-from fer_augment.records import RunDirectory
+from fer_augment.data.records import RunDirectory
+from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import balanced_accuracy_weights, bootstrap_difference
-from fer_augment.verdicts import compare_runs
 from tests.synthetic_runs import counts_by_split, guesses, labels_of, write_arm
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

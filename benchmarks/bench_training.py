@@ -18,10 +18,10 @@ from benchmarks.bench_rewriting import TRANSFORMS
 from benchmarks.samples import sample
 from benchmarks.side_by_side import Elsewhere, SideBySide
 from fer_augment import Context, ImageDataset, Splits, Strategy
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.recipe import TrainingSettings
-from fer_augment.stages import Stages, steps_of
-from fer_augment.trainer import Training, train
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.trainer import Training, train
 
 BATCH, STEPS, CLASSES, RATE = 128, 4, 7, 1e-4
 

@@ -13,7 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Splits
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.hooks.plugin_manager import installed_plugins
 
 _VERSIONS = ("numpy", "torch", "scipy", "scikit-learn", "imbalanced-learn", "pandas")
 

@@ -13,8 +13,8 @@ import click
 
 from benchmarks.gains_page import Gains, gains_in_markdown, put_in, refuse_without_place
 from fer_augment.cli._runs import Seeds, read_data, set_option
+from fer_augment.data.records import write_whole
 from fer_augment.errors import FerAugmentError
-from fer_augment.records import write_whole
 
 RESULTS_FILE = "gains.md"
 
@@ -98,7 +98,7 @@ def gains(out: Path | None, jobs: int | None, page: Path | None, place: str | No
 def _measured(asked: Asked, folder: Path, jobs: int | None) -> list[Gains]:
     """Measure family by family; what can be refused is, before the first one."""
     from benchmarks.gains_families import families_of, find_arms, measure
-    from fer_augment.plugin_manager import installed_plugins
+    from fer_augment.hooks.plugin_manager import installed_plugins
 
     families = families_of(asked.recipes, asked.overrides, baseline=asked.baseline, quick=asked.quick)
     catalogue = installed_plugins()

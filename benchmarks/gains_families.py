@@ -12,17 +12,17 @@ from benchmarks.gains_page import Gains
 from benchmarks.gains_times import relative_times
 from fer_augment import Effect, Splits
 from fer_augment.cli.compare import compare
-from fer_augment.comparison import load_comparison
 from fer_augment.errors import FerAugmentError, RecipeError, RunError
 from fer_augment.heads import linear_head
-from fer_augment.plugin_manager import Catalogue
-from fer_augment.recipe import Recipe, load_recipes, shipped_recipes
-from fer_augment.recipe_binding import BoundRecipe, bind, bound_warnings, check_classes
-from fer_augment.recipe_files import find_recipe, parents_of
-from fer_augment.recipe_overrides import parse_override
-from fer_augment.trainer import build_model
-from fer_augment.training_store import default_store
-from fer_augment.trainings import Trainings
+from fer_augment.hooks.plugin_manager import Catalogue
+from fer_augment.hooks.recipe_binding import BoundRecipe, bind, bound_warnings, check_classes
+from fer_augment.recipe.files import find_recipe, parents_of
+from fer_augment.recipe.overrides import parse_override
+from fer_augment.recipe.recipe import Recipe, load_recipes, shipped_recipes
+from fer_augment.results.comparison import load_comparison
+from fer_augment.training.store import default_store
+from fer_augment.training.trainer import build_model
+from fer_augment.training.trainings import Trainings
 
 QUICK: Mapping[str, tuple[str, ...]] = {
     "paper": ("model=convnet0", "training.epochs=10", "training.learning_rate=0.003"),

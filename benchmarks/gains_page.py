@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from fer_augment.comparison import Comparison, Judgement, Versus
 from fer_augment.errors import FerAugmentError
 from fer_augment.reports.tables import escaped
 from fer_augment.reports.wording import UNKNOWN, interval, points
+from fer_augment.results.comparison import Comparison, Judgement, Versus
 from fer_augment.significance import Verdict
 
 END = "<!-- end -->"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fer_augment import Splits
-from fer_augment.experiment import splits_for
-from fer_augment.recipe_binding import BoundRecipe
-from fer_augment.training_store import default_store
-from fer_augment.trainings import Trainings
+from fer_augment.hooks.recipe_binding import BoundRecipe
+from fer_augment.runs.experiment import splits_for
+from fer_augment.training.store import default_store
+from fer_augment.training.trainings import Trainings
 
 
 def relative_times(arms: Sequence[BoundRecipe], splits: Splits, seeds: Sequence[int]) -> dict[str, tuple[float, ...]]:

@@ -1,7 +1,6 @@
 """Data augmentation and class balancing for image classifiers, as plugins, compared honestly."""
 
-from fer_augment.dataset import ImageDataset, PixelBlock, Splits
-from fer_augment.declarations import Adjustment, BatchLoss, DatasetReader, Loss, Model, Tracker
+from fer_augment.data.dataset import ImageDataset, PixelBlock, Splits
 from fer_augment.errors import (
     DatasetError,
     FerAugmentError,
@@ -12,9 +11,10 @@ from fer_augment.errors import (
     did_you_mean,
 )
 from fer_augment.heads import linear_head
-from fer_augment.hookspecs import hookimpl
+from fer_augment.hooks.declarations import Adjustment, BatchLoss, DatasetReader, Loss, Model, Tracker
+from fer_augment.hooks.specs import hookimpl
+from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
 from fer_augment.randomness import uniforms
-from fer_augment.strategy import ClassName, Context, Effect, Strategy
 
 __version__ = "0.1.0"
 

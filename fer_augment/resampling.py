@@ -20,12 +20,12 @@ from imblearn.base import SamplerMixin
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from fer_augment.dataset import ImageDataset
+from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import DatasetError, StrategyError
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.hooks.strategy import Context, Effect, Predictions, Scout, Strategy
 from fer_augment.randomness import stream_rng
-from fer_augment.stages import Stages, steps_of
-from fer_augment.strategy import Context, Effect, Predictions, Scout, Strategy
 
 if TYPE_CHECKING:
     import torch

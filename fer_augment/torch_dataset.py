@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fer_augment.dataset import ImageDataset
+from fer_augment.data.dataset import ImageDataset
 
 
 class TorchDataset(Dataset[tuple[torch.Tensor, int]]):

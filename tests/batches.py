@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from fer_augment import Context, ImageDataset, Strategy
-from fer_augment.stages import Stages, steps_of
-from fer_augment.testing_fixtures import as_tensor
+from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.testing.fixtures import as_tensor
 
 
 def faces(count: int, size: tuple[int, int, int] = (20, 16, 1), classes: int = 1) -> ImageDataset:

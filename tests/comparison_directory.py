@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from fer_augment.comparison import Comparison, Failure, save_comparison
-from fer_augment.confused_images import CONFUSED_FILE, ConfusedImages, ConfusedRows, save_confused
-from fer_augment.records import RunDirectory, StepRecord
-from fer_augment.verdicts import compare_runs
+from fer_augment.data.records import RunDirectory, StepRecord
+from fer_augment.results.comparison import Comparison, Failure, save_comparison
+from fer_augment.results.confused_images import CONFUSED_FILE, ConfusedImages, ConfusedRows, save_confused
+from fer_augment.results.verdicts import compare_runs
 from tests.data_files import random_images
 from tests.synthetic_runs import CLASSES, evaluation, write_arm
 

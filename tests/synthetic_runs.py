@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_augment.records import Evaluation, Predictions, RunDirectory, RunIdentity, RunRecord, StepRecord, save_run
+from fer_augment.data.records import Evaluation, Predictions, RunDirectory, RunIdentity, RunRecord, StepRecord, save_run
 
 CLASSES = ("ant", "bee", "cat")
 

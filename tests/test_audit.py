@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fer_augment import DatasetError, ImageDataset, Splits
-from fer_augment.audit import Audit, audit, drop_held_out_copies
-from fer_augment.demo_faces import draw_faces
-from fer_augment.near_duplicates import HASH_DISTANCE, _candidates
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.data.audit import Audit, audit, drop_held_out_copies
+from fer_augment.data.near_duplicates import HASH_DISTANCE, _candidates
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.readers._demo_faces import draw_faces
 from tests.data_files import encoded, random_images
 
 CLASSES = ("ant", "bee")

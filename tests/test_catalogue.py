@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_augment.catalogue_charts import bar_chart, line_chart
-from fer_augment.catalogue_page import catalogue_page
-from fer_augment.catalogue_pictures import ILLUSTRATIONS, write_pictures
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.strategy_description import described
+from fer_augment.catalogue.charts import bar_chart, line_chart
+from fer_augment.catalogue.page import catalogue_page
+from fer_augment.catalogue.pictures import ILLUSTRATIONS, write_pictures
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.strategy_description import described
 from tests.markdown import DOCS, ROOT
 
 PICTURES = DOCS / "pictures"

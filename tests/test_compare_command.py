@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_augment.comparison import load_comparison
-from fer_augment.records import RunDirectory
+from fer_augment.data.records import RunDirectory
+from fer_augment.results.comparison import load_comparison
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.data_files import encoded, write_folder
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from fer_augment.comparison import Comparison, Failure, Statistic, load_comparison, save_comparison
+from fer_augment.data.records import StepRecord
 from fer_augment.errors import RunError
 from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
-from fer_augment.records import StepRecord
+from fer_augment.results.comparison import Comparison, Failure, Statistic, load_comparison, save_comparison
+from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import (
     Verdict,
     accuracy_weights,
@@ -21,7 +22,6 @@ from fer_augment.significance import (
     endpoint_difference,
     recall_weights,
 )
-from fer_augment.verdicts import compare_runs
 from tests.synthetic_runs import (
     CLASSES,
     counts_by_split,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.testing import assert_conforms
 
 STRATEGIES = [offer.name for offer in installed_plugins().of_kind("strategy")]

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_augment.audit import Audit, audit
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.data.audit import Audit, audit
+from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.reports.contact_sheet import GROUPS, MEMBERS
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
 from tests.data_files import (

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from fer_augment.dataset import AS_READ, UNSTAMPED, ImageDataset, PixelBlock, Splits, occurrence
+from fer_augment.data.dataset import AS_READ, UNSTAMPED, ImageDataset, PixelBlock, Splits, occurrence
 from fer_augment.errors import DatasetError
 from tests.data_files import random_images
 

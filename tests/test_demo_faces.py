@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from fer_augment.demo_faces import (
+from fer_augment.readers._demo_faces import (
     CLASS_NAMES,
     FER2013_TRAINING_COUNTS,
     demo_arrays,
@@ -16,7 +16,7 @@ from fer_augment.demo_faces import (
     draw_faces,
     draw_identity,
 )
-from fer_augment.face_renderer import FACES_AT_ONCE, Columns, render_faces
+from fer_augment.readers._face_renderer import FACES_AT_ONCE, Columns, render_faces
 
 ONE_OF_EACH = np.arange(len(CLASS_NAMES))
 
@@ -66,7 +66,7 @@ def test_same_seed_gives_same_bytes_and_another_seed_gives_others():
 def test_bytes_do_not_depend_on_the_process():
     draw = "draw_faces(np.arange(7), np.random.default_rng(1)).tobytes()"
     script = (
-        "import hashlib, numpy as np; from fer_augment.demo_faces import draw_faces; "
+        "import hashlib, numpy as np; from fer_augment.readers._demo_faces import draw_faces; "
         f"print(hashlib.sha256({draw}).hexdigest())"
     )
     printed = {

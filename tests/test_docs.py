@@ -21,20 +21,20 @@ import pytest
 import torch
 
 from fer_augment import Splits, Strategy
-from fer_augment.catalogue_page import catalogue_page
+from fer_augment.catalogue.page import catalogue_page
 from fer_augment.cli import group
-from fer_augment.comparison import COMPARISON_FILE
-from fer_augment.confused_images import CONFUSED_FILE
-from fer_augment.hookspecs import OBSERVERS, STAGES, RegistrationSpecs, StageSpecs
-from fer_augment.plugin_manager import Catalogue, collect, installed_plugins
-from fer_augment.recipe import load_recipes
-from fer_augment.recipe_binding import bind, recipe_json_schema
-from fer_augment.records import Evaluation, RunIdentity
+from fer_augment.data.records import Evaluation, RunIdentity
+from fer_augment.hooks.plugin_manager import Catalogue, collect, installed_plugins
+from fer_augment.hooks.recipe_binding import bind, recipe_json_schema
+from fer_augment.hooks.specs import OBSERVERS, STAGES, RegistrationSpecs, StageSpecs
+from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.hooks.strategy import Context
+from fer_augment.recipe.recipe import load_recipes
 from fer_augment.reports.html import REPORT_FILE
-from fer_augment.stages import Stages, steps_of
-from fer_augment.strategy import Context
+from fer_augment.results.comparison import COMPARISON_FILE
+from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.testing import assert_conforms, tiny_dataset
-from fer_augment.training_store import CACHE_VARIABLE
+from fer_augment.training.store import CACHE_VARIABLE
 from tests.command_line import fer_augment
 from tests.markdown import (
     DOCS,
@@ -347,14 +347,23 @@ class TestRecipeSettings:
         return ", ".join([f"`{' | '.join(self.kinds[option['type']] for option in options)}`", *limits])
 
 
+def modules_in(folder: Path) -> list[str]:
+    return sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
+
+
 class TestArchitecture:
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
 
-    def test_every_module_has_a_room(self) -> None:
-        rooms = re.findall(r"`(\w+)`", self.page.partition("## Rooms")[2].partition("\n## ")[0])
+    def test_every_module_is_listed_in_its_room(self) -> None:
         package = ROOT / "fer_augment"
-        modules = {file.stem for file in package.glob("*.py")} | {file.parent.name for file in package.glob("*/*.py")}
-        assert sorted(rooms) == sorted(modules - {"__init__"})
+        rooms = re.findall(r"(?m)^\| `(\w+)` \| [^|]+ \| (.+) \|$", self.page)
+        listed = {room: sorted(re.findall(r"`(\w+)`", modules)) for room, modules in rooms}
+        folders = {folder.parent for folder in package.glob("*/__init__.py")}
+        assert listed == {folder.name: modules_in(folder) for folder in folders}
+
+    def test_every_module_beside_the_rooms_is_listed(self) -> None:
+        told = self.page.partition("\nBeside the rooms ")[2].partition("\n\n")[0]
+        assert sorted(re.findall(r"`(\w+)`", told)) == modules_in(ROOT / "fer_augment")
 
     def test_what_a_comparison_leaves_behind_is_called_so(self) -> None:
         told = [COMPARISON_FILE, REPORT_FILE, CONFUSED_FILE, CACHE_VARIABLE]
@@ -365,7 +374,7 @@ class TestCatalogue:
     page = (DOCS / "strategies.md").read_text(encoding="utf-8")
 
     def test_it_is_that_of_the_strategies_that_are_installed(self) -> None:
-        again = "write it again: python -m fer_augment.catalogue_page > docs/strategies.md"
+        again = "write it again: python -m fer_augment.catalogue.page > docs/strategies.md"
         assert self.page == catalogue_page(), again
 
     def test_every_strategy_that_comes_with_the_package_has_a_section_with_its_source(self) -> None:

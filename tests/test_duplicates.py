@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_augment.duplicates import group_ids, image_digests, stratified_folds
+from fer_augment.data.duplicates import group_ids, image_digests, stratified_folds
 from tests.data_files import random_images
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fer_augment import RunError
-from fer_augment.executors import Failure, do_tasks
+from fer_augment.runs.executors import Failure, do_tasks
 
 
 @dataclass
@@ -76,7 +76,7 @@ def test_no_tasks_have_no_outcomes():
 
 _PARENT = """
 import os, sys, time
-from fer_augment.executors import do_tasks
+from fer_augment.runs.executors import do_tasks
 from tests.test_executors import Heard
 
 def work(task, report):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from fer_augment import ImageDataset, Splits
-from fer_augment.executors import Failure, do_tasks
-from fer_augment.experiment import Experiment, Run, minutes_for, runs_in_order
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.recipe import Recipe, load_recipes
-from fer_augment.recipe_binding import bind
-from fer_augment.records import RunDirectory
+from fer_augment.data.records import RunDirectory
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.recipe import Recipe, load_recipes
+from fer_augment.runs.executors import Failure, do_tasks
+from fer_augment.runs.experiment import Experiment, Run, minutes_for, runs_in_order
 from fer_augment.testing import tiny_dataset
-from fer_augment.training_store import TrainingStore
+from fer_augment.training.store import TrainingStore
 from tests.test_executors import Heard
 from tests.tiny_training import tiny_splits
 

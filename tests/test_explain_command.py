@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from fer_augment import RunError
-from fer_augment.feature_maps import Explained, LayerMaps, feature_map_sheet, feature_maps
+from fer_augment.data.records import RunDirectory
+from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.metrics import softmax
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.recipe import TrainingSettings
-from fer_augment.records import RunDirectory
-from fer_augment.run_models import load_run_model
+from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.results.feature_maps import Explained, LayerMaps, feature_map_sheet, feature_maps
+from fer_augment.runs.run_models import load_run_model
 from fer_augment.sheets import Sheet, picture_of
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
 from tests.tiny_runs import CLASSES, SIDE, do_run, tiny_place, write_recipe, write_squares

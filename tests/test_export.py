@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from fer_augment import DatasetError, ImageDataset, Splits
-from fer_augment.export import FORMATS, refuse_unfit, rows_to_write, write_export
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.data.export import FORMATS, refuse_unfit, rows_to_write, write_export
+from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.data_files import FER2013_CLASSES, random_images
 
 ROWS = {"train": 21, "validation": 8, "test": 9}
@@ -57,8 +57,8 @@ def by_pixels(dataset: ImageDataset) -> list[tuple[bytes, str]]:
 
 @pytest.fixture(params=[1, 5, 10_000], ids=["one at a time", "a few at a time", "all at once"])
 def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fer_augment.export._ROWS_AT_ONCE", request.param)
-    monkeypatch.setattr("fer_augment.npy_format._BYTES_AT_ONCE", request.param * 144)
+    monkeypatch.setattr("fer_augment.data.export._ROWS_AT_ONCE", request.param)
+    monkeypatch.setattr("fer_augment.data.npy_format._BYTES_AT_ONCE", request.param * 144)
 
 
 @pytest.mark.usefixtures("rows_at_once")

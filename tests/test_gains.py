@@ -15,13 +15,13 @@ from benchmarks.gains_families import QUICK, families_of, find_arms
 from benchmarks.gains_page import Gains, gains_in_markdown, put_in
 from benchmarks.gains_times import relative_times
 from fer_augment import Splits
-from fer_augment.comparison import Comparison, Failure, load_comparison
 from fer_augment.errors import FerAugmentError, RecipeError
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.recipe import load_recipe, load_recipes, shipped_recipes
-from fer_augment.recipe_binding import bind
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.recipe import load_recipe, load_recipes, shipped_recipes
 from fer_augment.reports.wording import interval, points
-from fer_augment.training_store import CACHE_VARIABLE
+from fer_augment.results.comparison import Comparison, Failure, load_comparison
+from fer_augment.training.store import CACHE_VARIABLE
 from tests.comparison_directory import write_comparison
 from tests.tiny_runs import write_recipe, write_squares
 

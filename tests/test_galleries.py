@@ -12,18 +12,24 @@ from numpy.testing import assert_allclose
 from safetensors.numpy import save_file
 
 from fer_augment import ImageDataset, Splits
-from fer_augment.confused_images import CONFUSED_FILE, ConfusedImages, ConfusedRows, load_confused, save_confused
+from fer_augment.data.records import Predictions, RunDirectory, RunIdentity
 from fer_augment.errors import DatasetError, RunError
-from fer_augment.executors import do_tasks
-from fer_augment.experiment import Experiment, runs_in_order
-from fer_augment.galleries import IMAGES_OF_A_PAIR, collect_confused
 from fer_augment.metrics import softmax
-from fer_augment.recipe import load_recipes
-from fer_augment.records import Predictions, RunDirectory, RunIdentity
+from fer_augment.recipe.recipe import load_recipes
 from fer_augment.reports.html import report_html
-from fer_augment.run_models import load_run_model
-from fer_augment.training_store import TrainingStore
-from fer_augment.verdicts import compare_runs
+from fer_augment.results.confused_images import (
+    CONFUSED_FILE,
+    ConfusedImages,
+    ConfusedRows,
+    load_confused,
+    save_confused,
+)
+from fer_augment.results.galleries import IMAGES_OF_A_PAIR, collect_confused
+from fer_augment.results.verdicts import compare_runs
+from fer_augment.runs.executors import do_tasks
+from fer_augment.runs.experiment import Experiment, runs_in_order
+from fer_augment.runs.run_models import load_run_model
+from fer_augment.training.store import TrainingStore
 from tests.data_files import random_images
 from tests.html_page import parse
 from tests.synthetic_runs import CLASSES, record, write_run
@@ -158,7 +164,7 @@ def test_what_is_saved_is_read_back_without_torch(tmp_path):
     assert np.array_equal(full.images, images) and np.array_equal(full.probabilities, probabilities)
     assert empty.images.shape == (0, 4, 4, 3)
     code = (
-        "import sys; from pathlib import Path; from fer_augment.confused_images import load_confused; "
+        "import sys; from pathlib import Path; from fer_augment.results.confused_images import load_confused; "
         "load_confused(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(file)], check=False).returncode == 0

@@ -15,10 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_augment.comparison import Comparison, Failure, save_comparison
+from fer_augment.data.records import RunDirectory
 from fer_augment.errors import RunError
 from fer_augment.metrics import score
-from fer_augment.records import RunDirectory
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.curves import accuracy_charts, loss_charts
 from fer_augment.reports.figures import dot_figures, drawn_figures, reliability_figures, rewritten_figures
@@ -28,6 +27,7 @@ from fer_augment.reports.matrices import confusion_matrix_figure, difference_mat
 from fer_augment.reports.pictures import LARGEST, data_uri
 from fer_augment.reports.run_files import RunFiles
 from fer_augment.reports.wording import cost_sentence, interval, points, verdict_sentence
+from fer_augment.results.comparison import Comparison, Failure, save_comparison
 from tests.comparison_directory import COUNTS, write_comparison
 from tests.data_files import random_images
 from tests.html_page import Element, parse

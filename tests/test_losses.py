@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.hooks.plugin_manager import installed_plugins
 
 
 def loss(name: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fer_augment import DatasetError
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.hooks.plugin_manager import installed_plugins
 
 NAMES = [offer.name for offer in installed_plugins().of_kind("model")]
 

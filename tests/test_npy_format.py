@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fer_augment.dataset import ImageDataset, Splits
+from fer_augment.data.dataset import ImageDataset, Splits
+from fer_augment.data.npy_format import CLASSES_FILE, images_file, is_npy_folder, labels_file, write_npy_folder
 from fer_augment.errors import DatasetError
-from fer_augment.npy_format import CLASSES_FILE, images_file, is_npy_folder, labels_file, write_npy_folder
 from tests.data_files import random_images
 
 CLASSES = ("wütend", "fröhlich")
@@ -40,7 +40,7 @@ def test_numpy_reads_back_what_was_written_with_no_help_of_ours(tmp_path: Path) 
 def test_rows_are_written_in_their_order_from_whichever_block_and_in_pieces_of_any_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_at_once: int
 ) -> None:
-    monkeypatch.setattr("fer_augment.npy_format._BYTES_AT_ONCE", bytes_at_once)
+    monkeypatch.setattr("fer_augment.data.npy_format._BYTES_AT_ONCE", bytes_at_once)
     train = source_rows().append(random_images(2, channels=3, seed=1), parents=[0, 1]).take([6, 0, 5, 0])
     write_npy_folder(three_splits(train), tmp_path / "npy")
 

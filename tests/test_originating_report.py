@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fer_augment.comparison import load_comparison, save_comparison
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.recipe import Recipe, load_recipe, shipped_recipes
-from fer_augment.recipe_binding import bind
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.recipe import Recipe, load_recipe, shipped_recipes
 from fer_augment.reports.html import SECTIONS
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS
-from fer_augment.training_keys import training_key
-from fer_augment.verdicts import compare_runs
+from fer_augment.results.comparison import load_comparison, save_comparison
+from fer_augment.results.verdicts import compare_runs
+from fer_augment.training.keys import training_key
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
 from tests.markdown import DOCS
 from tests.synthetic_runs import counts_by_split, write_arm

@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import fer_augment
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.recipe import shipped_recipes
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.recipe.recipe import shipped_recipes
 from tests.wheels import build_wheel
 
 ROOT = Path(__file__).parents[1]
@@ -118,4 +118,6 @@ def test_asking_the_command_line_for_help_loads_nothing_slow(arguments: list[str
 
 
 def test_finding_the_plugins_loads_nothing_slow() -> None:
-    assert not slow_modules_loaded_by("from fer_augment.plugin_manager import installed_plugins; installed_plugins()")
+    assert not slow_modules_loaded_by(
+        "from fer_augment.hooks.plugin_manager import installed_plugins; installed_plugins()"
+    )

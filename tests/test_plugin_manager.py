@@ -13,7 +13,7 @@ import pytest
 
 from fer_augment import DatasetReader, ImageDataset, Loss, Model, Splits, Strategy, Tracker, hookimpl
 from fer_augment.errors import DatasetError, PluginError
-from fer_augment.plugin_manager import Catalogue, collect, installed_plugins, strategy_faults
+from fer_augment.hooks.plugin_manager import Catalogue, collect, installed_plugins, strategy_faults
 from tests.data_files import random_images
 
 

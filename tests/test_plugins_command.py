@@ -14,12 +14,12 @@ import pytest
 from pydantic import BaseModel, Field
 
 from fer_augment import ClassName, Strategy, hookimpl
-from fer_augment.parameter_types import limits_in_words, type_in_words
-from fer_augment.plugin_manager import Offer, installed_plugins
-from fer_augment.recipe import load_recipe
-from fer_augment.recipe_binding import bind
-from fer_augment.strategy_description import described, summary_of
-from fer_augment.testing_checks import CHECKS, FIRST_CHECKS
+from fer_augment.hooks.parameter_types import limits_in_words, type_in_words
+from fer_augment.hooks.plugin_manager import Offer, installed_plugins
+from fer_augment.hooks.recipe_binding import bind
+from fer_augment.hooks.strategy_description import described, summary_of
+from fer_augment.recipe.recipe import load_recipe
+from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
 STRANGER = '''

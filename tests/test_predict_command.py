@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_augment.data.records import RunDirectory
 from fer_augment.metrics import softmax
-from fer_augment.records import RunDirectory
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.tiny_runs import CLASSES, do_run, tiny_place, write_recipe, write_squares
 

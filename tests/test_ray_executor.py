@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from fer_augment import RunError
-from fer_augment.executors import Failure, do_tasks
-from fer_augment.experiment import Experiment, runs_in_order
-from fer_augment.ray_executor import RETRIES, Needs, do_tasks_on_ray
-from fer_augment.recipe import Recipe, load_recipes
-from fer_augment.remote_runs import do_runs_on_ray
-from fer_augment.training_store import TrainingStore
+from fer_augment.recipe.recipe import Recipe, load_recipes
+from fer_augment.runs.executors import Failure, do_tasks
+from fer_augment.runs.experiment import Experiment, runs_in_order
+from fer_augment.runs.ray_executor import RETRIES, Needs, do_tasks_on_ray
+from fer_augment.runs.remote_runs import do_runs_on_ray
+from fer_augment.training.store import TrainingStore
 from tests.command_line import assert_refused, fer_augment
 from tests.ray_tasks import node_of, times_done, work
 from tests.test_executors import Heard

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fer_augment import DatasetError, ImageDataset, PixelBlock
-from fer_augment.npy_format import write_npy_folder
-from fer_augment.plugin_manager import collect
+from fer_augment.data.npy_format import write_npy_folder
+from fer_augment.hooks.plugin_manager import collect
 from fer_augment.readers import csv_file, demo, image_files, npy_folder
 from fer_augment.readers._image_decoding import _WORTH_THREADS
 from fer_augment.readers._pixel_text import parse_row, parse_rows
@@ -567,7 +567,7 @@ def test_splits_made_of_a_file_without_parts_are_the_same_data_when_converted(tm
 
 def test_converting_goes_in_pieces_and_says_how_far_it_is(tmp_path, monkeypatch):
     splits = read(write_zip(tmp_path / "a.zip", release()))
-    monkeypatch.setattr("fer_augment.npy_format._BYTES_AT_ONCE", 5 * 16)
+    monkeypatch.setattr("fer_augment.data.npy_format._BYTES_AT_ONCE", 5 * 16)
     seen = []
     write_npy_folder(splits, tmp_path / "npy", lambda done, total: seen.append((done, total)))
     assert seen == [(done, 42) for done in (5, 10, 14, 19, 24, 28, 33, 38, 42)]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.recipe import check_recipe_file, load_recipe
-from fer_augment.recipe_binding import bind
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.recipe import check_recipe_file, load_recipe
 from fer_augment.testing import check_strategy
 from tests.command_line import fer_augment
 from tests.markdown import DOCS, Block, blocks_of

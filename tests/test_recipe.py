@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer_augment.errors import RecipeError
-from fer_augment.recipe import (
+from fer_augment.recipe.recipe import (
     Recipe,
     StrategyStep,
     check_recipe_file,
@@ -16,7 +16,7 @@ from fer_augment.recipe import (
     recipe_yaml,
     shipped_recipes,
 )
-from fer_augment.yaml_source import Fault, dump_yaml, parse_yaml
+from fer_augment.recipe.yaml_source import Fault, dump_yaml, parse_yaml
 
 
 @pytest.fixture(autouse=True)

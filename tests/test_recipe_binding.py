@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fer_augment import ClassName, Effect, ImageDataset, Loss, Model, Strategy, Tracker, hookimpl
 from fer_augment.errors import RecipeError
-from fer_augment.plugin_manager import Catalogue, collect, installed_plugins
-from fer_augment.recipe import Recipe, load_recipe, shipped_recipes
-from fer_augment.recipe_binding import (
+from fer_augment.hooks.plugin_manager import Catalogue, collect, installed_plugins
+from fer_augment.hooks.recipe_binding import (
     BoundRecipe,
     bind,
     bound_warnings,
@@ -23,7 +22,8 @@ from fer_augment.recipe_binding import (
     comparison_warnings,
     recipe_json_schema,
 )
-from fer_augment.yaml_source import Fault, parse_yaml
+from fer_augment.recipe.recipe import Recipe, load_recipe, shipped_recipes
+from fer_augment.recipe.yaml_source import Fault, parse_yaml
 
 
 class Limit(BaseModel):

@@ -16,8 +16,7 @@ from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
 from fer_augment import ImageDataset
-from fer_augment.errors import RunError
-from fer_augment.records import (
+from fer_augment.data.records import (
     Evaluation,
     Predictions,
     RunDirectory,
@@ -29,6 +28,7 @@ from fer_augment.records import (
     whole_directory,
     write_whole,
 )
+from fer_augment.errors import RunError
 from tests.data_files import random_images
 
 POINT = Evaluation(
@@ -134,7 +134,7 @@ class TestRunDirectory:
     def test_reading_a_run_loads_no_torch(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "run").path
         code = (
-            "import sys\nfrom pathlib import Path\nfrom fer_augment.records import RunDirectory\n"
+            "import sys\nfrom pathlib import Path\nfrom fer_augment.data.records import RunDirectory\n"
             f"run = RunDirectory(Path({str(path)!r}))\nrun.record, run.predictions('test')\n"
             "assert 'torch' not in sys.modules"
         )

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from fer_augment.comparison import Comparison, save_comparison
 from fer_augment.reports.published import TEST_COUNTS
-from fer_augment.verdicts import compare_runs
+from fer_augment.results.comparison import Comparison, save_comparison
+from fer_augment.results.verdicts import compare_runs
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.synthetic_runs import counts_by_split, write_arm
 

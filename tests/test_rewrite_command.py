@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.recipe import load_recipe
-from fer_augment.recipe_binding import bind
-from fer_augment.rewriting import rewrite
-from fer_augment.training_store import default_store
-from fer_augment.trainings import Trainings
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.recipe import load_recipe
+from fer_augment.runs.rewriting import rewrite
+from fer_augment.training.store import default_store
+from fer_augment.training.trainings import Trainings
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.tiny_runs import CLASSES, write_recipe, write_squares
 

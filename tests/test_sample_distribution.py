@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_augment.records import RunDirectory
+from fer_augment.data.records import RunDirectory
 from tests.command_line import assert_refused, fer_augment
 from tests.wheels import build_wheel
 

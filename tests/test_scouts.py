@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, ImageDataset, Strategy, hookimpl
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 
 

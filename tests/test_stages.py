@@ -12,11 +12,11 @@ import torch
 from numpy.testing import assert_array_equal
 
 from fer_augment import ImageDataset, Strategy, StrategyError, hookimpl
+from fer_augment.data.records import RunIdentity
 from fer_augment.errors import PluginError
-from fer_augment.hookspecs import STAGES, StageSpecs
-from fer_augment.records import RunIdentity
-from fer_augment.stages import Stages, Step, steps_of
-from fer_augment.strategy import Context
+from fer_augment.hooks.specs import STAGES, StageSpecs
+from fer_augment.hooks.stages import Stages, Step, steps_of
+from fer_augment.hooks.strategy import Context
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 from tests.data_files import random_images
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer_augment.errors import PluginError
-from fer_augment.strategy_files import strategies_in_file, strategy_in_file
+from fer_augment.hooks.strategy_files import strategies_in_file, strategy_in_file
 
 HEAD = "from __future__ import annotations\nfrom fer_augment import ClassName, Strategy, hookimpl\n"
 SCALE = (

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fer_augment.comparison import Comparison, Failure, Interval, Judgement, Statistic
-from fer_augment.records import StepRecord
+from fer_augment.data.records import StepRecord
 from fer_augment.reports.grids import Grid, classes_by_move
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS, published_grids
 from fer_augment.reports.tables import csv_table, markdown
 from fer_augment.reports.terminal import print_comparison, print_grid
 from fer_augment.reports.wording import cost_sentence, interval, p_value, percent, points, spread, verdict_sentence
+from fer_augment.results.comparison import Comparison, Failure, Interval, Judgement, Statistic
+from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import Verdict
-from fer_augment.verdicts import compare_runs
 from tests.synthetic_runs import counts_by_split, write_arm
 
 COUNTS = (40, 30, 20)

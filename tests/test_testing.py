@@ -18,7 +18,7 @@ from fer_augment.testing import (
     tiny_dataset,
     tiny_network,
 )
-from fer_augment.testing_checks import CHECKS, FIRST_CHECKS
+from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 
 
 class MirrorClasses(Strategy):

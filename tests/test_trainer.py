@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from fer_augment import Effect, Loss, Model, RunError, Strategy, hookimpl
-from fer_augment.device_images import ResidentImages, as_batch, fit_on
 from fer_augment.losses import mse
 from fer_augment.metrics import score
-from fer_augment.optimisation import learning_rate, make_optimiser
 from fer_augment.randomness import stream_key
-from fer_augment.recipe import TrainingSettings
-from fer_augment.row_stream import RowStream
+from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.testing import tiny_dataset
-from fer_augment.trainer import mean_loss, predict, refine, train
+from fer_augment.training.device_images import ResidentImages, as_batch, fit_on
+from fer_augment.training.optimisation import learning_rate, make_optimiser
+from fer_augment.training.row_stream import RowStream
+from fer_augment.training.trainer import mean_loss, predict, refine, train
 from tests.tiny_training import LOSS, same_bits, tiny_convnet, tiny_splits, training_of, weights_of
 
 OPTIMISERS = ("adam", "adamw", "sgd")
@@ -189,11 +189,11 @@ class TestResidentImages:
 
     def test_train_to_the_same_bits(self, monkeypatch):
         gathered = weights_of(train(training_of()).model)
-        monkeypatch.setattr("fer_augment.trainer.fit_on", lambda device, images: True)
+        monkeypatch.setattr("fer_augment.training.trainer.fit_on", lambda device, images: True)
         assert same_bits(weights_of(train(training_of()).model), gathered)
 
     def test_are_not_used_where_rows_are_augmented(self, monkeypatch, recorder):
-        monkeypatch.setattr("fer_augment.trainer.fit_on", lambda device, images: True)
+        monkeypatch.setattr("fer_augment.training.trainer.fit_on", lambda device, images: True)
         monkeypatch.setattr(ResidentImages, "batch", None)
         train(training_of(recorder, epochs=1))
         assert len(told("augment_rows")) == 4

@@ -12,14 +12,14 @@ import torch
 from safetensors.numpy import load_file
 
 from fer_augment import ClassName, Effect, ImageDataset, Model, RunError, Splits, Strategy, StrategyError, hookimpl
+from fer_augment.hooks.recipe_binding import BoundRecipe
+from fer_augment.hooks.stages import steps_of
 from fer_augment.metrics import softmax
-from fer_augment.recipe import Recipe, ScoutSettings, TrainingSettings
-from fer_augment.recipe_binding import BoundRecipe
-from fer_augment.stages import steps_of
-from fer_augment.trainer import predict
-from fer_augment.training_keys import run_key, training_key
-from fer_augment.training_store import StoredTraining, TrainingStore, default_store
-from fer_augment.trainings import Trainings
+from fer_augment.recipe.recipe import Recipe, ScoutSettings, TrainingSettings
+from fer_augment.training.keys import run_key, training_key
+from fer_augment.training.store import StoredTraining, TrainingStore, default_store
+from fer_augment.training.trainer import predict
+from fer_augment.training.trainings import Trainings
 from tests.tiny_training import LOSS, MODEL, same_bits, tiny_convnet, tiny_splits
 
 SETTINGS = TrainingSettings(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fer_augment.records import RunDirectory
+from fer_augment.data.records import RunDirectory
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
 from tests.tiny_runs import tiny_place, write_squares
 

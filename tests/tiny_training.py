@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from fer_augment import ImageDataset, Loss, Model, Splits, Strategy
+from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.hooks.strategy import Context
 from fer_augment.losses import cross_entropy
-from fer_augment.recipe import TrainingSettings
-from fer_augment.stages import Stages, steps_of
-from fer_augment.strategy import Context
+from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.testing import tiny_dataset
-from fer_augment.trainer import Training
+from fer_augment.training.trainer import Training
 
 LOSS = Loss("cross_entropy", "", cross_entropy)
 

@@ -8,8 +8,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_augment.data.records import RunDirectory
 from fer_augment.errors import RunError
-from fer_augment.records import RunDirectory
 from fer_augment.reports.wording import printable
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))

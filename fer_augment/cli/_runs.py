@@ -16,13 +16,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from fer_augment.cli._console import messages, progress_of
 from fer_augment.errors import RecipeError
-from fer_augment.executors import Failure, Listener, do_tasks
+from fer_augment.runs.executors import Failure, Listener, do_tasks
 
 if TYPE_CHECKING:
-    from fer_augment.dataset import Splits
-    from fer_augment.experiment import Experiment, Run
-    from fer_augment.plugin_manager import Catalogue
-    from fer_augment.recipe import Recipe
+    from fer_augment.data.dataset import Splits
+    from fer_augment.hooks.plugin_manager import Catalogue
+    from fer_augment.recipe.recipe import Recipe
+    from fer_augment.runs.experiment import Experiment, Run
 
 data_option = click.option(
     "--data", "source", required=True, metavar="SRC",
@@ -87,7 +87,7 @@ def do_runs(
         RunError: if there is no Ray, or no cluster that could do them.
     """
     if executor == "ray":
-        from fer_augment.remote_runs import do_runs_on_ray
+        from fer_augment.runs.remote_runs import do_runs_on_ray
 
         return do_runs_on_ray(experiment, runs, listener, jobs)
     return do_tasks(experiment, runs, jobs or default_jobs([run.recipe for run in runs]), listener)
@@ -95,7 +95,7 @@ def do_runs(
 
 def default_jobs(recipes: Sequence[Recipe]) -> int:
     """Return how many runs fit on the processor at a time; one on an accelerator."""
-    from fer_augment.torch_runtime import device_of
+    from fer_augment.training.torch_runtime import device_of
 
     if any(device_of(recipe.training) != "cpu" for recipe in recipes):
         return 1
@@ -110,7 +110,7 @@ def refuse_missing(executor: str) -> None:
         RunError: if it is `ray`, and Ray is not there.
     """
     if executor == "ray":
-        from fer_augment.ray_executor import require_ray
+        from fer_augment.runs.ray_executor import require_ray
 
         require_ray()
 
@@ -166,7 +166,7 @@ class RunProgress:
 
     def progressed(self, task: Run, what: str, done: int, total: int) -> None:
         """Move the run's bar, and the one for all; remember what was there already."""
-        from fer_augment.training_store import FOUND
+        from fer_augment.training.store import FOUND
 
         if what.startswith(FOUND):
             self.found.setdefault(str(task), []).append(what.removeprefix(FOUND))

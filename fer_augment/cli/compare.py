@@ -28,11 +28,11 @@ from fer_augment.cli._runs import (
 )
 
 if TYPE_CHECKING:
-    from fer_augment.comparison import Comparison, Failure
-    from fer_augment.dataset import Splits
-    from fer_augment.experiment import Experiment, Run
-    from fer_augment.recipe_binding import BoundRecipe
-    from fer_augment.records import RunDirectory
+    from fer_augment.data.dataset import Splits
+    from fer_augment.data.records import RunDirectory
+    from fer_augment.hooks.recipe_binding import BoundRecipe
+    from fer_augment.results.comparison import Comparison, Failure
+    from fer_augment.runs.experiment import Experiment, Run
 
 DEMO_RECIPES = ("demo", "demo_mirror", "demo_balanced")
 DEMO_SEEDS = 3
@@ -118,9 +118,9 @@ class _Comparing:
         overrides: Sequence[str],
         out: Path | None,
     ) -> _Comparing:
-        from fer_augment.plugin_manager import installed_plugins
-        from fer_augment.recipe import load_recipes
-        from fer_augment.recipe_binding import bind, check_classes, comparison_warnings
+        from fer_augment.hooks.plugin_manager import installed_plugins
+        from fer_augment.hooks.recipe_binding import bind, check_classes, comparison_warnings
+        from fer_augment.recipe.recipe import load_recipes
 
         recipes = load_recipes(names, overrides)
         catalogue = installed_plugins()
@@ -135,22 +135,22 @@ class _Comparing:
 
     @property
     def experiment(self) -> Experiment:
-        from fer_augment.experiment import Experiment
-        from fer_augment.training_store import default_store
+        from fer_augment.runs.experiment import Experiment
+        from fer_augment.training.store import default_store
 
         return Experiment(self.splits, default_store(), self.folder / "runs")
 
     @property
     def runs(self) -> list[Run]:
-        from fer_augment.experiment import runs_in_order
+        from fer_augment.runs.experiment import runs_in_order
 
         return runs_in_order([arm.recipe for arm in self.arms], self.seeds)
 
     def run(self, executor: str, jobs: int | None) -> Comparison:
         """Do all runs and compare those that finished."""
-        from fer_augment.comparison import Failure
-        from fer_augment.executors import Failure as FailedTask
-        from fer_augment.records import RunDirectory
+        from fer_augment.data.records import RunDirectory
+        from fer_augment.results.comparison import Failure
+        from fer_augment.runs.executors import Failure as FailedTask
 
         experiment, runs = self.experiment, self.runs
         with RunProgress(runs) as progress:
@@ -166,9 +166,9 @@ class _Comparing:
         return self._compared(finished, failures)
 
     def _compared(self, finished: dict[str, list[RunDirectory]], failures: list[Failure]) -> Comparison:
-        from fer_augment.comparison import save_comparison
-        from fer_augment.ledger import ledger_warning
-        from fer_augment.verdicts import compare_runs
+        from fer_augment.results.comparison import save_comparison
+        from fer_augment.results.verdicts import compare_runs
+        from fer_augment.runs.ledger import ledger_warning
 
         told = ledger_warning(self.experiment.ledger.count(self.splits), len(self.arms))
         comparison = compare_runs(
@@ -187,8 +187,8 @@ class _Comparing:
 
     def _audited(self) -> dict[str, int]:
         """Audit the data, keep all of it in `audit.json`, and return its numbers."""
-        from fer_augment.audit import audit
-        from fer_augment.records import write_whole
+        from fer_augment.data.audit import audit
+        from fer_augment.data.records import write_whole
 
         with progress_of("auditing the data") as progress:
             found = audit(self.splits, progress)
@@ -197,16 +197,16 @@ class _Comparing:
 
     def _report(self, comparison: Comparison, finished: dict[str, list[RunDirectory]]) -> None:
         """Write `report.html` and the images that it shows."""
-        from fer_augment.confused_images import CONFUSED_FILE
-        from fer_augment.galleries import collect_confused
         from fer_augment.reports.html import write_report
+        from fer_augment.results.confused_images import CONFUSED_FILE
+        from fer_augment.results.galleries import collect_confused
 
         pairs = [(watched.true, watched.predicted) for arm in comparison.arms for watched in arm.watched]
         collect_confused(self.splits, finished, pairs, self.folder / CONFUSED_FILE)
         write_report(self.folder)
 
     def _keep_details(self, run: Run, failed: object) -> None:
-        from fer_augment.records import write_whole
+        from fer_augment.data.records import write_whole
 
         details = getattr(failed, "details", "")
         if details:
@@ -249,7 +249,7 @@ def _print_plan(comparing: _Comparing, jobs: int, *, as_json: bool) -> None:
     console.print(f"{len(plan)} distinct trainings, {len(plan) - len(missing)} stored, {len(missing)} to do.")
     timed = [one.needed.bound for one in missing if not one.needed.is_second_stage]
     if timed:
-        from fer_augment.experiment import minutes_for
+        from fer_augment.runs.experiment import minutes_for
 
         settings = [bound.recipe.model_dump_json(include={"model", "training"}) for bound in timed]
         of_settings = {said: minutes_for(bound, comparing.splits) for said, bound in zip(settings, timed, strict=True)}

@@ -14,7 +14,7 @@ from fer_augment.cli._console import progress_of, results
 from fer_augment.errors import FerAugmentError
 
 if TYPE_CHECKING:
-    from fer_augment.dataset import Splits
+    from fer_augment.data.dataset import Splits
 
 source_argument = click.argument("source", metavar="SRC")
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -80,7 +80,7 @@ def audit(source: str, as_json: bool, sheet: Path | None) -> None:
     Looks within and across splits, and says how many validation and test rows also stand in the training split: scores
     on them tell what was learnt by heart. JSON has every group with its rows.
     """
-    from fer_augment.audit import audit as audited
+    from fer_augment.data.audit import audit as audited
     from fer_augment.reports.contact_sheet import contact_sheet
     from fer_augment.reports.data_terminal import print_audit
 
@@ -110,7 +110,7 @@ def convert(source: str, out: Path) -> None:
     OUT is a new folder; its files open at once and need no memory. The data stay the same to the last bit, and so does
     the fingerprint; every command takes the folder as a source.
     """
-    from fer_augment.npy_format import refuse_existing, write_npy_folder
+    from fer_augment.data.npy_format import refuse_existing, write_npy_folder
 
     refuse_existing(out)
     splits = _read(source)
@@ -121,14 +121,14 @@ def convert(source: str, out: Path) -> None:
 
 
 def _read(source: str) -> Splits:
-    from fer_augment.plugin_manager import installed_plugins
+    from fer_augment.hooks.plugin_manager import installed_plugins
 
     with progress_of(f"reading {escape(source)}") as progress:
         return installed_plugins().read(source, progress)
 
 
 def _write(file: Path, content: bytes) -> None:
-    from fer_augment.records import write_whole
+    from fer_augment.data.records import write_whole
 
     try:
         write_whole(file, content)

@@ -22,9 +22,9 @@ from fer_augment.errors import DatasetError, FerAugmentError, RunError
 from fer_augment.reports.wording import printable
 
 if TYPE_CHECKING:
-    from fer_augment.dataset import Splits
-    from fer_augment.records import RunRecord
-    from fer_augment.run_models import RunModel
+    from fer_augment.data.dataset import Splits
+    from fer_augment.data.records import RunRecord
+    from fer_augment.runs.run_models import RunModel
 
 _BAR = 40
 """How many columns the bar of a score of 1 is wide."""
@@ -72,7 +72,7 @@ def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool
     fer-augment explain results/runs/paper/seed-0-1a2b3c4d5e6f --image face.png
     """
     from fer_augment.metrics import softmax
-    from fer_augment.run_models import load_run_model
+    from fer_augment.runs.run_models import load_run_model
 
     if bool(source) == bool(files):
         raise FerAugmentError("say what to explain: --data SRC or --image FILE, one of both")
@@ -90,7 +90,7 @@ def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool
 
 def _first_of_classes(record: RunRecord, source: str) -> list[_Asked]:
     """Return the first validation row of each class that has one."""
-    from fer_augment.plugin_manager import installed_plugins
+    from fer_augment.hooks.plugin_manager import installed_plugins
 
     splits = read_data(installed_plugins(), source)
     _refuse_other_data(record, splits)
@@ -111,7 +111,7 @@ def _refuse_other_data(record: RunRecord, splits: Splits) -> None:
 
 
 def _of_files(record: RunRecord, files: Sequence[Path], *, resize: bool) -> list[_Asked]:
-    from fer_augment.new_images import read_images
+    from fer_augment.data.new_images import read_images
 
     images = read_images(files, record.image_shape, resize=resize)
     return [_Asked(printable(str(file)), image) for file, image in zip(files, images, strict=True)]
@@ -139,8 +139,8 @@ def _bar(score: float) -> str:
 
 def _draw(model: RunModel, asked: Sequence[_Asked], scores: NDArray[np.float64], out: Path) -> None:
     """Write one sheet, or a folder with a sheet for each image."""
-    from fer_augment.feature_maps import Explained, feature_map_sheet, feature_maps
-    from fer_augment.records import write_whole
+    from fer_augment.data.records import write_whole
+    from fer_augment.results.feature_maps import Explained, feature_map_sheet, feature_maps
 
     explained = []
     with progress_of("working out feature maps") as progress:

@@ -19,8 +19,8 @@ from rich.text import Text
 from fer_augment.cli._console import messages, results
 
 if TYPE_CHECKING:
-    from fer_augment.plugin_manager import Offer
-    from fer_augment.strategy import Strategy
+    from fer_augment.hooks.plugin_manager import Offer
+    from fer_augment.hooks.strategy import Strategy
     from fer_augment.testing import CheckResult
 
 _KINDS = {
@@ -43,8 +43,8 @@ def plugins() -> None:
 @_json_option
 def list_plugins(as_json: bool) -> None:
     """List what recipes can be made of, and who provides it."""
-    from fer_augment.plugin_manager import installed_plugins
-    from fer_augment.strategy_description import summary_of
+    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.hooks.strategy_description import summary_of
 
     catalogue = installed_plugins()
     offers = [offer for kind in _KINDS for offer in catalogue.of_kind(kind)]
@@ -75,8 +75,8 @@ def show_plugin(name: str, as_json: bool) -> None:
     """Tell what a plugin does and how a recipe uses it."""
     from fer_augment.cli._plugin_text import print_offer
     from fer_augment.errors import PluginError, did_you_mean
-    from fer_augment.plugin_manager import installed_plugins
-    from fer_augment.strategy_description import described
+    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.hooks.strategy_description import described
 
     catalogue = installed_plugins()
     matching = [offer for offer in catalogue.offers if offer.name == name]
@@ -101,7 +101,7 @@ def new_plugin(name: str, out: Path | None) -> None:
 
     It comes with a recipe and tests. NAME is the strategy's name in recipes, such as `mirror_classes`.
     """
-    from fer_augment.scaffold import write_distribution
+    from fer_augment.hooks.scaffold import write_distribution
 
     folder = Path(name) if out is None else out
     files = write_distribution(name, folder)
@@ -143,8 +143,8 @@ def check_plugin(strategy: str, as_json: bool) -> None:
 def _strategy_classes(strategy: str) -> list[tuple[type[Strategy], str]]:
     """Return the strategy classes that are meant, each with who provides it."""
     from fer_augment.errors import PluginError, did_you_mean
-    from fer_augment.plugin_manager import installed_plugins
-    from fer_augment.strategy_files import strategies_in_file
+    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.hooks.strategy_files import strategies_in_file
 
     in_file = re.fullmatch(r"(?P<file>.+\.py)(?::(?P<class_name>\w+))?", strategy)
     if not in_file:
@@ -161,7 +161,7 @@ def _strategy_classes(strategy: str) -> list[tuple[type[Strategy], str]]:
 
 
 def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
-    from fer_augment.testing_checks import CHECKS, FIRST_CHECKS
+    from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 
     requirements = {check.__name__: check.__doc__ for check in (*FIRST_CHECKS, *CHECKS)}
     console = results()
@@ -185,7 +185,7 @@ def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
 
 
 def _listed(offer: Offer[Any]) -> dict[str, str]:
-    from fer_augment.strategy_description import summary_of
+    from fer_augment.hooks.strategy_description import summary_of
 
     return {
         "kind": offer.kind,

@@ -20,8 +20,8 @@ from fer_augment.cli._finished_run import finished_run, run_argument, score_by_c
 from fer_augment.reports.wording import printable
 
 if TYPE_CHECKING:
-    from fer_augment.records import RunRecord
-    from fer_augment.run_models import RunModel
+    from fer_augment.data.records import RunRecord
+    from fer_augment.runs.run_models import RunModel
 
 _IMAGES_AT_ONCE = 512
 _SHOWN = 3
@@ -45,7 +45,7 @@ def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None)
     fer-augment predict results/runs/paper/seed-0-1a2b3c4d5e6f face.png other.jpg
     fer-augment predict results/runs/paper/seed-0-1a2b3c4d5e6f faces/*.png --csv > scores.csv
     """
-    from fer_augment.run_models import changed_steps, load_run_model
+    from fer_augment.runs.run_models import changed_steps, load_run_model
 
     directory = finished_run(run)
     model = load_run_model(directory)
@@ -62,8 +62,8 @@ def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None)
 
 def _scores(model: RunModel, files: Sequence[Path], resize: bool) -> NDArray[np.float64]:
     """Return the `(N, K)` class probabilities of N files."""
+    from fer_augment.data.new_images import read_images
     from fer_augment.metrics import softmax
-    from fer_augment.new_images import read_images
 
     parts = []
     with progress_of("predicting") as progress:

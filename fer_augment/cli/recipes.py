@@ -26,8 +26,8 @@ def list_recipes(as_json: bool) -> None:
 
     Each stands below the one that it extends.
     """
-    from fer_augment.recipe import load_recipe, shipped_recipes
-    from fer_augment.recipe_files import parents_of
+    from fer_augment.recipe.files import parents_of
+    from fer_augment.recipe.recipe import load_recipe, shipped_recipes
 
     descriptions = {name: load_recipe(name).description for name in shipped_recipes()}
     parents = {name: [parent.stem for parent in parents_of(path)] for name, path in shipped_recipes().items()}
@@ -52,8 +52,8 @@ def list_recipes(as_json: bool) -> None:
 @click.argument("recipe", metavar="NAME|PATH")
 def show_recipe(recipe: str) -> None:
     """Write a recipe with nothing left to inherit, as a recipe file."""
-    from fer_augment.recipe import load_recipe, recipe_yaml
-    from fer_augment.recipe_files import find_recipe, parents_of
+    from fer_augment.recipe.files import find_recipe, parents_of
+    from fer_augment.recipe.recipe import load_recipe, recipe_yaml
 
     loaded = load_recipe(recipe)
     path = find_recipe(recipe, Path())
@@ -76,9 +76,9 @@ def check_recipes(files: tuple[str, ...]) -> None:
     """
     from functools import partial
 
-    from fer_augment.plugin_manager import installed_plugins
-    from fer_augment.recipe import check_recipe_file, load_recipe
-    from fer_augment.recipe_binding import bind, binding_faults, bound_warnings
+    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.hooks.recipe_binding import bind, binding_faults, bound_warnings
+    from fer_augment.recipe.recipe import check_recipe_file, load_recipe
 
     catalogue = installed_plugins()
     faulty = 0
@@ -101,14 +101,14 @@ def print_schema() -> None:
 
     It holds the parameters of all installed strategies.
     """
-    from fer_augment.plugin_manager import installed_plugins
-    from fer_augment.recipe_binding import recipe_json_schema
+    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.hooks.recipe_binding import recipe_json_schema
 
     click.echo(json.dumps(recipe_json_schema(installed_plugins()), indent=2, ensure_ascii=False))
 
 
 def _title(path: Path) -> str:
     """Name a recipe as one would name it on the command line: a shipped one by its name, another by its file."""
-    from fer_augment.recipe import shipped_recipes
+    from fer_augment.recipe.recipe import shipped_recipes
 
     return path.stem if shipped_recipes().get(path.stem) == path else path.name

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from fer_augment.cli._console import messages, results
-from fer_augment.comparison import Comparison, load_comparison
 from fer_augment.errors import RunError
 from fer_augment.reports.grids import Grid
 from fer_augment.reports.published import PUBLISHED, published_grids
 from fer_augment.reports.tables import csv_table, markdown
 from fer_augment.reports.terminal import print_comparison, print_grid
+from fer_augment.results.comparison import Comparison, load_comparison
 
 FORMATS = ("terminal", "markdown", "csv", "html", "json")
 

@@ -13,14 +13,14 @@ from rich.markup import escape
 
 from fer_augment.cli._console import messages, progress_of, progress_of_tasks, results
 from fer_augment.cli._runs import data_option, json_option, read_data, set_option
+from fer_augment.data.export import FORMATS, refuse_unfit, rows_to_write, write_export
 from fer_augment.errors import DatasetError, FerAugmentError
-from fer_augment.export import FORMATS, refuse_unfit, rows_to_write, write_export
 
 if TYPE_CHECKING:
-    from fer_augment.recipe_binding import BoundRecipe
+    from fer_augment.hooks.recipe_binding import BoundRecipe
     from fer_augment.reports.rewriting import RewritingSummary
-    from fer_augment.rewriting import Rewriting
-    from fer_augment.trainings import Trainings
+    from fer_augment.runs.rewriting import Rewriting
+    from fer_augment.training.trainings import Trainings
 
 _CONTENT = {
     "npz": "for numpy.load: images, labels, origins, copies, step, class_names",
@@ -60,15 +60,15 @@ def rewrite(
     fer-augment rewrite confusion_mirror --data fer2013.csv --dry-run
     fer-augment rewrite smote --data faces.zip --out smote_faces --format folder --format npz
     """
-    from fer_augment.experiment import splits_for
-    from fer_augment.npy_format import refuse_existing
-    from fer_augment.plugin_manager import installed_plugins
-    from fer_augment.recipe import load_recipes
-    from fer_augment.recipe_binding import bind, check_classes
+    from fer_augment.data.npy_format import refuse_existing
+    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.hooks.recipe_binding import bind, check_classes
+    from fer_augment.recipe.recipe import load_recipes
     from fer_augment.reports.rewriting import print_rewriting
-    from fer_augment.rewriting import rewrite as rewritten_by
-    from fer_augment.training_store import default_store
-    from fer_augment.trainings import Trainings
+    from fer_augment.runs.experiment import splits_for
+    from fer_augment.runs.rewriting import rewrite as rewritten_by
+    from fer_augment.training.store import default_store
+    from fer_augment.training.trainings import Trainings
 
     if out is None and not dry_run:
         raise FerAugmentError("say where to write with --out DIR, or see the counts only with --dry-run")
@@ -95,9 +95,9 @@ def rewrite(
 
 
 def _summary(bound: BoundRecipe, rewriting: Rewriting, trainings: Trainings) -> RewritingSummary:
-    from fer_augment.recipe_binding import bound_warnings
+    from fer_augment.hooks.recipe_binding import bound_warnings
     from fer_augment.reports.rewriting import RewritingSummary, StepSummary
-    from fer_augment.training_keys import environment
+    from fer_augment.training.keys import environment
 
     before, after = rewriting.before, rewriting.after
     acted = [one.step for one in rewriting.steps]
@@ -130,8 +130,8 @@ def _write(
     summary: RewritingSummary,
 ) -> list[str]:
     """Write the folder, whole or not at all; return what it holds."""
-    from fer_augment.recipe import recipe_yaml
-    from fer_augment.records import whole_directory
+    from fer_augment.data.records import whole_directory
+    from fer_augment.recipe.recipe import recipe_yaml
     from fer_augment.reports.rewriting import rewriting_card, rewriting_gallery
 
     chosen = tuple(dict.fromkeys(formats))

@@ -15,7 +15,7 @@ from fer_augment.cli._console import messages, results
 from fer_augment.cli._runs import RunProgress, data_option, json_option, read_data, refuse_taken, set_option
 
 if TYPE_CHECKING:
-    from fer_augment.records import RunDirectory
+    from fer_augment.data.records import RunDirectory
 
 
 @click.command(no_args_is_help=True)
@@ -37,13 +37,13 @@ def run(recipe: str, source: str, seed: int, out: Path, overrides: tuple[str, ..
     fer-augment run paper --data fer2013.csv
     fer-augment run my_idea.yaml --data faces/ --seed 3 --set training.epochs=10
     """
-    from fer_augment.executors import Failure, do_tasks
-    from fer_augment.experiment import Experiment, Run
-    from fer_augment.plugin_manager import installed_plugins
-    from fer_augment.recipe import load_recipes
-    from fer_augment.recipe_binding import bind, check_classes
-    from fer_augment.records import RunDirectory
-    from fer_augment.training_store import default_store
+    from fer_augment.data.records import RunDirectory
+    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.hooks.recipe_binding import bind, check_classes
+    from fer_augment.recipe.recipe import load_recipes
+    from fer_augment.runs.executors import Failure, do_tasks
+    from fer_augment.runs.experiment import Experiment, Run
+    from fer_augment.training.store import default_store
 
     (loaded,) = load_recipes([recipe], overrides)
     catalogue = installed_plugins()

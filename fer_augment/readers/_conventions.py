@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fer_augment import DatasetError, ImageDataset, Splits
-from fer_augment.duplicates import group_ids, stratified_folds
+from fer_augment.data.duplicates import group_ids, stratified_folds
 from fer_augment.randomness import stream_rng
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError
-from fer_augment.declarations import ReportProgress
-from fer_augment.image_decoding import Decode, image_decoder, size_in_words
+from fer_augment.data.image_decoding import Decode, image_decoder, size_in_words
+from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._image_members import Member
 
 _FILES_AT_ONCE = 64

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, did_you_mean, hookimpl
-from fer_augment.declarations import ReportProgress
+from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, make_splits, shown
 from fer_augment.readers._pixel_text import keep_freed_memory, parse_row, parse_rows
 

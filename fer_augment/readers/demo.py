@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fer_augment import DatasetReader, ImageDataset, Splits, hookimpl
-from fer_augment.declarations import ReportProgress
+from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._conventions import DEMO
 
 
@@ -20,7 +20,7 @@ def recognises(source: str) -> bool:
 
 def read(source: str, progress: ReportProgress) -> Splits:
     """Draw the faces, the same ones every time."""
-    from fer_augment.demo_faces import CLASS_NAMES, demo_arrays
+    from fer_augment.readers._demo_faces import CLASS_NAMES, demo_arrays
 
     parts = {name: ImageDataset.from_arrays(*pair, CLASS_NAMES) for name, pair in demo_arrays().items()}
     progress(1, 1)

@@ -8,8 +8,8 @@ from itertools import groupby
 import numpy as np
 
 from fer_augment import DatasetReader, ImageDataset, PixelBlock, Splits, hookimpl
-from fer_augment.declarations import ReportProgress
-from fer_augment.npy_format import is_npy_folder
+from fer_augment.data.npy_format import is_npy_folder
+from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._conventions import (
     SPLIT_PARTS,
     class_order,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, hookimpl
-from fer_augment.declarations import ReportProgress
-from fer_augment.npy_format import CLASSES_FILE, SPLIT_WORDS, images_file, is_npy_folder, labels_file
+from fer_augment.data.npy_format import CLASSES_FILE, SPLIT_WORDS, images_file, is_npy_folder, labels_file
+from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._conventions import (
     FER2013_CLASSES,
     SPLIT_NAMES,

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.audit import Audit, Row
-from fer_augment.dataset import Splits, occurrence
+from fer_augment.data.audit import Audit, Row
+from fer_augment.data.dataset import Splits, occurrence
 
 Picture = NDArray[np.uint8]
 """`(height, width, 3) uint8`, blue, green, red: OpenCV's order."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fer_augment.comparison import Arm, Comparison, Statistic
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.wording import printable, spread
+from fer_augment.results.comparison import Arm, Comparison, Statistic
 
 
 @dataclass(frozen=True)

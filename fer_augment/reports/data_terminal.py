@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.audit import Audit, Duplicates, RowCounts
-from fer_augment.comparison_warnings import listed
-from fer_augment.dataset import ImageDataset, Splits
+from fer_augment.data.audit import Audit, Duplicates, RowCounts
+from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.reports.grids import Grid, Row
 from fer_augment.reports.terminal import print_grid
 from fer_augment.reports.wording import printable
+from fer_augment.results.comparison_warnings import listed
 
 _LEGEND = (
     "identical: byte for byte the same as another row, of any split; several labels: those of them whose image stands "

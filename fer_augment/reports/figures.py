@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fer_augment.comparison import Arm, Comparison, SplitScores, Statistic
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.curves import look_of
 from fer_augment.reports.run_files import FoundRun, RunFiles
 from fer_augment.reports.wording import percent, printable
+from fer_augment.results.comparison import Arm, Comparison, SplitScores, Statistic
 
 # --- dots: a score of every run
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer_augment.comparison import Comparison, Judgement, SplitScores, Statistic, Versus
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.wording import interval, p_value, percent, points, printable
+from fer_augment.results.comparison import Comparison, Judgement, SplitScores, Statistic, Versus
 from fer_augment.significance import Verdict
 
 TONES = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}

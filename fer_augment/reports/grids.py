@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from fer_augment.comparison import Arm, Comparison, Judgement, Statistic, Versus
 from fer_augment.reports.wording import UNKNOWN, interval, p_value, percent, points, printable, spread
+from fer_augment.results.comparison import Arm, Comparison, Judgement, Statistic, Versus
 
 Row = tuple[str, ...]
 

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_augment.comparison import Arm, Comparison, Versus, load_comparison
-from fer_augment.comparison_warnings import listed
-from fer_augment.confused_images import CONFUSED_FILE, load_confused
+from fer_augment.data.records import StepRecord, write_whole
 from fer_augment.errors import RunError
-from fer_augment.records import StepRecord, write_whole
 from fer_augment.reports.curves import accuracy_charts, loss_charts
 from fer_augment.reports.figures import (
     class_scores,
@@ -42,6 +39,9 @@ from fer_augment.reports.wording import (
     spread,
     verdict_sentence,
 )
+from fer_augment.results.comparison import Arm, Comparison, Versus, load_comparison
+from fer_augment.results.comparison_warnings import listed
+from fer_augment.results.confused_images import CONFUSED_FILE, load_confused
 
 if TYPE_CHECKING:
     from jinja2 import Environment

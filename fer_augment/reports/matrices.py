@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.comparison import Arm
 from fer_augment.reports.wording import points, printable
+from fer_augment.results.comparison import Arm
 
 FloatArray = NDArray[np.float64]
 

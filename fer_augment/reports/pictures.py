@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.comparison import Arm, Comparison
-from fer_augment.confused_images import ConfusedImages
 from fer_augment.reports.run_files import FoundRun, RunFiles
 from fer_augment.reports.wording import printable
+from fer_augment.results.comparison import Arm, Comparison
+from fer_augment.results.confused_images import ConfusedImages
 
 LARGEST = 96
 """Side of a picture in pixels; larger images are shown at this size."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fer_augment.comparison import Arm, Comparison, Statistic
 from fer_augment.reports.grids import Grid, Row
 from fer_augment.reports.wording import percent, printable, spread
+from fer_augment.results.comparison import Arm, Comparison, Statistic
 
 TEST_COUNTS = {"angry": 491, "disgust": 55, "fear": 528, "happy": 879, "sad": 594, "surprise": 416, "neutral": 626}
 """Rows of each class in FER2013's PrivateTest."""

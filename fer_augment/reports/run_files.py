@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from fer_augment.comparison import Arm
+from fer_augment.data.records import RunDirectory, RunRecord
 from fer_augment.errors import RunError
 from fer_augment.metrics import CalibrationBins, Scores, calibration_bins, score
-from fer_augment.records import RunDirectory, RunRecord
+from fer_augment.results.comparison import Arm
 
 
 @dataclass(frozen=True)

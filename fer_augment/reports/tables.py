@@ -8,9 +8,9 @@ import io
 import re
 from collections.abc import Iterator
 
-from fer_augment.comparison import Arm, Comparison, Judgement, Judgements, SplitScores, Statistic, Versus
 from fer_augment.reports.grids import Grid, against_baseline, overview
 from fer_augment.reports.wording import cost_sentence, failures, headline, notes, verdict_sentence
+from fer_augment.results.comparison import Arm, Comparison, Judgement, Judgements, SplitScores, Statistic, Versus
 
 # --- Markdown
 

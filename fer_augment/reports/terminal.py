@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.comparison import Comparison, Versus
 from fer_augment.reports.grids import Grid, against_baseline, overview
 from fer_augment.reports.wording import cost_sentence, failures, headline, notes, printable, verdict_sentence
+from fer_augment.results.comparison import Comparison, Versus
 from fer_augment.significance import Verdict
 
 WIDE = 100

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fer_augment.comparison import Comparison, Interval, Judgement, Statistic, Versus
-from fer_augment.comparison_warnings import listed
+from fer_augment.results.comparison import Comparison, Interval, Judgement, Statistic, Versus
+from fer_augment.results.comparison_warnings import listed
 from fer_augment.significance import Verdict
 
 UNKNOWN = "-"

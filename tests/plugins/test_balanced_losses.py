@@ -11,8 +11,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from fer_augment import BatchLoss, Context, Effect, ImageDataset, StrategyError
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 
 CATALOGUE = installed_plugins()
 CROSS_ENTROPY = CATALOGUE.loss("cross_entropy").value.of_batch

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, DatasetError, Effect, ImageDataset
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 
 ConfusionMirror: Any = installed_plugins().strategy("confusion_mirror").value
 NAMES = ("sad", "neutral", "happy")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect, ImageDataset, Strategy, StrategyError
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.recipe import TrainingSettings
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.testing import tiny_dataset
-from fer_augment.trainer import Trained, Training, predict, refine, train
+from fer_augment.training.trainer import Trained, Training, predict, refine, train
 
 CATALOGUE = installed_plugins()
 Crt: Any = CATALOGUE.strategy("crt").value

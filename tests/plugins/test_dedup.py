@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 from tests.data_files import random_images
 
 Dedup: Any = installed_plugins().strategy("dedup").value

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect, ImageDataset
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 
 FlipCropAffine: Any = installed_plugins().strategy("flip_crop_affine").value
 HEIGHT, WIDTH, ROWS = 32, 24, 64

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 
 HardExamples: Any = installed_plugins().strategy("hard_examples").value
 NAMES = ("sad", "neutral", "happy")

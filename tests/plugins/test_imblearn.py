@@ -14,8 +14,8 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 
 Imblearn: Any = installed_plugins().strategy("imblearn").value

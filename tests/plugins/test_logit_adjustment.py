@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect, StrategyError
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.metrics import score
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
 
 LogitAdjustment: Any = installed_plugins().strategy("logit_adjustment").value
 PRIOR = np.array([0.7, 0.2, 0.1])

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from fer_augment import Effect, ImageDataset, StrategyError
-from fer_augment.plugin_manager import installed_plugins
+from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.batches import augmented, faces, one_hot, stages_of
 
 Mixup: Any = installed_plugins().strategy("mixup").value

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, ImageDataset
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 
 PowerSampler: Any = installed_plugins().strategy("power_sampler").value
 DATA = ImageDataset.from_arrays(np.zeros((141, 2, 2), np.uint8), np.repeat([0, 1, 2], [4, 16, 121]), "abc")

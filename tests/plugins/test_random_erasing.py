@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fer_augment import Effect, ImageDataset
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.testing_fixtures import as_tensor
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.testing.fixtures import as_tensor
 from tests.batches import augmented, faces
 
 RandomErasing: Any = installed_plugins().strategy("random_erasing").value

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect, StrategyError
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 
 CATALOGUE = installed_plugins()
 TauNorm: Any = CATALOGUE.strategy("tau_norm").value

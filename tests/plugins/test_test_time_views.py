@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.stages import Stages, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import Stages, steps_of
 
 MirrorViews: Any = installed_plugins().strategy("mirror_views").value
 TenCropViews: Any = installed_plugins().strategy("ten_crop_views").value

@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError, uniforms
-from fer_augment.plugin_manager import installed_plugins
-from fer_augment.testing_fixtures import as_tensor
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.testing.fixtures import as_tensor
 from tests.batches import augmented
 
 TrivialAugment: Any = installed_plugins().strategy("trivial_augment").value

@@ -1,0 +1,1 @@
+"""The catalogue of strategies in the documentation: its page and its pictures."""

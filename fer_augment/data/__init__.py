@@ -1,0 +1,1 @@
+"""Images with their provenance, and what is known and kept of them."""

@@ -1,0 +1,1 @@
+"""Plugins: what they declare, how they are found, and when they are called."""

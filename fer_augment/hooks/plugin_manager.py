@@ -1,0 +1,237 @@
+"""Find plugins, load them one by one, and look up by name what they offer.
+
+pluggy's own `load_setuptools_entrypoints` silently drops a second plugin of a taken name, lets one broken plugin take
+the program down and ignores misspelt hooks; here every clash and every fault names the distribution and version, and
+the other plugins go on without the broken one.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import pluggy
+
+from fer_augment.data.dataset import Splits
+from fer_augment.errors import DatasetError, PluginError, did_you_mean
+from fer_augment.hooks.declarations import DatasetReader, Loss, Model, ReportProgress, Tracker
+from fer_augment.hooks.specs import OBSERVERS, PROJECT, STAGES, RegistrationSpecs, StageSpecs
+from fer_augment.hooks.strategy import Strategy
+
+T = TypeVar("T")
+
+_KINDS: dict[str, tuple[str, Any]] = {
+    "strategy": ("register_strategies", type),
+    "model": ("register_models", Model),
+    "dataset reader": ("register_dataset_readers", DatasetReader),
+    "loss": ("register_losses", Loss),
+    "tracker": ("register_trackers", Tracker),
+}
+
+
+@dataclass(frozen=True)
+class Offer(Generic[T]):
+    """Something that a plugin offers, and who offers it.
+
+    Attributes:
+        kind: what it is: strategy, model, dataset reader, loss or tracker.
+        name: the name to use.
+        value: the declaration, or the strategy class.
+        provider: the distribution and its version.
+        module: the module that registered it.
+    """
+
+    kind: str
+    name: str
+    value: T
+    provider: str
+    module: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything that the installed plugins offer.
+
+    Attributes:
+        offers: all offers, in the order of distributions and entry points.
+        problems: one line for each plugin, or part of one, that could not be used.
+    """
+
+    offers: tuple[Offer[Any], ...]
+    problems: tuple[str, ...]
+
+    def of_kind(self, kind: str) -> list[Offer[Any]]:
+        """Return all offers of a kind, sorted by name."""
+        return sorted((offer for offer in self.offers if offer.kind == kind), key=lambda offer: offer.name)
+
+    def strategy(self, name: str) -> Offer[type[Strategy]]:
+        """Look up a strategy class."""
+        return self._only("strategy", name)
+
+    def model(self, name: str) -> Offer[Model]:
+        """Look up a network."""
+        return self._only("model", name)
+
+    def loss(self, name: str) -> Offer[Loss]:
+        """Look up a loss."""
+        return self._only("loss", name)
+
+    def tracker(self, name: str) -> Offer[Tracker]:
+        """Look up an observer."""
+        return self._only("tracker", name)
+
+    def read(self, source: str, progress: ReportProgress = lambda done, total: None) -> Splits:
+        """Read a data source with the reader that recognises it.
+
+        Args:
+            source: a path or a word such as `demo`.
+            progress: told how much is done and how much there is.
+
+        Raises:
+            DatasetError: if no reader or more than one recognises the source, or the source is bad.
+        """
+        readers = [offer for offer in self.of_kind("dataset reader") if offer.value.recognises(source)]
+        if not readers:
+            formats = "; ".join(offer.value.summary for offer in self.of_kind("dataset reader"))
+            raise DatasetError(f"{source}: no such file, or nothing that a reader recognises. Readable: {formats}")
+        if len(readers) > 1:
+            names = " and ".join(f"{offer.name} ({offer.provider})" for offer in readers)
+            raise DatasetError(f"{source}: recognised by {names}; rename it so that only one does")
+        reader: DatasetReader = readers[0].value
+        return reader.read(source, progress)
+
+    def _only(self, kind: str, name: str) -> Offer[Any]:
+        matching = [offer for offer in self.of_kind(kind) if offer.name == name]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            providers = " and ".join(f"{offer.provider} ({offer.module})" for offer in matching)
+            raise PluginError(f"{kind} {name!r} is offered by {providers}; uninstall or rename one of them")
+        hint = did_you_mean(name, {offer.name for offer in self.of_kind(kind)})
+        broken = f" (not loaded: {' | '.join(self.problems)})" if self.problems else ""
+        raise PluginError(f"there is no {kind} {name!r}{hint}{broken}")
+
+
+@functools.cache
+def installed_plugins() -> Catalogue:
+    """Collect what all installed distributions offer; once a process."""
+    found = sorted(
+        importlib.metadata.entry_points(group=PROJECT),
+        key=lambda point: (point.dist.name if point.dist else "", point.name),
+    )
+    modules: list[tuple[str, str, object]] = []
+    problems: list[str] = []
+    for point in found:
+        provider = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
+        try:
+            modules.append((point.value, provider, point.load()))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may do anything when imported
+            problems.append(f"{provider}: {point.value} cannot be imported: {_told(error)}")
+    catalogue = collect(modules)
+    return Catalogue(catalogue.offers, (*problems, *catalogue.problems))
+
+
+def collect(modules: Iterable[tuple[str, str, object]]) -> Catalogue:
+    """Ask plugin modules what they offer.
+
+    Args:
+        modules: `(module name, provider, module)`; a module is anything that has registration hooks.
+    """
+    offers: list[Offer[Any]] = []
+    problems: list[str] = []
+    for name, provider, module in modules:
+        try:
+            own_offers, own_problems = _offers_of(name, provider, module)
+            offers += own_offers
+            problems += [f"{provider}: {problem}" for problem in own_problems]
+        except Exception as error:  # noqa: BLE001 - as above: a hook is the stranger's code, too
+            problems.append(f"{provider}: {name}: {_told(error)}")
+    return Catalogue(tuple(offers), tuple(problems))
+
+
+def _offers_of(name: str, provider: str, module: object) -> tuple[list[Offer[Any]], list[str]]:
+    """Return what a module offers, and what is wrong with the rest of it."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(RegistrationSpecs)
+    manager.register(module, name)
+    implemented = {caller.name for caller in manager.get_hookcallers(module) or []}
+    known = [hook for hook, _ in _KINDS.values()]
+    offers: list[Offer[Any]] = []
+    problems = [f"{name}: there is no hook {hook!r}{did_you_mean(hook, known)}" for hook in implemented - {*known}]
+    for kind, (hook, expected) in _KINDS.items():
+        if hook not in implemented:
+            if hasattr(module, hook):
+                problems.append(f"{name}: {hook} is a hook; mark it with @hookimpl")
+            continue
+        offered = next(iter(getattr(manager.hook, hook)()), None)
+        if not isinstance(offered, list | tuple):
+            problems.append(f"{name}: {hook} must return a list, not {type(offered).__name__}")
+            continue
+        for declared in offered:
+            faults = strategy_faults(declared) if kind == "strategy" else _declaration_faults(declared, expected)
+            if faults:
+                problems += [f"{kind} {_title(declared)}: {fault}" for fault in faults]
+            else:
+                offers.append(Offer(kind, _title(declared), declared, provider, name))
+    if not offers and not problems:
+        problems.append(f"{name} offers nothing; mark its registration hooks with @hookimpl")
+    return offers, problems
+
+
+def _title(declared: object) -> str:
+    if isinstance(declared, type) and issubclass(declared, Strategy):
+        return declared.strategy_name()
+    return str(getattr(declared, "name", declared))
+
+
+def _declaration_faults(declared: object, expected: type) -> list[str]:
+    return [] if isinstance(declared, expected) else [f"must be a {expected.__name__}, is a {type(declared).__name__}"]
+
+
+def strategy_faults(declared: object) -> list[str]:
+    """Return what is wrong with a strategy class before it has run: one line for each fault.
+
+    Refused are hooks that do not exist, arguments that a hook does not have or that pluggy would not pass, a method
+    named like a stage that lacks `@hookimpl`, and `tryfirst`, `trylast` and wrappers, which mean nothing in a fold in
+    recipe order.
+    """
+    if not (isinstance(declared, type) and issubclass(declared, Strategy)):
+        return ["must be a subclass of Strategy"]
+    faults = []
+    acts = False
+    for method_name, method in inspect.getmembers(declared, inspect.isroutine):
+        options = getattr(method, f"{PROJECT}_impl", None)
+        if options is None:
+            if method_name in (*STAGES, *OBSERVERS):
+                faults.append(f"{method_name} is a hook; mark the method with @hookimpl")
+            continue
+        if method_name not in (*STAGES, *OBSERVERS):
+            faults.append(f"there is no hook {method_name!r}{did_you_mean(method_name, (*STAGES, *OBSERVERS))}")
+            continue
+        acts = True
+        if any(options[name] for name in ("tryfirst", "trylast", "wrapper", "hookwrapper")):
+            faults.append(f"{method_name}: the recipe decides the order; no tryfirst, trylast or wrapper")
+        if isinstance(inspect.getattr_static(declared, method_name), staticmethod | classmethod):
+            faults.append(f"{method_name} must be a plain method, not a staticmethod or classmethod")
+        else:
+            faults += _argument_faults(method_name, method)
+    if not acts and not faults:
+        faults.append("implements no hook; mark one of its methods with @hookimpl")
+    return faults
+
+
+def _argument_faults(hook: str, method: Callable[..., object]) -> Iterator[str]:
+    known = set(inspect.signature(getattr(StageSpecs, hook)).parameters) - {"self"}
+    for argument in list(inspect.signature(method).parameters.values())[1:]:
+        if argument.name not in known:
+            yield f"{hook} has no argument {argument.name!r}{did_you_mean(argument.name, known)}"
+        elif argument.kind is not argument.POSITIONAL_OR_KEYWORD or argument.default is not argument.empty:
+            yield f"{hook}: {argument.name!r} is always passed; take it as a plain argument, without a default"
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

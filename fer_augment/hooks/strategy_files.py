@@ -1,0 +1,65 @@
+"""Strategies that live in a file beside a recipe, for trying an idea before it becomes a distribution."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from fer_augment.errors import PluginError, did_you_mean
+from fer_augment.hooks.plugin_manager import strategy_faults
+from fer_augment.hooks.strategy import Strategy
+
+
+def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
+    """Run a file and return a strategy class from it.
+
+    Raises:
+        PluginError: if the file cannot be run or has no such class, or the class cannot act as a strategy.
+    """
+    declared = getattr(_module_of(file), class_name, None)
+    if declared is None:
+        hint = did_you_mean(class_name, [known.__name__ for known in strategies_in_file(file)])
+        raise PluginError(f"{file} has no class {class_name!r}{hint}")
+    faults = strategy_faults(declared)
+    if faults:
+        raise PluginError(f"{file}: {class_name}: {' | '.join(faults)}")
+    strategy_class: type[Strategy] = declared
+    return strategy_class
+
+
+def strategies_in_file(file: Path) -> list[type[Strategy]]:
+    """Run a file and return the subclasses of `Strategy` that it defines, in order, whether or not they can act.
+
+    Raises:
+        PluginError: if the file cannot be run.
+    """
+    module = _module_of(file)
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
+    ]
+
+
+def _module_of(file: Path) -> ModuleType:
+    """Run a strategy file, once for each content it ever has in this process."""
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        raise PluginError(f"{file}: cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(str(file).encode() + source).hexdigest()
+    name = f"fer_augment_local_{file.stem}_{digest[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = str(file)
+    sys.modules[name] = module  # annotations are looked up there
+    try:
+        exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's file does when it is run
+        del sys.modules[name]
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PluginError(f"{file}: cannot be imported: {told}") from error
+    return module

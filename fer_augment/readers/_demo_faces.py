@@ -1,0 +1,178 @@
+"""A data set to try things out with: seeded drawings of faces in FER2013's classes and FER2013's imbalance.
+
+What a class looks like is a table of action units, after P. Ekman and W. V. Friesen, *Facial Action Coding
+System* (Consulting Psychologists Press, 1978). Every face shows the units of its class at an intensity of its
+own, from faint to strong, so that classes overlap as real ones do: a faintly sad face is all but a neutral
+one, fear shares its brows and lids with surprise, and disgust its frown with anger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.readers._face_renderer import ActionUnits, Capture, Column, Identity, render_faces
+
+CLASS_NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""The classes in the order of FER2013's label numbers."""
+
+FER2013_TRAINING_COUNTS = (3995, 436, 4097, 7215, 4830, 3171, 4965)
+SHRUNK_BY = {"train": 10, "validation": 40, "test": 20}
+"""How many times smaller than FER2013's Training each split is, class by class."""
+
+EXPRESSIONS: Mapping[str, Mapping[str, float]] = {
+    "angry": {"brow_lowerer": 1.0, "upper_lid_raiser": 0.35, "lid_tightener": 0.7, "lip_tightener": 0.9,
+              "chin_raiser": 0.4, "lip_corner_depressor": 0.25},
+    "disgust": {"nose_wrinkler": 1.0, "upper_lip_raiser": 1.0, "brow_lowerer": 0.45, "cheek_raiser": 0.3,
+                "lip_corner_depressor": 0.4, "chin_raiser": 0.3, "lips_part": 0.4},
+    "fear": {"inner_brow_raiser": 1.0, "outer_brow_raiser": 0.5, "brow_lowerer": 0.55,
+             "upper_lid_raiser": 0.9, "lip_stretcher": 1.0, "lips_part": 0.9, "jaw_drop": 0.3},
+    "happy": {"lip_corner_puller": 1.0, "cheek_raiser": 0.8, "lips_part": 0.7},
+    "sad": {"inner_brow_raiser": 0.9, "brow_lowerer": 0.4, "lid_tightener": 0.35, "lip_corner_depressor": 1.0,
+            "chin_raiser": 0.5},
+    "surprise": {"inner_brow_raiser": 1.0, "outer_brow_raiser": 1.0, "upper_lid_raiser": 1.0, "jaw_drop": 1.0,
+                 "lips_part": 0.4},
+    "neutral": {},
+}  # fmt: skip
+"""The action units of each class at full intensity; those that are not named stay at rest."""
+
+INTENSITY = {
+    "angry": (1.0, 0.7),
+    "disgust": (2.0, 1.0),
+    "fear": (1.0, 0.7),
+    "happy": (1.4, 0.8),
+    "sad": (0.85, 0.7),
+    "surprise": (1.2, 0.7),
+    "neutral": (1.0, 1.0),
+}
+"""For each class, the two shape parameters of the beta distribution that its intensity is drawn from."""
+
+UNIT_NOISE = 0.3
+"""How much a single action unit strays from the intensity of its face, as a share of itself."""
+STRAY_MOVEMENT = 0.06
+"""How much any muscle moves that has nothing to do with the expression."""
+
+IDENTITY = {
+    "head_width": (0.66, 0.78),
+    "jaw_taper": (0.0, 0.3),
+    "eye_distance": (0.31, 0.37),
+    "eye_size": (0.85, 1.15),
+    "eye_tilt": (-0.015, 0.015),
+    "brow_height": (0.39, 0.46),
+    "brow_thickness": (0.025, 0.07),
+    "brow_arch": (0.0, 0.06),
+    "nose_width": (0.10, 0.16),
+    "nose_length": (0.15, 0.25),
+    "mouth_width": (0.24, 0.32),
+    "mouth_height": (0.47, 0.56),
+    "mouth_curve": (-0.03, 0.03),
+    "lip_fullness": (0.03, 0.08),
+    "age": (0.0, 1.0),
+    "skin": (0.45, 0.85),
+    "hair": (0.04, 0.35),
+    "hairline": (-0.9, -0.62),
+    "hair_slant": (-0.25, 0.25),
+    "hair_length": (-0.3, 1.0),
+    "hair_volume": (0.04, 0.2),
+    "beard": (0.4, 0.9),
+    "glasses": (0.8, 1.0),
+}
+"""The range that each parameter of a person is drawn from, evenly."""
+
+CAPTURE = {
+    "rotation": (-0.12, 0.12),
+    "shift_x": (-0.05, 0.05),
+    "shift_y": (-0.09, 0.01),
+    "scale": (1.04, 1.16),
+    "yaw": (-0.2, 0.2),
+    "gaze": (-0.05, 0.05),
+    "background": (0.15, 0.85),
+    "light_x": (-0.6, 0.6),
+    "light_y": (-0.4, 0.1),
+    "hand": (1.0, 1.0),
+    "hand_angle": (-math.pi, math.pi),
+    "hand_reach": (0.25, 0.7),
+    "contrast": (0.9, 1.1),
+    "brightness": (-0.05, 0.05),
+    "blur": (0.0, 0.3),
+    "noise": (0.0, 0.012),
+    "noise_seed": (0.0, 2.0**24),
+}
+"""The range that each parameter of a shot is drawn from, evenly."""
+
+SHARE = {"beard": 0.2, "glasses": 0.12, "hand": 0.06}
+"""What only some pictures have, and how many of them; it is 0 in all others."""
+
+
+def draw_faces(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw one new face per label.
+
+    Args:
+        labels: `(N,) int64`, positions in `CLASS_NAMES`.
+        rng: where expression, person and shot of every face come from.
+
+    Returns:
+        `(N, 48, 48, 1) uint8`, grey from 0 for black to 255 for white.
+    """
+    count = len(labels)
+    return render_faces(draw_actions(labels, rng), draw_identity(count, rng), draw_capture(count, rng))
+
+
+def draw_actions(labels: NDArray[np.int64], rng: np.random.Generator) -> ActionUnits:
+    """Draw what the muscles of one face per label do: the class's units, its intensity, and some noise."""
+    shapes = np.array([INTENSITY[name] for name in CLASS_NAMES])[labels]
+    intensity = rng.beta(shapes[:, 0], shapes[:, 1])
+
+    def column(unit: str) -> Column:
+        full = np.array([EXPRESSIONS[name].get(unit, 0.0) for name in CLASS_NAMES])[labels]
+        own, stray = rng.standard_normal((2, len(labels)))
+        amount: Column = full * intensity * (1 + UNIT_NOISE * own) + STRAY_MOVEMENT * stray
+        return amount.clip(0, 1.2).astype(np.float32)
+
+    return ActionUnits(**{unit.name: column(unit.name) for unit in fields(ActionUnits)})
+
+
+def draw_identity(count: int, rng: np.random.Generator) -> Identity:
+    """Draw `count` persons."""
+    return Identity(**_uniform_columns(IDENTITY, count, rng))
+
+
+def draw_capture(count: int, rng: np.random.Generator) -> Capture:
+    """Draw the conditions of `count` shots."""
+    return Capture(**_uniform_columns(CAPTURE, count, rng))
+
+
+def demo_arrays(seed: int = 2013) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """Draw the whole data set; the same seed gives the same bytes.
+
+    Args:
+        seed: any integer from 0 on.
+
+    Returns:
+        For each of `"train"`, `"validation"` and `"test"` the images `(N, 48, 48, 1) uint8` and the labels
+        `(N,) int64`, rows shuffled, classes in the proportions of FER2013's Training.
+    """
+    return {
+        split: _draw_split(shrunk_by, np.random.default_rng((seed, number)))
+        for number, (split, shrunk_by) in enumerate(SHRUNK_BY.items())
+    }
+
+
+def _draw_split(shrunk_by: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    counts = [round(count / shrunk_by) for count in FER2013_TRAINING_COUNTS]
+    labels = rng.permutation(np.repeat(np.arange(len(counts), dtype=np.int64), counts))
+    return draw_faces(labels, rng), labels
+
+
+def _uniform_columns(
+    ranges: Mapping[str, tuple[float, float]], count: int, rng: np.random.Generator
+) -> dict[str, Column]:
+    def column(name: str) -> Column:
+        has_it = rng.random(count) < SHARE.get(name, 1.0)
+        return (rng.uniform(*ranges[name], count) * has_it).astype(np.float32)
+
+    return {name: column(name) for name in ranges}

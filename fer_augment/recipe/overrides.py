@@ -1,0 +1,61 @@
+"""Overrides: `key=value` lines that are laid over recipes when they are loaded, as `--set` gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fer_augment.errors import RecipeError
+from fer_augment.recipe.files import FILE_KEYS, step_label
+from fer_augment.recipe.yaml_source import Fault, Node, merged, nested, parse_yaml
+
+
+@dataclass(frozen=True)
+class Override:
+    """A `key=value` line.
+
+    Attributes:
+        text: the line as given.
+        keys: the parts of the key.
+        value: what is to stand under them.
+    """
+
+    text: str
+    keys: tuple[str, ...]
+    value: Node
+
+
+def parse_override(text: str) -> Override:
+    """Read a `key=value` line.
+
+    Raises:
+        RecipeError: if it is no such line, or its key cannot be set.
+    """
+    key, equals, value = text.partition("=")
+    keys = tuple(key.strip().split("."))
+    source = f"--set {text}"
+    if not equals or not all(keys):
+        raise RecipeError(f"{source}: write it as key=value, for example training.epochs=5")
+    if keys[0] in FILE_KEYS:
+        raise RecipeError(f"{source}: {keys[0]!r} can only stand in a recipe file")
+    if keys[0] == "strategies" and len(keys) < 3:
+        raise RecipeError(f"{source}: name a step and its parameter: strategies.NAME.parameter=value")
+    faults: list[Fault] = []
+    node = parse_yaml(value, source, faults, has_lines=False)
+    if faults:
+        raise RecipeError(str(faults[0]))
+    return Override(text, keys, node)
+
+
+def overridden(recipe: Node, change: Override) -> Node:
+    """Lay an override over a recipe as `read_recipe` gives it.
+
+    A parameter is laid over all steps of the name; a recipe that has none stays as it is.
+    """
+    if change.keys[0] != "strategies":
+        return Node(merged(recipe, nested(change.keys, change.value)).value, recipe.place)
+    over = nested(("parameters", *change.keys[2:]), change.value)
+    steps = [
+        merged(step, over) if step_label(str(step.entries["name"].value)) == change.keys[1] else step
+        for step in recipe.entries["strategies"].items
+    ]
+    return Node({**recipe.entries, "strategies": Node(list(steps), recipe.place)}, recipe.place)

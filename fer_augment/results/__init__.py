@@ -1,0 +1,1 @@
+"""What runs show: comparisons, verdicts, and what is behind them."""

@@ -1,0 +1,174 @@
+"""Do a run again from nothing, and tell whether it comes out the same bit for bit; if not, what is not as it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from fer_augment.data.dataset import Splits
+from fer_augment.data.records import HELD_OUT, RunDirectory, RunIdentity, RunRecord
+from fer_augment.errors import RunError
+from fer_augment.hooks.recipe_binding import BoundRecipe
+from fer_augment.runs.executors import ReportTask
+from fer_augment.runs.experiment import perform, splits_for
+from fer_augment.runs.run_models import bound_recipe_of, changed_steps
+from fer_augment.training.keys import environment, run_key
+from fer_augment.training.store import TrainingStore
+
+Tensors = Mapping[str, torch.Tensor]
+
+_CODE = "other", "as installed"
+"""What code was and is, as far as can be told."""
+
+
+@dataclass(frozen=True)
+class ComparedPart:
+    """A part of two runs, compared bit by bit.
+
+    Attributes:
+        name: what it is.
+        unit: what is counted: tensors or rows.
+        total: how many there are.
+        different: how many of them are not the same.
+        largest: the largest absolute difference of two numbers; None where nothing is different,
+            or what is different has no distance.
+    """
+
+    name: str
+    unit: str
+    total: int
+    different: int
+    largest: float | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that a result depends on and that is not as it was at the time of the run.
+
+    Attributes:
+        what: its name.
+        then: what it was.
+        now: what it is.
+    """
+
+    what: str
+    then: str
+    now: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of doing a run again.
+
+    Attributes:
+        parts: weights, logits and rewritten rows, compared; none if it was not done, as the data are others.
+        changes: what is not as it was.
+    """
+
+    parts: tuple[ComparedPart, ...]
+    changes: tuple[Change, ...]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether everything came out the same."""
+        return bool(self.parts) and not any(part.different for part in self.parts)
+
+
+def verify_run(directory: RunDirectory, splits: Splits, scratch: Path, report: ReportTask) -> Verification:
+    """Do a run again, scouts included, with nothing of earlier trainings, and compare.
+
+    On other data than the run's it is not done.
+
+    Args:
+        directory: the run.
+        splits: the data, before the recipe's `data` settings.
+        scratch: an empty directory for what is trained.
+        report: told how far it is.
+
+    Raises:
+        RunError: if a file of the run is damaged, or the training fails.
+        RecipeError: if something that the recipe names is not installed.
+    """
+    record = directory.record
+    bound = replace(bound_recipe_of(directory), trackers=())  # trackers have heard of this run
+    data = splits_for(bound.recipe, splits)
+    seed = record.identity.seed
+    identity = RunIdentity(recipe=bound.recipe.name, seed=seed, key=run_key(bound, seed, data))
+    changes = tuple(_changes(record, bound, data))
+    if not changes and identity.key != record.identity.key:
+        changes = (Change("code of fer_augment, of the model or of the loss", *_CODE),)
+    if data.fingerprint != record.data_fingerprint:
+        return Verification((), changes)
+    store = TrainingStore(scratch / "trainings")
+    again = perform(bound, identity, data, splits.train, store, scratch / "run", report)
+    return Verification(tuple(_compared(directory.path, again.path)), changes)
+
+
+def _changes(record: RunRecord, bound: BoundRecipe, data: Splits) -> Iterator[Change]:
+    if data.fingerprint != record.data_fingerprint:
+        yield Change("data", record.data_fingerprint[:16], data.fingerprint[:16])
+    now = environment(bound.recipe.training)
+    for name in dict.fromkeys([*record.environment, *now]):
+        pair = record.environment.get(name, "none"), now.get(name, "none")
+        if pair[0] != pair[1]:
+            yield Change(name, *pair)
+    for step in changed_steps(record, bound.steps):
+        yield Change(f"code of {step}", *_CODE)
+
+
+def _compared(then: Path, now: Path) -> Iterator[ComparedPart]:
+    weights, rows, said = (
+        (_read(then / f"{name}.safetensors"), _read(now / f"{name}.safetensors"))
+        for name in ("weights", "provenance", "predictions")
+    )
+    yield _rows_compared("rewritten training set", _columns(rows[0]), _columns(rows[1]))
+    yield _tensors_compared("weights", *weights)
+    for split in HELD_OUT:
+        yield _rows_compared(f"{split} logits", said[0][f"{split}.logits"], said[1][f"{split}.logits"])
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{file}: not readable ({error})") from error
+
+
+def _columns(provenance: Tensors) -> torch.Tensor:
+    """Return label, source rows, copy number and step of each row, side by side."""
+    return torch.cat([column.reshape(len(column), -1) for _, column in sorted(provenance.items())], dim=1)
+
+
+def _tensors_compared(name: str, then: Tensors, now: Tensors) -> ComparedPart:
+    names = then.keys() | now.keys()
+    different = [key for key in names if key not in then or key not in now or not _same_bits(then[key], now[key])]
+    distances = [_distance(then[key], now[key]) for key in different if key in then and key in now]
+    known = [distance for distance in distances if distance is not None]
+    return ComparedPart(name, "tensors", len(names), len(different), max(known, default=None))
+
+
+def _rows_compared(name: str, then: torch.Tensor, now: torch.Tensor) -> ComparedPart:
+    rows = max(len(then), len(now))
+    if then.shape != now.shape or then.dtype != now.dtype:
+        return ComparedPart(name, "rows", rows, rows)
+    different = sum(not _same_bits(one, other) for one, other in zip(then, now, strict=True))
+    return ComparedPart(name, "rows", rows, different, _distance(then, now) if different else None)
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)))
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float | None:
+    if one.shape != other.shape:
+        return None
+    distance = float((one.double() - other.double()).abs().max())
+    return distance if math.isfinite(distance) else None

@@ -1,0 +1,108 @@
+"""The trained network of a finished run, with the views and the adjustment of its recipe, for images that are new.
+
+Legend of shapes: N images, H, W, C height, width and channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.records import RunDirectory, RunRecord
+from fer_augment.errors import RunError
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.recipe_binding import BoundRecipe, bind
+from fer_augment.hooks.stages import Stages, Step
+from fer_augment.hooks.strategy import Context
+from fer_augment.recipe.recipe import Recipe, TrainingSettings
+from fer_augment.runs.experiment import fitted_adjustment
+from fer_augment.training.keys import source_digest
+from fer_augment.training.torch_runtime import device_of, reproducible
+from fer_augment.training.trainer import build_model, predict
+from fer_augment.training.trainings import with_weights
+
+
+@dataclass(frozen=True, eq=False)
+class RunModel:
+    """What a run learnt, ready to be asked.
+
+    Attributes:
+        record: what is known of the run.
+        settings: how it computes: as the run did, on whatever device is here.
+        network: the trained network, in evaluation mode, on that device.
+        stages: the strategies of the recipe.
+        adjust: from `(N, K) float32` logits to those that the recipe's strategies make of them.
+    """
+
+    record: RunRecord
+    settings: TrainingSettings
+    network: torch.nn.Module
+    stages: Stages
+    adjust: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return `(N, K) float32` logits, averaged over views and adjusted, of `(N, H, W, C)` images."""
+        return self.adjust(predict(self.network, unlabelled(images, self.record), self.settings, self.stages))
+
+
+def unlabelled(images: NDArray[np.uint8], record: RunRecord) -> ImageDataset:
+    """Return images as a data set with the classes of a run; its labels mean nothing."""
+    return ImageDataset.from_arrays(images, np.zeros(len(images), dtype=np.int64), record.class_names)
+
+
+def bound_recipe_of(directory: RunDirectory) -> BoundRecipe:
+    """Return the recipe of a run with the plugins that are installed now.
+
+    Raises:
+        RunError: if the record is damaged, or of a recipe that this version does not know.
+        RecipeError: if something that the recipe names is not installed.
+    """
+    try:
+        return bind(Recipe.model_validate(directory.record.recipe), installed_plugins())
+    except ValidationError as error:
+        place, what = error.errors()[0]["loc"], error.errors()[0]["msg"]
+        raise RunError(
+            f"{directory.path / 'record.json'}: holds a recipe that this version cannot read "
+            f"({'.'.join(map(str, place))}: {what}); install the version that made the run"
+        ) from error
+
+
+def changed_steps(record: RunRecord, steps: Iterable[Step]) -> Iterator[str]:
+    """Name the steps whose code is not what it was at the time of the run."""
+    for step, then in zip(steps, record.steps, strict=True):
+        if source_digest(type(step.strategy)) != then.source:
+            yield f"{step} ({step.provider})"
+
+
+def load_run_model(directory: RunDirectory) -> RunModel:
+    """Build the network of a run with its trained weights.
+
+    Raises:
+        RunError: if a file of the run is missing or damaged.
+        RecipeError: if something that the recipe names is not installed.
+    """
+    record, bound = directory.record, bound_recipe_of(directory)
+    settings = settings_here(bound.recipe.training, record)
+    context = Context(record.identity.seed, record.class_names, device=device_of(settings))
+    stages = Stages(bound.steps, context)
+    no_images = unlabelled(np.empty((0, *record.image_shape), np.uint8), record)
+    with reproducible(settings, 0):
+        model = build_model(bound.model, no_images, stages)
+    network = with_weights(model, directory.path / "weights.safetensors", settings)
+    said = directory.predictions("validation")
+    raw_logits = said.logits if said.raw_logits is None else said.raw_logits
+    return RunModel(
+        record, settings, network, stages, fitted_adjustment(stages, raw_logits, said.labels, record.class_prior)
+    )
+
+
+def settings_here(settings: TrainingSettings, record: RunRecord) -> TrainingSettings:
+    """Return settings that compute in the run's precision, on an accelerator only if there is one."""
+    device = "auto" if settings.device == "cuda" else settings.device
+    return settings.model_copy(update={"device": device, "precision": record.environment["precision"]})

@@ -1,0 +1,169 @@
+"""Tiny data, a real scout and a real network: what the conformity kit hands to a strategy.
+
+Everything here is small, made from fixed seeds, and touches no global random numbers. Legend of shapes: N
+rows, B rows of a batch, H, W, C height, width and channels, K classes, P source rows of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.duplicates import group_ids, stratified_folds
+from fer_augment.hooks.strategy import Predictions, TrainAgain
+
+if TYPE_CHECKING:
+    import torch
+
+CLASS_NAMES = ("ant", "bee", "cat")
+COUNTS = (10, 15, 24)
+HEIGHT, WIDTH = 16, 14
+_LOOKALIKES = 2
+_FOLDS = 3
+
+
+def tiny_dataset(channels: int = 1) -> ImageDataset:
+    """Make a training set of the classes `ant`, `bee` and `cat`, unequal in size and none symmetric.
+
+    In each class two rows look like each of the other classes, so that a scout confuses every class with
+    every other; one image stands twice in `cat`, and one stands in `bee` and in `cat`. The rows are shuffled,
+    so a row's position is not its origin.
+
+    Args:
+        channels: 1 for grey images, 3 for colour.
+    """
+    rng = np.random.default_rng(20210)
+    labels = np.repeat(np.arange(len(COUNTS)), COUNTS)
+    looks = labels.copy()
+    for label in range(len(COUNTS)):
+        others = [other for other in range(len(COUNTS)) if other != label]
+        looks[np.flatnonzero(labels == label)[: _LOOKALIKES * len(others)]] = np.repeat(others, _LOOKALIKES)
+    images = np.stack([_drawing(int(look), channels, rng) for look in looks])
+    images[-1] = images[-2]
+    images[-3] = images[np.flatnonzero(labels == 1)[-1]]
+    dataset = ImageDataset.from_arrays(images, labels, CLASS_NAMES)
+    return dataset.take(rng.permutation(len(dataset)))
+
+
+def _drawing(look: int, channels: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw an upright bar, a lying bar or a disc, at a slightly random place, in noise."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH] - rng.integers(0, 3, size=(2, 1, 1))
+    inside = ((x >= 1) & (x < 4), (y >= 2) & (y < 5), (y - 9) ** 2 + (x - 8) ** 2 < 12)[look]
+    tint = 1 - 0.2 * np.arange(channels)
+    noise = rng.integers(0, 30, size=(HEIGHT, WIDTH, channels))
+    return np.asarray(40 + 160 * inside[..., None] * tint + noise, dtype=np.uint8)
+
+
+class NearestMeanScout:
+    """A scout that finds the nearest mean image of a class; out of fold it is fitted without the asked rows.
+
+    Attributes:
+        asked: what was asked for, in order: `in_sample` or `out_of_fold` probabilities, or `embeddings`.
+    """
+
+    def __init__(self) -> None:
+        """Start with nobody having asked."""
+        self.asked: list[str] = []
+
+    def probabilities(self, training_set: ImageDataset, how: Predictions = "out_of_fold") -> NDArray[np.float32]:
+        """Return `(N, K) float32` probabilities; NaN out of fold for rows whose origins span folds."""
+        self.asked.append(how)
+        pixels, labels = _pixels(training_set), training_set.labels
+        classes = len(training_set.class_names)
+        if how == "in_sample":
+            return _nearest_mean(pixels, labels, pixels, classes)
+        folds_NP = _folds_of_origins(training_set)
+        result = np.full((len(training_set), classes), np.nan, dtype=np.float32)
+        for fold in range(_FOLDS):
+            outside = ((folds_NP != fold) | (folds_NP == -1)).all(axis=1)
+            judged = ((folds_NP == fold) | (folds_NP == -1)).all(axis=1)
+            result[judged] = _nearest_mean(pixels[outside], labels[outside], pixels[judged], classes)
+        return result
+
+    def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
+        """Return `(N, H * W * C) float32` pixels in [0, 1]."""
+        self.asked.append("embeddings")
+        return _pixels(training_set)
+
+
+def _pixels(training_set: ImageDataset) -> NDArray[np.float32]:
+    return np.asarray(training_set.images[:].reshape(len(training_set), -1) / 255, dtype=np.float32)
+
+
+def _folds_of_origins(training_set: ImageDataset) -> NDArray[np.int64]:
+    """Return the fold of each source row that a row descends from, `(N, P)`; -1 where there is none."""
+    sources, first_row = np.unique(training_set.origin, return_index=True)
+    groups = group_ids(training_set.digests[first_row])
+    folds = stratified_folds(training_set.labels[first_row], groups, _FOLDS, np.random.default_rng(0))
+    of_source = np.full(int(training_set.origins.max()) + 2, -1, dtype=np.int64)
+    of_source[sources] = folds
+    return of_source[training_set.origins]
+
+
+def _nearest_mean(
+    pixels: NDArray[np.float32], labels: NDArray[np.int64], asked: NDArray[np.float32], classes: int
+) -> NDArray[np.float32]:
+    """Return the softmax of minus the squared distances to the means of the classes that have rows."""
+    scores = np.full((len(asked), classes), -np.inf)
+    for label in np.unique(labels):
+        scores[:, label] = -((asked - pixels[labels == label].mean(axis=0)) ** 2).sum(axis=1)
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Return `(B, H, W, C) uint8` images as a network sees them: `(B, C, H, W) float32` in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
+
+
+def tiny_network(image_shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
+    """Build a network of two linear layers, `features` and `head`, always with the same weights."""
+    import torch
+
+    class TinyNetwork(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = torch.nn.Sequential(
+                torch.nn.Flatten(), torch.nn.Linear(int(np.prod(image_shape)), 8), torch.nn.ReLU()
+            )
+            self.head = torch.nn.Linear(8, classes)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.head(self.features(images))
+            return logits
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return TinyNetwork()
+
+
+def tiny_training(training_set: ImageDataset) -> TrainAgain:
+    """Return what `context.train` is in the kit: a few gradient steps on rows drawn by the weights."""
+    import torch
+
+    images, labels = as_tensor(training_set.images[:]), torch.from_numpy(training_set.labels.copy())
+
+    def train(
+        model: torch.nn.Module,
+        *,
+        parameters: Iterable[torch.nn.Parameter] | None = None,
+        weights: NDArray[np.float64] | None = None,
+        epochs: int = 1,
+    ) -> torch.nn.Module:
+        rng = np.random.default_rng(0)
+        optimiser = torch.optim.SGD(model.parameters() if parameters is None else parameters, lr=0.1)
+        shares = None if weights is None else weights / weights.sum()
+        for _ in range(3 * epochs):
+            rows = torch.from_numpy(rng.choice(len(training_set), size=16, p=shares))
+            model.zero_grad()
+            torch.autograd.backward(torch.nn.functional.cross_entropy(model(images[rows]), labels[rows]))
+            optimiser.step()
+        return model
+
+    return train

@@ -1,0 +1,198 @@
+"""Runs one stage of one strategy on given data, and tells what came out as arrays that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.data.dataset import ImageDataset
+from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.hooks.strategy import Context, Scout, Strategy
+from fer_augment.testing.fixtures import NearestMeanScout, as_tensor, tiny_network, tiny_training
+
+if TYPE_CHECKING:
+    import torch
+
+Arrays = list[NDArray[Any]]
+
+EPOCHS = (0, 3)
+"""The epochs in which stages that are called in each are tried."""
+BATCH = 12
+"""How many rows a batch has."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a stage is given, made anew for each trial so that no trial can reach another.
+
+    Attributes:
+        stage: the stage.
+        data: the training set that all of it was made from.
+        rows: `(B,)`, the rows of `data` that are the batch, where the stage has one.
+        first: the value of the first argument.
+        others: the other arguments.
+        epoch: the epoch, for stages that are called in each.
+    """
+
+    stage: str
+    data: ImageDataset
+    rows: NDArray[np.int64]
+    first: Any
+    others: dict[str, Any] = field(default_factory=dict)
+    epoch: int | None = None
+
+    def fold(self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None) -> Any:
+        """Run the stage with this one strategy; return what it returns."""
+        asked = scout or NearestMeanScout()
+        context = Context(seed=seed, class_names=self.data.class_names)
+        stages = Stages(steps_of([strategy]), context, scout_for=lambda step: asked)
+        train = tiny_training(self.data) if self.stage == "refine_model" else None
+        return stages.fold(self.stage, self.first, epoch=self.epoch, train=train, **self.others)
+
+    def inputs(self) -> Arrays:
+        """Tell all arguments but models, which a strategy may change, as arrays."""
+        values = list(self.others.values())
+        if isinstance(self.first, list | tuple):
+            values += self.first
+        elif not self.stage.endswith("_model"):
+            values.append(self.first)
+        return [array for value in values for array in _arrays_of(value)]
+
+
+def some_rows(data: ImageDataset) -> NDArray[np.int64]:
+    """Choose rows that lie apart, as a batch."""
+    return np.linspace(0, len(data) - 1, BATCH).astype(np.int64)
+
+
+def arguments_of(stage: str, data: ImageDataset, rows: NDArray[np.int64] | None = None) -> Sequence[Arguments]:
+    """Make what a stage is given, once for each epoch that is tried."""
+    batch = some_rows(data) if rows is None else rows
+    epochs = EPOCHS if stage in _IN_EACH_EPOCH else (None,)
+    return [Arguments(stage, data, batch, *_ARGUMENTS[stage](data, batch), epoch) for epoch in epochs]
+
+
+def trial(
+    strategy: Strategy,
+    stage: str,
+    data: ImageDataset,
+    *,
+    seed: int = 0,
+    rows: NDArray[np.int64] | None = None,
+    scout: Scout | None = None,
+) -> Arrays:
+    """Run a stage, in each epoch that is tried, and tell what came out as arrays."""
+    arrays = []
+    for given in arguments_of(stage, data, rows):
+        arrays += _outcome(given, given.fold(strategy, seed=seed, scout=scout))
+    return arrays
+
+
+def same(some: Arrays, others: Arrays) -> bool:
+    """Whether two results are equal to the last bit, shapes and dtypes included."""
+    return len(some) == len(others) and all(
+        one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+        for one, other in zip(some, others, strict=True)
+    )
+
+
+def _outcome(given: Arguments, result: Any) -> Arrays:
+    if given.stage == "build_loss":
+        return _losses_and_gradients(result, given.rows, len(given.data.class_names))
+    if given.stage == "build_adjustment":
+        return _arrays_of(result(_some_logits(given.rows, len(given.data.class_names))))
+    if given.stage.endswith("_model"):
+        weights = [array for tensor in result.state_dict().values() for array in _arrays_of(tensor)]
+        return [*weights, *_arrays_of(result(as_tensor(given.data.images[given.rows])))]
+    return _arrays_of(result)
+
+
+def _arrays_of(value: Any) -> Arrays:
+    """Tell a data set, an array, a tensor, or several of them as arrays; anything else as none."""
+    if isinstance(value, ImageDataset):
+        return [value.images[:], value.labels, value.origins, value.copies, value.step]
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [array for item in value for array in _arrays_of(item)]
+    return [value.detach().cpu().numpy()] if hasattr(value, "detach") else []
+
+
+def _losses_and_gradients(loss: Callable[..., torch.Tensor], rows: NDArray[np.int64], classes: int) -> Arrays:
+    """Tell `(B,)` losses and `(B, K)` gradients with one-hot and with soft targets."""
+    import torch
+
+    arrays: Arrays = []
+    for softness in (0.0, 0.3):
+        logits = _some_logits(rows, classes).requires_grad_()
+        one_hot = torch.nn.functional.one_hot(torch.from_numpy(rows % classes), classes).float()
+        losses = loss(logits, one_hot * (1 - softness) + softness / classes)
+        (gradient,) = torch.autograd.grad(losses.sum(), logits)
+        arrays += _arrays_of([losses, gradient])
+    return arrays
+
+
+def _some_logits(rows: NDArray[np.int64], classes: int) -> torch.Tensor:
+    """Make logits that depend on each row alone, `(B, K)`."""
+    import torch
+
+    return torch.stack([torch.cos(torch.arange(1.0, classes + 1) * (row + 1)) * 3 for row in rows.tolist()])
+
+
+def _prior(data: ImageDataset) -> NDArray[np.float64]:
+    return np.asarray(data.counts / data.counts.sum())
+
+
+def _one_hot(data: ImageDataset, rows: NDArray[np.int64]) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(np.eye(len(data.class_names), dtype=np.float32)[data.labels[rows]])
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return -(targets * logits.log_softmax(dim=1)).sum(dim=1)
+
+
+def _unchanged(logits: torch.Tensor) -> torch.Tensor:
+    return logits
+
+
+def _labels_as_tensor(data: ImageDataset, rows: NDArray[np.int64]) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(data.labels[rows])
+
+
+_IN_EACH_EPOCH = ("sampling_weights", "build_loss", "augment_rows", "augment_batch")
+
+_ARGUMENTS: dict[str, Callable[[ImageDataset, NDArray[np.int64]], tuple[Any, dict[str, Any]]]] = {
+    "rewrite_training_set": lambda data, rows: (data, {}),
+    "prepare_model": lambda data, rows: (tiny_network(data.image_shape, len(data.class_names)), {}),
+    "sampling_weights": lambda data, rows: (np.ones(len(data)), {"training_set": data}),
+    "build_loss": lambda data, rows: (_cross_entropy, {"class_prior": _prior(data), "training_set": data}),
+    "augment_rows": lambda data, rows: (
+        data.images[rows],
+        {"labels": data.labels[rows], "rows": rows.copy(), "training_set": data},
+    ),
+    "augment_batch": lambda data, rows: (
+        (as_tensor(data.images[rows]), _one_hot(data, rows)),
+        {"rows": rows.copy(), "training_set": data},
+    ),
+    "refine_model": lambda data, rows: (
+        tiny_network(data.image_shape, len(data.class_names)),
+        {"training_set": data},
+    ),
+    "predict_views": lambda data, rows: ([as_tensor(data.images[rows])], {}),
+    "build_adjustment": lambda data, rows: (
+        _unchanged,
+        {
+            "validation_logits": _some_logits(np.arange(len(data)), len(data.class_names)),
+            "validation_labels": _labels_as_tensor(data, np.arange(len(data))),
+            "class_prior": _prior(data),
+        },
+    ),
+}
+"""For each stage the first argument and the others."""

@@ -1,0 +1,1 @@
+"""Trainings: the loop, and what is trained once and kept."""

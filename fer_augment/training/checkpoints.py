@@ -1,0 +1,79 @@
+"""A training's whole state in one file, so that a killed run goes on where it was: safetensors, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from fer_augment.data.records import write_whole
+from fer_augment.errors import RunError
+
+_GENERATOR, _MODEL, _OPTIMISER = "generator", "model.", "optimiser."
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Where a training stands after an epoch.
+
+    Attributes:
+        tensors: weights, the optimiser's state and torch's generators.
+        facts: everything else, as JSON.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, optimiser: torch.optim.Optimizer, facts: dict[str, Any]) -> Checkpoint:
+        """Take down the state of a training that runs now."""
+        tensors = {_GENERATOR: torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors[f"{_GENERATOR}.cuda"] = torch.cuda.get_rng_state()
+        tensors |= {f"{_MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
+        for number, state in optimiser.state_dict()["state"].items():
+            tensors |= {
+                f"{_OPTIMISER}{number}.{name}": value for name, value in state.items() if torch.is_tensor(value)
+            }
+        return cls(tensors, facts)
+
+    def restore(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        """Put a training into this state."""
+        model.load_state_dict(self._below(_MODEL))
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in self._below(_OPTIMISER).items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = tensor
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        torch.set_rng_state(self.tensors[_GENERATOR])
+        if torch.cuda.is_available() and f"{_GENERATOR}.cuda" in self.tensors:
+            torch.cuda.set_rng_state(self.tensors[f"{_GENERATOR}.cuda"])
+
+    def save(self, path: Path) -> None:
+        """Write the file; a reader sees the old one or this one, never a part."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        write_whole(path, save(tensors, {"facts": json.dumps(self.facts)}))
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint | None:
+        """Read the file; None if there is none.
+
+        Raises:
+            RunError: if it is damaged.
+        """
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = list(file.keys())
+                return cls({name: file.get_tensor(name) for name in names}, json.loads(file.metadata()["facts"]))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise RunError(f"{path}: not a readable checkpoint ({error}); delete it to start over") from error
+
+    def _below(self, prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,141 @@
+"""Finished trainings on disk, by key: whoever needs one again reads it, and two who need one at once train it once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.numpy import load_file
+
+from fer_augment.data.records import Evaluation, whole_directory
+from fer_augment.errors import RunError
+
+CACHE_VARIABLE = "FER_AUGMENT_CACHE"
+FOUND = "found: "
+"""What is reported of a training, or of a whole run, that was there already begins with this."""
+
+
+class TrainingFacts(BaseModel):
+    """What is known of a finished training besides its arrays.
+
+    Attributes:
+        curve: evaluations in order.
+        optimiser_steps: steps taken.
+        class_prior: class frequencies as drawn over the training, summing to 1.
+        parameter_count: numbers in the network.
+        rewritten_counts: rows of each class in the rewritten training set.
+        seconds: wall time, of rewriting and training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    curve: tuple[Evaluation, ...]
+    optimiser_steps: int
+    class_prior: tuple[float, ...]
+    parameter_count: int
+    rewritten_counts: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StoredTraining:
+    """A finished training.
+
+    Attributes:
+        path: its directory.
+        was_reused: whether it stood there already.
+    """
+
+    path: Path
+    was_reused: bool
+
+    @cached_property
+    def facts(self) -> TrainingFacts:
+        """Read `facts.json`.
+
+        Raises:
+            RunError: if it is missing or damaged.
+        """
+        file = self.path / "facts.json"
+        try:
+            return TrainingFacts.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(f"{file}: not readable ({reason}); delete {self.path} to train again") from error
+
+    @property
+    def weights(self) -> Path:
+        """The network's weights, a safetensors file."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def provenance(self) -> dict[str, NDArray[np.int64]]:
+        """Label, source rows, copy number and making step of each row of the rewritten training set."""
+        return load_file(self.path / "provenance.safetensors")
+
+    @property
+    def files(self) -> list[Path]:
+        """The arrays that a run directory holds, too: weights, provenance, and a few rows that each step made."""
+        return [self.path / f"{name}.safetensors" for name in ("weights", "provenance", "examples")]
+
+
+@dataclass(frozen=True)
+class TrainingStore:
+    """A directory of finished trainings; safe for any number of processes.
+
+    Attributes:
+        root: the directory; made when it is needed.
+    """
+
+    root: Path
+
+    def find(self, key: str) -> StoredTraining | None:
+        """Return a training if it is finished."""
+        path = self.root / key
+        return StoredTraining(path, was_reused=True) if path.is_dir() else None
+
+    def obtain(self, key: str, make: Callable[[Path, Path], None]) -> StoredTraining:
+        """Return a training, making it if need be; meanwhile others who want the same one wait.
+
+        Args:
+            key: of the training.
+            make: trains, and writes its files into a directory, the first argument; the second is a file for
+                checkpoints, which outlives an interruption.
+        """
+        found = self.find(key)
+        if found:
+            return found
+        self.root.mkdir(parents=True, exist_ok=True)
+        checkpoint, lock = self.root / f"{key}.checkpoint", self.root / f"{key}.lock"
+        with _locked(lock):
+            found = self.find(key)
+            if found:
+                return found
+            with whole_directory(self.root / key) as scratch:
+                make(scratch, checkpoint)
+            checkpoint.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)  # whoever waits for it finds the training finished
+        return StoredTraining(self.root / key, was_reused=False)
+
+
+def default_store() -> TrainingStore:
+    """Return the user's store: `$FER_AUGMENT_CACHE`, or `fer_augment` in the user's cache directory."""
+    own = os.environ.get(CACHE_VARIABLE)
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return TrainingStore((Path(own) if own else shared / "fer_augment") / "trainings")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock between processes; the system gives it back if this one dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,460 @@
+"""The only training loop.
+
+Legend of shapes: N rows, B rows of a batch, H, W, C height, width and channels, K classes, D features.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.records import Evaluation
+from fer_augment.errors import RunError
+from fer_augment.hooks.declarations import Loss, Model, ReportProgress
+from fer_augment.hooks.stages import Stages
+from fer_augment.metrics import score
+from fer_augment.randomness import stream_key, stream_rng
+from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.checkpoints import Checkpoint
+from fer_augment.training.device_images import ResidentImages, as_batch, fit_on
+from fer_augment.training.optimisation import learning_rate, make_optimiser
+from fer_augment.training.row_stream import RowStream
+from fer_augment.training.torch_runtime import autocast, device_of, reproducible
+
+ROWS_AT_ONCE = 512
+"""How many rows are predicted in one go."""
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
+"""A checkpoint is written after an epoch if the last one is older than this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What is trained, on what, and how: everything that decides the weights.
+
+    Attributes:
+        model: the network's declaration.
+        loss: the recipe's loss.
+        settings: epochs, optimiser and the like.
+        stages: the strategies, and the seed.
+        training_set: the rewritten training set.
+        source_rows: rows of the training split before it was rewritten, the measure of `budget: steps`.
+        validation: held-out rows for the curves; nothing is learnt from them.
+        selection_rows: how many random training rows the curves' `selection_loss` is taken over.
+    """
+
+    model: Model
+    loss: Loss
+    settings: TrainingSettings
+    stages: Stages
+    training_set: ImageDataset
+    source_rows: int
+    validation: ImageDataset
+    selection_rows: int
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.stages.context.seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch, under the recipe's budget."""
+        rows = self.source_rows if self.settings.budget == "steps" else len(self.training_set)
+        return math.ceil(rows / self.settings.batch_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training gives.
+
+    Attributes:
+        model: the network, in evaluation mode, on the device of the training.
+        curve: evaluations in order.
+        optimiser_steps: steps taken, those of a second stage of training included.
+        class_prior: `(K,) float64` summing to 1, class frequencies as drawn over the training, or over its last stage.
+    """
+
+    model: torch.nn.Module
+    curve: tuple[Evaluation, ...]
+    optimiser_steps: int
+    class_prior: NDArray[np.float64]
+
+
+def train(
+    training: Training,
+    *,
+    checkpoint: Path | None = None,
+    progress: ReportProgress = lambda done, total: None,
+    evaluated: Callable[[Evaluation], None] = lambda evaluation: None,
+    seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
+) -> Trained:
+    """Train a network from scratch, or from where a checkpoint of the same training stands.
+
+    The same training gives the same bits on the same machine with the same versions, wherever it was interrupted.
+
+    Args:
+        training: what to train.
+        checkpoint: the file to go on from and to keep up to date; None for neither.
+        progress: told optimiser steps taken, and how many there are.
+        evaluated: told each new point of the curve.
+        seconds_between_checkpoints: how old the last checkpoint is to be before an epoch's end writes a new one.
+
+    Raises:
+        RunError: if the loss stops being finite, the device is missing, or the checkpoint is damaged.
+        StrategyError: if a strategy fails.
+    """
+    with reproducible(training.settings, stream_key(training.seed, "torch") >> 1):
+        model = build_model(training.model, training.training_set, training.stages)
+        model = model.to(device_of(training.settings)).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # its stub lacks it
+        fit = _Fit(training, model, list(model.parameters()), training.settings.epochs, progress, evaluated)
+        fit.run(checkpoint, seconds_between_checkpoints)
+        return Trained(model.eval(), tuple(fit.curve), fit.steps, fit.class_prior)
+
+
+def refine(training: Training, first: Trained, *, progress: ReportProgress = lambda done, total: None) -> Trained:
+    """Pass a trained network through the strategies' `refine_model`, some of which train it again.
+
+    Args:
+        training: what was trained, and how.
+        first: what the training gave; its network is changed.
+        progress: told optimiser steps taken, and how many there are.
+
+    Raises:
+        RunError: if the loss stops being finite, or the device is missing.
+        StrategyError: if a strategy fails.
+    """
+    with reproducible(training.settings, stream_key(training.seed, "torch again") >> 1):
+        again = _TrainAgain(training, first, progress)
+        model = training.stages.fold("refine_model", first.model, train=again, training_set=training.training_set)
+        return Trained(model.eval(), first.curve, again.steps, again.class_prior)
+
+
+def seconds_per_step(training: Training, steps: int = 3) -> float:
+    """Time a few optimiser steps of a training, after one that is not counted; return the mean, in seconds."""
+    with reproducible(training.settings, 0):
+        model = build_model(training.model, training.training_set, training.stages).to(device_of(training.settings))
+        fit = _Fit(training, model, list(model.parameters()), 1, lambda done, total: None, None)
+        size = training.settings.batch_size
+        rows = fit.rows.epoch(0, np.ones(len(training.training_set)), size * (steps + 1)).reshape(steps + 1, size)
+        fit.time_step(rows[0])
+        return sum(map(fit.time_step, rows[1:])) / steps
+
+
+def build_model(model: Model, dataset: ImageDataset, stages: Stages) -> torch.nn.Module:
+    """Build the untrained network for a data set's images and classes, as the strategies prepare it."""
+    return stages.fold("prepare_model", model.build(dataset.image_shape, len(dataset.class_names)))
+
+
+def predict(
+    model: torch.nn.Module, dataset: ImageDataset, settings: TrainingSettings, views_of: Stages | None = None
+) -> NDArray[np.float32]:
+    """Return what a network says about each row.
+
+    Args:
+        model: in evaluation mode; a network, or a part of one such as `features`.
+        dataset: N rows.
+        settings: device, precision and threads.
+        views_of: strategies whose test-time views are averaged; None for the plain images.
+
+    Returns:
+        `(N, K) float32` logits, or `(N, D)` features.
+    """
+    parts = []
+    with reproducible(settings, 0), torch.inference_mode(), autocast(settings):
+        for start in range(0, len(dataset), ROWS_AT_ONCE):
+            images = as_batch(dataset.images[start : start + ROWS_AT_ONCE], device_of(settings))
+            views = views_of.fold("predict_views", [images]) if views_of else [images]
+            logits = torch.stack([model(view).float() for view in views]).mean(dim=0)
+            parts.append(logits.cpu().numpy())
+    return np.concatenate(parts)
+
+
+@dataclass(eq=False)
+class _Fit:
+    """One optimisation of some of a network's parameters, epoch by epoch.
+
+    Attributes:
+        training: what is trained.
+        model: the network.
+        parameters: those that are trained; modules without any of them stay in evaluation mode.
+        epochs: how many.
+        progress: told steps taken, and how many there are.
+        evaluated: told each new point of the curve; None for no curve.
+        weights: `(N,)` sampling weights; None for those of the strategies.
+        name: tells the random numbers of this optimisation from those of others in the run.
+        first_epoch: the number of the first epoch as strategies are told it.
+    """
+
+    training: Training
+    model: torch.nn.Module
+    parameters: list[torch.nn.Parameter]
+    epochs: int
+    progress: ReportProgress
+    evaluated: Callable[[Evaluation], None] | None
+    weights: NDArray[np.float64] | None = None
+    name: str = "rows"
+    first_epoch: int = 0
+    curve: list[Evaluation] = field(default_factory=list)
+    epoch: int = 0
+    _loss_sum: float = 0.0
+    _loss_count: int = 0
+
+    def __post_init__(self) -> None:
+        data = self.training.training_set
+        self.device = device_of(self.training.settings)
+        self.steps = self.epochs * self.training.steps_per_epoch
+        self.rows = RowStream(data.row_keys(), self.training.seed, self.name)
+        self.optimiser = make_optimiser(self.training.settings, self.parameters)
+        self.one_hot = torch.eye(len(data.class_names), device=self.device)
+        self.labels = torch.from_numpy(data.labels.copy()).to(self.device)
+        self.prior_total = np.zeros(len(data.class_names))
+        is_resident = fit_on(self.device, data.images) and not self.training.stages.acts_at("augment_rows")
+        self.resident = ResidentImages(data.images, self.device) if is_resident else None
+
+    def run(self, checkpoint: Path | None = None, seconds_between: float = math.inf) -> None:
+        """Train all epochs that are left."""
+        self.epoch = self._restored(checkpoint)
+        saved = time.monotonic()
+        while self.epoch < self.epochs:
+            self._train_epoch()
+            if self.evaluated and self._is_evaluated:
+                self.curve.append(self._evaluation())
+                self.evaluated(self.curve[-1])
+            if checkpoint and (time.monotonic() - saved >= seconds_between or self._is_last):
+                Checkpoint.of(self.model, self.optimiser, self._facts()).save(checkpoint)
+                saved = time.monotonic()
+            self.epoch += 1
+
+    def time_step(self, rows: NDArray[np.int64]) -> float:
+        """Take an optimiser step and return how many seconds it took."""
+        started = time.perf_counter()
+        self._train_step(rows, self._on_device(rows), 0, self.training.loss.of_batch)
+        return time.perf_counter() - started
+
+    @property
+    def class_prior(self) -> NDArray[np.float64]:
+        """Class frequencies as drawn so far, `(K,)` summing to 1."""
+        frequencies: NDArray[np.float64] = self.prior_total / self.prior_total.sum()
+        return frequencies
+
+    @property
+    def _is_last(self) -> bool:
+        return self.epoch + 1 == self.epochs
+
+    @property
+    def _is_evaluated(self) -> bool:
+        return (self.epoch + 1) % self.training.settings.evaluate_every == 0 or self._is_last
+
+    def _train_epoch(self) -> None:
+        training, count = self.training, self.training.steps_per_epoch
+        weights = self._epoch_weights()
+        drawn = np.bincount(training.training_set.labels, weights, minlength=len(self.one_hot))
+        prior = drawn / drawn.sum()
+        self.prior_total += prior
+        loss = training.stages.fold(
+            "build_loss",
+            training.loss.of_batch,
+            epoch=self._told_epoch,
+            class_prior=prior,
+            training_set=training.training_set,
+        )
+        rows = self.rows.epoch(self.epoch, weights, count * training.settings.batch_size).reshape(count, -1)
+        on_device, losses = self._on_device(rows), torch.empty(count, device=self.device)
+        self._enter_training_mode()
+        for number, batch_rows in enumerate(rows):
+            step = self.epoch * count + number
+            losses[number] = self._train_step(batch_rows, on_device[number], step, loss)
+            self.progress(step + 1, self.steps)
+        self._add_losses(losses.cpu().numpy())
+
+    def _on_device(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self.device)
+
+    def _train_step(
+        self,
+        rows: NDArray[np.int64],
+        on_device: torch.Tensor,
+        step: int,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        """Take an optimiser step on `(B,)` rows, given as an array and as a tensor on the device; return the loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.training.settings, step, self.steps)
+        images, targets = self._batch(rows, on_device)
+        with autocast(self.training.settings):
+            logits = self.model(images)
+        mean_loss = loss(logits.float(), targets).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(mean_loss)
+        self.optimiser.step()
+        return mean_loss.detach()
+
+    def _batch(self, rows: NDArray[np.int64], on_device: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gather a batch, as the strategies augment it."""
+        data, stages, epoch = self.training.training_set, self.training.stages, self._told_epoch
+        images = self.resident.batch(on_device) if self.resident else as_batch(self._rows(rows), self.device)
+        batch = images, self.one_hot[self.labels[on_device]]
+        if stages.acts_at("augment_batch"):
+            batch = stages.fold("augment_batch", batch, epoch=epoch, rows=rows, training_set=data)
+        return batch
+
+    def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Gather rows, as the strategies augment them on the CPU."""
+        data, stages = self.training.training_set, self.training.stages
+        images, epoch = data.images[rows], self._told_epoch
+        if stages.acts_at("augment_rows"):
+            labels = data.labels[rows]
+            images = stages.fold("augment_rows", images, epoch=epoch, labels=labels, rows=rows, training_set=data)
+        return images
+
+    @property
+    def _told_epoch(self) -> int:
+        return self.first_epoch + self.epoch
+
+    def _epoch_weights(self) -> NDArray[np.float64]:
+        if self.weights is not None:
+            return self.weights
+        data = self.training.training_set
+        return self.training.stages.fold(
+            "sampling_weights", np.ones(len(data)), epoch=self._told_epoch, training_set=data
+        )
+
+    def _enter_training_mode(self) -> None:
+        """Only modules that hold a trained parameter learn: the statistics of others stay, too."""
+        trained = {id(parameter) for parameter in self.parameters}
+        if all(id(parameter) in trained for parameter in self.model.parameters()):
+            self.model.train()
+            return
+        self.model.eval()
+        for module in self.model.modules():
+            if any(id(parameter) in trained for parameter in module.parameters(recurse=False)):
+                module.train()
+
+    def _add_losses(self, losses: NDArray[np.float32]) -> None:
+        odd = np.flatnonzero(~np.isfinite(losses))
+        if len(odd):
+            raise RunError(
+                f"the loss became {losses[odd[0]]} in epoch {self._told_epoch + 1}, step {odd[0] + 1} of "
+                f"{len(losses)}; lower training.learning_rate"
+            )
+        self._loss_sum += float(losses.sum(dtype=np.float64))
+        self._loss_count += len(losses)
+
+    def _evaluation(self) -> Evaluation:
+        training = self.training
+        self.model.eval()
+        logits = predict(self.model, training.validation, training.settings)
+        selection = training.training_set.take(self._selection)
+        scores = score(training.validation.labels, logits.argmax(axis=1), len(training.validation.class_names))
+        evaluation = Evaluation(
+            epoch=self.epoch + 1,
+            step=(self.epoch + 1) * training.steps_per_epoch,
+            training_loss=self._loss_sum / self._loss_count,
+            selection_loss=mean_loss(
+                training.loss, predict(self.model, selection, training.settings), selection.labels
+            ),
+            validation_loss=mean_loss(training.loss, logits, training.validation.labels),
+            validation_accuracy=scores.accuracy,
+            validation_recall=tuple(None if np.isnan(recall) else float(recall) for recall in scores.recall),
+        )
+        self._loss_sum, self._loss_count = 0.0, 0
+        return evaluation
+
+    @property
+    def _selection(self) -> NDArray[np.int64]:
+        """The random training rows of `selection_loss`, the same ones at every evaluation."""
+        count = min(self.training.selection_rows, len(self.training.training_set))
+        in_order = np.argsort(self.training.training_set.row_keys())
+        return in_order[stream_rng(self.training.seed, "selection").permutation(len(in_order))[:count]]
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "epochs": self.epoch + 1,
+            "passed": self.rows.passed,
+            "prior_total": self.prior_total.tolist(),
+            "loss_sum": self._loss_sum,
+            "loss_count": self._loss_count,
+            "curve": [evaluation.model_dump() for evaluation in self.curve],
+        }
+
+    def _restored(self, path: Path | None) -> int:
+        """Go to where a checkpoint stands; return how many epochs it has behind it."""
+        checkpoint = Checkpoint.load(path) if path else None
+        if checkpoint is None:
+            return 0
+        checkpoint.restore(self.model, self.optimiser)
+        facts = checkpoint.facts
+        self.rows.passed = facts["passed"]
+        self.prior_total = np.array(facts["prior_total"])
+        self._loss_sum, self._loss_count = facts["loss_sum"], facts["loss_count"]
+        self.curve = [Evaluation.model_validate(evaluation) for evaluation in facts["curve"]]
+        done: int = facts["epochs"]
+        self.progress(done * self.training.steps_per_epoch, self.steps)
+        return done
+
+
+class _TrainAgain:
+    """What `context.train` is: further optimisations of the trained network, see `strategy.TrainAgain`."""
+
+    def __init__(self, training: Training, first: Trained, progress: ReportProgress) -> None:
+        self.training = training
+        self.epochs = training.settings.epochs
+        self.steps = first.optimiser_steps
+        self.class_prior = first.class_prior
+        self.progress = progress
+        self.calls = 0
+
+    def __call__(
+        self,
+        model: torch.nn.Module,
+        *,
+        parameters: Iterable[torch.nn.Parameter] | None = None,
+        weights: NDArray[np.float64] | None = None,
+        epochs: int = 1,
+    ) -> torch.nn.Module:
+        self.calls += 1
+        every = list(model.parameters())
+        trained = every if parameters is None else list(parameters)
+        kept = {id(parameter) for parameter in trained}
+        learnt_before = [parameter.requires_grad for parameter in every]
+        for parameter in every:
+            parameter.requires_grad_(id(parameter) in kept)
+        fit = _Fit(
+            self.training,
+            model,
+            trained,
+            epochs,
+            self.progress,
+            None,
+            weights=weights,
+            name=f"rows again {self.calls}",
+            first_epoch=self.epochs,
+        )
+        fit.run()
+        for parameter, learnt in zip(every, learnt_before, strict=True):
+            parameter.requires_grad_(learnt)
+        self.epochs += epochs
+        self.steps += fit.steps
+        self.class_prior = fit.class_prior
+        return model.eval()
+
+
+def mean_loss(loss: Loss, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return the mean loss of rows by their hard labels.
+
+    Args:
+        loss: the loss.
+        logits: `(N, K)`.
+        labels: `(N,)`.
+    """
+    one_hot = torch.eye(logits.shape[1])[torch.from_numpy(labels.copy())]
+    return float(loss.of_batch(torch.from_numpy(logits), one_hot).mean())
