@@ -35,21 +35,7 @@ def _trainings(arm: BoundRecipe, splits: Splits, seed: int) -> Trainings:
 
 
 def _seconds(trainings: Trainings, bound: BoundRecipe, shared: Collection[str]) -> float | None:
-    """Return the wall time of what a recipe trains besides the shared keys; None if something is not finished.
-
-    The seconds of a second stage hold those of its first. Those of a training hold the time that its scouts took where
-    they were made, or waited for, meanwhile; where they stood there already they do not.
-    """
-    alone: dict[str, float] = {}
-    ends: dict[str, float] = {}
-    seconds_before = 0.0
-    for needed in trainings.needed(bound):
-        stored = trainings.store.find(needed.key)
-        if stored is None:
-            return None
-        end = stored.weights.stat().st_mtime
-        seconds = stored.facts.seconds
-        begin = end - (seconds - seconds_before if needed.is_second_stage else seconds)
-        meanwhile = (min(alone[key], ended - begin) for key, ended in ends.items() if begin < ended < end)
-        alone[needed.key], ends[needed.key], seconds_before = end - begin - sum(meanwhile), end, seconds
-    return sum(time for key, time in alone.items() if key not in shared)
+    """Return the wall time of what a recipe trains besides the shared keys; None if something is not finished."""
+    further = {needed.key for needed in trainings.needed(bound)} - set(shared)
+    found = [trainings.store.find(key) for key in sorted(further)]
+    return None if None in found else sum(stored.facts.seconds for stored in found if stored)

@@ -32,7 +32,8 @@ class TrainingFacts(BaseModel):
         class_prior: class frequencies as drawn over the training, summing to 1.
         parameter_count: numbers in the network.
         rewritten_counts: rows of each class in the rewritten training set.
-        seconds: wall time, of rewriting and training.
+        seconds: wall time, of rewriting and training; without that of scouts and of a first stage, which are trainings
+            of their own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -98,6 +98,7 @@ class Trainings:
     evaluated: Callable[[Evaluation], None] = lambda evaluation: None
     cores: int | None = None
     _rewritten: dict[str, ImageDataset] = field(default_factory=dict, init=False)
+    _of_others: list[float] = field(default_factory=lambda: [0.0], init=False)
 
     def of(self, bound: BoundRecipe, *, fold: Fold | None = None, name: str = "training") -> StoredTraining:
         """Return the training of a recipe, on all rows or on those outside a fold.
@@ -112,7 +113,7 @@ class Trainings:
 
         def make(scratch: Path, _: Path) -> None:
             first = self._unrefined(before_refinement(bound), fold, name)
-            started = time.monotonic()
+            seconds = self._stopwatch()
             rewritten = self._training_rows(bound, fold)
             network = self.network(bound, first)
             facts = first.facts
@@ -121,7 +122,7 @@ class Trainings:
                 Trained(network, facts.curve, facts.optimiser_steps, np.array(facts.class_prior)),
                 progress=lambda done, total: self.report(f"{name}{SECOND_STAGE}", done, total),
             )
-            self._write(scratch, bound, refined, rewritten, time.monotonic() - started + facts.seconds)
+            self._write(scratch, bound, refined, rewritten, seconds())
 
         return self._obtained(self._key(bound, fold), make, f"{name}{SECOND_STAGE}")
 
@@ -129,7 +130,7 @@ class Trainings:
         """Return the training of a recipe as it is before `refine_model`."""
 
         def make(scratch: Path, checkpoint: Path) -> None:
-            started = time.monotonic()
+            seconds = self._stopwatch()
             rewritten = self._training_rows(bound, fold)
             trained = train(
                 self.training(bound, rewritten),
@@ -137,16 +138,23 @@ class Trainings:
                 progress=lambda done, total: self.report(_at_epoch(name, done, total, bound), done, total),
                 evaluated=self.evaluated if name == "training" else lambda evaluation: None,
             )
-            self._write(scratch, bound, trained, rewritten, time.monotonic() - started)
+            self._write(scratch, bound, trained, rewritten, seconds())
 
         return self._obtained(self._key(bound, fold, is_refined=False), make, name)
 
     def _obtained(self, key: str, make: Callable[[Path, Path], None], name: str) -> StoredTraining:
         self.report(name, 0, 1)  # another run may be training the same just now, and then this one waits
+        of_others, started = self._of_others[0], time.monotonic()
         trained = self.store.obtain(key, make)
+        self._of_others[0] = of_others + time.monotonic() - started
         if trained.was_reused:
             self.report(f"{FOUND}{name}", 1, 1)
         return trained
+
+    def _stopwatch(self) -> Callable[[], float]:
+        """Return what tells the seconds from now on, less those that other trainings take meanwhile: scouts do."""
+        started = time.monotonic() - self._of_others[0]
+        return lambda: time.monotonic() - self._of_others[0] - started
 
     def _training_rows(self, bound: BoundRecipe, fold: Fold | None) -> ImageDataset:
         """Return the rewritten training set, without the rows of a fold."""
