@@ -30,7 +30,11 @@ test: lint ## lint, then all tests; those on real data need FER2013=FOLDER
 demo: venv ## compare three recipes on drawn faces, in about a minute
 	$(BIN)/fer-augment demo
 
-bench: venv ## measure ours against what one would pick instead, then all recipes on the demo faces; FER2013=FOLDER for real faces in the first
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
+
+bench: .venv/bench ## measure ours against what one would pick instead, then all recipes on the demo faces; FER2013=FOLDER for real faces in the first
 	mkdir -p benchmarks/results
 	OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='bench_*.py' --benchmark-only --benchmark-quiet \
 		--benchmark-timer=time.process_time --benchmark-json=benchmarks/results/latest.json benchmarks
