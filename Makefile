@@ -34,19 +34,19 @@ demo: venv ## compare three recipes on drawn faces, in about a minute
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
 
-bench: .venv/bench ## measure ours against what one would pick instead, then all recipes on the demo faces; FER2013=FOLDER for real faces in the first
+bench: .venv/bench ## measure ours against what one would pick instead, and every recipe on the demo faces; FER2013=FOLDER for real ones
 	mkdir -p benchmarks/results
 	OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='bench_*.py' --benchmark-only --benchmark-quiet \
 		--benchmark-timer=time.process_time --benchmark-json=benchmarks/results/latest.json benchmarks
 	$(BIN)/python -m benchmarks table
 	$(BIN)/python -m benchmarks gains --quick $(ON_PAGE)
 
-bench-fer2013: venv ## measure what recipes gain on FER2013=FOLDER, in hours, in parts if need be; SEEDS=3 RECIPES="flip smote" SET="KEY=VALUE"
+bench-fer2013: venv ## measure every recipe on FER2013=FOLDER, in hours; goes on where it stopped; SEEDS=3 RECIPES="flip smote" SET="KEY=VALUE"
 	@test -f '$(FER2013)/fer2013_images.zip' || { echo 'bench-fer2013: name the folder of fer2013_images.zip: FER2013=FOLDER' >&2; exit 2; }
 	$(BIN)/python -m benchmarks gains --data '$(FER2013)/fer2013_images.zip' --seeds $(SEEDS) \
 		$(addprefix --recipe ,$(RECIPES)) $(addprefix --set ,$(SET)) --out results/gains/fer2013 $(ON_PAGE) --place fer2013
 
-bench-precision: venv ## measure what bfloat16 does to recall against float32, on the demo faces; PAGE=docs/results.md keeps the tables of these three
+bench-precision: venv ## measure what bfloat16 does to recall; PAGE=docs/results.md keeps the tables of these three
 	$(BIN)/python -m benchmarks gains --seeds 10 --baseline benchmarks/recipes/float32.yaml \
 		--recipe benchmarks/recipes/bfloat16.yaml --out results/gains/precision $(ON_PAGE) --place precision
 
