@@ -59,6 +59,9 @@ class Imblearn(Strategy):
     Try: RandomOverSampler first; SMOTE with 5 neighbours in both spaces. A `power_sampler` balances draws without a row
     more.
 
+    Measured: on FER2013, RandomOverSampler (recipe `oversample`), 10 epochs, n = 3 runs: balanced accuracy +6.2 points
+    (95 % interval +4.2 to +8.1), better; accuracy -6.0 points (-8.2 to -3.9), worse.
+
     Source: Lemaître, Nogueira and Aridas 2017, "Imbalanced-learn: A Python Toolbox to Tackle the Curse of Imbalanced
     Datasets in Machine Learning", JMLR 18(17); each sampler's documentation names its own.
     """

@@ -39,6 +39,9 @@ class LogitAdjustment(Strategy):
 
     Try: auto, or 1; 0.5 where large classes lose too much.
 
+    Measured: on FER2013, tau auto (recipe `modern_logit_adjustment`), 18 epochs, n = 3 runs: balanced accuracy +3.8
+    points (95 % interval +2.1 to +5.5), better; accuracy -2.0 points (-3.2 to -0.8), worse.
+
     Elsewhere: accuracy on CIFAR-10 made unequal 100 to 1 (one number each) 71.3 % without, 78.2 % with it:
     github.com/Chumsy0725/logit-adj-pytorch, code of others for the paper.
 

@@ -22,6 +22,9 @@ class MirrorViews(Strategy):
 
     Try: it has nothing to choose.
 
+    Measured: on FER2013 (recipe `modern_mirror_views`), 18 epochs, n = 3 runs: balanced accuracy +1.3 points (95 %
+    interval +0.4 to +2.2) and accuracy +0.9 points (+0.6 to +1.3), both better.
+
     Source: common practice, as the mirrored half of the views of Krizhevsky, Sutskever and Hinton 2012, "ImageNet
     Classification with Deep Convolutional Neural Networks", NeurIPS, section 4.1.
     """

@@ -139,7 +139,7 @@ def _axis(comparison: Comparison) -> Axis:
     ends = [end * 100 for said in judged if said.ci95 for end in said.ci95]
     sizes = np.abs([*deltas, 0.0]).max() * _OVER_LARGEST_CHANGE, np.median(np.abs([*ends, 0.0])) * _OVER_USUAL_END
     reach = float(np.clip(max(sizes), 1.0, 100.0))
-    return Axis.close_to([*deltas, *np.clip(ends, -reach, reach).tolist(), -1.0, 1.0], is_signed=True, ticks=8)
+    return Axis.close_to([*deltas, *np.clip(ends, -reach, reach).tolist(), -1.0, 1.0], is_signed=True, ticks=6)
 
 
 def _all_judgements(versus: Versus) -> Iterator[Judgement]:
