@@ -36,7 +36,7 @@ class PowerSampler(Strategy):
 
     Measured: on FER2013, exponent 0.5 (recipe `modern_power_sampler`), 18 epochs, n = 3 runs: balanced accuracy +4.3
     points (95 % interval +2.6 to +6.0), better, for -0.3 points of accuracy (-1.4 to +0.9), no evidence of a
-    difference. On the demo faces, exponent 1, n = 3: +1.8 points (-1.1 to +4.7), no evidence of a difference.
+    difference.
 
     Sources: Kang et al. 2020, "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR, the section
     on sampling strategies, where q = 1 - exponent, progressively-balanced sampling included; square-root sampling:
