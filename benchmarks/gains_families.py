@@ -10,10 +10,9 @@ from pathlib import Path
 
 from benchmarks.gains_page import Gains
 from benchmarks.gains_times import relative_times
-from fer_augment import Effect, Splits
+from fer_augment import Splits
 from fer_augment.cli.compare import compare
 from fer_augment.errors import FerAugmentError, RecipeError, RunError
-from fer_augment.heads import linear_head
 from fer_augment.hooks.plugin_manager import Catalogue
 from fer_augment.hooks.recipe_binding import BoundRecipe, bind, bound_warnings, check_classes
 from fer_augment.recipe.files import find_recipe, parents_of
@@ -21,7 +20,6 @@ from fer_augment.recipe.overrides import parse_override
 from fer_augment.recipe.recipe import Recipe, load_recipes, shipped_recipes
 from fer_augment.results.comparison import load_comparison
 from fer_augment.training.store import default_store
-from fer_augment.training.trainer import build_model
 from fer_augment.training.trainings import Trainings
 
 QUICK: Mapping[str, tuple[str, ...]] = {
@@ -139,10 +137,8 @@ def _fitting(recipe: Recipe, splits: Splits, catalogue: Catalogue) -> BoundRecip
     """Bind a recipe; refuse what would fail in training, or never act there."""
     bound = bind(recipe, catalogue)
     check_classes(bound, splits.class_names)
-    network = build_model(bound.model, splits.train, Trainings(splits, 0, default_store()).stages(bound))
+    Trainings(splits, 0, default_store()).check_refinable(bound)
     for step in bound.steps:
-        if step.acts_at(["refine_model"]) and Effect.NEEDS_LINEAR_HEAD in step.strategy.effects:
-            linear_head(network)
         if step.strategy.acts_from >= recipe.training.epochs:
             raise RecipeError(next(told for told in bound_warnings(bound) if "it never acts" in told))
     return bound

@@ -38,6 +38,10 @@ class Elsewhere:
         """Act, on one thread."""
         return self._pool.submit(_seconds_of, self._act, *self._arguments).result()
 
+    def end(self) -> None:
+        """End the process."""
+        self._pool.shutdown()
+
 
 def _seconds_of(act: Callable[..., object], *arguments: object) -> float:
     torch.set_num_threads(1)
@@ -88,7 +92,11 @@ class SideBySide:
             took = self._clock() - start
             of_peer.append(told if isinstance(peer, Elsewhere) and isinstance(told, float) else took)
 
-        self.benchmark.pedantic(ours, setup=time_peer, rounds=n, warmup_rounds=1)
+        try:
+            self.benchmark.pedantic(ours, setup=time_peer, rounds=n, warmup_rounds=1)
+        finally:
+            if isinstance(peer, Elsewhere):
+                peer.end()
         of_ours = self.benchmark.stats.stats.data
         measure = _MEASURES[self._clock]
         return self._keep(Pairs(what, peer_is, measure, tuple(of_ours), tuple(of_peer[1:]), at_least, at_most))

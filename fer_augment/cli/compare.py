@@ -254,9 +254,5 @@ def _print_plan(comparing: _Comparing, jobs: int, *, as_json: bool) -> None:
         settings = [bound.recipe.model_dump_json(include={"model", "training"}) for bound in timed]
         of_settings = {said: minutes_for(bound, comparing.splits) for said, bound in zip(settings, timed, strict=True)}
         minutes = sum(of_settings[said] for said in settings) / min(jobs, len(timed))
-        console.print(
-            f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now; second stages, which "
-            "begin with a trained network, come on top."
-            if len(timed) < len(missing)
-            else f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now."
-        )
+        second_stages = "; second stages come on top" if len(timed) < len(missing) else ""
+        console.print(f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now{second_stages}.")

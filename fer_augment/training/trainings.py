@@ -109,7 +109,7 @@ class Trainings:
         """
         if not _refining(bound):
             return self._unrefined(bound, fold, name)
-        self._check_refinable(bound)
+        self.check_refinable(bound)
 
         def make(scratch: Path, _: Path) -> None:
             first = self._unrefined(before_refinement(bound), fold, name)
@@ -163,8 +163,12 @@ class Trainings:
             return rewritten
         return rewritten.without((self.folds_of(rewritten, fold.folds) == fold.number).any(axis=1))
 
-    def _check_refinable(self, bound: BoundRecipe) -> None:
-        """Refuse, before anything is trained, steps that refine a linear head where the network has none."""
+    def check_refinable(self, bound: BoundRecipe) -> None:
+        """Refuse, before anything is trained, steps that refine a linear head where the network has none.
+
+        Raises:
+            StrategyError: if a step does, or refuses the network by itself.
+        """
         with reproducible(bound.recipe.training, 0):
             model = build_model(bound.model, self.splits.train, self.stages(bound))
         for step in _refining(bound):
