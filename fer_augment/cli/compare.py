@@ -255,4 +255,6 @@ def _print_plan(comparing: _Comparing, jobs: int, *, as_json: bool) -> None:
         of_settings = {said: minutes_for(bound, comparing.splits) for said, bound in zip(settings, timed, strict=True)}
         minutes = sum(of_settings[said] for said in settings) / min(jobs, len(timed))
         second_stages = "; second stages come on top" if len(timed) < len(missing) else ""
-        console.print(f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now{second_stages}.")
+        console.print(
+            f"About {minutes:.1f} minutes with {jobs} at a time, by a few steps timed just now{second_stages}."
+        )
