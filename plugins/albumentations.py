@@ -6,12 +6,14 @@ import inspect
 import multiprocessing
 import os
 import random
+import sys
 import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cached_property, partial
+from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -32,8 +34,10 @@ from fer_augment import (
 
 _TRIED = 200
 """So many copies are made before it is judged whether more processes are worth their start."""
-_SECONDS_TO_START = 3.0
-"""How long it takes until processes have imported albumentations."""
+_SECONDS_TO_START = 0.8
+"""How long it takes until a process has imported albumentations."""
+_PARTS_A_CORE = 32
+"""Into so many times the number of cores long work is divided; the last parts decide how long cores are idle."""
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 Transform = str | dict[str, dict[str, JsonValue]]
@@ -178,16 +182,25 @@ class Albumentations(Strategy):
         return np.concatenate(parents)
 
     def _transformed_by(self, cores: int, images: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint8]:
-        """Transform images as `_transformed` does, in a process a core where that saves more than it costs."""
+        """Transform images as `_transformed` does, with a process on each further core where that pays."""
         started = time.perf_counter()
         first = self._transformed(images[:_TRIED], seeds[:_TRIED])
         rest_takes = (time.perf_counter() - started) / _TRIED * max(0, len(images) - _TRIED)
-        cores = 1 if multiprocessing.current_process().daemon else cores
-        if rest_takes * (1 - 1 / cores) <= _SECONDS_TO_START:
+        helpers = 0 if multiprocessing.current_process().daemon else cores - 1
+        if not helpers or rest_takes <= _SECONDS_TO_START:
             return np.concatenate([first, self._transformed(images[_TRIED:], seeds[_TRIED:])])
-        with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
-            parts = (np.array_split(array[_TRIED:], cores) for array in (images, seeds))
-            return np.concatenate([first, *pool.map(partial(_transformed_elsewhere, self.transforms), *parts)])
+        edges = np.linspace(_TRIED, len(images), _PARTS_A_CORE * cores + 1).astype(int).tolist()
+        parts = [(images[begin:end], seeds[begin:end]) for begin, end in pairwise(edges)]
+        pool = ProcessPoolExecutor(helpers, multiprocessing.get_context("spawn"), _leave_out_torch)
+        try:
+            elsewhere = [pool.submit(_transformed_elsewhere, self.transforms, *part) for part in parts]
+            here: list[NDArray[np.uint8]] = []
+            while elsewhere and elsewhere[-1].cancel():
+                here.append(self._transformed(*parts[len(elsewhere) - 1]))
+                elsewhere.pop()
+            return np.concatenate([first, *(part.result() for part in elsewhere), *reversed(here)])
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _transformed(self, images: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint8]:
         """Transform `(n, H, W, C)` images, each by the random numbers of its seed, `(n,)`.
@@ -227,6 +240,11 @@ class Albumentations(Strategy):
     @cached_property
     def _composed(self) -> Any:
         return _library().Compose([_built(transform) for transform in self.transforms])
+
+
+def _leave_out_torch() -> None:
+    """Have albumentations start in a third of the time: it imports torch where that is, for a transform to tensors."""
+    sys.modules["torch"] = None  # type: ignore[assignment]  # what Python itself understands as "not there"
 
 
 def _transformed_elsewhere(
