@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fer_augment import Adjustment, Effect, Strategy, StrategyError, hookimpl
+from fer_augment import Adjustment, Context, Effect, Strategy, StrategyError, hookimpl
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ class LogitAdjustment(Strategy):
     train it to, as proper scoring rules (Gneiting and Raftery 2007, JASA 102, p. 359).
 
     `auto` tries 0, 0.1, … 2.0 on the validation split and takes the one with the highest balanced accuracy, the
-    smallest of several.
+    smallest of several; the run's record and reports say which.
 
     When: small classes are overlooked. It is the first thing to try: it takes the networks of the baseline, and
     whatever takes a training has to beat it.
@@ -65,6 +65,7 @@ class LogitAdjustment(Strategy):
         validation_logits: torch.Tensor,
         validation_labels: torch.Tensor,
         class_prior: NDArray[np.float64],
+        context: Context,
     ) -> Adjustment:
         """Adjust after what earlier steps do to the logits."""
         import torch
@@ -73,6 +74,7 @@ class LogitAdjustment(Strategy):
         tau = self.tau
         if tau == "auto":
             tau = _best_tau(adjust(validation_logits), validation_labels, log_prior)
+            context.note("tau", tau)
         return lambda logits: adjust(logits) - (tau * log_prior).to(logits)
 
 

@@ -92,7 +92,7 @@ def test_an_arm_carries_what_its_records_say(tmp_path):
             tmp_path / str(seed),
             record(
                 seed=seed,
-                steps=[step.model_copy(update={"rows": 7 + seed})],
+                steps=[step.model_copy(update={"rows": 7 + seed, "chosen": {"tau": 0.1} if seed else {}})],
                 test_loss=0.5 + seed,
                 training_seconds=None if seed else 8.0,
             ),
@@ -104,6 +104,7 @@ def test_an_arm_carries_what_its_records_say(tmp_path):
     assert (arm.description, arm.model, arm.loss, arm.parameter_count) == ("Tries base.", "tiny", "mse", 1234)
     assert (arm.seeds, arm.run_keys) == ((0, 1), ("key-base-0", "key-base-1"))
     assert arm.steps[0].name == "grow" and arm.steps[0].rows == (7, 8)
+    assert arm.steps[0].chosen == {"tau": (None, 0.1)}
     assert arm.rewritten_counts[1] == {"ant": 21, "bee": 22, "cat": 23}
     assert arm.train_counts == {"ant": 10, "bee": 11, "cat": 12}
     assert arm.test_loss.mean == 1.0

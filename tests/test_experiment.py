@@ -35,7 +35,8 @@ class TowardsAnts(Strategy):
     by: float = 1.0
 
     @hookimpl
-    def build_adjustment(self, adjust):
+    def build_adjustment(self, adjust, context):
+        context.note("by", self.by)
         return lambda logits: adjust(logits) + self.by * torch.eye(logits.shape[1])[0]
 
 class Fails(Strategy):
@@ -154,6 +155,7 @@ class TestARun:
         expected = plain.predictions("test").logits + np.array([50, 0, 0], np.float32)
         np.testing.assert_allclose(adjusted.predictions("test").logits, expected, rtol=1e-6)
         assert plain.record.identity.key != adjusted.record.identity.key
+        assert [step.chosen for step in adjusted.record.steps] == [{"by": 50.0}]
 
     def test_tells_observers_what_happens(self, experiment, recipe, tmp_path):
         notes = tmp_path / "notes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,15 @@ class TestContext:
         assert Context(1, ("ant",), scout=scout).require_scout() is scout
         with pytest.raises(StrategyError, match="there is no scout to ask"):
             CONTEXT.require_scout()
+
+    def test_what_a_step_chose_is_noted_where_the_record_keeps_it(self) -> None:
+        context = replace(CONTEXT, chosen={})
+        context.note("tau", np.float32(0.5))
+        assert context.chosen == {"tau": 0.5}
+        with pytest.raises(StrategyError, match="^'tau' must be a finite number to be noted, not nan$"):
+            context.note("tau", float("nan"))
+        with pytest.raises(StrategyError, match="^'tau' can be noted at build_adjustment only$"):
+            CONTEXT.note("tau", 1.0)
 
 
 class TestRowSeeds:

@@ -33,7 +33,7 @@ def compared(runs, counts=COUNTS, **more) -> Comparison:
 def comparison(tmp_path_factory) -> Comparison:
     folder = tmp_path_factory.mktemp("runs")
     in_train = np.arange(90) % 10 == 0
-    step = StepRecord(name="grow", parameters={}, provider="x 1", source="0" * 64, rows=1234)
+    step = StepRecord(name="grow", parameters={}, provider="x 1", source="0" * 64, rows=1234, chosen={"tau": 0.7})
     runs = {
         "base": write_arm(folder, "base", (0.6, 0.5, 0.4), in_train=in_train),
         "good": write_arm(folder, "good", (0.95, 0.9, 0.9), steps=[step]),
@@ -202,6 +202,7 @@ def test_without_copies_nothing_is_said_of_them(tmp_path):
 def test_added_rows_and_the_watched_pair_are_told(comparison):
     text = unwrapped(printed(comparison))
     assert "Rows added to the training set a run: good 1,234 by grow." in text
+    assert "Chosen by steps themselves, one number a run: good grow tau 0.7, 0.7, 0.7." in text
     watched = comparison.arms[0].watched[0]
     assert f"{watched.true} taken for {watched.predicted}, test rows a run: base {spread(watched.count)}," in text
 

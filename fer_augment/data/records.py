@@ -80,6 +80,7 @@ class StepRecord(_Plain):
         provider: the distribution and version it came from.
         source: SHA-256 of the file that defines it.
         rows: how many rows of the rewritten training set this step made.
+        chosen: numbers that it chose by itself.
     """
 
     name: str
@@ -87,6 +88,7 @@ class StepRecord(_Plain):
     provider: str
     source: str
     rows: int = 0
+    chosen: dict[str, float] = {}
 
 
 class RunRecord(_Plain):

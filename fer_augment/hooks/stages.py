@@ -97,12 +97,14 @@ class Stages:
         context: what all steps share; each step gets a copy with its own stream of random numbers.
         scout_for: gives the scout that a step may ask, None where there is nobody to ask.
         observers: objects with observer hooks, besides the strategies.
+        chosen: what steps noted, by their number.
     """
 
     steps: tuple[Step, ...]
     context: Context
     scout_for: Callable[[Step], Scout] | None = None
     observers: Sequence[object] = ()
+    chosen: dict[int, dict[str, float]] = field(default_factory=dict, init=False)
     _contexts: dict[tuple[int, str], tuple[int | None, Context]] = field(default_factory=dict, init=False)
     _drawn: dict[str, tuple[int | None, NDArray[np.int64]]] = field(default_factory=dict, init=False)
     _scouts: dict[int, Scout] = field(default_factory=dict, init=False)
@@ -174,7 +176,8 @@ class Stages:
             return kept
         stream = (step.name, step.occurrence, stage, -1 if epoch is None else epoch)
         scout = self._scout_of(step) if stage in TRAINING_STAGES else None
-        context = replace(self.context, stream=stream, scout=scout)
+        chosen = self.chosen.setdefault(step.number, {}) if stage == "build_adjustment" else None
+        context = replace(self.context, stream=stream, scout=scout, chosen=chosen)
         if stage in _BATCH_STAGES:
             self._contexts[step.number, stage] = (epoch, context)
         return context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -160,6 +161,7 @@ class Context:
         cores: how many processor cores a strategy may use; what it gives must not depend on it.
         scout: predictions about the training set; None at stages that come after training.
         train: trains again; only at `refine_model`.
+        chosen: numbers that the step chose by itself, see `note`; only at `build_adjustment`.
     """
 
     seed: int
@@ -169,6 +171,7 @@ class Context:
     cores: int = 1
     scout: Scout | None = None
     train: TrainAgain | None = None
+    chosen: dict[str, float] | None = None
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -191,6 +194,18 @@ class Context:
         if self.scout is None:
             raise StrategyError("there is no scout to ask for predictions about the training set")
         return self.scout
+
+    def note(self, name: str, value: float) -> None:
+        """Write down a number that the step chose by itself: it stands in the run's record and in reports.
+
+        Raises:
+            StrategyError: at a stage other than `build_adjustment`, or if the number is not finite.
+        """
+        if self.chosen is None:
+            raise StrategyError(f"{name!r} can be noted at build_adjustment only")
+        if not math.isfinite(value):
+            raise StrategyError(f"{name!r} must be a finite number to be noted, not {value}")
+        self.chosen[name] = float(value)
 
     def row_seeds(self, keys: NDArray[np.uint64], draws: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
         """Return `(n,) uint64` seeds that depend on each row alone, not on its place in a batch or in the set.

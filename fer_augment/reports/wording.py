@@ -133,12 +133,24 @@ def notes(comparison: Comparison) -> list[str]:
     added = [f"{printable(arm.recipe)} {_from_to(step.rows)} by {printable(step.name)}" for arm, step in steps]
     if added:
         told.append(f"Rows added to the training set a run: {', '.join(added)}.")
+    chosen = [
+        f"{printable(arm.recipe)} {printable(step.name)} {printable(name)} {', '.join(map(_number, values))}"
+        for arm in comparison.arms
+        for step in arm.steps
+        for name, values in step.chosen.items()
+    ]
+    if chosen:
+        told.append(f"Chosen by steps themselves, one number a run: {'; '.join(chosen)}.")
     return [*told, READING] if comparison.versus else told
 
 
 def failures(comparison: Comparison) -> list[str]:
     """Name each run that failed, and why."""
     return [printable(f"{failed.recipe}, seed {failed.seed}: {failed.message}") for failed in comparison.failures]
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
 
 
 def _from_to(numbers: Iterable[int]) -> str:

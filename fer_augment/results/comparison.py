@@ -86,15 +86,17 @@ class Confusion(_Plain):
 
 
 class StepRows(_Plain):
-    """What one strategy of an arm added.
+    """What one strategy of an arm did that differs from run to run.
 
     Attributes:
         name: the strategy's name.
         rows: rows of the rewritten training set that it made, one number a seed.
+        chosen: numbers that it chose by itself, by name, one number a seed; None for a run without one.
     """
 
     name: str
     rows: tuple[int, ...]
+    chosen: dict[str, tuple[Finite | None, ...]] = {}
 
 
 class CurvePoint(_Plain):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fer_augment.data.records import Predictions, RunDirectory, RunRecord
+from fer_augment.data.records import Predictions, RunDirectory, RunRecord, StepRecord
 from fer_augment.errors import RunError
 from fer_augment.metrics import Scores, expected_calibration_error, negative_log_likelihood, score
 from fer_augment.results.comparison import (
@@ -253,7 +253,14 @@ def _by_class(class_names: Sequence[str], counts: Iterable[int]) -> dict[str, in
 
 def _step_rows(records: Sequence[RunRecord]) -> tuple[StepRows, ...]:
     of_steps = zip(*(record.steps for record in records), strict=True)
-    return tuple(StepRows(name=step[0].name, rows=tuple(run.rows for run in step)) for step in of_steps)
+    return tuple(
+        StepRows(name=step[0].name, rows=tuple(run.rows for run in step), chosen=_chosen(step)) for step in of_steps
+    )
+
+
+def _chosen(step: Sequence[StepRecord]) -> dict[str, tuple[float | None, ...]]:
+    names = dict.fromkeys(name for run in step for name in run.chosen)
+    return {name: tuple(run.chosen.get(name) for run in step) for name in names}
 
 
 def _curve(records: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:

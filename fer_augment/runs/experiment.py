@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,9 +156,10 @@ def perform(
     trainings = Trainings(splits, identity.seed, store, report, tell)
     trained = trainings.of(bound)
     report("predicting", 0, 2)
-    predictions = _predictions(trainings, bound, trained, source)
+    stages = trainings.stages(bound)
+    predictions = _predictions(trainings, bound, stages, trained, source)
     report("predicting", 2, 2)
-    record = _record(bound, identity, splits, trained, predictions["test"])
+    record = _record(bound, identity, splits, trained, predictions["test"], stages.chosen)
     directory = save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files)
     observers.tell("run_finished", run=identity, curve=record.curve)
     return directory
@@ -174,10 +175,10 @@ def _teller(observers: Stages, identity: RunIdentity) -> Callable[[Evaluation], 
 
 
 def _predictions(
-    trainings: Trainings, bound: BoundRecipe, trained: StoredTraining, source: ImageDataset
+    trainings: Trainings, bound: BoundRecipe, stages: Stages, trained: StoredTraining, source: ImageDataset
 ) -> dict[str, Predictions]:
     """Predict both held-out splits, with the recipe's views and adjustment; this is the only look at the test split."""
-    settings, splits, stages = bound.recipe.training, trainings.splits, trainings.stages(bound)
+    settings, splits = bound.recipe.training, trainings.splits
     network = trainings.network(bound, trained)
     held_out = {"validation": splits.validation, "test": splits.test}
     raw = {name: predict(network, part, settings, stages) for name, part in held_out.items()}
@@ -236,7 +237,12 @@ def _unchanged(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _record(
-    bound: BoundRecipe, identity: RunIdentity, splits: Splits, trained: StoredTraining, test: Predictions
+    bound: BoundRecipe,
+    identity: RunIdentity,
+    splits: Splits,
+    trained: StoredTraining,
+    test: Predictions,
+    chosen: Mapping[int, Mapping[str, float]],
 ) -> RunRecord:
     facts = trained.facts
     made = Counter(trained.provenance["step"].tolist())
@@ -247,6 +253,7 @@ def _record(
             provider=step.provider,
             source=source_digest(type(step.strategy)),
             rows=made[step.number],
+            chosen=dict(chosen.get(step.number, {})),
         )
         for step in bound.steps
     ]

@@ -83,6 +83,20 @@ def test_auto_is_the_smallest_of_the_grid_with_the_best_balanced_accuracy() -> N
     torch.testing.assert_close(chosen, adjusted(logits, {"tau": best}))
 
 
+def test_the_tau_that_auto_chose_is_noted() -> None:
+    logits, labels, _ = gaussians([70, 20, 10])
+    stages = Stages(steps_of([LogitAdjustment(tau=0.5), LogitAdjustment(tau="auto")]), Context(0, ("a", "b", "c")))
+    adjust = stages.fold(
+        "build_adjustment",
+        lambda logits: logits,
+        validation_logits=logits,
+        validation_labels=labels,
+        class_prior=PRIOR,
+    )
+    assert [*stages.chosen[1], *stages.chosen[2]] == ["tau"] and stages.chosen[2]
+    torch.testing.assert_close(adjust(LOGITS), adjusted(LOGITS, {"tau": 0.5 + stages.chosen[2]["tau"]}))
+
+
 def test_auto_adjusts_nothing_where_nothing_is_to_be_gained() -> None:
     """All of the grid are equally good here; the smallest is 0."""
     assert torch.equal(adjusted(LOGITS, {"tau": "auto"}, prior=np.full(3, 1 / 3)), LOGITS)
