@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from fer_augment.cli._console import messages, progress_of
 from fer_augment.errors import RecipeError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from fer_augment.hooks.plugin_manager import Catalogue
     from fer_augment.recipe.recipe import Recipe
     from fer_augment.runs.experiment import Experiment, Run
+
+SECONDS_BETWEEN_LINES = 300.0
+"""How often a file or a pipe is told how far runs are; a terminal sees bars."""
 
 data_option = click.option(
     "--data", "source", required=True, metavar="SRC",
@@ -128,7 +132,8 @@ def refuse_taken(folder: Path) -> None:
 class RunProgress:
     """Shows runs: a bar for each that goes on now, one for all, and a line for each that ended.
 
-    It is a `Listener` of `do_tasks`, and a context manager.
+    Where there is no terminal to show bars, a line now and then says how far everything is. It is a `Listener` of
+    `do_tasks`, and a context manager.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -148,6 +153,7 @@ class RunProgress:
         self.open: dict[str, tuple[TaskID, float]] = {}
         self.found: dict[str, list[str]] = {}
         self.ended_count = 0
+        self.told_at = time.monotonic()
 
     def __enter__(self) -> RunProgress:
         """Begin to show."""
@@ -176,6 +182,9 @@ class RunProgress:
         )
         if what.startswith("training"):
             self.bars.update(self.all, completed=self.ended_count + self._share_done())
+        if self.bars.disable and time.monotonic() - self.told_at >= SECONDS_BETWEEN_LINES:
+            self.told_at = time.monotonic()
+            self.bars.console.print(self._how_far(f"{task}: {what}"), soft_wrap=True)
 
     def ended(self, task: Run, outcome: object) -> None:
         """Put a line in the place of the run's bar."""
@@ -190,6 +199,11 @@ class RunProgress:
             known = "".join(f"; {what} was there" for what in dict.fromkeys(self.found.pop(str(task), [])))
             told = f"[dim]done   {escape(str(task))} ({seconds:.0f} s{escape(known)})[/dim]"
         self.bars.console.print(told, soft_wrap=True)
+
+    def _how_far(self, now: str) -> Text:
+        task = next(task for task in self.bars.tasks if task.id == self.all)
+        left = TimeRemainingColumn().render(task)
+        return Text(f"at     {task.description}: {task.percentage:.0f} %, {left} left ({now})", style="dim")
 
     def _share_done(self) -> float:
         tasks = {task.id: task for task in self.bars.tasks}
