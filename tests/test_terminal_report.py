@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fer_augment.data.records import StepRecord
 from fer_augment.reports.grids import Grid, classes_by_move
+from fer_augment.reports.html import report_html
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS, published_grids
 from fer_augment.reports.tables import csv_table, markdown
 from fer_augment.reports.terminal import print_comparison, print_grid
@@ -110,6 +111,28 @@ def test_where_nothing_is_shown_the_sentence_says_what_could_have_been_missed(co
         f"; a true one of less than {same.balanced_accuracy.detectable * 100:.1f} points would often be missed."
     )
     assert "equal" not in told
+
+
+def overturned(comparison: Comparison) -> Comparison:
+    """Return a comparison whose first verdict is another one on the rows without copies."""
+    first, *others = comparison.versus
+    said = judgement(-0.024, Verdict.NO_EVIDENCE, (-0.06, 0.012))
+    without_copies = first.test_deduplicated.model_copy(update={"balanced_accuracy": said})
+    changed = first.model_copy(update={"test_deduplicated": without_copies})
+    return comparison.model_copy(update={"versus": (changed, *others)})
+
+
+def test_a_verdict_that_copies_decide_says_what_is_left_without_them_in_every_format(comparison, tmp_path):
+    good = versus_of(comparison, "good")
+    assert good.test_deduplicated.balanced_accuracy.verdict == good.balanced_accuracy.verdict == Verdict.BETTER
+    assert "copies" not in verdict_sentence(good)
+    without = "; without copies of training rows: no evidence of a difference (-2.4 points)."
+    other = overturned(comparison)
+    told = verdict_sentence(versus_of(other, "good"))
+    assert told == f"{verdict_sentence(good).removesuffix('.')}{without}"
+    assert without in unwrapped(printed(other))
+    assert without in markdown(other)
+    assert without in report_html(other, tmp_path)
 
 
 def judgement(delta: float | None, verdict: Verdict, ci95: Interval | None = None) -> Judgement:

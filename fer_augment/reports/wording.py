@@ -75,16 +75,30 @@ def headline(comparison: Comparison) -> str:
 
 
 def verdict_sentence(versus: Versus) -> str:
-    """Say what may be said of an arm, by its balanced accuracy on the test split."""
+    """Say what may be said of an arm, by its balanced accuracy on the test split, and where copies decide it."""
+    return f"{_verdict(versus)}{_without_copies(versus)}."
+
+
+def _verdict(versus: Versus) -> str:
     said, arm, baseline = versus.balanced_accuracy, printable(versus.recipe), printable(versus.baseline)
     if said.verdict in (Verdict.BETTER, Verdict.WORSE):
-        return f"{arm} is {said.verdict} than {baseline}: {_evidence(versus)}."
+        return f"{arm} is {said.verdict} than {baseline}: {_evidence(versus)}"
     if said.verdict == Verdict.NO_EVIDENCE:
-        return f"{arm}: no evidence of a difference from {baseline}: {_evidence(versus)}{_could_be_missed(said)}."
+        return f"{arm}: no evidence of a difference from {baseline}: {_evidence(versus)}{_could_be_missed(said)}"
     difference = f"balanced accuracy {points(said.delta)} points against {baseline}"
     if said.verdict == Verdict.ONE_RUN:
-        return f"{arm}: one run cannot tell a recipe from luck; these runs differ by {difference}."
-    return f"{arm}: cannot be tested against {baseline}; {difference}."
+        return f"{arm}: one run cannot tell a recipe from luck; these runs differ by {difference}"
+    return f"{arm}: cannot be tested against {baseline}; {difference}"
+
+
+def _without_copies(versus: Versus) -> str:
+    """Say what the verdict is on test rows that do not stand in the training split, where it is another one."""
+    if not versus.test_deduplicated:
+        return ""
+    said = versus.test_deduplicated.balanced_accuracy
+    if said.verdict == versus.balanced_accuracy.verdict:
+        return ""
+    return f"; without copies of training rows: {said.verdict} ({points(said.delta)} points)"
 
 
 def _evidence(versus: Versus) -> str:
