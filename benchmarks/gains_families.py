@@ -12,7 +12,7 @@ from benchmarks.gains_page import Gains
 from benchmarks.gains_times import relative_times
 from fer_augment import Splits
 from fer_augment.cli.compare import compare
-from fer_augment.errors import FerAugmentError, RecipeError, RunError
+from fer_augment.errors import FerAugmentError, NothingFinishedError, RecipeError
 from fer_augment.hooks.plugin_manager import Catalogue
 from fer_augment.hooks.recipe_binding import BoundRecipe, bind, bound_warnings, check_classes
 from fer_augment.recipe.files import find_recipe, parents_of
@@ -166,7 +166,7 @@ def measure(
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):  # raised where a run failed
             compare.main(arguments, standalone_mode=False)
-    except RunError as error:
+    except NothingFinishedError as error:
         return replace(gains, trouble=str(error))
     times = relative_times(list(family.arms.values()), splits, seeds)
     return replace(gains, comparison=load_comparison(out), times=times)

@@ -30,6 +30,10 @@ class RunError(FerAugmentError):
     """A training run failed, for example because its loss stopped being finite."""
 
 
+class NothingFinishedError(RunError):
+    """All runs of a comparison failed, so that there is nothing to compare."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the nearest known name, or else a list of what is known."""
     names = sorted(known)

@@ -112,6 +112,13 @@ class TestCompare:
         assert [arm.seeds for arm in comparison.arms] == [(0, 1), (0,)]
         assert comparison.failures[0].message.endswith("RuntimeError: not [today]")
 
+    def test_that_all_runs_failed_is_told_with_the_first_reason_and_nothing_is_made_of_them(self):
+        ran = fer_augment("compare", "breaks.yaml", "--data", "faces", "--seeds", "1,", "--json")
+        assert (ran.code, ran.out) == (1, "")
+        told = "fer-augment: no run finished, so there is nothing to compare; breaks with seed 1: step 1 (breaks), "
+        assert ran.err.splitlines()[-1].startswith(told)
+        assert not list(Path("results").rglob("*.json"))
+
     def test_overrides_reach_every_arm_and_only_settings_that_exist(self):
         assert compare("--seeds", "1", "--set", "training.epochs=1").code == 0
         records = [RunDirectory(path).record for path in Path("results/small_more_mined/runs").glob("*/*")]

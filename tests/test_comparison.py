@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fer_augment.data.records import StepRecord
-from fer_augment.errors import RunError
+from fer_augment.errors import NothingFinishedError, RunError
 from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
 from fer_augment.results.comparison import Comparison, Failure, Statistic, load_comparison, save_comparison
 from fer_augment.results.verdicts import compare_runs
@@ -299,7 +299,7 @@ def test_without_a_finished_baseline_nothing_is_compared(three_arms):
 
 
 def test_no_finished_run_at_all_is_an_error_with_the_first_reason():
-    with pytest.raises(RunError, match="nothing to compare; base with seed 3: out of memory"):
+    with pytest.raises(NothingFinishedError, match="nothing to compare; base with seed 3: out of memory"):
         compared({"base": []}, failures=[Failure(recipe="base", seed=3, message="out of memory")])
 
 

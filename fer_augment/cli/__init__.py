@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-from fer_augment.errors import FerAugmentError
+from fer_augment.errors import FerAugmentError, NothingFinishedError
 
 
 class _Place(NamedTuple):
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         group.main(arguments, prog_name="fer-augment", standalone_mode=False)
     except FerAugmentError as error:
-        stop(str(error), code=2)
+        stop(str(error), code=1 if isinstance(error, NothingFinishedError) else 2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -147,9 +147,14 @@ class _Comparing:
         return runs_in_order([arm.recipe for arm in self.arms], self.seeds)
 
     def run(self, executor: str, jobs: int | None) -> Comparison:
-        """Do all runs and compare those that finished."""
+        """Do all runs and compare those that finished.
+
+        Raises:
+            NothingFinishedError: if none did.
+        """
         from fer_augment.data.records import RunDirectory
         from fer_augment.results.comparison import Failure
+        from fer_augment.results.verdicts import nothing_finished
         from fer_augment.runs.executors import Failure as FailedTask
 
         experiment, runs = self.experiment, self.runs
@@ -163,6 +168,8 @@ class _Comparing:
                 self._keep_details(run, outcome)
             else:
                 finished[run.recipe.name].append(RunDirectory(outcome))
+        if len(failures) == len(runs):
+            raise nothing_finished(failures)
         return self._compared(finished, failures)
 
     def _compared(self, finished: dict[str, list[RunDirectory]], failures: list[Failure]) -> Comparison:

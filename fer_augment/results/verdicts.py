@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_augment.data.records import Predictions, RunDirectory, RunRecord, StepRecord
-from fer_augment.errors import RunError
+from fer_augment.errors import NothingFinishedError, RunError
 from fer_augment.metrics import Scores, expected_calibration_error, negative_log_likelihood, score
 from fer_augment.results.comparison import (
     Arm,
@@ -81,13 +81,13 @@ def compare_runs(
         The comparison. With one run in an arm there are differences without p and verdict.
 
     Raises:
-        RunError: if no run finished, a run's files are damaged, or runs were not scored on the same rows.
+        NothingFinishedError: if no run finished.
+        RunError: if a run's files are damaged, or runs were not scored on the same rows.
     """
     arms = [_ArmRuns.read(recipe, directories) for recipe, directories in runs.items() if directories]
     arms.sort(key=lambda arm: arm.recipe != baseline)
     if not arms:
-        why = f"; {failures[0].recipe} with seed {failures[0].seed}: {failures[0].message}" if failures else ""
-        raise RunError(f"no run finished, so there is nothing to compare{why}")
+        raise nothing_finished(failures)
     _require_same_rows(arms)
     class_names = arms[0].class_names
     kept = ~np.logical_or.reduce([arm.test.in_train for arm in arms])
@@ -109,6 +109,12 @@ def compare_runs(
         failures=tuple(failures),
         warnings=tuple(dict.fromkeys([*warnings, *found])),
     )
+
+
+def nothing_finished(failures: Sequence[Failure]) -> NothingFinishedError:
+    """Return the error that says so, with the first reason."""
+    why = f"; {failures[0].recipe} with seed {failures[0].seed}: {failures[0].message}" if failures else ""
+    return NothingFinishedError(f"no run finished, so there is nothing to compare{why}")
 
 
 # --- runs in memory
