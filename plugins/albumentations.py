@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property
 from itertools import pairwise
@@ -128,11 +128,14 @@ class Albumentations(Strategy):
             effects |= Effect.SHIFTS_CLASS_PRIOR
         return effects
 
+    @property
+    def idle_at(self) -> Collection[str]:
+        """The stage that `when` does not name."""
+        return ["augment_rows" if self.when == "rewrite" else "rewrite_training_set"]
+
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
         """Append transformed copies, with `when: rewrite`."""
-        if self.when == "batch":
-            return training_set
         parents = self._parents(training_set, context.rng)
         seeds = context.row_seeds(training_set.copy_keys(parents))
         copies = self._transformed_by(context.cores, training_set.images[parents], seeds)
@@ -148,8 +151,6 @@ class Albumentations(Strategy):
         context: Context,
     ) -> NDArray[np.uint8]:
         """Transform a batch, with `when: batch`."""
-        if self.when == "rewrite":
-            return images
         seeds = context.row_seeds(training_set.row_keys(rows), draws)
         chosen = uniforms(seeds, 1)[:, 0] < self._chance_of_class(training_set)[training_set.labels[rows]]
         changed = images.copy()

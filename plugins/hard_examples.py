@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -109,11 +109,14 @@ class HardExamples(Strategy):
         in_sample = self.predictions == "in_sample"
         return effects | (Effect.IN_SAMPLE_MINING if in_sample else Effect.OUT_OF_FOLD_MINING)
 
+    @property
+    def idle_at(self) -> Collection[str]:
+        """The stage that `when` does not name."""
+        return ["sampling_weights" if self.when == "rewrite" else "rewrite_training_set"]
+
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
         """Append copies of the chosen rows, with `when: rewrite`."""
-        if self.when != "rewrite":
-            return training_set
         parents = np.repeat(self._chosen_rows(training_set, context), self.copies or 1)
         images = training_set.images[parents]
         return training_set.append(images[:, :, ::-1] if self.transform == "mirror" else images, parents=parents)
@@ -123,8 +126,6 @@ class HardExamples(Strategy):
         self, weights: NDArray[np.float64], training_set: ImageDataset, context: Context
     ) -> NDArray[np.float64]:
         """Multiply the weights of the chosen rows, with `when: sampling`."""
-        if self.when != "sampling":
-            return weights
         raised = weights.copy()
         raised[self._chosen_rows(training_set, context)] *= self.weight or 2
         return raised

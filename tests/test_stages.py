@@ -56,6 +56,24 @@ class Draw(Strategy):
         return context.rng.integers(0, 256, images.shape, dtype=np.uint8)
 
 
+class Moveable(Strategy):
+    """Act before training or on predictions, as the parameter says."""
+
+    when: str
+
+    @property
+    def idle_at(self) -> list[str]:
+        return {"rewrite": ["build_adjustment"], "predict": ["rewrite_training_set"]}.get(self.when, [self.when])
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
+        return training_set.take([0])
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any) -> Any:
+        return lambda text: adjust(text) + "!"
+
+
 class ShowDraws(Strategy):
     """Show how often each row was drawn before."""
 
@@ -142,6 +160,13 @@ class TestSteps:
         assert drawing.acts_in_training
         assert not adjusting.acts_in_training
 
+    def test_parameters_may_decide_where_a_step_acts(self) -> None:
+        before, after = steps_of([Moveable(when="rewrite"), Moveable(when="predict")])
+
+        assert [stage for stage in STAGES if before.acts_at([stage])] == ["rewrite_training_set"]
+        assert [stage for stage in STAGES if after.acts_at([stage])] == ["build_adjustment"]
+        assert (before.acts_in_training, after.acts_in_training) == (True, False)
+
 
 class TestFold:
     def test_steps_act_in_recipe_order_each_on_what_the_one_before_returned(self) -> None:
@@ -163,6 +188,22 @@ class TestFold:
         assert fold(tested, "rewrite_training_set", dataset) is dataset
         assert not tested.acts_at("rewrite_training_set")
         assert tested.acts_at("build_adjustment")
+
+    def test_a_step_is_not_asked_where_it_is_idle(self) -> None:
+        dataset = some_rows()
+        before, after = stages(Moveable(when="rewrite")), stages(Moveable(when="predict"))
+
+        assert len(fold(before, "rewrite_training_set", dataset)) == 1
+        assert fold(after, "rewrite_training_set", dataset) is dataset
+        assert [fold(tested, "build_adjustment", str)("") for tested in (before, after)] == ["", "!"]
+        assert not before.acts_at("build_adjustment")
+
+    def test_a_misspelt_stage_to_be_idle_at_is_named(self) -> None:
+        with pytest.raises(
+            PluginError,
+            match=r"^Moveable: idle_at names 'augment_row', which is no stage; did you mean 'augment_rows'\?$",
+        ):
+            fold(stages(Moveable(when="augment_row")), "build_adjustment", str)
 
     def test_rows_are_stamped_with_the_number_of_the_step_that_made_them(self) -> None:
         tested = stages(Repeat(rows=[1]), AppendLetter(letter="a"), Repeat(rows=[0, 4]))

@@ -70,6 +70,20 @@ class Shifts(Strategy):
         return lambda logits: adjust(logits) + self.by
 
 
+class Moveable(Shifts):
+    """Acts on predictions, and in training if it is told to."""
+
+    trains: bool
+
+    @property
+    def idle_at(self):
+        return () if self.trains else ["sampling_weights"]
+
+    @hookimpl
+    def sampling_weights(self, weights):
+        return weights * 2
+
+
 def bound(*strategies: Strategy, settings: TrainingSettings = SETTINGS, name: str = "r") -> BoundRecipe:
     recipe = Recipe(name=name, model="tiny_convnet", training=settings)
     return BoundRecipe(recipe, steps_of(strategies), MODEL, LOSS, ())
@@ -205,6 +219,11 @@ class TestTrainingKey:
     def test_of_a_run_counts_steps_that_act_on_predictions(self):
         keys = {run_key(bound(*steps), **_GIVEN) for steps in ((), (Shifts(),), (Shifts(by=2.0),))}
         assert len(keys) == 3
+
+    def test_leaves_out_a_step_that_its_parameters_keep_from_training(self):
+        adjusting, training = bound(Moveable(trains=False)), bound(Moveable(trains=True))
+        assert self.BASE(of=adjusting) == self.BASE() != self.BASE(of=training)
+        assert run_key(adjusting, **_GIVEN) != run_key(bound(), **_GIVEN)
 
 
 _GIVEN = {"seed": 0, "splits": tiny_splits()}

@@ -43,8 +43,9 @@ class Step:
         return f"step {self.number} ({self.name})"
 
     def acts_at(self, stages: Iterable[str]) -> bool:
-        """Whether the strategy implements one of the stages."""
-        return any(hasattr(getattr(self.strategy, stage, None), f"{PROJECT}_impl") for stage in stages)
+        """Whether the strategy implements one of the stages and is not idle there."""
+        asked = set(stages).difference(self.strategy.idle_at)
+        return any(hasattr(getattr(self.strategy, stage, None), f"{PROJECT}_impl") for stage in asked)
 
     @property
     def acts_in_training(self) -> bool:
@@ -86,6 +87,10 @@ class _Manager(pluggy.PluginManager):
                 if caller.name not in known:
                     hint = did_you_mean(caller.name, known)
                     raise PluginError(f"{type(plugin).__name__} can have no hook {caller.name!r}{hint}")
+            for stage in plugin.idle_at if isinstance(plugin, Strategy) else ():
+                if stage not in STAGES:
+                    hint = did_you_mean(stage, STAGES)
+                    raise PluginError(f"{type(plugin).__name__}: idle_at names {stage!r}, which is no stage{hint}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +143,7 @@ class Stages:
         return value
 
     def acts_at(self, stage: str) -> bool:
-        """Whether any step implements a stage."""
+        """Whether any step acts at a stage."""
         return bool(self._calls[stage])
 
     def tell(self, event: str, **told: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -107,6 +107,11 @@ class Strategy(BaseModel):
     def acts_from(self) -> int:
         """The first epoch, counted from 0, in which it acts while training; override it where that may be later."""
         return 0
+
+    @property
+    def idle_at(self) -> Collection[str]:
+        """The stages that it implements and is not asked at; override it where the parameters decide where it acts."""
+        return ()
 
     def __eq__(self, other: object) -> bool:
         """Two strategies are equal only if they are one object: a recipe may hold two equal steps."""

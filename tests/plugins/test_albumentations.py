@@ -242,3 +242,13 @@ def test_effects_follow_from_the_transforms_and_the_stage() -> None:
     assert copying.effects == Effect.RANDOM | Effect.MIRRORED_COPIES
     filling = Albumentations(transforms=["Blur"], when="rewrite", target_count=9)
     assert filling.effects == Effect.RANDOM | Effect.SHIFTS_CLASS_PRIOR
+
+
+def test_it_acts_only_at_the_stage_that_when_names() -> None:
+    copying = stages(Albumentations(transforms=["Blur"], when="rewrite", copies=1))
+    transforming = stages(Albumentations(transforms=["Blur"]))
+    acts = [
+        [run.acts_at(stage) for stage in ("rewrite_training_set", "augment_rows")] for run in (copying, transforming)
+    ]
+    assert acts == [[True, False], [False, True]]
+    assert transforming.fold("rewrite_training_set", dataset()).fingerprint == dataset().fingerprint

@@ -143,6 +143,12 @@ def test_rewriting_leaves_the_weights_alone() -> None:
     assert (stages().fold("sampling_weights", ones, training_set=dataset(), epoch=0) == 1).all()
 
 
+def test_it_acts_only_at_the_stage_that_when_names() -> None:
+    both = ("rewrite_training_set", "sampling_weights")
+    assert [stages(when="rewrite").acts_at(stage) for stage in both] == [True, False]
+    assert [stages(when="sampling").acts_at(stage) for stage in both] == [False, True]
+
+
 def test_nothing_hard_leaves_the_set_as_it_is() -> None:
     easy = dataset().take([0, 7])
     assert rewritten(easy).fingerprint == easy.fingerprint
