@@ -20,9 +20,9 @@ _READING = (
     "Changes are in points of the test split against the baseline, with 95 % intervals over new trainings and new "
     "images; verdicts are after Holm's correction, over the arms for balanced accuracy and for accuracy, over the "
     "classes of an arm for recall. A true difference of the size called detectable, here in brackets for each class, "
-    "would be found in four of five such comparisons. Training time is what an arm trains in addition to its baseline, "
-    "scouts included, as a multiple of the baseline's training time (wall time, mean over n seeds); none: it works "
-    "with the baseline's networks."
+    "would be found in four of five such tests before that correction; with several arms or classes it takes more. "
+    "Training time is what an arm trains in addition to its baseline, scouts included, as a multiple of the baseline's "
+    "training time (wall time, mean over n seeds); none: it works with the baseline's networks."
 )
 
 

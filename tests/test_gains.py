@@ -245,6 +245,8 @@ class TestTheTables:
         assert all(f"{name} {points(good.recall[name].delta)}" in changes[5] for name in moved["better"])
         assert {one.verdict for one in same.recall.values()} == {"no evidence of a difference"}
         assert same_changes[5] == "-"
+        read = " ".join(self.shown(comparison).split())
+        assert "before that correction; with several arms or classes it takes more" in read
 
     def test_without_copies_there_is_no_column_for_it(self, tmp_path: Path) -> None:
         assert "| without copies |" in self.shown(write_comparison(tmp_path / "some"))

@@ -78,7 +78,7 @@ def loop_difference(correct_a, correct_b, labels, weights):
         return np.sqrt(t.isf(level / 2, run_df) ** 2 * of_runs + t.isf(level / 2, image_df) ** 2 * of_images)
 
     p = brentq(lambda level: half_width(level) - abs(delta), 1e-12, 1, xtol=1e-14)
-    detectable = (t.ppf(0.975, run_df) + ndtri(0.8)) * np.sqrt(of_runs + of_images)
+    detectable = half_width(0.05) + ndtri(0.8) * np.sqrt(of_runs + of_images)
     return delta, (delta - half_width(0.05), delta + half_width(0.05)), p, detectable
 
 
@@ -136,6 +136,14 @@ def test_the_difference_by_hand():
     assert_allclose(measured.p, 2 * t.sf(0.25 / np.sqrt(0.03125), 2))
     assert_allclose(measured.detectable, (4.302652729911275 + 0.8416212335729143) * np.sqrt(0.03125))
     assert (measured.runs_a, measured.runs_b, measured.images) == (2, 2, 4)
+
+
+def test_what_the_interval_does_not_tell_from_zero_is_not_called_detectable():
+    # ten runs and three images a class: the interval is wide for want of images, of which the t of runs knows nothing
+    for seed in range(4):
+        correct_a, correct_b, labels = experiment(seed, 10, 10, counts=(3, 3), noise=0.1, shift=0.5)
+        measured = endpoint_difference(correct_a, correct_b, labels, balanced_accuracy_weights(labels, 2))
+        assert measured.detectable > (measured.ci95[1] - measured.ci95[0]) / 2
 
 
 @pytest.mark.parametrize("runs", [2, 3, 6])

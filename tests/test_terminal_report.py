@@ -16,7 +16,16 @@ from fer_augment.reports.html import report_html
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS, published_grids
 from fer_augment.reports.tables import csv_table, markdown
 from fer_augment.reports.terminal import print_comparison, print_grid
-from fer_augment.reports.wording import cost_sentence, interval, p_value, percent, points, spread, verdict_sentence
+from fer_augment.reports.wording import (
+    cost_sentence,
+    interval,
+    notes,
+    p_value,
+    percent,
+    points,
+    spread,
+    verdict_sentence,
+)
 from fer_augment.results.comparison import Comparison, Failure, Interval, Judgement, Statistic
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import Verdict
@@ -108,9 +117,11 @@ def test_where_nothing_is_shown_the_sentence_says_what_could_have_been_missed(co
     told = verdict_sentence(same)
     assert told.startswith("same: no evidence of a difference from base: ")
     assert told.endswith(
-        f"; a true one of less than {same.balanced_accuracy.detectable * 100:.1f} points would often be missed."
+        f"; before Holm's correction, a true one of less than {same.balanced_accuracy.detectable * 100:.1f} points "
+        "would often be missed."
     )
     assert "equal" not in told
+    assert "before this correction, and with several arms it takes more" in notes(comparison)[-1]
 
 
 def overturned(comparison: Comparison) -> Comparison:

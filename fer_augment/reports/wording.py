@@ -16,7 +16,7 @@ UNKNOWN = "-"
 READING = (
     "Changes and 95 % intervals are in points, over new runs and new images, each by itself; copies within the test "
     "split count once. Adjusted p (Holm): for recall over the classes of an arm, for accuracy and balanced accuracy "
-    "over the arms."
+    "over the arms; what would often be missed is told before this correction, and with several arms it takes more."
 )
 """How the numbers of a verdict are to be read."""
 
@@ -114,7 +114,8 @@ def _evidence(versus: Versus) -> str:
 def _could_be_missed(said: Judgement) -> str:
     if not said.detectable:
         return ""
-    return f"; a true one of less than {said.detectable * 100:.1f} points would often be missed"
+    size = f"{said.detectable * 100:.1f}"
+    return f"; before Holm's correction, a true one of less than {size} points would often be missed"
 
 
 def cost_sentence(versus: Versus) -> str:

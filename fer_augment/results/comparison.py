@@ -178,7 +178,8 @@ class Judgement(_Plain):
         p_adjusted: after Holm's correction, over arms for balanced accuracy and for accuracy, over the classes of
             an arm for recall.
         verdict: what `p_adjusted` and the number of runs allow to be said.
-        detectable: the true difference that a test with these runs and images would find with 80 % power.
+        detectable: the true difference that a test with these runs and images would find with 80 % power, before
+            Holm's correction; with several arms or classes it takes more.
     """
 
     delta: Finite | None
