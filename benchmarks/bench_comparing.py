@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from benchmarks.samples import sample
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Splits
 from fer_augment.recipe.recipe import Recipe, load_recipes
-from fer_augment.runs.executors import Failure, do_tasks
+from fer_augment.runs.executors import Failure, cores, do_tasks
 from fer_augment.runs.experiment import Experiment, Run, runs_in_order
 from fer_augment.training.store import TrainingStore
 
@@ -59,7 +58,7 @@ def recipes(*names: str, threads: int = 1, epochs: int = 2) -> list[Recipe]:
 
 
 def test_processes(side_by_side: SideBySide, comparing: Comparing) -> None:
-    if len(os.sched_getaffinity(0)) < 2:
+    if cores() < 2:
         pytest.skip("there is one core: nothing runs beside anything")
     side_by_side(
         "two arms of two seeds of ConvNet5, 2 epochs of 2,048 rows, on two cores",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from benchmarks.side_by_side import SideBySide
 from fer_augment import Context, ImageDataset, PixelBlock, Splits
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.runs.executors import cores
 
 SOURCE_ROWS, SIDE, CHANNELS = 3_000, 96, 3
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -143,16 +143,15 @@ def test_transformed_copies(side_by_side: SideBySide, faces: Splits, faces_are: 
 @pytest.mark.benchmark(timer=time.perf_counter)
 def test_many_transformed_copies(side_by_side: SideBySide, mapped: ImageDataset) -> None:
     """The other core is of use after the 0.6 s that a process takes to import albumentations."""
-    cores = len(os.sched_getaffinity(0))
-    if cores < 2:
+    if cores() < 2:
         pytest.skip("there is one core: nothing is shared")
     strategy: Any = installed_plugins().strategy("albumentations").value
     transforms = [*TRANSFORMS, {"ElasticTransform": {"alpha": 20, "sigma": 5, "p": 1}}]
     steps = steps_of([strategy(transforms=transforms, when="rewrite", copies=5)])
     few = mapped.take(np.arange(2_000))
-    one, all_of_them = (Stages(steps, Context(0, few.class_names, cores=count)) for count in (1, cores))
+    one, all_of_them = (Stages(steps, Context(0, few.class_names, cores=count)) for count in (1, cores()))
     side_by_side(
-        f"10,000 albumentations copies of 96x96x3 images on {cores} cores",
+        f"10,000 albumentations copies of 96x96x3 images on {cores()} cores",
         ours=lambda: all_of_them.fold("rewrite_training_set", few),
         peer=lambda: one.fold("rewrite_training_set", few),
         peer_is="the same copies on one core",

@@ -14,6 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Splits
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.runs.executors import cores
 
 _VERSIONS = ("numpy", "torch", "scipy", "scikit-learn", "imbalanced-learn", "pandas")
 
@@ -42,9 +43,8 @@ def faces_are(source: str) -> str:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Say in a line what the numbers were measured on."""
-    cores = len(os.sched_getaffinity(0))
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     cpu = machine_info.get("cpu", {}).get("brand_raw", platform.processor())
-    machine_info["described"] = f"{cpu}, {cores} cores, {gigabytes:.0f} GB, {platform.system()}"
+    machine_info["described"] = f"{cpu}, {cores()} cores, {gigabytes:.0f} GB, {platform.system()}"
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS]
     machine_info["versions"] = ", ".join([f"Python {platform.python_version()}", *versions])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from benchmarks.gains_page import Gains, gains_in_markdown, put_in, refuse_witho
 from fer_augment.cli._runs import Seeds, read_data, set_option
 from fer_augment.data.records import write_whole
 from fer_augment.errors import FerAugmentError
+from fer_augment.runs.executors import cores
 
 RESULTS_FILE = "gains.md"
 
@@ -83,8 +83,8 @@ def gains(out: Path | None, jobs: int | None, page: Path | None, place: str | No
         if page:
             refuse_without_place(page, place or name)
         measured = _measured(told, folder, jobs)
-        cores, date = len(os.sched_getaffinity(0)), datetime.date.today().isoformat()
-        text = gains_in_markdown(measured, command=told.command, cores=cores, date=date)
+        date = datetime.date.today().isoformat()
+        text = gains_in_markdown(measured, command=told.command, cores=cores(), date=date)
         write_whole(folder / RESULTS_FILE, f"{text}\n")
         if page:
             put_in(page, place or name, text)

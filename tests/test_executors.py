@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fer_augment import RunError
-from fer_augment.runs.executors import Failure, do_tasks
+from fer_augment.runs.executors import Failure, cores, do_tasks
 
 
 @dataclass
@@ -120,3 +120,12 @@ def _is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def test_cores_are_counted_where_the_system_does_not_tell_which_a_process_may_use(monkeypatch):
+    assert cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert cores() == 12
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from fer_augment.cli._console import messages, progress_of
 from fer_augment.errors import RecipeError
-from fer_augment.runs.executors import Failure, Listener, do_tasks
+from fer_augment.runs.executors import Failure, Listener, cores, do_tasks
 
 if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
@@ -104,7 +103,7 @@ def default_jobs(recipes: Sequence[Recipe]) -> int:
     if any(device_of(recipe.training) != "cpu" for recipe in recipes):
         return 1
     threads = max(recipe.training.threads for recipe in recipes)
-    return max(1, len(os.sched_getaffinity(0)) // threads)
+    return max(1, cores() // threads)
 
 
 def refuse_missing(executor: str) -> None:

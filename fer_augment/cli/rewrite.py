@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +64,7 @@ def rewrite(
     from fer_augment.hooks.recipe_binding import bind, check_classes
     from fer_augment.recipe.recipe import load_recipes
     from fer_augment.reports.rewriting import print_rewriting
+    from fer_augment.runs.executors import cores
     from fer_augment.runs.experiment import splits_for
     from fer_augment.runs.rewriting import rewrite as rewritten_by
     from fer_augment.training.store import default_store
@@ -82,7 +82,7 @@ def rewrite(
     if not dry_run:
         refuse_unfit(formats, splits)
     with progress_of_tasks() as report:
-        trainings = Trainings(splits, seed, default_store(), report, cores=len(os.sched_getaffinity(0)))
+        trainings = Trainings(splits, seed, default_store(), report, cores=cores())
         rewriting = rewritten_by(bound, trainings)
     summary = _summary(bound, rewriting, trainings)
     files = _write(out, formats, bound, rewriting, trainings, summary) if out and not dry_run else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import traceback
@@ -58,6 +59,11 @@ class Listener(Protocol[TakenT]):
     def ended(self, task: TakenT, outcome: object) -> None:
         """Called when a task has a result, or with the `Failure` that it ended in."""
         ...
+
+
+def cores() -> int:
+    """Return how many cores this process may use, or there are where the system does not tell: macOS does not."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def do_tasks(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from fer_augment.errors import RunError
-from fer_augment.runs.executors import Failure, Listener, ReportTask, ResultT, TaskT, Work, attempt
+from fer_augment.runs.executors import Failure, Listener, ReportTask, ResultT, TaskT, Work, attempt, cores
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -279,8 +279,8 @@ def _connect(threads: int) -> None:
             _refuse_silence(address)
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            cores = max(threads, len(os.sched_getaffinity(0)))
-            ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            cpus = max(threads, cores())
+            ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # noqa: BLE001 - Ray raises what it likes: ConnectionError, ValueError, RuntimeError, OSError
         what = f"{ADDRESS_VARIABLE}={address}: cannot be joined" if address else "Ray cannot be started on this machine"
         token = "if it asks for a token, set RAY_AUTH_MODE=token; " if address else ""
