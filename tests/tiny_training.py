@@ -18,13 +18,14 @@ LOSS = Loss("cross_entropy", "", cross_entropy)
 
 
 def tiny_convnet(image_shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
-    """Build a network with everything that has a state: convolution, batch norm, dropout, and a linear head."""
+    """Build a network with everything that has a state: convolutions, batch norm, dropout, and a linear head."""
     height, width, channels = image_shape
     features = torch.nn.Sequential(
         torch.nn.Conv2d(channels, 4, 3, padding=1),
         torch.nn.BatchNorm2d(4),
         torch.nn.MaxPool2d(2),
         torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 3, padding=1),
         torch.nn.Flatten(),
         torch.nn.Dropout(0.2),
     )

@@ -49,6 +49,9 @@ class Checkpoint:
         for name, tensor in self._below(_OPTIMISER).items():
             number, _, key = name.partition(".")
             state.setdefault(int(number), {})[key] = tensor
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        for number, values in state.items():
+            state[number] = {key: _lying_as(parameters[number], value) for key, value in values.items()}
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
         torch.set_rng_state(self.tensors[_GENERATOR])
         if torch.cuda.is_available() and f"{_GENERATOR}.cuda" in self.tensors:
@@ -56,7 +59,8 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write the file; a reader sees the old one or this one, never a part."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        # A copy of each: a network may know a parameter by two names, and safetensors refuses what shares memory.
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.tensors.items()}
         write_whole(path, save(tensors, {"facts": json.dumps(self.facts)}))
 
     @classmethod
@@ -77,3 +81,8 @@ class Checkpoint:
 
     def _below(self, prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+
+
+def _lying_as(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Return a part of an optimiser's state with the strides of its parameter: fused optimisers walk through memory."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
