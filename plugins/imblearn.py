@@ -30,6 +30,7 @@ _LABELS_ARE_ENOUGH = ("RandomOverSampler", "RandomUnderSampler")
 _SET_HERE = {
     "random_state": "it is set from the seed of the run",
     "sampling_strategy": "it stands beside `parameters`, where class names are checked",
+    "smote": "it is made here, so that the parents of its images are known",
 }
 
 

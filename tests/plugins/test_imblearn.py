@@ -269,6 +269,7 @@ def test_combinations_pass_the_classes_on_to_their_over_sampler() -> None:
         ({"sampler": "SMOTE", "parameters": {"k_neighbours": 3}}, "did you mean 'k_neighbors'"),
         ({"sampler": "SMOTE", "parameters": {"random_state": 3}}, "the seed of the run"),
         ({"sampler": "SMOTE", "parameters": {"sampling_strategy": "all"}}, "beside `parameters`"),
+        ({"sampler": "SMOTEENN", "parameters": {"smote": {"k_neighbors": 3}}}, "leave smote out of `parameters`"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_any_training(parameters: dict[str, Any], message: str) -> None:
