@@ -52,7 +52,11 @@ class _LossAround(Strategy, ABC):
         """Put this loss around the given one, once its epoch has come."""
         if epoch < self.defer_until:
             return loss
-        return self._around(loss, class_prior * len(training_set), context.device)
+        return self._around(loss, self._counts(class_prior, training_set), context.device)
+
+    def _counts(self, class_prior: NDArray[np.float64], training_set: ImageDataset) -> NDArray[np.float64]:
+        """Return how many rows of each class an epoch as long as the training set draws on average, `(K,)`."""
+        return class_prior * len(training_set)
 
     @abstractmethod
     def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
@@ -60,7 +64,7 @@ class _LossAround(Strategy, ABC):
 
         Args:
             loss: the other.
-            counts: `(K,)`, how many rows of each class an epoch as long as the training set draws on average.
+            counts: `(K,)`, from `_counts`.
             device: where logits and targets live.
         """
 
@@ -188,6 +192,9 @@ class LdamLoss(_LossAround):
     is replaced by the one of the paper, without bias, whose features and weights have length 1; it gives `scale` times
     the cosine. Networks without a linear head are refused. `defer_until` defers the margins, not the head.
 
+    n counts the rows of the training set as earlier steps have left it, however a sampler draws them: the paper's bound
+    is one for distinct examples, and no draw makes a new one. Rows that a step has appended do count, plain copies too.
+
     When: small classes are learnt by heart. A margin asks for more room around them without showing their rows more
     often.
 
@@ -210,15 +217,19 @@ class LdamLoss(_LossAround):
 
     @property
     def effects(self) -> Effect:
-        """Another head, and margins in its logits that favour small classes."""
+        """Another head, and margins in its logits that favour small classes, however rows are drawn."""
         head = Effect.NEEDS_LINEAR_HEAD | Effect.NEEDS_RAW_LOGITS
-        return head | Effect.CORRECTS_CLASS_PRIOR if self.max_margin else head
+        return head | Effect.FAVOURS_SMALL_CLASSES if self.max_margin else head
 
     @hookimpl
     def prepare_model(self, model: nn.Module) -> nn.Module:
         """Replace the head by one whose logits are cosines, times `scale`."""
         model.head = _cosine_head(linear_head(model), self.scale)
         return model
+
+    def _counts(self, class_prior: NDArray[np.float64], training_set: ImageDataset) -> NDArray[np.float64]:
+        """Return how many rows of each class there are, `(K,)`, however they are drawn."""
+        return training_set.counts.astype(np.float64)
 
     def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
         margins = _power(counts, -0.25)

@@ -65,7 +65,8 @@ class TestEachOfThem:
         self, name: str, nothing: dict[str, float], targets: torch.Tensor
     ) -> None:
         agree(loss_of((name, nothing))(LOGITS, targets), CROSS_ENTROPY(LOGITS, targets))
-        assert Effect.CORRECTS_CLASS_PRIOR not in strategy(name, **nothing).effects
+        favouring = Effect.CORRECTS_CLASS_PRIOR | Effect.FAVOURS_SMALL_CLASSES
+        assert not favouring & strategy(name, **nothing).effects
 
     @pytest.mark.parametrize(
         "name", ["weighted_loss", "class_balanced_loss", "balanced_softmax", "logit_adjusted_loss"]
@@ -112,7 +113,7 @@ class TestEachOfThem:
             "weighted_loss": corrects,
             "class_balanced_loss": corrects,
             "focal_loss": raw,
-            "ldam_loss": corrects | raw | Effect.NEEDS_LINEAR_HEAD,
+            "ldam_loss": Effect.FAVOURS_SMALL_CLASSES | raw | Effect.NEEDS_LINEAR_HEAD,
             "balanced_softmax": corrects | raw,
             "logit_adjusted_loss": corrects | raw,
             "label_smoothing": Effect.SOFT_TARGETS,
@@ -205,6 +206,13 @@ class TestLdamLoss:
         reduced = cosines - ONE_HOT * torch.tensor([0.5, 0.25, 0.125])
         expected = functional.cross_entropy(30 * reduced, LABELS, reduction="none")
         agree(loss_of(("ldam_loss", {}), counts=self.COUNTS)(30 * cosines, ONE_HOT), expected)
+
+    @pytest.mark.parametrize("prior", [None, [1 / 3] * 3, [0.7, 0.2, 0.1]])
+    def test_margins_go_by_the_rows_there_are_however_they_are_drawn(self, prior: Any) -> None:
+        """10, 100 and 1000 rows: 0.5 times 1, 10^(-1/4) and 10^(-1/2), as in the authors' code under every sampler."""
+        reduced = LOGITS - 30 * ONE_HOT * torch.tensor([0.5, 0.5 * 10**-0.25, 0.5 * 10**-0.5])
+        expected = functional.cross_entropy(reduced, LABELS, reduction="none")
+        agree(loss_of(("ldam_loss", {}), counts=(10, 100, 1000), prior=prior)(LOGITS, ONE_HOT), expected)
 
     def test_the_weights_of_ldam_drw_multiply_it_in_either_order(self) -> None:
         steps: list[Step] = [("ldam_loss", {}), ("weighted_loss", {})]
