@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer_augment.cli.compare import _folder_name
 from fer_augment.data.records import RunDirectory
 from fer_augment.results.comparison import load_comparison
 from tests.command_line import assert_readable, assert_refused, fer_augment
@@ -157,11 +158,40 @@ class TestMistakes:
             fer_augment("compare", "deep.yaml", "--data", "minute"), "vgg_mini needs images of at least 8x8", "4x4"
         )
 
+    @pytest.mark.parametrize("command", ["compare", "run"])
+    def test_where_nothing_can_be_written_nothing_is_trained(self, command, tmp_path):
+        ran = fer_augment(command, "small.yaml", "--data", "faces", "--out", "/proc/x")
+        assert_refused(ran, "/proc/x: cannot be written (", "name another directory with --out")
+        assert not list((tmp_path / "cache").rglob("*"))
+
+    def test_a_comparison_on_other_data_is_not_overwritten(self, tmp_path):
+        words = "compare", "small.yaml", "--seeds", "0,", "--set", "training.epochs=1"
+        assert fer_augment(*words, "--data", "faces").code == 0
+        there = Path("results/small/comparison.json")
+        first = there.read_bytes()
+        write_folder(tmp_path / "others", dict(list(_files())[1:]))
+        told = "results/small: holds a comparison on other data, ", "; name another directory with --out"
+        assert_refused(fer_augment(*words, "--data", "others"), *told)
+        assert there.read_bytes() == first
+        for same in (("--data", "faces"), ("--data", "faces", "--seeds", "0,1"), ("--data", "others", "--out", "new")):
+            assert fer_augment(*words, *same).code == 0
+        assert load_comparison(there).arms[0].seeds == (0, 1)
+        there.write_text("{")  # nothing is lost with what nobody can read
+        assert fer_augment(*words, "--data", "others").code == 0
+
     @pytest.mark.parametrize("seeds", ["0", "-1", "1,1", "a", "1.5", ",", ""])
     def test_seeds_are_a_number_or_a_list(self, seeds):
         ran = compare("--seeds", seeds)
         assert ran.code == 2
         assert "give how many seeds, such as 5, or which, such as 0,3,7" in " ".join(ran.err.split())
+
+
+def test_long_lists_of_recipes_that_begin_alike_get_folders_of_their_own():
+    names = [f"recipe_number_{number}" for number in range(12)]
+    folders = {_folder_name(names[:count]) for count in range(1, 13)}
+    assert len(folders) == 12
+    assert max(map(len, folders)) == 80
+    assert _folder_name(["paper", "smote"]) == "paper_smote"
 
 
 class TestRun:

@@ -103,6 +103,15 @@ def test_a_directory_without_a_comparison_is_refused(tmp_path):
     assert_refused(fer_augment("report", str(tmp_path / "nowhere")), "nowhere", "`fer-augment compare")
 
 
+@pytest.mark.parametrize("words", [[], ["--format", "html"]])
+def test_a_report_that_cannot_be_written_is_told_in_a_line(tmp_path, comparison, words):
+    save_comparison(comparison, tmp_path)
+    (tmp_path / "report.html").mkdir()
+    ran = fer_augment("report", str(tmp_path), *words)
+    assert ran.code == 2
+    assert ran.err == f"fer-augment: {tmp_path / 'report.html'}: cannot be written (Is a directory)\n"
+
+
 @pytest.mark.parametrize("content", ["{", '{"schema_version": 7}', "[1]"])
 def test_a_damaged_comparison_is_refused(tmp_path, content):
     (tmp_path / "comparison.json").write_text(content)

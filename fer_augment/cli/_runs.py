@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,6 +127,22 @@ def refuse_taken(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"{folder}: is a file; name a directory with --out")
+
+
+def make_folder(folder: Path) -> None:
+    """Make an output directory, before hours go into what is to lie in it.
+
+    Raises:
+        RecipeError: if that cannot be, or nothing can be written into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RecipeError(
+            f"{folder}: cannot be written ({error.strerror}); name another directory with --out"
+        ) from error
 
 
 class RunProgress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ from fer_augment.cli._runs import (
     executor_option,
     jobs_option,
     json_option,
+    make_folder,
     read_data,
     refuse_missing,
     refuse_taken,
     set_option,
 )
+from fer_augment.errors import RecipeError, RunError
+from fer_augment.reports.wording import printable
 
 if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 DEMO_RECIPES = ("demo", "demo_mirror", "demo_balanced")
 DEMO_SEEDS = 3
 _LONGEST_NAME = 80
+_DIGEST_LETTERS = 8
 
 
 @click.command(no_args_is_help=True)
@@ -63,8 +68,8 @@ def compare(
     r"""Compare recipes on the same data; the first one is the baseline.
 
     Every recipe is trained once with every seed. Called again with the same words it goes on where it stopped; a
-    changed recipe, data or version is a new run. Results: a table, OUT/comparison.json, OUT/report.html, and a
-    directory for each run.
+    changed recipe or version is a new run, and other data need another OUT. Results: a table, OUT/comparison.json,
+    OUT/report.html, and a directory for each run.
 
     \b
     fer-augment compare paper confusion_mirror --data fer2013.csv --seeds 10
@@ -125,9 +130,10 @@ class _Comparing:
         recipes = load_recipes(names, overrides)
         catalogue = installed_plugins()
         arms = [bind(recipe, catalogue) for recipe in recipes]
-        folder = out or Path("results") / "_".join(recipe.name for recipe in recipes)[:_LONGEST_NAME]
+        folder = out or Path("results") / _folder_name([recipe.name for recipe in recipes])
         refuse_taken(folder)
         splits = read_data(catalogue, source)
+        _refuse_other_data(folder, splits)
         for arm in arms:
             check_classes(arm, splits.class_names)
             arm.model.build(splits.train.image_shape, len(splits.class_names))  # refuses images that are too small
@@ -151,12 +157,14 @@ class _Comparing:
 
         Raises:
             NothingFinishedError: if none did.
+            RecipeError: if nothing can be written where results go.
         """
         from fer_augment.data.records import RunDirectory
         from fer_augment.results.comparison import Failure
         from fer_augment.results.verdicts import nothing_finished
         from fer_augment.runs.executors import Failure as FailedTask
 
+        make_folder(self.folder)
         experiment, runs = self.experiment, self.runs
         with RunProgress(runs) as progress:
             outcomes = do_runs(experiment, runs, executor, jobs, progress)
@@ -218,6 +226,35 @@ class _Comparing:
         details = getattr(failed, "details", "")
         if details:
             write_whole(self.folder / "failures" / f"{run.recipe.name}-seed-{run.seed}.txt", details)
+
+
+def _folder_name(recipes: Sequence[str]) -> str:
+    """Return the recipes' names, or, of many, the first ones and a digest of all."""
+    name = "_".join(recipes)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]
+    return f"{name[: _LONGEST_NAME - _DIGEST_LETTERS - 1]}-{digest}"
+
+
+def _refuse_other_data(folder: Path, splits: Splits) -> None:
+    """Refuse a directory that holds a comparison on other data: its results would be lost.
+
+    Raises:
+        RecipeError: if it does.
+    """
+    from fer_augment.results.comparison import COMPARISON_FILE, load_comparison
+
+    if not (folder / COMPARISON_FILE).exists():
+        return
+    try:
+        there = load_comparison(folder).data
+    except RunError:  # damaged, or of another version: it is made again
+        return
+    if there.fingerprint != splits.fingerprint:
+        raise RecipeError(
+            f"{folder}: holds a comparison on other data, {printable(there.source)}; name another directory with --out"
+        )
 
 
 def _finish(comparison: Comparison, folder: Path, *, as_json: bool) -> None:

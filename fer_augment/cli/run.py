@@ -12,7 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from fer_augment.cli._console import messages, results
-from fer_augment.cli._runs import RunProgress, data_option, json_option, read_data, refuse_taken, set_option
+from fer_augment.cli._runs import (
+    RunProgress,
+    data_option,
+    json_option,
+    make_folder,
+    read_data,
+    refuse_taken,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from fer_augment.data.records import RunDirectory
@@ -51,6 +59,7 @@ def run(recipe: str, source: str, seed: int, out: Path, overrides: tuple[str, ..
     refuse_taken(out)
     splits = read_data(catalogue, source)
     check_classes(bound, splits.class_names)
+    make_folder(out)
     task = Run(loaded, seed)
     with RunProgress([task]) as progress:
         (outcome,) = do_tasks(Experiment(splits, default_store(), out / "runs"), [task], 1, progress)

@@ -75,11 +75,14 @@ def write_report(directory: Path) -> Path:
         The path of the report.
 
     Raises:
-        RunError: if `comparison.json` is missing or damaged.
+        RunError: if `comparison.json` is missing or damaged, or the report cannot be written.
     """
     comparison = load_comparison(directory)
     file = directory / REPORT_FILE
-    write_whole(file, report_html(comparison, directory))
+    try:
+        write_whole(file, report_html(comparison, directory))
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written ({error.strerror})") from error
     return file
 
 
