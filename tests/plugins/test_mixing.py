@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from fer_augment import Effect, ImageDataset, StrategyError
+from fer_augment import Context, Effect, ImageDataset, StrategyError
 from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.batches import augmented, faces, one_hot, stages_of
 
@@ -245,6 +245,32 @@ def test_rows_stay_where_no_confused_class_is_in_the_batch() -> None:
     assert (found.share[stays] == 1).all()
     assert (found.targets[stays] == np.eye(4)[0]).all()
     assert (DATA.labels[rows[found.partners[~stays]]] == 0).mean() > 0.95
+
+
+def test_confusions_are_counted_once_for_each_scout_and_set_and_not_in_every_batch() -> None:
+    class CountingScout(StubScout):
+        times = 0
+
+        def probabilities(self, training_set: ImageDataset, how: Any = "") -> np.ndarray:
+            self.times += 1
+            return super().probabilities(training_set, how)
+
+    strategy, rows = ConfusionMix(), np.arange(ROWS)
+    asked = {name: CountingScout(CONFUSION) for name in ("one run", "another run")}
+    asked["another run"].by_class[0] = [0, 0, 0, 1]
+
+    def partners_of(scout: CountingScout, data: ImageDataset) -> np.ndarray:
+        context = Context(0, data.class_names, scout=scout)
+        images = torch.eye(ROWS).reshape(-1, 1, SIDE, SIDE)
+        _, targets = strategy.augment_batch(images, one_hot(data, rows), rows, data, context)
+        return targets[data.labels == 0].numpy() > 0
+
+    for _ in range(3):
+        assert partners_of(asked["one run"], DATA).any(axis=0).tolist() == [True, True, False, True]
+        assert partners_of(asked["another run"], DATA).any(axis=0).tolist() == [True, False, False, True]
+    assert [scout.times for scout in asked.values()] == [1, 1]
+    partners_of(asked["one run"], DATA.take(rows[::-1]))
+    assert [scout.times for scout in asked.values()] == [2, 1]
 
 
 def test_in_sample_confusion_is_asked_for_and_declared() -> None:
