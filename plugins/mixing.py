@@ -202,9 +202,9 @@ class ConfusionMix(_Mixing):
 
     When: some classes are confused far more than others, and their border is to be taught most.
 
-    Cost: `out_of_fold` trains `training.scout.folds` networks more for each seed. The confusions of all rows are counted
-    once a run; the mixing itself takes a fifth of a second for as many rows as FER2013 has. Classes that are confused
-    with many are partners more often.
+    Cost: `out_of_fold` trains `training.scout.folds` networks more for each seed. Confusions are counted once a run;
+    mixing itself takes a fifth of a second for as many rows as FER2013 has. Classes that are confused with many are
+    partners more often.
 
     Try: alpha 0.2, next to `mixup` with the same alpha, its control.
 
