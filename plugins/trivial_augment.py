@@ -130,7 +130,7 @@ class TrivialAugment(Strategy):
         """Return what an operation on levels is given for each image, `(n,)`; strengths are in [0, 1]."""
         space = _SPACES[self.space]
         if name == "solarize":
-            return np.rint(255 * (1 - strength))
+            return 256 - np.floor(256 * strength)
         if name == "posterize":
             return np.exp2(np.rint(space.posterize * strength))
         return 1 + space.enhance * strength * sign

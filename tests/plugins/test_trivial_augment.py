@@ -61,7 +61,7 @@ def with_pillow(name: str, image: np.ndarray, strength: float, sign: int, larges
         "identity": lambda: picture,
         "autocontrast": lambda: ImageOps.autocontrast(picture),
         "equalize": lambda: ImageOps.equalize(picture),
-        "solarize": lambda: ImageOps.solarize(picture, round(255 * (1 - strength))),
+        "solarize": lambda: ImageOps.solarize(picture, 256 - int(256 * strength)),
         "posterize": lambda: ImageOps.posterize(picture, 8 - round(largest["posterize"] * strength)),
         "color": lambda: ImageEnhance.Color(picture).enhance(factor),
         "contrast": lambda: ImageEnhance.Contrast(picture).enhance(factor),
@@ -131,6 +131,18 @@ def test_operations_that_move_pixels_are_opencvs(name: str, space: Any) -> None:
         ).reshape(HEIGHT, WIDTH)
         assert np.abs(moved - expected).max() < (0.01 if "translate" in name else 2), "coordinates to 1/32 of a pixel"
         assert np.abs(moved - expected).mean() < 0.3
+
+
+def test_solarizing_with_no_strength_leaves_white_and_with_all_inverts_everything() -> None:
+    """The threshold goes from 256, which no level reaches, to 0, as in the authors' code."""
+    rows = 400
+    levels = np.tile(np.arange(256, dtype=np.uint8), (rows, 1)).reshape(rows, 16, 16)
+    data = ImageDataset.from_arrays(levels, np.zeros(rows, int), ["face"])
+    result = changed(data=data, operations=["solarize"]).reshape(rows, 256).round()
+    strengths, _ = draws(data)
+    assert {0.0, 1.0} < set(strengths.tolist())
+    assert (result[strengths == 0] == np.arange(256)).all()
+    assert (result[strengths == 1] == np.arange(256)[::-1]).all()
 
 
 def test_all_levels_of_strength_and_both_signs_are_drawn_equally_often() -> None:
