@@ -22,7 +22,8 @@ class ConfusionMirror(Strategy):
     confusion. Rows that the scout cannot judge (NaN) are never chosen.
 
     Two controls tell what a gain is owed to: with `transform: none` the same rows are added plain, with `rows:
-    random_same_class` as many of the same classes that have nothing to do with confusion.
+    random_same_class` as many random others of the same classes, which the scout does not confuse so. Where more than
+    half of a class is confused, there are not enough others: all are added, and random confused ones to fill up.
 
     When: one class is often taken for another, and a mirror image of a row shows the same class.
 
@@ -52,7 +53,7 @@ class ConfusionMirror(Strategy):
     )
     rows: Literal["confused", "random_same_class"] = Field(
         default="confused",
-        description="random_same_class: in place of the confused rows as many random ones of each class (a control).",
+        description="random_same_class: in place of the confused rows as many random others of each class (a control).",
     )
     predictions: Literal["in_sample", "out_of_fold"] = Field(
         default="out_of_fold",
@@ -96,7 +97,7 @@ class ConfusionMirror(Strategy):
         """Append the mirrored rows; a set without such confusion is returned as it is."""
         chosen = self._confused_rows(training_set, context)
         if self.rows == "random_same_class":
-            chosen = _as_many_of_each_class(training_set.labels, chosen, context.rng)
+            chosen = _others_of_each_class(training_set.labels, chosen, context.rng)
         parents = np.repeat(chosen, self.copies)
         if not len(parents):
             return training_set
@@ -120,15 +121,17 @@ class ConfusionMirror(Strategy):
         return np.flatnonzero(chosen)
 
 
-def _as_many_of_each_class(
+def _others_of_each_class(
     labels: NDArray[np.int64], rows: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return as many distinct rows of each class as there are among the given ones, `(n,)`, drawn from all of it."""
-    drawn = [
-        rng.choice(np.flatnonzero(labels == label), size=count, replace=False)
-        for label, count in enumerate(np.bincount(labels[rows]))
-    ]
-    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))
+    """Return as many distinct rows of each class as are given, `(n,)`: random others, and given ones if those end."""
+    is_given = np.isin(np.arange(len(labels)), rows)
+    drawn = [np.empty(0, dtype=np.int64)]
+    for label, count in enumerate(np.bincount(labels[rows])):
+        shuffled = rng.permutation(np.flatnonzero(labels == label))
+        others_first = shuffled[np.argsort(is_given[shuffled], kind="stable")]
+        drawn.append(others_first[:count])
+    return np.sort(np.concatenate(drawn))
 
 
 def _new_rows_between(old: int, new: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -137,18 +137,29 @@ def test_both_directions_also_choose_the_second_class_taken_for_the_first() -> N
     assert added(rewritten(both_directions=True, insert="end")).origin.tolist() == [0, 4, 5]
 
 
-def test_the_random_control_adds_as_many_rows_of_each_class_whoever_they_are() -> None:
-    pairs = {"pairs": [["sad", "neutral"], ["neutral", "sad"]], "rows": "random_same_class", "insert": "end"}
-    chosen = set()
-    for seed in range(30):
-        result = rewritten(seed=seed, **pairs)
+BOTH_PAIRS = {"pairs": [["sad", "neutral"], ["neutral", "sad"]], "rows": "random_same_class", "insert": "end"}
+
+
+def test_the_random_control_adds_as_many_rows_of_each_class() -> None:
+    for seed in range(10):
+        result = rewritten(seed=seed, **BOTH_PAIRS)
         rows = added(result).origin.tolist()
         assert rows == sorted(set(rows)), "no row is added twice"
         assert added(result).labels.tolist().count(0) == 2
         assert added(result).labels.tolist().count(1) == 1
         assert (added(result).images[:] == dataset().images[rows][:, :, ::-1]).all()
-        chosen.add(tuple(rows))
-    assert len(chosen) == 6, "two of the three sad rows with one of the two neutral ones"
+
+
+def test_the_random_control_draws_from_the_rows_that_are_not_confused() -> None:
+    """With row 0 unknown, rows 4 and 5 are confused; rows 0 and 2 are the other sad ones, 1 the other neutral one."""
+    chosen = {tuple(added(rewritten([0], seed=seed, **BOTH_PAIRS)).origin.tolist()) for seed in range(30)}
+    assert chosen == {(0, 1), (1, 2)}
+
+
+def test_the_random_control_fills_up_with_confused_rows_where_others_are_too_few() -> None:
+    """Of the three sad rows two are confused, so that row 2 alone is left to draw."""
+    chosen = {tuple(added(rewritten(seed=seed, **BOTH_PAIRS)).origin.tolist()) for seed in range(30)}
+    assert chosen == {(0, 1, 2), (1, 2, 4)}
 
 
 def test_the_random_control_of_nothing_is_nothing() -> None:
