@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fer_augment import ClassName, Effect, ImageDataset, Strategy, StrategyError, hookimpl
+from fer_augment import ClassName, Effect, ImageDataset, Strategy, StrategyError, hookimpl, uniforms
 from fer_augment.testing import (
     NearestMeanScout,
     assert_conforms,
@@ -30,7 +30,7 @@ class MirrorClasses(Strategy):
 
     @property
     def effects(self) -> Effect:
-        return Effect.SHIFTS_CLASS_PRIOR
+        return Effect.SHIFTS_CLASS_PRIOR | Effect.MIRRORED_COPIES
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
@@ -43,7 +43,8 @@ class Everything(Strategy):
 
     @property
     def effects(self) -> Effect:
-        return Effect.RANDOM | Effect.SHIFTS_CLASS_PRIOR | Effect.SOFT_TARGETS
+        changes = Effect.SHIFTS_CLASS_PRIOR | Effect.CORRECTS_CLASS_PRIOR | Effect.SOFT_TARGETS
+        return changes | Effect.NEEDS_LINEAR_HEAD | Effect.RANDOM
 
     @hookimpl
     def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
@@ -84,7 +85,7 @@ class Everything(Strategy):
 
     @hookimpl
     def build_adjustment(self, adjust: Any, class_prior: Any) -> Any:
-        bias = torch.tensor(np.log(np.maximum(class_prior, 1e-6)), dtype=torch.float32)
+        bias = torch.tensor(np.log(np.where(class_prior > 0, class_prior, 1)), dtype=torch.float32)
         return lambda logits: adjust(logits) - bias
 
 
@@ -455,6 +456,229 @@ class _SaysNothing(Strategy):
         return weights
 
 
+class _DropsWeights(Strategy):
+    """Draw all classes equally often, whatever earlier steps want."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def sampling_weights(self, training_set: Any) -> Any:
+        return 1 / training_set.counts[training_set.labels]
+
+
+class _SetsTheWeightOfOneClass(Strategy):
+    """Draw one class more often, whatever earlier steps want of its rows."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def sampling_weights(self, weights: Any, training_set: Any) -> Any:
+        return np.where(training_set.labels == 0, 3.0, weights)
+
+
+class _DropsTheLoss(Strategy):
+    """Put cross-entropy in the place of the recipe's loss."""
+
+    @hookimpl
+    def build_loss(self) -> Any:
+        return lambda logits, targets: -(targets * logits.log_softmax(dim=1)).sum(dim=1)
+
+
+class _DropsTheAdjustment(Strategy):
+    """Move one class, whatever earlier steps did."""
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any, validation_logits: Any) -> Any:
+        bias = adjust(validation_logits).mean(dim=0)
+        return lambda logits: logits - bias
+
+
+class _KeepsOneView(Strategy):
+    """Add a mirrored view to the first one, and drop the others."""
+
+    @hookimpl
+    def predict_views(self, views: Any) -> Any:
+        return [views[0], views[0].flip(3)]
+
+
+class _ReadsStoredRows(Strategy):
+    """Invert the images as they stand in the set."""
+
+    @hookimpl
+    def augment_rows(self, rows: Any, training_set: Any) -> Any:
+        return 255 - training_set.images[rows]
+
+
+class _ReadsStoredLabels(Strategy):
+    """Give each row the label that it has in the set."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, training_set: Any) -> Any:
+        return images, torch.eye(targets.shape[1])[torch.from_numpy(training_set.labels[rows])]
+
+
+class _DropsTheTrainedNetwork(Strategy):
+    """Set all weights to one number."""
+
+    @hookimpl
+    def refine_model(self, model: Any) -> Any:
+        for parameter in model.parameters():
+            torch.nn.init.constant_(parameter, 0.1)
+        return model
+
+
+class _CountsTheSet(Strategy):
+    """Weight classes by their rows in the set, however these are drawn."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.CORRECTS_CLASS_PRIOR
+
+    @hookimpl
+    def build_loss(self, loss: Any, training_set: Any) -> Any:
+        weights = torch.from_numpy(1 / np.maximum(training_set.counts, 1)).float()
+        return lambda logits, targets: loss(logits, targets) * (targets @ weights)
+
+
+class _MakesEveryLossNaN(Strategy):
+    """Weight by inverse frequency, which a class without rows makes infinite."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.CORRECTS_CLASS_PRIOR
+
+    @hookimpl
+    def build_loss(self, loss: Any, class_prior: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            weights = torch.from_numpy(1 / class_prior).float()
+        return lambda logits, targets: loss(logits, targets) * (targets @ weights)
+
+
+class _FavoursAnEmptyClass(Strategy):
+    """Subtract the logarithm of a frequency that is cut off at a small number."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.CORRECTS_CLASS_PRIOR
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any, class_prior: Any) -> Any:
+        bias = torch.tensor(np.log(np.maximum(class_prior, 1e-6)), dtype=torch.float32)
+        return lambda logits: adjust(logits) - bias
+
+
+class _GivesAFalseParent(Strategy):
+    """Mirror all rows of a class, and say that they descend from another one."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR | Effect.MIRRORED_COPIES
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        ants = training_set.rows_of(["ant"])
+        return training_set.append(training_set.images[ants][:, :, ::-1], parents=np.roll(ants, 1))
+
+
+class _GivesWrongLabels(Strategy):
+    """Mirror all rows, and label them as the next class."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR | Effect.MIRRORED_COPIES
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        rows, labels = np.arange(len(training_set)), (training_set.labels + 1) % len(training_set.class_names)
+        return training_set.append(training_set.images[rows][:, :, ::-1], labels, parents=rows)
+
+
+class _ShufflesImages(Strategy):
+    """Give each target the image of another row."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, context: Any) -> Any:
+        return images[context.rng.permutation(len(images))], targets
+
+
+class _ForgetsDraws(Strategy):
+    """Darken at random, in the same way whenever a row is drawn."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_rows(self, images: Any, rows: Any, training_set: Any, context: Any) -> Any:
+        chance = uniforms(context.row_seeds(training_set.row_keys(rows)), 1)
+        return (images * chance[:, :, None, None]).astype(np.uint8)
+
+
+class _SeedsByPosition(Strategy):
+    """Darken at random, by where a row stands in the set."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, draws: Any, context: Any) -> Any:
+        chance = uniforms(context.row_seeds(rows.astype(np.uint64), draws), 1)
+        return images * torch.from_numpy(chance.astype(np.float32))[:, :, None, None], targets
+
+
+class _HidesMirroredCopies(MirrorClasses):
+    """Mirror all rows of some classes."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+
+class _HidesARandomFlip(Strategy):
+    """Mirror every other row, and brighten all."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, draws: Any, training_set: Any, context: Any) -> Any:
+        chance = uniforms(context.row_seeds(training_set.row_keys(rows), draws), 1)
+        mirrored = torch.from_numpy(chance < 0.5)[:, :, None, None]
+        return 0.2 + 0.8 * torch.where(mirrored, images.flip(3), images), targets
+
+
+class _HidesThatItNeedsAHead(Strategy):
+    """Even out the lengths of the weights of the last layer."""
+
+    @hookimpl
+    def refine_model(self, model: Any) -> Any:
+        model.head.weight.data /= model.head.weight.data.norm(dim=1, keepdim=True)
+        return model
+
+
+class _RenamesParameters(Strategy):
+    """Put the last layer of a trained network into another one."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.NEEDS_LINEAR_HEAD
+
+    @hookimpl
+    def refine_model(self, model: Any) -> Any:
+        model.head = torch.nn.Sequential(model.head)
+        return model
+
+
 PLANTED = [
     (_HasNoSuchHook, "is_declared_as_a_strategy", "did you mean 'rewrite_training_set'"),
     (_SaysNothing, "is_declared_as_a_strategy", "docstring"),
@@ -476,24 +700,44 @@ PLANTED = [
     (_HidesInSampleMining, "declares_what_it_changes", "IN_SAMPLE_MINING"),
     (_HidesOutOfFoldMining, "declares_what_it_changes", "OUT_OF_FOLD_MINING"),
     (_HidesEmbeddings, "declares_what_it_changes", "ASKS_FOR_EMBEDDINGS"),
+    (_HidesMirroredCopies, "declares_what_it_changes", "MIRRORED_COPIES"),
+    (_HidesARandomFlip, "declares_what_it_changes", "RANDOM_FLIP"),
+    (_HidesThatItNeedsAHead, "declares_what_it_changes", "NEEDS_LINEAR_HEAD"),
     (_ChangesAnArrayInPlace, "leaves_its_inputs_alone", "sampling_weights"),
     (_ChangesATensorInPlace, "leaves_its_inputs_alone", "augment_batch"),
     (_ChangesAListInPlace, "leaves_its_inputs_alone", "predict_views"),
     (_CountsItsRuns, "keeps_no_state_between_runs", "second run"),
+    (_DropsWeights, "builds_on_earlier_steps", "multiply the `weights`"),
+    (_SetsTheWeightOfOneClass, "builds_on_earlier_steps", "multiply the `weights`"),
+    (_DropsTheLoss, "builds_on_earlier_steps", "wrap the `loss`"),
+    (_DropsTheAdjustment, "builds_on_earlier_steps", "calls the `adjust`"),
+    (_KeepsOneView, "builds_on_earlier_steps", "add to the `views`"),
+    (_ReadsStoredRows, "builds_on_earlier_steps", "augment_rows: what earlier steps made"),
+    (_ReadsStoredLabels, "builds_on_earlier_steps", "augment_batch: what earlier steps made"),
+    (_DropsTheTrainedNetwork, "builds_on_earlier_steps", "return the `model`"),
+    (_CountsTheSet, "counts_classes_as_drawn", "go by `class_prior`"),
     (_LosesProvenance, "keeps_provenance", "`append`"),
+    (_GivesAFalseParent, "keeps_provenance", "names another row as its parent"),
+    (_GivesWrongLabels, "keeps_labels_and_targets_valid", "that none of its parents has"),
     (_GivesTargetsThatDoNotSumToOne, "keeps_labels_and_targets_valid", "sum to 1"),
     (_LeavesTheRangeOfPixels, "keeps_pixels_in_range", "[0, 1]"),
     (_GivesFloat32Weights, "gives_float64_sampling_weights", "float32"),
     (_AugmentsByPlaceInTheBatch, "augments_each_row_alone", "row_seeds"),
     (_AugmentsByBatchMates, "augments_each_row_alone", "row_seeds"),
+    (_ForgetsDraws, "seeds_by_row_and_draw", "give `draws`"),
+    (_SeedsByPosition, "seeds_by_row_and_draw", "not by `rows`"),
+    (_ShufflesImages, "mixes_no_image_without_its_target", "its target does not"),
     (_PredictsByBatchMates, "predicts_each_row_alone", "predict_views"),
     (_AdjustsByBatchMates, "predicts_each_row_alone", "build_adjustment"),
     (_AveragesTheLoss, "gives_one_finite_loss_per_row", "must have shape (12,)"),
     (_GivesAnInfiniteLoss, "gives_one_finite_loss_per_row", "finite"),
     (_CutsOffTheGradient, "gives_one_finite_loss_per_row", "grad"),
-    (_ReplacesTheNetwork, "gives_networks_with_features", "features"),
+    (_RenamesParameters, "gives_networks_that_a_run_can_use", "keeps the names"),
+    (_ReplacesTheNetwork, "gives_networks_that_a_run_can_use", "features"),
     (_FailsOnEmptyClasses, "copes_with_classes_of_one_or_no_row", "an empty class"),
     (_AdjustsByInfinity, "copes_with_classes_of_one_or_no_row", "infinitely large"),
+    (_MakesEveryLossNaN, "copes_with_classes_of_one_or_no_row", "let the weight be 0"),
+    (_FavoursAnEmptyClass, "copes_with_classes_of_one_or_no_row", "favours a class without rows"),
     (_CannotBeWritten, "can_be_written_to_a_recipe", "JSON"),
     (_Warns, "emits_no_warnings", "look out"),
 ]
@@ -513,6 +757,107 @@ def test_all_failures_are_told_at_once() -> None:
     with pytest.raises(AssertionError, match="_Warns does not conform:\n  emits_no_warnings: UserWarning: look out"):
         assert_conforms(_Warns)
     assert_conforms(MirrorClasses)
+
+
+class CountsTheSetOnPurpose(_CountsTheSet):
+    """Favour small classes however they are drawn, and say so."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.FAVOURS_SMALL_CLASSES
+
+
+class RelabelsByAScout(Strategy):
+    """Give rows the class that a scout finds most probable."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.OUT_OF_FOLD_MINING | Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        predicted = context.scout.probabilities(training_set).argmax(axis=1)
+        rows = np.flatnonzero(predicted != training_set.labels)
+        return training_set.append(training_set.images[rows], predicted[rows], parents=rows).without(rows)
+
+
+class BlendsWithinClasses(Strategy):
+    """Blend each image with another of its class in the batch: its target stays, and rightly."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, context: Any) -> Any:
+        alike = (targets @ targets.T).numpy()
+        partners = [context.rng.choice(np.flatnonzero(row == row.max())) for row in alike]
+        return (images + images[partners]) / 2, targets
+
+
+class AddsNoise(Strategy):
+    """Add noise by numbers that go by the place in a batch, as a stage on the device may."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, context: Any) -> Any:
+        noise = torch.randn(images.shape, generator=context.generator)
+        return (images + 0.1 * noise).clamp(0, 1), targets
+
+
+class BringsAHead(Strategy):
+    """Replace the last layer by two with dropout, whose weights torch draws from its global generator."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.NEEDS_LINEAR_HEAD | Effect.RANDOM
+
+    @hookimpl
+    def prepare_model(self, model: Any) -> Any:
+        inputs, classes = model.head.in_features, model.head.out_features
+        layers = torch.nn.Linear(inputs, 8), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.Linear(8, classes)
+        model.head = torch.nn.Sequential(*layers)
+        return model
+
+
+class BalancesWhatIsGiven(Strategy):
+    """Draw all classes equally often, and rows of a class as earlier steps want."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def sampling_weights(self, weights: Any, training_set: Any) -> Any:
+        return weights / np.bincount(training_set.labels, weights)[training_set.labels]
+
+
+class ScalesLogits(Strategy):
+    """Divide logits by their spread on the validation split: as temperature scaling, it favours no class."""
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any, validation_logits: Any) -> Any:
+        spread = adjust(validation_logits).std()
+        return lambda logits: adjust(logits) / spread
+
+
+RIGHT = [
+    CountsTheSetOnPurpose,
+    RelabelsByAScout,
+    BlendsWithinClasses,
+    AddsNoise,
+    BringsAHead,
+    BalancesWhatIsGiven,
+    ScalesLogits,
+]
+
+
+@pytest.mark.parametrize("strategy_class", RIGHT)
+def test_what_looks_like_a_fault_and_is_none_passes(strategy_class: type[Strategy]) -> None:
+    assert failed(strategy_class) == {}
 
 
 def test_a_strategy_may_refuse_grey_images_by_an_error_of_its_own() -> None:

@@ -18,8 +18,9 @@ import warnings
 from dataclasses import dataclass
 
 from fer_augment.hooks.strategy import Strategy
-from fer_augment.testing.checks import CHECKS, FIRST_CHECKS, Subject
+from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 from fer_augment.testing.fixtures import NearestMeanScout, tiny_dataset, tiny_network
+from fer_augment.testing.subject import Subject
 
 __all__ = [
     "CheckResult",

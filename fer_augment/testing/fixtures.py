@@ -6,6 +6,7 @@ rows, B rows of a batch, H, W, C height, width and channels, K classes, P source
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -122,25 +123,29 @@ def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
 
 
-def tiny_network(image_shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
-    """Build a network of two linear layers, `features` and `head`, always with the same weights."""
+def tiny_network(
+    image_shape: tuple[int, int, int], classes: int, *, seed: int = 0, linear_head: bool = True
+) -> torch.nn.Module:
+    """Build a network of two linear layers, `features` and `head`; one seed always gives the same weights.
+
+    Args:
+        image_shape: H, W, C.
+        classes: K.
+        seed: another one gives other weights.
+        linear_head: if False, batch norm and ReLU follow the last linear layer, as in convnet1 to convnet5, and the
+            three are called `output`; there is no `head`.
+    """
     import torch
-
-    class TinyNetwork(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.features = torch.nn.Sequential(
-                torch.nn.Flatten(), torch.nn.Linear(int(np.prod(image_shape)), 8), torch.nn.ReLU()
-            )
-            self.head = torch.nn.Linear(8, classes)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.head(self.features(images))
-            return logits
+    from torch import nn
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return TinyNetwork()
+        torch.manual_seed(seed)
+        features = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(image_shape)), 8), nn.ReLU())
+        last = nn.Linear(8, classes)
+    if linear_head:
+        return nn.Sequential(OrderedDict([("features", features), ("head", last)]))
+    output = nn.Sequential(last, nn.BatchNorm1d(classes), nn.ReLU())
+    return nn.Sequential(OrderedDict([("features", features), ("output", output)]))
 
 
 def tiny_training(training_set: ImageDataset) -> TrainAgain:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,38 @@ class Arguments:
 
     def fold(self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None) -> Any:
         """Run the stage with this one strategy; return what it returns."""
+        return self.folds(strategy, times=1, seed=seed, scout=scout)[0]
+
+    def folds(self, strategy: Strategy, *, times: int, seed: int = 0, scout: Scout | None = None) -> list[Any]:
+        """Run the stage several times in one run, so that rows of a batch are drawn again each time.
+
+        Where networks are built or trained, torch's global generator is seeded and put back, as in a run: layers
+        draw their weights from it and can draw from no other.
+        """
         asked = scout or NearestMeanScout()
         context = Context(seed=seed, class_names=self.data.class_names)
         stages = Stages(steps_of([strategy]), context, scout_for=lambda step: asked)
         train = tiny_training(self.data) if self.stage == "refine_model" else None
-        return stages.fold(self.stage, self.first, epoch=self.epoch, train=train, **self.others)
+        with _torch_seeded(seed) if self.stage.endswith("_model") else nullcontext():
+            return [
+                stages.fold(self.stage, self.first, epoch=self.epoch, train=train, **self.others) for _ in range(times)
+            ]
+
+    def outcome(self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None) -> Arrays:
+        """Run the stage with this one strategy; tell what came out as arrays."""
+        return self.arrays_of(self.fold(strategy, seed=seed, scout=scout))
+
+    def arrays_of(self, result: Any) -> Arrays:
+        """Tell what the stage gave as arrays: of a loss, an adjustment or a network what it makes of the batch."""
+        classes = len(self.data.class_names)
+        if self.stage == "build_loss":
+            return _losses_and_gradients(result, self.rows, classes)
+        if self.stage == "build_adjustment":
+            return _arrays_of(result(_some_logits(self.rows, classes)))
+        if self.stage.endswith("_model"):
+            weights = [array for tensor in result.state_dict().values() for array in _arrays_of(tensor)]
+            return [*weights, *_arrays_of(result.eval()(as_tensor(self.data.images[self.rows])))]
+        return _arrays_of(result)
 
     def inputs(self) -> Arrays:
         """Tell all arguments but models, which a strategy may change, as arrays."""
@@ -87,7 +115,7 @@ def trial(
     """Run a stage, in each epoch that is tried, and tell what came out as arrays."""
     arrays = []
     for given in arguments_of(stage, data, rows):
-        arrays += _outcome(given, given.fold(strategy, seed=seed, scout=scout))
+        arrays += given.outcome(strategy, seed=seed, scout=scout)
     return arrays
 
 
@@ -99,15 +127,13 @@ def same(some: Arrays, others: Arrays) -> bool:
     )
 
 
-def _outcome(given: Arguments, result: Any) -> Arrays:
-    if given.stage == "build_loss":
-        return _losses_and_gradients(result, given.rows, len(given.data.class_names))
-    if given.stage == "build_adjustment":
-        return _arrays_of(result(_some_logits(given.rows, len(given.data.class_names))))
-    if given.stage.endswith("_model"):
-        weights = [array for tensor in result.state_dict().values() for array in _arrays_of(tensor)]
-        return [*weights, *_arrays_of(result(as_tensor(given.data.images[given.rows])))]
-    return _arrays_of(result)
+@contextmanager
+def _torch_seeded(seed: int) -> Iterator[None]:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _arrays_of(value: Any) -> Arrays:

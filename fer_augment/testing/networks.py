@@ -1,0 +1,58 @@
+"""Losses, networks and predictions are of the right shape, finite, and of each row alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fer_augment.testing.stages import BATCH, arguments_of, trial
+from fer_augment.testing.subject import Subject
+
+if TYPE_CHECKING:
+    import torch
+
+
+def predicts_each_row_alone(subject: Subject) -> Iterator[str]:
+    """The views of an image, and its adjusted logits, do not depend on other images that are predicted."""
+    for stage in ("predict_views", "build_adjustment"):
+        for together, alone in subject.together_and_alone(stage):
+            if not np.allclose(together, alone, atol=1e-5):
+                yield f"{stage}: a row's result depends on its batch; compute it from the row alone"
+
+
+def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
+    """A loss is `(B,)`, finite and differentiable, and a row's loss depends on that row alone."""
+    if "build_loss" in subject.stages:
+        for data in subject.datasets:
+            for array in trial(subject.build(), "build_loss", data):
+                if array.shape not in ((BATCH,), (BATCH, len(data.class_names))):
+                    yield f"the loss of {BATCH} rows must have shape ({BATCH},); the trainer averages"
+                    return
+                if not np.isfinite(array).all():
+                    yield "losses and their gradients must be finite"
+                    return
+    for together, alone in subject.together_and_alone("build_loss"):
+        if not np.allclose(together, alone, atol=1e-5):
+            yield "a row's loss must depend on that row alone"
+
+
+def gives_networks_that_a_run_can_use(subject: Subject) -> Iterator[str]:
+    """Networks give finite logits `(B, K)` and have `features`; a trained one keeps the names of its parameters."""
+    for stage in ("prepare_model", "refine_model"):
+        for data, network in subject.results(stage):
+            logits = trial(subject.build(), stage, data)[-1]
+            if logits.shape[1:] != (len(data.class_names),) or not np.isfinite(logits).all():
+                yield f"{stage}: the network must give finite logits of shape (B, {len(data.class_names)})"
+            if not hasattr(network, "features"):
+                yield f"{stage}: the network must keep its `features`"
+            if stage == "refine_model" and _shapes(network) != _shapes(arguments_of(stage, data)[0].first):
+                yield (
+                    "refine_model: a trained network keeps the names and shapes of its parameters; "
+                    "change layers at prepare_model"
+                )
+
+
+def _shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in network.state_dict().items()}
