@@ -229,6 +229,20 @@ def test_rows_that_any_arm_saw_in_training_are_left_out_of_the_deduplicated_spli
     assert (said.delta, said.p) == (expected.delta, expected.p)
 
 
+def test_classes_that_hardly_exist_without_copies_are_named(tmp_path):
+    in_train = np.zeros(90, dtype=bool)
+    in_train[40:69] = in_train[70:] = True  # all of bee but one, and all of cat
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), in_train=in_train) for name in ("base", "other")}
+    comparison = compared(runs)
+    fewer = comparison.arms[0].test_deduplicated
+    assert_allclose(fewer.balanced_accuracy.mean, (fewer.recall["ant"].mean + fewer.recall["bee"].mean) / 2)
+    assert [warning for warning in comparison.warnings if "copies" in warning] == [
+        "All test rows of cat stand in the training split too: without copies, balanced accuracy is the mean recall of "
+        "the other classes.",
+        "Without copies the test split has a single row of bee: nothing can be said about its recall.",
+    ]
+
+
 def test_a_test_split_of_nothing_but_copies_has_no_deduplicated_scores(tmp_path):
     everything = np.ones(90, dtype=bool)
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), in_train=everything) for name in ("base", "other")}
@@ -236,6 +250,7 @@ def test_a_test_split_of_nothing_but_copies_has_no_deduplicated_scores(tmp_path)
     assert comparison.arms[0].test_deduplicated is None
     assert comparison.versus[0].test_deduplicated is None
     assert comparison.data.counts["test_deduplicated"] == {"ant": 0, "bee": 0, "cat": 0}
+    assert comparison.warnings == ()
 
 
 def test_copies_within_the_test_split_count_once_in_a_difference(tmp_path):

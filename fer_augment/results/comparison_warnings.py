@@ -14,7 +14,9 @@ Runs = Mapping[str, Sequence[RunRecord]]
 """The finished runs of each arm that has any."""
 
 
-def warnings_of_runs(baseline: str, runs: Runs, failures: Sequence[Failure], test_counts: ArrayLike) -> list[str]:
+def warnings_of_runs(
+    baseline: str, runs: Runs, failures: Sequence[Failure], test_counts: ArrayLike, deduplicated_counts: ArrayLike
+) -> list[str]:
     """Return one sentence for each thing that limits what the comparison can say.
 
     Args:
@@ -22,11 +24,13 @@ def warnings_of_runs(baseline: str, runs: Runs, failures: Sequence[Failure], tes
         runs: records of the finished runs of each arm.
         failures: runs that gave no result.
         test_counts: `(K,)` rows of each class in the test split.
+        deduplicated_counts: `(K,)` those of them that do not stand in the training split too.
     """
     return [
         *_of_failures(baseline, runs, failures),
         *_of_seeds(runs),
         *_of_classes(runs, test_counts),
+        *_of_copies(runs, test_counts, deduplicated_counts),
         *_of_steps(runs),
         *_of_environments(runs),
         *_told_by_runs(runs),
@@ -61,14 +65,35 @@ def _of_seeds(runs: Runs) -> Iterator[str]:
 
 
 def _of_classes(runs: Runs, test_counts: ArrayLike) -> Iterator[str]:
-    class_names = next(iter(runs.values()))[0].class_names
-    rows = dict(zip(class_names, np.asarray(test_counts).tolist(), strict=True))
+    rows = _by_class(runs, test_counts)
     absent = [name for name, count in rows.items() if count == 0]
     if absent:
         yield f"The test split has no rows of {listed(absent)}."
     alone = [name for name, count in rows.items() if count == 1]
     if alone:
         yield f"The test split has a single row of {listed(alone)}: nothing can be said about its recall."
+
+
+def _of_copies(runs: Runs, test_counts: ArrayLike, deduplicated_counts: ArrayLike) -> Iterator[str]:
+    """Say which classes hardly exist in the test split without copies, where there is one."""
+    rows, fewer = _by_class(runs, test_counts), _by_class(runs, deduplicated_counts)
+    if not any(fewer.values()):
+        return
+    lost = [name for name in rows if rows[name] > fewer[name] == 0]
+    if lost:
+        yield (
+            f"All test rows of {listed(lost)} stand in the training split too: without copies, balanced accuracy is "
+            "the mean recall of the other classes."
+        )
+    alone = [name for name in rows if rows[name] > fewer[name] == 1]
+    if alone:
+        told = listed(alone)
+        yield f"Without copies the test split has a single row of {told}: nothing can be said about its recall."
+
+
+def _by_class(runs: Runs, counts: ArrayLike) -> dict[str, int]:
+    class_names = next(iter(runs.values()))[0].class_names
+    return dict(zip(class_names, np.asarray(counts).tolist(), strict=True))
 
 
 def _of_steps(runs: Runs) -> Iterator[str]:

@@ -93,7 +93,8 @@ def compare_runs(
     kept = ~np.logical_or.reduce([arm.test.in_train for arm in arms])
     versus = _versus(arms, kept) if arms[0].recipe == baseline else ()
     of_splits = {**counts, "test_deduplicated": np.bincount(arms[0].test.labels[kept], minlength=len(class_names))}
-    found = warnings_of_runs(baseline, {arm.recipe: arm.records for arm in arms}, failures, of_splits["test"])
+    records = {arm.recipe: arm.records for arm in arms}
+    found = warnings_of_runs(baseline, records, failures, of_splits["test"], of_splits["test_deduplicated"])
     return Comparison(
         baseline=baseline,
         class_names=class_names,
