@@ -24,6 +24,7 @@ from fer_augment import Splits, Strategy
 from fer_augment.catalogue.page import catalogue_page
 from fer_augment.cli import group
 from fer_augment.data.records import Evaluation, RunIdentity
+from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.plugin_manager import Catalogue, collect, installed_plugins
 from fer_augment.hooks.recipe_binding import bind, recipe_json_schema
 from fer_augment.hooks.specs import OBSERVERS, STAGES, RegistrationSpecs, StageSpecs
@@ -136,7 +137,7 @@ class TestHooks:
         self, hook: str, examples: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
     ) -> None:
         (observer_class,) = examples[hook].values()
-        observers = Stages((), Context(0, ("a", "b")), observers=[observer_class()])
+        observers = Observers([observer_class()])
         run = RunIdentity(recipe="mine", seed=3, key="k")
         curve = [
             Evaluation(

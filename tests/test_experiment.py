@@ -162,6 +162,15 @@ class TestARun:
         done(experiment, recipe("observed", f"./shifting.py:Observes: {{file: {notes}}}"))
         assert notes.read_text().splitlines() == ["started observed 0", "epoch 1", "epoch 2", "finished 2"]
 
+    def test_goes_on_and_says_so_when_an_observer_fails(self, experiment, recipe, tmp_path):
+        nowhere = tmp_path / "missing" / "notes"
+        plain, observed = done(
+            experiment, recipe("plain"), recipe("observed", f"./shifting.py:Observes: {{file: {nowhere}}}")
+        )
+        assert contents(observed.path) == contents(plain.path)
+        (warning,) = set(observed.record.warnings) - set(plain.record.warnings)
+        assert warning.startswith("Observes failed at run_started and was told no more: FileNotFoundError: ")
+
 
 class TestRuns:
     def test_have_the_same_bytes_in_any_number_of_processes(self, tmp_path, recipe):

@@ -14,6 +14,7 @@ from numpy.testing import assert_array_equal
 from fer_augment import ImageDataset, Strategy, StrategyError, hookimpl
 from fer_augment.data.records import RunIdentity
 from fer_augment.errors import PluginError
+from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.specs import STAGES, StageSpecs
 from fer_augment.hooks.stages import Stages, Step, steps_of
 from fer_augment.hooks.strategy import Context
@@ -235,13 +236,6 @@ class TestFold:
         assert fold(stages(Asks()), "prepare_model", model) is model
         assert fold(stages(Asks()), "refine_model", model, train=lambda _: trained) is trained
 
-    def test_what_stands_before_a_step_are_the_earlier_ones_with_their_numbers(self) -> None:
-        tested = stages(Repeat(rows=[0]), Repeat(rows=[1]), Repeat(rows=[2]), observers=[Log()])
-        before = tested.before(tested.steps[2])
-
-        assert fold(before, "rewrite_training_set", some_rows()).step.tolist() == [0, 0, 0, 0, 1, 2]
-        assert before.observers == ()
-
 
 class TestRandomness:
     def weights(self, *strategies: Strategy, seed: int = 3, epoch: int = 0) -> np.ndarray:
@@ -341,6 +335,24 @@ class TestScouts:
 
     def test_where_nobody_can_be_asked_there_is_none(self) -> None:
         assert self.asked("sampling_weights") == [None, None]
+
+
+class TestWhatIsMadeOfResults:
+    def test_weights_are_float64_and_rows_contiguous(self) -> None:
+        class Careless(Strategy):
+            @hookimpl
+            def sampling_weights(self, weights: Any) -> Any:
+                return weights.astype(np.float16)
+
+            @hookimpl
+            def augment_rows(self, images: Any) -> Any:
+                return images[:, :, ::-1]
+
+        assert fold(stages(Careless()), "sampling_weights", np.ones(4)).dtype == np.float64
+        images = random_images(4)
+        mirrored = fold(stages(Careless()), "augment_rows", images)
+        assert mirrored.flags.c_contiguous
+        assert_array_equal(mirrored, images[:, :, ::-1])
 
 
 class TestRefusals:
@@ -469,19 +481,37 @@ class Log:
 
 
 class TestObservers:
-    def test_strategies_and_trackers_are_told_and_do_not_disturb_a_stage(self) -> None:
+    def test_strategies_and_trackers_are_told(self) -> None:
         class Listens(Strategy):
             @hookimpl
             def run_started(self, run: RunIdentity) -> None:
                 log.told.append("strategy")
 
         log = Log()
-        tested = stages(Listens(), AppendLetter(letter="a"), observers=[log])
-        tested.tell("run_started", run=IDENTITY)
-        tested.tell("run_finished", run=IDENTITY, curve=())
+        observers = Observers([Listens(), AppendLetter(letter="a"), log])
+        observers.tell("run_started", run=IDENTITY)
+        observers.tell("run_finished", run=IDENTITY, curve=())
 
         assert sorted(log.told) == ["started r", "strategy"]
-        assert fold(tested, "build_adjustment", str)("") == "a"
+        assert not observers.failures
+
+    def test_who_fails_is_named_and_told_no_more_and_the_others_are_told(self) -> None:
+        class Fails:
+            @hookimpl
+            def run_started(self, run: RunIdentity) -> None:
+                raise ConnectionError("server\naway")
+
+            @hookimpl
+            def run_finished(self, run: RunIdentity) -> None:
+                log.told.append("not to be told")
+
+        log = Log()
+        observers = Observers([Fails(), log])
+        observers.tell("run_started", run=IDENTITY)
+        observers.tell("run_finished", run=IDENTITY, curve=())
+
+        assert log.told == ["started r"]
+        assert observers.failures == ["Fails failed at run_started and was told no more: ConnectionError: server away"]
 
     def test_a_misspelt_hook_of_a_tracker_is_named(self) -> None:
         class Misspelt:
@@ -491,7 +521,7 @@ class TestObservers:
         with pytest.raises(
             PluginError, match=r"^Misspelt can have no hook 'run_startet'; did you mean 'run_started'\?$"
         ):
-            stages(observers=[Misspelt()]).tell("run_started", run=IDENTITY)
+            Observers([Misspelt()])
 
     def test_a_misspelt_argument_of_a_tracker_is_named(self) -> None:
         class Misspelt:
@@ -499,7 +529,7 @@ class TestObservers:
             def run_started(self, runs: RunIdentity) -> None: ...
 
         with pytest.raises(PluginError, match=r"^Misspelt: .*'runs'.* can not be found in the hookspec$"):
-            stages(observers=[Misspelt()]).tell("run_started", run=IDENTITY)
+            Observers([Misspelt()])
 
     def test_a_tracker_acts_at_no_stage(self) -> None:
         class Meddles:
@@ -510,4 +540,4 @@ class TestObservers:
         with pytest.raises(
             PluginError, match="^Meddles can have no hook 'build_adjustment'; known: epoch_finished, run"
         ):
-            fold(stages(AppendLetter(letter="a"), observers=[Meddles()]), "build_adjustment", str)
+            Observers([Meddles()])

@@ -275,6 +275,14 @@ class TestStages:
         np.testing.assert_array_equal(trained.class_prior, [0, 1, 0])
         np.testing.assert_array_equal(told("build_loss")[0]["prior"], [0, 1, 0])
 
+    def test_the_class_prior_is_that_of_the_last_epoch(self):
+        class ThenBees(Strategy):
+            @hookimpl
+            def sampling_weights(self, weights, training_set, epoch):
+                return weights * (training_set.labels == 1) if epoch == 3 else weights
+
+        assert train(training_of(ThenBees())).class_prior.tolist() == [0, 1, 0]
+
     def test_the_class_prior_of_plain_rows_is_their_shares(self):
         np.testing.assert_allclose(train(training_of()).class_prior, np.array([10, 15, 24]) / 49)
 

@@ -296,7 +296,10 @@ def _print_plan(comparing: _Comparing, jobs: int, *, as_json: bool) -> None:
         from fer_augment.runs.experiment import minutes_for
 
         settings = [bound.recipe.model_dump_json(include={"model", "training"}) for bound in timed]
-        of_settings = {said: minutes_for(bound, comparing.splits) for said, bound in zip(settings, timed, strict=True)}
+        of_settings: dict[str, float] = {}
+        for said, bound in zip(settings, timed, strict=True):
+            if said not in of_settings:
+                of_settings[said] = minutes_for(bound, comparing.splits)
         minutes = sum(of_settings[said] for said in settings) / min(jobs, len(timed))
         second_stages = "; second stages come on top" if len(timed) < len(missing) else ""
         console.print(

@@ -104,7 +104,7 @@ class RunRecord(_Plain):
         data_fingerprint: digest of the data the run saw.
         train_counts: rows of each class in the training split, after `data` settings.
         rewritten_counts: rows of each class in the rewritten training set.
-        class_prior: class frequencies as drawn over the training, summing to 1.
+        class_prior: class frequencies as drawn in the last epoch, summing to 1.
         optimiser_steps: steps taken.
         parameter_count: numbers in the network.
         curve: evaluations in order.
@@ -261,5 +261,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(content.encode() if isinstance(content, str) else content)
-    scratch.replace(path)
+    try:
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

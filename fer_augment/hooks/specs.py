@@ -148,7 +148,8 @@ class StageSpecs(Protocol):
     ) -> Adjustment:
         """Called once a run, after training. Return a callable from logits `(B, K)` to logits `(B, K)`, row by row.
 
-        `class_prior`, `(K,) float64` summing to 1, is the class frequencies as drawn over the whole training.
+        `class_prior`, `(K,) float64` summing to 1, is the class frequencies as drawn in the last epoch: a network
+        expects what it learnt last.
         """
 
     @hookspec

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import pluggy
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, occurrence
-from fer_augment.errors import FerAugmentError, PluginError, StrategyError, did_you_mean
+from fer_augment.errors import FerAugmentError, StrategyError
 from fer_augment.hooks.scouts import RememberingScout
-from fer_augment.hooks.specs import OBSERVERS, PROJECT, STAGES, TRAINING_STAGES, StageSpecs
+from fer_augment.hooks.specs import PROJECT, STAGES, TRAINING_STAGES
+from fer_augment.hooks.stage_manager import StageManager
 from fer_augment.hooks.strategy import Context, Scout, Strategy
 
 T = TypeVar("T")
@@ -68,31 +68,6 @@ def steps_of(strategies: Iterable[Strategy], providers: Iterable[str] = ()) -> t
     )
 
 
-class _Manager(pluggy.PluginManager):
-    """Asks strategies for known hooks only: reading every attribute of a pydantic instance would warn of some."""
-
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        is_asked = hasattr(StageSpecs, name) or not isinstance(plugin, Strategy)
-        return super().parse_hookimpl_opts(plugin, name) if is_asked else None
-
-    def register_all(self, plugins: Iterable[object]) -> None:
-        """Register plugins, refusing hooks and arguments that do not exist; who is no strategy can but observe."""
-        for plugin in plugins:
-            known = (*STAGES, *OBSERVERS) if isinstance(plugin, Strategy) else OBSERVERS
-            try:
-                self.register(plugin, str(id(plugin)))
-            except pluggy.PluginValidationError as error:
-                raise PluginError(f"{type(plugin).__name__}: {' '.join(str(error).split())}") from error
-            for caller in self.get_hookcallers(plugin) or []:
-                if caller.name not in known:
-                    hint = did_you_mean(caller.name, known)
-                    raise PluginError(f"{type(plugin).__name__} can have no hook {caller.name!r}{hint}")
-            for stage in plugin.idle_at if isinstance(plugin, Strategy) else ():
-                if stage not in STAGES:
-                    hint = did_you_mean(stage, STAGES)
-                    raise PluginError(f"{type(plugin).__name__}: idle_at names {stage!r}, which is no stage{hint}")
-
-
 @dataclass(frozen=True, eq=False)
 class Stages:
     """The steps of one run with one seed.
@@ -101,14 +76,12 @@ class Stages:
         steps: in recipe order.
         context: what all steps share; each step gets a copy with its own stream of random numbers.
         scout_for: gives the scout that a step may ask, None where there is nobody to ask.
-        observers: objects with observer hooks, besides the strategies.
         chosen: what steps noted, by their number.
     """
 
     steps: tuple[Step, ...]
     context: Context
     scout_for: Callable[[Step], Scout] | None = None
-    observers: Sequence[object] = ()
     chosen: dict[int, dict[str, float]] = field(default_factory=dict, init=False)
     _contexts: dict[tuple[int, str], tuple[int | None, Context]] = field(default_factory=dict, init=False)
     _drawn: dict[str, tuple[int | None, NDArray[np.int64]]] = field(default_factory=dict, init=False)
@@ -146,28 +119,14 @@ class Stages:
         """Whether any step acts at a stage."""
         return bool(self._calls[stage])
 
-    def tell(self, event: str, **told: Any) -> None:
-        """Call an observer hook of every strategy and observer."""
-        getattr(self._manager.hook, event)(**told)
-
-    def before(self, step: Step) -> Stages:
-        """Return the stages as they stand before a step: what that step's scout is trained with."""
-        return replace(self, steps=tuple(other for other in self.steps if other.number < step.number), observers=())
-
-    @functools.cached_property
-    def _manager(self) -> pluggy.PluginManager:
-        manager = _Manager(PROJECT)
-        manager.add_hookspecs(StageSpecs)
-        manager.register_all([*(step.strategy for step in self.steps), *self.observers])
-        return manager
-
     @functools.cached_property
     def _calls(self) -> dict[str, list[tuple[Step, Callable[..., list[Any]]]]]:
         """For each stage the steps that act, each with a caller of that step's implementation alone."""
         strategies = {step.strategy for step in self.steps}
+        manager = StageManager(step.strategy for step in self.steps)
         return {
             stage: [
-                (step, self._manager.subset_hook_caller(stage, strategies - {step.strategy}))
+                (step, manager.subset_hook_caller(stage, strategies - {step.strategy}))
                 for step in self.steps
                 if step.acts_at([stage])
             ]
@@ -239,11 +198,17 @@ def _own_kind(error: FerAugmentError) -> type[FerAugmentError]:
 
 
 def _checked(step: Step, stage: str, before: Any, after: Any) -> Any:
-    """Return what a step gave if the stage allows it; a rewritten training set is stamped with the step's number."""
+    """Return what a step gave, as the framework goes on with it, if the stage allows it."""
     fault = _FAULTS[stage](before, after)
     if fault:
         raise StrategyError(f"{step}, {stage} must return {fault}")
-    return after.stamped(step.number) if stage == "rewrite_training_set" else after
+    if stage == "rewrite_training_set":
+        return after.stamped(step.number)
+    if stage == "sampling_weights":
+        return after.astype(np.float64)  # the running sum of smaller floats would lose rows, or overflow
+    if stage == "augment_rows":
+        return np.ascontiguousarray(after)  # torch takes no array of negative strides
+    return after
 
 
 def _rewriting_fault(before: ImageDataset, after: Any) -> str | None:

@@ -168,7 +168,7 @@ def _rewritten(arm: Arm, longest: int) -> BarFigure:
 
 
 def drawn_figures(comparison: Comparison, files: RunFiles) -> tuple[BarFigure, ...]:
-    """Draw how often each class was drawn in training, the mean over runs, where strategies weight draws."""
+    """Draw how often each class was drawn in the last epoch, the mean over runs, where strategies weight draws."""
     figures = []
     for arm in comparison.arms:
         runs = files.of(arm)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,17 @@ from fer_augment.data.audit import drop_held_out_copies
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids
 from fer_augment.data.records import Evaluation, Predictions, RunDirectory, RunIdentity, RunRecord, StepRecord, save_run
+from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.recipe_binding import BoundRecipe, bind, bound_warnings
 from fer_augment.hooks.stages import Stages
-from fer_augment.recipe.recipe import Recipe, recipe_yaml
+from fer_augment.hooks.strategy import ASKS_SCOUTS
+from fer_augment.recipe.recipe import Recipe, TrainingSettings, recipe_yaml
 from fer_augment.runs.executors import ReportTask
 from fer_augment.runs.ledger import Ledger
 from fer_augment.training.keys import environment, run_key, source_digest
 from fer_augment.training.store import FOUND, StoredTraining, TrainingStore
+from fer_augment.training.torch_runtime import reproducible
 from fer_augment.training.trainer import mean_loss, predict, seconds_per_step
 from fer_augment.training.trainings import NeededTraining, Trainings
 
@@ -114,11 +117,15 @@ class Experiment:
 
 
 def minutes_for(bound: BoundRecipe, splits: Splits) -> float:
-    """Estimate how long a training takes on one core, from a few optimiser steps taken now."""
+    """Estimate how long a training takes on one core, from a few optimiser steps taken now.
+
+    Steps that ask a scout are left out: what they do in a batch takes little, and the scout would have to be trained.
+    """
     trainings = Trainings(splits, 0, TrainingStore(Path()))
     settings = bound.recipe.training
+    timed = replace(bound, steps=tuple(step for step in bound.steps if not step.strategy.effects & ASKS_SCOUTS))
     steps = settings.epochs * math.ceil(len(splits.train) / settings.batch_size)
-    return steps * seconds_per_step(trainings.training(bound, splits.train)) / 60
+    return steps * seconds_per_step(trainings.training(timed, splits.train)) / 60
 
 
 def splits_for(recipe: Recipe, splits: Splits) -> Splits:
@@ -150,27 +157,21 @@ def perform(
         RunError: if the training fails.
         StrategyError: if a strategy does.
     """
-    observers = Stages((), Trainings(splits, identity.seed, store).stages(bound).context, observers=_observers(bound))
+    observers = Observers([*(tracker.make() for tracker in bound.trackers), *(step.strategy for step in bound.steps)])
     observers.tell("run_started", run=identity)
-    tell = _teller(observers, identity)
-    trainings = Trainings(splits, identity.seed, store, report, tell)
+    trainings = Trainings(splits, identity.seed, store, report, _teller(observers, identity))
     trained = trainings.of(bound)
+    observers.tell("run_finished", run=identity, curve=trained.facts.curve)
     report("predicting", 0, 2)
     stages = trainings.stages(bound)
     predictions = _predictions(trainings, bound, stages, trained, source)
     report("predicting", 2, 2)
     record = _record(bound, identity, splits, trained, predictions["test"], stages.chosen)
-    directory = save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files)
-    observers.tell("run_finished", run=identity, curve=record.curve)
-    return directory
+    record = record.model_copy(update={"warnings": (*record.warnings, *observers.failures)})
+    return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files)
 
 
-def _observers(bound: BoundRecipe) -> list[object]:
-    """Return who is told of the run: its trackers, and strategies that want to know."""
-    return [*(tracker.make() for tracker in bound.trackers), *(step.strategy for step in bound.steps)]
-
-
-def _teller(observers: Stages, identity: RunIdentity) -> Callable[[Evaluation], None]:
+def _teller(observers: Observers, identity: RunIdentity) -> Callable[[Evaluation], None]:
     return lambda evaluation: observers.tell("epoch_finished", run=identity, evaluation=evaluation)
 
 
@@ -182,7 +183,7 @@ def _predictions(
     network = trainings.network(bound, trained)
     held_out = {"validation": splits.validation, "test": splits.test}
     raw = {name: predict(network, part, settings, stages) for name, part in held_out.items()}
-    adjust = fitted_adjustment(stages, raw["validation"], splits.validation.labels, trained.facts.class_prior)
+    adjust = fitted_adjustment(stages, raw["validation"], splits.validation.labels, trained.facts.class_prior, settings)
     is_adjusted = stages.acts_at("build_adjustment")
     return {
         name: Predictions(
@@ -201,6 +202,7 @@ def fitted_adjustment(
     validation_logits: NDArray[np.float32],
     validation_labels: NDArray[np.int64],
     class_prior: Sequence[float],
+    settings: TrainingSettings,
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Work out what strategies do to logits after training.
 
@@ -208,7 +210,8 @@ def fitted_adjustment(
         stages: the strategies.
         validation_logits: `(V, K) float32`, before any adjustment.
         validation_labels: `(V,)`.
-        class_prior: K class frequencies as drawn over the training, summing to 1.
+        class_prior: K class frequencies as drawn in the last epoch, summing to 1.
+        settings: device and threads.
 
     Returns:
         A function from `(N, K) float32` logits to adjusted ones.
@@ -217,16 +220,17 @@ def fitted_adjustment(
     def on_device(array: NDArray[np.generic]) -> torch.Tensor:
         return torch.tensor(array, device=stages.context.device)
 
-    adjust = stages.fold(
-        "build_adjustment",
-        _unchanged,
-        validation_logits=on_device(validation_logits),
-        validation_labels=on_device(validation_labels),
-        class_prior=np.array(class_prior),
-    )
+    with reproducible(settings, 0):
+        adjust = stages.fold(
+            "build_adjustment",
+            _unchanged,
+            validation_logits=on_device(validation_logits),
+            validation_labels=on_device(validation_labels),
+            class_prior=np.array(class_prior),
+        )
 
     def adjusted(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
+        with reproducible(settings, 0), torch.inference_mode():
             return adjust(on_device(logits)).float().cpu().numpy()
 
     return adjusted

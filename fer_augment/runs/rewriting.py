@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.hooks.recipe_binding import BoundRecipe
 from fer_augment.hooks.stages import Step
+from fer_augment.training.torch_runtime import reproducible
 from fer_augment.training.trainings import Trainings
 
 STAGE = "rewrite_training_set"
@@ -64,5 +65,6 @@ def _step_by_step(bound: BoundRecipe, trainings: Trainings) -> Iterator[tuple[St
     stages, dataset = trainings.stages(bound), trainings.splits.train
     for step in bound.steps:
         if step.acts_at([STAGE]):
-            dataset = replace(stages, steps=(step,)).fold(STAGE, dataset)
+            with reproducible(bound.recipe.training, 0):
+                dataset = replace(stages, steps=(step,)).fold(STAGE, dataset)
             yield step, dataset

@@ -97,9 +97,8 @@ def load_run_model(directory: RunDirectory) -> RunModel:
     network = with_weights(model, directory.path / "weights.safetensors", settings)
     said = directory.predictions("validation")
     raw_logits = said.logits if said.raw_logits is None else said.raw_logits
-    return RunModel(
-        record, settings, network, stages, fitted_adjustment(stages, raw_logits, said.labels, record.class_prior)
-    )
+    adjust = fitted_adjustment(stages, raw_logits, said.labels, record.class_prior, settings)
+    return RunModel(record, settings, network, stages, adjust)
 
 
 def settings_here(settings: TrainingSettings, record: RunRecord) -> TrainingSettings:

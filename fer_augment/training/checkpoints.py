@@ -45,13 +45,11 @@ class Checkpoint:
     def restore(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Put a training into this state."""
         model.load_state_dict(self._below(_MODEL))
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in self._below(_OPTIMISER).items():
             number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = tensor
-        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        for number, values in state.items():
-            state[number] = {key: _lying_as(parameters[number], value) for key, value in values.items()}
+            state.setdefault(int(number), {})[key] = _lying_as(parameters[int(number)], tensor)
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
         torch.set_rng_state(self.tensors[_GENERATOR])
         if torch.cuda.is_available() and f"{_GENERATOR}.cuda" in self.tensors:

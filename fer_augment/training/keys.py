@@ -22,11 +22,14 @@ from fer_augment.hooks.stages import Step
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.torch_runtime import device_of, precision_of
 
-_LIBRARIES = ("numpy", "torch", "albumentations", "opencv-python-headless", "imbalanced-learn", "scikit-learn", "scipy")
+_LIBRARIES = (
+    "numpy", "torch", "albumentations", "albucore", "opencv-python-headless", "imbalanced-learn", "scikit-learn",
+    "scipy",
+)  # fmt: skip
 _CORE = (
-    "randomness", "data/dataset", "data/duplicates", "hooks/stages", "hooks/strategy", "training/checkpoints",
-    "training/device_images", "training/optimisation", "training/row_stream", "training/torch_runtime",
-    "training/trainer", "training/trainings",
+    "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/scouts", "hooks/stages", "hooks/strategy",
+    "training/checkpoints", "training/device_images", "training/optimisation", "training/row_stream",
+    "training/torch_runtime", "training/trainer", "training/trainings",
 )  # fmt: skip
 """The modules of this package that decide the bits of a training; its version alone would not tell edits apart."""
 

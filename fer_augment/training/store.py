@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class TrainingFacts(BaseModel):
     Attributes:
         curve: evaluations in order.
         optimiser_steps: steps taken.
-        class_prior: class frequencies as drawn over the training, summing to 1.
+        class_prior: class frequencies as drawn in the last epoch, summing to 1.
         parameter_count: numbers in the network.
         rewritten_counts: rows of each class in the rewritten training set.
         seconds: wall time, of rewriting and training; without that of scouts and of a first stage, which are trainings
@@ -120,6 +121,8 @@ class TrainingStore:
             found = self.find(key)
             if found:
                 return found
+            for left in self.root.glob(f".{key}-*"):  # by a process that was killed: nobody else makes this one now
+                shutil.rmtree(left, ignore_errors=True)
             with whole_directory(self.root / key) as scratch:
                 make(scratch, checkpoint)
             checkpoint.unlink(missing_ok=True)

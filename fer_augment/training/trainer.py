@@ -80,7 +80,7 @@ class Trained:
         model: the network, in evaluation mode, on the device of the training.
         curve: evaluations in order.
         optimiser_steps: steps taken, those of a second stage of training included.
-        class_prior: `(K,) float64` summing to 1, class frequencies as drawn over the training, or over its last stage.
+        class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch.
     """
 
     model: torch.nn.Module
@@ -113,8 +113,7 @@ def train(
         StrategyError: if a strategy fails.
     """
     with reproducible(training.settings, stream_key(training.seed, "torch") >> 1):
-        model = build_model(training.model, training.training_set, training.stages)
-        model = model.to(device_of(training.settings)).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # its stub lacks it
+        model = _ready(training)
         fit = _Fit(training, model, list(model.parameters()), training.settings.epochs, progress, evaluated)
         fit.run(checkpoint, seconds_between_checkpoints)
         return Trained(model.eval(), tuple(fit.curve), fit.steps, fit.class_prior)
@@ -141,12 +140,18 @@ def refine(training: Training, first: Trained, *, progress: ReportProgress = lam
 def seconds_per_step(training: Training, steps: int = 3) -> float:
     """Time a few optimiser steps of a training, after one that is not counted; return the mean, in seconds."""
     with reproducible(training.settings, 0):
-        model = build_model(training.model, training.training_set, training.stages).to(device_of(training.settings))
+        model = _ready(training)
         fit = _Fit(training, model, list(model.parameters()), 1, lambda done, total: None, None)
         size = training.settings.batch_size
         rows = fit.rows.epoch(0, np.ones(len(training.training_set)), size * (steps + 1)).reshape(steps + 1, size)
         fit.time_step(rows[0])
         return sum(map(fit.time_step, rows[1:])) / steps
+
+
+def _ready(training: Training) -> torch.nn.Module:
+    """Build the untrained network on its device, channels last in memory, as batches are."""
+    model = build_model(training.model, training.training_set, training.stages).to(device_of(training.settings))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
 
 
 def build_model(model: Model, dataset: ImageDataset, stages: Stages) -> torch.nn.Module:
@@ -170,7 +175,9 @@ def predict(
     """
     parts = []
     with reproducible(settings, 0), torch.inference_mode(), autocast(settings):
-        for start in range(0, len(dataset), ROWS_AT_ONCE):
+        for start in range(
+            0, max(len(dataset), 1), ROWS_AT_ONCE
+        ):  # once for no rows: the network knows how many columns
             images = as_batch(dataset.images[start : start + ROWS_AT_ONCE], device_of(settings))
             views = views_of.fold("predict_views", [images]) if views_of else [images]
             logits = torch.stack([model(view).float() for view in views]).mean(dim=0)
@@ -192,6 +199,9 @@ class _Fit:
         weights: `(N,)` sampling weights; None for those of the strategies.
         name: tells the random numbers of this optimisation from those of others in the run.
         first_epoch: the number of the first epoch as strategies are told it.
+        curve: evaluations so far, in order.
+        epoch: epochs that are done.
+        class_prior: `(K,)` summing to 1, class frequencies as drawn in the last of them.
     """
 
     training: Training
@@ -205,6 +215,7 @@ class _Fit:
     first_epoch: int = 0
     curve: list[Evaluation] = field(default_factory=list)
     epoch: int = 0
+    class_prior: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     _loss_sum: float = 0.0
     _loss_count: int = 0
 
@@ -216,7 +227,6 @@ class _Fit:
         self.optimiser = make_optimiser(self.training.settings, self.parameters)
         self.one_hot = torch.eye(len(data.class_names), device=self.device)
         self.labels = torch.from_numpy(data.labels.copy()).to(self.device)
-        self.prior_total = np.zeros(len(data.class_names))
         is_resident = fit_on(self.device, data.images) and not self.training.stages.acts_at("augment_rows")
         self.resident = ResidentImages(data.images, self.device) if is_resident else None
 
@@ -241,12 +251,6 @@ class _Fit:
         return time.perf_counter() - started
 
     @property
-    def class_prior(self) -> NDArray[np.float64]:
-        """Class frequencies as drawn so far, `(K,)` summing to 1."""
-        frequencies: NDArray[np.float64] = self.prior_total / self.prior_total.sum()
-        return frequencies
-
-    @property
     def _is_last(self) -> bool:
         return self.epoch + 1 == self.epochs
 
@@ -259,7 +263,7 @@ class _Fit:
         weights = self._epoch_weights()
         drawn = np.bincount(training.training_set.labels, weights, minlength=len(self.one_hot))
         prior = drawn / drawn.sum()
-        self.prior_total += prior
+        self.class_prior = prior
         loss = training.stages.fold(
             "build_loss",
             training.loss.of_batch,
@@ -380,7 +384,7 @@ class _Fit:
         return {
             "epochs": self.epoch + 1,
             "passed": self.rows.passed,
-            "prior_total": self.prior_total.tolist(),
+            "class_prior": self.class_prior.tolist(),
             "loss_sum": self._loss_sum,
             "loss_count": self._loss_count,
             "curve": [evaluation.model_dump() for evaluation in self.curve],
@@ -394,7 +398,7 @@ class _Fit:
         checkpoint.restore(self.model, self.optimiser)
         facts = checkpoint.facts
         self.rows.passed = facts["passed"]
-        self.prior_total = np.array(facts["prior_total"])
+        self.class_prior = np.array(facts["class_prior"])
         self._loss_sum, self._loss_count = facts["loss_sum"], facts["loss_count"]
         self.curve = [Evaluation.model_validate(evaluation) for evaluation in facts["curve"]]
         done: int = facts["epochs"]

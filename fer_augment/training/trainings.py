@@ -218,7 +218,8 @@ class Trainings:
         """Return the training set as a recipe's strategies rewrite it; worked out once."""
         key = self._key(before_refinement(bound))
         if key not in self._rewritten:
-            self._rewritten[key] = self.stages(bound).fold("rewrite_training_set", self.splits.train)
+            with reproducible(bound.recipe.training, 0):
+                self._rewritten[key] = self.stages(bound).fold("rewrite_training_set", self.splits.train)
         return self._rewritten[key]
 
     def stages(self, bound: BoundRecipe) -> Stages:
