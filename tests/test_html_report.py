@@ -275,6 +275,19 @@ def test_curves_go_through_the_means(comparison):
     assert len({one.y for one in losses}) == 1
 
 
+def test_losses_that_are_measured_alike_are_told_from_the_one_that_strategies_change(page, comparison):
+    labels = [line.label for line in loss_charts(comparison)[0].lines]
+    assert labels == [
+        "validation split",
+        "rows of the training set",
+        "batches, with what strategies make of rows and loss",
+    ]
+    caption = next(section(page, "training").find("figcaption")).text
+    assert "measured alike, by the recipe's own loss" in caption
+    assert "by the loss that strategies made of the recipe's; that line is to be compared with no other" in caption
+    assert "recipe's loss" in [heading.text for heading in section(page, "training").find("th")]
+
+
 def test_losses_of_different_kinds_get_axes_of_their_own(comparison, folder):
     arms = tuple(arm.model_copy(update={"loss": "other"}) if arm.recipe == "same" else arm for arm in comparison.arms)
     other = comparison.model_copy(update={"arms": arms})

@@ -46,8 +46,8 @@ LOOKS = 8
 Values = Sequence[tuple[int, Statistic]]
 _LOSSES = (
     ("validation_loss", "validation split"),
-    ("selection_loss", "training rows, as they are"),
-    ("training_loss", "training batches, as augmented"),
+    ("selection_loss", "rows of the training set"),
+    ("training_loss", "batches, with what strategies make of rows and loss"),
 )
 
 

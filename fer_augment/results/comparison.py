@@ -105,9 +105,9 @@ class CurvePoint(_Plain):
     Attributes:
         epoch: epochs trained so far.
         step: optimiser steps taken so far.
-        training_loss: of the batches since the last evaluation, as augmented.
-        selection_loss: on a random selection of training rows.
-        validation_loss: on the validation split.
+        training_loss: of the batches since the last evaluation, as augmented, by the loss that strategies built.
+        selection_loss: on a random selection of training rows, by the recipe's loss.
+        validation_loss: on the validation split, by the recipe's loss.
         validation_accuracy: share of validation rows that are right.
         validation_recall: of each class.
     """
@@ -128,7 +128,7 @@ class Arm(_Plain):
         recipe: the recipe's name.
         description: what it tries, in its own words.
         model: name of its network.
-        loss: name of the loss that it was trained with.
+        loss: name of the recipe's loss, before strategies change it.
         seeds: seeds of the finished runs, in ascending order, at least one.
         run_keys: the key of each run, one a seed.
         test: scores on the test split.
