@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class _LossAround(Strategy, ABC):
     """A loss around the given one, from some epoch on."""
 
-    defer_until: int = Field(
+    from_epoch: int = Field(
         default=0,
         ge=0,
         description="the first epoch, counted from 0, in which it acts; before it the loss is as it was given. An "
@@ -37,8 +37,8 @@ class _LossAround(Strategy, ABC):
 
     @property
     def acts_from(self) -> int:
-        """The epoch until which the loss is deferred."""
-        return self.defer_until
+        """The first epoch with this loss."""
+        return self.from_epoch
 
     @hookimpl
     def build_loss(
@@ -50,7 +50,7 @@ class _LossAround(Strategy, ABC):
         context: Context,
     ) -> BatchLoss:
         """Put this loss around the given one, once its epoch has come."""
-        if epoch < self.defer_until:
+        if epoch < self.from_epoch:
             return loss
         return self._around(loss, self._counts(class_prior, training_set), context.device)
 
@@ -81,14 +81,14 @@ class WeightedLoss(_LossAround):
     Cost: no time and no memory. Mistakes on large classes weigh less, so these tend to lose recall; with an exponent of
     1 a row of FER2013's Disgust weighs 16.5 times one of Happy, and a few rows rule a batch.
 
-    Try: exponent 0.5; 1 only with `defer_until` at four fifths of the epochs.
+    Try: exponent 0.5; 1 only with `from_epoch` at four fifths of the epochs.
 
     Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 31.6 % with exponent
     0.5, 31.2 % with 1, 26.7 % with 1 deferred: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual
     Recognition", AAAI, in the tables of its code.
 
     Source: weighting by the inverse frequency is folklore; its square root is in Mahajan et al. 2018, "Exploring the
-    Limits of Weakly Supervised Pretraining", ECCV (as sampling). `defer_until` gives the deferred re-weighting of Cao
+    Limits of Weakly Supervised Pretraining", ECCV (as sampling). `from_epoch` gives the deferred re-weighting of Cao
     et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS, section 3.3.
     """
 
@@ -119,7 +119,7 @@ class ClassBalancedLoss(_LossAround):
     Cost: no time and no memory. Mistakes on large classes weigh less, so these tend to lose recall.
 
     Try: beta 0.999, with which a row of FER2013's smallest class weighs 2.8 times one of the largest, or 0.9999 (12
-    times) with `defer_until` at four fifths of the epochs. 0.99 is next to nothing there.
+    times) with `from_epoch` at four fifths of the epochs. 0.99 is next to nothing there.
 
     Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 29.8 % with it, 26.9
     % with it deferred: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, in the
@@ -190,7 +190,7 @@ class LdamLoss(_LossAround):
     The loss is taken with the margin subtracted from the logit of a row's class: of the cosine between the features and
     the weights of the class, before `scale`. A margin means nothing where a network can outgrow it, so the linear head
     is replaced by the one of the paper, without bias, whose features and weights have length 1; it gives `scale` times
-    the cosine. Networks without a linear head are refused. `defer_until` defers the margins, not the head.
+    the cosine. Networks without a linear head are refused. `from_epoch` defers the margins, not the head.
 
     n counts the rows of the training set as earlier steps have left it, however a sampler draws them: the paper's bound
     is one for distinct examples, and no draw makes a new one. Rows that a step has appended do count, plain copies too.
@@ -201,7 +201,7 @@ class LdamLoss(_LossAround):
     Cost: no time and no memory. Room for small classes is taken from large ones. As the head changes too, a comparison
     is one of head and margins; `max_margin: 0` is the head alone.
 
-    Try: max_margin 0.5 and scale 30, as the authors' code; together with a `class_balanced_loss` whose `defer_until` is
+    Try: max_margin 0.5 and scale 30, as the authors' code; together with a `class_balanced_loss` whose `from_epoch` is
     four fifths of the epochs it is LDAM-DRW, the recipe `modern_ldam_drw`.
 
     Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 29.4 % with it, 24.6

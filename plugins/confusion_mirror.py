@@ -69,7 +69,9 @@ class ConfusionMirror(Strategy):
         default=1, ge=1, description="how many times each chosen row is added, the same image each time."
     )
     insert: Literal["random", "end"] = Field(
-        default="random", description="random: at random positions between the old rows; end: after them."
+        default="random",
+        description="random: at random positions between the old rows; end: after them. It shows in exported sets. "
+        "Training shuffles by the rows themselves and not by where they stand: both train the same network, to the bit.",
     )
 
     @field_validator("pairs")

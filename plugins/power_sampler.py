@@ -53,7 +53,7 @@ class PowerSampler(Strategy):
     from_epoch: int = Field(
         default=0,
         ge=0,
-        description="the epoch, counted from 0, at which it begins; before it rows are drawn as they stand.",
+        description="the first epoch, counted from 0, in which it acts; before it rows are drawn as they stand.",
     )
     ramp_epochs: int = Field(
         default=0,

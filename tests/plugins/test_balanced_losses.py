@@ -80,17 +80,17 @@ class TestEachOfThem:
 
     @pytest.mark.parametrize("name", ALL)
     def test_it_waits_for_its_epoch(self, name: str) -> None:
-        step: Step = (name, {"defer_until": 3})
+        step: Step = (name, {"from_epoch": 3})
         assert loss_of(step, epoch=2) is CROSS_ENTROPY
         agree(loss_of(step, epoch=3)(LOGITS, ONE_HOT), loss_of((name, {}))(LOGITS, ONE_HOT))
         assert not torch.allclose(loss_of(step, epoch=3)(LOGITS, ONE_HOT), CROSS_ENTROPY(LOGITS, ONE_HOT))
-        assert (strategy(name).acts_from, strategy(name, defer_until=3).acts_from) == (0, 3)
+        assert (strategy(name).acts_from, strategy(name, from_epoch=3).acts_from) == (0, 3)
 
     @pytest.mark.parametrize("name", ALL)
     @pytest.mark.parametrize("epoch", [0.8, -1, "late"])
     def test_what_is_no_epoch_is_refused(self, name: str, epoch: object) -> None:
-        with pytest.raises(ValueError, match="defer_until"):
-            strategy(name, defer_until=epoch)
+        with pytest.raises(ValueError, match="from_epoch"):
+            strategy(name, from_epoch=epoch)
 
     @pytest.mark.parametrize("name", ALL)
     @pytest.mark.parametrize("scale", [1.0, 200.0])

@@ -10,6 +10,9 @@ import pytest
 from fer_augment import Context, DatasetError, Effect, ImageDataset
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.testing import NearestMeanScout, tiny_dataset
+from fer_augment.training.trainer import train
+from tests.tiny_training import same_bits, training_of, weights_of
 
 ConfusionMirror: Any = installed_plugins().strategy("confusion_mirror").value
 NAMES = ("sad", "neutral", "happy")
@@ -93,6 +96,18 @@ def test_random_positions_keep_the_order_of_the_old_rows() -> None:
         assert sorted(added(result).origin) == [0, 4]
         orders.add(tuple(result.step))
     assert len(orders) > 15, "there are 28 ways to place two rows among eight"
+
+
+@pytest.mark.parametrize("parameters", [{}, {"copies": 3}, {"rows": "random_same_class"}])
+def test_where_rows_are_inserted_makes_no_difference_in_training(parameters: dict[str, Any]) -> None:
+    sets, networks = [], []
+    for insert in ("random", "end"):
+        strategy = ConfusionMirror(pairs=[["ant", "bee"], ["bee", "cat"]], insert=insert, **parameters)
+        stages = Stages(steps_of([strategy]), Context(0, tiny_dataset().class_names), lambda step: NearestMeanScout())
+        sets.append(stages.fold("rewrite_training_set", tiny_dataset()))
+        networks.append(weights_of(train(training_of(data=sets[-1])).model))
+    assert sets[0].fingerprint != sets[1].fingerprint
+    assert same_bits(*networks)
 
 
 def test_rows_that_the_scout_cannot_judge_are_never_chosen() -> None:
