@@ -210,6 +210,13 @@ def test_the_forest_plot_has_every_change_with_its_interval(page, comparison):
         assert f"{points(without.delta)} [{interval(without.ci95)}] without copies" in rows["ant"].text
 
 
+def test_filled_marks_are_those_that_are_better_or_worse(page):
+    style = next(page.find("style")).text
+    assert ".whisker .point { fill: var(--paper);" in style
+    assert ".whisker .better .point, .whisker .worse .point { fill: var(--tone); }" in style
+    assert "Filled marks are shown to be better or worse, hollow ones are not." in section(page, "recall").text
+
+
 def test_marks_of_the_forest_plot_stand_where_the_numbers_say(comparison):
     forest = forest_plot(comparison)
     for panel, versus in zip(forest.panels, comparison.versus, strict=True):
@@ -364,6 +371,7 @@ def test_one_seed_gives_no_interval_and_no_verdict(tmp_path):
     recall = section(page, "recall")
     assert not list(recall.find("line", class_="interval"))
     assert "There are no intervals and no verdicts" in recall.text
+    assert "adjusted p" not in section(page, "verdict").text.lower()
     assert "better" not in {name for row in recall.find("tr") for name in row.attributes.get("class", "").split()}
 
 

@@ -86,6 +86,12 @@ def unwrapped(text: str) -> str:
         (interval(None), "-"),
         (p_value(0.0004), "<.001"),
         (p_value(0.0421), "0.042"),
+        (p_value(0.0494), "0.049"),
+        (p_value(0.0496), "0.0496"),
+        (p_value(0.04997), "0.04997"),
+        (p_value(0.049999), "<0.05"),
+        (p_value(0.05), "0.050"),
+        (p_value(0.0504), "0.050"),
         (p_value(None), "-"),
     ],
 )
@@ -109,6 +115,9 @@ def test_a_verdict_is_one_sentence_with_its_evidence(comparison):
     )
     resampled = verdict_sentence(good.model_copy(update={"share_above": 0.984}))
     assert resampled.endswith(f"p {p_value(said.p_adjusted)}, higher in 98 % of bootstrap resamples).")
+    for share, told in ((0.9997, ">99"), (1.0, ">99"), (0.003, "<1"), (0.006, "1")):
+        most = verdict_sentence(good.model_copy(update={"share_above": share}))
+        assert most.endswith(f", higher in {told} % of bootstrap resamples).")
     assert verdict_sentence(versus_of(comparison, "worse")).startswith("worse is worse than base: balanced accuracy -")
 
 
@@ -171,6 +180,12 @@ def judgement(delta: float | None, verdict: Verdict, ci95: Interval | None = Non
             judgement(None, Verdict.UNTESTABLE),
             judgement(0.0, Verdict.NO_EVIDENCE),
             "no class is shown to be worse; no recall fell.",
+        ),
+        (
+            judgement(0.1, Verdict.NO_EVIDENCE),
+            judgement(-0.0004, Verdict.NO_EVIDENCE),
+            judgement(0.0, Verdict.NO_EVIDENCE),
+            "no class is shown to be worse; no recall fell by a tenth of a point.",
         ),
     ],
 )
@@ -260,7 +275,8 @@ def test_one_run_gets_no_verdict(tmp_path):
     assert "other: one run cannot tell a recipe from luck" in text
     assert '1 run = "one run cannot tell"' in text
     assert "better" not in text.replace("better five", "")
-    assert "adjusted p" not in text.replace("Adjusted p", "").split("All arms")[0]
+    assert "adjusted p" not in text.lower() and "intervals" not in text
+    assert "Changes are in points; copies within the test split count once." in unwrapped(text)
 
 
 def test_a_baseline_alone_and_a_lost_baseline_are_shown(tmp_path):

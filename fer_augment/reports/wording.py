@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from fer_augment.results.comparison import Comparison, Interval, Judgement, Statistic, Versus
 from fer_augment.results.comparison_warnings import listed
-from fer_augment.significance import Verdict
+from fer_augment.significance import LEVEL, Verdict
 
 UNKNOWN = "-"
 
@@ -19,6 +19,9 @@ READING = (
     "over the arms; what would often be missed is told before this correction, and with several arms it takes more."
 )
 """How the numbers of a verdict are to be read."""
+
+READING_WITHOUT_INTERVALS = "Changes are in points; copies within the test split count once."
+"""The same where no number has an interval: arms of a single run."""
 
 
 def printable(name: str) -> str:
@@ -59,10 +62,13 @@ def interval(ci95: Interval | None) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Return a p-value to three digits: `0.042`, `<.001`."""
+    """Return a p-value to three digits, `0.042` or `<.001`, or to more where the verdict hangs on them: `0.0497`."""
     if p is None:
         return UNKNOWN
-    return "<.001" if p < 0.001 else f"{p:.3f}"
+    if p < 0.001:
+        return "<.001"
+    rounded = (f"{p:.{digits}f}" for digits in (3, 4, 5))
+    return next((told for told in rounded if (float(told) < LEVEL) == (p < LEVEL)), f"<{LEVEL}")
 
 
 # --- sentences
@@ -107,8 +113,14 @@ def _evidence(versus: Versus) -> str:
     details = [f"95 % interval {interval(said.ci95)}"] if said.ci95 else []
     details.append(f"adjusted p {p_value(said.p_adjusted)}")
     if versus.share_above is not None:
-        details.append(f"higher in {versus.share_above * 100:.0f} % of bootstrap resamples")
+        details.append(f"higher in {_most_of(versus.share_above)} % of bootstrap resamples")
     return f"{told} ({', '.join(details)})"
+
+
+def _most_of(share: float) -> str:
+    """Return a share in percent that is never rounded to all or nothing."""
+    told = f"{share * 100:.0f}"
+    return {"0": "<1", "100": ">99"}.get(told, told)
 
 
 def _could_be_missed(said: Judgement) -> str:
@@ -132,9 +144,15 @@ def cost_sentence(versus: Versus) -> str:
     if Verdict.WORSE not in verdicts.values() and deltas:
         told += ["no class is shown to be worse"] if is_judged else []
         name = min(deltas, key=lambda name: deltas[name])
-        falls = deltas[name] < 0
-        told.append(f"the largest fall is {printable(name)} ({points(deltas[name])})" if falls else "no recall fell")
+        told.append(_largest_fall(printable(name), deltas[name]))
     return f"{'; '.join(told)}."
+
+
+def _largest_fall(name: str, delta: float) -> str:
+    if delta >= 0:
+        return "no recall fell"
+    fall = points(delta)
+    return f"the largest fall is {name} ({fall})" if float(fall) else "no recall fell by a tenth of a point"
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -156,7 +174,13 @@ def notes(comparison: Comparison) -> list[str]:
     ]
     if chosen:
         told.append(f"Chosen by steps themselves, one number a run: {'; '.join(chosen)}.")
-    return [*told, READING] if comparison.versus else told
+    if not comparison.versus:
+        return told
+    return [*told, READING if any(map(_has_interval, comparison.versus)) else READING_WITHOUT_INTERVALS]
+
+
+def _has_interval(versus: Versus) -> bool:
+    return any(said.ci95 for said in (versus.accuracy, versus.balanced_accuracy, *versus.recall.values()))
 
 
 def failures(comparison: Comparison) -> list[str]:
