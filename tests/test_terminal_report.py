@@ -227,6 +227,23 @@ def test_every_verdict_stands_in_its_row_and_short_ones_are_explained(comparison
     assert 'no ev. = "no evidence of a difference"' in text
 
 
+@pytest.mark.parametrize("place", ["balanced", "w/o copies"])
+def test_a_short_verdict_on_balanced_accuracy_alone_is_explained_too(comparison, place):
+    def everywhere(verdict: Verdict) -> dict[str, object]:
+        recall = {name: judgement(0.1, verdict) for name in comparison.class_names}
+        return {"accuracy": judgement(0.1, verdict), "balanced_accuracy": judgement(0.1, verdict), "recall": recall}
+
+    open_one = {"balanced_accuracy": judgement(0.1, Verdict.UNTESTABLE)}
+    good = versus_of(comparison, "good").model_copy(update=everywhere(Verdict.BETTER))
+    fewer = good.test_deduplicated.model_copy(update=everywhere(Verdict.BETTER))
+    if place == "w/o copies":
+        fewer, open_one = fewer.model_copy(update=open_one), {}
+    good = good.model_copy(update={"test_deduplicated": fewer} | open_one)
+    text = printed(comparison.model_copy(update={"versus": (good,)}))
+    assert re.search(rf"^{place} .* n/a *$", text, flags=re.MULTILINE)
+    assert 'n/a = "cannot be tested".' in text
+
+
 def test_a_wide_terminal_has_all_columns_and_words_in_full(comparison):
     text = printed(comparison, width=120)
     assert re.search(r"^\w+ .* no evidence of a difference *$", text, flags=re.MULTILINE)

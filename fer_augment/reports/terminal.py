@@ -37,7 +37,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     tables = [overview(comparison), *(against_baseline(comparison, versus) for versus in comparison.versus)]
     for grid in tables:
         print_grid(grid, console)
-    remarks = notes(comparison) + ([] if console.width >= WIDE else _legend(comparison))
+    remarks = notes(comparison) + ([] if console.width >= WIDE else _legend(tables))
     for title, lines in (
         ("", remarks),
         ("Runs that failed:", failures(comparison)),
@@ -83,8 +83,16 @@ def _cell(heading: str, cell: str, wide: bool) -> Text:
     return Text(cell if wide else _SHORT.get(verdict, cell), style=_STYLES.get(verdict, ""))
 
 
-def _legend(comparison: Comparison) -> list[str]:
-    shown = {said.verdict for versus in comparison.versus for said in (versus.accuracy, *versus.recall.values())}
+def _legend(tables: Iterable[Grid]) -> list[str]:
+    """Explain the short words that stand in tables."""
+    shown = {
+        cell
+        for grid in tables
+        for group in grid.groups
+        for row in group
+        for heading, cell in zip(grid.columns, row, strict=True)
+        if heading == "verdict"
+    }
     told = [f'{short} = "{verdict}"' for verdict, short in _SHORT.items() if verdict in shown]
     return [f"{', '.join(told)}."] if told else []
 
