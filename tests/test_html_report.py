@@ -26,7 +26,7 @@ from fer_augment.reports.html import SECTIONS, report_html, write_report
 from fer_augment.reports.matrices import confusion_matrix_figure, difference_matrix_figures
 from fer_augment.reports.pictures import LARGEST, data_uri
 from fer_augment.reports.run_files import RunFiles
-from fer_augment.reports.wording import cost_sentence, interval, points, verdict_sentence
+from fer_augment.reports.wording import cost_sentence, interval, percent, points, verdict_sentence
 from fer_augment.results.comparison import Comparison, Failure, save_comparison
 from tests.comparison_directory import COUNTS, write_comparison
 from tests.data_files import random_images
@@ -344,7 +344,8 @@ def test_confused_images_of_another_comparison_are_left_out(tmp_path, comparison
     assert "No confused images were kept" in section(parse(html), "confused").text
 
 
-def test_reliability_is_that_of_all_runs_together(folder, comparison):
+def test_reliability_is_that_of_all_runs_together(folder, comparison, page):
+    assert "drawn are" not in section(page, "calibration").text
     figure = reliability_figures(comparison, RunFiles(folder))[1]
     runs = RunFiles(folder).of(comparison.arm("good"))
     rows = sum(run.calibration.rows for run in runs)
@@ -396,6 +397,10 @@ def test_damaged_files_are_as_good_as_gone(tmp_path, comparison, folder):
     assert "Of 9 runs, 2 have no readable directory" in section(page, "setup").text
     assert "not found" in section(page, "setup").text
     assert "added in the run of seed 1" in section(page, "added").text
+    calibration = section(page, "calibration")
+    assert "drawn are no more than 2 of the 3 runs of base and 2 of the 3 runs of same" in calibration.text
+    headings = [heading.text for heading in calibration.find("h3")]
+    assert headings[0] == f"base ECE {percent(comparison.arms[0].test.ece)} %, n = 3"
     assert "No confused images were kept" in section(page, "confused").text
 
 

@@ -217,11 +217,20 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """The reliability diagram of an arm."""
+    """The reliability diagram of an arm.
+
+    Attributes:
+        title: the arm.
+        ece: its expected calibration error, mean and sd in percent.
+        n: number of runs behind that.
+        missing: how many runs are drawn of how many, in words; empty if all are.
+        bins: the points.
+    """
 
     title: str
     ece: str
     n: int
+    missing: str
     bins: tuple[ReliabilityBin, ...]
 
 
@@ -248,7 +257,9 @@ def _reliability(arm: Arm, runs: Sequence[FoundRun]) -> Reliability:
         )
         for number in np.flatnonzero(rows)
     )
-    return Reliability(printable(arm.recipe), percent(arm.test.ece), len(runs), bins)
+    total, name = len(arm.seeds), printable(arm.recipe)
+    missing = f"{len(runs)} of the {total} runs of {name}" if len(runs) < total else ""
+    return Reliability(name, percent(arm.test.ece), arm.test.ece.n, missing, bins)
 
 
 # --- scores of every class, as a table
