@@ -71,7 +71,7 @@ class ConfusionMirror(Strategy):
     insert: Literal["random", "end"] = Field(
         default="random",
         description="random: at random positions between the old rows; end: after them. It shows in exported sets. "
-        "Training shuffles by the rows themselves and not by where they stand: both train the same network, to the bit.",
+        "Training shuffles by the rows themselves, not by their places: both train the same network, to the bit.",
     )
 
     @field_validator("pairs")
