@@ -192,7 +192,7 @@ def endpoint_difference(
     equality at the 5 % level.
 
     Simulated comparisons of a recipe with itself, on test sets like FER2013's, give false positives in 2.7 to
-    5.1 % of cases when both arms have 2, 3, 5 or 10 runs. The level is exceeded, at worst, to 7 % when one of
+    5.2 % of cases when both arms have 2, 3, 5 or 10 runs. The level is exceeded, at worst, to 7 % when one of
     two arms with 2 or 3 runs hardly varies, and to 9 % with 2 runs against 10: give arms the same seeds.
 
     Runs of the two arms need not be paired; images are. Rows with equal `groups` number *and* label are

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -623,6 +625,21 @@ def test_a_recipe_against_itself_is_rarely_told_apart(same_recipe_twice, endpoin
     assert size <= 0.05 + simulation_error(0.05, cells, REPLICATIONS)
     # sizes of 3.4 to 5.2 % were found by an independent simulation of this design, 4,000 replications a cell
     assert size >= 0.034 - simulation_error(0.034, cells, REPLICATIONS, 4000)
+
+
+def test_the_size_and_the_coverage_that_are_told_are_those_found_here(same_recipe_twice, five_points_better):
+    page = Path(__file__).parents[1].joinpath("docs", "statistics.md").read_text(encoding="utf-8")
+    for text, event, found in (
+        (endpoint_difference.__doc__, "false positives in", same_recipe_twice),
+        (page, "false positives in", same_recipe_twice),
+        (page, "true difference in", five_points_better),
+    ):
+        told = re.search(rf"{event} ([\d.]+) to ([\d.]+) %", " ".join(text.split()))
+        name = "covers" if found is five_points_better else "rejects"
+        shares = [found[name, endpoint, runs] for endpoint in WEIGHTS for runs in RUNS]
+        assert [float(share) for share in told.groups()] == pytest.approx(
+            [100 * min(shares), 100 * max(shares)], abs=0.1
+        )
 
 
 @pytest.mark.parametrize(("runs_a", "runs_b"), [(2, 3), (3, 5), (5, 10)])
