@@ -98,6 +98,10 @@ def demo(out: Path, jobs: int | None, executor: str, as_json: bool) -> None:
     The faces are drawn by a seeded generator in FER2013's seven classes, with its imbalance. The recipes are a plain
     baseline, the mirroring of Sad taken for Neutral, and balanced sampling; `fer-augment recipes show demo_mirror`
     shows one.
+
+    \b
+    fer-augment demo
+    fer-augment demo --out faces --jobs 1
     """
     refuse_missing(executor)
     comparing = _Comparing.prepared(DEMO_RECIPES, "demo", tuple(range(DEMO_SEEDS)), (), out)

@@ -20,11 +20,6 @@ source_argument = click.argument("source", metavar="SRC")
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
-def _examples(*lines: str) -> str:
-    """Return lines for the end of a help text, which are kept as they are."""
-    return "\n".join(["\b", *lines])
-
-
 @click.group()
 def data() -> None:
     """Look at a data source, audit it, convert it.
@@ -34,13 +29,17 @@ def data() -> None:
     """
 
 
-@data.command(epilog=_examples("fer-augment data show fer2013.csv", "fer-augment data show demo --json"))
+@data.command()
 @source_argument
 @json_option
 def show(source: str, as_json: bool) -> None:
-    """Show class counts, image size and fingerprint.
+    r"""Show class counts, image size and fingerprint.
 
     The last line is the imbalance ratio of each split: rows of its largest class over rows of its smallest.
+
+    \b
+    fer-augment data show fer2013.csv
+    fer-augment data show demo --json
     """
     from fer_augment.reports.data_terminal import imbalance, print_histograms
 
@@ -61,11 +60,7 @@ def show(source: str, as_json: bool) -> None:
     click.echo(json.dumps(described, indent=1))
 
 
-@data.command(
-    epilog=_examples(
-        "fer-augment data audit fer2013.csv --sheet worst.png", "fer-augment data audit fer2013.csv --json > audit.json"
-    )
-)
+@data.command()
 @source_argument
 @json_option
 @click.option(
@@ -75,10 +70,14 @@ def show(source: str, as_json: bool) -> None:
     help="Also draw the worst groups, contradictory ones first, and the blank images; replaces FILE.png.",
 )
 def audit(source: str, as_json: bool, sheet: Path | None) -> None:
-    """Find repeated, mirrored, contradictory and blank images.
+    r"""Find repeated, mirrored, contradictory and blank images.
 
     Looks within and across splits, and says how many validation and test rows also stand in the training split: scores
     on them tell what was learnt by heart. JSON has every group with its rows.
+
+    \b
+    fer-augment data audit fer2013.csv --sheet worst.png
+    fer-augment data audit fer2013.csv --json > audit.json
     """
     from fer_augment.data.audit import audit as audited
     from fer_augment.reports.contact_sheet import contact_sheet
@@ -97,18 +96,18 @@ def audit(source: str, as_json: bool, sheet: Path | None) -> None:
         print_audit(found, results())
 
 
-@data.command(
-    epilog=_examples(
-        "fer-augment data convert fer2013.csv fer2013", "fer-augment compare paper oversample --data fer2013 --seeds 5"
-    )
-)
+@data.command()
 @source_argument
 @click.argument("out", type=click.Path(path_type=Path))
 def convert(source: str, out: Path) -> None:
-    """Write a data source as a folder of .npy files.
+    r"""Write a data source as a folder of .npy files.
 
     OUT is a new folder; its files open at once and need no memory. The data stay the same to the last bit, and so does
     the fingerprint; every command takes the folder as a source.
+
+    \b
+    fer-augment data convert fer2013.csv fer2013
+    fer-augment compare paper oversample --data fer2013 --seeds 5
     """
     from fer_augment.data.npy_format import refuse_existing, write_npy_folder
 

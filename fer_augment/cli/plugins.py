@@ -42,7 +42,12 @@ def plugins() -> None:
 @plugins.command("list")
 @_json_option
 def list_plugins(as_json: bool) -> None:
-    """List what recipes can be made of, and who provides it."""
+    r"""List what recipes can be made of, and who provides it.
+
+    \b
+    fer-augment plugins list
+    fer-augment plugins list --json
+    """
     from fer_augment.hooks.plugin_manager import installed_plugins
     from fer_augment.hooks.strategy_description import summary_of
 
@@ -72,7 +77,11 @@ def list_plugins(as_json: bool) -> None:
 @click.argument("name")
 @_json_option
 def show_plugin(name: str, as_json: bool) -> None:
-    """Tell what a plugin does and how a recipe uses it."""
+    r"""Tell what a plugin does and how a recipe uses it.
+
+    \b
+    fer-augment plugins show confusion_mirror
+    """
     from fer_augment.cli._plugin_text import print_offer
     from fer_augment.errors import PluginError, did_you_mean
     from fer_augment.hooks.plugin_manager import installed_plugins
@@ -97,9 +106,12 @@ def show_plugin(name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; by default ./NAME.")
 def new_plugin(name: str, out: Path | None) -> None:
-    """Write a new distribution with a working strategy.
+    r"""Write a new distribution with a working strategy.
 
     It comes with a recipe and tests. NAME is the strategy's name in recipes, such as `mirror_classes`.
+
+    \b
+    fer-augment plugins new mirror_classes
     """
     from fer_augment.hooks.scaffold import write_distribution
 
@@ -119,10 +131,14 @@ def new_plugin(name: str, out: Path | None) -> None:
 @click.argument("strategy", metavar="NAME|PATH.py[:CLASS]")
 @_json_option
 def check_plugin(strategy: str, as_json: bool) -> None:
-    """Check that a strategy does what every strategy must do.
+    r"""Check that a strategy does what every strategy must do.
 
     Runs the conformity kit on an installed strategy, or on a file before it becomes a plugin. Exits with 1 if a check
     fails.
+
+    \b
+    fer-augment plugins check confusion_mirror
+    fer-augment plugins check my_idea.py:MirrorClasses
     """
     from fer_augment.testing import check_strategy
 

@@ -22,9 +22,12 @@ def recipes() -> None:
 @recipes.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def list_recipes(as_json: bool) -> None:
-    """List the recipes that come with fer_augment.
+    r"""List the recipes that come with fer_augment.
 
     Each stands below the one that it extends.
+
+    \b
+    fer-augment recipes list
     """
     from fer_augment.recipe.files import parents_of
     from fer_augment.recipe.recipe import load_recipe, shipped_recipes
@@ -51,7 +54,11 @@ def list_recipes(as_json: bool) -> None:
 @recipes.command("show")
 @click.argument("recipe", metavar="NAME|PATH")
 def show_recipe(recipe: str) -> None:
-    """Write a recipe with nothing left to inherit, as a recipe file."""
+    r"""Write a recipe with nothing left to inherit, as a recipe file.
+
+    \b
+    fer-augment recipes show confusion_mirror > my_idea.yaml
+    """
     from fer_augment.recipe.files import find_recipe, parents_of
     from fer_augment.recipe.recipe import load_recipe, recipe_yaml
 
@@ -68,11 +75,14 @@ def show_recipe(recipe: str) -> None:
 @recipes.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def check_recipes(files: tuple[str, ...]) -> None:
-    """Tell everything that is wrong with recipes.
+    r"""Tell everything that is wrong with recipes.
 
     Each fault is a line, file:line: key: what. Looks at what the files say, what they inherit, and whether what they
     name is installed and takes the parameters. What works and yet misleads is told as a warning. Exits with 2 if
     anything is wrong.
+
+    \b
+    fer-augment recipes check my_idea.yaml
     """
     from functools import partial
 
@@ -97,9 +107,12 @@ def check_recipes(files: tuple[str, ...]) -> None:
 
 @recipes.command("schema")
 def print_schema() -> None:
-    """Write the JSON Schema of recipe files, for editors.
+    r"""Write the JSON Schema of recipe files, for editors.
 
     It holds the parameters of all installed strategies.
+
+    \b
+    fer-augment recipes schema > recipe.schema.json
     """
     from fer_augment.hooks.plugin_manager import installed_plugins
     from fer_augment.hooks.recipe_binding import recipe_json_schema

@@ -29,9 +29,13 @@ FORMATS = ("terminal", "markdown", "csv", "html", "json")
     "--published", is_flag=True, help="Add the originating report's figures beside ours (terminal, markdown)."
 )
 def report(directory: Path, chosen: str | None, published: bool) -> None:
-    """Show the comparison that lies in DIR, and write DIR/report.html again.
+    r"""Show the comparison that lies in DIR, and write DIR/report.html again.
 
     DIR is what `fer-augment compare … --out DIR` made.
+
+    \b
+    fer-augment report results/paper_smote
+    fer-augment report results/paper_smote --format markdown > table.md
     """
     comparison = load_comparison(directory)
     if published and chosen not in (None, "terminal", "markdown"):
