@@ -17,7 +17,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, fdtrc, ndtri, stdtr, stdtrit
+from scipy.special import fdtrc, ndtri, stdtr, stdtrit
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -97,38 +97,6 @@ class Summary:
     sd: float | None
     n: int
     ci95: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class BootstrapDifference:
-    """A bootstrap interval of arm B minus arm A; both numbers are None with fewer than two runs in an arm.
-
-    Attributes:
-        ci95: 2.5th and 97.5th percentile of the resampled differences.
-        share_above: share of resamples in which arm B lies above arm A, ties counted half, in `[0, 1]`;
-            loosely "P(arm > baseline)", though it is a property of the resamples and no posterior
-            probability.
-        draws: number of resamples.
-    """
-
-    ci95: tuple[float, float] | None
-    share_above: float | None
-    draws: int
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """Where two trained models differ on one test set.
-
-    Attributes:
-        only_a: rows that only model A gets right.
-        only_b: rows that only model B gets right.
-        p: exact two-sided p-value of "both kinds of row are equally frequent", in `(0, 1]`.
-    """
-
-    only_a: int
-    only_b: int
-    p: float
 
 
 # --- endpoints
@@ -305,10 +273,10 @@ def mean_interval(values: Sequence[float] | FloatArray) -> Summary:
     return Summary(mean, sd, n, (mean - half_width, mean + half_width))
 
 
-# --- companions: neither gives a verdict on recipes
+# --- a companion that gives no verdict on recipes
 
 
-def bootstrap_difference(
+def share_above(
     correct_a: CorrectArray,
     correct_b: CorrectArray,
     labels: IntArray,
@@ -317,14 +285,13 @@ def bootstrap_difference(
     *,
     rng: np.random.Generator,
     draws: int = 10_000,
-) -> BootstrapDifference:
-    """Resample images within each class, and runs within each arm, and look at the difference each time.
+) -> float | None:
+    """Return how often arm B lies above arm A when images are resampled within each class, and runs within each arm.
 
-    The two-way percentile bootstrap (Owen 2007, Ann. Appl. Statist. 1, p. 386). It assumes no distribution
-    but needs many runs: resampling S runs shrinks their variance by (S - 1) / S and ignores that few runs
-    estimate it badly. In simulations its 95 % interval misses in about 14–21 % of cases with 2 runs an arm,
-    9–13 % with 3, 6–9 % with 5 and 4–6 % with 10. `endpoint_difference` holds its level at 2 runs already and
-    decides.
+    The two-way bootstrap (Owen 2007, Ann. Appl. Statist. 1, p. 386). It assumes no distribution but needs many
+    runs: resampling S runs shrinks their variance by (S - 1) / S and ignores that few runs estimate it badly. In
+    simulations its 95 % interval misses in about 14–21 % of cases with 2 runs an arm, 9–13 % with 3, 6–9 % with
+    5 and 4–6 % with 10. `endpoint_difference` holds its level at 2 runs already and decides.
 
     Args:
         correct_a: `(S_A, N)` bool, or floats in `[0, 1]`, of the baseline.
@@ -334,6 +301,10 @@ def bootstrap_difference(
         groups: `(N,) int64` duplicate groups; see `endpoint_difference`.
         rng: where the resamples come from.
         draws: number of resamples, at least 1.
+
+    Returns:
+        The share of resamples, ties counted half, in `[0, 1]`; loosely "P(arm > baseline)", though it is a
+        property of the resamples and no posterior probability. None with fewer than two runs in an arm.
 
     Raises:
         ValueError: shapes do not fit, a value is out of range, or a weighted class has no images.
@@ -346,7 +317,7 @@ def bootstrap_difference(
     if layout.images.min() == 0:
         raise ValueError(f"class {involved[layout.images.argmin()]} has a weight but no images")
     if min(len(correct_a), len(correct_b)) < 2:
-        return BootstrapDifference(None, None, draws)
+        return None
     weight_of_image = np.repeat(class_weights[involved] / layout.images, layout.images)
     arms = [layout.merge(correct) * weight_of_image for correct in (correct_a, correct_b)]
     blocks = []
@@ -356,36 +327,7 @@ def bootstrap_difference(
         ends_a, ends_b = (_resampled_endpoint(weighted, counts, rng) for weighted in arms)
         blocks.append(ends_b - ends_a)
     deltas = _without_rounding(np.concatenate(blocks), _ROUNDING * np.abs(class_weights).sum())
-    low, high = np.quantile(deltas, [LEVEL / 2, 1 - LEVEL / 2])
-    return BootstrapDifference((float(low), float(high)), float((np.sign(deltas).mean() + 1) / 2), draws)
-
-
-def mcnemar_exact(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> McNemar:
-    """Compare two *trained models* on one test set (McNemar 1947, Psychometrika 12, p. 153), exactly.
-
-    This speaks of these two sets of weights and never of the recipes behind them: on a test set like
-    FER2013's it tells two trainings of one recipe, different in nothing but the seed, apart in about four of
-    ten cases.
-
-    Args:
-        correct_a: `(N,) bool`, is row i right by model A?
-        correct_b: `(N,) bool`, is row i right by model B?
-
-    Returns:
-        The discordant counts, and the two-sided p-value of the exact binomial test; 1 if the models never
-        differ.
-
-    Raises:
-        ValueError: the arrays are not boolean vectors of one length.
-    """
-    if correct_a.ndim != 1 or correct_a.shape != correct_b.shape:
-        raise ValueError(f"expected two vectors of one length, not {correct_a.shape} and {correct_b.shape}")
-    if correct_a.dtype != np.bool_ or correct_b.dtype != np.bool_:
-        raise ValueError(f"expected booleans, not {correct_a.dtype} and {correct_b.dtype}")
-    only_a = int((correct_a & ~correct_b).sum())
-    only_b = int((correct_b & ~correct_a).sum())
-    p = min(1.0, 2.0 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
-    return McNemar(only_a, only_b, p)
+    return float((np.sign(deltas).mean() + 1) / 2)
 
 
 # --- images and classes

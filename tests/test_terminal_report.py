@@ -29,6 +29,7 @@ from fer_augment.reports.wording import (
 from fer_augment.results.comparison import Comparison, Failure, Interval, Judgement, Statistic
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import Verdict
+from tests.html_page import Element, parse
 from tests.synthetic_runs import counts_by_split, write_arm
 
 COUNTS = (40, 30, 20)
@@ -446,3 +447,23 @@ def test_other_data_and_other_recipes_have_no_published_figures(comparison, repe
 def test_a_row_that_does_not_fit_its_table_is_refused():
     with pytest.raises(ValueError, match="does not fit the columns"):
         Grid("title", ("a", "b"), ((("1",),),))
+
+
+def test_words_stand_left_and_numbers_right_in_every_format(comparison):
+    grid = Grid("Words", ("name", "n", "recipe", "figure", "verdict"), ((("a", "1", "b", "c", "better"),),))
+    assert [grid.is_left(place) for place in range(5)] == [True, False, True, True, True]
+    assert "| :-- | --: | :-- | :-- | :-- |" in markdown(comparison, (grid,))
+    wide = Grid("Words", grid.columns, ((("a", "1", "b", "c", "better"), ("aa", "22", "bb", "cc", "worse")),))
+    one, two = [line for line in printed(comparison, 120, (wide,)).splitlines() if re.match("aa? ", line)]
+    assert one.split() == ["a", "1", "b", "c", "better"]
+    assert (one.index("1"), one.index("b"), one.index("c")) == (two.index("22") + 1, two.index("b"), two.index("c"))
+
+
+def test_tables_of_the_html_report_mark_the_same_columns(repeated, tmp_path):
+    page = parse(report_html(repeated, tmp_path))
+    table_2 = published_grids(repeated)[0]
+    (shown,) = [table for table in page.find("table") if next(table.find("caption")).text == table_2.title]
+    for row in shown.find("tr"):
+        cells = [cell for cell in row.children if isinstance(cell, Element)]
+        lefts = [place == 0 or cell.attributes.get("class") == "left" for place, cell in enumerate(cells)]
+        assert lefts == [table_2.is_left(place) for place in range(len(table_2.columns))]

@@ -9,6 +9,7 @@ from fer_augment.reports.wording import UNKNOWN, interval, p_value, percent, poi
 from fer_augment.results.comparison import Arm, Comparison, Judgement, Statistic, Versus
 
 Row = tuple[str, ...]
+_WORDS = ("recipe", "figure", "verdict")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Grid:
         """Refuse rows that do not fit the columns."""
         if any(len(row) != len(self.columns) for group in self.groups for row in group):
             raise ValueError(f"{self.title}: a row does not fit the columns {self.columns}")
+
+    def is_left(self, place: int) -> bool:
+        """Return whether a column holds words, which stand at its left, and no numbers."""
+        return place == 0 or self.columns[place] in _WORDS
 
     def without(self, columns: Collection[str]) -> Grid:
         """Return the table less the columns with these headings."""

@@ -45,7 +45,7 @@ def _bullets(title: str, lines: list[str] | tuple[str, ...]) -> Iterator[str]:
 def grid_blocks(grid: Grid) -> Iterator[str]:
     """Give the heading of a table and the table itself."""
     yield f"## {escaped(grid.title)}"
-    alignment = [":--" if place == 0 or heading == "verdict" else "--:" for place, heading in enumerate(grid.columns)]
+    alignment = [":--" if grid.is_left(place) else "--:" for place in range(len(grid.columns))]
     rows = [grid.columns, *(row for group in grid.groups for row in group)]
     heading, *lines = [f"| {' | '.join(map(escaped, row))} |" for row in rows]
     yield "\n".join([heading, f"| {' | '.join(alignment)} |", *lines])

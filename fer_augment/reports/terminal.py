@@ -22,7 +22,6 @@ WIDE = 100
 """From this many columns on, verdicts are written in full and tables have all of their columns."""
 
 _ONLY_WIDE = ("macro F1", "NLL (nats)")
-_LEFT = ("recipe", "figure", "verdict")
 _STYLES = {Verdict.BETTER: "bold green", Verdict.WORSE: "bold red"}
 _SHORT = {Verdict.NO_EVIDENCE: "no ev.", Verdict.ONE_RUN: "1 run", Verdict.UNTESTABLE: "n/a"}
 
@@ -66,8 +65,7 @@ def print_grid(grid: Grid, console: Console) -> None:
         padding=0,
     )
     for place, heading in enumerate(shown.columns):
-        is_left = place == 0 or heading in _LEFT
-        table.add_column(heading, justify="left" if is_left else "right", overflow="fold")
+        table.add_column(heading, justify="left" if shown.is_left(place) else "right", overflow="fold")
     for group in shown.groups:
         table.add_section()
         for row in group:

@@ -35,11 +35,11 @@ from fer_augment.significance import (
     Difference,
     accuracy_weights,
     balanced_accuracy_weights,
-    bootstrap_difference,
     endpoint_difference,
     holm,
     mean_interval,
     recall_weights,
+    share_above,
     verdict,
 )
 
@@ -94,6 +94,7 @@ def compare_runs(
     versus = _versus(arms, kept) if arms[0].recipe == baseline else ()
     of_splits = {**counts, "test_deduplicated": np.bincount(arms[0].test.labels[kept], minlength=len(class_names))}
     records = {arm.recipe: arm.records for arm in arms}
+    watched = _watched_pairs(arms)
     found = warnings_of_runs(baseline, records, failures, of_splits["test"], of_splits["test_deduplicated"])
     return Comparison(
         baseline=baseline,
@@ -105,7 +106,7 @@ def compare_runs(
             audit=dict(audit or {}),
         ),
         environment=_environment(record for arm in arms for record in arm.records),
-        arms=tuple(_arm(arm, kept, _watched_pairs(arms)) for arm in arms),
+        arms=tuple(_arm(arm, kept, watched) for arm in arms),
         versus=versus,
         failures=tuple(failures),
         warnings=tuple(dict.fromkeys([*warnings, *found])),
@@ -391,7 +392,7 @@ def _share_above(baseline: _Rows, arm: _Rows, classes: int) -> float | None:
     weights = balanced_accuracy_weights(baseline.labels, classes)
     rng = np.random.default_rng(0)  # a report made again says the same
     arms = baseline.correct, arm.correct
-    return bootstrap_difference(*arms, baseline.labels, weights, baseline.groups, rng=rng).share_above
+    return share_above(*arms, baseline.labels, weights, baseline.groups, rng=rng)
 
 
 def _environment(records: Iterable[RunRecord]) -> dict[str, str]:
