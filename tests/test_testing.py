@@ -295,14 +295,6 @@ class _LeavesTheRangeOfPixels(Strategy):
         return images + 1, targets
 
 
-class _GivesFloat32Weights(Strategy):
-    """Halve the precision."""
-
-    @hookimpl
-    def sampling_weights(self, weights: Any) -> Any:
-        return weights.astype(np.float32)
-
-
 class _AugmentsByPlaceInTheBatch(Strategy):
     """Darken every other image of a batch."""
 
@@ -721,7 +713,6 @@ PLANTED = [
     (_GivesWrongLabels, "keeps_labels_and_targets_valid", "that none of its parents has"),
     (_GivesTargetsThatDoNotSumToOne, "keeps_labels_and_targets_valid", "sum to 1"),
     (_LeavesTheRangeOfPixels, "keeps_pixels_in_range", "[0, 1]"),
-    (_GivesFloat32Weights, "gives_float64_sampling_weights", "float32"),
     (_AugmentsByPlaceInTheBatch, "augments_each_row_alone", "row_seeds"),
     (_AugmentsByBatchMates, "augments_each_row_alone", "row_seeds"),
     (_ForgetsDraws, "seeds_by_row_and_draw", "give `draws`"),
@@ -844,7 +835,16 @@ class ScalesLogits(Strategy):
         return lambda logits: adjust(logits) / spread
 
 
+class GivesFloat32Weights(Strategy):
+    """Halve the precision: whoever draws makes float64 of it."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights.astype(np.float32)
+
+
 RIGHT = [
+    GivesFloat32Weights,
     CountsTheSetOnPurpose,
     RelabelsByAScout,
     BlendsWithinClasses,

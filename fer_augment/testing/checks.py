@@ -36,7 +36,6 @@ from fer_augment.testing.repeatability import (
 )
 from fer_augment.testing.subject import Subject
 from fer_augment.testing.training_rows import (
-    gives_float64_sampling_weights,
     keeps_labels_and_targets_valid,
     keeps_provenance,
 )
@@ -62,7 +61,6 @@ CHECKS: tuple[Check, ...] = (
     keeps_provenance,
     keeps_labels_and_targets_valid,
     keeps_pixels_in_range,
-    gives_float64_sampling_weights,
     augments_each_row_alone,
     seeds_by_row_and_draw,
     mixes_no_image_without_its_target,

@@ -1,4 +1,4 @@
-"""Rows of the training set keep their provenance and their labels, and are drawn by valid weights."""
+"""Rows of the training set keep their provenance and their labels."""
 
 from __future__ import annotations
 
@@ -77,10 +77,3 @@ def _inherits_labels(data: ImageDataset, rewritten: ImageDataset) -> bool:
     label_of[data.origin] = data.labels
     inherited: NDArray[np.bool_] = (label_of[rewritten.origins] == rewritten.labels[:, None]).any(axis=1)
     return bool(inherited.all())
-
-
-def gives_float64_sampling_weights(subject: Subject) -> Iterator[str]:
-    """Weights are float64 (that they are finite, 0 or more and not all zero is the stage's contract)."""
-    for _, weights in subject.results("sampling_weights"):
-        if weights.dtype != np.float64:
-            yield f"sampling_weights must return float64, not {weights.dtype}"
