@@ -29,7 +29,6 @@ from fer_augment.cli._runs import (
     set_option,
 )
 from fer_augment.errors import RecipeError, RunError
-from fer_augment.reports.wording import printable
 
 if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
@@ -247,6 +246,7 @@ def _refuse_other_data(folder: Path, splits: Splits) -> None:
     Raises:
         RecipeError: if it does.
     """
+    from fer_augment.reports.wording import printable
     from fer_augment.results.comparison import COMPARISON_FILE, load_comparison
 
     if not (folder / COMPARISON_FILE).exists():

@@ -77,6 +77,7 @@ class Effect(enum.Flag):
 
 NO_EFFECT = Effect(0)
 ASKS_SCOUTS = Effect.IN_SAMPLE_MINING | Effect.OUT_OF_FOLD_MINING | Effect.ASKS_FOR_EMBEDDINGS
+"""What a strategy declares that needs another network to be trained first."""
 
 
 class Strategy(BaseModel):
