@@ -12,8 +12,8 @@ _WIDTH = 120
 _HOW = f"""\
 Each pair is measured in turn, the other way first, after one pair that does not count, on one thread. Seconds are
 processor seconds unless they are marked as wall time; training loops of others run in a process of their own, as their
-users would run them. Memory is the peak of what is allocated in addition. The ratio is
-the median over n pairs, with the middle half of the ratios behind it. Seconds belong to this machine; ratios travel
+users would run them, a new one for each pair. Memory is the peak of what is allocated in addition. The ratio is the
+median over n pairs, with the middle half of the ratios behind it. Seconds belong to this machine; ratios travel
 better, and `benchmarks/baseline.json` holds nothing else.
 
 `make bench` measures again (`FER2013=FOLDER` names the folder of `fer2013_images.zip`; without it faces are drawn),
