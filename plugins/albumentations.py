@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
@@ -214,7 +215,7 @@ class Albumentations(Strategy):
         # One stream for all: `set_random_seed` would give every transform its own copy of the same one, so that all
         # chances of one half would come true together.
         self._composed.set_random_state(numbers.generator, numbers.python)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _one_opencv_thread():
             warnings.simplefilter("ignore")
             for place, seed in enumerate(seeds.tolist()):
                 numbers.restart(seed)
@@ -275,6 +276,19 @@ class _RandomNumbers:
         self._beginning["state"]["key"][0] = seed
         self._philox.state = self._beginning
         self.python.seed(seed)
+
+
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread: between images its others wait by spinning, on the cores of the training."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _library() -> Any:

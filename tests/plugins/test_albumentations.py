@@ -7,8 +7,10 @@ import pickle
 import random
 import sys
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -232,6 +234,28 @@ def test_the_librarys_warnings_stay_inside() -> None:
 def test_the_library_is_told_not_to_ask_the_network() -> None:
     Albumentations(transforms=["Blur"])
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_opencv_gets_one_thread_and_has_its_own_back(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    import albumentations  # not above: the strategy has told it by now not to ask the network
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    meanwhile: list[int] = []
+
+    def blurred(self: object, image: np.ndarray, **_: object) -> np.ndarray:
+        meanwhile.append(cv2.getNumThreads())
+        return image[:-1] if fails else image
+
+    monkeypatch.setattr(albumentations.Blur, "apply", blurred)
+    try:
+        with pytest.raises(StrategyError) if fails else nullcontext():
+            augmented(np.arange(3), transforms=[{"Blur": {"p": 1}}])
+        assert set(meanwhile) == {1}
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def test_effects_follow_from_the_transforms_and_the_stage() -> None:
