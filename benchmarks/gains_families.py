@@ -22,12 +22,14 @@ from fer_augment.results.comparison import load_comparison
 from fer_augment.training.store import default_store
 from fer_augment.training.trainings import Trainings
 
+_QUICK_TRAINING = (
+    *("model=vgg_tiny", "training.epochs=10", "training.batch_size=64"),
+    *("training.learning_rate=0.005", "training.schedule=one_cycle"),
+)
+
 QUICK: Mapping[str, tuple[str, ...]] = {
-    "paper": ("model=convnet0", "training.epochs=10", "training.learning_rate=0.003"),
-    "modern": (
-        *("model=convnet0", "training.epochs=10"),
-        *("training.optimizer=adam", "training.learning_rate=0.003"),
-    ),
+    "paper": _QUICK_TRAINING,
+    "modern": (*_QUICK_TRAINING, "training.optimizer=adam"),
 }
 """What is set for the recipes of a family so that all of them take minutes on the demo faces; others are quick."""
 

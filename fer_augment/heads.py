@@ -24,5 +24,5 @@ def linear_head(model: nn.Module) -> nn.Linear:
     found = "has no `head`" if head is None else f"has a {type(head).__name__} for a `head`"
     raise StrategyError(
         f"this works on a linear last layer, and the network {found} (convnet1 to convnet5 end in batch norm and "
-        "ReLU); choose another model, such as convnet0 or vgg_mini, or take this step out"
+        "ReLU); choose another model, such as vgg_tiny or vgg_mini, or take this step out"
     )
