@@ -48,6 +48,31 @@ def softmax(logits: LogitArray) -> FloatArray:
     return probabilities
 
 
+def without_ties(logits: NDArray[np.float32], chances: FloatArray) -> NDArray[np.float32]:
+    """Raise one of several equal largest logits of a row to the next number, so that no class is favoured.
+
+    `argmax` gives all such rows to the class that happens to stand first. They are not rare: a network that ends in a
+    ReLU is at 0 for every class of many rows, and bfloat16 has few numbers.
+
+    Args:
+        logits: `(N, K) float32`.
+        chances: `(N,)` in [0, 1), which of its largest logits a row gets: the first at 0, the last near 1.
+
+    Returns:
+        `(N, K) float32`; the logits themselves where nothing is tied.
+    """
+    largest = logits == logits.max(axis=1, keepdims=True)
+    ties = largest.sum(axis=1)
+    rows = np.flatnonzero(ties > 1)
+    if not len(rows):
+        return logits
+    place = np.floor(chances[rows] * ties[rows]).astype(np.int64)
+    chosen = np.argmax(largest[rows].cumsum(axis=1) > place[:, None], axis=1)
+    untied = logits.copy()
+    untied[rows, chosen] = np.nextafter(untied[rows, chosen], np.float32(np.inf))
+    return untied
+
+
 def confusion_matrix(labels: IntArray, predictions: IntArray, classes: int) -> IntArray:
     """Count how often each class is predicted as each class.
 
@@ -133,7 +158,7 @@ def calibration_bins(labels: IntArray, logits: LogitArray, bins: int = 15) -> Ca
         raise ValueError(f"bins must be at least 1, not {bins}")
     probabilities = softmax(logits)
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    right = logits.argmax(axis=1) == labels  # not of probabilities: they may be equal where logits are not
     bin_of_row = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
     return CalibrationBins(
         rows=np.bincount(bin_of_row, minlength=bins).astype(np.int64),

@@ -39,6 +39,13 @@ class TowardsAnts(Strategy):
         context.note("by", self.by)
         return lambda logits: adjust(logits) + self.by * torch.eye(logits.shape[1])[0]
 
+class Undecided(Strategy):
+    """Says the same of every class."""
+
+    @hookimpl
+    def build_adjustment(self, adjust):
+        return lambda logits: 0 * adjust(logits)
+
 class Fails(Strategy):
     """Fails with some seeds."""
 
@@ -156,6 +163,24 @@ class TestARun:
         np.testing.assert_allclose(adjusted.predictions("test").logits, expected, rtol=1e-6)
         assert plain.record.identity.key != adjusted.record.identity.key
         assert [step.chosen for step in adjusted.record.steps] == [{"by": 50.0}]
+
+    def test_leaves_ties_to_the_chance_of_each_row(self, tmp_path, recipe):
+        data, few = tiny_dataset(), tiny_splits()
+        many, undecided = (
+            data.take(np.tile(np.arange(len(data)), 20)),
+            recipe("undecided", "./shifting.py:Undecided: {}"),
+        )
+        said = []
+        for name, test in (("as_it_is", many), ("turned", many.take(np.arange(len(many))[::-1]))):
+            splits = Splits(few.train, few.validation, test, name)
+            experiment = Experiment(splits, TrainingStore(tmp_path / name / "trainings"), tmp_path / name)
+            said += [run.predictions("test").logits for run in done(experiment, undecided, seeds=(0, 1))]
+        for logits in said:
+            np.testing.assert_allclose(logits, 0, atol=1e-44)
+            counts = np.bincount(logits.argmax(axis=1), minlength=3)
+            np.testing.assert_allclose(counts / len(many), 1 / 3, atol=0.06)
+        assert (said[0].argmax(axis=1) != said[1].argmax(axis=1)).mean() > 0.5
+        np.testing.assert_array_equal(said[2][::-1], said[0])
 
     def test_tells_observers_what_happens(self, experiment, recipe, tmp_path):
         notes = tmp_path / "notes"

@@ -12,6 +12,7 @@ from fer_augment.metrics import (
     negative_log_likelihood,
     score,
     softmax,
+    without_ties,
 )
 
 RNG = np.random.default_rng(0)
@@ -75,6 +76,33 @@ def test_softmax_rows_are_probabilities_and_large_logits_do_not_overflow():
     probabilities = softmax(np.array([[0.0, np.log(3.0)], [3e38, -3e38]], dtype=np.float32))
 
     assert_allclose(probabilities, [[0.25, 0.75], [1.0, 0.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("chance", "chosen"), [(0.0, 0), (0.33, 0), (0.34, 2), (0.66, 2), (0.67, 3), (1 - 2**-53, 3)])
+@pytest.mark.parametrize("largest", [0.0, 3.0, -1e-30, 1e30])
+def test_of_equal_largest_logits_chance_takes_one(chance: float, chosen: int, largest: float):
+    logits = np.array([[largest, 2 * -abs(largest) - 1, largest, largest]], dtype=np.float32)
+    before = logits.copy()
+
+    untied = without_ties(logits, np.array([chance]))
+
+    assert untied.argmax() == chosen
+    assert untied.dtype == np.float32
+    assert_array_equal(np.flatnonzero(untied != logits), [chosen])
+    assert_allclose(untied, logits, rtol=1e-6, atol=1e-44)
+    assert_array_equal(logits, before)
+
+
+def test_logits_without_ties_for_the_largest_stay_as_they_are():
+    logits = np.array([[1, 0, 0], [-2, -3, -2.5], [np.nan, 1, 1]], dtype=np.float32)
+
+    assert_array_equal(without_ties(logits, np.full(3, 0.9)), logits)
+
+
+def test_a_row_that_chance_decided_is_right_for_the_calibration_too():
+    untied = without_ties(np.zeros((2, 2), np.float32), np.array([0.1, 0.9]))
+
+    assert calibration_bins(np.array([0, 1]), untied).right.sum() == 2
 
 
 def test_negative_log_likelihood_agrees_with_scikit_learn_and_with_knowing_nothing():

@@ -46,7 +46,7 @@ def collect_confused(
 
 
 def _of_run(run: RunDirectory, splits: Splits, pairs: Sequence[Pair]) -> Iterator[ConfusedImages]:
-    said_of_test = softmax(run.predictions("test").logits)
+    said_of_test = run.predictions("test").logits
     for pair in pairs:
         yield _confused(run, "test", splits.test, said_of_test, pair)
     if not (run.path / "weights.safetensors").is_file():
@@ -56,19 +56,20 @@ def _of_run(run: RunDirectory, splits: Splits, pairs: Sequence[Pair]) -> Iterato
     for pair in pairs:
         asked = train.take(train.rows_of(pair[:1]))
         if len(asked):
-            yield _confused(run, "train", asked, softmax(model.logits(asked.images[:])), pair)
+            yield _confused(run, "train", asked, model.logits(asked.images[:]), pair)
 
 
 def _confused(
     run: RunDirectory,
     split: Literal["test", "train"],
     part: ImageDataset,
-    probabilities: NDArray[np.float64],
+    logits: NDArray[np.float32],
     pair: Pair,
 ) -> ConfusedImages:
-    """Choose the images of a pair, `probabilities (N, K)` being what is said of the N rows of a part."""
+    """Choose the images of a pair, `logits (N, K)` being what is said of the N rows of a part."""
     true, predicted = map(part.class_number, pair)
-    rows = np.flatnonzero((part.labels == true) & (probabilities.argmax(axis=1) == predicted))
+    probabilities = softmax(logits)
+    rows = np.flatnonzero((part.labels == true) & (logits.argmax(axis=1) == predicted))
     rows = rows[np.argsort(-probabilities[rows, predicted], kind="stable")]
     _, first = np.unique(part.digests[rows], return_index=True)
     rows = rows[np.sort(first)]

@@ -27,7 +27,7 @@ from fer_augment.runs.ledger import Ledger
 from fer_augment.training.keys import environment, run_key, source_digest
 from fer_augment.training.store import FOUND, StoredTraining, TrainingStore
 from fer_augment.training.torch_runtime import reproducible
-from fer_augment.training.trainer import mean_loss, predict, seconds_per_step
+from fer_augment.training.trainer import decided, mean_loss, predict, seconds_per_step
 from fer_augment.training.trainings import NeededTraining, Trainings
 
 _KEY_LETTERS = 12
@@ -188,7 +188,7 @@ def _predictions(
     return {
         name: Predictions(
             labels=part.labels,
-            logits=adjust(raw[name]),
+            logits=decided(adjust(raw[name]), part, trainings.seed),
             groups=group_ids(part.digests),
             in_train=np.isin(part.digests, source.digests),
             raw_logits=raw[name] if is_adjusted else None,

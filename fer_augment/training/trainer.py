@@ -21,8 +21,8 @@ from fer_augment.data.records import Evaluation
 from fer_augment.errors import RunError
 from fer_augment.hooks.declarations import Loss, Model, ReportProgress
 from fer_augment.hooks.stages import Stages
-from fer_augment.metrics import score
-from fer_augment.randomness import stream_key, stream_rng
+from fer_augment.metrics import score, without_ties
+from fer_augment.randomness import stream_key, stream_rng, uniforms
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.checkpoints import Checkpoint
 from fer_augment.training.device_images import ResidentImages, as_batch, fit_on
@@ -183,6 +183,18 @@ def predict(
             logits = torch.stack([model(view).float() for view in views]).mean(dim=0)
             parts.append(logits.cpu().numpy())
     return np.concatenate(parts)
+
+
+def decided(logits: NDArray[np.float32], dataset: ImageDataset, seed: int) -> NDArray[np.float32]:
+    """Break ties between the largest logits of rows by chance, the chance of a row being its own.
+
+    Args:
+        logits: `(N, K)`.
+        dataset: the N rows.
+        seed: of the run.
+    """
+    seeds = dataset.row_keys() ^ np.uint64(stream_key(seed, "ties"))
+    return without_ties(logits, uniforms(seeds, 1)[:, 0])
 
 
 @dataclass(eq=False)
@@ -356,7 +368,9 @@ class _Fit:
     def _evaluation(self) -> Evaluation:
         training = self.training
         self.model.eval()
-        logits = predict(self.model, training.validation, training.settings)
+        logits = decided(
+            predict(self.model, training.validation, training.settings), training.validation, training.seed
+        )
         selection = training.training_set.take(self._selection)
         scores = score(training.validation.labels, logits.argmax(axis=1), len(training.validation.class_names))
         evaluation = Evaluation(
