@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fer_augment.cli.compare import _folder_name
 from fer_augment.data.records import RunDirectory
@@ -84,6 +85,16 @@ class TestCompare:
             for said in (RunDirectory(path).predictions("test") for path in runs if path.parent.name == "more")
         ]
         assert comparison.arm("more").test.accuracy.mean == pytest.approx(np.mean(accuracies))
+
+    @pytest.mark.parametrize("command", ["compare", "run"])
+    @pytest.mark.parametrize("able", [{}, {"avx512_bf16": True}], ids=["emulates", "multiplies"])
+    def test_says_before_it_starts_that_bfloat16_is_slow_here(self, command, able, monkeypatch):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        ran = fer_augment(command, "small.yaml", "--data", "faces", "--set", "training.precision=bfloat16")
+        assert ran.code == 0, ran.err
+        said = ran.err.splitlines()[0].startswith("warning: small: training.precision is bfloat16, which this machine")
+        assert said is not bool(able)
 
     def test_called_again_goes_on_where_it_stopped(self):
         assert compare("--seeds", "0,").code == 0

@@ -107,6 +107,20 @@ def default_jobs(recipes: Sequence[Recipe]) -> int:
     return max(1, cores() // threads)
 
 
+def warn_of_emulation(recipes: Sequence[Recipe]) -> None:
+    """Say, before hours go into it, that this machine is slow at the precision that recipes ask for."""
+    from fer_augment.training.torch_runtime import emulates_bfloat16
+
+    slow = [recipe.name for recipe in recipes if emulates_bfloat16(recipe.training)]
+    if slow:
+        messages().print(
+            f"warning: {', '.join(slow)}: training.precision is bfloat16, which this machine emulates, at a fraction "
+            "of the speed of float32; `auto` takes what is fast",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
 def refuse_missing(executor: str) -> None:
     """Refuse an executor that is not installed.
 

@@ -27,6 +27,7 @@ from fer_augment.cli._runs import (
     refuse_missing,
     refuse_taken,
     set_option,
+    warn_of_emulation,
 )
 from fer_augment.errors import RecipeError, RunError
 
@@ -168,6 +169,8 @@ class _Comparing:
         from fer_augment.runs.executors import Failure as FailedTask
 
         make_folder(self.folder)
+        if executor == "local":
+            warn_of_emulation([arm.recipe for arm in self.arms])
         experiment, runs = self.experiment, self.runs
         with RunProgress(runs) as progress:
             outcomes = do_runs(experiment, runs, executor, jobs, progress)

@@ -20,6 +20,7 @@ from fer_augment.cli._runs import (
     read_data,
     refuse_taken,
     set_option,
+    warn_of_emulation,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def run(recipe: str, source: str, seed: int, out: Path, overrides: tuple[str, ..
     splits = read_data(catalogue, source)
     check_classes(bound, splits.class_names)
     make_folder(out)
+    warn_of_emulation([loaded])
     task = Run(loaded, seed)
     with RunProgress([task]) as progress:
         (outcome,) = do_tasks(Experiment(splits, default_store(), out / "runs"), [task], 1, progress)

@@ -33,12 +33,19 @@ def precision_of(settings: TrainingSettings) -> str:
     """Return `float32` or `bfloat16`; `auto` takes bfloat16 where the processor multiplies it in hardware."""
     if settings.precision != "auto":
         return settings.precision
-    if device_of(settings) == "cuda":
-        is_fast = torch.cuda.get_device_capability()[0] >= 8
-    else:
-        able = torch.cpu.get_capabilities()
-        is_fast = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
-    return "bfloat16" if is_fast else "float32"
+    return "bfloat16" if _has_bfloat16(device_of(settings)) else "float32"
+
+
+def emulates_bfloat16(settings: TrainingSettings) -> bool:
+    """Return whether a training would be in bfloat16 where float32 is faster, many times so on a processor."""
+    return precision_of(settings) == "bfloat16" and not _has_bfloat16(device_of(settings))
+
+
+def _has_bfloat16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
 def autocast(settings: TrainingSettings) -> torch.autocast:
