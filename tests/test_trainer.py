@@ -1,6 +1,7 @@
 """The training loop: reproducible, resumable, and faithful to every stage."""
 
 import random
+import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -104,10 +105,13 @@ class TestTheSameTrainingGivesTheSameBits:
             if evaluation.epoch == stopped_after + 1:
                 raise Interruption
 
+        started = time.monotonic()
         with pytest.raises(Interruption):
             train(training, checkpoint=checkpoint, evaluated=interrupt, seconds_between_checkpoints=0)
         seen = []
+        interrupted = time.monotonic()
         resumed = train(training, checkpoint=checkpoint, evaluated=seen.append, seconds_between_checkpoints=0)
+        assert 0 == whole.seconds_before < resumed.seconds_before < interrupted - started
         assert [evaluation.epoch for evaluation in seen] == list(range(stopped_after + 1, 5))
         assert same_bits(weights_of(resumed.model), weights_of(whole.model))
         assert resumed.curve == whole.curve

@@ -174,6 +174,23 @@ class TestScout:
         assert step.heard[-1].shape == (49, 4 * 8 * 7)
         assert step.heard[-1].dtype == np.float32
 
+    def test_has_no_embeddings_of_a_network_without_features_and_says_so_before_training(self, trainings):
+        class Embeds(Strategy):
+            """Asks for embeddings."""
+
+            @hookimpl
+            def rewrite_training_set(self, training_set, context):
+                context.scout.embeddings(training_set)
+                return training_set
+
+        def featureless(shape: tuple[int, int, int], classes: int):
+            return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0] * shape[1] * shape[2], classes))
+
+        recipe = replace(bound(Embeds()), model=Model("featureless", "", featureless))
+        with pytest.raises(StrategyError, match=r"step 1 \(embeds\), .* and featureless has no such part"):
+            trainings.rewritten(recipe)
+        assert not trainings.store.root.exists()
+
 
 class TestTrainingKey:
     BASE = staticmethod(lambda **changes: training_key(changes.pop("of", bound()), **{**_GIVEN, **changes}))
@@ -315,6 +332,17 @@ class TestTrained:
         with pytest.raises(StrategyError, match="refine_model must keep the names of the network's parameters"):
             trainings.of(bound(Replaces()))
 
+    def test_a_network_may_know_a_parameter_by_two_names(self, trainings):
+        def twice(shape: tuple[int, int, int], classes: int):
+            network = tiny_convnet(shape, classes)
+            network.register_parameter("again", network.head.weight)
+            return network
+
+        recipe = replace(bound(), model=Model("twice", "", twice))
+        network = trainings.network(recipe, trainings.of(recipe))
+        assert network.again is network.head.weight
+        assert trainings.of(recipe).facts.parameter_count == sum(p.numel() for p in network.parameters())
+
     def test_a_model_may_refuse_images(self, tmp_path):
         def refuses(shape: tuple[int, int, int], classes: int):
             raise RunError("too small")
@@ -384,6 +412,34 @@ class TestSeconds:
         trainings.of(recipe)
         needed = [StoredTraining(trainings.store.root / key, was_reused=True) for key in stored(trainings)]
         assert [trained.facts.seconds for trained in needed] == [10] * (1 + 3 + 1 + 1)
+
+
+class TestWeightsOfASecondStage:
+    @pytest.mark.parametrize(
+        "weights",
+        [np.ones(3), np.full(49, np.nan), np.zeros(49), -np.ones(49), [1.0] * 49],
+        ids=["too few", "NaN", "all zero", "negative", "a list"],
+    )
+    def test_are_refused_where_rows_cannot_be_drawn_by_them(self, trainings, weights):
+        class Weighs(Strategy):
+            """Trains again with odd weights."""
+
+            @hookimpl
+            def refine_model(self, model, context):
+                return context.train(model, weights=weights)
+
+        with pytest.raises(StrategyError, match=r"step 1 \(weighs\), refine_model: context.train takes .*weights"):
+            trainings.of(bound(Weighs()))
+
+    def test_may_be_whole_numbers(self, trainings):
+        class Weighs(Strategy):
+            """Draws ants by whole numbers."""
+
+            @hookimpl
+            def refine_model(self, model, training_set, context):
+                return context.train(model, weights=(training_set.labels == 0).astype(np.int8))
+
+        assert trainings.of(bound(Weighs())).facts.class_prior == (1, 0, 0)
 
 
 class TestSecondStages:

@@ -223,7 +223,8 @@ def _rewriting_fault(before: ImageDataset, after: Any) -> str | None:
     return None
 
 
-def _weights_fault(before: NDArray[np.float64], after: Any) -> str | None:
+def weights_fault(before: NDArray[np.float64], after: Any) -> str | None:
+    """Return what sampling weights have to be, if some are not that, else None."""
     if not isinstance(after, np.ndarray) or after.shape != before.shape:
         return f"weights of shape {before.shape}, not {_kind(after)}"
     is_number = np.issubdtype(after.dtype, np.number)
@@ -263,7 +264,7 @@ def _kind(value: Any) -> str:
 _FAULTS: dict[str, Callable[[Any, Any], str | None]] = {
     "rewrite_training_set": _rewriting_fault,
     "prepare_model": _callable_fault,
-    "sampling_weights": _weights_fault,
+    "sampling_weights": weights_fault,
     "build_loss": _callable_fault,
     "augment_rows": _rows_fault,
     "augment_batch": _batch_fault,

@@ -152,7 +152,12 @@ class TrainAgain(Protocol):
         weights: NDArray[np.float64] | None = None,
         epochs: int = 1,
     ) -> torch.nn.Module:
-        """Train the given parameters (all by default) with rows drawn by `(N,)` weights (as they stand by default)."""
+        """Train the given parameters (all by default) with rows drawn by `(N,)` weights (as they stand by default).
+
+        Raises:
+            StrategyError: if the weights are not N finite numbers, 0 or more, some of them more.
+            RunError: if the loss stops being finite.
+        """
         ...
 
 

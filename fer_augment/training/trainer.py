@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import Evaluation
-from fer_augment.errors import RunError
+from fer_augment.errors import RunError, StrategyError
 from fer_augment.hooks.declarations import Loss, Model, ReportProgress
-from fer_augment.hooks.stages import Stages
+from fer_augment.hooks.stages import Stages, weights_fault
 from fer_augment.metrics import score, without_ties
 from fer_augment.randomness import stream_key, stream_rng, uniforms
 from fer_augment.recipe.recipe import TrainingSettings
@@ -81,12 +81,14 @@ class Trained:
         curve: evaluations in order.
         optimiser_steps: steps taken, those of a second stage of training included.
         class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch.
+        seconds_before: that the training had taken by the checkpoint from which it went on; 0 without one.
     """
 
     model: torch.nn.Module
     curve: tuple[Evaluation, ...]
     optimiser_steps: int
     class_prior: NDArray[np.float64]
+    seconds_before: float = 0.0
 
 
 def train(
@@ -116,7 +118,7 @@ def train(
         model = _ready(training)
         fit = _Fit(training, model, list(model.parameters()), training.settings.epochs, progress, evaluated)
         fit.run(checkpoint, seconds_between_checkpoints)
-        return Trained(model.eval(), tuple(fit.curve), fit.steps, fit.class_prior)
+        return Trained(model.eval(), tuple(fit.curve), fit.steps, fit.class_prior, fit.seconds_before)
 
 
 def refine(training: Training, first: Trained, *, progress: ReportProgress = lambda done, total: None) -> Trained:
@@ -214,6 +216,7 @@ class _Fit:
         curve: evaluations so far, in order.
         epoch: epochs that are done.
         class_prior: `(K,)` summing to 1, class frequencies as drawn in the last of them.
+        seconds_before: taken by the epochs that a checkpoint had behind it.
     """
 
     training: Training
@@ -228,11 +231,13 @@ class _Fit:
     curve: list[Evaluation] = field(default_factory=list)
     epoch: int = 0
     class_prior: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    seconds_before: float = 0.0
     _loss_sum: float = 0.0
     _loss_count: int = 0
 
     def __post_init__(self) -> None:
         data = self.training.training_set
+        self._started = time.monotonic()
         self.device = device_of(self.training.settings)
         self.steps = self.epochs * self.training.steps_per_epoch
         self.rows = RowStream(data.row_keys(), self.training.seed, self.name)
@@ -398,6 +403,7 @@ class _Fit:
         return {
             "epochs": self.epoch + 1,
             "passed": self.rows.passed,
+            "seconds": self.seconds_before + time.monotonic() - self._started,
             "class_prior": self.class_prior.tolist(),
             "loss_sum": self._loss_sum,
             "loss_count": self._loss_count,
@@ -411,7 +417,7 @@ class _Fit:
             return 0
         checkpoint.restore(self.model, self.optimiser)
         facts = checkpoint.facts
-        self.rows.passed = facts["passed"]
+        self.rows.passed, self.seconds_before = facts["passed"], facts["seconds"]
         self.class_prior = np.array(facts["class_prior"])
         self._loss_sum, self._loss_count = facts["loss_sum"], facts["loss_count"]
         self.curve = [Evaluation.model_validate(evaluation) for evaluation in facts["curve"]]
@@ -439,6 +445,9 @@ class _TrainAgain:
         weights: NDArray[np.float64] | None = None,
         epochs: int = 1,
     ) -> torch.nn.Module:
+        fault = None if weights is None else weights_fault(np.ones(len(self.training.training_set)), weights)
+        if fault:
+            raise StrategyError(f"context.train takes {fault}")
         self.calls += 1
         every = list(model.parameters())
         trained = every if parameters is None else list(parameters)
@@ -453,7 +462,7 @@ class _TrainAgain:
             epochs,
             self.progress,
             None,
-            weights=weights,
+            weights=None if weights is None else weights.astype(np.float64),
             name=f"rows again {self.calls}",
             first_epoch=self.epochs,
         )

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
-from safetensors.torch import load_file, save_model
+from safetensors.torch import load_model, save_model
 
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids, stratified_folds
@@ -138,7 +138,7 @@ class Trainings:
                 progress=lambda done, total: self.report(_at_epoch(name, done, total, bound), done, total),
                 evaluated=self.evaluated if name == "training" else lambda evaluation: None,
             )
-            self._write(scratch, bound, trained, rewritten, seconds())
+            self._write(scratch, bound, trained, rewritten, trained.seconds_before + seconds())
 
         return self._obtained(self._key(bound, fold, is_refined=False), make, name)
 
@@ -296,7 +296,7 @@ def with_weights(model: torch.nn.Module, weights: Path, settings: TrainingSettin
         RunError: if the file is missing, damaged, or of another network.
     """
     try:
-        model.load_state_dict(load_file(weights))
+        load_model(model, weights)  # a network may know a parameter by two names, which the file holds once
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{weights}: not usable ({reason}); delete {weights.parent} to train again") from error
@@ -362,10 +362,23 @@ class TrainedScout:
 
     def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
         """Return the `(N, D) float32` outputs of the in-sample model's `features`."""
-        network = self.trainings.network(self.cut, self._in_sample)
-        features = network.features
-        assert isinstance(features, torch.nn.Module)
+        self._require_features()
+        features = self.trainings.network(self.cut, self._in_sample).get_submodule("features")
         return predict(features, training_set, self.cut.recipe.training)
+
+    def _require_features(self) -> None:
+        """Refuse a network without `features`, before the scout is trained.
+
+        Raises:
+            StrategyError: if it has none.
+        """
+        with reproducible(self.cut.recipe.training, 0):
+            model = build_model(self.cut.model, self.trainings.splits.train, self.trainings.stages(self.cut))
+        if not isinstance(getattr(model, "features", None), torch.nn.Module):
+            raise StrategyError(
+                f"embeddings are what `features` of a network gives, and {self.cut.model.name} has no such part; "
+                "choose another model"
+            )
 
     @cached_property
     def cut(self) -> BoundRecipe:
