@@ -17,6 +17,7 @@ from fer_augment.testing import tiny_dataset
 from fer_augment.training.device_images import ResidentImages, as_batch, fit_on
 from fer_augment.training.optimisation import learning_rate, make_optimiser
 from fer_augment.training.row_stream import RowStream
+from fer_augment.training.torch_runtime import reproducible
 from fer_augment.training.trainer import mean_loss, predict, refine, train
 from tests.tiny_training import LOSS, same_bits, tiny_convnet, tiny_splits, training_of, weights_of
 
@@ -142,6 +143,16 @@ class TestTheSameTrainingGivesTheSameBits:
         assert states[2] == random.getstate()
         assert torch.get_num_threads() == threads
         assert not torch.are_deterministic_algorithms_enabled()
+
+    @pytest.mark.parametrize("mode", [0, 1, 2])
+    def test_and_asks_for_deterministic_kernels_meanwhile(self, mode):
+        torch.set_deterministic_debug_mode(mode)
+        try:
+            with reproducible(TrainingSettings(), 0):
+                assert torch.get_deterministic_debug_mode() == 2
+            assert torch.get_deterministic_debug_mode() == mode
+        finally:
+            torch.set_deterministic_debug_mode(0)
 
     def test_a_damaged_checkpoint_is_refused(self, tmp_path):
         checkpoint = tmp_path / "checkpoint"

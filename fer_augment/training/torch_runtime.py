@@ -62,20 +62,21 @@ def reproducible(settings: TrainingSettings, seed: int) -> Iterator[None]:
     """
     _keep_freed_memory()
     device = device_of(settings)
-    threads, was_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, mode_before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined] # its stub lacks it
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuBLAS asks for
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed)
         torch.set_num_threads(settings.threads)
-        torch.use_deterministic_algorithms(True)
+        # What use_deterministic_algorithms sets; that imports the compiler, too, which takes as long as torch itself.
+        torch.set_deterministic_debug_mode("error")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # as above
         try:
             yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(was_deterministic)
+            torch.set_deterministic_debug_mode(mode_before)
             torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined] # as above
 
 
