@@ -14,7 +14,8 @@ Each pair is measured in turn, the other way first, after one pair that does not
 processor seconds unless they are marked as wall time; training loops of others run in a process of their own, as their
 users would run them, a new one for each pair. Memory is the peak of what is allocated in addition. The ratio is the
 median over n pairs, with the middle half of the ratios behind it. Seconds belong to this machine; ratios travel
-better, and `benchmarks/baseline.json` holds nothing else.
+better, and `benchmarks/baseline.json` holds nothing else. No accelerator was used, here or ever: see
+[decision 25](decisions/0025-the-cuda-path-stays-plain-until-it-is-timed.md).
 
 `make bench` measures again (`FER2013=FOLDER` names the folder of `fer2013_images.zip`; without it faces are drawn),
 `make bench-compare` says which ratios became worse, `make bench-keep` keeps them and writes this page. {RULE}"""
