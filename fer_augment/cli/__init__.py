@@ -19,7 +19,7 @@ class _Place(NamedTuple):
 
 
 _COMMANDS = {
-    "demo": _Place("compare", "The whole job on drawn faces, in about a minute."),
+    "demo": _Place("compare", "The whole job on drawn faces, in one to three minutes."),
     "compare": _Place("compare", "Compare recipes on the same data; the first one is the baseline."),
     "run": _Place("run", "Train one recipe with one seed, score it on the test split once, and keep everything."),
     "rewrite": _Place("rewrite", "Rewrite the training set as a recipe does; write it to files."),
@@ -71,9 +71,9 @@ def group() -> None:
     r"""Compare ways to repair a training set, honestly: did this idea raise the recall of the small classes?
 
     \b
-    fer-augment demo                                      the whole thing on drawn faces, in about a minute
+    fer-augment demo            the whole thing on drawn faces, in minutes
     fer-augment compare paper oversample --data fer2013.csv --seeds 5
-    fer-augment plugins list                              what a recipe can be made of
+    fer-augment plugins list    what a recipe can be made of
     """
 
 

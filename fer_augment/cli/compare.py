@@ -84,7 +84,7 @@ def compare(
     _finish(comparing.run(executor, jobs), comparing.folder, as_json=as_json)
 
 
-@click.command(short_help="The whole job on drawn faces, in about a minute.")
+@click.command(short_help="The whole job on drawn faces, in one to three minutes.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results/demo"), show_default=True,
     help="Where results go.",
@@ -93,7 +93,7 @@ def compare(
 @executor_option
 @json_option
 def demo(out: Path, jobs: int | None, executor: str, as_json: bool) -> None:
-    r"""Do the whole job on drawn faces, in about a minute: three recipes, three seeds, a table and a report.
+    r"""Do the whole job on drawn faces, in one to three minutes: three recipes, three seeds, a table and a report.
 
     The faces are drawn by a seeded generator in FER2013's seven classes, with its imbalance. The recipes are a plain
     baseline, the mirroring of Sad taken for Neutral, and balanced sampling; `fer-augment recipes show demo_mirror`
