@@ -191,9 +191,12 @@ def decided(logits: NDArray[np.float32], dataset: ImageDataset, seed: int) -> ND
     """Break ties between the largest logits of rows by chance, the chance of a row being its own.
 
     Args:
-        logits: `(N, K)`.
+        logits: `(N, K) float32`.
         dataset: the N rows.
         seed: of the run.
+
+    Returns:
+        `(N, K) float32`, equal but for the next number in one place of a row with ties.
     """
     seeds = dataset.row_keys() ^ np.uint64(stream_key(seed, "ties"))
     return without_ties(logits, uniforms(seeds, 1)[:, 0])

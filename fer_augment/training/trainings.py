@@ -169,8 +169,7 @@ class Trainings:
         Raises:
             StrategyError: if a step does, or refuses the network by itself.
         """
-        with reproducible(bound.recipe.training, 0):
-            model = build_model(bound.model, self.splits.train, self.stages(bound))
+        model = self.untrained(bound)
         for step in _refining(bound):
             if Effect.NEEDS_LINEAR_HEAD in step.strategy.effects:
                 try:
@@ -235,10 +234,12 @@ class Trainings:
         Raises:
             RunError: if the weights are damaged.
         """
-        settings = bound.recipe.training
-        with reproducible(settings, 0):
-            model = build_model(bound.model, self.splits.train, self.stages(bound))
-        return with_weights(model, trained.weights, settings)
+        return with_weights(self.untrained(bound), trained.weights, bound.recipe.training)
+
+    def untrained(self, bound: BoundRecipe) -> torch.nn.Module:
+        """Build the network of a recipe as its strategies prepare it, with weights that mean nothing."""
+        with reproducible(bound.recipe.training, 0):
+            return build_model(bound.model, self.splits.train, self.stages(bound))
 
     def folds_of(self, dataset: ImageDataset, folds: int) -> NDArray[np.int64]:
         """Return the fold of each source row that a row descends from, `(N, P)`; -1 where there is none."""
@@ -257,9 +258,7 @@ class Trainings:
     def _write(
         self, folder: Path, bound: BoundRecipe, trained: Trained, rewritten: ImageDataset, seconds: float
     ) -> None:
-        with reproducible(bound.recipe.training, 0):
-            expected = build_model(bound.model, rewritten, self.stages(bound)).state_dict().keys()
-        if trained.model.state_dict().keys() != expected:
+        if trained.model.state_dict().keys() != self.untrained(bound).state_dict().keys():
             raise StrategyError(
                 "refine_model must keep the names of the network's parameters: add layers at prepare_model"
             )
@@ -361,24 +360,18 @@ class TrainedScout:
         return result
 
     def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
-        """Return the `(N, D) float32` outputs of the in-sample model's `features`."""
-        self._require_features()
-        features = self.trainings.network(self.cut, self._in_sample).get_submodule("features")
-        return predict(features, training_set, self.cut.recipe.training)
-
-    def _require_features(self) -> None:
-        """Refuse a network without `features`, before the scout is trained.
+        """Return the `(N, D) float32` outputs of the in-sample model's `features`.
 
         Raises:
-            StrategyError: if it has none.
+            StrategyError: if the network has no such part; nothing is trained then.
         """
-        with reproducible(self.cut.recipe.training, 0):
-            model = build_model(self.cut.model, self.trainings.splits.train, self.trainings.stages(self.cut))
-        if not isinstance(getattr(model, "features", None), torch.nn.Module):
+        if not isinstance(getattr(self.trainings.untrained(self.cut), "features", None), torch.nn.Module):
             raise StrategyError(
                 f"embeddings are what `features` of a network gives, and {self.cut.model.name} has no such part; "
                 "choose another model"
             )
+        features = self.trainings.network(self.cut, self._in_sample).get_submodule("features")
+        return predict(features, training_set, self.cut.recipe.training)
 
     @cached_property
     def cut(self) -> BoundRecipe:
