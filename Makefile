@@ -21,7 +21,7 @@ venv: .venv/installed ## make .venv and install everything into it; PYTHON=pytho
 lint: venv ## check style, types and which module imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy fer_augment plugins
+	$(BIN)/mypy fer_augment plugins docs/builder
 	$(BIN)/lint-imports --no-logo
 
 test: lint ## lint, then all tests; those on real data need FER2013=FOLDER
@@ -56,9 +56,9 @@ bench-compare: venv ## say which ratios of the last bench are worse than those i
 bench-keep: venv ## keep the ratios of the last bench as the baseline, and write docs/performance.md
 	$(BIN)/python -m benchmarks keep
 
-docs: venv ## write docs/strategies.md, the catalogue of strategies, and its pictures again
-	$(BIN)/python -m fer_augment.catalogue.page > docs/strategies.md
-	OMP_NUM_THREADS=1 $(BIN)/python -m fer_augment.catalogue.pictures docs/pictures
+docs: venv ## write docs/strategies.md, the catalog of strategies, and its pictures again
+	$(BIN)/python -m docs.builder.page > docs/strategies.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m docs.builder.pictures docs/pictures
 
 clean: ## remove .venv and all caches
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

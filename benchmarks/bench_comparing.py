@@ -12,8 +12,8 @@ from benchmarks.samples import sample
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Splits
 from fer_augment.recipe.recipe import Recipe, load_recipes
-from fer_augment.runs.executors import Failure, cores, do_tasks
-from fer_augment.runs.experiment import Experiment, Run, runs_in_order
+from fer_augment.runs.executors import FailedTask, cores, do_tasks
+from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
 from fer_augment.training.store import TrainingStore
 
 pytestmark = pytest.mark.benchmark(timer=time.perf_counter)
@@ -30,21 +30,21 @@ class Comparing:
         )
         self.folders = (folder / str(number) for number in itertools.count())
 
-    def __call__(self, *groups: list[Run], jobs: int = 1) -> None:
+    def __call__(self, *groups: list[PlannedRun], jobs: int = 1) -> None:
         """Do groups of runs; what one group trained, the next does not find."""
         for runs in groups:
             folder = next(self.folders)
             experiment = Experiment(self.splits, TrainingStore(folder / "store"), folder / "runs")
             outcomes = do_tasks(experiment, runs, jobs, self)
-            assert not [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+            assert not [outcome for outcome in outcomes if isinstance(outcome, FailedTask)]
 
-    def started(self, task: Run) -> None:
+    def started(self, task: PlannedRun) -> None:
         """Say nothing."""
 
-    def progressed(self, task: Run, what: str, done: int, total: int) -> None:
+    def progressed(self, task: PlannedRun, what: str, done: int, total: int) -> None:
         """Say nothing."""
 
-    def ended(self, task: Run, outcome: object) -> None:
+    def ended(self, task: PlannedRun, outcome: object) -> None:
         """Say nothing."""
 
 

@@ -105,7 +105,7 @@ def by_pillow(archive: Path) -> np.ndarray:
 
 
 def by_opencv(archive: Path) -> np.ndarray:
-    """Decode the images of a zip; colour comes in OpenCV's order."""
+    """Decode the images of a zip; color comes in OpenCV's order."""
     with zipfile.ZipFile(archive) as file:
         contents = [np.frombuffer(file.read(name), np.uint8) for name in sorted(file.namelist())]
         return np.stack([cv2.imdecode(content, cv2.IMREAD_UNCHANGED) for content in contents])
@@ -113,13 +113,13 @@ def by_opencv(archive: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def small_images(faces: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a zip of 3,000 grey jpg files."""
+    """Return a zip of 3,000 gray jpg files."""
     return _zip_of(faces.train.images[:3000], tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a zip of colour jpg files as a camera makes them, smooth with some noise."""
+    """Return a zip of color jpg files as a camera makes them, smooth with some noise."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (PHOTOS, 8, 8, 3), dtype=np.uint8)
     smooth = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for image in coarse])
@@ -136,9 +136,9 @@ def _zip_of(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.parametrize(("peer_is", "peer"), [("a loop with Pillow", by_pillow), ("a loop with OpenCV", by_opencv)])
-def test_zip_of_small_grey_images(side_by_side: SideBySide, small_images: Path, peer_is: str, peer: Any) -> None:
+def test_zip_of_small_gray_images(side_by_side: SideBySide, small_images: Path, peer_is: str, peer: Any) -> None:
     side_by_side(
-        "reading a zip of 48x48 grey jpg files",
+        "reading a zip of 48x48 gray jpg files",
         ours=lambda: read(small_images),
         peer=lambda: peer(small_images),
         peer_is=peer_is,
@@ -149,7 +149,7 @@ def test_zip_of_small_grey_images(side_by_side: SideBySide, small_images: Path, 
 @pytest.mark.parametrize(("peer_is", "peer"), [("a loop with Pillow", by_pillow), ("a loop with OpenCV", by_opencv)])
 def test_zip_of_photos(side_by_side: SideBySide, photos: Path, peer_is: str, peer: Any) -> None:
     side_by_side(
-        f"reading a zip of {SIDE}x{SIDE} colour jpg files",
+        f"reading a zip of {SIDE}x{SIDE} color jpg files",
         ours=lambda: read(photos),
         peer=lambda: peer(photos),
         peer_is=peer_is,

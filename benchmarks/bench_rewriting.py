@@ -14,8 +14,8 @@ import pytest
 from benchmarks.samples import sample
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Context, ImageDataset, PixelBlock, Splits
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.runs.executors import cores
 
 SOURCE_ROWS, SIDE, CHANNELS = 3_000, 96, 3
@@ -112,12 +112,12 @@ def few_faces(request: pytest.FixtureRequest, faces: Splits, faces_are: str) -> 
 def test_imbalanced_learn(side_by_side: SideBySide, few_faces: tuple[str, ImageDataset], name: str) -> None:
     told, dataset = few_faces
     strategy: Any = installed_plugins().strategy("imblearn").value
-    stages = Stages(steps_of([strategy(sampler=name)]), Context(0, dataset.class_names))
+    pipeline = Pipeline(steps_of([strategy(sampler=name)]), Context(0, dataset.class_names))
     pixels = dataset.images[:].reshape(len(dataset), -1).astype(np.float32)
     sampler = getattr(imblearn.over_sampling, name)(random_state=0)
     side_by_side(
         f"{name} on {told}",
-        ours=lambda: stages.fold("rewrite_training_set", dataset),
+        ours=lambda: pipeline.fold("rewrite_training_set", dataset),
         peer=lambda: sampler.fit_resample(pixels, dataset.labels),
         peer_is="the sampler alone, on float32 pixels",
         n=3 if name == "BorderlineSMOTE" and len(dataset) > 5_000 else 7,
@@ -129,12 +129,12 @@ def test_transformed_copies(side_by_side: SideBySide, faces: Splits, faces_are: 
     dataset = sample(faces.train, 2_000)
     strategy: Any = installed_plugins().strategy("albumentations").value
     steps = steps_of([strategy(transforms=TRANSFORMS, when="rewrite", copies=1)])
-    stages = Stages(steps, Context(0, dataset.class_names))
+    pipeline = Pipeline(steps, Context(0, dataset.class_names))
     transforms = [getattr(albumentations, name)(**given) for one in TRANSFORMS for name, given in one.items()]
     composed, images = albumentations.Compose(transforms, seed=0), dataset.images[:]
     side_by_side(
         f"albumentations copies of {faces_are}, each from its own seed, with provenance",
-        ours=lambda: stages.fold("rewrite_training_set", dataset),
+        ours=lambda: pipeline.fold("rewrite_training_set", dataset),
         peer=lambda: np.concatenate([images, np.stack([composed(image=image)["image"] for image in images])]),
         peer_is="a loop over albumentations with one seed",
     )
@@ -149,7 +149,7 @@ def test_many_transformed_copies(side_by_side: SideBySide, mapped: ImageDataset)
     transforms = [*TRANSFORMS, {"ElasticTransform": {"alpha": 20, "sigma": 5, "p": 1}}]
     steps = steps_of([strategy(transforms=transforms, when="rewrite", copies=5)])
     few = mapped.take(np.arange(2_000))
-    one, all_of_them = (Stages(steps, Context(0, few.class_names, cores=count)) for count in (1, cores()))
+    one, all_of_them = (Pipeline(steps, Context(0, few.class_names, cores=count)) for count in (1, cores()))
     side_by_side(
         f"10,000 albumentations copies of 96x96x3 images on {cores()} cores",
         ours=lambda: all_of_them.fold("rewrite_training_set", few),

@@ -1,4 +1,4 @@
-"""Training: optimiser steps of the report's ConvNet5, 128 images of 48x48 each, on one thread."""
+"""Training: optimizer steps of the report's ConvNet5, 128 images of 48x48 each, on one thread."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from benchmarks.bench_rewriting import TRANSFORMS
 from benchmarks.samples import sample
 from benchmarks.side_by_side import Elsewhere, SideBySide
 from fer_augment import Context, ImageDataset, Splits, Strategy
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.torch_runtime import precision_of
 from fer_augment.training.trainer import Training, train
@@ -49,7 +49,7 @@ def our_training(data: ImageDataset, precision: str, *strategies: Strategy) -> C
         settings=TrainingSettings(
             epochs=1, batch_size=BATCH, learning_rate=RATE, loss="mse", precision=precision, device="cpu", threads=1
         ),
-        stages=Stages(steps_of(strategies), Context(0, data.class_names)),
+        pipeline=Pipeline(steps_of(strategies), Context(0, data.class_names)),
         training_set=data,
         source_rows=len(data),
         validation=few,
@@ -80,21 +80,21 @@ def report_network() -> nn.Module:
 def report_loop(images: torch.Tensor, targets: torch.Tensor) -> None:
     """Train as the report did: float32, contiguous images, slices of shuffled tensors, Adam one tensor at a time."""
     network = report_network().train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     for rows in torch.randperm(len(images)).split(BATCH):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         mse_loss(network(images[rows]), targets[rows]).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def loader_loop(dataset: Dataset[Any]) -> None:
     """Train the report's network as PyTorch's tutorials do."""
     network = report_network().train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     for images, labels in DataLoader(dataset, BATCH, shuffle=True):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         mse_loss(network(images), torch.eye(CLASSES)[labels]).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def skorch_fit(images: torch.Tensor, targets: torch.Tensor) -> None:
@@ -151,15 +151,15 @@ def same_loop(images: torch.Tensor, targets: torch.Tensor, precision: str) -> No
     torch.use_deterministic_algorithms(True)
     model = installed_plugins().model("convnet5").value.build((48, 48, 1), CLASSES)
     model = model.to(memory_format=torch.channels_last).train()
-    optimiser = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
     for rows in torch.randperm(len(images)).split(BATCH):
         batch = images[rows].contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             logits = model(batch)
         loss = mse_loss(logits.float().softmax(dim=1), targets[rows], reduction="sum") / len(rows)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     torch.use_deterministic_algorithms(False)
 
 

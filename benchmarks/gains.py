@@ -101,10 +101,10 @@ def _measured(asked: Asked, folder: Path, jobs: int | None) -> list[Gains]:
     from fer_augment.hooks.plugin_manager import installed_plugins
 
     families = families_of(asked.recipes, asked.overrides, baseline=asked.baseline, quick=asked.quick)
-    catalogue = installed_plugins()
-    splits = read_data(catalogue, asked.source)
+    catalog = installed_plugins()
+    splits = read_data(catalog, asked.source)
     for family in families:
-        find_arms(family, splits, catalogue)
+        find_arms(family, splits, catalog)
     return [
         measure(family, splits, source=asked.source, seeds=asked.seeds, out=folder / family.name, jobs=jobs)
         for family in families

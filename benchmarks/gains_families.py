@@ -13,11 +13,12 @@ from benchmarks.gains_times import relative_times
 from fer_augment import Splits
 from fer_augment.cli.compare import compare
 from fer_augment.errors import FerAugmentError, NothingFinishedError, RecipeError
-from fer_augment.hooks.plugin_manager import Catalogue
-from fer_augment.hooks.recipe_binding import BoundRecipe, bind, bound_warnings, check_classes
+from fer_augment.hooks.plugin_manager import Catalog
+from fer_augment.recipe.binding import BoundRecipe, bind, check_classes
 from fer_augment.recipe.files import find_recipe, parents_of
 from fer_augment.recipe.overrides import parse_override
 from fer_augment.recipe.recipe import Recipe, load_recipes, shipped_recipes
+from fer_augment.recipe.warnings import recipe_warnings
 from fer_augment.results.comparison import load_comparison
 from fer_augment.training.store import default_store
 from fer_augment.training.trainings import Trainings
@@ -113,18 +114,18 @@ def _known(recipes: Sequence[Recipe], overrides: Sequence[str]) -> Iterator[str]
             yield text
 
 
-def find_arms(family: Family, splits: Splits, catalogue: Catalogue) -> None:
+def find_arms(family: Family, splits: Splits, catalog: Catalog) -> None:
     """Sort the recipes of a family into those that can be compared with its baseline and those that cannot.
 
     Raises:
         FerAugmentError: if the baseline itself does not fit the data or the settings.
     """
     first, *others = load_recipes([family.baseline, *family.recipes], family.overrides)
-    family.arms[family.baseline] = _fitting(first, splits, catalogue)
+    family.arms[family.baseline] = _fitting(first, splits, catalog)
     for name, recipe in zip(family.recipes, others, strict=True):
         try:
             _refuse_idle(recipe, first)
-            family.arms[name] = _fitting(recipe, splits, catalogue)
+            family.arms[name] = _fitting(recipe, splits, catalog)
         except FerAugmentError as error:
             family.left_out[recipe.name] = str(error)
 
@@ -135,14 +136,14 @@ def _refuse_idle(recipe: Recipe, baseline: Recipe) -> None:
         raise RecipeError(f"with these settings it is the same as {baseline.name}")
 
 
-def _fitting(recipe: Recipe, splits: Splits, catalogue: Catalogue) -> BoundRecipe:
+def _fitting(recipe: Recipe, splits: Splits, catalog: Catalog) -> BoundRecipe:
     """Bind a recipe; refuse what would fail in training, or never act there."""
-    bound = bind(recipe, catalogue)
+    bound = bind(recipe, catalog)
     check_classes(bound, splits.class_names)
     Trainings(splits, 0, default_store()).check_refinable(bound)
     for step in bound.steps:
         if step.strategy.acts_from >= recipe.training.epochs:
-            raise RecipeError(next(told for told in bound_warnings(bound) if "it never acts" in told))
+            raise RecipeError(next(told for told in recipe_warnings(bound) if "it never acts" in told))
     return bound
 
 

@@ -11,7 +11,7 @@ from statistics import mean
 from fer_augment.errors import FerAugmentError
 from fer_augment.reports.tables import escaped
 from fer_augment.reports.wording import UNKNOWN, interval, points
-from fer_augment.results.comparison import Comparison, Judgement, Versus
+from fer_augment.results.comparison import Comparison, Judgment, Versus
 from fer_augment.significance import Verdict
 
 END = "<!-- end -->"
@@ -129,15 +129,15 @@ def _runs(comparison: Comparison, versus: Versus) -> str:
     return f"{arm}" if arm == baseline else f"{arm} and {baseline}"
 
 
-def _change(said: Judgement) -> str:
+def _change(said: Judgment) -> str:
     return f"{points(said.delta)} ({interval(said.ci95)})" if said.ci95 else points(said.delta)
 
 
-def _judged(said: Judgement) -> str:
+def _judged(said: Judgment) -> str:
     return f"{_change(said)}, {said.verdict}"
 
 
-def _detectable(said: Judgement) -> str:
+def _detectable(said: Judgment) -> str:
     return _size(said.detectable) if said.detectable else UNKNOWN
 
 
@@ -145,7 +145,7 @@ def _size(of_difference: float) -> str:
     return f"{of_difference * 100:.1f}" if of_difference <= 1 else "over 100"
 
 
-def _recall(said: Judgement) -> str:
+def _recall(said: Judgment) -> str:
     if said.ci95 is None:
         return points(said.delta)
     low, high = said.ci95

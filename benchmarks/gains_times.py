@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fer_augment import Splits
-from fer_augment.hooks.recipe_binding import BoundRecipe
+from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.runs.experiment import splits_for
 from fer_augment.training.store import default_store
 from fer_augment.training.trainings import Trainings

@@ -49,7 +49,7 @@ def softmax(logits: LogitArray) -> FloatArray:
 
 
 def without_ties(logits: NDArray[np.float32], chances: FloatArray) -> NDArray[np.float32]:
-    """Raise one of several equal largest logits of a row to the next number, so that no class is favoured.
+    """Raise one of several equal largest logits of a row to the next number, so that no class is favored.
 
     `argmax` gives all such rows to the class that happens to stand first. They are not rare: a network that ends in a
     ReLU is at 0 for every class of many rows, and bfloat16 has few numbers.

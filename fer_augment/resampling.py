@@ -22,9 +22,9 @@ from sklearn.base import BaseEstimator
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import DatasetError, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
-from fer_augment.hooks.strategy import Context, Effect, Predictions, Scout, Strategy
+from fer_augment.hooks.strategy import Context, Effect, PredictionKind, Scout, Strategy
 from fer_augment.randomness import stream_rng
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
 
         scout = None if self.scout is None else _as_scout(self.scout, as_given)
         context = Context(self.seed, data.class_names)
-        stages = Stages(steps_of([self.strategy]), context, scout_for=(lambda step: scout) if scout else None)
-        self.training_set_ = _of_one_epoch(stages, data, stream_rng(self.seed, "draw rows"))
+        pipeline = Pipeline(steps_of([self.strategy]), context, scout_for=(lambda step: scout) if scout else None)
+        self.training_set_ = _of_one_epoch(pipeline, data, stream_rng(self.seed, "draw rows"))
         return as_given(self.training_set_)
 
     def _fit_resample(self, X: ArrayLike, y: ArrayLike, **_: object) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -151,7 +151,7 @@ class _CallableScout:
     ask: AskScout
     as_given: AsGiven
 
-    def probabilities(self, training_set: ImageDataset, how: Predictions = "out_of_fold") -> NDArray[np.float32]:
+    def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
         answer = np.asarray(self.ask(*self.as_given(training_set)), dtype=np.float32)
         expected = len(training_set), len(training_set.class_names)
         if answer.shape != expected:
@@ -179,33 +179,33 @@ def _as_images(X: NDArray[Any], image_shape: tuple[int, ...] | None) -> NDArray[
     return X.astype(np.uint8)
 
 
-def _of_one_epoch(stages: Stages, data: ImageDataset, rng: np.random.Generator) -> ImageDataset:
+def _of_one_epoch(pipeline: Pipeline, data: ImageDataset, rng: np.random.Generator) -> ImageDataset:
     """Return a training set as its strategies show it in the first epoch."""
-    shown = stages.fold("rewrite_training_set", data)
-    weights = stages.fold("sampling_weights", np.ones(len(shown)), epoch=0, training_set=shown)
+    shown = pipeline.fold("rewrite_training_set", data)
+    weights = pipeline.fold("sampling_weights", np.ones(len(shown)), epoch=0, training_set=shown)
     if (weights != weights[0]).any():
         shown = shown.take(rng.choice(len(shown), size=len(shown), p=weights / weights.sum()))
-    if not (stages.acts_at("augment_rows") or stages.acts_at("augment_batch")):
+    if not (pipeline.acts_at("augment_rows") or pipeline.acts_at("augment_batch")):
         return shown.stamped(1)
     batches = np.array_split(np.arange(len(shown)), -(-len(shown) // _BATCH))
-    images = np.concatenate([_augmented(stages, shown, rows) for rows in batches])
+    images = np.concatenate([_augmented(pipeline, shown, rows) for rows in batches])
     changed = np.flatnonzero((images != shown.images[:]).any(axis=(1, 2, 3)))
     order = np.arange(len(shown))
     order[changed] = len(shown) + np.arange(len(changed))
     return shown.append(images[changed], parents=changed).take(order).stamped(1)
 
 
-def _augmented(stages: Stages, data: ImageDataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _augmented(pipeline: Pipeline, data: ImageDataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the images of some rows as they are augmented in the first epoch, rounded to whole levels."""
     arguments: dict[str, Any] = {"epoch": 0, "rows": rows, "training_set": data}
-    images = stages.fold("augment_rows", data.images[rows], labels=data.labels[rows], **arguments)
-    if not stages.acts_at("augment_batch"):
+    images = pipeline.fold("augment_rows", data.images[rows], labels=data.labels[rows], **arguments)
+    if not pipeline.acts_at("augment_batch"):
         return images
     import torch
 
     scaled = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     targets = torch.nn.functional.one_hot(torch.from_numpy(data.labels[rows]), len(data.class_names)).float()
-    changed, _ = stages.fold("augment_batch", (scaled, targets), **arguments)
+    changed, _ = pipeline.fold("augment_batch", (scaled, targets), **arguments)
     return np.asarray((changed * 255).round_().permute(0, 2, 3, 1).numpy(), dtype=np.uint8)
 
 

@@ -245,7 +245,7 @@ def verdict(difference: Difference, p_adjusted: float | None, level: float = LEV
 
 
 def mean_interval(values: Sequence[float] | FloatArray) -> Summary:
-    """Summarise one score over seeds.
+    """Summarize one score over seeds.
 
     Args:
         values: one score a run; NaN where a run has no such score (recall of a class without rows) is left
@@ -412,11 +412,11 @@ class _Estimate:
 def _class_statistics(correct_a: FloatArray, correct_b: FloatArray, images: IntArray) -> _ClassStatistics:
     """Reduce `(..., S, n)` images that lie sorted by class; each arm has two runs, each class two images."""
     difference = correct_b.mean(axis=-2) - correct_a.mean(axis=-2)
-    centred = difference - np.repeat(_class_means(difference, images), images, axis=-1)
+    centerd = difference - np.repeat(_class_means(difference, images), images, axis=-1)
     recall_a, recall_b = _class_means(correct_a, images), _class_means(correct_b, images)
     residual_a = _residual_variance(correct_a, recall_a, images)
     residual_b = _residual_variance(correct_b, recall_b, images)
-    image_variance = _class_means(centred**2, images) / (images - 1)
+    image_variance = _class_means(centerd**2, images) / (images - 1)
     return _ClassStatistics(recall_a, recall_b, image_variance, residual_a + residual_b, images)
 
 

@@ -217,9 +217,9 @@ class LdamLoss(_LossAround):
 
     @property
     def effects(self) -> Effect:
-        """Another head, and margins in its logits that favour small classes, however rows are drawn."""
+        """Another head, and margins in its logits that favor small classes, however rows are drawn."""
         head = Effect.NEEDS_LINEAR_HEAD | Effect.NEEDS_RAW_LOGITS
-        return head | Effect.FAVOURS_SMALL_CLASSES if self.max_margin else head
+        return head | Effect.FAVORS_SMALL_CLASSES if self.max_margin else head
 
     @hookimpl
     def prepare_model(self, model: nn.Module) -> nn.Module:
@@ -271,7 +271,7 @@ class BalancedSoftmax(_LossAround):
 class LogitAdjustedLoss(_LossAround):
     """Train the softmax of the logits plus tau times the logarithms of the class frequencies.
 
-    With tau 1 this is `balanced_softmax`, and what is learnt is right for equal class frequencies; more favours small
+    With tau 1 this is `balanced_softmax`, and what is learnt is right for equal class frequencies; more favors small
     classes further. Frequencies are those in which rows are drawn; a class without rows is not adjusted. The strategy
     `logit_adjustment` does the same to a trained network, without training again.
 

@@ -18,10 +18,10 @@ class Crt(Strategy):
     """After training, start the linear head anew and train it alone, on rows drawn class-balanced.
 
     The features stay as they were learnt from the rows as they stand; only what is made of them is balanced. This
-    second stage takes the recipe's optimiser, schedule, loss and batch strategies once more, and optimiser steps beyond
+    second stage takes the recipe's optimizer, schedule, loss and batch strategies once more, and optimizer steps beyond
     the recipe's own. Networks without a linear head are refused before training.
 
-    When: the features are good and the head favours frequent classes. It also tells which of the two imbalance harms.
+    When: the features are good and the head favors frequent classes. It also tells which of the two imbalance harms.
 
     Cost: it begins with the baseline's own networks, so only `epochs` more passes over the training set, forward only
     but for the last layer. No memory. Large classes lose recall to small ones.

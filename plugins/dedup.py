@@ -24,7 +24,7 @@ class Dedup(Strategy):
 
     Cost: well under a second, and rows: of FER2013's 28,709 go 1,260, among them 16 in 100 of Surprise and 2 in 100 of
     Happy. Classes that lose many rows are drawn less often. Training rows that also stand in the test split stay;
-    `data.held_out_copies: drop` is for those.
+    `data.held_out_duplicates: drop` is for those.
 
     Try: the defaults; `mirrored: true` where the audit finds mirror images.
 

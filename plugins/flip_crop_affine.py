@@ -25,7 +25,7 @@ class FlipCropAffine(Strategy):
     heart. It is the baseline that every other augmentation has to beat.
 
     Cost: a second of one core for as many rows as FER2013 has, a tenth of that for the flip alone. No image is seen
-    twice, so it pays off over many epochs. It favours no class.
+    twice, so it pays off over many epochs. It favors no class.
 
     Try: the defaults for upright faces; `flip: 0` where left and right differ in meaning, as in digits.
 

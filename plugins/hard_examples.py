@@ -23,15 +23,15 @@ class HardExamples(Strategy):
 
     - `misclassified`: rows whose label is not the most probable class; hardest is the least probable label.
     - `small_margin`: rows whose two most probable classes are at most `margin` apart; hardest is the smallest distance.
-      With `pairs`, rows that are labelled as one of a pair, are predicted as one of it, and give the two probabilities
+      With `pairs`, rows that are labeled as one of a pair, are predicted as one of it, and give the two probabilities
       at most `margin` apart.
-    - `predicted_in_pair`: all rows that are labelled or predicted as one of a pair; hardest is the least probable
+    - `predicted_in_pair`: all rows that are labeled or predicted as one of a pair; hardest is the least probable
       label.
 
-    The hardest rows of all are often mislabelled: `min_label_probability` leaves them out. Rows that the scout cannot
+    The hardest rows of all are often mislabeled: `min_label_probability` leaves them out. Rows that the scout cannot
     judge (NaN) are never chosen.
 
-    When: the network errs on rows that are hard and rightly labelled, in one pair of classes or in all.
+    When: the network errs on rows that are hard and rightly labeled, in one pair of classes or in all.
 
     Cost: `out_of_fold` trains `training.scout.folds` networks more for each seed; copies take memory as rows do, `when:
     sampling` none. Wrong labels are repeated along with hard rows, and easy rows are seen less often. Without
@@ -40,7 +40,7 @@ class HardExamples(Strategy):
     Try: `misclassified` with `max_per_class: 300` and `min_label_probability: 0.05`, as in the recipe `hard_examples`;
     for two classes `small_margin` with a margin of 0.2.
 
-    Sources: the originating report (2021) proposes the two rules on pairs ("everything labelled 4 or 6", "where the
+    Sources: the originating report (2021) proposes the two rules on pairs ("everything labeled 4 or 6", "where the
     likelihood for 4 is close to 6"); hard example mining: Shrivastava, Gupta and Girshick 2016, "Training Region-based
     Object Detectors with Online Hard Example Mining", CVPR; the probability of a label out of fold as a sign of label
     noise: Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70.
@@ -65,7 +65,7 @@ class HardExamples(Strategy):
         default=0.0,
         ge=0,
         le=1,
-        description="leave out rows whose label is less probable than this: they may be mislabelled.",
+        description="leave out rows whose label is less probable than this: they may be mislabeled.",
     )
     max_per_class: int | None = Field(
         default=None, ge=1, description="at most this many rows of each class, the hardest ones; all by default."

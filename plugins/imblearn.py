@@ -22,7 +22,7 @@ from fer_augment import (
 )
 
 _NOT_FOR_IMAGES = {
-    "SMOTEN": "it is for categories and would treat grey levels as names without order",
+    "SMOTEN": "it is for categories and would treat gray levels as names without order",
     "SMOTENC": "it is for tables that mix numbers and categories",
 }
 _LABELS_ARE_ENOUGH = ("RandomOverSampler", "RandomUnderSampler")
@@ -43,13 +43,13 @@ class Imblearn(Strategy):
 
     With `space: embeddings` it sees what the scout's network makes of them before its last layer, where near means
     alike in expression rather than in light and shade. Samplers that choose rows (under-samplers, cleaners, random
-    over-sampling) need no more; of each cluster `ClusterCentroids` keeps the row nearest to its centre. Of the SMOTE
+    over-sampling) need no more; of each cluster `ClusterCentroids` keeps the row nearest to its center. Of the SMOTE
     family the choice of parents and the position between them are taken over, and the image is interpolated between the
     pixels of the two: no network turns embeddings into images. The network was trained on these rows, so its embeddings
     part the classes better than those of new faces would be, and cleaners find less to clean.
 
     When: the usual ways of tables are to be tried: RandomOverSampler, the control for every other one; the SMOTE
-    family, which blends neighbours; TomekLinks and EditedNearestNeighbours, which clean borders; RandomUnderSampler
+    family, which blends neighbors; TomekLinks and EditedNearestNeighbours, which clean borders; RandomUnderSampler
     or ClusterCentroids, where rows abound.
 
     Cost: all rows as `float32`, 265 MB for FER2013, and 465 MB for its result filled up; random over- and
@@ -57,7 +57,7 @@ class Imblearn(Strategy):
     asks the scout that was trained on these rows, which is the baseline's run where that is an arm. Repeated rows are
     learnt by heart, blends of two faces need not look like one, under-sampling throws large classes away.
 
-    Try: RandomOverSampler first; SMOTE with 5 neighbours in both spaces. A `power_sampler` balances draws without a row
+    Try: RandomOverSampler first; SMOTE with 5 neighbors in both spaces. A `power_sampler` balances draws without a row
     more.
 
     Measured: on FER2013, RandomOverSampler (recipe `oversample`), 10 epochs, n = 3 runs: balanced accuracy +6.2 points
@@ -81,7 +81,7 @@ class Imblearn(Strategy):
         description="which classes to re-sample, or how many rows each is to have; the sampler's own by default.",
     )
     space: Literal["pixels", "embeddings"] = Field(
-        default="pixels", description="where the sampler looks for neighbours: pixels, or the scout's embeddings."
+        default="pixels", description="where the sampler looks for neighbors: pixels, or the scout's embeddings."
     )
     parameters: dict[str, JsonValue] = Field(
         default={}, description="the sampler's other parameters, as imbalanced-learn documents them."
@@ -190,7 +190,7 @@ def _with_labels(sampling_strategy: object, training_set: ImageDataset) -> objec
 class _Rows(np.ndarray[Any, np.dtype[np.float32]]):
     """Rows of points that know their numbers in the training set, through any selection of them.
 
-    Every interpolating sampler computes `base + step * (neighbour - base)`. The subtraction of one selection
+    Every interpolating sampler computes `base + step * (neighbor - base)`. The subtraction of one selection
     from another is where both parents of each new row are known, exactly and without a search; it is noted.
     """
 
@@ -199,7 +199,7 @@ class _Rows(np.ndarray[Any, np.dtype[np.float32]]):
 
     @classmethod
     def of(cls, points: NDArray[np.float32], noted: list[NDArray[np.int64]]) -> _Rows:
-        """View `(N, D)` points as rows 0 … N - 1 that note `(n, 2)` pairs of base and neighbour."""
+        """View `(N, D)` points as rows 0 … N - 1 that note `(n, 2)` pairs of base and neighbor."""
         rows = points.view(cls)
         rows.numbers, rows.noted = np.arange(len(points)), noted
         return rows
@@ -220,13 +220,13 @@ class _Rows(np.ndarray[Any, np.dtype[np.float32]]):
         """Compute on plain arrays, and note both sides of a subtraction of rows from rows."""
         numbers = [value.numbers for value in inputs if isinstance(value, _Rows) and value.numbers is not None]
         if ufunc is np.subtract and len(numbers) == 2 and self.noted is not None:
-            neighbour, base = numbers
-            self.noted.append(np.stack([base, neighbour], axis=1))
+            neighbor, base = numbers
+            self.noted.append(np.stack([base, neighbor], axis=1))
         plain = [np.asarray(value) if isinstance(value, _Rows) else value for value in inputs]
         return getattr(ufunc, method)(*plain, **options)
 
 
-class _PixelNeighbours:
+class _PixelNeighbors:
     """The nearest rows of 8-bit pixels, exactly, in half the time of scikit-learn's own search.
 
     The product of two pixels less 128 is a whole number of at most 2**14, so `float32` sums of 2**10 of them are exact
@@ -237,10 +237,10 @@ class _PixelNeighbours:
     _ROWS_AT_ONCE = 256
 
     def __init__(self, n_neighbors: int) -> None:
-        """Look for so many neighbours; a row among the points is its own first one, as in scikit-learn."""
+        """Look for so many neighbors; a row among the points is its own first one, as in scikit-learn."""
         self.n_neighbors = n_neighbors
 
-    def fit(self, points: NDArray[np.float32]) -> _PixelNeighbours:
+    def fit(self, points: NDArray[np.float32]) -> _PixelNeighbors:
         """Take the `(N, D)` rows to search."""
         self.points = np.asarray(points) - np.float32(128)
         self.squares = np.einsum("nd,nd->n", self.points, self.points, dtype=np.float64)
@@ -250,9 +250,9 @@ class _PixelNeighbours:
         """Return the nearest rows of each of n queries, `(n, n_neighbors)`, nearest first."""
         if self.n_neighbors > len(self.points):
             raise ValueError(f"n_neighbors is {self.n_neighbors}, and there are {len(self.points)} rows to search")
-        centred = np.asarray(queries) - np.float32(128)
-        starts = range(0, len(centred), self._ROWS_AT_ONCE)
-        blocks = [self._nearest(centred[start : start + self._ROWS_AT_ONCE]) for start in starts]
+        centerd = np.asarray(queries) - np.float32(128)
+        starts = range(0, len(centerd), self._ROWS_AT_ONCE)
+        blocks = [self._nearest(centerd[start : start + self._ROWS_AT_ONCE]) for start in starts]
         return np.concatenate([np.empty((0, self.n_neighbors), dtype=np.int64), *blocks])
 
     def _nearest(self, queries: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -279,7 +279,7 @@ class _PixelNeighbours:
 def _noting_parents(sampler_class: Any, space: str) -> Any:
     """Derive an over-sampler that keeps in `parents_` the pairs of rows between which its new rows lie.
 
-    Among pixels it searches for neighbours the faster way.
+    Among pixels it searches for neighbors the faster way.
     """
 
     def fit_resample(self: Any, X: NDArray[np.float32], y: NDArray[np.int64]) -> Any:
@@ -289,7 +289,7 @@ def _noting_parents(sampler_class: Any, space: str) -> Any:
     def validate_estimator(self: Any) -> None:
         sampler_class._validate_estimator(self)
         for search in {"nn_", "nn_k_", "nn_m_"} & vars(self).keys():
-            setattr(self, search, _PixelNeighbours(getattr(self, search).n_neighbors))
+            setattr(self, search, _PixelNeighbors(getattr(self, search).n_neighbors))
 
     methods: dict[str, object] = {"_fit_resample": fit_resample}
     if space == "pixels":
@@ -350,8 +350,8 @@ def _positions(
     points: NDArray[np.float32], parents: NDArray[np.int64], made: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return where made points lie on the lines through their parents, `(n,)`: 0 the first, 1 the second."""
-    base, neighbour = (points[parents[:, parent]].astype(np.float64) for parent in (0, 1))
-    way = neighbour - base
+    base, neighbor = (points[parents[:, parent]].astype(np.float64) for parent in (0, 1))
+    way = neighbor - base
     length = (way**2).sum(axis=1)
     return np.asarray(((made - base) * way).sum(axis=1) / np.where(length > 0, length, 1))
 
@@ -360,8 +360,8 @@ def _interpolated(
     training_set: ImageDataset, parents: NDArray[np.int64], positions: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the pixels, `(n, H, W, C)`, at positions between the images of two parents."""
-    base, neighbour = (training_set.images[parents[:, parent]].astype(np.float64) for parent in (0, 1))
-    return base + positions[:, None, None, None] * (neighbour - base)
+    base, neighbor = (training_set.images[parents[:, parent]].astype(np.float64) for parent in (0, 1))
+    return base + positions[:, None, None, None] * (neighbor - base)
 
 
 @hookimpl

@@ -23,7 +23,7 @@ class LogitAdjustment(Strategy):
     With tau 1 the softmax then estimates probabilities as if all classes were equally frequent, which is what balanced
     accuracy rewards; against labels in their real frequencies it is less well calibrated. Frequencies are those in
     which rows were drawn in the last epoch, so what sampling has balanced is not balanced twice. A class without rows
-    is not adjusted: it is never favoured.
+    is not adjusted: it is never favored.
 
     The softmax has to estimate probabilities. Cross-entropy and the squared error of the softmax output (`mse`) both
     train it to, as proper scoring rules (Gneiting and Raftery 2007, JASA 102, p. 359).

@@ -110,7 +110,7 @@ class CutMix(_Mixing):
     """Paste a rectangle of another image of the batch into each image; labels are shared by area.
 
     With a share s from Beta(alpha, alpha) for each row, the rectangle has sides of sqrt(1 - s) of the image's and a
-    centre anywhere in the image; what stands out is cut off. The row's own label has the share of the pixels that are
+    center anywhere in the image; what stands out is cut off. The row's own label has the share of the pixels that are
     left of its image. The authors' code draws one rectangle for a whole batch; here each row has its own.
 
     When: as `mixup`, where one part of an image decides alone. Every pixel stays one of a real image.
@@ -179,7 +179,7 @@ class Remix(_Mixing):
     @property
     def effects(self) -> Effect:
         """As of all mixing; besides, labels lean to the rarer classes."""
-        return super().effects | Effect.FAVOURS_SMALL_CLASSES if self.probability else Effect(0)
+        return super().effects | Effect.FAVORS_SMALL_CLASSES if self.probability else Effect(0)
 
     def _label_share(
         self,
@@ -255,11 +255,11 @@ def _confusion_of(training_set: ImageDataset, probabilities: NDArray[np.float32]
     return np.where(np.eye(classes, dtype=bool), 0.0, confusion)
 
 
-def _span(length: NDArray[np.float64], centre: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
-    """Return `(B, side)` masks of half a length to either side of a centre."""
+def _span(length: NDArray[np.float64], center: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    """Return `(B, side)` masks of half a length to either side of a center."""
     position = np.arange(side)
     half = length[:, None] // 2
-    return (position >= centre[:, None] - half) & (position < centre[:, None] + half)
+    return (position >= center[:, None] - half) & (position < center[:, None] + half)
 
 
 @hookimpl

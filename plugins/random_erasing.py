@@ -27,7 +27,7 @@ class RandomErasing(Strategy):
     When: faces are partly covered by hands, hair or glasses, or the network leans on one part of them.
 
     Cost: a third of a second for as many rows as FER2013 has. Where the rectangle hides what tells two expressions
-    apart, the label can only be guessed. It favours no class.
+    apart, the label can only be guessed. It favors no class.
 
     Try: the defaults, which are the paper's; a largest area of 0.2 where an expression sits in the mouth alone.
 
@@ -44,7 +44,7 @@ class RandomErasing(Strategy):
     )
     fill: Literal["noise", "mean"] | Annotated[float, Field(ge=0, le=1)] = Field(
         default="noise",
-        description="noise: a random value for each pixel; mean: the image's mean colour; or a level from 0 to 1.",
+        description="noise: a random value for each pixel; mean: the image's mean color; or a level from 0 to 1.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Tau-normalisation: even out the lengths of a trained classifier's weight vectors."""
+"""Tau-normalization: even out the lengths of a trained classifier's weight vectors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TauNorm(Strategy):
     Tau is a number and not chosen on the validation split, as no step that works on weights sees it: compare a few. All
     of them begin with the same trained network, the baseline's.
 
-    When: the features are good and the head favours frequent classes, and `logit_adjustment` is to be checked by
+    When: the features are good and the head favors frequent classes, and `logit_adjustment` is to be checked by
     another way that needs no class counts.
 
     Cost: no training. Classes with long weight vectors lose recall, and these need not be the large ones.
@@ -47,7 +47,7 @@ class TauNorm(Strategy):
     @property
     def effects(self) -> Effect:
         """The head's weights make up for class frequencies."""
-        return Effect.NEEDS_LINEAR_HEAD | Effect.FAVOURS_SMALL_CLASSES if self.tau else Effect.NEEDS_LINEAR_HEAD
+        return Effect.NEEDS_LINEAR_HEAD | Effect.FAVORS_SMALL_CLASSES if self.tau else Effect.NEEDS_LINEAR_HEAD
 
     @hookimpl
     def refine_model(self, model: nn.Module) -> nn.Module:

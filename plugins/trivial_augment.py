@@ -54,8 +54,8 @@ _SPACES = {
 class TrivialAugment(Strategy):
     """Change each image by one operation, drawn at random, with a strength drawn at random: nothing to tune.
 
-    The operations on grey levels are those of Pillow, on levels of 1/255. Shifts are in parts of the side, where the
-    paper has pixels of images of 32x32; images turn and slant about their centre, are sampled bilinearly, and their
+    The operations on gray levels are those of Pillow, on levels of 1/255. Shifts are in parts of the side, where the
+    paper has pixels of images of 32x32; images turn and slant about their center, are sampled bilinearly, and their
     edge pixels are repeated outside.
 
     `color` (the saturation) is left out on images that are not of three channels. A row's numbers depend on the row,
@@ -64,7 +64,7 @@ class TrivialAugment(Strategy):
     When: a strong augmentation is wanted and there is no time to tune one.
 
     Cost: a second of one core for as many rows as FER2013 has. It is strong for a small network: it pays off over many
-    epochs. It favours no class.
+    epochs. It favors no class.
 
     Try: space `standard` for upright faces. `wide` turns them to 135 degrees; leave operations out by `operations`.
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fer_augment import Context, ImageDataset, Strategy
-from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.testing.fixtures import as_tensor
 
 
@@ -18,9 +18,9 @@ def faces(count: int, size: tuple[int, int, int] = (20, 16, 1), classes: int = 1
     return ImageDataset.from_arrays(images, np.arange(count) % classes, "abcdefghij"[:classes])
 
 
-def stages_of(strategy: Strategy, data: ImageDataset, seed: int = 0, scout: Any = None) -> Stages:
+def pipeline_of(strategy: Strategy, data: ImageDataset, seed: int = 0, scout: Any = None) -> Pipeline:
     scout_for = (lambda step: scout) if scout else None
-    return Stages(steps_of([strategy]), Context(seed, data.class_names), scout_for=scout_for)
+    return Pipeline(steps_of([strategy]), Context(seed, data.class_names), scout_for=scout_for)
 
 
 def one_hot(data: ImageDataset, rows: np.ndarray) -> torch.Tensor:
@@ -41,6 +41,6 @@ def augmented(
     batch = np.arange(len(data)) if rows is None else rows
     given = as_tensor(data.images[batch]) if images is None else images
     pair = (given, one_hot(data, batch))
-    return stages_of(strategy, data, seed, scout).fold(
+    return pipeline_of(strategy, data, seed, scout).fold(
         "augment_batch", pair, rows=batch, training_set=data, epoch=epoch
     )

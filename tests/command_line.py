@@ -1,4 +1,4 @@
-"""The command line, called in this process as a terminal of 80 columns without colours would."""
+"""The command line, called in this process as a terminal of 80 columns without colors would."""
 
 from __future__ import annotations
 

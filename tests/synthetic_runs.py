@@ -74,7 +74,7 @@ def record(recipe="base", seed=0, *, class_names=CLASSES, steps: Sequence[StepRe
         "train_counts": tuple(range(10, 10 + classes)),
         "rewritten_counts": tuple(range(20 + seed, 20 + seed + classes)),
         "class_prior": (1 / classes,) * classes,
-        "optimiser_steps": 20,
+        "optimizer_steps": 20,
         "parameter_count": 1234,
         "curve": (evaluation(1, classes), evaluation(2, classes)),
         "test_loss": 0.75,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fer_augment import DatasetError, ImageDataset, Splits
-from fer_augment.data.audit import Audit, audit, drop_held_out_copies
+from fer_augment.data.audit import Audit, audit, drop_held_out_duplicates
 from fer_augment.data.near_duplicates import HASH_DISTANCE, _candidates
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.readers._demo_faces import draw_faces
@@ -158,7 +158,7 @@ def test_a_changed_copy_is_found_and_nothing_else(changed, mirror):
 
 
 @pytest.mark.parametrize("shape", [(30, 64, 1), (48, 48, 3), (90, 130, 3), (12, 10, 1)])
-def test_images_of_any_size_and_colour_are_compared(shape):
+def test_images_of_any_size_and_color_are_compared(shape):
     faces = np.stack([cv2.resize(face, shape[1::-1]) for face in FACES])
     images = np.repeat(faces[..., None], shape[2], axis=3) // np.arange(1, shape[2] + 1).astype(np.uint8)
     images[59] = images[0][:, ::-1]
@@ -218,11 +218,11 @@ def test_progress_is_told_up_to_the_end():
 # ------------------------------------------------------------------------- dropping what stands held out
 
 
-def test_dropping_held_out_copies_removes_training_rows_and_no_others():
+def test_dropping_held_out_duplicates_removes_training_rows_and_no_others():
     images = random_images(12)
     images[[1, 3]], images[5] = images[8], images[11]
     splits = splits_of(images, [0, 0, 1, 1, 0, 1] * 2, (6, 3, 3))
-    dropped = drop_held_out_copies(splits)
+    dropped = drop_held_out_duplicates(splits)
     np.testing.assert_array_equal(dropped.train.images[:], images[[0, 2, 4]])
     assert dropped.train.labels.tolist() == [0, 1, 0]
     assert dropped.validation is splits.validation
@@ -234,7 +234,7 @@ def test_what_is_left_is_a_set_of_source_rows_of_the_same_pixels():
     images = random_images(9)
     images[0] = images[8]
     splits = splits_of(images, [0, 0, 1] * 3, (3, 3, 3))
-    train = drop_held_out_copies(splits).train
+    train = drop_held_out_duplicates(splits).train
     assert train.origins.tolist() == [[0], [1]]
     assert not train.copies.any()
     assert not train.step.any()
@@ -242,9 +242,9 @@ def test_what_is_left_is_a_set_of_source_rows_of_the_same_pixels():
     assert train.fingerprint == ImageDataset.from_arrays(images[[1, 2]], [0, 1], CLASSES).fingerprint
 
 
-def test_splits_without_held_out_copies_stay_as_they_are():
+def test_splits_without_held_out_duplicates_stay_as_they_are():
     splits = splits_of(random_images(6), [0, 1] * 3, (2, 2, 2))
-    assert drop_held_out_copies(splits) is splits
+    assert drop_held_out_duplicates(splits) is splits
 
 
 @pytest.mark.parametrize(("copied", "message"), [([1], "rows of bee"), ([0, 1], "train split is empty")])
@@ -252,8 +252,8 @@ def test_dropping_all_training_rows_of_a_class_is_refused(copied, message):
     images = random_images(6)
     images[copied] = images[2]
     splits = splits_of(images, [0, 1, 0, 1, 0, 1], (2, 2, 2))
-    with pytest.raises(DatasetError, match=f"({message}).*set held_out_copies to keep"):
-        drop_held_out_copies(splits)
+    with pytest.raises(DatasetError, match=f"({message}).*set held_out_duplicates to keep"):
+        drop_held_out_duplicates(splits)
 
 
 # ------------------------------------------------------------------------------------- FER2013 itself
@@ -291,8 +291,8 @@ def test_fer2013_has_what_is_known_of_it(fer2013):
     assert 10 < found.mirrored.total.groups < 20
 
 
-def test_fer2013_without_held_out_copies(fer2013):
-    dropped = drop_held_out_copies(fer2013)
+def test_fer2013_without_held_out_duplicates(fer2013):
+    dropped = drop_held_out_duplicates(fer2013)
     again = audit(dropped)
     assert not any(sum(counts.values()) for counts in again.held_out_in_train.values())
     kept = np.flatnonzero(

@@ -253,4 +253,4 @@ def test_the_reports_experiment_on_a_fraction_of_fer2013(tmp_path):
     assert sum(comparison.data.counts["train"].values()) == pytest.approx(0.03 * 28_709, rel=0.02)
     oversampled = comparison.arm("oversample").rewritten_counts[0]
     assert len(set(oversampled.values())) == 1
-    assert comparison.arm("paper").optimiser_steps == comparison.arm("oversample").optimiser_steps
+    assert comparison.arm("paper").optimizer_steps == comparison.arm("oversample").optimizer_steps

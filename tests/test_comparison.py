@@ -355,13 +355,13 @@ def test_runs_on_other_rows_are_refused(tmp_path, three_arms):
 # --- warnings
 
 
-def test_unequal_optimiser_steps_are_named(tmp_path):
+def test_unequal_optimizer_steps_are_named(tmp_path):
     runs = {
         "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4)),
-        "longer": write_arm(tmp_path, "longer", (0.6, 0.5, 0.4), optimiser_steps=4000),
+        "longer": write_arm(tmp_path, "longer", (0.6, 0.5, 0.4), optimizer_steps=4000),
     }
     (warning,) = compared(runs).warnings
-    assert "unequal numbers of optimiser steps (base 20, longer 4,000)" in warning
+    assert "unequal numbers of optimizer steps (base 20, longer 4,000)" in warning
 
 
 def test_differing_environments_are_named_and_shown(tmp_path):

@@ -71,7 +71,7 @@ def test_show_tells_counts_shares_and_imbalance_of_each_split(sound):
     assert numbers["angry"] == ["4", "50.0", "1", "33.3", "2", "66.7"]
     assert numbers["fear"] == ["0", "0.0"] * 3
     assert numbers["all"] == ["8", "3", "3"]
-    assert "14 images, 4 x 4 pixels (height x width), grey; 7 classes" in ran.out
+    assert "14 images, 4 x 4 pixels (height x width), gray; 7 classes" in ran.out
     assert f"fingerprint {read(sound).fingerprint[:16]}" in ran.out
 
 
@@ -127,7 +127,7 @@ def test_audit_tells_groups_rows_and_what_to_do(unsound):
     assert ["happy", "1", "0", "0", "0", "0", "0", "0", "0"] in words(ran), "of the test split"
     assert ["angry", "2", "1", "1", "0", "0", "0", "1", "0"] in words(ran), "of the test split"
     assert "1 of 3 test rows (33.3 %) stand in train too; most: angry 1 of 2." in ran.out
-    assert "held_out_copies: drop" in ran.out
+    assert "held_out_duplicates: drop" in ran.out
     assert "dedup" in ran.out
     assert "Blank in validation: row 1." in ran.out
 
@@ -154,13 +154,13 @@ def sheet_of(source: Path, file: Path) -> np.ndarray:
 
 def places_of(image: np.ndarray, sheet: np.ndarray) -> list[tuple[int, int]]:
     """Find an image, `(4, 4, C)`, enlarged to 96 by 96, in a sheet; top first."""
-    colours, (height, width) = sheet @ [1, 256, 65536], np.subtract(sheet.shape[:2], 95)
+    colors, (height, width) = sheet @ [1, 256, 65536], np.subtract(sheet.shape[:2], 95)
     is_there = np.full((height, width), True)
     for y, x in np.ndindex(4, 4):
         for corner in (0, 23):
             top, left = 24 * y + corner, 24 * x + corner
-            colour = np.broadcast_to(image[y, x], 3) @ [65536, 256, 1]
-            is_there &= colours[top : top + height, left : left + width] == colour
+            color = np.broadcast_to(image[y, x], 3) @ [65536, 256, 1]
+            is_there &= colors[top : top + height, left : left + width] == color
     return [tuple(place) for place in np.argwhere(is_there).tolist()]
 
 
@@ -186,7 +186,7 @@ def test_contradictory_groups_come_first_and_are_red(tmp_path):
     assert np.flatnonzero(is_red.any(axis=0)).max() < agreeing[1]
 
 
-def test_a_sheet_has_bounds_and_takes_any_names_colours_and_shapes(tmp_path):
+def test_a_sheet_has_bounds_and_takes_any_names_colors_and_shapes(tmp_path):
     images = np.repeat(random_images(GROUPS + 5, channels=3), 12, axis=0)
     labels = np.resize([0, 1], len(images))
     pairs = {"X_training": images, "Y_training": labels}
@@ -261,7 +261,7 @@ PIXELS = " ".join(["7"] * 16)
 BAD = {
     "missing csv": (lambda path: path / "none.csv", ["none.csv: no such file"]),
     "missing zip": (lambda path: path / "none.zip", ["none.zip: no such file"]),
-    "nothing": (lambda path: path / "none", ["none: no such file, or nothing that a reader recognises", "demo"]),
+    "nothing": (lambda path: path / "none", ["none: no such file, or nothing that a reader recognizes", "demo"]),
     "wrong header": (
         lambda path: text_file(path / "a.csv", f"label,pixels\n0,{PIXELS}\n"),
         ["line 1", "emotion, Usage"],

@@ -20,16 +20,17 @@ import numpy as np
 import pytest
 import torch
 
+from docs.builder.page import catalog_page
 from fer_augment import Splits, Strategy
-from fer_augment.catalogue.page import catalogue_page
 from fer_augment.cli import group
 from fer_augment.data.records import Evaluation, RunIdentity
 from fer_augment.hooks.observers import Observers
-from fer_augment.hooks.plugin_manager import Catalogue, collect, installed_plugins
-from fer_augment.hooks.recipe_binding import bind, recipe_json_schema
+from fer_augment.hooks.pipeline import Pipeline, steps_of
+from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins
 from fer_augment.hooks.specs import OBSERVERS, STAGES, RegistrationSpecs, StageSpecs
-from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.hooks.strategy import Context
+from fer_augment.recipe.binding import bind
+from fer_augment.recipe.json_schema import recipe_json_schema
 from fer_augment.recipe.recipe import load_recipes
 from fer_augment.reports.html import REPORT_FILE
 from fer_augment.results.comparison import COMPARISON_FILE
@@ -165,14 +166,14 @@ class TestHooks:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def offered(cls, examples: dict[str, dict[str, Any]]) -> Catalogue:
+    def offered(cls, examples: dict[str, dict[str, Any]]) -> Catalog:
         """Collect what the examples of the registration hooks offer, as if a plugin module held them."""
         module = types.ModuleType("example")
         for hook in REGISTRATION_HOOKS:
             setattr(module, hook, examples[hook][hook])
         return collect([("example", "docs 1.0", module)])
 
-    def test_registration_hooks_offer_one_of_each_kind(self, offered: Catalogue) -> None:
+    def test_registration_hooks_offer_one_of_each_kind(self, offered: Catalog) -> None:
         assert offered.problems == ()
         assert {(offer.kind, offer.name) for offer in offered.offers} == {
             ("strategy", "negative"),
@@ -182,14 +183,14 @@ class TestHooks:
             ("tracker", "loss_printer"),
         }
 
-    def test_the_model_and_the_loss_work(self, offered: Catalogue) -> None:
+    def test_the_model_and_the_loss_work(self, offered: Catalog) -> None:
         network: Any = offered.model("linear").value.build((4, 5, 1), 3)
         images = torch.rand(2, 1, 4, 5)
         assert torch.equal(network(images), network.head(network.features(images)))
         losses = offered.loss("absolute_error").value.of_batch(network(images), torch.eye(3)[:2])
         assert losses.shape == (2,) and bool((losses > 0).all())
 
-    def test_the_reader_reads_and_the_tracker_is_made(self, offered: Catalogue) -> None:
+    def test_the_reader_reads_and_the_tracker_is_made(self, offered: Catalog) -> None:
         splits = offered.read("dots")
         assert isinstance(splits, Splits)
         assert (len(splits.train), len(splits.test), splits.train.image_shape) == (200, 50, (8, 8, 1))
@@ -243,7 +244,7 @@ class TestTutorial:
         (offer,) = collect([("mirror", "docs 1.0", module)]).of_kind("strategy")
         data = tiny_dataset()
         ants, strategy = data.rows_of(["ant"]), offer.value(classes=["ant"])
-        stages = Stages(steps_of([strategy]), Context(0, data.class_names))
+        stages = Pipeline(steps_of([strategy]), Context(0, data.class_names))
         grown = stages.fold("rewrite_training_set", data)
         assert offer.name == "mirror_classes"
         assert np.array_equal(grown.images[len(data) :], data.images[ants][:, :, ::-1])
@@ -371,12 +372,12 @@ class TestArchitecture:
         assert not [name for name in told if name not in self.page]
 
 
-class TestCatalogue:
+class TestCatalog:
     page = (DOCS / "strategies.md").read_text(encoding="utf-8")
 
     def test_it_is_that_of_the_strategies_that_are_installed(self) -> None:
-        again = "write it again: python -m fer_augment.catalogue.page > docs/strategies.md"
-        assert self.page == catalogue_page(), again
+        again = "write it again: python -m docs.builder.page > docs/strategies.md"
+        assert self.page == catalog_page(), again
 
     def test_every_strategy_that_comes_with_the_package_has_a_section_with_its_source(self) -> None:
         sections = self.page.split("\n## ")[1:]

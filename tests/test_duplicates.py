@@ -33,7 +33,7 @@ def test_no_images_have_no_digests() -> None:
     assert group_ids(image_digests(random_images(0))).shape == (0,)
 
 
-def test_a_colour_image_is_not_the_grey_one_with_the_same_bytes_in_another_order() -> None:
+def test_a_color_image_is_not_the_gray_one_with_the_same_bytes_in_another_order() -> None:
     image = random_images(1, channels=3)
 
     assert image_digests(image)[0] != image_digests(image[..., ::-1])[0]
@@ -48,11 +48,11 @@ def test_rows_share_a_group_if_and_only_if_they_are_equal(kinds: list[int]) -> N
         assert [kind == one for kind in kinds] == [other == group for other in groups.tolist()]
 
 
-labelled_groups = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=1, max_size=60)
+labeled_groups = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=1, max_size=60)
 """A label and a group for each row."""
 
 
-@given(labelled_groups, st.integers(2, 5), st.integers(0, 3))
+@given(labeled_groups, st.integers(2, 5), st.integers(0, 3))
 def test_folds_part_no_group_and_spread_every_class_evenly(rows: list[tuple[int, int]], folds: int, seed: int) -> None:
     labels, groups = np.array(rows).T
     fold_of_row = stratified_folds(labels, groups, folds, np.random.default_rng(seed))

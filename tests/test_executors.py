@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fer_augment import RunError
-from fer_augment.runs.executors import Failure, cores, do_tasks
+from fer_augment.runs.executors import FailedTask, cores, do_tasks
 
 
 @dataclass
@@ -58,7 +58,7 @@ def test_outcomes_stand_in_the_order_of_the_tasks(jobs):
 def test_a_task_that_fails_does_not_take_others_with_it(jobs):
     known, a, bug, b = do_tasks(work, ["fail", "a", "bug", "b"], jobs, Heard())
     assert (a, b) == ("A", "B")
-    assert known == Failure("it failed for a known reason")
+    assert known == FailedTask("it failed for a known reason")
     assert bug.message == "ZeroDivisionError: nobody foresaw this"
     assert "in work" in bug.details
 

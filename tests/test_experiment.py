@@ -8,10 +8,10 @@ import pytest
 from fer_augment import ImageDataset, Splits
 from fer_augment.data.records import RunDirectory
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import Recipe, load_recipes
-from fer_augment.runs.executors import Failure, do_tasks
-from fer_augment.runs.experiment import Experiment, Run, minutes_for, runs_in_order
+from fer_augment.runs.executors import FailedTask, do_tasks
+from fer_augment.runs.experiment import Experiment, PlannedRun, minutes_for, runs_in_order
 from fer_augment.testing import tiny_dataset
 from fer_augment.training.store import TrainingStore
 from tests.test_executors import Heard
@@ -98,7 +98,7 @@ def experiment(tmp_path):
 
 def done(experiment: Experiment, *recipes: Recipe, seeds=(0,), jobs=1) -> list[RunDirectory]:
     outcomes = do_tasks(experiment, runs_in_order(recipes, seeds), jobs, Heard())
-    assert not [outcome for outcome in outcomes if isinstance(outcome, Failure)], outcomes
+    assert not [outcome for outcome in outcomes if isinstance(outcome, FailedTask)], outcomes
     return [RunDirectory(outcome) for outcome in outcomes]
 
 
@@ -147,7 +147,8 @@ class TestARun:
         store = TrainingStore(tmp_path / "cache" / "trainings")
         experiment = Experiment(Splits(train, held_out, held_out, "leaky"), store, tmp_path / "runs")
         kept, dropped = (
-            done(experiment, recipe(name, overrides=[f"data.held_out_copies={name}"]))[0] for name in ("keep", "drop")
+            done(experiment, recipe(name, overrides=[f"data.held_out_duplicates={name}"]))[0]
+            for name in ("keep", "drop")
         )
         for run in (kept, dropped):
             np.testing.assert_array_equal(run.predictions("test").in_train, [True, True, False])
@@ -225,7 +226,7 @@ class TestRuns:
     def test_that_fail_leave_the_others_alone(self, experiment, recipe):
         arms = [recipe("plain"), recipe("failing", "./shifting.py:Fails: {}")]
         outcomes = do_tasks(experiment, runs_in_order(arms, [0, 1]), 1, Heard())
-        assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, False, False, True]
+        assert [isinstance(outcome, FailedTask) for outcome in outcomes] == [False, False, False, True]
         assert outcomes[3].message == "step 1 (fails), rewrite_training_set: seed 1 is not to its taste"
 
     def test_are_counted_in_the_ledger_of_their_test_split(self, experiment, recipe):
@@ -254,4 +255,4 @@ class TestPlan:
 
 
 def test_a_run_is_named_for_people(recipe):
-    assert str(Run(recipe("plain"), 7)) == "plain, seed 7"
+    assert str(PlannedRun(recipe("plain"), 7)) == "plain, seed 7"

@@ -16,7 +16,7 @@ from fer_augment.data.records import RunDirectory
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.metrics import softmax
 from fer_augment.recipe.recipe import TrainingSettings
-from fer_augment.results.feature_maps import Explained, LayerMaps, feature_map_sheet, feature_maps
+from fer_augment.runs.feature_maps import Explained, LayerMaps, feature_map_sheet, feature_maps
 from fer_augment.runs.run_models import load_run_model
 from fer_augment.sheets import Sheet, picture_of
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
@@ -122,7 +122,7 @@ def test_a_sheet_holds_each_map_scaled_to_its_own_range() -> None:
 
     levels = np.unique(sheet[..., 0].astype(int))
     assert set(np.round(np.arange(16) * 17).astype(int)) <= set(levels.tolist())
-    assert 128 in levels, "a map without differences is grey"
+    assert 128 in levels, "a map without differences is gray"
     assert 200 in levels, "the image is there as it is"
 
 

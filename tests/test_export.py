@@ -74,7 +74,7 @@ class TestEveryFormat:
             assert np.array_equal(arrays["images"], rewritten.images[:])
             assert tuple(arrays["class_names"]) == FER2013_CLASSES
 
-    @pytest.mark.parametrize("shape", [(12, 12, 1), (12, 9, 3)], ids=["grey", "colour"])
+    @pytest.mark.parametrize("shape", [(12, 12, 1), (12, 9, 3)], ids=["gray", "color"])
     def test_a_folder_is_read_again_as_class_folders(self, tmp_path: Path, shape: tuple[int, int, int]) -> None:
         splits = source_splits(shape=shape)
 

@@ -17,7 +17,7 @@ from benchmarks.gains_times import relative_times
 from fer_augment import Splits
 from fer_augment.errors import FerAugmentError, RecipeError
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import load_recipe, load_recipes, shipped_recipes
 from fer_augment.reports.wording import interval, points
 from fer_augment.results.comparison import Comparison, Failure, load_comparison

@@ -24,10 +24,10 @@ from fer_augment.results.confused_images import (
     load_confused,
     save_confused,
 )
-from fer_augment.results.galleries import IMAGES_OF_A_PAIR, collect_confused
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.runs.executors import do_tasks
 from fer_augment.runs.experiment import Experiment, runs_in_order
+from fer_augment.runs.galleries import IMAGES_OF_A_PAIR, collect_confused
 from fer_augment.runs.run_models import load_run_model
 from fer_augment.training.store import TrainingStore
 from tests.data_files import random_images

@@ -470,8 +470,8 @@ def test_pictures_are_png_files_of_the_same_pixels(channels, side):
         assert np.array_equal(np.atleast_3d(decoded)[..., ::-1], image)
 
 
-def luminance(colour: str) -> float:
-    channels = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)]) / 255
+def luminance(color: str) -> float:
+    channels = np.array([int(color[start : start + 2], 16) for start in (1, 3, 5)]) / 255
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
@@ -485,11 +485,11 @@ def contrast(one: str, other: str) -> float:
 def test_text_and_marks_stand_out_in_both_themes(page, theme):
     style = next(page.find("style")).text
     blocks = re.findall(r":root \{(.*?)\}", style)
-    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[theme]))
+    colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[theme]))
     for name in ("ink", "muted", "better", "worse", "open"):
-        assert min(contrast(colours[name], colours[ground]) for ground in ("paper", "panel")) >= 4.5, name
+        assert min(contrast(colors[name], colors[ground]) for ground in ("paper", "panel")) >= 4.5, name
     for number in range(8):
-        assert contrast(colours[f"look-{number}"], colours["paper"]) >= 3, number
+        assert contrast(colors[f"look-{number}"], colors["paper"]) >= 3, number
     for heat in re.findall(r"--heat[\w-]*: (\d+ \d+ \d+)", blocks[theme]):
         darkest = "#" + "".join(f"{int(channel):02x}" for channel in heat.split())
-        assert contrast(colours["ink"], darkest) >= 4.5, heat
+        assert contrast(colors["ink"], darkest) >= 4.5, heat

@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_reason(tmp_path: Path)
         write_npy_folder(three_splits(source_rows()), tmp_path / ("n" * 300))
 
 
-def test_a_converted_folder_is_recognised_in_any_letter_case_and_nothing_else_is(tmp_path: Path) -> None:
+def test_a_converted_folder_is_recognized_in_any_letter_case_and_nothing_else_is(tmp_path: Path) -> None:
     (tmp_path / "yes").mkdir()
     (tmp_path / "yes" / "x_Training.NPY").touch()
     (tmp_path / "no").mkdir()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import Recipe, load_recipe, shipped_recipes
 from fer_augment.reports.html import SECTIONS
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS

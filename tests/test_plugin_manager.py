@@ -13,7 +13,7 @@ import pytest
 
 from fer_augment import DatasetReader, ImageDataset, Loss, Model, Splits, Strategy, Tracker, hookimpl
 from fer_augment.errors import DatasetError, PluginError
-from fer_augment.hooks.plugin_manager import Catalogue, collect, installed_plugins, strategy_faults
+from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins, strategy_faults
 from tests.data_files import random_images
 
 
@@ -46,7 +46,7 @@ def plugin(**offered: Any) -> object:
     return SimpleNamespace(**{f"register_{kind}": hook_of(things) for kind, things in offered.items()})
 
 
-def collected(*modules: object) -> Catalogue:
+def collected(*modules: object) -> Catalog:
     return collect((f"module_{number}", f"dist-{number} 1.{number}", module) for number, module in enumerate(modules))
 
 
@@ -166,21 +166,21 @@ class TestProblems:
 
 
 class TestReading:
-    def test_a_source_is_read_by_the_reader_that_recognises_it(self) -> None:
+    def test_a_source_is_read_by_the_reader_that_recognizes_it(self) -> None:
         offers = collected(plugin(dataset_readers=[reader("one", "a"), reader("two", "b")]))
 
         assert offers.read("b").source == "b"
 
-    def test_a_source_that_nobody_recognises_is_told_with_all_formats(self) -> None:
+    def test_a_source_that_nobody_recognizes_is_told_with_all_formats(self) -> None:
         offers = collected(plugin(dataset_readers=[reader("one", "a"), reader("two", "b")]))
 
         with pytest.raises(DatasetError, match="^c: no such file, or nothing .* Readable: the word a; the word b$"):
             offers.read("c")
 
-    def test_a_source_that_two_readers_recognise_is_told_with_both(self) -> None:
+    def test_a_source_that_two_readers_recognize_is_told_with_both(self) -> None:
         offers = collected(plugin(dataset_readers=[reader("one", "a")]), plugin(dataset_readers=[reader("two", "a")]))
 
-        with pytest.raises(DatasetError, match=r"a: recognised by one \(dist-0 1.0\) and two \(dist-1 1.1\)"):
+        with pytest.raises(DatasetError, match=r"a: recognized by one \(dist-0 1.0\) and two \(dist-1 1.1\)"):
             offers.read("a")
 
 

@@ -14,11 +14,11 @@ import pytest
 from pydantic import BaseModel, Field
 
 from fer_augment import ClassName, Strategy, hookimpl
-from fer_augment.hooks.parameter_types import limits_in_words, type_in_words
 from fer_augment.hooks.plugin_manager import Offer, installed_plugins
-from fer_augment.hooks.recipe_binding import bind
-from fer_augment.hooks.strategy_description import described, summary_of
+from fer_augment.recipe.binding import bind
+from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
 from fer_augment.recipe.recipe import load_recipe
+from fer_augment.recipe.strategy_description import described, summary_of
 from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
@@ -292,7 +292,7 @@ class Floats(Strategy):
     def augment_rows(self, images):
         return images / 255
 
-class Centres(Strategy):
+class Centers(Strategy):
     """Take the mean of a batch out of each view."""
 
     @hookimpl
@@ -346,7 +346,7 @@ class TestCheck:
             ("Floats", "keeps the contract of its stages", "augment_rows must return uint8 images of shape"),
             ("Misspells", "is declared as a strategy", "no hook 'predict_view'; did you mean 'predict_views'?"),
             ("_Base", "is declared as a strategy", "implements no hook"),
-            ("Centres", "predicts each row alone", "a row's result depends on its batch"),
+            ("Centers", "predicts each row alone", "a row's result depends on its batch"),
         ],
     )
     def test_a_planted_fault_is_told_with_what_to_do(self, class_name: str, check: str, advice: str) -> None:
@@ -365,7 +365,7 @@ class TestCheck:
         Path("more.py").write_text("from fer_augment_plugins.imblearn import Imblearn\n" + FAULTY, encoding="utf-8")
         ran = fer_augment("plugins", "check", "more.py")
         titles = [line for line in ran.out.splitlines() if line.endswith("(file more.py)")]
-        names = ("fades", "shuffles", "floats", "centres", "misspells", "sound")
+        names = ("fades", "shuffles", "floats", "centers", "misspells", "sound")
         assert titles == [f"{name} (file more.py)" for name in names]
         assert ran.code == 1
 

@@ -97,23 +97,23 @@ def test_csv_has_a_line_for_each_image_and_a_column_for_each_class(place: Path) 
         assert row["predicted"] == max(scores, key=lambda name: scores[name])
 
 
-def test_a_colour_file_of_a_grey_image_gets_the_scores_of_the_grey_one(place: Path, tmp_path: Path) -> None:
-    grey = validation_files(place)[0]
-    image = cv2.imread(grey, cv2.IMREAD_GRAYSCALE)
-    cv2.imwrite(str(tmp_path / "colour.png"), cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+def test_a_color_file_of_a_gray_image_gets_the_scores_of_the_gray_one(place: Path, tmp_path: Path) -> None:
+    gray = validation_files(place)[0]
+    image = cv2.imread(gray, cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(tmp_path / "color.png"), cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
     run = str(place / "run")
 
-    assert np.array_equal(scores_of(run, grey), scores_of(run, str(tmp_path / "colour.png")))
+    assert np.array_equal(scores_of(run, gray), scores_of(run, str(tmp_path / "color.png")))
 
 
-def test_a_grey_file_is_taken_by_a_colour_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gray_file_is_taken_by_a_color_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
     run = do_run(write_recipe(tmp_path), write_squares(tmp_path / "data", channels=3), tmp_path)
     image = np.full((16, 16), 90, np.uint8)
-    cv2.imwrite(str(tmp_path / "grey.png"), image)
-    cv2.imwrite(str(tmp_path / "colour.png"), np.stack([image] * 3, axis=2))
+    cv2.imwrite(str(tmp_path / "gray.png"), image)
+    cv2.imwrite(str(tmp_path / "color.png"), np.stack([image] * 3, axis=2))
 
-    assert np.array_equal(*(scores_of(str(run), str(tmp_path / f"{name}.png")) for name in ("grey", "colour")))
+    assert np.array_equal(*(scores_of(str(run), str(tmp_path / f"{name}.png")) for name in ("gray", "color")))
 
 
 def test_another_size_is_refused_unless_it_is_to_be_scaled(place: Path, tmp_path: Path) -> None:

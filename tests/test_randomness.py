@@ -77,7 +77,7 @@ class TestUniforms:
     def test_the_largest_output_stays_below_one(self) -> None:
         assert float(np.uint64(2**64 - 1) >> np.uint64(11)) * 2.0**-53 < 1
 
-    def test_numbers_of_one_row_and_of_neighbouring_rows_are_not_correlated(self) -> None:
+    def test_numbers_of_one_row_and_of_neighboring_rows_are_not_correlated(self) -> None:
         numbers = uniforms(keys(20_000), 3)
         correlations = [
             np.corrcoef(numbers[:, 0], numbers[:, 1])[0, 1],

@@ -19,7 +19,7 @@ import pytest
 
 from fer_augment import RunError
 from fer_augment.recipe.recipe import Recipe, load_recipes
-from fer_augment.runs.executors import Failure, do_tasks
+from fer_augment.runs.executors import FailedTask, do_tasks
 from fer_augment.runs.experiment import Experiment, runs_in_order
 from fer_augment.runs.ray_executor import RETRIES, Needs, do_tasks_on_ray
 from fer_augment.runs.remote_runs import do_runs_on_ray
@@ -73,7 +73,7 @@ class TestTasks:
         outcomes = do_on_ray(functools.partial(work, folder=tmp_path), tasks, heard)
         a, known, bug, b, full = outcomes
         assert (a, b) == ("A", "B")
-        assert known == Failure("it failed for a known reason")
+        assert known == FailedTask("it failed for a known reason")
         assert bug.message == "ZeroDivisionError: nobody foresaw this"
         assert "in work" in bug.details
         assert full.message == "OSError: no space left"
@@ -162,8 +162,8 @@ def experiment_in(folder: Path) -> Experiment:
     return Experiment(tiny_splits(), TrainingStore(folder / "cache" / "trainings"), folder / "runs")
 
 
-def contents(outcomes: list[Path | Failure]) -> list[dict[str, bytes]]:
-    assert not [outcome for outcome in outcomes if isinstance(outcome, Failure)], outcomes
+def contents(outcomes: list[Path | FailedTask]) -> list[dict[str, bytes]]:
+    assert not [outcome for outcome in outcomes if isinstance(outcome, FailedTask)], outcomes
     return [{file.name: file.read_bytes() for file in path.glob("*.safetensors")} for path in outcomes]
 
 

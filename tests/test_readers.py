@@ -94,24 +94,24 @@ def sources(tmp_path):
     }
 
 
-def test_a_source_is_recognised_by_its_reader_alone(sources):
+def test_a_source_is_recognized_by_its_reader_alone(sources):
     assert not READERS.problems
     for expected, of_reader in sources.items():
         for source in of_reader:
-            found = [offer.name for offer in READERS.of_kind("dataset reader") if offer.value.recognises(str(source))]
+            found = [offer.name for offer in READERS.of_kind("dataset reader") if offer.value.recognizes(str(source))]
             assert found == [expected], source
 
 
 @pytest.mark.parametrize("source", ["", "missing", "\0", "x" * 5000, "/dev/null", "demo.txt"])
-def test_what_is_no_source_is_recognised_by_nobody(source):
-    assert not any(offer.value.recognises(source) for offer in READERS.offers)
+def test_what_is_no_source_is_recognized_by_nobody(source):
+    assert not any(offer.value.recognizes(source) for offer in READERS.offers)
 
 
 def test_a_folder_called_demo_does_not_hide_the_demo_faces(tmp_path, monkeypatch):
     write_folder(tmp_path / "demo", release())
     monkeypatch.chdir(tmp_path)
-    recognised = [offer.name for offer in READERS.offers if offer.value.recognises("demo")]
-    assert recognised == ["demo"]
+    recognized = [offer.name for offer in READERS.offers if offer.value.recognizes("demo")]
+    assert recognized == ["demo"]
     assert len(read("./demo").train) == 14
 
 
@@ -350,7 +350,7 @@ def test_names_as_in_the_image_release_mean_nothing_beside_a_validation_folder(t
 
 
 @pytest.mark.parametrize(("channels", "read_as"), [(1, 1), (3, 3), (4, 3)])
-def test_images_keep_size_and_colours_and_lose_the_alpha_channel(tmp_path, channels, read_as):
+def test_images_keep_size_and_colors_and_lose_the_alpha_channel(tmp_path, channels, read_as):
     files = split_files({"train": 1, "val": 1, "test": 1}, side=3, channels=channels)
     splits = read(write_folder(tmp_path / "a", files))
     assert splits.train.image_shape == (3, 3, read_as)
@@ -445,11 +445,11 @@ BAD_IMAGE_FILES = {
     ),
     "two sizes": (
         SMALL | {"train/dog/1.png": encoded(np.zeros((4, 5), np.uint8)), "validation/cat/0.png": b""},
-        ["train/dog/1.png: is 5x4 grey", "train/cat/0.png is 4x4 grey", "one size"],
+        ["train/dog/1.png: is 5x4 gray", "train/cat/0.png is 4x4 gray", "one size"],
     ),
-    "grey and colour": (
+    "gray and color": (
         SMALL | {"test/dog/1.png": encoded(np.zeros((4, 4, 3), np.uint8))},
-        ["test/dog/1.png: is 4x4 colour", "all grey or all colour"],
+        ["test/dog/1.png: is 4x4 color", "all gray or all color"],
     ),
     "unknown split": (
         SMALL | {"tset/cat/0.png": PNG},

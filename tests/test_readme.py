@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import check_recipe_file, load_recipe
 from fer_augment.testing import check_strategy
 from tests.command_line import fer_augment

@@ -172,7 +172,9 @@ FAULTY = {
         "r.yaml:6: training.momentum: should be less than 1, got 1",
         "r.yaml:7: training.epohcs: unknown key; did you mean 'epochs'?",
     ],
-    "model: a\ndata: {held_out_copies: no}\n": ["r.yaml:2: data.held_out_copies: should be 'keep' or 'drop', got 'no'"],
+    "model: a\ndata: {held_out_duplicates: no}\n": [
+        "r.yaml:2: data.held_out_duplicates: should be 'keep' or 'drop', got 'no'"
+    ],
     "model: a\ntrackers: csv\n": ["r.yaml:2: trackers: should be a list, got 'csv'"],
     "model: a\nstrategies: dedup\n": ["r.yaml:2: strategies: should be a list; put a dash before each step"],
     "model: a\nstrategies:\n  - 3\n  - mirror:\n    axis: x\n  - mirror: [x]\n": [

@@ -13,16 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fer_augment import ClassName, Effect, ImageDataset, Loss, Model, Strategy, Tracker, hookimpl
 from fer_augment.errors import RecipeError
-from fer_augment.hooks.plugin_manager import Catalogue, collect, installed_plugins
-from fer_augment.hooks.recipe_binding import (
-    BoundRecipe,
-    bind,
-    bound_warnings,
-    check_classes,
-    comparison_warnings,
-    recipe_json_schema,
-)
+from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins
+from fer_augment.recipe.binding import BoundRecipe, bind, check_classes
+from fer_augment.recipe.json_schema import recipe_json_schema
 from fer_augment.recipe.recipe import Recipe, load_recipe, shipped_recipes
+from fer_augment.recipe.warnings import comparison_warnings, recipe_warnings
 from fer_augment.recipe.yaml_source import Fault, parse_yaml
 
 
@@ -171,12 +166,12 @@ class TestBinding:
             bind(unfit, _with_toy_model(installed_plugins()))
 
 
-def _with_toy_model(catalogue: Catalogue) -> Catalogue:
-    """Return a catalogue's strategies with the toy models and losses, under the names of the real ones."""
-    offers = [offer for offer in catalogue.offers if offer.kind == "strategy"]
+def _with_toy_model(catalog: Catalog) -> Catalog:
+    """Return a catalog's strategies with the toy models and losses, under the names of the real ones."""
+    offers = [offer for offer in catalog.offers if offer.kind == "strategy"]
     toys = [offer for offer in TOYS.offers if offer.kind != "strategy"]
     models = [type(toy)("model", "convnet5", toy.value, "toys 1.0", "toys") for toy in toys if toy.kind == "model"]
-    return Catalogue((*offers, *toys, *models), ())
+    return Catalog((*offers, *toys, *models), ())
 
 
 LOCAL = """
@@ -262,7 +257,7 @@ class TestClasses:
 
 
 SHIFTS, CORRECTS = declaring("SHIFTS_CLASS_PRIOR"), declaring("CORRECTS_CLASS_PRIOR")
-FAVOURS = declaring("FAVOURS_SMALL_CLASSES")
+FAVORS = declaring("FAVORS_SMALL_CLASSES")
 MIRRORS, FLIPS = declaring("MIRRORED_COPIES"), declaring("RANDOM_FLIP")
 
 
@@ -271,22 +266,22 @@ class TestWarnings:
         ("steps", "loss", "warning"),
         [
             (
-                [SHIFTS, FAVOURS],
+                [SHIFTS, FAVORS],
                 "cross_entropy",
                 "Class frequencies are changed by step 1 (declares) and made up for by step 2 (declares): "
-                "small classes may be favoured twice.",
+                "small classes may be favored twice.",
             ),
             (
                 [CORRECTS, CORRECTS],
                 "cross_entropy",
                 "Class frequencies are made up for more than once, by step 1 (declares) and step 2 (declares)"
-                ": small classes may be favoured too much.",
+                ": small classes may be favored too much.",
             ),
             (
-                [CORRECTS, FAVOURS],
+                [CORRECTS, FAVORS],
                 "cross_entropy",
                 "Class frequencies are made up for more than once, by step 1 (declares) and step 2 (declares)"
-                ": small classes may be favoured too much.",
+                ": small classes may be favored too much.",
             ),
             (
                 [FLIPS, MIRRORS],
@@ -313,7 +308,7 @@ class TestWarnings:
         ],
     )
     def test_what_misleads_is_told(self, steps: list[dict[str, Any]], loss: str, warning: str) -> None:
-        assert bound_warnings(bound(*steps, training={"loss": loss})) == (warning,)
+        assert recipe_warnings(bound(*steps, training={"loss": loss})) == (warning,)
 
     @pytest.mark.parametrize(
         "steps",
@@ -321,17 +316,17 @@ class TestWarnings:
             [],
             [SHIFTS, SHIFTS],
             [CORRECTS],
-            [FAVOURS],
+            [FAVORS],
             [SHIFTS, CORRECTS],
             [MIRRORS],
             [FLIPS],
-            [declaring("SHIFTS_CLASS_PRIOR", "FAVOURS_SMALL_CLASSES")],
+            [declaring("SHIFTS_CLASS_PRIOR", "FAVORS_SMALL_CLASSES")],
             [declaring("NEEDS_RAW_LOGITS")],
             [{"declares": {"what": [], "late": 29}}],
         ],
     )
     def test_what_is_sound_is_not_warned_of(self, steps: list[dict[str, Any]]) -> None:
-        assert bound_warnings(bound(*steps)) == ()
+        assert recipe_warnings(bound(*steps)) == ()
 
 
 class TestComparing:
@@ -341,17 +336,17 @@ class TestComparing:
 
     def test_other_differences_are_named(self) -> None:
         other = {"epochs": 3, "scout": {"folds": 3}}
-        arm = bound(name="b", training=other, data={"held_out_copies": "drop"})
+        arm = bound(name="b", training=other, data={"held_out_duplicates": "drop"})
         assert comparison_warnings([bound(), bound(name="a"), arm]) == (
             "b differs from r in more than its strategies, namely in training.epochs, training.scout.folds, "
-            "data.held_out_copies: its result is not that of the strategies alone.",
+            "data.held_out_duplicates: its result is not that of the strategies alone.",
         )
 
     def test_arms_that_may_be_trained_for_longer_are_named(self) -> None:
         by_epochs = {"budget": "epochs"}
         arms = [bound(training=by_epochs), bound({"choosy": {}}, name="b", training=by_epochs)]
         assert comparison_warnings(arms) == (
-            "With `training.budget: epochs` a larger rewritten training set is trained on for more optimiser "
+            "With `training.budget: epochs` a larger rewritten training set is trained on for more optimizer "
             "steps (b): a difference may come from the length of training alone.",
         )
         assert comparison_warnings(arms[1:]) == ()
@@ -361,7 +356,7 @@ class TestComparing:
 class TestShipped:
     @pytest.mark.parametrize("name", shipped_recipes())
     def test_they_bind_and_mislead_in_no_way_that_their_headers_leave_out(self, name: str) -> None:
-        warnings = bound_warnings(bind(load_recipe(name), installed_plugins()))
+        warnings = recipe_warnings(bind(load_recipe(name), installed_plugins()))
         assert len(warnings) == (name in ("confusion_mirror", "demo_mirror", "modern_ldam_drw"))
 
     @pytest.mark.parametrize("name", shipped_recipes())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.recipe_binding import recipe_json_schema
+from fer_augment.recipe.json_schema import recipe_json_schema
 from fer_augment.recipe.recipe import load_recipe, shipped_recipes
 from tests.command_line import assert_readable, assert_refused, fer_augment
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.recipe_binding import bind
+from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import load_recipe
 from fer_augment.runs.rewriting import rewrite
 from fer_augment.training.store import default_store

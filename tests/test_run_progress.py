@@ -9,20 +9,20 @@ import pytest
 from fer_augment.cli import _runs
 from fer_augment.cli._runs import RunProgress
 from fer_augment.recipe.recipe import load_recipes
-from fer_augment.runs.executors import Failure
-from fer_augment.runs.experiment import Run
+from fer_augment.runs.executors import FailedTask
+from fer_augment.runs.experiment import PlannedRun
 
 
 def told_of_two_runs(capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Return what stands on stderr after two runs, the second of which fails."""
-    runs = [Run(load_recipes(["paper"])[0], seed) for seed in (0, 1)]
+    runs = [PlannedRun(load_recipes(["paper"])[0], seed) for seed in (0, 1)]
     with RunProgress(runs) as progress:
         progress.started(runs[0])
         for epoch in range(4):
             progress.progressed(runs[0], f"training, epoch {epoch + 1} of 4", epoch, 4)
         progress.ended(runs[0], None)
         progress.started(runs[1])
-        progress.ended(runs[1], Failure("epoch 1: the loss is not finite"))
+        progress.ended(runs[1], FailedTask("epoch 1: the loss is not finite"))
     out, err = capsys.readouterr()
     assert not out
     return err.splitlines()

@@ -15,7 +15,7 @@ import pytest
 
 from fer_augment.errors import PluginError
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.scaffold import write_distribution
+from fer_augment.scaffold import write_distribution
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
 BIN = Path(sys.executable).parent

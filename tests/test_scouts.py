@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, ImageDataset, Strategy, hookimpl
-from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 
 
@@ -34,7 +34,7 @@ def test_a_step_has_one_scout_and_asks_it_once_about_each_set() -> None:
         return scouts[-1]
 
     data, other = tiny_dataset(), tiny_dataset(3)
-    stages = Stages(steps_of([AsksOften(), AsksOften()]), Context(0, data.class_names), scout_for=scout_for)
+    stages = Pipeline(steps_of([AsksOften(), AsksOften()]), Context(0, data.class_names), scout_for=scout_for)
     stages.fold("rewrite_training_set", data)
     for epoch in range(3):
         stages.fold("sampling_weights", np.ones(len(data)), epoch=epoch, training_set=data)
@@ -55,5 +55,5 @@ def test_an_answer_cannot_be_changed_for_those_who_ask_later() -> None:
             return training_set
 
     data = tiny_dataset()
-    stages = Stages(steps_of([Scribbles()]), Context(0, data.class_names), scout_for=lambda step: NearestMeanScout())
+    stages = Pipeline(steps_of([Scribbles()]), Context(0, data.class_names), scout_for=lambda step: NearestMeanScout())
     stages.fold("rewrite_training_set", data)

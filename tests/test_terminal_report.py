@@ -26,7 +26,7 @@ from fer_augment.reports.wording import (
     spread,
     verdict_sentence,
 )
-from fer_augment.results.comparison import Comparison, Failure, Interval, Judgement, Statistic
+from fer_augment.results.comparison import Comparison, Failure, Interval, Judgment, Statistic
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import Verdict
 from tests.html_page import Element, parse
@@ -48,7 +48,7 @@ def comparison(tmp_path_factory) -> Comparison:
     runs = {
         "base": write_arm(folder, "base", (0.6, 0.5, 0.4), in_train=in_train),
         "good": write_arm(folder, "good", (0.95, 0.9, 0.9), steps=[step]),
-        "same": write_arm(folder, "same", (0.6, 0.5, 0.4), optimiser_steps=40),
+        "same": write_arm(folder, "same", (0.6, 0.5, 0.4), optimizer_steps=40),
         "worse": write_arm(folder, "worse", (0.1, 0.1, 0.1)),
     }
     failures = [Failure(recipe="same", seed=9, message="epoch 3: the loss is not finite;\nlower the learning rate")]
@@ -137,7 +137,7 @@ def test_where_nothing_is_shown_the_sentence_says_what_could_have_been_missed(co
 def overturned(comparison: Comparison) -> Comparison:
     """Return a comparison whose first verdict is another one on the rows without copies."""
     first, *others = comparison.versus
-    said = judgement(-0.024, Verdict.NO_EVIDENCE, (-0.06, 0.012))
+    said = judgment(-0.024, Verdict.NO_EVIDENCE, (-0.06, 0.012))
     without_copies = first.test_deduplicated.model_copy(update={"balanced_accuracy": said})
     changed = first.model_copy(update={"test_deduplicated": without_copies})
     return comparison.model_copy(update={"versus": (changed, *others)})
@@ -156,42 +156,42 @@ def test_a_verdict_that_copies_decide_says_what_is_left_without_them_in_every_fo
     assert without in report_html(other, tmp_path)
 
 
-def judgement(delta: float | None, verdict: Verdict, ci95: Interval | None = None) -> Judgement:
-    return Judgement(delta=delta, ci95=ci95, p=None, p_adjusted=None, verdict=verdict, detectable=None)
+def judgment(delta: float | None, verdict: Verdict, ci95: Interval | None = None) -> Judgment:
+    return Judgment(delta=delta, ci95=ci95, p=None, p_adjusted=None, verdict=verdict, detectable=None)
 
 
 @pytest.mark.parametrize(
     ("ant", "bee", "cat", "expected"),
     [
         (
-            judgement(0.1, Verdict.BETTER),
-            judgement(-0.2, Verdict.WORSE),
-            judgement(-0.3, Verdict.NO_EVIDENCE),
+            judgment(0.1, Verdict.BETTER),
+            judgment(-0.2, Verdict.WORSE),
+            judgment(-0.3, Verdict.NO_EVIDENCE),
             "recall better for ant (+10.0); recall worse for bee (-20.0).",
         ),
         (
-            judgement(0.1, Verdict.BETTER),
-            judgement(0.2, Verdict.BETTER),
-            judgement(-0.3, Verdict.NO_EVIDENCE),
+            judgment(0.1, Verdict.BETTER),
+            judgment(0.2, Verdict.BETTER),
+            judgment(-0.3, Verdict.NO_EVIDENCE),
             "recall better for ant (+10.0) and bee (+20.0); no class is shown to be worse; "
             "the largest fall is cat (-30.0).",
         ),
         (
-            judgement(0.1, Verdict.NO_EVIDENCE),
-            judgement(None, Verdict.UNTESTABLE),
-            judgement(0.0, Verdict.NO_EVIDENCE),
+            judgment(0.1, Verdict.NO_EVIDENCE),
+            judgment(None, Verdict.UNTESTABLE),
+            judgment(0.0, Verdict.NO_EVIDENCE),
             "no class is shown to be worse; no recall fell.",
         ),
         (
-            judgement(0.1, Verdict.NO_EVIDENCE),
-            judgement(-0.0004, Verdict.NO_EVIDENCE),
-            judgement(0.0, Verdict.NO_EVIDENCE),
+            judgment(0.1, Verdict.NO_EVIDENCE),
+            judgment(-0.0004, Verdict.NO_EVIDENCE),
+            judgment(0.0, Verdict.NO_EVIDENCE),
             "no class is shown to be worse; no recall fell by a tenth of a point.",
         ),
     ],
 )
 def test_the_cost_on_other_classes_is_always_told(comparison, ant, bee, cat, expected):
-    accuracy = judgement(-0.115, Verdict.WORSE)
+    accuracy = judgment(-0.115, Verdict.WORSE)
     recall = {"ant": ant, "bee": bee, "cat": cat}
     versus = versus_of(comparison, "good").model_copy(update={"accuracy": accuracy, "recall": recall})
     assert cost_sentence(versus) == f"Accuracy -11.5 points (worse); {expected}"
@@ -199,7 +199,7 @@ def test_the_cost_on_other_classes_is_always_told(comparison, ant, bee, cat, exp
 
 def test_classes_come_with_the_worst_move_first_then_the_best_then_by_size(comparison):
     deltas = {"a": 0.05, "b": -0.02, "c": 0.01, "d": 0.3, "e": -0.04, "f": None}
-    recall = {name: judgement(delta, Verdict.NO_EVIDENCE) for name, delta in deltas.items()}
+    recall = {name: judgment(delta, Verdict.NO_EVIDENCE) for name, delta in deltas.items()}
     versus = versus_of(comparison, "good").model_copy(update={"recall": recall})
     assert [name for name, _ in classes_by_move(versus)] == ["e", "d", "a", "b", "c", "f"]
 
@@ -231,10 +231,10 @@ def test_every_verdict_stands_in_its_row_and_short_ones_are_explained(comparison
 @pytest.mark.parametrize("place", ["balanced", "w/o copies"])
 def test_a_short_verdict_on_balanced_accuracy_alone_is_explained_too(comparison, place):
     def everywhere(verdict: Verdict) -> dict[str, object]:
-        recall = {name: judgement(0.1, verdict) for name in comparison.class_names}
-        return {"accuracy": judgement(0.1, verdict), "balanced_accuracy": judgement(0.1, verdict), "recall": recall}
+        recall = {name: judgment(0.1, verdict) for name in comparison.class_names}
+        return {"accuracy": judgment(0.1, verdict), "balanced_accuracy": judgment(0.1, verdict), "recall": recall}
 
-    open_one = {"balanced_accuracy": judgement(0.1, Verdict.UNTESTABLE)}
+    open_one = {"balanced_accuracy": judgment(0.1, Verdict.UNTESTABLE)}
     good = versus_of(comparison, "good").model_copy(update=everywhere(Verdict.BETTER))
     fewer = good.test_deduplicated.model_copy(update=everywhere(Verdict.BETTER))
     if place == "w/o copies":
@@ -314,11 +314,11 @@ def test_names_are_shown_as_they_are_and_cannot_steer_the_terminal(tmp_path):
     assert "\x1b" not in text and "\x07" not in text
 
 
-def test_colour_only_adds_to_the_text(comparison):
-    coloured = io.StringIO()
-    print_comparison(comparison, Console(file=coloured, width=80, force_terminal=True, color_system="standard"))
-    assert "\x1b[1;32mbetter" in coloured.getvalue()
-    assert re.sub(r"\x1b\[[\d;]*m", "", coloured.getvalue()) == printed(comparison)
+def test_color_only_adds_to_the_text(comparison):
+    colored = io.StringIO()
+    print_comparison(comparison, Console(file=colored, width=80, force_terminal=True, color_system="standard"))
+    assert "\x1b[1;32mbetter" in colored.getvalue()
+    assert re.sub(r"\x1b\[[\d;]*m", "", colored.getvalue()) == printed(comparison)
 
 
 # --- Markdown

@@ -312,7 +312,7 @@ class _AugmentsByBatchMates(Strategy):
 
 
 class _PredictsByBatchMates(Strategy):
-    """Centre held-out images by the mean of their batch."""
+    """Center held-out images by the mean of their batch."""
 
     @hookimpl
     def predict_views(self, views: Any) -> Any:
@@ -320,7 +320,7 @@ class _PredictsByBatchMates(Strategy):
 
 
 class _AdjustsByBatchMates(Strategy):
-    """Centre logits by the mean of their batch."""
+    """Center logits by the mean of their batch."""
 
     @hookimpl
     def build_adjustment(self, adjust: Any) -> Any:
@@ -550,7 +550,7 @@ class _MakesEveryLossNaN(Strategy):
         return lambda logits, targets: loss(logits, targets) * (targets @ weights)
 
 
-class _FavoursAnEmptyClass(Strategy):
+class _FavorsAnEmptyClass(Strategy):
     """Subtract the logarithm of a frequency that is cut off at a small number."""
 
     @property
@@ -728,7 +728,7 @@ PLANTED = [
     (_FailsOnEmptyClasses, "copes_with_classes_of_one_or_no_row", "an empty class"),
     (_AdjustsByInfinity, "copes_with_classes_of_one_or_no_row", "infinitely large"),
     (_MakesEveryLossNaN, "copes_with_classes_of_one_or_no_row", "let the weight be 0"),
-    (_FavoursAnEmptyClass, "copes_with_classes_of_one_or_no_row", "favours a class without rows"),
+    (_FavorsAnEmptyClass, "copes_with_classes_of_one_or_no_row", "favors a class without rows"),
     (_CannotBeWritten, "can_be_written_to_a_recipe", "JSON"),
     (_Warns, "emits_no_warnings", "look out"),
 ]
@@ -751,11 +751,11 @@ def test_all_failures_are_told_at_once() -> None:
 
 
 class CountsTheSetOnPurpose(_CountsTheSet):
-    """Favour small classes however they are drawn, and say so."""
+    """Favor small classes however they are drawn, and say so."""
 
     @property
     def effects(self) -> Effect:
-        return Effect.FAVOURS_SMALL_CLASSES
+        return Effect.FAVORS_SMALL_CLASSES
 
 
 class RelabelsByAScout(Strategy):
@@ -827,7 +827,7 @@ class BalancesWhatIsGiven(Strategy):
 
 
 class ScalesLogits(Strategy):
-    """Divide logits by their spread on the validation split: as temperature scaling, it favours no class."""
+    """Divide logits by their spread on the validation split: as temperature scaling, it favors no class."""
 
     @hookimpl
     def build_adjustment(self, adjust: Any, validation_logits: Any) -> Any:
@@ -860,17 +860,17 @@ def test_what_looks_like_a_fault_and_is_none_passes(strategy_class: type[Strateg
     assert failed(strategy_class) == {}
 
 
-def test_a_strategy_may_refuse_grey_images_by_an_error_of_its_own() -> None:
-    class ColourOnly(Strategy):
-        """Swap two colours."""
+def test_a_strategy_may_refuse_gray_images_by_an_error_of_its_own() -> None:
+    class ColorOnly(Strategy):
+        """Swap two colors."""
 
         @hookimpl
         def augment_rows(self, images: Any) -> Any:
             if images.shape[3] != 3:
-                raise StrategyError("colour images only")
+                raise StrategyError("color images only")
             return images[..., ::-1]
 
-    assert failed(ColourOnly) == {}
+    assert failed(ColorOnly) == {}
 
 
 def test_the_out_of_fold_scout_never_saw_the_row_or_its_duplicate() -> None:

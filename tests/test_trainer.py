@@ -15,13 +15,13 @@ from fer_augment.randomness import stream_key
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.testing import tiny_dataset
 from fer_augment.training.device_images import ResidentImages, as_batch, fit_on
-from fer_augment.training.optimisation import learning_rate, make_optimiser
+from fer_augment.training.optimization import learning_rate, make_optimizer
 from fer_augment.training.row_stream import RowStream
 from fer_augment.training.torch_runtime import reproducible
 from fer_augment.training.trainer import mean_loss, predict, refine, train
 from tests.tiny_training import LOSS, same_bits, tiny_convnet, tiny_splits, training_of, weights_of
 
-OPTIMISERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
 class Interruption(BaseException):
@@ -95,7 +95,7 @@ class TestTheSameTrainingGivesTheSameBits:
         assert same_bits(weights_of(once.model), weights_of(again.model))
         assert once.curve == again.curve
 
-    @pytest.mark.parametrize("optimizer", OPTIMISERS)
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     @pytest.mark.parametrize("stopped_after", [1, 2, 3])
     def test_wherever_it_was_interrupted(self, optimizer, stopped_after, tmp_path):
         training = training_of(optimizer=optimizer, evaluate_every=1, schedule="one_cycle")
@@ -162,7 +162,7 @@ class TestTheSameTrainingGivesTheSameBits:
 
 
 def test_fifty_steps_are_those_of_a_plain_loop():
-    """The loop everybody writes: contiguous float32, unfused optimiser, the same rows."""
+    """The loop everybody writes: contiguous float32, unfused optimizer, the same rows."""
 
     def without_dropout(shape, classes):
         network = tiny_convnet(shape, classes)
@@ -176,7 +176,7 @@ def test_fifty_steps_are_those_of_a_plain_loop():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_key(0, "torch") >> 1)
         model = without_dropout(data.image_shape, 3)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     rows = RowStream(data.row_keys(), seed=0)
     plain = []
     for epoch in range(13):
@@ -184,9 +184,9 @@ def test_fifty_steps_are_those_of_a_plain_loop():
         for batch in rows.epoch(epoch, np.ones(len(data)), 4 * 16).reshape(4, 16):
             images = torch.from_numpy(data.images[batch].transpose(0, 3, 1, 2).copy()).float() / 255
             loss = torch.nn.functional.cross_entropy(model(images), torch.from_numpy(data.labels[batch]))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             epoch_losses.append(loss.item())
         plain.append(np.mean(epoch_losses))
     assert losses == pytest.approx(plain, abs=1e-5)
@@ -234,7 +234,7 @@ class TestStages:
         refined = refine(training, first)
         assert [name for name, _ in Recorder.told] == ["refine_model"]
         assert refined.model is first.model and not refined.model.training
-        assert (refined.optimiser_steps, refined.curve) == (first.optimiser_steps, first.curve)
+        assert (refined.optimizer_steps, refined.curve) == (first.optimizer_steps, first.curve)
 
     def test_batches_are_full_and_every_row_is_seen_before_any_is_seen_again(self, recorder):
         train(training_of(recorder, epochs=49))  # 49 rows, 4 steps of 16: the ends of passes and epochs never meet
@@ -361,7 +361,7 @@ class TestTrainingAgain:
         names = list(trained.model.state_dict())
         changed = [name for name, old, new in zip(names, before, after, strict=True) if old.tobytes() != new.tobytes()]
         assert changed == ["head.weight", "head.bias"]
-        assert trained.optimiser_steps == (4 + 2) * 4
+        assert trained.optimizer_steps == (4 + 2) * 4
 
     def test_draws_by_the_given_weights(self, again, recorder):
         training = training_of(recorder, again)
@@ -403,7 +403,7 @@ class TestBudget:
 
     @pytest.mark.parametrize(("budget", "steps"), [("steps", 4 * 4), ("epochs", 4 * 10)])
     def test_of_steps_is_that_of_the_source_rows(self, budget, steps):
-        assert train(training_of(self.Tripled(), budget=budget)).optimiser_steps == steps
+        assert train(training_of(self.Tripled(), budget=budget)).optimizer_steps == steps
 
 
 class TestCurve:
@@ -462,8 +462,8 @@ class TestDivergence:
             train(training_of(Explodes()))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
-def test_all_optimisers_learn(optimizer):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_all_optimizers_learn(optimizer):
     trained = train(training_of(optimizer=optimizer, epochs=15))
     assert trained.curve[-1].selection_loss < 0.6 * trained.curve[0].selection_loss
 
@@ -479,11 +479,11 @@ class TestLearningRate:
     @pytest.mark.parametrize("steps", [10, 137])
     def test_of_one_cycle_is_torchs(self, steps):
         settings = TrainingSettings(learning_rate=0.3, schedule="one_cycle", optimizer="sgd")
-        optimiser = make_optimiser(settings, [torch.nn.Parameter(torch.zeros(1))])
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.3, total_steps=steps, cycle_momentum=False)
+        optimizer = make_optimizer(settings, [torch.nn.Parameter(torch.zeros(1))])
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, total_steps=steps, cycle_momentum=False)
         for step in range(steps):
-            assert learning_rate(settings, step, steps) == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-9)
-            optimiser.step()
+            assert learning_rate(settings, step, steps) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+            optimizer.step()
             if step + 1 < steps:
                 scheduler.step()
 

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 import fer_augment.training.trainings
 from fer_augment import ClassName, Effect, ImageDataset, Model, RunError, Splits, Strategy, StrategyError, hookimpl
-from fer_augment.hooks.recipe_binding import BoundRecipe
-from fer_augment.hooks.stages import steps_of
+from fer_augment.hooks.pipeline import steps_of
 from fer_augment.metrics import softmax
+from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import Recipe, ScoutSettings, TrainingSettings
 from fer_augment.training.keys import run_key, training_key
 from fer_augment.training.store import StoredTraining, TrainingStore, default_store
@@ -51,7 +51,7 @@ class Repeats(Strategy):
 
 
 class Blends(Strategy):
-    """Appends blends of neighbouring rows, which descend from two source rows."""
+    """Appends blends of neighboring rows, which descend from two source rows."""
 
     @hookimpl
     def rewrite_training_set(self, training_set):
@@ -394,7 +394,7 @@ class RepeatsAndRefines(Repeats):
 
 class TestSeconds:
     def test_are_those_of_the_training_itself(self, trainings, monkeypatch):
-        """Every optimisation takes ten seconds by this clock; scouts and first stages are counted for themselves."""
+        """Every optimization takes ten seconds by this clock; scouts and first stages are counted for themselves."""
         clock = [0.0]
         monkeypatch.setattr("fer_augment.training.trainings.time.monotonic", lambda: clock[0])
 
@@ -446,15 +446,15 @@ class TestSecondStages:
     def test_begin_with_the_training_of_the_recipe_without_them(self, trainings):
         plain = trainings.of(bound())
         again, longer = (trainings.of(bound(HeadAgain(epochs=epochs))) for epochs in (1, 3))
-        assert len(stored(trainings)) == 3, "nothing but the second stages was trained"
+        assert len(stored(trainings)) == 3, "nothing but the second stage was trained"
         before, after = (load_file(trained.weights) for trained in (plain, again))
         assert {name for name in before if before[name].tobytes() != after[name].tobytes()} == {
             "head.weight",
             "head.bias",
         }
         assert again.weights.read_bytes() != longer.weights.read_bytes()
-        steps = plain.facts.optimiser_steps
-        assert [again.facts.optimiser_steps, longer.facts.optimiser_steps] == [steps * 3 // 2, steps * 5 // 2]
+        steps = plain.facts.optimizer_steps
+        assert [again.facts.optimizer_steps, longer.facts.optimizer_steps] == [steps * 3 // 2, steps * 5 // 2]
         assert again.facts.curve == plain.facts.curve
         assert again.facts.class_prior == (0, 0, 1)
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fer_augment import ImageDataset, Loss, Model, Splits, Strategy
-from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.strategy import Context
 from fer_augment.losses import cross_entropy
 from fer_augment.recipe.recipe import TrainingSettings
@@ -52,13 +52,13 @@ def training_of(
     """Put a training together; settings are laid over short ones in float32."""
     splits = tiny_splits()
     given = {"epochs": 4, "batch_size": 16, "precision": "float32", "learning_rate": 0.01, "evaluate_every": 2}
-    stages = Stages(steps_of(strategies), Context(seed, splits.class_names))
-    training_set = stages.fold("rewrite_training_set", splits.train) if data is None else data
+    pipeline = Pipeline(steps_of(strategies), Context(seed, splits.class_names))
+    training_set = pipeline.fold("rewrite_training_set", splits.train) if data is None else data
     return Training(
         model=model,
         loss=LOSS,
         settings=TrainingSettings(**{**given, **settings}),
-        stages=stages,
+        pipeline=pipeline,
         training_set=training_set,
         source_rows=len(splits.train),
         validation=splits.validation,

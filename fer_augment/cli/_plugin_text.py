@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.hooks.recipe_binding import class_names_in
-from fer_augment.hooks.strategy_description import Parameter, StrategyDescription, described, summary_of
+from fer_augment.recipe.binding import class_names_in
+from fer_augment.recipe.strategy_description import Parameter, StrategyDescription, described, summary_of
 
 if TYPE_CHECKING:
     from fer_augment.hooks.plugin_manager import Offer

@@ -17,13 +17,13 @@ from rich.text import Text
 
 from fer_augment.cli._console import messages, progress_of
 from fer_augment.errors import RecipeError
-from fer_augment.runs.executors import Failure, Listener, cores, do_tasks
+from fer_augment.runs.executors import FailedTask, Listener, cores, do_tasks
 
 if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
-    from fer_augment.hooks.plugin_manager import Catalogue
+    from fer_augment.hooks.plugin_manager import Catalog
     from fer_augment.recipe.recipe import Recipe
-    from fer_augment.runs.experiment import Experiment, Run
+    from fer_augment.runs.experiment import Experiment, PlannedRun
 
 SECONDS_BETWEEN_LINES = 300.0
 """How often a file or a pipe is told how far runs are; a terminal sees bars."""
@@ -66,15 +66,15 @@ class Seeds(click.ParamType[tuple[int, ...]]):
         return seeds
 
 
-def read_data(catalogue: Catalogue, source: str) -> Splits:
+def read_data(catalog: Catalog, source: str) -> Splits:
     """Read a data source and show how far it is."""
     with progress_of(f"reading {escape(source)}") as progress:
-        return catalogue.read(source, progress)
+        return catalog.read(source, progress)
 
 
 def do_runs(
-    experiment: Experiment, runs: Sequence[Run], executor: str, jobs: int | None, listener: Listener[Run]
-) -> list[Path | Failure]:
+    experiment: Experiment, runs: Sequence[PlannedRun], executor: str, jobs: int | None, listener: Listener[PlannedRun]
+) -> list[Path | FailedTask]:
     """Do runs in processes on this machine or on a Ray cluster.
 
     Args:
@@ -166,7 +166,7 @@ class RunProgress:
     `do_tasks`, and a context manager.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
         """Show nothing yet."""
         console = messages()
         self.bars = Progress(
@@ -196,11 +196,11 @@ class RunProgress:
         """Take the bars away."""
         self.bars.stop()
 
-    def started(self, task: Run) -> None:
+    def started(self, task: PlannedRun) -> None:
         """Show a bar for the run."""
         self.open[str(task)] = self.bars.add_task(f"  {escape(str(task))}", total=None), time.monotonic()
 
-    def progressed(self, task: Run, what: str, done: int, total: int) -> None:
+    def progressed(self, task: PlannedRun, what: str, done: int, total: int) -> None:
         """Move the run's bar, and the one for all; remember what was there already."""
         from fer_augment.training.store import FOUND
 
@@ -216,14 +216,14 @@ class RunProgress:
             self.told_at = time.monotonic()
             self.bars.console.print(self._how_far(f"{task}: {what}"), soft_wrap=True)
 
-    def ended(self, task: Run, outcome: object) -> None:
+    def ended(self, task: PlannedRun, outcome: object) -> None:
         """Put a line in the place of the run's bar."""
         bar, since = self.open.pop(str(task))
         self.bars.remove_task(bar)
         self.ended_count += 1
         self.bars.update(self.all, completed=self.ended_count + self._share_done())
         seconds = time.monotonic() - since
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, FailedTask):
             told = f"[red]failed[/red] {escape(str(task))}: {escape(outcome.message)}"
         else:
             known = "".join(f"; {what} was there" for what in dict.fromkeys(self.found.pop(str(task), [])))

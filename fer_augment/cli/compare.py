@@ -34,9 +34,9 @@ from fer_augment.errors import RecipeError, RunError
 if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
     from fer_augment.data.records import RunDirectory
-    from fer_augment.hooks.recipe_binding import BoundRecipe
+    from fer_augment.recipe.binding import BoundRecipe
     from fer_augment.results.comparison import Comparison, Failure
-    from fer_augment.runs.experiment import Experiment, Run
+    from fer_augment.runs.experiment import Experiment, PlannedRun
 
 DEMO_RECIPES = ("demo", "demo_mirror", "demo_balanced")
 DEMO_SEEDS = 3
@@ -128,20 +128,21 @@ class _Comparing:
         out: Path | None,
     ) -> _Comparing:
         from fer_augment.hooks.plugin_manager import installed_plugins
-        from fer_augment.hooks.recipe_binding import bind, check_classes, comparison_warnings
+        from fer_augment.recipe.binding import bind, check_classes
         from fer_augment.recipe.recipe import load_recipes
+        from fer_augment.recipe.warnings import comparison_warnings
 
         recipes = load_recipes(names, overrides)
-        catalogue = installed_plugins()
-        arms = [bind(recipe, catalogue) for recipe in recipes]
+        catalog = installed_plugins()
+        arms = [bind(recipe, catalog) for recipe in recipes]
         folder = out or Path("results") / _folder_name([recipe.name for recipe in recipes])
         refuse_taken(folder)
-        splits = read_data(catalogue, source)
+        splits = read_data(catalog, source)
         _refuse_other_data(folder, splits)
         for arm in arms:
             check_classes(arm, splits.class_names)
             arm.model.build(splits.train.image_shape, len(splits.class_names))  # refuses images that are too small
-        return cls(arms, seeds, splits, folder, (*catalogue.problems, *comparison_warnings(arms)))
+        return cls(arms, seeds, splits, folder, (*catalog.problems, *comparison_warnings(arms)))
 
     @property
     def experiment(self) -> Experiment:
@@ -151,7 +152,7 @@ class _Comparing:
         return Experiment(self.splits, default_store(), self.folder / "runs")
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[PlannedRun]:
         from fer_augment.runs.experiment import runs_in_order
 
         return runs_in_order([arm.recipe for arm in self.arms], self.seeds)
@@ -166,7 +167,7 @@ class _Comparing:
         from fer_augment.data.records import RunDirectory
         from fer_augment.results.comparison import Failure
         from fer_augment.results.verdicts import nothing_finished
-        from fer_augment.runs.executors import Failure as FailedTask
+        from fer_augment.runs.executors import FailedTask
 
         make_folder(self.folder)
         if executor == "local":
@@ -220,13 +221,13 @@ class _Comparing:
         """Write `report.html` and the images that it shows."""
         from fer_augment.reports.html import write_report
         from fer_augment.results.confused_images import CONFUSED_FILE
-        from fer_augment.results.galleries import collect_confused
+        from fer_augment.runs.galleries import collect_confused
 
         pairs = [(watched.true, watched.predicted) for arm in comparison.arms for watched in arm.watched]
         collect_confused(self.splits, finished, pairs, self.folder / CONFUSED_FILE)
         write_report(self.folder)
 
-    def _keep_details(self, run: Run, failed: object) -> None:
+    def _keep_details(self, run: PlannedRun, failed: object) -> None:
         from fer_augment.data.records import write_whole
 
         details = getattr(failed, "details", "")

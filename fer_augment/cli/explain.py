@@ -140,7 +140,7 @@ def _bar(score: float) -> str:
 def _draw(model: RunModel, asked: Sequence[_Asked], scores: NDArray[np.float64], out: Path) -> None:
     """Write one sheet, or a folder with a sheet for each image."""
     from fer_augment.data.records import write_whole
-    from fer_augment.results.feature_maps import Explained, feature_map_sheet, feature_maps
+    from fer_augment.runs.feature_maps import Explained, feature_map_sheet, feature_maps
 
     explained = []
     with progress_of("working out feature maps") as progress:

@@ -49,12 +49,12 @@ def list_plugins(as_json: bool) -> None:
     fer-augment plugins list --json
     """
     from fer_augment.hooks.plugin_manager import installed_plugins
-    from fer_augment.hooks.strategy_description import summary_of
+    from fer_augment.recipe.strategy_description import summary_of
 
-    catalogue = installed_plugins()
-    offers = [offer for kind in _KINDS for offer in catalogue.of_kind(kind)]
+    catalog = installed_plugins()
+    offers = [offer for kind in _KINDS for offer in catalog.of_kind(kind)]
     if as_json:
-        _write_json({"plugins": [_listed(offer) for offer in offers], "problems": list(catalogue.problems)})
+        _write_json({"plugins": [_listed(offer) for offer in offers], "problems": list(catalog.problems)})
         return
     console = results()
     name_width = max((len(offer.name) for offer in offers), default=0)
@@ -69,7 +69,7 @@ def list_plugins(as_json: bool) -> None:
         console.print(Padding(table, (0, 0, 0, 2)))
         console.print()
     console.print("`fer-augment plugins show NAME` tells what one of them takes.", soft_wrap=True)
-    for problem in catalogue.problems:
+    for problem in catalog.problems:
         messages().print(Text.assemble(("warning: ", "yellow"), problem), soft_wrap=True)
 
 
@@ -85,13 +85,13 @@ def show_plugin(name: str, as_json: bool) -> None:
     from fer_augment.cli._plugin_text import print_offer
     from fer_augment.errors import PluginError, did_you_mean
     from fer_augment.hooks.plugin_manager import installed_plugins
-    from fer_augment.hooks.strategy_description import described
+    from fer_augment.recipe.strategy_description import described
 
-    catalogue = installed_plugins()
-    matching = [offer for offer in catalogue.offers if offer.name == name]
+    catalog = installed_plugins()
+    matching = [offer for offer in catalog.offers if offer.name == name]
     if not matching:
-        hint = did_you_mean(name, {offer.name for offer in catalogue.offers})
-        broken = f" (not loaded: {' | '.join(catalogue.problems)})" if catalogue.problems else ""
+        hint = did_you_mean(name, {offer.name for offer in catalog.offers})
+        broken = f" (not loaded: {' | '.join(catalog.problems)})" if catalog.problems else ""
         raise PluginError(f"nothing that is installed is called {name!r}{hint}{broken}")
     for offer in matching:
         if not as_json:
@@ -113,7 +113,7 @@ def new_plugin(name: str, out: Path | None) -> None:
     \b
     fer-augment plugins new mirror_classes
     """
-    from fer_augment.hooks.scaffold import write_distribution
+    from fer_augment.scaffold import write_distribution
 
     folder = Path(name) if out is None else out
     files = write_distribution(name, folder)
@@ -201,7 +201,7 @@ def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
 
 
 def _listed(offer: Offer[Any]) -> dict[str, str]:
-    from fer_augment.hooks.strategy_description import summary_of
+    from fer_augment.recipe.strategy_description import summary_of
 
     return {
         "kind": offer.kind,

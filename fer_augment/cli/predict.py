@@ -38,7 +38,7 @@ def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None)
     r"""Tell the class scores of new png or jpg images.
 
     RUN is the directory of a finished run. Scores are the softmax of the network's logits, averaged over the recipe's
-    test-time views and adjusted as the recipe says; they sum to 1. Colour and grey are converted as the network needs
+    test-time views and adjusted as the recipe says; they sum to 1. Color and gray are converted as the network needs
     it.
 
     \b
@@ -49,7 +49,7 @@ def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None)
 
     directory = finished_run(run)
     model = load_run_model(directory)
-    for step in changed_steps(model.record, model.stages.steps):
+    for step in changed_steps(model.record, model.pipeline.steps):
         messages().print(f"warning: {step} has changed since the run was made", markup=False, soft_wrap=True)
     scores = _scores(model, images, resize)
     if form == "json":

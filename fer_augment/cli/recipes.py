@@ -87,19 +87,20 @@ def check_recipes(files: tuple[str, ...]) -> None:
     from functools import partial
 
     from fer_augment.hooks.plugin_manager import installed_plugins
-    from fer_augment.hooks.recipe_binding import bind, binding_faults, bound_warnings
+    from fer_augment.recipe.binding import bind, binding_faults
     from fer_augment.recipe.recipe import check_recipe_file, load_recipe
+    from fer_augment.recipe.warnings import recipe_warnings
 
-    catalogue = installed_plugins()
+    catalog = installed_plugins()
     faulty = 0
     for file in files:
-        faults = check_recipe_file(file, partial(binding_faults, catalogue=catalogue))
+        faults = check_recipe_file(file, partial(binding_faults, catalog=catalog))
         for fault in faults:
             click.echo(fault)
         faulty += bool(faults)
         if not faults:
             click.echo(f"{file}: sound")
-            for warning in bound_warnings(bind(load_recipe(file), catalogue)):
+            for warning in recipe_warnings(bind(load_recipe(file), catalog)):
                 messages().print(Text.assemble(("warning: ", "yellow"), f"{file}: {warning}"), soft_wrap=True)
     if faulty:
         sys.exit(2)
@@ -115,7 +116,7 @@ def print_schema() -> None:
     fer-augment recipes schema > recipe.schema.json
     """
     from fer_augment.hooks.plugin_manager import installed_plugins
-    from fer_augment.hooks.recipe_binding import recipe_json_schema
+    from fer_augment.recipe.json_schema import recipe_json_schema
 
     click.echo(json.dumps(recipe_json_schema(installed_plugins()), indent=2, ensure_ascii=False))
 

@@ -16,7 +16,7 @@ from fer_augment.data.export import FORMATS, refuse_unfit, rows_to_write, write_
 from fer_augment.errors import DatasetError, FerAugmentError
 
 if TYPE_CHECKING:
-    from fer_augment.hooks.recipe_binding import BoundRecipe
+    from fer_augment.recipe.binding import BoundRecipe
     from fer_augment.reports.rewriting import RewritingSummary
     from fer_augment.runs.rewriting import Rewriting
     from fer_augment.training.trainings import Trainings
@@ -61,7 +61,7 @@ def rewrite(
     """
     from fer_augment.data.npy_format import refuse_existing
     from fer_augment.hooks.plugin_manager import installed_plugins
-    from fer_augment.hooks.recipe_binding import bind, check_classes
+    from fer_augment.recipe.binding import bind, check_classes
     from fer_augment.recipe.recipe import load_recipes
     from fer_augment.reports.rewriting import print_rewriting
     from fer_augment.runs.executors import cores
@@ -73,11 +73,11 @@ def rewrite(
     if out is None and not dry_run:
         raise FerAugmentError("say where to write with --out DIR, or see the counts only with --dry-run")
     (loaded,) = load_recipes([recipe], overrides)
-    catalogue = installed_plugins()
-    bound = bind(loaded, catalogue)
+    catalog = installed_plugins()
+    bound = bind(loaded, catalog)
     if out and not dry_run:
         refuse_existing(out)
-    splits = splits_for(loaded, read_data(catalogue, source))
+    splits = splits_for(loaded, read_data(catalog, source))
     check_classes(bound, splits.class_names)
     if not dry_run:
         refuse_unfit(formats, splits)
@@ -95,7 +95,7 @@ def rewrite(
 
 
 def _summary(bound: BoundRecipe, rewriting: Rewriting, trainings: Trainings) -> RewritingSummary:
-    from fer_augment.hooks.recipe_binding import bound_warnings
+    from fer_augment.recipe.warnings import recipe_warnings
     from fer_augment.reports.rewriting import RewritingSummary, StepSummary
     from fer_augment.training.keys import environment
 
@@ -116,7 +116,7 @@ def _summary(bound: BoundRecipe, rewriting: Rewriting, trainings: Trainings) -> 
         later_steps=tuple(step.name for step in bound.steps if step not in acted),
         fingerprint_before=before.fingerprint,
         fingerprint_after=after.fingerprint,
-        warnings=bound_warnings(bound),
+        warnings=recipe_warnings(bound),
         environment=environment(bound.recipe.training),
     )
 

@@ -48,24 +48,24 @@ def run(recipe: str, source: str, seed: int, out: Path, overrides: tuple[str, ..
     """
     from fer_augment.data.records import RunDirectory
     from fer_augment.hooks.plugin_manager import installed_plugins
-    from fer_augment.hooks.recipe_binding import bind, check_classes
+    from fer_augment.recipe.binding import bind, check_classes
     from fer_augment.recipe.recipe import load_recipes
-    from fer_augment.runs.executors import Failure, do_tasks
-    from fer_augment.runs.experiment import Experiment, Run
+    from fer_augment.runs.executors import FailedTask, do_tasks
+    from fer_augment.runs.experiment import Experiment, PlannedRun
     from fer_augment.training.store import default_store
 
     (loaded,) = load_recipes([recipe], overrides)
-    catalogue = installed_plugins()
-    bound = bind(loaded, catalogue)
+    catalog = installed_plugins()
+    bound = bind(loaded, catalog)
     refuse_taken(out)
-    splits = read_data(catalogue, source)
+    splits = read_data(catalog, source)
     check_classes(bound, splits.class_names)
     make_folder(out)
     warn_of_emulation([loaded])
-    task = Run(loaded, seed)
+    task = PlannedRun(loaded, seed)
     with RunProgress([task]) as progress:
         (outcome,) = do_tasks(Experiment(splits, default_store(), out / "runs"), [task], 1, progress)
-    if isinstance(outcome, Failure):
+    if isinstance(outcome, FailedTask):
         if outcome.details:
             messages().print(outcome.details, markup=False, soft_wrap=True)
         sys.exit(1)

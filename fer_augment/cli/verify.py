@@ -19,7 +19,7 @@ from fer_augment.cli._runs import data_option, json_option, read_data
 from fer_augment.reports.wording import printable
 
 if TYPE_CHECKING:
-    from fer_augment.results.verification import Verification
+    from fer_augment.runs.verification import Verification
 
 
 @click.command(no_args_is_help=True)
@@ -38,7 +38,7 @@ def verify(run: Path, source: str, as_json: bool) -> None:
     fer-augment verify results/runs/paper/seed-0-1a2b3c4d5e6f --data fer2013.csv
     """
     from fer_augment.hooks.plugin_manager import installed_plugins
-    from fer_augment.results.verification import verify_run
+    from fer_augment.runs.verification import verify_run
 
     directory = finished_run(run)
     splits = read_data(installed_plugins(), source)

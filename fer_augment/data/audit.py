@@ -162,7 +162,7 @@ def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, to
     )
 
 
-def drop_held_out_copies(splits: Splits) -> Splits:
+def drop_held_out_duplicates(splits: Splits) -> Splits:
     """Return the splits less the training rows that are byte for byte the same as a validation or test row.
 
     The rows that stay are the source rows of the result: their origins are numbered anew. No pixels are copied.
@@ -182,7 +182,7 @@ def drop_held_out_copies(splits: Splits) -> Splits:
     try:
         return replace(splits, train=_source_rows(splits.train, np.flatnonzero(~copied)), source=source)
     except DatasetError as error:
-        raise DatasetError(f"{error}; set held_out_copies to keep") from error
+        raise DatasetError(f"{error}; set held_out_duplicates to keep") from error
 
 
 def _source_rows(dataset: ImageDataset, rows: NDArray[np.int64]) -> ImageDataset:

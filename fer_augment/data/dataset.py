@@ -1,4 +1,4 @@
-"""The data that flows through the house: labelled images that remember where every row came from.
+"""The data that flows through the house: labeled images that remember where every row came from.
 
 Legend of shapes: N rows, H height, W width, C channels, K classes, P the largest number of source rows that one row
 descends from (1 until something interpolates).
@@ -127,7 +127,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Labelled images with provenance; immutable, checked when made.
+    """Labeled images with provenance; immutable, checked when made.
 
     New sets are made from old ones by `take`, `append` and `without` only, so no row can lose its provenance. Pixels
     are never copied by these: the set is an index into shared blocks, and a million-row view of a file is normal use.

@@ -56,7 +56,7 @@ def refuse_unfit(formats: Sequence[str], splits: Splits) -> None:
             raise DatasetError("some class names differ in letter case only, folders may not; choose --format npz")
     if "csv" in formats and (height != width or channels != 1 or splits.class_names != FER2013_CLASSES):
         raise DatasetError(
-            "csv is the form of FER2013: square grey images of its seven classes; choose --format npz or folder"
+            "csv is the form of FER2013: square gray images of its seven classes; choose --format npz or folder"
         )
 
 

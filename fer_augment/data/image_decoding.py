@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fer_augment.errors import DatasetError
 
 Decode = Callable[[bytes, str], NDArray[np.uint8]]
-"""From a file's bytes and what to call it in a message to `(H, W, C) uint8`, grey (C = 1) or RGB (C = 3)."""
+"""From a file's bytes and what to call it in a message to `(H, W, C) uint8`, gray (C = 1) or RGB (C = 3)."""
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def image_decoder() -> Iterator[Decode]:
 
 
 def size_in_words(shape: tuple[int, ...]) -> str:
-    """Return `(H, W, C)` as people write it: `48x48 grey`, width first."""
+    """Return `(H, W, C)` as people write it: `48x48 gray`, width first."""
     height, width, channels = shape
-    kind = {1: "grey", 3: "colour"}.get(channels, f"with {channels} channels")
+    kind = {1: "gray", 3: "color"}.get(channels, f"with {channels} channels")
     return f"{width}x{height} {kind}"

@@ -83,12 +83,12 @@ def in_pieces(images: Images, rows: NDArray[np.int64]) -> Iterator[NDArray[np.ui
 
 
 def _thumbnails(images: Images, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    """Give the images some at a time, grey and 48 by 48, each `(n, 48, 48) uint8`."""
+    """Give the images some at a time, gray and 48 by 48, each `(n, 48, 48) uint8`."""
     for piece in in_pieces(images, rows):
-        grey = piece[..., 0] if piece.shape[3] == 1 else np.rint(piece.mean(axis=3)).astype(np.uint8)
-        if grey.shape[1:] != (_SIDE, _SIDE):
-            grey = np.stack([cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for image in grey])
-        yield grey
+        gray = piece[..., 0] if piece.shape[3] == 1 else np.rint(piece.mean(axis=3)).astype(np.uint8)
+        if gray.shape[1:] != (_SIDE, _SIDE):
+            gray = np.stack([cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for image in gray])
+        yield gray
 
 
 def _hashes(

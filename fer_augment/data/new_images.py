@@ -17,7 +17,7 @@ ImageShape = tuple[int, int, int]
 def read_images(files: Sequence[Path], image_shape: ImageShape, *, resize: bool = False) -> NDArray[np.uint8]:
     """Read png and jpg files as a network takes images.
 
-    Colour becomes grey by the weights of ITU-R BT.601, and grey becomes colour with three equal channels.
+    Color becomes gray by the weights of ITU-R BT.601, and gray becomes color with three equal channels.
 
     Args:
         files: N image files.

@@ -54,7 +54,7 @@ class Evaluation(_Plain):
 
     Attributes:
         epoch: epochs trained so far.
-        step: optimiser steps taken so far.
+        step: optimizer steps taken so far.
         training_loss: mean loss of the batches since the last evaluation, as augmented, dropout on.
         selection_loss: mean loss on a fixed random selection of training rows, as many as the test split has.
         validation_loss: mean loss on the validation split.
@@ -105,7 +105,7 @@ class RunRecord(_Plain):
         train_counts: rows of each class in the training split, after `data` settings.
         rewritten_counts: rows of each class in the rewritten training set.
         class_prior: class frequencies as drawn in the last epoch, summing to 1.
-        optimiser_steps: steps taken.
+        optimizer_steps: steps taken.
         parameter_count: numbers in the network.
         curve: evaluations in order.
         test_loss: mean loss on the test split.
@@ -125,7 +125,7 @@ class RunRecord(_Plain):
     train_counts: tuple[int, ...]
     rewritten_counts: tuple[int, ...]
     class_prior: tuple[float, ...]
-    optimiser_steps: int
+    optimizer_steps: int
     parameter_count: int
     curve: tuple[Evaluation, ...]
     test_loss: float

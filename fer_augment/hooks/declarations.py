@@ -43,13 +43,13 @@ class DatasetReader:
     Attributes:
         name: names the format.
         summary: one line for people: what the source looks like.
-        recognises: whether the source (a path or a word, as typed) is of this format; cheap, never raises.
+        recognizes: whether the source (a path or a word, as typed) is of this format; cheap, never raises.
         read: reads it, and says how far it is.
     """
 
     name: str
     summary: str
-    recognises: Callable[[str], bool]
+    recognizes: Callable[[str], bool]
     read: Callable[[str, ReportProgress], Splits]
 
 

@@ -53,7 +53,7 @@ class Offer(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """Everything that the installed plugins offer.
 
     Attributes:
@@ -85,22 +85,22 @@ class Catalogue:
         return self._only("tracker", name)
 
     def read(self, source: str, progress: ReportProgress = lambda done, total: None) -> Splits:
-        """Read a data source with the reader that recognises it.
+        """Read a data source with the reader that recognizes it.
 
         Args:
             source: a path or a word such as `demo`.
             progress: told how much is done and how much there is.
 
         Raises:
-            DatasetError: if no reader or more than one recognises the source, or the source is bad.
+            DatasetError: if no reader or more than one recognizes the source, or the source is bad.
         """
-        readers = [offer for offer in self.of_kind("dataset reader") if offer.value.recognises(source)]
+        readers = [offer for offer in self.of_kind("dataset reader") if offer.value.recognizes(source)]
         if not readers:
             formats = "; ".join(offer.value.summary for offer in self.of_kind("dataset reader"))
-            raise DatasetError(f"{source}: no such file, or nothing that a reader recognises. Readable: {formats}")
+            raise DatasetError(f"{source}: no such file, or nothing that a reader recognizes. Readable: {formats}")
         if len(readers) > 1:
             names = " and ".join(f"{offer.name} ({offer.provider})" for offer in readers)
-            raise DatasetError(f"{source}: recognised by {names}; rename it so that only one does")
+            raise DatasetError(f"{source}: recognized by {names}; rename it so that only one does")
         reader: DatasetReader = readers[0].value
         return reader.read(source, progress)
 
@@ -117,7 +117,7 @@ class Catalogue:
 
 
 @functools.cache
-def installed_plugins() -> Catalogue:
+def installed_plugins() -> Catalog:
     """Collect what all installed distributions offer; once a process."""
     found = sorted(
         importlib.metadata.entry_points(group=PROJECT),
@@ -131,11 +131,11 @@ def installed_plugins() -> Catalogue:
             modules.append((point.value, provider, point.load()))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may do anything when imported
             problems.append(f"{provider}: {point.value} cannot be imported: {_told(error)}")
-    catalogue = collect(modules)
-    return Catalogue(catalogue.offers, (*problems, *catalogue.problems))
+    catalog = collect(modules)
+    return Catalog(catalog.offers, (*problems, *catalog.problems))
 
 
-def collect(modules: Iterable[tuple[str, str, object]]) -> Catalogue:
+def collect(modules: Iterable[tuple[str, str, object]]) -> Catalog:
     """Ask plugin modules what they offer.
 
     Args:
@@ -150,7 +150,7 @@ def collect(modules: Iterable[tuple[str, str, object]]) -> Catalogue:
             problems += [f"{provider}: {problem}" for problem in own_problems]
         except Exception as error:  # noqa: BLE001 - as above: a hook is the stranger's code, too
             problems.append(f"{provider}: {name}: {_told(error)}")
-    return Catalogue(tuple(offers), tuple(problems))
+    return Catalog(tuple(offers), tuple(problems))
 
 
 def _offers_of(name: str, provider: str, module: object) -> tuple[list[Offer[Any]], list[str]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.hooks.strategy import Predictions, Scout
+from fer_augment.hooks.strategy import PredictionKind, Scout
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +20,11 @@ class RememberingScout:
     """
 
     scout: Scout
-    _answers: dict[tuple[str, Predictions], NDArray[np.float32]] = field(default_factory=dict, init=False, repr=False)
+    _answers: dict[tuple[str, PredictionKind], NDArray[np.float32]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
-    def probabilities(self, training_set: ImageDataset, how: Predictions = "out_of_fold") -> NDArray[np.float32]:
+    def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
         """Return the scout's `(N, K) float32` class probabilities, read-only; equal sets are judged once."""
         question = training_set.fingerprint, how
         if question not in self._answers:

@@ -174,10 +174,10 @@ TRAINING_STAGES = (
     "augment_batch",
     "refine_model",
 )
-"""Stages that decide what is learnt: a step that acts at one of them is part of the training key."""
+"""Pipeline that decide what is learnt: a step that acts at one of them is part of the training key."""
 
 PREDICTION_STAGES = ("predict_views", "build_adjustment")
-"""Stages that act on a trained model: a step that acts only here retrains nothing."""
+"""Pipeline that act on a trained model: a step that acts only here retrains nothing."""
 
 STAGES = TRAINING_STAGES + PREDICTION_STAGES
 OBSERVERS = ("run_started", "epoch_finished", "run_finished")

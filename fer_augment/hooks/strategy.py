@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import torch
 
-Predictions = Literal["in_sample", "out_of_fold"]
+PredictionKind = Literal["in_sample", "out_of_fold"]
 
 
 class ClassName(str):
@@ -53,8 +53,8 @@ class Effect(enum.Flag):
     """Classes are drawn in other proportions than they stand in the source (oversampling, weighted draws)."""
     CORRECTS_CLASS_PRIOR = enum.auto()
     """The loss or the logits make up for class frequencies as rows are drawn (class weights, logit adjustment)."""
-    FAVOURS_SMALL_CLASSES = enum.auto()
-    """Small classes gain whatever the frequencies in which rows are drawn (tau-normalisation)."""
+    FAVORS_SMALL_CLASSES = enum.auto()
+    """Small classes gain whatever the frequencies in which rows are drawn (tau-normalization)."""
     NEEDS_RAW_LOGITS = enum.auto()
     """Assumes a loss over logits; means little with `mse` on the softmax output."""
     SOFT_TARGETS = enum.auto()
@@ -127,7 +127,7 @@ class Strategy(BaseModel):
 class Scout(Protocol):
     """The model that a mining strategy asks about the training set: the recipe cut before the asking step."""
 
-    def probabilities(self, training_set: ImageDataset, how: Predictions = "out_of_fold") -> NDArray[np.float32]:
+    def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
         """Return the `(N, K) float32` class probabilities of each row.
 
         `in_sample` asks the model that was trained on these very rows. `out_of_fold` asks for each row a model

@@ -116,7 +116,7 @@ def draw_faces(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[n
         rng: where expression, person and shot of every face come from.
 
     Returns:
-        `(N, 48, 48, 1) uint8`, grey from 0 for black to 255 for white.
+        `(N, 48, 48, 1) uint8`, gray from 0 for black to 255 for white.
     """
     count = len(labels)
     return render_faces(draw_actions(labels, rng), draw_identity(count, rng), draw_capture(count, rng))

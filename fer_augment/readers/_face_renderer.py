@@ -1,4 +1,4 @@
-"""How a face is drawn: from the columns of its parameters to 48x48 grey pixels.
+"""How a face is drawn: from the columns of its parameters to 48x48 gray pixels.
 
 Every shape is a coverage in `0 … 1`, computed from a signed distance on the face's own coordinate grid, and
 painted over what is there already. In face coordinates `x` points right and `y` down, the eyes lie just above
@@ -381,7 +381,7 @@ def _photograph(sketch: Sketch, how: Capture) -> NDArray[np.uint8]:
 
 
 def _blurred(scene: Pixels, amount: Column) -> Pixels:
-    """Mix every pixel of `(n, 48, 48)` with its neighbours, up and down first, then left and right."""
+    """Mix every pixel of `(n, 48, 48)` with its neighbors, up and down first, then left and right."""
     framed = np.pad(scene, ((0, 0), (1, 1), (1, 1)), mode="edge")
     mixed = framed[:, 1:-1] + amount * (0.5 * (framed[:, :-2] + framed[:, 2:]) - framed[:, 1:-1])
     return mixed[..., 1:-1] + amount * (0.5 * (mixed[..., :-2] + mixed[..., 2:]) - mixed[..., 1:-1])

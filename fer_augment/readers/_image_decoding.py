@@ -18,7 +18,7 @@ from fer_augment.readers._image_members import Member
 _FILES_AT_ONCE = 64
 _THREADS = min(8, os.cpu_count() or 1)
 _WORTH_THREADS = 12_000
-"""How many numbers an image must hold for threads to pay; two made 48x48 grey images half as slow again."""
+"""How many numbers an image must hold for threads to pay; two made 48x48 gray images half as slow again."""
 
 
 def decoded(members: Sequence[Member], progress: ReportProgress) -> NDArray[np.uint8]:
@@ -29,7 +29,7 @@ def decoded(members: Sequence[Member], progress: ReportProgress) -> NDArray[np.u
         progress: told how many images are decoded.
 
     Returns:
-        `(N, H, W, C) uint8`, grey (C = 1) or RGB (C = 3).
+        `(N, H, W, C) uint8`, gray (C = 1) or RGB (C = 3).
 
     Raises:
         DatasetError: if an image cannot be read or differs from the first one; it names the first such.
@@ -56,6 +56,6 @@ def _fill(decode: Decode, members: Sequence[Member], pixels: NDArray[np.uint8], 
             size, first_size = size_in_words(image.shape), size_in_words(pixels.shape[1:])
             raise DatasetError(
                 f"{member.title}: is {size}, {members[0].title} is {first_size}; "
-                "all images must have one size and be all grey or all colour"
+                "all images must have one size and be all gray or all color"
             )
         pixels[row] = image

@@ -37,10 +37,10 @@ _WHERE = {
 def register_dataset_readers() -> list[DatasetReader]:
     """Offer the csv reader."""
     summary = "FILE.csv with the columns emotion, pixels and Usage (fer2013.csv, icml_face_data.csv)"
-    return [DatasetReader("csv_file", summary, recognises, read)]
+    return [DatasetReader("csv_file", summary, recognizes, read)]
 
 
-def recognises(source: str) -> bool:
+def recognizes(source: str) -> bool:
     """Return whether the source is called `.csv`, or is a file that begins with the header."""
     if source == DEMO or os.path.isdir(source):
         return False

@@ -10,10 +10,10 @@ from fer_augment.readers._conventions import DEMO
 @hookimpl
 def register_dataset_readers() -> list[DatasetReader]:
     """Offer the demo faces."""
-    return [DatasetReader("demo", f"the word {DEMO}: drawn faces", recognises, read)]
+    return [DatasetReader("demo", f"the word {DEMO}: drawn faces", recognizes, read)]
 
 
-def recognises(source: str) -> bool:
+def recognizes(source: str) -> bool:
     """Return whether the source is the word for the demo faces."""
     return source == DEMO
 

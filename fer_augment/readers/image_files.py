@@ -33,10 +33,10 @@ _WHERE = {
 def register_dataset_readers() -> list[DatasetReader]:
     """Offer the reader of image files."""
     summary = "FOLDER or FILE.zip of split/class/*.png|jpg (train, validation, test) or class/*.png|jpg"
-    return [DatasetReader("image_files", summary, recognises, read)]
+    return [DatasetReader("image_files", summary, recognizes, read)]
 
 
-def recognises(source: str) -> bool:
+def recognizes(source: str) -> bool:
     """Return whether the source is called `.zip`, or is a folder other than a converted one."""
     if os.path.isdir(source):
         return is_folder(source) and not is_npy_folder(source)

@@ -35,10 +35,10 @@ _WHERE = {
 def register_dataset_readers() -> list[DatasetReader]:
     """Offer the reader of converted folders."""
     summary = "FOLDER with X_training.npy, Y_training.npy, X_test.npy, … as `fer-augment data convert` writes it"
-    return [DatasetReader("npy_folder", summary, recognises, read)]
+    return [DatasetReader("npy_folder", summary, recognizes, read)]
 
 
-def recognises(source: str) -> bool:
+def recognizes(source: str) -> bool:
     """Return whether the source is a folder with images in `.npy` files."""
     return is_folder(source) and is_npy_folder(source)
 
@@ -47,7 +47,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
     """Open the files; images stay on disk until rows are asked for.
 
     Splits may be called as in folders of images, FER2013's PublicTest and PrivateTest included, in any letter
-    case. Labels are integers or one-hot. Without `classes.json`, labels up to 6 of 48x48 grey images are
+    case. Labels are integers or one-hot. Without `classes.json`, labels up to 6 of 48x48 gray images are
     FER2013's.
 
     Raises:
@@ -65,7 +65,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
             opened[split] = _Part(block, pair[1], _read_labels(pair[1], len(block.pixels)))
         progress(number, len(SPLIT_NAMES))
     names = _class_names(source, files.get(CLASSES_FILE), opened.values())
-    parts = {split: _labelled(part, names) for split, part in opened.items()}
+    parts = {split: _labeled(part, names) for split, part in opened.items()}
     return make_splits(source, parts, _WHERE)
 
 
@@ -140,7 +140,7 @@ def _read_class_names(file: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _labelled(part: _Part, names: tuple[str, ...]) -> ImageDataset:
+def _labeled(part: _Part, names: tuple[str, ...]) -> ImageDataset:
     """Return a split as a data set; FER2013's classes are put into FER2013's order."""
     odd = np.flatnonzero((part.labels < 0) | (part.labels >= len(names)))
     if len(odd):

@@ -46,15 +46,15 @@ class TrainingSettings(_Settings):
     """How the network is trained."""
 
     epochs: Whole = Field(default=30, ge=1, description="Epochs; under the budget of steps, epochs of the source rows.")
-    batch_size: Whole = Field(default=128, ge=2, description="Rows in each optimiser step.")
+    batch_size: Whole = Field(default=128, ge=2, description="Rows in each optimizer step.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adam", description="The optimiser; sgd uses Nesterov momentum."
+        default="adam", description="The optimizer; sgd uses Nesterov momentum."
     )
     learning_rate: Number = Field(
         default=1e-3, gt=0, description="Learning rate; the highest one where a schedule changes it."
     )
     momentum: Number = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum; of sgd only.")
-    weight_decay: Number = Field(default=0.0, ge=0, description="Weight decay as the optimiser defines it.")
+    weight_decay: Number = Field(default=0.0, ge=0, description="Weight decay as the optimizer defines it.")
     schedule: Literal["constant", "cosine", "one_cycle"] = Field(
         default="constant", description="How the learning rate goes over the whole training."
     )
@@ -65,7 +65,7 @@ class TrainingSettings(_Settings):
     )
     budget: Literal["steps", "epochs"] = Field(
         default="steps",
-        description="steps: every arm takes the optimiser steps of the source training set; "
+        description="steps: every arm takes the optimizer steps of the source training set; "
         "epochs: a larger rewritten training set is trained for longer.",
     )
     evaluate_every: Whole = Field(
@@ -81,7 +81,7 @@ class TrainingSettings(_Settings):
 class DataSettings(_Settings):
     """What is done to the data before any strategy."""
 
-    held_out_copies: Literal["keep", "drop"] = Field(
+    held_out_duplicates: Literal["keep", "drop"] = Field(
         default="keep",
         description="Training rows that are byte for byte the same as a held-out row: keep or drop them.",
     )

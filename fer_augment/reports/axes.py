@@ -13,7 +13,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Tick:
-    """A labelled place on an axis.
+    """A labeled place on an axis.
 
     Attributes:
         at: percent from the start of the axis.
@@ -70,7 +70,7 @@ class Axis:
 
     @cached_property
     def ticks(self) -> tuple[Tick, ...]:
-        """The labelled places: multiples of the step."""
+        """The labeled places: multiples of the step."""
         first = math.ceil(self.low / self.step - _ROUNDING)
         last = math.floor(self.high / self.step + _ROUNDING)
         values = [number * self.step for number in range(first, last + 1)]

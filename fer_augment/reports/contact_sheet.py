@@ -78,11 +78,11 @@ def _box(splits: Splits, group: Sequence[Row]) -> Picture:
 def _tile(image: NDArray[np.uint8]) -> Picture:
     """Fit an image `(H, W, C)` into a square, on white; small ones keep their pixels visible."""
     height, width, channels = image.shape
-    coloured = image[..., ::-1] if channels == 3 else np.repeat(image[..., :1], 3, axis=2)
+    colored = image[..., ::-1] if channels == 3 else np.repeat(image[..., :1], 3, axis=2)
     scale = _TILE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     fitted = cv2.resize(
-        np.ascontiguousarray(coloured), size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
+        np.ascontiguousarray(colored), size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
     )
     tile = _blank(_TILE, _TILE)
     top, left = (_TILE - size[1]) // 2, (_TILE - size[0]) // 2
@@ -111,8 +111,8 @@ def _line(text: str, size: float) -> Picture:
     return strip
 
 
-def _write(picture: Picture, text: str, at: tuple[int, int], size: float, colour: tuple[int, int, int]) -> None:
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+def _write(picture: Picture, text: str, at: tuple[int, int], size: float, color: tuple[int, int, int]) -> None:
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
 
 
 def _blank(height: int, width: int) -> Picture:

@@ -18,7 +18,7 @@ class Line:
 
     Attributes:
         label: what it is.
-        look: name of its colour and dash pattern.
+        look: name of its color and dash pattern.
         points: `x,y x,y …` in percent, y from the top.
         band: outline of one standard deviation around it, the same way; None without a spread.
         last: its last value.
@@ -87,7 +87,7 @@ def _arms_with_curves(comparison: Comparison) -> list[Arm]:
 
 
 def look_of(place: int) -> str:
-    """Name the colour and dash pattern of an arm by its place; the ninth arm looks as the first."""
+    """Name the color and dash pattern of an arm by its place; the ninth arm looks as the first."""
     return f"look-{place % LOOKS}"
 
 

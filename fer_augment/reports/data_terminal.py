@@ -62,9 +62,9 @@ def _print_headline(source: str, fingerprint: str, described: str, console: Cons
 
 def _described(splits: Splits) -> str:
     height, width, channels = splits.train.image_shape
-    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    color = {1: "gray", 3: "color"}.get(channels, f"{channels} channels")
     rows = sum(map(len, splits.parts.values()))
-    return f"{rows:,} images, {height} x {width} pixels (height x width), {colour}; {len(splits.class_names)} classes"
+    return f"{rows:,} images, {height} x {width} pixels (height x width), {color}; {len(splits.class_names)} classes"
 
 
 def _class_cells(part: ImageDataset, label: int) -> tuple[str, str, Bar]:
@@ -146,7 +146,7 @@ def _notes(found: Audit) -> Iterator[str]:
             told = listed([f"{printable(name)} {of_class[name]:,} of {found.counts[split][name]:,}" for name in most])
             yield f"{copies:,} of {rows:,} {split} rows ({100 * copies / rows:.1f} %) stand in train too; most: {told}."
     if any(sum(of_class.values()) for of_class in found.held_out_in_train.values()):
-        yield "A recipe with `data: {held_out_copies: drop}` trains without them."
+        yield "A recipe with `data: {held_out_duplicates: drop}` trains without them."
     if found.identical.within["train"].groups:
         yield "The strategy `dedup` drops repeats from the training set and settles contradictory labels."
     for split in found.counts:

@@ -10,11 +10,11 @@ import numpy as np
 
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.wording import interval, p_value, percent, points, printable
-from fer_augment.results.comparison import Comparison, Judgement, SplitScores, Statistic, Versus
+from fer_augment.results.comparison import Comparison, Judgment, SplitScores, Statistic, Versus
 from fer_augment.significance import Verdict
 
 TONES = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}
-"""How verdicts are coloured; all others are left uncoloured."""
+"""How verdicts are colored; all others are left uncolored."""
 
 _OVER_LARGEST_CHANGE = 1.25
 _OVER_USUAL_END = 4.0
@@ -134,7 +134,7 @@ def forest_plot(comparison: Comparison) -> Forest | None:
 
 def _axis(comparison: Comparison) -> Axis:
     """Return an axis that shows all changes whole, and all intervals but those of very few rows."""
-    judged = [said for versus in comparison.versus for said in _all_judgements(versus)]
+    judged = [said for versus in comparison.versus for said in _all_judgments(versus)]
     deltas = [said.delta * 100 for said in judged if said.delta is not None]
     ends = [end * 100 for said in judged if said.ci95 for end in said.ci95]
     sizes = np.abs([*deltas, 0.0]).max() * _OVER_LARGEST_CHANGE, np.median(np.abs([*ends, 0.0])) * _OVER_USUAL_END
@@ -142,7 +142,7 @@ def _axis(comparison: Comparison) -> Axis:
     return Axis.close_to([*deltas, *np.clip(ends, -reach, reach).tolist(), -1.0, 1.0], is_signed=True, ticks=6)
 
 
-def _all_judgements(versus: Versus) -> Iterator[Judgement]:
+def _all_judgments(versus: Versus) -> Iterator[Judgment]:
     for judged in (versus, versus.test_deduplicated):
         if judged:
             yield from (judged.accuracy, judged.balanced_accuracy, *judged.recall.values())
@@ -157,15 +157,15 @@ def _panel(comparison: Comparison, versus: Versus, axis: Axis) -> ForestPanel:
 
 
 class _Endpoint(NamedTuple):
-    """An endpoint, on the whole test split and on the rows without copies: how many rows, scores, judgements."""
+    """An endpoint, on the whole test split and on the rows without copies: how many rows, scores, judgments."""
 
     label: str
     rows: int
     rows_without_copies: int
     baseline: Statistic
     arm: Statistic
-    said: Judgement
-    said_without_copies: Judgement | None
+    said: Judgment
+    said_without_copies: Judgment | None
 
 
 def _endpoints(comparison: Comparison, versus: Versus, old: SplitScores, new: SplitScores) -> Iterator[_Endpoint]:
@@ -198,7 +198,7 @@ def _row(endpoint: _Endpoint, axis: Axis) -> ForestRow:
     )
 
 
-def _change(said: Judgement, axis: Axis) -> Change:
+def _change(said: Judgment, axis: Axis) -> Change:
     return Change(
         delta=points(said.delta),
         ci95=interval(said.ci95),
@@ -209,7 +209,7 @@ def _change(said: Judgement, axis: Axis) -> Change:
     )
 
 
-def _whisker(said: Judgement, axis: Axis) -> Whisker | None:
+def _whisker(said: Judgment, axis: Axis) -> Whisker | None:
     if said.delta is None:
         return None
     if said.ci95 is None:

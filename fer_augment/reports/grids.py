@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from fer_augment.reports.wording import UNKNOWN, interval, p_value, percent, points, printable, spread
-from fer_augment.results.comparison import Arm, Comparison, Judgement, Statistic, Versus
+from fer_augment.results.comparison import Arm, Comparison, Judgment, Statistic, Versus
 
 Row = tuple[str, ...]
 _WORDS = ("recipe", "figure", "verdict")
@@ -78,7 +78,7 @@ def against_baseline(comparison: Comparison, versus: Versus) -> Grid:
     )
 
 
-def classes_by_move(versus: Versus) -> list[tuple[str, Judgement]]:
+def classes_by_move(versus: Versus) -> list[tuple[str, Judgment]]:
     """Return the classes: the one that lost most, the one that gained most, then by the size of the change."""
     delta = {name: said.delta or 0.0 for name, said in versus.recall.items()}
     by_size = sorted(delta, key=lambda name: -abs(delta[name]))
@@ -96,6 +96,6 @@ def _over_all_classes(baseline: Arm, arm: Arm, versus: Versus) -> Iterator[Row]:
         yield _row("w/o copies", fewer_old.rows, *balanced)
 
 
-def _row(label: str, rows: int, old: Statistic, new: Statistic, said: Judgement) -> Row:
+def _row(label: str, rows: int, old: Statistic, new: Statistic, said: Judgment) -> Row:
     change = points(said.delta), interval(said.ci95), p_value(said.p_adjusted)
     return (label, f"{rows:,}", percent(old), percent(new), *change, str(said.verdict))

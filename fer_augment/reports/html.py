@@ -126,7 +126,7 @@ def _soft(name: str) -> str:
 
 @dataclass(frozen=True)
 class VerdictText:
-    """The verdict on an arm: how to colour it, and what to say."""
+    """The verdict on an arm: how to color it, and what to say."""
 
     tone: str
     sentence: str
@@ -232,7 +232,7 @@ def _setup(arm: Arm, runs: Iterable[FoundRun]) -> ArmSetup:
         steps=first.record.steps if first else (),
         runs=tuple(
             (str(seed), *_scores_of(of_seed.get(seed)), f"{steps:,}", key[:12])
-            for seed, steps, key in zip(arm.seeds, arm.optimiser_steps, arm.run_keys, strict=True)
+            for seed, steps, key in zip(arm.seeds, arm.optimizer_steps, arm.run_keys, strict=True)
         ),
     )
 

@@ -22,7 +22,7 @@ BARS = 8
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """Return an image `(H, W, C) uint8`, grey or RGB, as a PNG in a data URI; other channels are averaged."""
+    """Return an image `(H, W, C) uint8`, gray or RGB, as a PNG in a data URI; other channels are averaged."""
     import cv2
 
     pixels = image if image.shape[2] in (1, 3) else image.mean(axis=2, keepdims=True).astype(np.uint8)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fer_augment.reports.grids import Grid, against_baseline, overview
 from fer_augment.reports.wording import cost_sentence, failures, headline, notes, verdict_sentence
-from fer_augment.results.comparison import Arm, Comparison, Judgement, Judgements, SplitScores, Statistic, Versus
+from fer_augment.results.comparison import Arm, Comparison, Judgment, Judgments, SplitScores, Statistic, Versus
 
 # --- Markdown
 
@@ -81,18 +81,18 @@ def csv_table(comparison: Comparison) -> str:
 
 
 def _arm_rows(arm: Arm, versus: Versus | None) -> Iterator[list[object]]:
-    splits: tuple[tuple[str, SplitScores | None, Judgements | None], ...] = (
+    splits: tuple[tuple[str, SplitScores | None, Judgments | None], ...] = (
         ("test", arm.test, versus),
         ("test_deduplicated", arm.test_deduplicated, versus.test_deduplicated if versus else None),
         ("validation", arm.validation, None),
     )
     for split, scores, judged in splits:
         baseline = versus.baseline if versus and judged else ""
-        for score, class_name, number, judgement in _scores(scores, judged) if scores else ():
-            yield [split, arm.recipe, score, class_name, *_numbers(number), *_verdict(baseline, judgement)]
+        for score, class_name, number, judgment in _scores(scores, judged) if scores else ():
+            yield [split, arm.recipe, score, class_name, *_numbers(number), *_verdict(baseline, judgment)]
 
 
-def _scores(scores: SplitScores, judged: Judgements | None) -> Iterator[tuple[str, str, Statistic, Judgement | None]]:
+def _scores(scores: SplitScores, judged: Judgments | None) -> Iterator[tuple[str, str, Statistic, Judgment | None]]:
     verdicts = {"accuracy": judged.accuracy, "balanced_accuracy": judged.balanced_accuracy} if judged else {}
     for score in _OF_SPLIT:
         yield score, "", getattr(scores, score), verdicts.get(score)
@@ -105,7 +105,7 @@ def _numbers(number: Statistic) -> list[object]:
     return [number.mean, number.sd, number.n, *(number.ci95 or (None, None))]
 
 
-def _verdict(baseline: str, said: Judgement | None) -> list[object]:
+def _verdict(baseline: str, said: Judgment | None) -> list[object]:
     if said is None:
         return [None] * 8
     return [baseline, said.delta, *(said.ci95 or (None, None)), said.p, said.p_adjusted, said.verdict, said.detectable]

@@ -27,7 +27,7 @@ _SHORT = {Verdict.NO_EVIDENCE: "no ev.", Verdict.ONE_RUN: "1 run", Verdict.UNTES
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print a comparison, readable without colour and from 80 columns on."""
+    """Print a comparison, readable without color and from 80 columns on."""
     console.print(Text(headline(comparison), style="bold"))
     for versus in comparison.versus:
         console.print()

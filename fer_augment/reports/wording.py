@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fer_augment.results.comparison import Comparison, Interval, Judgement, Statistic, Versus
+from fer_augment.results.comparison import Comparison, Interval, Judgment, Statistic, Versus
 from fer_augment.results.comparison_warnings import listed
 from fer_augment.significance import LEVEL, Verdict
 
@@ -123,7 +123,7 @@ def _most_of(share: float) -> str:
     return {"0": "<1", "100": ">99"}.get(told, told)
 
 
-def _could_be_missed(said: Judgement) -> str:
+def _could_be_missed(said: Judgment) -> str:
     if not said.detectable:
         return ""
     size = f"{said.detectable * 100:.1f}"

@@ -104,7 +104,7 @@ class CurvePoint(_Plain):
 
     Attributes:
         epoch: epochs trained so far.
-        step: optimiser steps taken so far.
+        step: optimizer steps taken so far.
         training_loss: of the batches since the last evaluation, as augmented, by the loss that strategies built.
         selection_loss: on a random selection of training rows, by the recipe's loss.
         validation_loss: on the validation split, by the recipe's loss.
@@ -141,7 +141,7 @@ class Arm(_Plain):
         steps: the strategies in order.
         train_counts: rows of each class in the training split, before any strategy.
         rewritten_counts: rows of each class in the rewritten training set, one mapping a seed.
-        optimiser_steps: optimiser steps taken, one number a seed.
+        optimizer_steps: optimizer steps taken, one number a seed.
         parameter_count: numbers in the network.
         training_seconds: wall time of a training; runs that reused another's weights do not count.
         curve: evaluations during training, those that all of the runs have.
@@ -162,13 +162,13 @@ class Arm(_Plain):
     steps: tuple[StepRows, ...]
     train_counts: dict[str, int]
     rewritten_counts: tuple[dict[str, int], ...]
-    optimiser_steps: tuple[int, ...]
+    optimizer_steps: tuple[int, ...]
     parameter_count: int
     training_seconds: Statistic
     curve: tuple[CurvePoint, ...]
 
 
-class Judgement(_Plain):
+class Judgment(_Plain):
     """What may be said of one endpoint of an arm against the baseline; see `significance.Difference`.
 
     Attributes:
@@ -190,7 +190,7 @@ class Judgement(_Plain):
     detectable: Finite | None
 
 
-class Judgements(_Plain):
+class Judgments(_Plain):
     """The endpoints of an arm against the baseline on one set of rows.
 
     Attributes:
@@ -199,12 +199,12 @@ class Judgements(_Plain):
         recall: of each class.
     """
 
-    accuracy: Judgement
-    balanced_accuracy: Judgement
-    recall: dict[str, Judgement]
+    accuracy: Judgment
+    balanced_accuracy: Judgment
+    recall: dict[str, Judgment]
 
 
-class Versus(Judgements):
+class Versus(Judgments):
     """An arm against the baseline, on the test split.
 
     Attributes:
@@ -219,7 +219,7 @@ class Versus(Judgements):
     recipe: str
     baseline: str
     share_above: Finite | None
-    test_deduplicated: Judgements | None
+    test_deduplicated: Judgments | None
 
 
 class Data(_Plain):

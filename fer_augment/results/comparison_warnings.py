@@ -97,10 +97,10 @@ def _by_class(runs: Runs, counts: ArrayLike) -> dict[str, int]:
 
 
 def _of_steps(runs: Runs) -> Iterator[str]:
-    steps = {recipe: sorted({record.optimiser_steps for record in records}) for recipe, records in runs.items()}
+    steps = {recipe: sorted({record.optimizer_steps for record in records}) for recipe, records in runs.items()}
     if len({number for numbers in steps.values() for number in numbers}) > 1:
         told = ", ".join(f"{recipe} {' or '.join(f'{n:,}' for n in numbers)}" for recipe, numbers in steps.items())
-        yield f"The arms took unequal numbers of optimiser steps ({told}); `training.budget: steps` makes them equal."
+        yield f"The arms took unequal numbers of optimizer steps ({told}); `training.budget: steps` makes them equal."
 
 
 def _of_environments(runs: Runs) -> Iterator[str]:

@@ -23,8 +23,8 @@ from fer_augment.results.comparison import (
     CurvePoint,
     Data,
     Failure,
-    Judgement,
-    Judgements,
+    Judgment,
+    Judgments,
     SplitScores,
     Statistic,
     StepRows,
@@ -214,7 +214,7 @@ def _arm(arm: _ArmRuns, kept: NDArray[np.bool_], watched: Sequence[Pair]) -> Arm
         steps=_step_rows(records),
         train_counts=_by_class(names, newest.train_counts),
         rewritten_counts=tuple(_by_class(names, record.rewritten_counts) for record in records),
-        optimiser_steps=tuple(record.optimiser_steps for record in records),
+        optimizer_steps=tuple(record.optimizer_steps for record in records),
         parameter_count=newest.parameter_count,
         training_seconds=_statistic([s for record in records if (s := record.training_seconds) is not None]),
         curve=_curve(records),
@@ -249,7 +249,7 @@ def _summed_confusion(scores: Iterable[Scores]) -> tuple[tuple[int, ...], ...]:
 
 
 def _statistic(values: ArrayLike) -> Statistic:
-    """Summarise one number a run; NaN and infinity count as "the run does not have it"."""
+    """Summarize one number a run; NaN and infinity count as "the run does not have it"."""
     numbers = np.asarray(values, dtype=np.float64)
     summary = mean_interval(numbers[np.isfinite(numbers)])
     return Statistic(mean=summary.mean, sd=summary.sd, n=summary.n, ci95=summary.ci95)
@@ -334,23 +334,23 @@ def _versus(arms: Sequence[_ArmRuns], kept: NDArray[np.bool_]) -> tuple[Versus, 
     """Judge every arm after the first against the first."""
     baseline, *others = arms
     names = baseline.class_names
-    whole = _judgements(baseline.test, [arm.test for arm in others], names)
-    deduplicated: Sequence[Judgements | None] = [None] * len(others)
+    whole = _judgments(baseline.test, [arm.test for arm in others], names)
+    deduplicated: Sequence[Judgments | None] = [None] * len(others)
     if kept.any():
-        deduplicated = _judgements(baseline.test.where(kept), [arm.test.where(kept) for arm in others], names)
+        deduplicated = _judgments(baseline.test.where(kept), [arm.test.where(kept) for arm in others], names)
     return tuple(
         Versus(
-            **dict(judgements),
+            **dict(judgments),
             recipe=arm.recipe,
             baseline=baseline.recipe,
             share_above=_share_above(baseline.test, arm.test, len(names)),
             test_deduplicated=without_copies,
         )
-        for arm, judgements, without_copies in zip(others, whole, deduplicated, strict=True)
+        for arm, judgments, without_copies in zip(others, whole, deduplicated, strict=True)
     )
 
 
-def _judgements(baseline: _Rows, arms: Sequence[_Rows], class_names: Sequence[str]) -> list[Judgements]:
+def _judgments(baseline: _Rows, arms: Sequence[_Rows], class_names: Sequence[str]) -> list[Judgments]:
     labels, groups, classes = baseline.labels, baseline.groups, len(class_names)
 
     def differences(weights: Sequence[NDArray[np.float64]], rows: _Rows) -> list[Difference]:
@@ -361,7 +361,7 @@ def _judgements(baseline: _Rows, arms: Sequence[_Rows], class_names: Sequence[st
     by_endpoint = zip(*(differences(overall, rows) for rows in arms), strict=True)
     accuracy, balanced_accuracy = [_judged(endpoint) for endpoint in by_endpoint] or ([], [])
     return [
-        Judgements(
+        Judgments(
             accuracy=accuracy[place],
             balanced_accuracy=balanced_accuracy[place],
             recall=dict(zip(class_names, _judged(differences(recalls, rows)), strict=True)),
@@ -370,11 +370,11 @@ def _judgements(baseline: _Rows, arms: Sequence[_Rows], class_names: Sequence[st
     ]
 
 
-def _judged(family: Sequence[Difference]) -> list[Judgement]:
+def _judged(family: Sequence[Difference]) -> list[Judgment]:
     """Judge the differences that are tested together."""
     adjusted = holm([difference.p for difference in family])
     return [
-        Judgement(
+        Judgment(
             delta=difference.delta,
             ci95=difference.ci95,
             p=difference.p,

@@ -33,7 +33,7 @@ class Work(Protocol[TakenT, MadeT]):
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedTask:
     """Why a task has no result.
 
     Attributes:
@@ -57,7 +57,7 @@ class Listener(Protocol[TakenT]):
         ...
 
     def ended(self, task: TakenT, outcome: object) -> None:
-        """Called when a task has a result, or with the `Failure` that it ended in."""
+        """Called when a task has a result, or with the `FailedTask` that it ended in."""
         ...
 
 
@@ -68,7 +68,7 @@ def cores() -> int:
 
 def do_tasks(
     work: Work[TaskT, ResultT], tasks: Sequence[TaskT], jobs: int, listener: Listener[TaskT]
-) -> list[ResultT | Failure]:
+) -> list[ResultT | FailedTask]:
     """Do all tasks; those that fail do not take others with them.
 
     Args:
@@ -85,21 +85,21 @@ def do_tasks(
     return _Pool(work, tasks, min(jobs, len(tasks)), listener).outcomes()
 
 
-def _done_here(work: Work[TaskT, ResultT], task: TaskT, listener: Listener[TaskT]) -> ResultT | Failure:
+def _done_here(work: Work[TaskT, ResultT], task: TaskT, listener: Listener[TaskT]) -> ResultT | FailedTask:
     listener.started(task)
     outcome = attempt(work, task, lambda what, done, total: listener.progressed(task, what, done, total))
     listener.ended(task, outcome)
     return outcome
 
 
-def attempt(work: Work[TaskT, ResultT], task: TaskT, report: ReportTask) -> ResultT | Failure:
+def attempt(work: Work[TaskT, ResultT], task: TaskT, report: ReportTask) -> ResultT | FailedTask:
     """Do a task in this process; return its result, or why it has none."""
     try:
         return work(task, report)
     except FerAugmentError as error:
-        return Failure(str(error))
+        return FailedTask(str(error))
     except Exception as error:  # noqa: BLE001 - one task's fault, whatever it is, is not the others'
-        return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}", traceback.format_exc())
+        return FailedTask(f"{type(error).__name__}: {' '.join(str(error).split())}", traceback.format_exc())
 
 
 class _Pool(Generic[TaskT, ResultT]):
@@ -110,10 +110,10 @@ class _Pool(Generic[TaskT, ResultT]):
     ) -> None:
         self.work, self.tasks, self.listener = work, tasks, listener
         self.waiting = deque(range(len(tasks)))
-        self.results: dict[int, ResultT | Failure] = {}
+        self.results: dict[int, ResultT | FailedTask] = {}
         self.workers = [_Worker(work) for _ in range(jobs)]
 
-    def outcomes(self) -> list[ResultT | Failure]:
+    def outcomes(self) -> list[ResultT | FailedTask]:
         try:
             while len(self.results) < len(self.tasks):
                 self._give_out_tasks()
@@ -141,7 +141,7 @@ class _Pool(Generic[TaskT, ResultT]):
             kind, told = worker.connection.recv()
         except (EOFError, ConnectionError):
             worker.join()
-            told = Failure(f"its process ended with exit code {worker.process.exitcode}; was there enough memory?")
+            told = FailedTask(f"its process ended with exit code {worker.process.exitcode}; was there enough memory?")
             self.workers[self.workers.index(worker)] = _Worker(self.work)
             kind = "ended"
         if kind == "progressed":

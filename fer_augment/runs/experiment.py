@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fer_augment.data.audit import drop_held_out_copies
+from fer_augment.data.audit import drop_held_out_duplicates
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids
 from fer_augment.data.records import Evaluation, Predictions, RunDirectory, RunIdentity, RunRecord, StepRecord, save_run
 from fer_augment.hooks.observers import Observers
+from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.recipe_binding import BoundRecipe, bind, bound_warnings
-from fer_augment.hooks.stages import Stages
 from fer_augment.hooks.strategy import ASKS_SCOUTS
+from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, TrainingSettings, recipe_yaml
+from fer_augment.recipe.warnings import recipe_warnings
 from fer_augment.runs.executors import ReportTask
 from fer_augment.runs.ledger import Ledger
 from fer_augment.training.keys import environment, run_key, source_digest
@@ -34,7 +35,7 @@ _KEY_LETTERS = 12
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One arm with one seed, to be run.
 
     Attributes:
@@ -79,7 +80,7 @@ class Experiment:
     store: TrainingStore
     folder: Path
 
-    def __call__(self, task: Run, report: ReportTask) -> Path:
+    def __call__(self, task: PlannedRun, report: ReportTask) -> Path:
         """Do a run, or find it done; return its directory."""
         bound = bind(task.recipe, installed_plugins())
         splits = splits_for(task.recipe, self.splits)
@@ -93,7 +94,7 @@ class Experiment:
         perform(bound, identity, splits, self.splits.train, self.store, path, report)
         return path
 
-    def path_of(self, run: Run, key: str) -> Path:
+    def path_of(self, run: PlannedRun, key: str) -> Path:
         """Return where a run's directory is, or will be."""
         return self.folder / run.recipe.name / f"seed-{run.seed}-{key[:_KEY_LETTERS]}"
 
@@ -102,7 +103,7 @@ class Experiment:
         """Where it is kept which recipes were scored on which test split: beside the trainings."""
         return Ledger(self.store.root.parent / "scored")
 
-    def plan(self, runs: Iterable[Run]) -> list[PlannedTraining]:
+    def plan(self, runs: Iterable[PlannedRun]) -> list[PlannedTraining]:
         """Return the distinct trainings that runs need, in the order in which they come up."""
         planned: dict[str, PlannedTraining] = {}
         for run in runs:
@@ -117,7 +118,7 @@ class Experiment:
 
 
 def minutes_for(bound: BoundRecipe, splits: Splits) -> float:
-    """Estimate how long a training takes on one core, from a few optimiser steps taken now.
+    """Estimate how long a training takes on one core, from a few optimizer steps taken now.
 
     Steps that ask a scout are left out: what they do in a batch takes little, and the scout would have to be trained.
     """
@@ -130,7 +131,7 @@ def minutes_for(bound: BoundRecipe, splits: Splits) -> float:
 
 def splits_for(recipe: Recipe, splits: Splits) -> Splits:
     """Return the data as a recipe's `data` settings have it."""
-    return drop_held_out_copies(splits) if recipe.data.held_out_copies == "drop" else splits
+    return drop_held_out_duplicates(splits) if recipe.data.held_out_duplicates == "drop" else splits
 
 
 def perform(
@@ -163,10 +164,10 @@ def perform(
     trained = trainings.of(bound)
     observers.tell("run_finished", run=identity, curve=trained.facts.curve)
     report("predicting", 0, 2)
-    stages = trainings.stages(bound)
-    predictions = _predictions(trainings, bound, stages, trained, source)
+    pipeline = trainings.pipeline(bound)
+    predictions = _predictions(trainings, bound, pipeline, trained, source)
     report("predicting", 2, 2)
-    record = _record(bound, identity, splits, trained, predictions["test"], stages.chosen)
+    record = _record(bound, identity, splits, trained, predictions["test"], pipeline.chosen)
     record = record.model_copy(update={"warnings": (*record.warnings, *observers.failures)})
     return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files)
 
@@ -176,15 +177,17 @@ def _teller(observers: Observers, identity: RunIdentity) -> Callable[[Evaluation
 
 
 def _predictions(
-    trainings: Trainings, bound: BoundRecipe, stages: Stages, trained: StoredTraining, source: ImageDataset
+    trainings: Trainings, bound: BoundRecipe, pipeline: Pipeline, trained: StoredTraining, source: ImageDataset
 ) -> dict[str, Predictions]:
     """Predict both held-out splits, with the recipe's views and adjustment; this is the only look at the test split."""
     settings, splits = bound.recipe.training, trainings.splits
     network = trainings.network(bound, trained)
     held_out = {"validation": splits.validation, "test": splits.test}
-    raw = {name: predict(network, part, settings, stages) for name, part in held_out.items()}
-    adjust = fitted_adjustment(stages, raw["validation"], splits.validation.labels, trained.facts.class_prior, settings)
-    is_adjusted = stages.acts_at("build_adjustment")
+    raw = {name: predict(network, part, settings, pipeline) for name, part in held_out.items()}
+    adjust = fitted_adjustment(
+        pipeline, raw["validation"], splits.validation.labels, trained.facts.class_prior, settings
+    )
+    is_adjusted = pipeline.acts_at("build_adjustment")
     return {
         name: Predictions(
             labels=part.labels,
@@ -198,7 +201,7 @@ def _predictions(
 
 
 def fitted_adjustment(
-    stages: Stages,
+    pipeline: Pipeline,
     validation_logits: NDArray[np.float32],
     validation_labels: NDArray[np.int64],
     class_prior: Sequence[float],
@@ -207,7 +210,7 @@ def fitted_adjustment(
     """Work out what strategies do to logits after training.
 
     Args:
-        stages: the strategies.
+        pipeline: the strategies.
         validation_logits: `(V, K) float32`, before any adjustment.
         validation_labels: `(V,)`.
         class_prior: K class frequencies as drawn in the last epoch, summing to 1.
@@ -218,10 +221,10 @@ def fitted_adjustment(
     """
 
     def on_device(array: NDArray[np.generic]) -> torch.Tensor:
-        return torch.tensor(array, device=stages.context.device)
+        return torch.tensor(array, device=pipeline.context.device)
 
     with reproducible(settings, 0):
-        adjust = stages.fold(
+        adjust = pipeline.fold(
             "build_adjustment",
             _unchanged,
             validation_logits=on_device(validation_logits),
@@ -272,16 +275,16 @@ def _record(
         train_counts=tuple(splits.train.counts.tolist()),
         rewritten_counts=facts.rewritten_counts,
         class_prior=facts.class_prior,
-        optimiser_steps=facts.optimiser_steps,
+        optimizer_steps=facts.optimizer_steps,
         parameter_count=facts.parameter_count,
         curve=facts.curve,
         test_loss=mean_loss(bound.loss, test.logits, test.labels),
         environment=environment(bound.recipe.training),
-        warnings=bound_warnings(bound),
+        warnings=recipe_warnings(bound),
         training_seconds=None if trained.was_reused else facts.seconds,
     )
 
 
-def runs_in_order(recipes: Sequence[Recipe], seeds: Sequence[int]) -> list[Run]:
+def runs_in_order(recipes: Sequence[Recipe], seeds: Sequence[int]) -> list[PlannedRun]:
     """Return all runs, the baseline's first: its trainings are the scouts of others."""
-    return [Run(recipe, seed) for recipe in recipes for seed in seeds]
+    return [PlannedRun(recipe, seed) for recipe in recipes for seed in seeds]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from fer_augment.errors import RunError
-from fer_augment.runs.executors import Failure, Listener, ReportTask, ResultT, TaskT, Work, attempt, cores
+from fer_augment.runs.executors import FailedTask, Listener, ReportTask, ResultT, TaskT, Work, attempt, cores
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -69,10 +69,10 @@ def do_tasks_on_ray(
     *,
     receive: Callable[[TaskT, MadeT], ResultT],
     at_once: int | None = None,
-) -> list[ResultT | Failure]:
+) -> list[ResultT | FailedTask]:
     """Do all tasks on the cluster at `$RAY_ADDRESS`, or on a local one; those that fail do not take others with them.
 
-    An error that the work raises is a `Failure` at once. A task that is lost with its process or machine is begun
+    An error that the work raises is a `FailedTask` at once. A task that is lost with its process or machine is begun
     again, up to `RETRIES` times.
 
     Args:
@@ -81,7 +81,7 @@ def do_tasks_on_ray(
         needs: tells what a task occupies.
         listener: told what happens, in this process.
         receive: called in this process with each task and what was made of it, as soon as it is there; what it
-            returns is the outcome, and what it raises a `Failure`.
+            returns is the outcome, and what it raises a `FailedTask`.
         at_once: how many at a time at the most; as many as the cluster has room for if None.
 
     Returns:
@@ -121,12 +121,12 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
         self.do = ray.remote(max_retries=0)(_do)
         self.mailbox = _mailbox()
         self.waiting = deque(range(len(tasks)))
-        self.running: dict[ObjectRef[MadeT | Failure], int] = {}
+        self.running: dict[ObjectRef[MadeT | FailedTask], int] = {}
         self.started: set[int] = set()
         self.losses: Counter[int] = Counter()
-        self.results: dict[int, ResultT | Failure] = {}
+        self.results: dict[int, ResultT | FailedTask] = {}
 
-    def outcomes(self) -> list[ResultT | Failure]:
+    def outcomes(self) -> list[ResultT | FailedTask]:
         import ray
 
         try:
@@ -163,7 +163,7 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
             self.started.add(number)
             self.listener.started(self.tasks[number])
 
-    def _take(self, reference: ObjectRef[MadeT | Failure]) -> None:
+    def _take(self, reference: ObjectRef[MadeT | FailedTask]) -> None:
         import ray
         from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
@@ -173,7 +173,7 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
         except RayError as error:
             if isinstance(error, RayTaskError) and not isinstance(error.cause, ObjectLostError):
                 reason = f"its worker could not begin it, or send its result: {_reason(error)}"
-                self._end(number, Failure(reason, str(error)))
+                self._end(number, FailedTask(reason, str(error)))
             else:
                 self._begin_again(number, _reason(error))
         else:
@@ -182,17 +182,19 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
     def _begin_again(self, number: int, reason: str) -> None:
         self.losses[number] += 1
         if self.losses[number] > RETRIES:
-            self._end(number, Failure(f"its process or machine was lost {RETRIES + 1} times; enough memory? {reason}"))
+            self._end(
+                number, FailedTask(f"its process or machine was lost {RETRIES + 1} times; enough memory? {reason}")
+            )
             return
         self.waiting.appendleft(number)
         self._start(number)
         self.listener.progressed(self.tasks[number], "lost its process, waits for another", 0, 1)
 
-    def _end(self, number: int, made: MadeT | Failure) -> None:
+    def _end(self, number: int, made: MadeT | FailedTask) -> None:
         task = self.tasks[number]
         self._start(number)
-        outcome: ResultT | Failure
-        if isinstance(made, Failure):
+        outcome: ResultT | FailedTask
+        if isinstance(made, FailedTask):
             outcome = made
         else:
             outcome = attempt(lambda task, report: self.receive(task, made), task, lambda what, done, total: None)
@@ -223,7 +225,7 @@ def _mailbox() -> ActorHandle[_Mailbox]:
     return ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(_Mailbox).remote()
 
 
-def _do(work: Work[TaskT, MadeT], task: TaskT, number: int, mailbox: ActorHandle[_Mailbox]) -> MadeT | Failure:
+def _do(work: Work[TaskT, MadeT], task: TaskT, number: int, mailbox: ActorHandle[_Mailbox]) -> MadeT | FailedTask:
     """Do a task in a worker of the cluster."""
     import ray
 

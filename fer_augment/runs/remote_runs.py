@@ -15,8 +15,8 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 from fer_augment.data.records import whole_directory
 from fer_augment.errors import RunError
-from fer_augment.runs.executors import Failure, Listener, ReportTask
-from fer_augment.runs.experiment import Experiment, Run
+from fer_augment.runs.executors import FailedTask, Listener, ReportTask
+from fer_augment.runs.experiment import Experiment, PlannedRun
 from fer_augment.runs.ray_executor import Needs, do_tasks_on_ray
 from fer_augment.training.store import TrainingStore, default_store
 
@@ -48,7 +48,7 @@ class RemoteExperiment:
     marks: tuple[Path, ...]
     finished: frozenset[Path]
 
-    def __call__(self, task: Run, report: ReportTask) -> Delivery:
+    def __call__(self, task: PlannedRun, report: ReportTask) -> Delivery:
         """Do a run, or find it done."""
         if all(map(os.path.exists, self.marks)):  # says no where Path.exists raises that it may not look
             path = self.experiment(task, report)
@@ -61,8 +61,8 @@ class RemoteExperiment:
 
 
 def do_runs_on_ray(
-    experiment: Experiment, runs: Sequence[Run], listener: Listener[Run], at_once: int | None = None
-) -> list[Path | Failure]:
+    experiment: Experiment, runs: Sequence[PlannedRun], listener: Listener[PlannedRun], at_once: int | None = None
+) -> list[Path | FailedTask]:
     """Do runs as `do_tasks` does, on a Ray cluster.
 
     Args:
@@ -79,7 +79,7 @@ def do_runs_on_ray(
             written on this machine.
     """
 
-    def receive(run: Run, delivery: Delivery) -> Path:
+    def receive(run: PlannedRun, delivery: Delivery) -> Path:
         path = experiment.folder / delivery.path
         if delivery.files:
             experiment.ledger.note(run.recipe, experiment.splits)
@@ -96,7 +96,7 @@ def do_runs_on_ray(
         return do_tasks_on_ray(work, runs, _needs, listener, receive=receive, at_once=at_once)
 
 
-def _needs(run: Run) -> Needs:
+def _needs(run: PlannedRun) -> Needs:
     settings = run.recipe.training
     return Needs(settings.threads, settings.device)
 

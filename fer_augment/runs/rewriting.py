@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.hooks.recipe_binding import BoundRecipe
-from fer_augment.hooks.stages import Step
+from fer_augment.hooks.pipeline import Step
+from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.training.torch_runtime import reproducible
 from fer_augment.training.trainings import Trainings
 
@@ -62,9 +62,9 @@ def rewrite(bound: BoundRecipe, trainings: Trainings) -> Rewriting:
 
 def _step_by_step(bound: BoundRecipe, trainings: Trainings) -> Iterator[tuple[Step, ImageDataset]]:
     """Give the training set after each step; the last one is what `Trainings.rewritten` gives."""
-    stages, dataset = trainings.stages(bound), trainings.splits.train
+    pipeline, dataset = trainings.pipeline(bound), trainings.splits.train
     for step in bound.steps:
         if step.acts_at([STAGE]):
             with reproducible(bound.recipe.training, 0):
-                dataset = replace(stages, steps=(step,)).fold(STAGE, dataset)
+                dataset = replace(pipeline, steps=(step,)).fold(STAGE, dataset)
             yield step, dataset

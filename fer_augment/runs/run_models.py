@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import RunDirectory, RunRecord
 from fer_augment.errors import RunError
+from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.recipe_binding import BoundRecipe, bind
-from fer_augment.hooks.stages import Stages, Step
 from fer_augment.hooks.strategy import Context
+from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, TrainingSettings
 from fer_augment.runs.experiment import fitted_adjustment
 from fer_augment.training.keys import source_digest
@@ -36,22 +36,22 @@ class RunModel:
         record: what is known of the run.
         settings: how it computes: as the run did, on whatever device is here.
         network: the trained network, in evaluation mode, on that device.
-        stages: the strategies of the recipe.
+        pipeline: the strategies of the recipe.
         adjust: from `(N, K) float32` logits to those that the recipe's strategies make of them.
     """
 
     record: RunRecord
     settings: TrainingSettings
     network: torch.nn.Module
-    stages: Stages
+    pipeline: Pipeline
     adjust: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return `(N, K) float32` logits, averaged over views and adjusted, of `(N, H, W, C)` images."""
-        return self.adjust(predict(self.network, unlabelled(images, self.record), self.settings, self.stages))
+        return self.adjust(predict(self.network, unlabeled(images, self.record), self.settings, self.pipeline))
 
 
-def unlabelled(images: NDArray[np.uint8], record: RunRecord) -> ImageDataset:
+def unlabeled(images: NDArray[np.uint8], record: RunRecord) -> ImageDataset:
     """Return images as a data set with the classes of a run; its labels mean nothing."""
     return ImageDataset.from_arrays(images, np.zeros(len(images), dtype=np.int64), record.class_names)
 
@@ -90,15 +90,15 @@ def load_run_model(directory: RunDirectory) -> RunModel:
     record, bound = directory.record, bound_recipe_of(directory)
     settings = settings_here(bound.recipe.training, record)
     context = Context(record.identity.seed, record.class_names, device=device_of(settings))
-    stages = Stages(bound.steps, context)
-    no_images = unlabelled(np.empty((0, *record.image_shape), np.uint8), record)
+    pipeline = Pipeline(bound.steps, context)
+    no_images = unlabeled(np.empty((0, *record.image_shape), np.uint8), record)
     with reproducible(settings, 0):
-        model = build_model(bound.model, no_images, stages)
+        model = build_model(bound.model, no_images, pipeline)
     network = with_weights(model, directory.path / "weights.safetensors", settings)
     said = directory.predictions("validation")
     raw_logits = said.logits if said.raw_logits is None else said.raw_logits
-    adjust = fitted_adjustment(stages, raw_logits, said.labels, record.class_prior, settings)
-    return RunModel(record, settings, network, stages, adjust)
+    adjust = fitted_adjustment(pipeline, raw_logits, said.labels, record.class_prior, settings)
+    return RunModel(record, settings, network, pipeline, adjust)
 
 
 def settings_here(settings: TrainingSettings, record: RunRecord) -> TrainingSettings:

@@ -8,7 +8,7 @@ def test_my_strategy():
 ```
 
 A strategy is built from its `example`, run at every stage it implements, on tiny data (classes `ant`, `bee`
-and `cat`, grey and colour) with a real scout and a real network. `checks` is the list of what is
+and `cat`, gray and color) with a real scout and a real network. `checks` is the list of what is
 asked of it.
 """
 

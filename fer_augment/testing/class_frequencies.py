@@ -18,12 +18,12 @@ from fer_augment.testing.subject import Subject
 
 
 def counts_classes_as_drawn(subject: Subject) -> Iterator[str]:
-    """A loss that goes by how frequent classes are goes by `class_prior`, or says that it favours small classes.
+    """A loss that goes by how frequent classes are goes by `class_prior`, or says that it favors small classes.
 
     By the counts of the set, what was drawn evenly would be evened out twice. A loss that means to do so declares
-    `Effect.FAVOURS_SMALL_CLASSES`; one that asks a scout about the set may depend on the set.
+    `Effect.FAVORS_SMALL_CLASSES`; one that asks a scout about the set may depend on the set.
     """
-    if "build_loss" in subject.stages and Effect.FAVOURS_SMALL_CLASSES not in subject.build().effects:
+    if "build_loss" in subject.stages and Effect.FAVORS_SMALL_CLASSES not in subject.build().effects:
         for data in subject.datasets:
             for given in arguments_of("build_loss", data):
                 scout = NearestMeanScout()
@@ -35,7 +35,7 @@ def counts_classes_as_drawn(subject: Subject) -> Iterator[str]:
                 if not scout.asked and _equal(as_it_is, other_prior) and not _equal(as_it_is, other_counts):
                     yield (
                         "build_loss: it counts rows of the set, however they are drawn; go by `class_prior`, or "
-                        "declare Effect.FAVOURS_SMALL_CLASSES in place of CORRECTS_CLASS_PRIOR"
+                        "declare Effect.FAVORS_SMALL_CLASSES in place of CORRECTS_CLASS_PRIOR"
                     )
 
 
@@ -56,7 +56,7 @@ def _equal(some: Arrays, others: Arrays) -> bool:
 def copes_with_classes_of_one_or_no_row(subject: Subject) -> Iterator[str]:
     """Data with an empty class, or a class of one row, is taken or refused by an error that says why.
 
-    Where it is taken, losses and adjusted logits are finite, and no adjustment favours a class without rows.
+    Where it is taken, losses and adjusted logits are finite, and no adjustment favors a class without rows.
     """
     for data in subject.datasets:
         cat, bees = data.rows_of(["cat"]), data.rows_of(["bee"])
@@ -87,13 +87,13 @@ def _faults_where_rows_are_scarce(subject: Subject, scarce: ImageDataset) -> Ite
             absent = scarce.counts == 0
             if (undecided[absent] > undecided[scarce.counts.argmax()] + 1e-4).any():
                 yield (
-                    "build_adjustment favours a class without rows; where `class_prior` is 0, leave the logit alone: "
+                    "build_adjustment favors a class without rows; where `class_prior` is 0, leave the logit alone: "
                     "np.where(class_prior > 0, class_prior, 1)"
                 )
 
 
 def _of_equal_logits(given: Arguments, subject: Subject) -> NDArray[np.floating[Any]]:
-    """Return what becomes of equal logits, `(K,)`: all that is left is what the adjustment itself favours."""
+    """Return what becomes of equal logits, `(K,)`: all that is left is what the adjustment itself favors."""
     import torch
 
     adjusted = given.fold(subject.build())(torch.zeros(1, len(given.data.class_names)))

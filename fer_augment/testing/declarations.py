@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fer_augment.errors import FerAugmentError
 from fer_augment.hooks.plugin_manager import strategy_faults
-from fer_augment.hooks.recipe_binding import with_parameters
+from fer_augment.recipe.binding import with_parameters
 from fer_augment.testing.fixtures import tiny_dataset
 from fer_augment.testing.subject import Subject
 
@@ -27,7 +27,7 @@ def builds_from_its_example(subject: Subject) -> Iterator[str]:
 
 
 def keeps_the_contract_of_its_stages(subject: Subject) -> Iterator[str]:
-    """Every stage takes grey or colour images and returns what the stage asks for: kind, shape and dtype."""
+    """Every stage takes gray or color images and returns what the stage asks for: kind, shape and dtype."""
     refused = [*subject.refusals(tiny_dataset(1)), *subject.refusals(tiny_dataset(3))]
     if not subject.datasets:
         yield from refused

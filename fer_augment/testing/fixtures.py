@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.duplicates import group_ids, stratified_folds
-from fer_augment.hooks.strategy import Predictions, TrainAgain
+from fer_augment.hooks.strategy import PredictionKind, TrainAgain
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def tiny_dataset(channels: int = 1) -> ImageDataset:
     so a row's position is not its origin.
 
     Args:
-        channels: 1 for grey images, 3 for colour.
+        channels: 1 for gray images, 3 for color.
     """
     rng = np.random.default_rng(20210)
     labels = np.repeat(np.arange(len(COUNTS)), COUNTS)
@@ -70,7 +70,7 @@ class NearestMeanScout:
         """Start with nobody having asked."""
         self.asked: list[str] = []
 
-    def probabilities(self, training_set: ImageDataset, how: Predictions = "out_of_fold") -> NDArray[np.float32]:
+    def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
         """Return `(N, K) float32` probabilities; NaN out of fold for rows whose origins span folds."""
         self.asked.append(how)
         pixels, labels = _pixels(training_set), training_set.labels
@@ -162,13 +162,13 @@ def tiny_training(training_set: ImageDataset) -> TrainAgain:
         epochs: int = 1,
     ) -> torch.nn.Module:
         rng = np.random.default_rng(0)
-        optimiser = torch.optim.SGD(model.parameters() if parameters is None else parameters, lr=0.1)
+        optimizer = torch.optim.SGD(model.parameters() if parameters is None else parameters, lr=0.1)
         shares = None if weights is None else weights / weights.sum()
         for _ in range(3 * epochs):
             rows = torch.from_numpy(rng.choice(len(training_set), size=16, p=shares))
             model.zero_grad()
             torch.autograd.backward(torch.nn.functional.cross_entropy(model(images[rows]), labels[rows]))
-            optimiser.step()
+            optimizer.step()
         return model
 
     return train

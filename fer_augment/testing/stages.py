@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.hooks.stages import Stages, steps_of
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.strategy import Context, Scout, Strategy
 from fer_augment.testing.fixtures import NearestMeanScout, as_tensor, tiny_network, tiny_training
 
@@ -58,11 +58,12 @@ class Arguments:
         """
         asked = scout or NearestMeanScout()
         context = Context(seed=seed, class_names=self.data.class_names)
-        stages = Stages(steps_of([strategy]), context, scout_for=lambda step: asked)
+        pipeline = Pipeline(steps_of([strategy]), context, scout_for=lambda step: asked)
         train = tiny_training(self.data) if self.stage == "refine_model" else None
         with _torch_seeded(seed) if self.stage.endswith("_model") else nullcontext():
             return [
-                stages.fold(self.stage, self.first, epoch=self.epoch, train=train, **self.others) for _ in range(times)
+                pipeline.fold(self.stage, self.first, epoch=self.epoch, train=train, **self.others)
+                for _ in range(times)
             ]
 
     def outcome(self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None) -> Arrays:

@@ -35,7 +35,7 @@ class Subject:
 
     @cached_property
     def datasets(self) -> list[ImageDataset]:
-        """The tiny data that the strategy takes: grey, colour, or both."""
+        """The tiny data that the strategy takes: gray, color, or both."""
         return [data for data in (tiny_dataset(1), tiny_dataset(3)) if not self.refusals(data)]
 
     def refusals(self, data: ImageDataset) -> list[str]:

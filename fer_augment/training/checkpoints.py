@@ -14,7 +14,7 @@ from safetensors.torch import save
 from fer_augment.data.records import write_whole
 from fer_augment.errors import RunError
 
-_GENERATOR, _MODEL, _OPTIMISER = "generator", "model.", "optimiser."
+_GENERATOR, _MODEL, _OPTIMIZER = "generator", "model.", "optimizer."
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Checkpoint:
     """Where a training stands after an epoch.
 
     Attributes:
-        tensors: weights, the optimiser's state and torch's generators.
+        tensors: weights, the optimizer's state and torch's generators.
         facts: everything else, as JSON.
     """
 
@@ -30,27 +30,27 @@ class Checkpoint:
     facts: dict[str, Any]
 
     @classmethod
-    def of(cls, model: torch.nn.Module, optimiser: torch.optim.Optimizer, facts: dict[str, Any]) -> Checkpoint:
+    def of(cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> Checkpoint:
         """Take down the state of a training that runs now."""
         tensors = {_GENERATOR: torch.get_rng_state()}
         if torch.cuda.is_available():
             tensors[f"{_GENERATOR}.cuda"] = torch.cuda.get_rng_state()
         tensors |= {f"{_MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
-        for number, state in optimiser.state_dict()["state"].items():
+        for number, state in optimizer.state_dict()["state"].items():
             tensors |= {
-                f"{_OPTIMISER}{number}.{name}": value for name, value in state.items() if torch.is_tensor(value)
+                f"{_OPTIMIZER}{number}.{name}": value for name, value in state.items() if torch.is_tensor(value)
             }
         return cls(tensors, facts)
 
-    def restore(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    def restore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put a training into this state."""
         model.load_state_dict(self._below(_MODEL))
-        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in self._below(_OPTIMISER).items():
+        for name, tensor in self._below(_OPTIMIZER).items():
             number, _, key = name.partition(".")
             state.setdefault(int(number), {})[key] = _lying_as(parameters[int(number)], tensor)
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         torch.set_rng_state(self.tensors[_GENERATOR])
         if torch.cuda.is_available() and f"{_GENERATOR}.cuda" in self.tensors:
             torch.cuda.set_rng_state(self.tensors[f"{_GENERATOR}.cuda"])
@@ -82,5 +82,5 @@ class Checkpoint:
 
 
 def _lying_as(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Return a part of an optimiser's state with the strides of its parameter: fused optimisers walk through memory."""
+    """Return a part of an optimizer's state with the strides of its parameter: fused optimizers walk through memory."""
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from fer_augment.data.dataset import Splits
-from fer_augment.hooks.recipe_binding import BoundRecipe
-from fer_augment.hooks.stages import Step
+from fer_augment.hooks.pipeline import Step
+from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.torch_runtime import device_of, precision_of
 
@@ -27,8 +27,8 @@ _LIBRARIES = (
     "scipy",
 )  # fmt: skip
 _CORE = (
-    "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/scouts", "hooks/stages", "hooks/strategy",
-    "training/checkpoints", "training/device_images", "training/optimisation", "training/row_stream",
+    "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/scouts", "hooks/pipeline", "hooks/strategy",
+    "training/checkpoints", "training/device_images", "training/optimization", "training/row_stream",
     "training/torch_runtime", "training/trainer", "training/trainings",
 )  # fmt: skip
 """The modules of this package that decide the bits of a training; its version alone would not tell edits apart."""

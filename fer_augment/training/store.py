@@ -29,7 +29,7 @@ class TrainingFacts(BaseModel):
 
     Attributes:
         curve: evaluations in order.
-        optimiser_steps: steps taken.
+        optimizer_steps: steps taken.
         class_prior: class frequencies as drawn in the last epoch, summing to 1.
         parameter_count: numbers in the network.
         rewritten_counts: rows of each class in the rewritten training set.
@@ -40,7 +40,7 @@ class TrainingFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     curve: tuple[Evaluation, ...]
-    optimiser_steps: int
+    optimizer_steps: int
     class_prior: tuple[float, ...]
     parameter_count: int
     rewritten_counts: tuple[int, ...]

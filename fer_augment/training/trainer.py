@@ -20,13 +20,13 @@ from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import Evaluation
 from fer_augment.errors import RunError, StrategyError
 from fer_augment.hooks.declarations import Loss, Model, ReportProgress
-from fer_augment.hooks.stages import Stages, weights_fault
+from fer_augment.hooks.pipeline import Pipeline, weights_fault
 from fer_augment.metrics import score, without_ties
 from fer_augment.randomness import stream_key, stream_rng, uniforms
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.checkpoints import Checkpoint
 from fer_augment.training.device_images import ResidentImages, as_batch, fit_on
-from fer_augment.training.optimisation import learning_rate, make_optimiser
+from fer_augment.training.optimization import learning_rate, make_optimizer
 from fer_augment.training.row_stream import RowStream
 from fer_augment.training.torch_runtime import autocast, device_of, reproducible
 
@@ -43,8 +43,8 @@ class Training:
     Attributes:
         model: the network's declaration.
         loss: the recipe's loss.
-        settings: epochs, optimiser and the like.
-        stages: the strategies, and the seed.
+        settings: epochs, optimizer and the like.
+        pipeline: the strategies, and the seed.
         training_set: the rewritten training set.
         source_rows: rows of the training split before it was rewritten, the measure of `budget: steps`.
         validation: held-out rows for the curves; nothing is learnt from them.
@@ -54,7 +54,7 @@ class Training:
     model: Model
     loss: Loss
     settings: TrainingSettings
-    stages: Stages
+    pipeline: Pipeline
     training_set: ImageDataset
     source_rows: int
     validation: ImageDataset
@@ -63,11 +63,11 @@ class Training:
     @property
     def seed(self) -> int:
         """The seed of the run."""
-        return self.stages.context.seed
+        return self.pipeline.context.seed
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch, under the recipe's budget."""
+        """Optimizer steps of an epoch, under the recipe's budget."""
         rows = self.source_rows if self.settings.budget == "steps" else len(self.training_set)
         return math.ceil(rows / self.settings.batch_size)
 
@@ -79,14 +79,14 @@ class Trained:
     Attributes:
         model: the network, in evaluation mode, on the device of the training.
         curve: evaluations in order.
-        optimiser_steps: steps taken, those of a second stage of training included.
+        optimizer_steps: steps taken, those of a second stage of training included.
         class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch.
         seconds_before: that the training had taken by the checkpoint from which it went on; 0 without one.
     """
 
     model: torch.nn.Module
     curve: tuple[Evaluation, ...]
-    optimiser_steps: int
+    optimizer_steps: int
     class_prior: NDArray[np.float64]
     seconds_before: float = 0.0
 
@@ -106,7 +106,7 @@ def train(
     Args:
         training: what to train.
         checkpoint: the file to go on from and to keep up to date; None for neither.
-        progress: told optimiser steps taken, and how many there are.
+        progress: told optimizer steps taken, and how many there are.
         evaluated: told each new point of the curve.
         seconds_between_checkpoints: how old the last checkpoint is to be before an epoch's end writes a new one.
 
@@ -127,7 +127,7 @@ def refine(training: Training, first: Trained, *, progress: ReportProgress = lam
     Args:
         training: what was trained, and how.
         first: what the training gave; its network is changed.
-        progress: told optimiser steps taken, and how many there are.
+        progress: told optimizer steps taken, and how many there are.
 
     Raises:
         RunError: if the loss stops being finite, or the device is missing.
@@ -135,12 +135,12 @@ def refine(training: Training, first: Trained, *, progress: ReportProgress = lam
     """
     with reproducible(training.settings, stream_key(training.seed, "torch again") >> 1):
         again = _TrainAgain(training, first, progress)
-        model = training.stages.fold("refine_model", first.model, train=again, training_set=training.training_set)
+        model = training.pipeline.fold("refine_model", first.model, train=again, training_set=training.training_set)
         return Trained(model.eval(), first.curve, again.steps, again.class_prior)
 
 
 def seconds_per_step(training: Training, steps: int = 3) -> float:
-    """Time a few optimiser steps of a training, after one that is not counted; return the mean, in seconds."""
+    """Time a few optimizer steps of a training, after one that is not counted; return the mean, in seconds."""
     with reproducible(training.settings, 0):
         model = _ready(training)
         fit = _Fit(training, model, list(model.parameters()), 1, lambda done, total: None, None)
@@ -152,17 +152,17 @@ def seconds_per_step(training: Training, steps: int = 3) -> float:
 
 def _ready(training: Training) -> torch.nn.Module:
     """Build the untrained network on its device, channels last in memory, as batches are."""
-    model = build_model(training.model, training.training_set, training.stages).to(device_of(training.settings))
+    model = build_model(training.model, training.training_set, training.pipeline).to(device_of(training.settings))
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
 
 
-def build_model(model: Model, dataset: ImageDataset, stages: Stages) -> torch.nn.Module:
+def build_model(model: Model, dataset: ImageDataset, pipeline: Pipeline) -> torch.nn.Module:
     """Build the untrained network for a data set's images and classes, as the strategies prepare it."""
-    return stages.fold("prepare_model", model.build(dataset.image_shape, len(dataset.class_names)))
+    return pipeline.fold("prepare_model", model.build(dataset.image_shape, len(dataset.class_names)))
 
 
 def predict(
-    model: torch.nn.Module, dataset: ImageDataset, settings: TrainingSettings, views_of: Stages | None = None
+    model: torch.nn.Module, dataset: ImageDataset, settings: TrainingSettings, views_of: Pipeline | None = None
 ) -> NDArray[np.float32]:
     """Return what a network says about each row.
 
@@ -204,7 +204,7 @@ def decided(logits: NDArray[np.float32], dataset: ImageDataset, seed: int) -> ND
 
 @dataclass(eq=False)
 class _Fit:
-    """One optimisation of some of a network's parameters, epoch by epoch.
+    """One optimization of some of a network's parameters, epoch by epoch.
 
     Attributes:
         training: what is trained.
@@ -214,7 +214,7 @@ class _Fit:
         progress: told steps taken, and how many there are.
         evaluated: told each new point of the curve; None for no curve.
         weights: `(N,)` sampling weights; None for those of the strategies.
-        name: tells the random numbers of this optimisation from those of others in the run.
+        name: tells the random numbers of this optimization from those of others in the run.
         first_epoch: the number of the first epoch as strategies are told it.
         curve: evaluations so far, in order.
         epoch: epochs that are done.
@@ -244,10 +244,10 @@ class _Fit:
         self.device = device_of(self.training.settings)
         self.steps = self.epochs * self.training.steps_per_epoch
         self.rows = RowStream(data.row_keys(), self.training.seed, self.name)
-        self.optimiser = make_optimiser(self.training.settings, self.parameters)
+        self.optimizer = make_optimizer(self.training.settings, self.parameters)
         self.one_hot = torch.eye(len(data.class_names), device=self.device)
         self.labels = torch.from_numpy(data.labels.copy()).to(self.device)
-        is_resident = fit_on(self.device, data.images) and not self.training.stages.acts_at("augment_rows")
+        is_resident = fit_on(self.device, data.images) and not self.training.pipeline.acts_at("augment_rows")
         self.resident = ResidentImages(data.images, self.device) if is_resident else None
 
     def run(self, checkpoint: Path | None = None, seconds_between: float = math.inf) -> None:
@@ -260,12 +260,12 @@ class _Fit:
                 self.curve.append(self._evaluation())
                 self.evaluated(self.curve[-1])
             if checkpoint and (time.monotonic() - saved >= seconds_between or self._is_last):
-                Checkpoint.of(self.model, self.optimiser, self._facts()).save(checkpoint)
+                Checkpoint.of(self.model, self.optimizer, self._facts()).save(checkpoint)
                 saved = time.monotonic()
             self.epoch += 1
 
     def time_step(self, rows: NDArray[np.int64]) -> float:
-        """Take an optimiser step and return how many seconds it took."""
+        """Take an optimizer step and return how many seconds it took."""
         started = time.perf_counter()
         self._train_step(rows, self._on_device(rows), 0, self.training.loss.of_batch)
         return time.perf_counter() - started
@@ -284,7 +284,7 @@ class _Fit:
         drawn = np.bincount(training.training_set.labels, weights, minlength=len(self.one_hot))
         prior = drawn / drawn.sum()
         self.class_prior = prior
-        loss = training.stages.fold(
+        loss = training.pipeline.fold(
             "build_loss",
             training.loss.of_batch,
             epoch=self._told_epoch,
@@ -310,34 +310,34 @@ class _Fit:
         step: int,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
-        """Take an optimiser step on `(B,)` rows, given as an array and as a tensor on the device; return the loss."""
-        for group in self.optimiser.param_groups:
+        """Take an optimizer step on `(B,)` rows, given as an array and as a tensor on the device; return the loss."""
+        for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.training.settings, step, self.steps)
         images, targets = self._batch(rows, on_device)
         with autocast(self.training.settings):
             logits = self.model(images)
         mean_loss = loss(logits.float(), targets).mean()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(mean_loss)
-        self.optimiser.step()
+        self.optimizer.step()
         return mean_loss.detach()
 
     def _batch(self, rows: NDArray[np.int64], on_device: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Gather a batch, as the strategies augment it."""
-        data, stages, epoch = self.training.training_set, self.training.stages, self._told_epoch
+        data, pipeline, epoch = self.training.training_set, self.training.pipeline, self._told_epoch
         images = self.resident.batch(on_device) if self.resident else as_batch(self._rows(rows), self.device)
         batch = images, self.one_hot[self.labels[on_device]]
-        if stages.acts_at("augment_batch"):
-            batch = stages.fold("augment_batch", batch, epoch=epoch, rows=rows, training_set=data)
+        if pipeline.acts_at("augment_batch"):
+            batch = pipeline.fold("augment_batch", batch, epoch=epoch, rows=rows, training_set=data)
         return batch
 
     def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Gather rows, as the strategies augment them on the CPU."""
-        data, stages = self.training.training_set, self.training.stages
+        data, pipeline = self.training.training_set, self.training.pipeline
         images, epoch = data.images[rows], self._told_epoch
-        if stages.acts_at("augment_rows"):
+        if pipeline.acts_at("augment_rows"):
             labels = data.labels[rows]
-            images = stages.fold("augment_rows", images, epoch=epoch, labels=labels, rows=rows, training_set=data)
+            images = pipeline.fold("augment_rows", images, epoch=epoch, labels=labels, rows=rows, training_set=data)
         return images
 
     @property
@@ -348,7 +348,7 @@ class _Fit:
         if self.weights is not None:
             return self.weights
         data = self.training.training_set
-        return self.training.stages.fold(
+        return self.training.pipeline.fold(
             "sampling_weights", np.ones(len(data)), epoch=self._told_epoch, training_set=data
         )
 
@@ -418,7 +418,7 @@ class _Fit:
         checkpoint = Checkpoint.load(path) if path else None
         if checkpoint is None:
             return 0
-        checkpoint.restore(self.model, self.optimiser)
+        checkpoint.restore(self.model, self.optimizer)
         facts = checkpoint.facts
         self.rows.passed, self.seconds_before = facts["passed"], facts["seconds"]
         self.class_prior = np.array(facts["class_prior"])
@@ -430,12 +430,12 @@ class _Fit:
 
 
 class _TrainAgain:
-    """What `context.train` is: further optimisations of the trained network, see `strategy.TrainAgain`."""
+    """What `context.train` is: further optimizations of the trained network, see `strategy.TrainAgain`."""
 
     def __init__(self, training: Training, first: Trained, progress: ReportProgress) -> None:
         self.training = training
         self.epochs = training.settings.epochs
-        self.steps = first.optimiser_steps
+        self.steps = first.optimizer_steps
         self.class_prior = first.class_prior
         self.progress = progress
         self.calls = 0

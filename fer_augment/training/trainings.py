@@ -23,11 +23,11 @@ from fer_augment.data.duplicates import group_ids, stratified_folds
 from fer_augment.data.records import Evaluation, provenance_arrays
 from fer_augment.errors import RunError, StrategyError
 from fer_augment.heads import linear_head
-from fer_augment.hooks.recipe_binding import BoundRecipe
-from fer_augment.hooks.stages import Stages, Step
-from fer_augment.hooks.strategy import Context, Effect, Predictions
+from fer_augment.hooks.pipeline import Pipeline, Step
+from fer_augment.hooks.strategy import Context, Effect, PredictionKind
 from fer_augment.metrics import softmax
 from fer_augment.randomness import stream_rng
+from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.keys import training_key
 from fer_augment.training.store import FOUND, StoredTraining, TrainingFacts, TrainingStore
@@ -41,7 +41,7 @@ SECOND_STAGE = ", second stage"
 """Added to the name of a training where what is trained already passes through `refine_model`."""
 
 ReportTraining = Callable[[str, int, int], None]
-"""Called with what is trained, optimiser steps taken, and how many there are."""
+"""Called with what is trained, optimizer steps taken, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Trainings:
             facts = first.facts
             refined = refine(
                 self.training(bound, rewritten),
-                Trained(network, facts.curve, facts.optimiser_steps, np.array(facts.class_prior)),
+                Trained(network, facts.curve, facts.optimizer_steps, np.array(facts.class_prior)),
                 progress=lambda done, total: self.report(f"{name}{SECOND_STAGE}", done, total),
             )
             self._write(scratch, bound, refined, rewritten, seconds())
@@ -200,7 +200,7 @@ class Trainings:
             model=bound.model,
             loss=bound.loss,
             settings=bound.recipe.training,
-            stages=self.stages(bound),
+            pipeline=self.pipeline(bound),
             training_set=training_set,
             source_rows=len(self.splits.train),
             validation=self.splits.validation,
@@ -218,15 +218,15 @@ class Trainings:
         key = self._key(before_refinement(bound))
         if key not in self._rewritten:
             with reproducible(bound.recipe.training, 0):
-                self._rewritten[key] = self.stages(bound).fold("rewrite_training_set", self.splits.train)
+                self._rewritten[key] = self.pipeline(bound).fold("rewrite_training_set", self.splits.train)
         return self._rewritten[key]
 
-    def stages(self, bound: BoundRecipe) -> Stages:
+    def pipeline(self, bound: BoundRecipe) -> Pipeline:
         """Return the strategies of a recipe, ready to act with this seed."""
         settings = bound.recipe.training
         cores = self.cores or settings.threads
         context = Context(self.seed, self.splits.class_names, device=device_of(settings), cores=cores)
-        return Stages(bound.steps, context, scout_for=lambda step: TrainedScout(self, bound, step))
+        return Pipeline(bound.steps, context, scout_for=lambda step: TrainedScout(self, bound, step))
 
     def network(self, bound: BoundRecipe, trained: StoredTraining) -> torch.nn.Module:
         """Build the network of a recipe with the weights of its training, in evaluation mode.
@@ -239,7 +239,7 @@ class Trainings:
     def untrained(self, bound: BoundRecipe) -> torch.nn.Module:
         """Build the network of a recipe as its strategies prepare it, with weights that mean nothing."""
         with reproducible(bound.recipe.training, 0):
-            return build_model(bound.model, self.splits.train, self.stages(bound))
+            return build_model(bound.model, self.splits.train, self.pipeline(bound))
 
     def folds_of(self, dataset: ImageDataset, folds: int) -> NDArray[np.int64]:
         """Return the fold of each source row that a row descends from, `(N, P)`; -1 where there is none."""
@@ -267,7 +267,7 @@ class Trainings:
         save_file(self.examples(rewritten), folder / "examples.safetensors")
         facts = TrainingFacts(
             curve=trained.curve,
-            optimiser_steps=trained.optimiser_steps,
+            optimizer_steps=trained.optimizer_steps,
             class_prior=tuple(trained.class_prior.tolist()),
             parameter_count=sum(parameter.numel() for parameter in trained.model.parameters()),
             rewritten_counts=tuple(rewritten.counts.tolist()),
@@ -346,7 +346,7 @@ class TrainedScout:
     bound: BoundRecipe
     step: Step
 
-    def probabilities(self, training_set: ImageDataset, how: Predictions = "out_of_fold") -> NDArray[np.float32]:
+    def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
         """Return `(N, K) float32` class probabilities; NaN out of fold for rows whose source rows span folds."""
         if how == "in_sample":
             return self._probabilities(self._in_sample, training_set)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 
 Albumentations: Any = installed_plugins().strategy("albumentations").value
 NAMES = ("ant", "bee", "cat")
@@ -33,18 +33,18 @@ def dataset(channels: int = 1) -> ImageDataset:
     return ImageDataset.from_arrays(images, np.repeat([0, 1, 2], COUNTS), NAMES)
 
 
-def stages(strategy: Any, seed: int = 0) -> Stages:
-    return Stages(steps_of([strategy]), Context(seed, NAMES))
+def pipeline(strategy: Any, seed: int = 0) -> Pipeline:
+    return Pipeline(steps_of([strategy]), Context(seed, NAMES))
 
 
 def rewritten(data: ImageDataset | None = None, seed: int = 0, **parameters: Any) -> ImageDataset:
     strategy = Albumentations(when="rewrite", **parameters)
-    return stages(strategy, seed).fold("rewrite_training_set", data or dataset())
+    return pipeline(strategy, seed).fold("rewrite_training_set", data or dataset())
 
 
 def augmented(rows: np.ndarray, strategy: Any = None, channels: int = 1, **parameters: Any) -> np.ndarray:
     data = dataset(channels)
-    return stages(strategy or Albumentations(**parameters)).fold(
+    return pipeline(strategy or Albumentations(**parameters)).fold(
         "augment_rows", data.images[rows], labels=data.labels[rows], rows=rows, training_set=data, epoch=2
     )
 
@@ -95,7 +95,7 @@ def test_copies_are_the_same_by_whatever_number_of_processes(monkeypatch: pytest
     strategy = Albumentations(transforms=PIPELINE, when="rewrite", copies=2)
     module = sys.modules[Albumentations.__module__]
     monkeypatch.setattr(module, "_TRIED", 5)
-    here = stages(strategy).fold("rewrite_training_set", dataset())
+    here = pipeline(strategy).fold("rewrite_training_set", dataset())
     parts: list[Future[Any]] = []
 
     class Watched(ProcessPoolExecutor):
@@ -105,7 +105,7 @@ def test_copies_are_the_same_by_whatever_number_of_processes(monkeypatch: pytest
 
     monkeypatch.setattr(module, "ProcessPoolExecutor", Watched)
     monkeypatch.setattr(module, "_SECONDS_TO_START", 0.0)
-    shared = Stages(steps_of([strategy]), Context(0, NAMES, cores=3)).fold("rewrite_training_set", dataset())
+    shared = Pipeline(steps_of([strategy]), Context(0, NAMES, cores=3)).fold("rewrite_training_set", dataset())
     assert len({part.cancelled() for part in parts}) == 2, "the calling process and others each do some of the work"
     assert np.array_equal(shared.images[:], here.images[:]) and len(here) == 3 * sum(COUNTS)
 
@@ -127,7 +127,7 @@ def test_rows_of_a_class_are_transformed_with_its_chance() -> None:
     labels = np.repeat([0, 1, 2], 1000)
     data = ImageDataset.from_arrays(np.zeros((3000, 2, 2), np.uint8), labels, NAMES)
     strategy = Albumentations(transforms=[{"InvertImg": {"p": 1}}], classes={"ant": 1, "bee": 0.3})
-    result = stages(strategy).fold(
+    result = pipeline(strategy).fold(
         "augment_rows", data.images[:], labels=labels, rows=np.arange(3000), training_set=data, epoch=0
     )
     inverted = (result == 255).all(axis=(1, 2, 3)).reshape(3, 1000).mean(axis=1)
@@ -226,7 +226,7 @@ def test_a_crop_that_is_resized_again_keeps_the_size() -> None:
 
 
 def test_the_librarys_warnings_stay_inside() -> None:
-    # Both warn, and pytest makes warnings errors: on being made, and on grey images.
+    # Both warn, and pytest makes warnings errors: on being made, and on gray images.
     warning = [{"ShiftScaleRotate": {"p": 1}}, {"ToGray": {"p": 1}}]
     augmented(np.arange(3), transforms=warning)
 
@@ -269,8 +269,8 @@ def test_effects_follow_from_the_transforms_and_the_stage() -> None:
 
 
 def test_it_acts_only_at_the_stage_that_when_names() -> None:
-    copying = stages(Albumentations(transforms=["Blur"], when="rewrite", copies=1))
-    transforming = stages(Albumentations(transforms=["Blur"]))
+    copying = pipeline(Albumentations(transforms=["Blur"], when="rewrite", copies=1))
+    transforming = pipeline(Albumentations(transforms=["Blur"]))
     acts = [
         [run.acts_at(stage) for stage in ("rewrite_training_set", "augment_rows")] for run in (copying, transforming)
     ]

@@ -11,8 +11,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from fer_augment import BatchLoss, Context, Effect, ImageDataset, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 
 CATALOGUE = installed_plugins()
 CROSS_ENTROPY = CATALOGUE.loss("cross_entropy").value.of_batch
@@ -47,11 +47,11 @@ def loss_of(
     """Build the loss of some steps for a set with so many rows of each class, drawn as they stand or otherwise."""
     labels = np.repeat(np.arange(len(counts)), counts)
     data = ImageDataset.from_arrays(np.zeros((len(labels), 2, 2), np.uint8), labels, "abcdef"[: len(counts)])
-    stages = Stages(
+    pipeline = Pipeline(
         steps_of([strategy(name, **parameters) for name, parameters in steps]), Context(0, data.class_names)
     )
     drawn = np.array(counts) / sum(counts) if prior is None else np.array(prior)
-    return stages.fold("build_loss", loss, epoch=epoch, class_prior=drawn, training_set=data)
+    return pipeline.fold("build_loss", loss, epoch=epoch, class_prior=drawn, training_set=data)
 
 
 def agree(ours: torch.Tensor, expected: Any) -> None:
@@ -65,8 +65,8 @@ class TestEachOfThem:
         self, name: str, nothing: dict[str, float], targets: torch.Tensor
     ) -> None:
         agree(loss_of((name, nothing))(LOGITS, targets), CROSS_ENTROPY(LOGITS, targets))
-        favouring = Effect.CORRECTS_CLASS_PRIOR | Effect.FAVOURS_SMALL_CLASSES
-        assert not favouring & strategy(name, **nothing).effects
+        favoring = Effect.CORRECTS_CLASS_PRIOR | Effect.FAVORS_SMALL_CLASSES
+        assert not favoring & strategy(name, **nothing).effects
 
     @pytest.mark.parametrize(
         "name", ["weighted_loss", "class_balanced_loss", "balanced_softmax", "logit_adjusted_loss"]
@@ -113,7 +113,7 @@ class TestEachOfThem:
             "weighted_loss": corrects,
             "class_balanced_loss": corrects,
             "focal_loss": raw,
-            "ldam_loss": Effect.FAVOURS_SMALL_CLASSES | raw | Effect.NEEDS_LINEAR_HEAD,
+            "ldam_loss": Effect.FAVORS_SMALL_CLASSES | raw | Effect.NEEDS_LINEAR_HEAD,
             "balanced_softmax": corrects | raw,
             "logit_adjusted_loss": corrects | raw,
             "label_smoothing": Effect.SOFT_TARGETS,
@@ -233,8 +233,8 @@ class TestLdamLoss:
             self.prepared("convnet5")
 
     def prepared(self, model: str, **parameters: Any) -> Any:
-        stages = Stages(steps_of([strategy("ldam_loss", **parameters)]), Context(0, ("a", "b", "c")))
-        return stages.fold("prepare_model", CATALOGUE.model(model).value.build((16, 16, 1), 3))
+        pipeline = Pipeline(steps_of([strategy("ldam_loss", **parameters)]), Context(0, ("a", "b", "c")))
+        return pipeline.fold("prepare_model", CATALOGUE.model(model).value.build((16, 16, 1), 3))
 
 
 class TestLossesWithTheClassPrior:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, DatasetError, Effect, ImageDataset
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 from fer_augment.training.trainer import train
 from tests.tiny_training import same_bits, training_of, weights_of
@@ -45,8 +45,8 @@ def dataset() -> ImageDataset:
 def rewritten(unknown: list[int] | None = None, seed: int = 0, **parameters: Any) -> ImageDataset:
     scout = StubScout(unknown or [])
     strategy = ConfusionMirror(**{"pairs": [["sad", "neutral"]], **parameters})
-    stages = Stages(steps_of([strategy]), Context(seed, NAMES), scout_for=lambda step: scout)
-    result = stages.fold("rewrite_training_set", dataset())
+    pipeline = Pipeline(steps_of([strategy]), Context(seed, NAMES), scout_for=lambda step: scout)
+    result = pipeline.fold("rewrite_training_set", dataset())
     assert scout.asked == strategy.predictions
     return result
 
@@ -103,8 +103,10 @@ def test_where_rows_are_inserted_makes_no_difference_in_training(parameters: dic
     sets, networks = [], []
     for insert in ("random", "end"):
         strategy = ConfusionMirror(pairs=[["ant", "bee"], ["bee", "cat"]], insert=insert, **parameters)
-        stages = Stages(steps_of([strategy]), Context(0, tiny_dataset().class_names), lambda step: NearestMeanScout())
-        sets.append(stages.fold("rewrite_training_set", tiny_dataset()))
+        pipeline = Pipeline(
+            steps_of([strategy]), Context(0, tiny_dataset().class_names), lambda step: NearestMeanScout()
+        )
+        sets.append(pipeline.fold("rewrite_training_set", tiny_dataset()))
         networks.append(weights_of(train(training_of(data=sets[-1])).model))
     assert sets[0].fingerprint != sets[1].fingerprint
     assert same_bits(*networks)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect, ImageDataset, Strategy, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.testing import tiny_dataset
 from fer_augment.training.trainer import Trained, Training, predict, refine, train
@@ -23,9 +23,9 @@ SETTINGS = TrainingSettings(epochs=3, batch_size=16, learning_rate=0.01)
 
 def trained(*strategies: Strategy, model: str = "convnet0", seed: int = 0) -> Trained:
     """Train for real, three epochs of four steps."""
-    stages = Stages(steps_of(strategies), Context(seed, DATA.class_names))
+    pipeline = Pipeline(steps_of(strategies), Context(seed, DATA.class_names))
     network, loss = CATALOGUE.model(model).value, CATALOGUE.loss("cross_entropy").value
-    training = Training(network, loss, SETTINGS, stages, DATA, len(DATA), DATA, 4)
+    training = Training(network, loss, SETTINGS, pipeline, DATA, len(DATA), DATA, 4)
     return refine(training, train(training))
 
 
@@ -43,7 +43,7 @@ def test_only_the_head_is_trained_again(model: str) -> None:
     once, again = trained(model=model), trained(Crt(epochs=2), model=model)
     assert same(state(once, "features"), state(again, "features"))
     assert not same(state(once, "head"), state(again, "head"))
-    assert again.optimiser_steps == once.optimiser_steps + 2 * 4
+    assert again.optimizer_steps == once.optimizer_steps + 2 * 4
 
 
 def test_the_head_starts_anew_and_learns() -> None:
@@ -69,8 +69,8 @@ class Asked:
 
 def asked_by(strategy: Strategy, data: ImageDataset, seed: int = 0, model: str = "convnet0") -> tuple[Any, Asked]:
     network, train_again = CATALOGUE.model(model).value.build(data.image_shape, 3), Asked()
-    stages = Stages(steps_of([strategy]), Context(seed, data.class_names))
-    stages.fold("refine_model", network, training_set=data, train=train_again)
+    pipeline = Pipeline(steps_of([strategy]), Context(seed, data.class_names))
+    pipeline.fold("refine_model", network, training_set=data, train=train_again)
     return network, train_again
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 from tests.data_files import random_images
 
 Dedup: Any = installed_plugins().strategy("dedup").value
@@ -25,8 +25,8 @@ def dataset(pictures: list[int] = PICTURE, labels: list[int] = LABELS) -> ImageD
 
 
 def rewritten(data: ImageDataset | None = None, **parameters: Any) -> ImageDataset:
-    stages = Stages(steps_of([Dedup(**parameters)]), Context(0, NAMES))
-    return stages.fold("rewrite_training_set", dataset() if data is None else data)
+    pipeline = Pipeline(steps_of([Dedup(**parameters)]), Context(0, NAMES))
+    return pipeline.fold("rewrite_training_set", dataset() if data is None else data)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect, ImageDataset
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 
 FlipCropAffine: Any = installed_plugins().strategy("flip_crop_affine").value
 HEIGHT, WIDTH, ROWS = 32, 24, 64
@@ -23,8 +23,8 @@ DATA = ImageDataset.from_arrays(
 NOTHING = {"flip": 0, "shift": 0, "rotate": 0, "scale": 0}
 
 
-def stages(seed: int = 0, **parameters: Any) -> Stages:
-    return Stages(steps_of([FlipCropAffine(**{**NOTHING, **parameters})]), Context(seed, DATA.class_names))
+def pipeline(seed: int = 0, **parameters: Any) -> Pipeline:
+    return Pipeline(steps_of([FlipCropAffine(**{**NOTHING, **parameters})]), Context(seed, DATA.class_names))
 
 
 def images_of(rows: np.ndarray) -> torch.Tensor:
@@ -38,14 +38,14 @@ def moved(
     batch = np.arange(ROWS) if rows is None else rows
     given = images_of(batch) if images is None else images
     pair = (given, torch.ones(len(given), 1))
-    result, targets = stages(**parameters).fold("augment_batch", pair, rows=batch, training_set=DATA, epoch=epoch)
+    result, targets = pipeline(**parameters).fold("augment_batch", pair, rows=batch, training_set=DATA, epoch=epoch)
     assert (targets == 1).all()
     changed: np.ndarray = result.permute(0, 2, 3, 1).numpy()
     return changed
 
 
 def poses(**parameters: Any) -> np.ndarray:
-    """Recover from moved images of coordinates where pixels came from: `(B, 2, 3)` maps, in pixels from the centre."""
+    """Recover from moved images of coordinates where pixels came from: `(B, 2, 3)` maps, in pixels from the center."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     coordinates = torch.from_numpy(np.stack([x / 100, y / 100])).expand(ROWS, 2, HEIGHT, WIDTH).contiguous()
     sampled = 100 * moved(coordinates, **parameters)
@@ -53,8 +53,8 @@ def poses(**parameters: Any) -> np.ndarray:
     maps = []
     for source in sampled:
         inside = (source > 0.01).all(axis=-1) & (source < [WIDTH - 1.01, HEIGHT - 1.01]).all(axis=-1)
-        centred = source[inside] - [(WIDTH - 1) / 2, (HEIGHT - 1) / 2]
-        solution, residue, _, _ = np.linalg.lstsq(here[inside], centred, rcond=None)
+        centerd = source[inside] - [(WIDTH - 1) / 2, (HEIGHT - 1) / 2]
+        solution, residue, _, _ = np.linalg.lstsq(here[inside], centerd, rcond=None)
         assert residue.max() < 1e-4, "it is affine"
         maps.append(solution.T)
     return np.stack(maps)
@@ -107,10 +107,10 @@ def test_scaling_reaches_but_does_not_pass_its_limit() -> None:
 def test_all_at_once_is_what_opencv_makes_of_the_same_pose(padding: str, border: int) -> None:
     parameters: dict[str, Any] = {"flip": 0.5, "shift": 0.1, "rotate": 15, "scale": 0.2}
     result, original = moved(padding=padding, **parameters), moved()
-    centre = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
+    center = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
     for row, pose in enumerate(poses(**parameters)):
         matrix = pose.copy()
-        matrix[:, 2] += centre - matrix[:, :2] @ centre
+        matrix[:, 2] += center - matrix[:, :2] @ center
         expected = cv2.warpAffine(
             original[row],
             matrix,
@@ -118,7 +118,7 @@ def test_all_at_once_is_what_opencv_makes_of_the_same_pose(padding: str, border:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=border,
         )
-        # OpenCV rounds coordinates to 1/32 of a pixel, and the noise has steps of 1 between neighbours.
+        # OpenCV rounds coordinates to 1/32 of a pixel, and the noise has steps of 1 between neighbors.
         assert np.abs(result[row] - expected).mean() < 0.02
 
 
@@ -139,7 +139,7 @@ def test_epochs_and_seeds_and_repeated_draws_have_their_own_poses() -> None:
 
 
 def test_a_row_drawn_again_in_a_later_batch_looks_different() -> None:
-    run = stages(rotate=15)
+    run = pipeline(rotate=15)
     rows = np.array([5, 6])
     batches = [
         run.fold("augment_batch", (images_of(rows), torch.ones(2, 1)), rows=rows, training_set=DATA, epoch=epoch)[0]
@@ -151,9 +151,9 @@ def test_a_row_drawn_again_in_a_later_batch_looks_different() -> None:
 def test_memory_format_is_kept() -> None:
     given = images_of(np.arange(4)).contiguous(memory_format=torch.channels_last)
     pair = (given, torch.ones(4, 1))
-    result, _ = stages(rotate=5).fold("augment_batch", pair, rows=np.arange(4), training_set=DATA, epoch=0)
+    result, _ = pipeline(rotate=5).fold("augment_batch", pair, rows=np.arange(4), training_set=DATA, epoch=0)
     assert result.is_contiguous(memory_format=torch.channels_last)
-    plain, _ = stages(rotate=5).fold(
+    plain, _ = pipeline(rotate=5).fold(
         "augment_batch", (given.contiguous(), torch.ones(4, 1)), rows=np.arange(4), training_set=DATA, epoch=0
     )
     assert plain.is_contiguous()

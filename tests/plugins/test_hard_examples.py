@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 
 HardExamples: Any = installed_plugins().strategy("hard_examples").value
 NAMES = ("sad", "neutral", "happy")
@@ -47,13 +47,13 @@ def dataset() -> ImageDataset:
     return ImageDataset.from_arrays(images, [label for label, _ in ROWS], NAMES)
 
 
-def stages(scout: Any = None, **parameters: Any) -> Stages:
+def pipeline(scout: Any = None, **parameters: Any) -> Pipeline:
     asked = scout or StubScout()
-    return Stages(steps_of([HardExamples(**parameters)]), Context(0, NAMES), scout_for=lambda step: asked)
+    return Pipeline(steps_of([HardExamples(**parameters)]), Context(0, NAMES), scout_for=lambda step: asked)
 
 
 def rewritten(data: ImageDataset | None = None, **parameters: Any) -> ImageDataset:
-    return stages(**parameters).fold("rewrite_training_set", data or dataset())
+    return pipeline(**parameters).fold("rewrite_training_set", data or dataset())
 
 
 def chosen(data: ImageDataset | None = None, **parameters: Any) -> list[int]:
@@ -96,7 +96,7 @@ def test_a_rule_chooses_the_rows_that_it_names(parameters: dict[str, Any], rows:
         ({"rule": "predicted_in_pair", **PAIR, "max_per_class": 1}, [2, 5, 8]),
     ],
 )
-def test_the_cap_keeps_the_hardest_and_the_filter_drops_what_may_be_mislabelled(
+def test_the_cap_keeps_the_hardest_and_the_filter_drops_what_may_be_mislabeled(
     parameters: dict[str, Any], rows: list[int]
 ) -> None:
     assert chosen(**parameters) == rows
@@ -112,7 +112,7 @@ def test_the_choice_does_not_depend_on_the_order_of_rows_even_among_equals() -> 
     chosen_rows = set()
     for seed in range(5):
         data = dataset().take(np.random.default_rng(seed).permutation(len(ROWS)))
-        result = stages(Undecided(), max_per_class=2).fold("rewrite_training_set", data)
+        result = pipeline(Undecided(), max_per_class=2).fold("rewrite_training_set", data)
         chosen_rows.add(tuple(sorted(result.origin[result.step == 1].tolist())))
     assert len(chosen_rows) == 1
 
@@ -131,22 +131,22 @@ def test_sampling_weights_of_the_chosen_rows_are_multiplied() -> None:
     data = dataset()
     before = np.linspace(1, 2, len(ROWS))
     factor = np.where(np.isin(np.arange(len(ROWS)), [2, 5, 8]), 3, 1)
-    run = stages(when="sampling", weight=3, max_per_class=1)
+    run = pipeline(when="sampling", weight=3, max_per_class=1)
     assert run.fold("sampling_weights", before, training_set=data, epoch=0) == pytest.approx(before * factor)
     assert run.fold("rewrite_training_set", data).fingerprint == data.fingerprint
-    doubled = stages(when="sampling").fold("sampling_weights", before, training_set=data, epoch=0)
+    doubled = pipeline(when="sampling").fold("sampling_weights", before, training_set=data, epoch=0)
     assert (doubled / before).tolist() == [1, 2, 2, 2, 1, 2, 2, 1, 2, 1, 1]
 
 
 def test_rewriting_leaves_the_weights_alone() -> None:
     ones = np.ones(len(ROWS))
-    assert (stages().fold("sampling_weights", ones, training_set=dataset(), epoch=0) == 1).all()
+    assert (pipeline().fold("sampling_weights", ones, training_set=dataset(), epoch=0) == 1).all()
 
 
 def test_it_acts_only_at_the_stage_that_when_names() -> None:
     both = ("rewrite_training_set", "sampling_weights")
-    assert [stages(when="rewrite").acts_at(stage) for stage in both] == [True, False]
-    assert [stages(when="sampling").acts_at(stage) for stage in both] == [False, True]
+    assert [pipeline(when="rewrite").acts_at(stage) for stage in both] == [True, False]
+    assert [pipeline(when="sampling").acts_at(stage) for stage in both] == [False, True]
 
 
 def test_nothing_hard_leaves_the_set_as_it_is() -> None:
@@ -157,14 +157,14 @@ def test_nothing_hard_leaves_the_set_as_it_is() -> None:
 @pytest.mark.parametrize("how", ["in_sample", "out_of_fold"])
 def test_the_scout_is_asked_as_the_recipe_says(how: str) -> None:
     scout = StubScout()
-    stages(scout, predictions=how).fold("rewrite_training_set", dataset())
+    pipeline(scout, predictions=how).fold("rewrite_training_set", dataset())
     assert scout.asked == how
     assert HardExamples().predictions == "out_of_fold"
 
 
 def test_without_a_scout_there_is_nothing_to_go_by() -> None:
     with pytest.raises(StrategyError, match="no scout"):
-        Stages(steps_of([HardExamples()]), Context(0, NAMES)).fold("rewrite_training_set", dataset())
+        Pipeline(steps_of([HardExamples()]), Context(0, NAMES)).fold("rewrite_training_set", dataset())
 
 
 def test_what_changes_is_declared() -> None:

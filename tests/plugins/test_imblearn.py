@@ -14,8 +14,8 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 
 Imblearn: Any = installed_plugins().strategy("imblearn").value
@@ -62,8 +62,8 @@ def blobs(channels: int = 3) -> ImageDataset:
     """Make overlapping clouds of images, cut off at black and white; two images of a class are the same."""
     rng = np.random.default_rng(5)
     labels = rng.permutation(np.repeat([0, 1, 2], COUNTS))
-    centres = rng.normal(120, 20, (3, 4, 3, channels))
-    images = np.clip(centres[labels] + rng.normal(0, 70, (len(labels), 4, 3, channels)), 0, 255).astype(np.uint8)
+    centers = rng.normal(120, 20, (3, 4, 3, channels))
+    images = np.clip(centers[labels] + rng.normal(0, 70, (len(labels), 4, 3, channels)), 0, 255).astype(np.uint8)
     ants = np.flatnonzero(labels == 0)
     images[ants[3]] = images[ants[8]]
     return ImageDataset.from_arrays(images, labels, NAMES)
@@ -120,19 +120,19 @@ def test_result_is_imbalanced_learns_own_on_faces(faces: ImageDataset, name: str
 class TestNeighbours:
     """The search among pixels, against scikit-learn's brute force in float64."""
 
-    search = inspect.getmodule(Imblearn)._PixelNeighbours  # type: ignore[union-attr]
+    search = inspect.getmodule(Imblearn)._PixelNeighbors  # type: ignore[union-attr]
 
     @pytest.mark.parametrize(("rows", "width"), [(1, 5), (7, 1), (40, 2304), (700, 2304)])
-    @pytest.mark.parametrize("neighbours", [1, 2, 6, 11])
-    def test_are_the_same_where_none_are_equally_near(self, rows: int, width: int, neighbours: int) -> None:
+    @pytest.mark.parametrize("neighbors", [1, 2, 6, 11])
+    def test_are_the_same_where_none_are_equally_near(self, rows: int, width: int, neighbors: int) -> None:
         points = np.random.default_rng(3).integers(0, 256, (rows, width)).astype(np.float32)
         queries = points[: min(rows, 300)]
-        if neighbours > rows:
+        if neighbors > rows:
             with pytest.raises(ValueError, match="n_neighbors"):
-                self.search(neighbours).fit(points).kneighbors(queries)
+                self.search(neighbors).fit(points).kneighbors(queries)
             return
-        found = self.search(neighbours).fit(points).kneighbors(queries)
-        brute = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(points.astype(np.float64))
+        found = self.search(neighbors).fit(points).kneighbors(queries)
+        brute = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(points.astype(np.float64))
         distances, expected = brute.kneighbors(queries.astype(np.float64))
         tied = (np.diff(distances, axis=1) == 0).any(axis=1)
         if width == 2304:
@@ -184,8 +184,8 @@ def test_synthetic_image_lies_between_its_two_recorded_parents(name: str, parame
     made = (result.step == -1) & (result.copies > 0)
     assert made.sum() > 10
     source = data.images[:].reshape(len(data), -1).astype(np.float64)
-    base, neighbour = (source[result.origins[made, parent]] for parent in (0, 1))
-    difference = neighbour - base
+    base, neighbor = (source[result.origins[made, parent]] for parent in (0, 1))
+    difference = neighbor - base
     length = np.maximum((difference**2).sum(axis=1), 1)  # two of the images are the same
     step = ((exact[made] - base) * difference).sum(axis=1) / length
     assert np.abs(base + step[:, None] * difference - exact[made]).max() < 1e-3, "it is on the line"
@@ -205,7 +205,7 @@ def test_selected_rows_are_rows_of_the_set(name: str, parameters: dict[str, Any]
     assert (result.copies > 0).sum() == repeated
 
 
-def test_of_each_cluster_the_row_nearest_to_its_centre_is_kept() -> None:
+def test_of_each_cluster_the_row_nearest_to_its_center_is_kept() -> None:
     data = blobs(channels=1)
     result = rewritten(data, sampler="ClusterCentroids", sampling_strategy={"cat": 1})
     assert result.counts.tolist() == [30, 45, 1]
@@ -266,7 +266,7 @@ def test_combinations_pass_the_classes_on_to_their_over_sampler() -> None:
         ({"sampler": "SMOTENC"}, "numbers and categories"),
         ({"sampler": "SMOTEN"}, "names without order"),
         ({"sampler": "ClusterCentroids", "parameters": {"voting": "soft"}}, "descends from no row"),
-        ({"sampler": "SMOTE", "parameters": {"k_neighbours": 3}}, "did you mean 'k_neighbors'"),
+        ({"sampler": "SMOTE", "parameters": {"k_neighbors": 3}}, "did you mean 'k_neighbors'"),
         ({"sampler": "SMOTE", "parameters": {"random_state": 3}}, "the seed of the run"),
         ({"sampler": "SMOTE", "parameters": {"sampling_strategy": "all"}}, "beside `parameters`"),
         ({"sampler": "SMOTEENN", "parameters": {"smote": {"k_neighbors": 3}}}, "leave smote out of `parameters`"),
@@ -294,8 +294,8 @@ def test_a_sampler_that_does_not_tell_its_parents_is_refused(monkeypatch: pytest
 
 def test_another_seed_draws_other_rows() -> None:
     def of(seed: int) -> str:
-        stages = Stages(steps_of([Imblearn(sampler="SMOTE")]), Context(seed, NAMES))
-        return stages.fold("rewrite_training_set", blobs()).fingerprint
+        pipeline = Pipeline(steps_of([Imblearn(sampler="SMOTE")]), Context(seed, NAMES))
+        return pipeline.fold("rewrite_training_set", blobs()).fingerprint
 
     assert of(0) == of(0) != of(1)
 
@@ -328,16 +328,16 @@ def test_parents_and_position_found_among_embeddings_are_taken_over_to_pixels(
     assert result.labels.tolist() == labels.tolist()
     made = (result.step == -1) & (result.copies > 0)
     assert made.sum() > 10
-    base, neighbour = (result.origins[made, parent] for parent in (0, 1))
-    way = points[neighbour] - points[base]
+    base, neighbor = (result.origins[made, parent] for parent in (0, 1))
+    way = points[neighbor] - points[base]
     position = ((exact[made] - points[base]) * way).sum(axis=1) / (way**2).sum(axis=1)
     assert np.abs(points[base] + position[:, None] * way - exact[made]).max() < 1e-4, "these are the parents"
     source = data.images[:].reshape(len(data), -1).astype(np.float64)
-    expected = np.clip(source[base] + position[:, None] * (source[neighbour] - source[base]), 0, 255)
+    expected = np.clip(source[base] + position[:, None] * (source[neighbor] - source[base]), 0, 255)
     assert np.abs(result.images[made].reshape(made.sum(), -1) - expected).max() <= 0.51, "rounded"
 
 
-def test_by_hand_neighbours_are_those_of_the_embeddings() -> None:
+def test_by_hand_neighbors_are_those_of_the_embeddings() -> None:
     levels = np.array([0, 200, 100, 40, 80, 120, 160], np.uint8)
     data = ImageDataset.from_arrays(levels[:, None, None] * np.ones((1, 2, 2), np.uint8), [0] * 3 + [1] * 4, "ab")
     points = np.array([[0.0], [1.0], [50.0], [90.0], [91.0], [92.0], [93.0]], np.float32)
@@ -363,7 +363,7 @@ def test_rows_are_chosen_by_their_embeddings(name: str, parameters: dict[str, An
 def test_pixels_as_embeddings_give_what_pixels_give() -> None:
     data = tiny_dataset(3)
     results = [
-        Stages(
+        Pipeline(
             steps_of([Imblearn(sampler="SMOTE", space=space)]),
             Context(0, data.class_names),
             scout_for=lambda step: NearestMeanScout(),
@@ -380,6 +380,6 @@ def test_noise_on_embeddings_has_no_image() -> None:
 
 
 def test_without_a_scout_there_are_no_embeddings() -> None:
-    stages = Stages(steps_of([Imblearn(sampler="SMOTE", space="embeddings")]), Context(0, NAMES))
+    pipeline = Pipeline(steps_of([Imblearn(sampler="SMOTE", space="embeddings")]), Context(0, NAMES))
     with pytest.raises(StrategyError, match="no scout"):
-        stages.fold("rewrite_training_set", blobs())
+        pipeline.fold("rewrite_training_set", blobs())

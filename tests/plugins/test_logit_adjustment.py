@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.metrics import score
 
 LogitAdjustment: Any = installed_plugins().strategy("logit_adjustment").value
@@ -25,8 +25,8 @@ def adjusted(
     prior: np.ndarray = PRIOR,
 ) -> torch.Tensor:
     """Adjust logits by steps with these parameters, in order."""
-    stages = Stages(steps_of([LogitAdjustment(**given) for given in parameters]), Context(0, ("a", "b", "c")))
-    adjust = stages.fold(
+    pipeline = Pipeline(steps_of([LogitAdjustment(**given) for given in parameters]), Context(0, ("a", "b", "c")))
+    adjust = pipeline.fold(
         "build_adjustment",
         lambda logits: logits,
         validation_logits=validation[0],
@@ -65,7 +65,7 @@ def test_it_comes_after_the_adjustments_of_earlier_steps() -> None:
     torch.testing.assert_close(adjusted(LOGITS, {"tau": 0.5}, {"tau": 0.25}), adjusted(LOGITS, {"tau": 0.75}))
 
 
-def test_a_class_without_rows_is_left_as_it_is_and_never_favoured() -> None:
+def test_a_class_without_rows_is_left_as_it_is_and_never_favored() -> None:
     ours = adjusted(LOGITS, {"tau": 1}, prior=np.array([0.8, 0.0, 0.2]))
     assert torch.equal(ours[:, 1], LOGITS[:, 1])
     assert (ours[:, [0, 2]] > LOGITS[:, [0, 2]]).all()
@@ -85,16 +85,16 @@ def test_auto_is_the_smallest_of_the_grid_with_the_best_balanced_accuracy() -> N
 
 def test_the_tau_that_auto_chose_is_noted() -> None:
     logits, labels, _ = gaussians([70, 20, 10])
-    stages = Stages(steps_of([LogitAdjustment(tau=0.5), LogitAdjustment(tau="auto")]), Context(0, ("a", "b", "c")))
-    adjust = stages.fold(
+    pipeline = Pipeline(steps_of([LogitAdjustment(tau=0.5), LogitAdjustment(tau="auto")]), Context(0, ("a", "b", "c")))
+    adjust = pipeline.fold(
         "build_adjustment",
         lambda logits: logits,
         validation_logits=logits,
         validation_labels=labels,
         class_prior=PRIOR,
     )
-    assert [*stages.chosen[1], *stages.chosen[2]] == ["tau"] and stages.chosen[2]
-    torch.testing.assert_close(adjust(LOGITS), adjusted(LOGITS, {"tau": 0.5 + stages.chosen[2]["tau"]}))
+    assert [*pipeline.chosen[1], *pipeline.chosen[2]] == ["tau"] and pipeline.chosen[2]
+    torch.testing.assert_close(adjust(LOGITS), adjusted(LOGITS, {"tau": 0.5 + pipeline.chosen[2]["tau"]}))
 
 
 def test_auto_adjusts_nothing_where_nothing_is_to_be_gained() -> None:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
 from fer_augment.hooks.plugin_manager import installed_plugins
-from tests.batches import augmented, faces, one_hot, stages_of
+from tests.batches import augmented, faces, one_hot, pipeline_of
 
 Mixup: Any = installed_plugins().strategy("mixup").value
 CutMix: Any = installed_plugins().strategy("cutmix").value
@@ -293,8 +293,8 @@ def test_targets_that_are_soft_already_are_mixed_on() -> None:
     soft = torch.full((ROWS, 4), 0.25) * 0.2 + one_hot(DATA, rows) * 0.8
     images = torch.rand(ROWS, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     arguments: dict[str, Any] = {"rows": rows, "training_set": DATA, "epoch": 0}
-    _, hard_mixed = stages_of(Mixup(), DATA).fold("augment_batch", (images, one_hot(DATA, rows)), **arguments)
-    _, soft_mixed = stages_of(Mixup(), DATA).fold("augment_batch", (images, soft), **arguments)
+    _, hard_mixed = pipeline_of(Mixup(), DATA).fold("augment_batch", (images, one_hot(DATA, rows)), **arguments)
+    _, soft_mixed = pipeline_of(Mixup(), DATA).fold("augment_batch", (images, soft), **arguments)
     assert torch.allclose(soft_mixed, 0.05 + 0.8 * hard_mixed, atol=1e-6)
 
 
@@ -304,9 +304,11 @@ def test_batches_epochs_and_seeds_are_mixed_anew_and_a_run_can_be_repeated(strat
     rows = np.arange(40)
 
     def run(seed: int) -> list[torch.Tensor]:
-        stages = stages_of(strategy_class(), data, seed)
+        pipeline = pipeline_of(strategy_class(), data, seed)
         pair = (torch.from_numpy(data.images[rows][..., 0][:, None]).float() / 255, one_hot(data, rows))
-        return [stages.fold("augment_batch", pair, rows=rows, training_set=data, epoch=epoch)[0] for epoch in (0, 0, 1)]
+        return [
+            pipeline.fold("augment_batch", pair, rows=rows, training_set=data, epoch=epoch)[0] for epoch in (0, 0, 1)
+        ]
 
     batches = run(0) + run(1)
     assert all(map(torch.equal, run(0), run(0)))
@@ -325,7 +327,7 @@ def test_what_changes_is_declared() -> None:
     soft = Effect.RANDOM | Effect.SOFT_TARGETS
     assert Mixup().effects == CutMix().effects == soft
     assert ConfusionMix().effects == soft | Effect.OUT_OF_FOLD_MINING
-    assert Remix().effects == soft | Effect.FAVOURS_SMALL_CLASSES
+    assert Remix().effects == soft | Effect.FAVORS_SMALL_CLASSES
     for strategy_class in (Mixup, CutMix, Remix, ConfusionMix):
         assert strategy_class(probability=0).effects == Effect(0)
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, ImageDataset
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 
 PowerSampler: Any = installed_plugins().strategy("power_sampler").value
 DATA = ImageDataset.from_arrays(np.zeros((141, 2, 2), np.uint8), np.repeat([0, 1, 2], [4, 16, 121]), "abc")
 
 
 def weights_of(weights: np.ndarray, epoch: int = 0, **parameters: float) -> np.ndarray:
-    stages = Stages(steps_of([PowerSampler(**parameters)]), Context(0, DATA.class_names))
-    return stages.fold("sampling_weights", weights, epoch=epoch, training_set=DATA)
+    pipeline = Pipeline(steps_of([PowerSampler(**parameters)]), Context(0, DATA.class_names))
+    return pipeline.fold("sampling_weights", weights, epoch=epoch, training_set=DATA)
 
 
 def drawn(weights: np.ndarray, epoch: int = 0, **parameters: float) -> np.ndarray:

@@ -91,7 +91,7 @@ def test_noise_is_uniform_and_other_for_every_pixel_and_channel() -> None:
     assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.02
 
 
-def test_the_mean_is_the_images_own_colour() -> None:
+def test_the_mean_is_the_images_own_color() -> None:
     data = faces(5, (10, 8, 3))
     images, _ = augmented(RandomErasing(probability=1, area=[1, 1], fill="mean"), data)
     expected = as_tensor(data.images[:]).mean(dim=(2, 3), keepdim=True).expand_as(images)

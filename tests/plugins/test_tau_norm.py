@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 
 CATALOGUE = installed_plugins()
 TauNorm: Any = CATALOGUE.strategy("tau_norm").value
@@ -27,8 +27,8 @@ def network(name: str = "convnet0") -> Any:
 
 
 def refined(model: Any, **parameters: float) -> Any:
-    stages = Stages(steps_of([TauNorm(**parameters)]), Context(0, ("a", "b", "c")))
-    return stages.fold("refine_model", model, training_set=None)
+    pipeline = Pipeline(steps_of([TauNorm(**parameters)]), Context(0, ("a", "b", "c")))
+    return pipeline.fold("refine_model", model, training_set=None)
 
 
 @pytest.mark.parametrize("tau", [0.5, 1, 2])
@@ -78,5 +78,5 @@ def test_a_head_of_another_kind_is_refused_by_its_kind() -> None:
 
 
 def test_effects() -> None:
-    assert TauNorm().effects == Effect.NEEDS_LINEAR_HEAD | Effect.FAVOURS_SMALL_CLASSES
+    assert TauNorm().effects == Effect.NEEDS_LINEAR_HEAD | Effect.FAVORS_SMALL_CLASSES
     assert TauNorm(tau=0).effects == Effect.NEEDS_LINEAR_HEAD

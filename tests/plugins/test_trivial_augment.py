@@ -35,8 +35,8 @@ def scenes(channels: int = 1) -> ImageDataset:
     return ImageDataset.from_arrays(images, np.zeros(ROWS, int), ["face"])
 
 
-GREY, COLOUR = scenes(1), scenes(3)
-DATA = {1: GREY, 3: COLOUR}
+GRAY, COLOR = scenes(1), scenes(3)
+DATA = {1: GRAY, 3: COLOR}
 
 
 def changed(channels: int = 1, data: ImageDataset | None = None, **parameters: Any) -> np.ndarray:
@@ -47,7 +47,7 @@ def changed(channels: int = 1, data: ImageDataset | None = None, **parameters: A
     return levels
 
 
-def draws(data: ImageDataset = GREY) -> tuple[np.ndarray, np.ndarray]:
+def draws(data: ImageDataset = GRAY) -> tuple[np.ndarray, np.ndarray]:
     """Give what the rows draw: strengths in [0, 1], in 31 levels, and signs."""
     context = Context(0, data.class_names, stream=("trivial_augment", 0, "augment_batch", 0))
     chance = uniforms(context.row_seeds(data.row_keys()), 3)
@@ -103,7 +103,7 @@ def test_operations_on_levels_are_pillows(name: str, channels: int, space: Any) 
 
 
 def maps(name: str, space: Any) -> np.ndarray:
-    """Give for each row where its pixels come from, `(B, 2, 3)`, in pixels from the centre."""
+    """Give for each row where its pixels come from, `(B, 2, 3)`, in pixels from the center."""
     largest = LARGEST[space]
     strengths, signs = draws()
     size, zero, one = strengths * signs, np.zeros(ROWS), np.ones(ROWS)
@@ -122,9 +122,9 @@ def maps(name: str, space: Any) -> np.ndarray:
 @pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
 def test_operations_that_move_pixels_are_opencvs(name: str, space: Any) -> None:
     result = changed(operations=[name], space=space)[..., 0]
-    centre = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
-    for image, matrix, moved in zip(GREY.images[:], maps(name, space), result, strict=True):
-        matrix[:, 2] += centre - matrix[:, :2] @ centre
+    center = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
+    for image, matrix, moved in zip(GRAY.images[:], maps(name, space), result, strict=True):
+        matrix[:, 2] += center - matrix[:, :2] @ center
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         expected = cv2.warpAffine(
             image.astype(np.float32), matrix, (WIDTH, HEIGHT), flags=flags, borderMode=cv2.BORDER_REPLICATE
@@ -155,8 +155,8 @@ def test_all_levels_of_strength_and_both_signs_are_drawn_equally_often() -> None
 
 
 def test_operations_are_drawn_equally_often() -> None:
-    brightest = COLOUR.images[:].max(axis=(1, 2, 3)).argmax()
-    small = COLOUR.images[np.full(1400, brightest)][:, ::2, ::2]
+    brightest = COLOR.images[:].max(axis=(1, 2, 3)).argmax()
+    small = COLOR.images[np.full(1400, brightest)][:, ::2, ::2]
     many = ImageDataset.from_arrays(small, np.zeros(1400, int), ["face"])
     mixed = changed(data=many)
     alone = np.stack([changed(data=many, operations=[name]) for name in OPERATIONS])
@@ -169,7 +169,7 @@ def test_operations_are_drawn_equally_often() -> None:
     assert 100 < nothing.sum() < 200
 
 
-def test_grey_images_are_not_asked_for_their_colour() -> None:
+def test_gray_images_are_not_asked_for_their_color() -> None:
     with pytest.raises(StrategyError, match="`color` needs images of three channels, these have 1"):
         changed(1, operations=["color"])
     without = [name for name in OPERATIONS if name != "color"]
@@ -179,21 +179,21 @@ def test_grey_images_are_not_asked_for_their_colour() -> None:
 def test_a_rows_change_does_not_depend_on_its_batch() -> None:
     strategy = TrivialAugment(space="wide")
     some = np.array([40, 3, 17, 60])
-    assert torch.allclose(augmented(strategy, COLOUR, some)[0], augmented(strategy, COLOUR)[0][some], atol=1e-6)
+    assert torch.allclose(augmented(strategy, COLOR, some)[0], augmented(strategy, COLOR)[0][some], atol=1e-6)
 
 
 def test_epochs_seeds_and_repeated_draws_have_their_own_changes() -> None:
     strategy = TrivialAugment(operations=["rotate", "brightness"])
-    first = augmented(strategy, GREY)[0]
-    for other in (augmented(strategy, GREY, epoch=1)[0], augmented(strategy, GREY, seed=1)[0]):
+    first = augmented(strategy, GRAY)[0]
+    for other in (augmented(strategy, GRAY, epoch=1)[0], augmented(strategy, GRAY, seed=1)[0]):
         assert (first != other).any(dim=(1, 2, 3)).float().mean() > 0.9
-    assert len(torch.unique(augmented(strategy, GREY, np.full(6, 5))[0].flatten(1), dim=0)) > 3
+    assert len(torch.unique(augmented(strategy, GRAY, np.full(6, 5))[0].flatten(1), dim=0)) > 3
 
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 def test_memory_format_is_kept(memory_format: Any) -> None:
-    given = as_tensor(COLOUR.images[:]).contiguous(memory_format=memory_format)
-    assert augmented(TrivialAugment(), COLOUR, images=given)[0].stride() == given.stride()
+    given = as_tensor(COLOR.images[:]).contiguous(memory_format=memory_format)
+    assert augmented(TrivialAugment(), COLOR, images=given)[0].stride() == given.stride()
 
 
 def test_images_too_small_for_a_filter_stay() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from fer_augment import DatasetError, DatasetReader, ImageDataset, Splits, hookimpl
 
 
-def recognises(source: str) -> bool:
+def recognizes(source: str) -> bool:
     """Return whether the source is called like a file of drawings."""
     return source.endswith(".drawings")
 
@@ -43,4 +43,4 @@ def _part(lines: list[list[str]], names: list[str]) -> ImageDataset:
 @hookimpl
 def register_dataset_readers() -> list[DatasetReader]:
     """Offer the reader of this file."""
-    return [DatasetReader("drawings", "FILE.drawings: SPLIT CLASS ROW/ROW/…, an image on each line", recognises, read)]
+    return [DatasetReader("drawings", "FILE.drawings: SPLIT CLASS ROW/ROW/…, an image on each line", recognizes, read)]

@@ -95,7 +95,7 @@ def feature_map_sheet(explained: Sequence[Explained]) -> bytes:
     """Draw images, each with the feature maps of all layers below it.
 
     Each map is scaled by itself, from black for its lowest value to white for its highest one; a map without any
-    differences is grey.
+    differences is gray.
 
     Returns:
         A PNG file.
@@ -118,5 +118,5 @@ def feature_map_sheet(explained: Sequence[Explained]) -> bytes:
 
 def _map_picture(values: NDArray[np.float32]) -> Picture:
     low, high = float(values.min()), float(values.max())
-    grey = (values - low) * (255 / (high - low)) if high > low else np.full(values.shape, 128)
-    return picture_of(np.round(grey).astype(np.uint8)[..., None], _TILE)
+    gray = (values - low) * (255 / (high - low)) if high > low else np.full(values.shape, 128)
+    return picture_of(np.round(gray).astype(np.uint8)[..., None], _TILE)

@@ -1,7 +1,7 @@
-"""The catalogue of the strategies that come with fer_augment, as a page of documentation: a card for each.
+"""The catalog of the strategies that come with fer_augment, as a page of documentation: a card for each.
 
-`python -m fer_augment.catalogue.page > docs/strategies.md` writes it again. The pictures beside it are drawn by
-`fer_augment.catalogue.pictures`.
+`python -m docs.builder.page > docs/strategies.md` writes it again. The pictures beside it are drawn by
+`docs.builder.pictures`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from fer_augment.catalogue.pictures import ILLUSTRATIONS
+from docs.builder.pictures import ILLUSTRATIONS
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.strategy_description import Parameter, StrategyDescription, described
+from fer_augment.recipe.strategy_description import Parameter, StrategyDescription, described
 
 
-def catalogue_page() -> str:
+def catalog_page() -> str:
     """Return the page, in Markdown."""
     offers = installed_plugins().of_kind("strategy")
     built_in = [described(offer) for offer in offers if offer.module.startswith("fer_augment_plugins.")]
@@ -91,4 +91,4 @@ def _cell(text: str) -> str:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # a text file, whatever the typing of stdout
-    sys.stdout.write(catalogue_page())
+    sys.stdout.write(catalog_page())

@@ -15,8 +15,8 @@ from fer_augment import ImageDataset, Strategy, StrategyError, hookimpl
 from fer_augment.data.records import RunIdentity
 from fer_augment.errors import PluginError
 from fer_augment.hooks.observers import Observers
+from fer_augment.hooks.pipeline import Pipeline, Step, steps_of
 from fer_augment.hooks.specs import STAGES, StageSpecs
-from fer_augment.hooks.stages import Stages, Step, steps_of
 from fer_augment.hooks.strategy import Context
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 from tests.data_files import random_images
@@ -104,15 +104,15 @@ def raising(error: BaseException) -> Strategy:
     )()
 
 
-def stages(*strategies: Strategy, **settings: Any) -> Stages:
-    return Stages(steps_of(strategies), CONTEXT, **settings)
+def stages(*strategies: Strategy, **settings: Any) -> Pipeline:
+    return Pipeline(steps_of(strategies), CONTEXT, **settings)
 
 
 def some_rows() -> ImageDataset:
     return ImageDataset.from_arrays(random_images(4), [0, 1, 2, 0], CONTEXT.class_names)
 
 
-def fold(tested: Stages, stage: str, first: Any, *, epoch: int = 0, rows: Any = (0, 1), train: Any = None) -> Any:
+def fold(tested: Pipeline, stage: str, first: Any, *, epoch: int = 0, rows: Any = (0, 1), train: Any = None) -> Any:
     """Fold a stage with all arguments that its hook has, some of them made up."""
     dataset, rows = some_rows(), np.array(rows)
     known = {
@@ -128,7 +128,7 @@ def fold(tested: Stages, stage: str, first: Any, *, epoch: int = 0, rows: Any = 
     return tested.fold(stage, first, epoch=epoch if "epoch" in names else None, train=train, **others)
 
 
-def augmented(tested: Stages, rows: list[int], epoch: int = 0) -> np.ndarray:
+def augmented(tested: Pipeline, rows: list[int], epoch: int = 0) -> np.ndarray:
     images: np.ndarray = fold(tested, "augment_rows", some_rows().images[rows], epoch=epoch, rows=rows)
     return images
 
@@ -239,7 +239,7 @@ class TestFold:
 
 class TestRandomness:
     def weights(self, *strategies: Strategy, seed: int = 3, epoch: int = 0) -> np.ndarray:
-        tested = Stages(steps_of(strategies), replace(CONTEXT, seed=seed))
+        tested = Pipeline(steps_of(strategies), replace(CONTEXT, seed=seed))
         weights: np.ndarray = fold(tested, "sampling_weights", np.ones(5), epoch=epoch)
         return weights
 

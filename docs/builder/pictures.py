@@ -1,6 +1,6 @@
-"""The pictures of the catalogue: what each strategy that comes with fer_augment does to demo faces, or to numbers.
+"""The pictures of the catalog: what each strategy that comes with fer_augment does to demo faces, or to numbers.
 
-`python -m fer_augment.catalogue.pictures docs/pictures` draws them again.
+`python -m docs.builder.pictures docs/pictures` draws them again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_augment.catalogue import faces, figures
+from docs.builder import faces, figures
 from fer_augment.recipe.recipe import load_recipe
 
 
@@ -118,12 +118,12 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
     ),
     "imblearn": Illustration(
         ".png",
-        "Six faces, a neighbour of each in its class, and the new rows that SMOTE makes: blends of the two.",
+        "Six faces, a neighbor of each in its class, and the new rows that SMOTE makes: blends of the two.",
         lambda: faces.of_blends(**_as_in("smote", "imblearn")),
     ),
     "label_smoothing": Illustration(
         ".svg",
-        "Bars of the target of a happy row: as labelled 1 for happy and 0 for the others, smoothed 0.91 and 0.01.",
+        "Bars of the target of a happy row: as labeled 1 for happy and 0 for the others, smoothed 0.91 and 0.01.",
         lambda: figures.of_smoothed_target(**_as_in("modern_label_smoothing", "label_smoothing")),
     ),
     "ldam_loss": Illustration(
@@ -205,5 +205,5 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m fer_augment.catalogue.pictures FOLDER")
+        sys.exit("usage: python -m docs.builder.pictures FOLDER")
     write_pictures(Path(sys.argv[1]))

@@ -14,10 +14,10 @@ from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from fer_augment.hooks.parameter_types import limits_in_words, type_in_words
 from fer_augment.hooks.plugin_manager import Offer
 from fer_augment.hooks.specs import OBSERVERS, PROJECT, STAGES
 from fer_augment.hooks.strategy import Strategy
+from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
 from fer_augment.recipe.recipe import load_recipe, shipped_recipes
 from fer_augment.recipe.yaml_source import dump_yaml
 

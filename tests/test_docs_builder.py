@@ -1,4 +1,4 @@
-"""The catalogue of strategies: every card is complete, every picture is there, described in words, and up to date."""
+"""The catalog of strategies: every card is complete, every picture is there, described in words, and up to date."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_augment.catalogue.charts import bar_chart, line_chart
-from fer_augment.catalogue.page import catalogue_page
-from fer_augment.catalogue.pictures import ILLUSTRATIONS, write_pictures
+from docs.builder.charts import bar_chart, line_chart
+from docs.builder.page import catalog_page
+from docs.builder.pictures import ILLUSTRATIONS, write_pictures
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.strategy_description import described
+from fer_augment.recipe.strategy_description import described
 from tests.markdown import DOCS
 
 PICTURES = DOCS / "pictures"
@@ -30,7 +30,7 @@ class TestCards:
     @pytest.mark.parametrize("one", BUILT_IN, ids=lambda one: one.name)
     def test_a_strategy_says_when_it_helps_what_it_costs_and_what_to_try(self, one):
         assert one.when and one.cost and one.values and one.sources
-        card = catalogue_page().split(f"\n## {one.name}\n")[1].split("\n## ")[0]
+        card = catalog_page().split(f"\n## {one.name}\n")[1].split("\n## ")[0]
         for fact, text in (("helps when", one.when), ("costs", one.cost), ("try", one.values)):
             assert f"\n- **{fact}**: {text}\n" in card
 
@@ -44,7 +44,7 @@ class TestCards:
             assert number in results
 
     def test_lists_stay_lists(self):
-        assert "\n- `misclassified`: rows" in catalogue_page()
+        assert "\n- `misclassified`: rows" in catalog_page()
 
 
 class TestPictures:
@@ -103,11 +103,11 @@ def words_and_numbers(file: Path) -> tuple[str, list[float]]:
 
 class TestCharts:
     @staticmethod
-    def bars(chart: str, colour: str) -> list[tuple[float, float]]:
-        """Return where each bar of a colour begins and how long it is; the first is the square in the legend."""
+    def bars(chart: str, color: str) -> list[tuple[float, float]]:
+        """Return where each bar of a color begins and how long it is; the first is the square in the legend."""
         rects = ElementTree.fromstring(chart).iter(f"{SVG}rect")
         return [
-            (float(rect.attrib["x"]), float(rect.attrib["width"])) for rect in rects if rect.attrib["fill"] == colour
+            (float(rect.attrib["x"]), float(rect.attrib["width"])) for rect in rects if rect.attrib["fill"] == color
         ][1:]
 
     def test_bars_begin_at_zero_and_are_as_long_as_their_values(self):

@@ -8,8 +8,8 @@ from html import escape
 from fer_augment.reports.axes import Axis
 
 _PLAIN = "#8a929b"
-"""The colour of what things are without a strategy."""
-_COLOURS = ("#0072b2", "#c8500a", "#00805e")
+"""The color of what things are without a strategy."""
+_COLORS = ("#0072b2", "#c8500a", "#00805e")
 """Of what they are with it, in order; told apart by brightness, too."""
 
 _WIDTH = 640
@@ -31,35 +31,35 @@ def bar_chart(
         plain: the name of the series without a strategy, if there is one.
         digits: decimal places of the values.
     """
-    colours = _colours(series, plain)
+    colors = _colors(series, plain)
     axis = Axis.over([0, *(value for values in series.values() for value in values)])
     group = _BAR * len(series) + _SPACE
     bottom = _TOP + group * len(labels)
-    marks = [*_legend(colours), *_vertical_grid(axis, bottom)]
+    marks = [*_legend(colors), *_vertical_grid(axis, bottom)]
     for place, label in enumerate(labels):
         top = _TOP + place * group + _SPACE // 2
         marks.append(_text(_LEFT - 8, top + (group - _SPACE) / 2 + 4, label, anchor="end"))
         for number, (name, values) in enumerate(series.items()):
-            marks += _bar(axis, values[place], top + number * _BAR, colours[name], f"{values[place]:.{digits}f}")
+            marks += _bar(axis, values[place], top + number * _BAR, colors[name], f"{values[place]:.{digits}f}")
     return _drawing(title, marks, bottom + 24)
 
 
 def line_chart(title: str, across: str, series: Mapping[str, Sequence[tuple[float, float]]], *, plain: str = "") -> str:
     """Draw lines through points `(x, y)`; the title names what goes up, `across` what goes to the right."""
-    colours = _colours(series, plain)
+    colors = _colors(series, plain)
     points = [point for line in series.values() for point in line]
     x_axis, y_axis = (Axis.over([0, *(point[side] for point in points)]) for side in (0, 1))
     bottom = _TOP + _LINES_HEIGHT
-    marks = [*_legend(colours), *_vertical_grid(x_axis, bottom), *_horizontal_grid(y_axis, bottom)]
+    marks = [*_legend(colors), *_vertical_grid(x_axis, bottom), *_horizontal_grid(y_axis, bottom)]
     for name, line in series.items():
         path = " ".join(f"{_x(x_axis, x):.1f},{_y(y_axis, y):.1f}" for x, y in line)
-        marks.append(f'<polyline points="{path}" fill="none" stroke="{colours[name]}" stroke-width="2"/>')
+        marks.append(f'<polyline points="{path}" fill="none" stroke="{colors[name]}" stroke-width="2"/>')
     marks.append(_text((_LEFT + _RIGHT) / 2, bottom + 34, across, anchor="middle"))
     return _drawing(title, marks, bottom + 44)
 
 
-def _colours(names: Iterable[str], plain: str) -> dict[str, str]:
-    others = iter(_COLOURS)
+def _colors(names: Iterable[str], plain: str) -> dict[str, str]:
+    others = iter(_COLORS)
     return {name: _PLAIN if name == plain else next(others) for name in names}
 
 
@@ -74,10 +74,10 @@ def _drawing(title: str, marks: Iterable[str], height: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _legend(colours: Mapping[str, str]) -> Iterator[str]:
+def _legend(colors: Mapping[str, str]) -> Iterator[str]:
     left = 12.0
-    for name, colour in colours.items():
-        yield f'<rect x="{left:.1f}" y="34" width="10" height="10" fill="{colour}"/>'
+    for name, color in colors.items():
+        yield f'<rect x="{left:.1f}" y="34" width="10" height="10" fill="{color}"/>'
         yield _text(left + 15, 43, name)
         left += 33 + 6.3 * len(name)
 
@@ -85,25 +85,25 @@ def _legend(colours: Mapping[str, str]) -> Iterator[str]:
 def _vertical_grid(axis: Axis, bottom: float) -> Iterator[str]:
     for tick in axis.ticks:
         at = _LEFT + tick.at / 100 * (_RIGHT - _LEFT)
-        yield f'<path d="M{at:.1f} {_TOP}V{bottom}" stroke="{_grey(tick.label)}"/>'
+        yield f'<path d="M{at:.1f} {_TOP}V{bottom}" stroke="{_gray(tick.label)}"/>'
         yield _text(at, bottom + 16, tick.label, anchor="middle")
 
 
 def _horizontal_grid(axis: Axis, bottom: float) -> Iterator[str]:
     for tick in axis.ticks:
         at = bottom - tick.at / 100 * _LINES_HEIGHT
-        yield f'<path d="M{_LEFT} {at:.1f}H{_RIGHT}" stroke="{_grey(tick.label)}"/>'
+        yield f'<path d="M{_LEFT} {at:.1f}H{_RIGHT}" stroke="{_gray(tick.label)}"/>'
         yield _text(_LEFT - 8, at + 4, tick.label, anchor="end")
 
 
-def _grey(label: str) -> str:
-    """Return the colour of a line of the grid: darker where the value is 0."""
+def _gray(label: str) -> str:
+    """Return the color of a line of the grid: darker where the value is 0."""
     return _PLAIN if float(label.replace(",", "")) == 0 else "#d4dae0"
 
 
-def _bar(axis: Axis, value: float, top: float, colour: str, told: str) -> Iterator[str]:
+def _bar(axis: Axis, value: float, top: float, color: str, told: str) -> Iterator[str]:
     start, end = sorted((_x(axis, 0), _x(axis, value)))
-    yield f'<rect x="{start:.1f}" y="{top}" width="{end - start:.1f}" height="{_BAR - 1}" fill="{colour}"/>'
+    yield f'<rect x="{start:.1f}" y="{top}" width="{end - start:.1f}" height="{_BAR - 1}" fill="{color}"/>'
     at, anchor = (start - 4, "end") if value < 0 else (end + 4, "start")
     yield _text(at, top + _BAR - 2, told, anchor=anchor, size=10)
 

@@ -69,7 +69,7 @@ def steps_of(strategies: Iterable[Strategy], providers: Iterable[str] = ()) -> t
 
 
 @dataclass(frozen=True, eq=False)
-class Stages:
+class Pipeline:
     """The steps of one run with one seed.
 
     Attributes:

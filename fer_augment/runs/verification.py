@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import HELD_OUT, RunDirectory, RunIdentity, RunRecord
 from fer_augment.errors import RunError
-from fer_augment.hooks.recipe_binding import BoundRecipe
+from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.runs.executors import ReportTask
 from fer_augment.runs.experiment import perform, splits_for
 from fer_augment.runs.run_models import bound_recipe_of, changed_steps

@@ -18,7 +18,7 @@ class MirrorViews(Strategy):
 
     When: a mirror image shows the same class, and a prediction may take twice the time.
 
-    Cost: each image is predicted twice. It favours no class. An arm with it is to be compared with one that has it too.
+    Cost: each image is predicted twice. It favors no class. An arm with it is to be compared with one that has it too.
 
     Try: it has nothing to choose.
 
@@ -38,12 +38,12 @@ class MirrorViews(Strategy):
 class TenCropViews(Strategy):
     """Predict from each image, from it moved towards each corner, and from the mirror images of these five.
 
-    In the paper the five are crops of a larger image, at its corners and centre. Here a view keeps the image's size: it
+    In the paper the five are crops of a larger image, at its corners and center. Here a view keeps the image's size: it
     is moved by whole pixels, and the edge pixels are repeated where nothing moves in. Nothing is trained again.
 
     When: faces do not stand in the same place in every image, and a prediction may take ten times the time.
 
-    Cost: each image is predicted ten times. It favours no class. An arm with it is to be compared with one that has it
+    Cost: each image is predicted ten times. It favors no class. An arm with it is to be compared with one that has it
     too.
 
     Try: shift 0.1, or as far as the training moves images (`flip_crop_affine`).
@@ -63,7 +63,7 @@ class TenCropViews(Strategy):
         return [*moved, *_mirrored(moved)]
 
     def _crops(self, view: torch.Tensor) -> list[torch.Tensor]:
-        """Cut images of the old size from the centre and the corners of images with wider edges."""
+        """Cut images of the old size from the center and the corners of images with wider edges."""
         from torch.nn.functional import pad
 
         height, width = view.shape[2:]

@@ -1,4 +1,4 @@
-"""The optimisers and learning-rate schedules that a recipe may name."""
+"""The optimizers and learning-rate schedules that a recipe may name."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ END_DIVISOR = 1e4
 """How many times smaller than at its beginning a one-cycle training ends."""
 
 
-def make_optimiser(settings: TrainingSettings, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Make the optimiser of a recipe; all of them update in one fused kernel."""
+def make_optimizer(settings: TrainingSettings, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Make the optimizer of a recipe; all of them update in one fused kernel."""
     import torch
 
     rate, decay = settings.learning_rate, settings.weight_decay
@@ -33,7 +33,7 @@ def make_optimiser(settings: TrainingSettings, parameters: Iterable[torch.nn.Par
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
-    """Return the learning rate of an optimiser step.
+    """Return the learning rate of an optimizer step.
 
     `cosine` falls from the recipe's rate to 0 along half a cosine (Loshchilov and Hutter 2017, "SGDR", ICLR, without
     restarts). `one_cycle` rises to it over the first three tenths and falls to almost nothing (Smith and Topin 2018,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.catalogue.trials import alone, demo_faces
+from docs.builder.trials import alone, demo_faces
 from fer_augment.data.dataset import AS_READ, ImageDataset
 from fer_augment.sheets import Sheet, picture_of
 from fer_augment.testing import NearestMeanScout
@@ -71,14 +71,14 @@ def of_confusion_mirror(**parameters: Any) -> bytes:
 
 
 def of_hard_examples(**parameters: Any) -> bytes:
-    """Draw for each class the hardest row that is repeated, and one that is left out as it may be mislabelled."""
+    """Draw for each class the hardest row that is repeated, and one that is left out as it may be mislabeled."""
     data = demo_faces()
     repeated = _repeated_rows(data, **parameters)
     left_out = np.setdiff1d(_repeated_rows(data, **{**parameters, "min_label_probability": 0}), repeated)
     least = _percent(parameters["min_label_probability"])
     return _sheet(
         _hardest_line("The hardest rows that are repeated, and what the scout gives to two classes", data, repeated),
-        _hardest_line(f"Left out, as they may be mislabelled: their label gets less than {least}", data, left_out),
+        _hardest_line(f"Left out, as they may be mislabeled: their label gets less than {least}", data, left_out),
         gap=_WIDE_GAP,
     )
 
@@ -118,10 +118,10 @@ def of_blends(**parameters: Any) -> bytes:
     data = demo_faces()
     grown = alone(data, "imblearn", **parameters).fold("rewrite_training_set", data)
     added = _first_of_each_class(grown)
-    base, neighbour = grown.origins[added].T
+    base, neighbor = grown.origins[added].T
     return _sheet(
         ("A row", data.images[base], _labels(data, base)),
-        ("One of its nearest neighbours in the class", data.images[neighbour], _labels(data, neighbour)),
+        ("One of its nearest neighbors in the class", data.images[neighbor], _labels(data, neighbor)),
         ("The new row, somewhere between the two", grown.images[added], _labels(grown, added)),
     )
 
@@ -168,8 +168,8 @@ def of_ten_crop_views(**parameters: Any) -> bytes:
 
 
 def _views(data: ImageDataset, rows: NDArray[np.int64], strategy: str, **parameters: Any) -> list[NDArray[np.uint8]]:
-    stages = alone(data, strategy, **parameters)
-    return [_as_images(view) for view in stages.fold("predict_views", [as_tensor(data.images[rows])])]
+    pipeline = alone(data, strategy, **parameters)
+    return [_as_images(view) for view in pipeline.fold("predict_views", [as_tensor(data.images[rows])])]
 
 
 def _batch(

@@ -1,4 +1,4 @@
-"""A strategy alone on data that anybody may see: what the pictures of the catalogue are made from.
+"""A strategy alone on data that anybody may see: what the pictures of the catalog are made from.
 
 Legend of shapes: K classes, H, W, C height, width and channels of an image.
 """
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fer_augment.data.dataset import ImageDataset
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 from fer_augment.hooks.strategy import Context
 from fer_augment.testing import NearestMeanScout
 
@@ -42,8 +42,8 @@ def fer2013_labels() -> ImageDataset:
     return ImageDataset.from_arrays(np.zeros((len(labels), 1, 1, 1), np.uint8), labels, tuple(FER2013_COUNTS))
 
 
-def alone(data: ImageDataset, strategy: str, **parameters: Any) -> Stages:
-    """Return the stages of a run whose recipe has one step; its scout goes by the nearest mean image of a class."""
+def alone(data: ImageDataset, strategy: str, **parameters: Any) -> Pipeline:
+    """Return the pipeline of a run whose recipe has one step; its scout goes by the nearest mean image of a class."""
     step = installed_plugins().strategy(strategy).value(**parameters)
     context = Context(seed=0, class_names=data.class_names)
-    return Stages(steps_of([step]), context, scout_for=lambda step: NearestMeanScout())
+    return Pipeline(steps_of([step]), context, scout_for=lambda step: NearestMeanScout())

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fer_augment import Context, Effect
+from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.stages import Stages, steps_of
 
 MirrorViews: Any = installed_plugins().strategy("mirror_views").value
 TenCropViews: Any = installed_plugins().strategy("ten_crop_views").value
@@ -18,8 +18,8 @@ IMAGES = torch.rand(4, 3, 20, 31, generator=torch.Generator().manual_seed(0))
 
 
 def views(*strategies: Any, images: torch.Tensor = IMAGES) -> list[np.ndarray]:
-    stages = Stages(steps_of(strategies), Context(0, ("a", "b")))
-    return [view.numpy() for view in stages.fold("predict_views", [images])]
+    pipeline = Pipeline(steps_of(strategies), Context(0, ("a", "b")))
+    return [view.numpy() for view in pipeline.fold("predict_views", [images])]
 
 
 def moved(images: np.ndarray, down: int, right: int) -> np.ndarray:

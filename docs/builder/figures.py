@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fer_augment.catalogue.charts import bar_chart, line_chart
-from fer_augment.catalogue.trials import FER2013_COUNTS, alone, demo_faces, fer2013_labels
+from docs.builder.charts import bar_chart, line_chart
+from docs.builder.trials import FER2013_COUNTS, alone, demo_faces, fer2013_labels
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.testing.fixtures import as_tensor, tiny_network
@@ -92,7 +92,7 @@ def of_smoothed_target(**parameters: Any) -> bytes:
     (gradient,) = torch.autograd.grad(_loss("label_smoothing", **parameters)(logits, target).sum(), logits)
     seen = (logits.softmax(dim=1) - gradient)[0].detach().numpy()
     told = ", ".join(f"{name} {value}" for name, value in parameters.items())
-    return _bars("Target of a row of happy", {"as labelled": target[0].numpy(), told: seen}, plain="as labelled")
+    return _bars("Target of a row of happy", {"as labeled": target[0].numpy(), told: seen}, plain="as labeled")
 
 
 def of_draws(settings: Settings) -> bytes:
@@ -127,8 +127,8 @@ def of_weight_lengths(settings: Settings) -> bytes:
     trained = _linear_classifier(demo_faces())
     drawn = {"as trained": _lengths(trained)}
     for name, chosen in settings.items():
-        stages = alone(demo_faces(), "tau_norm", **chosen)
-        drawn[name] = _lengths(stages.fold("refine_model", copy.deepcopy(trained), training_set=demo_faces()))
+        pipeline = alone(demo_faces(), "tau_norm", **chosen)
+        drawn[name] = _lengths(pipeline.fold("refine_model", copy.deepcopy(trained), training_set=demo_faces()))
     title = "Length of the weight vector of each class"
     return _bars(title, drawn, plain="as trained", where="a linear classifier of the demo faces")
 
@@ -142,11 +142,11 @@ def _linear_classifier(data: ImageDataset) -> torch.nn.Module:
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     seen, labels = features(as_tensor(data.images[:])), torch.from_numpy(data.labels.copy())
-    optimiser = torch.optim.Adam(head.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
     for _ in range(100):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.autograd.backward(torch.nn.functional.cross_entropy(head(seen), labels))
-        optimiser.step()
+        optimizer.step()
     return torch.nn.Sequential(OrderedDict(features=features, head=head))
 
 
@@ -163,9 +163,9 @@ def _losses_of_classes(strategy: str, **parameters: Any) -> NDArray[np.float64]:
 def _loss(strategy: str, **parameters: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return cross-entropy as a strategy makes it, on FER2013's class counts."""
     data = fer2013_labels()
-    stages = alone(data, strategy, **parameters)
+    pipeline = alone(data, strategy, **parameters)
     cross_entropy = installed_plugins().loss("cross_entropy").value.of_batch
-    return stages.fold("build_loss", cross_entropy, epoch=0, class_prior=_PRIOR, training_set=data)
+    return pipeline.fold("build_loss", cross_entropy, epoch=0, class_prior=_PRIOR, training_set=data)
 
 
 def _shares_drawn(weights: NDArray[np.float64]) -> NDArray[np.float64]:

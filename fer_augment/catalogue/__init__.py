@@ -1,1 +1,0 @@
-"""The catalogue of strategies in the documentation: its page and its pictures."""

@@ -1,0 +1,1 @@
+"""Comparing recipes: prepare a comparison, run it, and judge every arm against the baseline."""

@@ -1,0 +1,205 @@
+"""From the names in a recipe to the plugins they mean, and what misleads in a recipe or a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fer_augment.errors import FerAugmentError, RecipeError, did_you_mean
+from fer_augment.hooks.declarations import Loss, Model, Tracker
+from fer_augment.hooks.pipeline import Step, steps_of
+from fer_augment.hooks.plugin_manager import Catalog
+from fer_augment.hooks.strategy import ClassName, Strategy
+from fer_augment.hooks.strategy_files import strategy_in_file
+from fer_augment.recipe.files import local_strategy
+from fer_augment.recipe.recipe import Recipe, StrategyStep, what_is_wrong
+from fer_augment.recipe.yaml_source import Fault, Keys, Node
+
+
+@dataclass(frozen=True)
+class BoundRecipe:
+    """A recipe with the plugins that it names.
+
+    Attributes:
+        recipe: the recipe.
+        steps: its strategies with their parameters, in order.
+        model: the network.
+        loss: the loss.
+        trackers: the observers of its runs.
+    """
+
+    recipe: Recipe
+    steps: tuple[Step, ...]
+    model: Model
+    loss: Loss
+    trackers: tuple[Tracker, ...]
+
+
+def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
+    """Look up everything that a recipe names, and give the strategies their parameters.
+
+    Raises:
+        RecipeError: if something is not installed, the file of a step cannot be used, or a strategy refuses
+            its parameters.
+    """
+    with _blaming(recipe, "model"):
+        model = catalog.model(recipe.model).value
+    with _blaming(recipe, "training.loss"):
+        loss = catalog.loss(recipe.training.loss).value
+    with _blaming(recipe, "trackers"):
+        trackers = tuple(catalog.tracker(name).value for name in recipe.trackers)
+    strategies, providers = [], []
+    for number, step in enumerate(recipe.strategies, 1):
+        with _blaming(recipe, f"step {number} ({step.label})"):
+            strategy_class, provider = _strategy_class(step, catalog)
+            strategies.append(with_parameters(strategy_class, step.parameters))
+            providers.append(provider)
+    return BoundRecipe(recipe, steps_of(strategies, providers), model, loss, trackers)
+
+
+def binding_faults(recipe: Node, catalog: Catalog) -> Iterator[Fault]:
+    """Tell everything in a recipe that `bind` would refuse, with its place.
+
+    Args:
+        recipe: a recipe as `read_recipe` gives it; parts that are not as they should be are passed over.
+        catalog: what is installed.
+    """
+    entries = recipe.entries
+    loss = entries["training"].entries.get("loss") if "training" in entries else None
+    trackers = entries["trackers"].items if "trackers" in entries else []
+    for keys, node, look_up in (
+        (("model",), entries.get("model"), catalog.model),
+        (("training", "loss"), loss, catalog.loss),
+        *((("trackers", number), node, catalog.tracker) for number, node in enumerate(trackers)),
+    ):
+        if node and isinstance(node.value, str) and node.value:
+            try:
+                look_up(node.value)
+            except FerAugmentError as error:
+                yield Fault(node.place, keys, str(error))
+    for node in entries["strategies"].items:
+        yield from _step_faults(node, catalog)
+
+
+def _step_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
+    step = StrategyStep.model_validate(node.plain())
+    try:
+        with_parameters(_strategy_class(step, catalog)[0], step.parameters)
+    except _ParameterError as error:
+        for keys, what in error.faults:
+            place = node.place_of(("parameters", *keys))
+            yield Fault(place, ("strategies", step.label, *keys), what)
+    except FerAugmentError as error:
+        yield Fault(node.place, ("strategies", step.label), str(error))
+
+
+def check_classes(bound: BoundRecipe, class_names: Sequence[str]) -> None:
+    """Refuse strategies whose parameters name classes that the data set does not have.
+
+    Raises:
+        RecipeError: with the first unknown class and the nearest known one.
+    """
+    for step in bound.steps:
+        for parameter in type(step.strategy).model_fields:
+            for name in class_names_in(getattr(step.strategy, parameter)):
+                if name not in class_names:
+                    hint = did_you_mean(name, class_names)
+                    where = f"recipe {bound.recipe.name!r}, {step}: {parameter}"
+                    raise RecipeError(f"{where}: the data set has no class {str(name)!r}{hint}")
+
+
+@contextmanager
+def _blaming(recipe: Recipe, part: str) -> Iterator[None]:
+    """Tell which part of which recipe an error is about."""
+    try:
+        yield
+    except FerAugmentError as error:
+        raise RecipeError(f"recipe {recipe.name!r}, {part}: {error}") from error
+
+
+def _strategy_class(step: StrategyStep, catalog: Catalog) -> tuple[type[Strategy], str]:
+    """Return the class of a step and who provides it."""
+    local = local_strategy(step.name)
+    if local is None:
+        offer = catalog.strategy(step.name)
+        return offer.value, offer.provider
+    file, class_name = local
+    return strategy_in_file(file, class_name), f"file {file.name}"
+
+
+class _ParameterError(RecipeError):
+    """A strategy refuses its parameters: for some keys in them, what is wrong."""
+
+    def __init__(self, faults: Sequence[tuple[Keys, str]]) -> None:
+        self.faults = faults
+        super().__init__(" | ".join(f"{'.'.join(map(str, keys))}: {what}" if keys else what for keys, what in faults))
+
+
+def with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, Any]) -> Strategy:
+    """Make a strategy with its parameters.
+
+    Raises:
+        RecipeError: if the strategy refuses them; in one line, by the place in the parameters.
+    """
+    try:
+        return strategy_class.model_validate(parameters)
+    except ValidationError as error:
+        raise _ParameterError(list(_parameter_faults(strategy_class, parameters, error.errors()))) from error
+    except FerAugmentError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a validator is the stranger's code
+        raise RecipeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _parameter_faults(
+    strategy_class: type[Strategy], parameters: Mapping[str, Any], errors: Sequence[ErrorDetails]
+) -> Iterator[tuple[Keys, str]]:
+    """Tell for each place in its parameters what a strategy has against them.
+
+    A value that fits none of several types has an error for each of them. Of these only those count that got
+    furthest into the value, and they are told as alternatives.
+    """
+    by_place: dict[Keys, list[ErrorDetails]] = {}
+    for error in errors:
+        by_place.setdefault(_keys_in(parameters, error), []).append(error)
+    for keys, alternatives in by_place.items():
+        if any(other[:1] == keys[:1] and len(other) > len(keys) for other in by_place):
+            continue
+        if alternatives[0]["type"] == "extra_forbidden":
+            known = [field.alias or name for name, field in strategy_class.model_fields.items()]
+            yield keys, "unknown parameter" + (did_you_mean(str(keys[0]), known) if len(keys) == 1 else "")
+        else:
+            yield keys, what_is_wrong(alternatives)
+
+
+def _keys_in(value: Any, error: ErrorDetails) -> Keys:
+    """Return the keys of an error that lead into a value, less the names of types between them."""
+    keys = []
+    for part in error["loc"]:
+        inner = dict(enumerate(value)) if isinstance(value, list) else value
+        if isinstance(inner, dict) and part in inner:
+            value = inner[part]
+        elif error["type"] != "missing" or part != error["loc"][-1]:
+            continue
+        keys.append(part)
+    return tuple(keys)
+
+
+def class_names_in(value: Any) -> Iterator[ClassName]:
+    """Find class names in models, mappings and collections, at every depth."""
+    if isinstance(value, ClassName):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from class_names_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from class_names_in(pair)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from class_names_in(item)
