@@ -19,7 +19,7 @@ from fer_augment.recipe.files import find_recipe, parents_of
 from fer_augment.recipe.overrides import parse_override
 from fer_augment.recipe.recipe import Recipe, load_recipes, shipped_recipes
 from fer_augment.recipe.warnings import recipe_warnings
-from fer_augment.results.comparison import load_comparison
+from fer_augment.results.comparison import read_comparison
 from fer_augment.training.store import default_store
 from fer_augment.training.trainings import Trainings
 
@@ -172,4 +172,4 @@ def measure(
     except NothingFinishedError as error:
         return replace(gains, trouble=str(error))
     times = relative_times(list(family.arms.values()), splits, seeds)
-    return replace(gains, comparison=load_comparison(out), times=times)
+    return replace(gains, comparison=read_comparison(out), times=times)

@@ -11,7 +11,7 @@ from statistics import mean
 from fer_augment.errors import FerAugmentError
 from fer_augment.reports.tables import escaped
 from fer_augment.reports.wording import UNKNOWN, interval, points
-from fer_augment.results.comparison import Comparison, Judgment, Versus
+from fer_augment.results.comparison import ComparisonRecord, Judgment, Versus
 from fer_augment.significance import Verdict
 
 END = "<!-- end -->"
@@ -41,7 +41,7 @@ class Gains:
     """
 
     baseline: str
-    comparison: Comparison | None
+    comparison: ComparisonRecord | None
     trouble: str = ""
     overrides: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -67,12 +67,12 @@ def gains_in_markdown(measured: Sequence[Gains], *, command: str, cores: int, da
     return "\n\n".join(parts)
 
 
-def _where(comparison: Comparison, cores: int) -> str:
+def _where(comparison: ComparisonRecord, cores: int) -> str:
     said = ", ".join(f"{name} {value}" for name, value in comparison.environment.items())
     return escaped(f"{cores} cores, {said}")
 
 
-def _on_what(comparison: Comparison) -> str:
+def _on_what(comparison: ComparisonRecord) -> str:
     rows = {part: sum(of_class.values()) for part, of_class in comparison.data.counts.items()}
     source = escaped(Path(comparison.data.source).name)
     return f"Data: {source}, {rows['train']:,} rows to train on and {rows['test']:,} to test on."
@@ -101,7 +101,7 @@ def _family(gains: Gains) -> Iterator[str]:
         yield "\n".join(f"- {line}" for line in lines)
 
 
-def _arms(comparison: Comparison, times: Mapping[str, tuple[float, ...]]) -> str:
+def _arms(comparison: ComparisonRecord, times: Mapping[str, tuple[float, ...]]) -> str:
     counts = comparison.data.counts
     has_copies = sum(counts["test_deduplicated"].values()) < sum(counts["test"].values())
     columns = ["arm", "n", "balanced accuracy", "detectable", *(["without copies"] if has_copies else []), "accuracy"]
@@ -115,7 +115,7 @@ def _arms(comparison: Comparison, times: Mapping[str, tuple[float, ...]]) -> str
     return _table([*columns, "recall", "training time"], rows)
 
 
-def _recalls(comparison: Comparison) -> str:
+def _recalls(comparison: ComparisonRecord) -> str:
     rows_of = comparison.data.counts["test"]
     columns = ["recall of", *(f"{escaped(name)} ({rows_of[name]:,})" for name in comparison.class_names)]
     return _table(
@@ -123,7 +123,7 @@ def _recalls(comparison: Comparison) -> str:
     )
 
 
-def _runs(comparison: Comparison, versus: Versus) -> str:
+def _runs(comparison: ComparisonRecord, versus: Versus) -> str:
     """Return the number of runs of the arm, and of the baseline where it is another one."""
     arm, baseline = (len(comparison.arm(name).seeds) for name in (versus.recipe, versus.baseline))
     return f"{arm}" if arm == baseline else f"{arm} and {baseline}"

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from fer_augment.data.records import RunDirectory, StepRecord
-from fer_augment.results.comparison import Comparison, Failure, save_comparison
+from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE, ConfusedImages, ConfusedRows, save_confused
 from fer_augment.results.verdicts import compare_runs
 from tests.data_files import random_images
@@ -34,7 +34,7 @@ def write_comparison(
     warnings: Sequence[str] = (),
     source: str = "squares",
     **of_record: object,
-) -> Comparison:
+) -> ComparisonRecord:
     """Write runs, `comparison.json` and `confused.safetensors`; return the comparison.
 
     The first arm is the baseline; the second makes rows, and is better at all classes but the last; the third is as

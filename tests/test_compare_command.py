@@ -13,7 +13,7 @@ import torch
 
 from fer_augment.cli.compare import _folder_name
 from fer_augment.data.records import RunDirectory
-from fer_augment.results.comparison import load_comparison
+from fer_augment.results.comparison import read_comparison
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.data_files import encoded, write_folder
 
@@ -74,7 +74,7 @@ class TestCompare:
         assert_readable(ran)
         for words in ("small (baseline)", "balanced accuracy", "cat[x]", "<dog>", "adj. p", "mean ± sd"):
             assert words in ran.out
-        comparison = load_comparison(Path("results/small_more_mined"))
+        comparison = read_comparison(Path("results/small_more_mined"))
         assert [arm.recipe for arm in comparison.arms] == ["small", "more", "mined"]
         assert [arm.seeds for arm in comparison.arms] == [(0, 1)] * 3
         assert comparison.arm("more").rewritten_counts == (dict.fromkeys(CLASSES, 30),) * 2
@@ -120,7 +120,7 @@ class TestCompare:
         assert ran.code == 1
         assert "failed: breaks with seed 1" in ran.err
         assert "RuntimeError: not [today]" in ran.err
-        comparison = load_comparison(Path("results/small_breaks"))
+        comparison = read_comparison(Path("results/small_breaks"))
         assert [arm.seeds for arm in comparison.arms] == [(0, 1), (0,)]
         assert comparison.failures[0].message.endswith("RuntimeError: not [today]")
 
@@ -186,7 +186,7 @@ class TestMistakes:
         assert there.read_bytes() == first
         for same in (("--data", "faces"), ("--data", "faces", "--seeds", "0,1"), ("--data", "others", "--out", "new")):
             assert fer_augment(*words, *same).code == 0
-        assert load_comparison(there).arms[0].seeds == (0, 1)
+        assert read_comparison(there).arms[0].seeds == (0, 1)
         there.write_text("{")  # nothing is lost with what nobody can read
         assert fer_augment(*words, "--data", "others").code == 0
 
@@ -248,7 +248,7 @@ def test_the_reports_experiment_on_a_fraction_of_fer2013(tmp_path):
     ran = fer_augment("compare", "paper", "confusion_mirror", "oversample", *arguments)
     assert ran.code == 0, ran.err
     assert_readable(ran)
-    comparison = load_comparison(tmp_path / "results" / "paper_confusion_mirror_oversample")
+    comparison = read_comparison(tmp_path / "results" / "paper_confusion_mirror_oversample")
     assert comparison.class_names[0] == "angry" and comparison.class_names[6] == "neutral"
     assert sum(comparison.data.counts["train"].values()) == pytest.approx(0.03 * 28_709, rel=0.02)
     oversampled = comparison.arm("oversample").rewritten_counts[0]

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from fer_augment.data.records import StepRecord
 from fer_augment.errors import NothingFinishedError, RunError
 from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
-from fer_augment.results.comparison import Comparison, Failure, Statistic, load_comparison, save_comparison
+from fer_augment.results.comparison import ComparisonRecord, Failure, Statistic, read_comparison, save_comparison
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import (
     Verdict,
@@ -36,7 +36,7 @@ from tests.synthetic_runs import (
 COUNTS = (40, 30, 20)
 
 
-def compared(runs, counts=COUNTS, baseline="base", **more) -> Comparison:
+def compared(runs, counts=COUNTS, baseline="base", **more) -> ComparisonRecord:
     facts = {"source": "demo", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
     return compare_runs(runs, baseline=baseline, **facts | more)
 
@@ -421,9 +421,9 @@ def test_where_nothing_is_confused_nothing_is_watched(tmp_path):
 def test_a_comparison_is_read_back_as_it_was_written(tmp_path, three_arms):
     comparison = compared(three_arms, audit={"blank": 3})
     file = save_comparison(comparison, tmp_path)
-    assert load_comparison(tmp_path) == load_comparison(file) == comparison
+    assert read_comparison(tmp_path) == read_comparison(file) == comparison
     written = json.loads(file.read_text())
-    assert written["schema_version"] == 1
+    assert written["schema_version"] == 2
     assert written["data"]["audit"] == {"blank": 3}
     assert written["versus"][0]["recall"]["ant"]["verdict"] == "better"
     assert set(written["arms"][0]["test"]["macro_f1"]) == {"mean", "sd", "n", "ci95"}
@@ -432,24 +432,24 @@ def test_a_comparison_is_read_back_as_it_was_written(tmp_path, three_arms):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b'{"schema_version": 1, "basel', "is not a readable comparison"),
+        (b'{"schema_version": 2, "basel', "is not a readable comparison"),
         (b"\xff\xfe", "is not a readable comparison"),
         (b"[]", "is not a readable comparison"),
-        (b'{"schema_version": 2}', "is of schema version 2, this program reads 1"),
-        (b'{"schema_version": 1}', "baseline: Field required"),
+        (b'{"schema_version": 1}', "`optimiser_steps` was renamed `optimizer_steps`"),
+        (b'{"schema_version": 2}', "baseline: Field required"),
     ],
 )
 def test_a_damaged_comparison_is_refused_in_one_line(tmp_path, content, told):
     (tmp_path / "comparison.json").write_bytes(content)
     with pytest.raises(RunError) as caught:
-        load_comparison(tmp_path)
+        read_comparison(tmp_path)
     assert told in str(caught.value)
     assert "comparison.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_missing_comparison_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(RunError, match=r"No such file or directory; `fer-augment compare"):
-        load_comparison(tmp_path / "nothing")
+        read_comparison(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(
@@ -466,7 +466,7 @@ def test_a_comparison_that_contradicts_itself_is_refused(tmp_path, three_arms, p
     functools.reduce(lambda node, key: node[key], above, content)[last] = value
     (tmp_path / "comparison.json").write_text(json.dumps(content))
     with pytest.raises(RunError, match=told):
-        load_comparison(tmp_path)
+        read_comparison(tmp_path)
 
 
 def test_nan_cannot_enter_a_comparison():

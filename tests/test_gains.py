@@ -20,7 +20,7 @@ from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import load_recipe, load_recipes, shipped_recipes
 from fer_augment.reports.wording import interval, points
-from fer_augment.results.comparison import Comparison, Failure, load_comparison
+from fer_augment.results.comparison import ComparisonRecord, Failure, read_comparison
 from fer_augment.training.store import CACHE_VARIABLE
 from tests.comparison_directory import write_comparison
 from tests.tiny_runs import write_recipe, write_squares
@@ -84,7 +84,7 @@ class TestTheCommand:
         return ran.stdout
 
     def test_the_tables_are_those_of_the_comparison(self, measured: str, place: Path) -> None:
-        comparison = load_comparison(place / "out" / "tiny")
+        comparison = read_comparison(place / "out" / "tiny")
         assert [versus.recipe for versus in comparison.versus] == ["balanced", "adjusted", "mirrored", "repeated"]
         for versus in comparison.versus:
             changes, recalls = table_rows(measured, versus.recipe)
@@ -226,7 +226,7 @@ class TestTheTables:
     """Comparisons of made-up runs."""
 
     @staticmethod
-    def shown(comparison: Comparison, **changes: object) -> str:
+    def shown(comparison: ComparisonRecord, **changes: object) -> str:
         told = Gains("base", comparison, **changes)
         return gains_in_markdown([told], command="make it", cores=2, date="2030-01-02")
 

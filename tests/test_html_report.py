@@ -27,7 +27,7 @@ from fer_augment.reports.matrices import confusion_matrix_figure, difference_mat
 from fer_augment.reports.pictures import LARGEST, data_uri
 from fer_augment.reports.run_files import RunFiles
 from fer_augment.reports.wording import cost_sentence, interval, percent, points, verdict_sentence
-from fer_augment.results.comparison import Comparison, Failure, save_comparison
+from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
 from tests.comparison_directory import COUNTS, write_comparison
 from tests.data_files import random_images
 from tests.html_page import Element, parse
@@ -43,7 +43,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def comparison(folder) -> Comparison:
+def comparison(folder) -> ComparisonRecord:
     failed = Failure(recipe="same", seed=9, message="the loss stopped being finite")
     return write_comparison(folder, failures=[failed], warnings=["the faces are drawn"])
 

@@ -14,7 +14,7 @@ from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import Recipe, load_recipe, shipped_recipes
 from fer_augment.reports.html import SECTIONS
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS
-from fer_augment.results.comparison import load_comparison, save_comparison
+from fer_augment.results.comparison import read_comparison, save_comparison
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.training.keys import training_key
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
@@ -133,7 +133,7 @@ def test_on_fer2013s_own_test_split_the_report_stands_beside_ours(
             part.writestr(name, source.read(name))
     ran = compare(tmp_path / "out", str(tmp_path / "part.zip"), "convnet5", "confusion_mirror", "convnet0")
     assert ran.code == 0, ran.err
-    assert load_comparison(tmp_path / "out").data.counts["test"] == TEST_COUNTS
+    assert read_comparison(tmp_path / "out").data.counts["test"] == TEST_COUNTS
     shown = fer_augment("report", str(tmp_path / "out"), "--format", "terminal", "--published")
     assert shown.code == 0, shown.err
     assert_readable(shown)

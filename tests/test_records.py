@@ -87,7 +87,7 @@ class TestRunDirectory:
     def test_record_json_is_plain_json_that_others_can_read(self, tmp_path: Path) -> None:
         record = json.loads((saved(tmp_path / "run").path / "record.json").read_text(encoding="utf-8"))
 
-        assert record["schema_version"] == 1
+        assert record["schema_version"] == 2
         assert record["identity"] == {"recipe": "mirror", "seed": 7, "key": "ab12"}
         assert record["steps"][0]["provider"] == "kit 1.0"
         assert record["curve"][0]["validation_recall"] == [0.25, None]
@@ -162,8 +162,12 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("changes", "told"),
         [
-            ({"schema_version": 2}, "is of schema version 2, this program reads 1"),
-            ({"schema_version": 0, "test_loss": ...}, "is of schema version 0, this program reads 1"),
+            (
+                {"schema_version": 1},
+                "has schema version 1 (before `optimiser_steps` was renamed `optimizer_steps`, `held_out_copies` "
+                "`held_out_duplicates`); this version of fer_augment reads 2",
+            ),
+            ({"schema_version": 0, "test_loss": ...}, "has schema version 0; this version of fer_augment reads 2"),
             ({"test_loss": ...}, "is not a readable run record (test_loss: Field required)"),
             ({"mood": "good"}, "is not a readable run record (mood: Extra inputs are not permitted)"),
             (

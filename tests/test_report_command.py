@@ -11,13 +11,13 @@ import sys
 import pytest
 
 from fer_augment.reports.published import TEST_COUNTS
-from fer_augment.results.comparison import Comparison, save_comparison
+from fer_augment.results.comparison import ComparisonRecord, save_comparison
 from fer_augment.results.verdicts import compare_runs
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.synthetic_runs import counts_by_split, write_arm
 
 
-def written(folder, recipes, counts, names) -> Comparison:
+def written(folder, recipes, counts, names) -> ComparisonRecord:
     recall = [0.5] * len(names)
     runs = {one: write_arm(folder / "runs", one, recall, counts=counts, class_names=names) for one in recipes}
     facts = {"source": "faces", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
@@ -46,7 +46,7 @@ def test_the_terminal_format_is_readable_at_80_columns(folder):
 
 def test_json_is_the_comparison(folder, comparison):
     ran = fer_augment("report", str(folder), "--format", "json")
-    assert Comparison.model_validate(json.loads(ran.out)) == comparison
+    assert ComparisonRecord.model_validate(json.loads(ran.out)) == comparison
 
 
 def test_csv_and_markdown_go_to_stdout(folder, comparison):

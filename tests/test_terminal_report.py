@@ -26,7 +26,7 @@ from fer_augment.reports.wording import (
     spread,
     verdict_sentence,
 )
-from fer_augment.results.comparison import Comparison, Failure, Interval, Judgment, Statistic
+from fer_augment.results.comparison import ComparisonRecord, Failure, Interval, Judgment, Statistic
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import Verdict
 from tests.html_page import Element, parse
@@ -35,13 +35,13 @@ from tests.synthetic_runs import counts_by_split, write_arm
 COUNTS = (40, 30, 20)
 
 
-def compared(runs, counts=COUNTS, **more) -> Comparison:
+def compared(runs, counts=COUNTS, **more) -> ComparisonRecord:
     facts = {"baseline": "base", "source": "faces", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
     return compare_runs(runs, **facts | more)
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory) -> Comparison:
+def comparison(tmp_path_factory) -> ComparisonRecord:
     folder = tmp_path_factory.mktemp("runs")
     in_train = np.arange(90) % 10 == 0
     step = StepRecord(name="grow", parameters={}, provider="x 1", source="0" * 64, rows=1234, chosen={"tau": 0.7})
@@ -55,7 +55,7 @@ def comparison(tmp_path_factory) -> Comparison:
     return compared(runs, failures=failures)
 
 
-def printed(comparison: Comparison, width: int = 80, grids: tuple[Grid, ...] = ()) -> str:
+def printed(comparison: ComparisonRecord, width: int = 80, grids: tuple[Grid, ...] = ()) -> str:
     text = io.StringIO()
     console = Console(file=text, width=width, highlight=False)
     print_comparison(comparison, console)
@@ -103,7 +103,7 @@ def test_numbers_are_short_and_gaps_are_dashes(told, expected):
 # --- sentences
 
 
-def versus_of(comparison: Comparison, recipe: str):
+def versus_of(comparison: ComparisonRecord, recipe: str):
     return next(versus for versus in comparison.versus if versus.recipe == recipe)
 
 
@@ -134,7 +134,7 @@ def test_where_nothing_is_shown_the_sentence_says_what_could_have_been_missed(co
     assert "before this correction, and with several arms it takes more" in notes(comparison)[-1]
 
 
-def overturned(comparison: Comparison) -> Comparison:
+def overturned(comparison: ComparisonRecord) -> ComparisonRecord:
     """Return a comparison whose first verdict is another one on the rows without copies."""
     first, *others = comparison.versus
     said = judgment(-0.024, Verdict.NO_EVIDENCE, (-0.06, 0.012))
@@ -382,7 +382,7 @@ def test_csv_leaves_what_does_not_exist_empty_and_defuses_formulas(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def repeated(tmp_path_factory) -> Comparison:
+def repeated(tmp_path_factory) -> ComparisonRecord:
     folder = tmp_path_factory.mktemp("fer2013")
     counts, names = tuple(TEST_COUNTS.values()), tuple(TEST_COUNTS)
     of_data = {"counts": counts, "class_names": names, "seeds": range(2)}

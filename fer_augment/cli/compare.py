@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
     from fer_augment.data.records import RunDirectory
     from fer_augment.recipe.binding import BoundRecipe
-    from fer_augment.results.comparison import Comparison, Failure
+    from fer_augment.results.comparison import ComparisonRecord, Failure
     from fer_augment.runs.experiment import Experiment, PlannedRun
 
 DEMO_RECIPES = ("demo", "demo_mirror", "demo_balanced")
@@ -157,7 +157,7 @@ class _Comparing:
 
         return runs_in_order([arm.recipe for arm in self.arms], self.seeds)
 
-    def run(self, executor: str, jobs: int | None) -> Comparison:
+    def run(self, executor: str, jobs: int | None) -> ComparisonRecord:
         """Do all runs and compare those that finished.
 
         Raises:
@@ -187,7 +187,7 @@ class _Comparing:
             raise nothing_finished(failures)
         return self._compared(finished, failures)
 
-    def _compared(self, finished: dict[str, list[RunDirectory]], failures: list[Failure]) -> Comparison:
+    def _compared(self, finished: dict[str, list[RunDirectory]], failures: list[Failure]) -> ComparisonRecord:
         from fer_augment.results.comparison import save_comparison
         from fer_augment.results.verdicts import compare_runs
         from fer_augment.runs.ledger import ledger_warning
@@ -217,7 +217,7 @@ class _Comparing:
         write_whole(self.folder / "audit.json", found.model_dump_json(indent=1) + "\n")
         return found.summary
 
-    def _report(self, comparison: Comparison, finished: dict[str, list[RunDirectory]]) -> None:
+    def _report(self, comparison: ComparisonRecord, finished: dict[str, list[RunDirectory]]) -> None:
         """Write `report.html` and the images that it shows."""
         from fer_augment.reports.html import write_report
         from fer_augment.results.confused_images import CONFUSED_FILE
@@ -251,12 +251,12 @@ def _refuse_other_data(folder: Path, splits: Splits) -> None:
         RecipeError: if it does.
     """
     from fer_augment.reports.wording import printable
-    from fer_augment.results.comparison import COMPARISON_FILE, load_comparison
+    from fer_augment.results.comparison import COMPARISON_FILE, read_comparison
 
     if not (folder / COMPARISON_FILE).exists():
         return
     try:
-        there = load_comparison(folder).data
+        there = read_comparison(folder).data
     except RunError:  # damaged, or of another version: it is made again
         return
     if there.fingerprint != splits.fingerprint:
@@ -265,7 +265,7 @@ def _refuse_other_data(folder: Path, splits: Splits) -> None:
         )
 
 
-def _finish(comparison: Comparison, folder: Path, *, as_json: bool) -> None:
+def _finish(comparison: ComparisonRecord, folder: Path, *, as_json: bool) -> None:
     """Print the result, say where the rest is, and exit with 1 if a run failed."""
     from fer_augment.reports.terminal import print_comparison
 

@@ -12,7 +12,7 @@ from fer_augment.reports.grids import Grid
 from fer_augment.reports.published import PUBLISHED, published_grids
 from fer_augment.reports.tables import csv_table, markdown
 from fer_augment.reports.terminal import print_comparison, print_grid
-from fer_augment.results.comparison import Comparison, load_comparison
+from fer_augment.results.comparison import ComparisonRecord, read_comparison
 
 FORMATS = ("terminal", "markdown", "csv", "html", "json")
 
@@ -37,7 +37,7 @@ def report(directory: Path, chosen: str | None, published: bool) -> None:
     fer-augment report results/paper_smote
     fer-augment report results/paper_smote --format markdown > table.md
     """
-    comparison = load_comparison(directory)
+    comparison = read_comparison(directory)
     if published and chosen not in (None, "terminal", "markdown"):
         raise click.UsageError(f"--published goes with the formats terminal and markdown, not {chosen}")
     further = _published(comparison) if published else ()
@@ -63,7 +63,7 @@ def _write_html(directory: Path) -> Path:
     return write_report(directory)
 
 
-def _published(comparison: Comparison) -> tuple[Grid, ...]:
+def _published(comparison: ComparisonRecord) -> tuple[Grid, ...]:
     grids = published_grids(comparison)
     if not grids:
         recipes = ", ".join(recipe for model in PUBLISHED for recipe in model.recipes)

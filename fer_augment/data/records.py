@@ -26,8 +26,10 @@ from safetensors.numpy import load_file, save
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import RunError
 
-RECORD_SCHEMA: Final = 1
+RECORD_SCHEMA: Final = 2
 HELD_OUT = ("validation", "test")
+RENAMED = {1: "before `optimiser_steps` was renamed `optimizer_steps`, `held_out_copies` `held_out_duplicates`"}
+"""What changed after an earlier schema version of run records and comparisons, by version."""
 
 
 class _Plain(BaseModel):
@@ -114,7 +116,7 @@ class RunRecord(_Plain):
         training_seconds: wall time of the training, None where it was reused from another run.
     """
 
-    schema_version: Literal[1] = RECORD_SCHEMA
+    schema_version: Literal[2] = RECORD_SCHEMA
     identity: RunIdentity
     training_key: str
     recipe: dict[str, Any]
@@ -195,7 +197,8 @@ def why_unreadable(error: ValidationError, kind: str, readable: int) -> str:
     details = error.errors(include_url=False)
     version = next((detail for detail in details if detail["loc"] == ("schema_version",)), None)
     if version:
-        return f"is of schema version {version['input']!r}, this program reads {readable}"
+        hint = f" ({RENAMED[version['input']]})" if version["input"] in RENAMED else ""
+        return f"has schema version {version['input']!r}{hint}; this version of fer_augment reads {readable}"
     place = ".".join(map(str, details[0]["loc"]))
     return f"is not a readable {kind} ({place + ': ' if place else ''}{details[0]['msg']})"
 

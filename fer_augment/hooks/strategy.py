@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -113,6 +114,16 @@ class Strategy(BaseModel):
     @property
     def idle_at(self) -> Collection[str]:
         """The stages that it implements and is not asked at; override it where the parameters decide where it acts."""
+        return ()
+
+    @property
+    def watched_pairs(self) -> Collection[tuple[str, str]]:
+        """Pairs (true class, predicted class) whose confusions every report counts; override it to name some."""
+        return ()
+
+    @property
+    def files(self) -> Collection[Path]:
+        """Files that the strategy reads; their content becomes part of the training key, so an edit trains again."""
         return ()
 
     def __eq__(self, other: object) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.wording import printable, spread
-from fer_augment.results.comparison import Arm, Comparison, Statistic
+from fer_augment.results.comparison import Arm, ComparisonRecord, Statistic
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ _LOSSES = (
 )
 
 
-def loss_charts(comparison: Comparison) -> tuple[Chart, ...]:
+def loss_charts(comparison: ComparisonRecord) -> tuple[Chart, ...]:
     """Draw the losses of each arm with a curve; arms with the same loss share an axis."""
     arms = _arms_with_curves(comparison)
     charts = []
@@ -67,7 +67,7 @@ def loss_charts(comparison: Comparison) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def accuracy_charts(comparison: Comparison) -> tuple[Chart, ...]:
+def accuracy_charts(comparison: ComparisonRecord) -> tuple[Chart, ...]:
     """Draw accuracy and mean recall of all arms with a curve, on the validation split."""
     arms = _arms_with_curves(comparison)
     charts = []
@@ -81,7 +81,7 @@ def accuracy_charts(comparison: Comparison) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def _arms_with_curves(comparison: Comparison) -> list[Arm]:
+def _arms_with_curves(comparison: ComparisonRecord) -> list[Arm]:
     """Return the arms that were evaluated more than once: two points make a line."""
     return [arm for arm in comparison.arms if len(arm.curve) > 1]
 

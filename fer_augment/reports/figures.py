@@ -11,7 +11,7 @@ from fer_augment.reports.axes import Axis
 from fer_augment.reports.curves import look_of
 from fer_augment.reports.run_files import FoundRun, RunFiles
 from fer_augment.reports.wording import percent, printable
-from fer_augment.results.comparison import Arm, Comparison, SplitScores, Statistic
+from fer_augment.results.comparison import Arm, ComparisonRecord, SplitScores, Statistic
 
 # --- dots: a score of every run
 
@@ -48,7 +48,7 @@ class DotFigure:
     rows: tuple[DotRow, ...]
 
 
-def dot_figures(comparison: Comparison, files: RunFiles) -> tuple[DotFigure, ...]:
+def dot_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[DotFigure, ...]:
     """Draw accuracy and balanced accuracy on the test split."""
     return (
         _dots("Balanced accuracy", comparison, files, "balanced_accuracy"),
@@ -56,7 +56,7 @@ def dot_figures(comparison: Comparison, files: RunFiles) -> tuple[DotFigure, ...
     )
 
 
-def _dots(title: str, comparison: Comparison, files: RunFiles, name: str) -> DotFigure:
+def _dots(title: str, comparison: ComparisonRecord, files: RunFiles, name: str) -> DotFigure:
     of_arms: list[Statistic] = [getattr(arm.test, name) for arm in comparison.arms]
     of_runs = [[(run.seed, getattr(run.scores, name)) for run in files.of(arm)] for arm in comparison.arms]
     axis = _score_axis(of_arms, [score for runs in of_runs for _, score in runs])
@@ -129,7 +129,7 @@ _SPLITS = {
 }
 
 
-def split_figures(comparison: Comparison) -> tuple[BarFigure, ...]:
+def split_figures(comparison: ComparisonRecord) -> tuple[BarFigure, ...]:
     """Draw the class counts of every split; the test split without copies only where there are copies."""
     counts = comparison.data.counts
     figures = []
@@ -146,7 +146,7 @@ def split_figures(comparison: Comparison) -> tuple[BarFigure, ...]:
     return tuple(figures)
 
 
-def rewritten_figures(comparison: Comparison) -> tuple[BarFigure, ...]:
+def rewritten_figures(comparison: ComparisonRecord) -> tuple[BarFigure, ...]:
     """Draw the class counts of each rewritten training set, the mean over runs, beside what they were."""
     changed = [arm for arm in comparison.arms if any(after != arm.train_counts for after in arm.rewritten_counts)]
     longest = max(
@@ -167,7 +167,7 @@ def _rewritten(arm: Arm, longest: int) -> BarFigure:
     return BarFigure(printable(arm.recipe), f"{sum(arm.train_counts.values()):,} → {total:,.0f} rows", tuple(bars))
 
 
-def drawn_figures(comparison: Comparison, files: RunFiles) -> tuple[BarFigure, ...]:
+def drawn_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[BarFigure, ...]:
     """Draw how often each class was drawn in the last epoch, the mean over runs, where strategies weight draws."""
     figures = []
     for arm in comparison.arms:
@@ -234,7 +234,7 @@ class Reliability:
     bins: tuple[ReliabilityBin, ...]
 
 
-def reliability_figures(comparison: Comparison, files: RunFiles) -> tuple[Reliability, ...]:
+def reliability_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[Reliability, ...]:
     """Draw the diagrams of the arms whose runs are there."""
     return tuple(_reliability(arm, files.of(arm)) for arm in comparison.arms if files.of(arm))
 

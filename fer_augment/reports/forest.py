@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.wording import interval, p_value, percent, points, printable
-from fer_augment.results.comparison import Comparison, Judgment, SplitScores, Statistic, Versus
+from fer_augment.results.comparison import ComparisonRecord, Judgment, SplitScores, Statistic, Versus
 from fer_augment.significance import Verdict
 
 TONES = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}
@@ -121,7 +121,7 @@ class Forest:
     has_intervals: bool
 
 
-def forest_plot(comparison: Comparison) -> Forest | None:
+def forest_plot(comparison: ComparisonRecord) -> Forest | None:
     """Draw the verdicts of a comparison; None if it has none."""
     if not comparison.versus:
         return None
@@ -132,7 +132,7 @@ def forest_plot(comparison: Comparison) -> Forest | None:
     return Forest(axis, panels, any(row.without_copies for row in rows), has_intervals)
 
 
-def _axis(comparison: Comparison) -> Axis:
+def _axis(comparison: ComparisonRecord) -> Axis:
     """Return an axis that shows all changes whole, and all intervals but those of very few rows."""
     judged = [said for versus in comparison.versus for said in _all_judgments(versus)]
     deltas = [said.delta * 100 for said in judged if said.delta is not None]
@@ -148,7 +148,7 @@ def _all_judgments(versus: Versus) -> Iterator[Judgment]:
             yield from (judged.accuracy, judged.balanced_accuracy, *judged.recall.values())
 
 
-def _panel(comparison: Comparison, versus: Versus, axis: Axis) -> ForestPanel:
+def _panel(comparison: ComparisonRecord, versus: Versus, axis: Axis) -> ForestPanel:
     arm, baseline = comparison.arm(versus.recipe), comparison.arm(versus.baseline)
     rows = [_row(endpoint, axis) for endpoint in _endpoints(comparison, versus, baseline.test, arm.test)]
     n, n_baseline = len(arm.seeds), len(baseline.seeds)
@@ -168,7 +168,7 @@ class _Endpoint(NamedTuple):
     said_without_copies: Judgment | None
 
 
-def _endpoints(comparison: Comparison, versus: Versus, old: SplitScores, new: SplitScores) -> Iterator[_Endpoint]:
+def _endpoints(comparison: ComparisonRecord, versus: Versus, old: SplitScores, new: SplitScores) -> Iterator[_Endpoint]:
     """Give balanced accuracy, accuracy, and the recall of each class."""
     fewer = versus.test_deduplicated
     of_class, of_class_fewer = (comparison.data.counts.get(name, {}) for name in ("test", "test_deduplicated"))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from fer_augment.reports.wording import UNKNOWN, interval, p_value, percent, points, printable, spread
-from fer_augment.results.comparison import Arm, Comparison, Judgment, Statistic, Versus
+from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Statistic, Versus
 
 Row = tuple[str, ...]
 _WORDS = ("recipe", "figure", "verdict")
@@ -42,7 +42,7 @@ class Grid:
         return replace(self, columns=tuple(self.columns[place] for place in kept), groups=groups)
 
 
-def overview(comparison: Comparison) -> Grid:
+def overview(comparison: ComparisonRecord) -> Grid:
     """Return the scores of all arms."""
     rows = []
     for arm in comparison.arms:
@@ -62,7 +62,7 @@ def overview(comparison: Comparison) -> Grid:
     return grid if has_copies else grid.without(["without copies"])
 
 
-def against_baseline(comparison: Comparison, versus: Versus) -> Grid:
+def against_baseline(comparison: ComparisonRecord, versus: Versus) -> Grid:
     """Return the recall of each class and the endpoints over all classes, of an arm and of the baseline."""
     arm, baseline = comparison.arm(versus.recipe), comparison.arm(versus.baseline)
     runs = f"n = {len(arm.seeds)} and {len(baseline.seeds)} runs"

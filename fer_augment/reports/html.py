@@ -39,7 +39,7 @@ from fer_augment.reports.wording import (
     spread,
     verdict_sentence,
 )
-from fer_augment.results.comparison import Arm, Comparison, Versus, load_comparison
+from fer_augment.results.comparison import Arm, ComparisonRecord, Versus, read_comparison
 from fer_augment.results.comparison_warnings import listed
 from fer_augment.results.confused_images import CONFUSED_FILE, load_confused
 
@@ -77,7 +77,7 @@ def write_report(directory: Path) -> Path:
     Raises:
         RunError: if `comparison.json` is missing or damaged, or the report cannot be written.
     """
-    comparison = load_comparison(directory)
+    comparison = read_comparison(directory)
     file = directory / REPORT_FILE
     try:
         write_whole(file, report_html(comparison, directory))
@@ -86,7 +86,7 @@ def write_report(directory: Path) -> Path:
     return file
 
 
-def report_html(comparison: Comparison, directory: Path) -> str:
+def report_html(comparison: ComparisonRecord, directory: Path) -> str:
     """Return the report; the same files give the same text.
 
     Args:
@@ -133,7 +133,7 @@ class VerdictText:
     cost: str
 
 
-def _results(comparison: Comparison) -> Mapping[str, object]:
+def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
     """Return what templates show of the comparison itself."""
     names, baseline = comparison.class_names, comparison.baseline_arm
     others = [arm for arm in comparison.arms if arm is not baseline]
@@ -163,7 +163,7 @@ def _results(comparison: Comparison) -> Mapping[str, object]:
     }
 
 
-def _title(comparison: Comparison) -> str:
+def _title(comparison: ComparisonRecord) -> str:
     names = [printable(versus.recipe) for versus in comparison.versus]
     baseline = printable(comparison.baseline)
     if names:
@@ -180,7 +180,7 @@ def _changes_counts(arm: Arm) -> bool:
     return any(after != arm.train_counts for after in arm.rewritten_counts)
 
 
-def _copied_rows(comparison: Comparison) -> list[tuple[str, int, int]]:
+def _copied_rows(comparison: ComparisonRecord) -> list[tuple[str, int, int]]:
     """Return name, test rows and those of them that stand in the training split too, for classes that have some."""
     whole, without = (comparison.data.counts.get(split, {}) for split in ("test", "test_deduplicated"))
     of_classes = [(printable(name), rows, rows - without.get(name, rows)) for name, rows in whole.items()]
@@ -207,7 +207,7 @@ class ArmSetup:
     runs: tuple[tuple[str, ...], ...]
 
 
-def _evidence(comparison: Comparison, files: RunFiles) -> Mapping[str, object]:
+def _evidence(comparison: ComparisonRecord, files: RunFiles) -> Mapping[str, object]:
     """Return what templates show of the run directories."""
     expected = sum(len(arm.run_keys) for arm in comparison.arms)
     found = sum(len(files.of(arm)) for arm in comparison.arms)
@@ -249,7 +249,7 @@ def _visible(line: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
-def _confused(comparison: Comparison, directory: Path) -> tuple[ConfusedPair, ...]:
+def _confused(comparison: ComparisonRecord, directory: Path) -> tuple[ConfusedPair, ...]:
     try:
         return confused_galleries(comparison, load_confused(directory / CONFUSED_FILE))
     except RunError:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fer_augment.reports.run_files import FoundRun, RunFiles
 from fer_augment.reports.wording import printable
-from fer_augment.results.comparison import Arm, Comparison
+from fer_augment.results.comparison import Arm, ComparisonRecord
 from fer_augment.results.confused_images import ConfusedImages
 
 LARGEST = 96
@@ -67,12 +67,12 @@ class AddedRows:
     are_copies: bool
 
 
-def added_galleries(comparison: Comparison, files: RunFiles) -> tuple[AddedRows, ...]:
+def added_galleries(comparison: ComparisonRecord, files: RunFiles) -> tuple[AddedRows, ...]:
     """Show rows that strategies added, in the first run of each arm that kept some."""
     return tuple(gallery for arm in comparison.arms for gallery in _added_by(arm, files, comparison.class_names))
 
 
-def steps_that_add_nothing(comparison: Comparison) -> tuple[str, ...]:
+def steps_that_add_nothing(comparison: ComparisonRecord) -> tuple[str, ...]:
     """Name the strategies that made no row: they act on batches, draws, the loss, the network or its predictions."""
     return tuple(
         f"{printable(step.name)} in {printable(arm.recipe)}"
@@ -152,7 +152,7 @@ class ConfusedPair:
 _SPLITS = {"test": "test", "train": "training"}
 
 
-def confused_galleries(comparison: Comparison, confused: Sequence[ConfusedImages]) -> tuple[ConfusedPair, ...]:
+def confused_galleries(comparison: ComparisonRecord, confused: Sequence[ConfusedImages]) -> tuple[ConfusedPair, ...]:
     """Show confused images, those of one pair of classes and one split together.
 
     Images of runs and classes that the comparison does not have are left out: they are of an earlier one.

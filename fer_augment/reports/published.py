@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fer_augment.reports.grids import Grid, Row
 from fer_augment.reports.wording import percent, printable, spread
-from fer_augment.results.comparison import Arm, Comparison, Statistic
+from fer_augment.results.comparison import Arm, ComparisonRecord, Statistic
 
 TEST_COUNTS = {"angry": 491, "disgust": 55, "fear": 528, "happy": 879, "sad": 594, "surprise": 416, "neutral": 626}
 """Rows of each class in FER2013's PrivateTest."""
@@ -86,7 +86,7 @@ PUBLISHED = (
 )
 
 
-def published_grids(comparison: Comparison) -> list[Grid]:
+def published_grids(comparison: ComparisonRecord) -> list[Grid]:
     """Return the report's tables with our figures beside them; none if the data or the arms are not the report's."""
     if comparison.data.counts.get("test") != TEST_COUNTS:
         return []

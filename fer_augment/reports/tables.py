@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from fer_augment.reports.grids import Grid, against_baseline, overview
 from fer_augment.reports.wording import cost_sentence, failures, headline, notes, verdict_sentence
-from fer_augment.results.comparison import Arm, Comparison, Judgment, Judgments, SplitScores, Statistic, Versus
+from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Judgments, SplitScores, Statistic, Versus
 
 # --- Markdown
 
 
-def markdown(comparison: Comparison, further: tuple[Grid, ...] = ()) -> str:
+def markdown(comparison: ComparisonRecord, further: tuple[Grid, ...] = ()) -> str:
     """Return a comparison as Markdown: the verdicts, the tables, what to be careful of.
 
     Args:
@@ -69,7 +69,7 @@ _OF_SPLIT = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll")
 _OF_CLASS = ("recall", "precision", "f1")
 
 
-def csv_table(comparison: Comparison) -> str:
+def csv_table(comparison: ComparisonRecord) -> str:
     """Return every score of every arm as CSV, one row each, with the verdict on it where there is one."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

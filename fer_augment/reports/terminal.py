@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fer_augment.reports.grids import Grid, against_baseline, overview
 from fer_augment.reports.wording import cost_sentence, failures, headline, notes, printable, verdict_sentence
-from fer_augment.results.comparison import Comparison, Versus
+from fer_augment.results.comparison import ComparisonRecord, Versus
 from fer_augment.significance import Verdict
 
 WIDE = 100
@@ -26,7 +26,7 @@ _STYLES = {Verdict.BETTER: "bold green", Verdict.WORSE: "bold red"}
 _SHORT = {Verdict.NO_EVIDENCE: "no ev.", Verdict.ONE_RUN: "1 run", Verdict.UNTESTABLE: "n/a"}
 
 
-def print_comparison(comparison: Comparison, console: Console) -> None:
+def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
     """Print a comparison, readable without color and from 80 columns on."""
     console.print(Text(headline(comparison), style="bold"))
     for versus in comparison.versus:

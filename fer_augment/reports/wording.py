@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fer_augment.results.comparison import Comparison, Interval, Judgment, Statistic, Versus
+from fer_augment.results.comparison import ComparisonRecord, Interval, Judgment, Statistic, Versus
 from fer_augment.results.comparison_warnings import listed
 from fer_augment.significance import LEVEL, Verdict
 
@@ -74,7 +74,7 @@ def p_value(p: float | None) -> str:
 # --- sentences
 
 
-def headline(comparison: Comparison) -> str:
+def headline(comparison: ComparisonRecord) -> str:
     """Name the data."""
     rows = sum(comparison.data.counts.get("test", {}).values())
     return f"{printable(comparison.data.source)}: test split of {rows:,} rows, {len(comparison.class_names)} classes"
@@ -155,7 +155,7 @@ def _largest_fall(name: str, delta: float) -> str:
     return f"the largest fall is {name} ({fall})" if float(fall) else "no recall fell by a tenth of a point"
 
 
-def notes(comparison: Comparison) -> list[str]:
+def notes(comparison: ComparisonRecord) -> list[str]:
     """Say what the tables leave open: copies, watched pairs of classes, added rows, how to read the numbers."""
     copies = copies_sentence(comparison)
     told = [copies] if copies else []
@@ -183,7 +183,7 @@ def _has_interval(versus: Versus) -> bool:
     return any(said.ci95 for said in (versus.accuracy, versus.balanced_accuracy, *versus.recall.values()))
 
 
-def failures(comparison: Comparison) -> list[str]:
+def failures(comparison: ComparisonRecord) -> list[str]:
     """Name each run that failed, and why."""
     return [printable(f"{failed.recipe}, seed {failed.seed}: {failed.message}") for failed in comparison.failures]
 
@@ -197,7 +197,7 @@ def _from_to(numbers: Iterable[int]) -> str:
     return f"{distinct[0]:,}" if len(distinct) == 1 else f"{distinct[0]:,} to {distinct[-1]:,}"
 
 
-def copies_sentence(comparison: Comparison) -> str | None:
+def copies_sentence(comparison: ComparisonRecord) -> str | None:
     """Say which test rows also stand in the training split; None if none does."""
     whole, without = (comparison.data.counts.get(split, {}) for split in ("test", "test_deduplicated"))
     copies = {name: count - without.get(name, count) for name, count in whole.items()}

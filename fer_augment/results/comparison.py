@@ -1,7 +1,7 @@
 """What a comparison of recipes found: plain typed results, kept as `comparison.json`; reading them needs no torch.
 
-Every mapping from a class goes by its name, in the order of `Comparison.class_names`. What cannot be known is None:
-NaN and infinity never stand in a comparison.
+Every mapping from a class is keyed by its name, in the order of `ComparisonRecord.class_names`. What cannot be known is
+None: a comparison holds no NaN and no infinity.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fer_augment.data.records import why_unreadable, write_whole
 from fer_augment.errors import RunError
 from fer_augment.significance import Verdict
 
-COMPARISON_SCHEMA: Final = 1
+COMPARISON_SCHEMA: Final = 2
 COMPARISON_FILE = "comparison.json"
 
 Finite: TypeAlias = Annotated[float, AllowInfNan(False)]
@@ -252,7 +252,7 @@ class Failure(_Plain):
     message: str
 
 
-class Comparison(_Plain):
+class ComparisonRecord(_Plain):
     """Everything that a report says.
 
     Attributes:
@@ -267,7 +267,7 @@ class Comparison(_Plain):
         warnings: what the reader has to know, one sentence each, none twice.
     """
 
-    schema_version: Literal[1] = COMPARISON_SCHEMA
+    schema_version: Literal[2] = COMPARISON_SCHEMA
     baseline: str
     class_names: tuple[str, ...]
     data: Data
@@ -278,7 +278,7 @@ class Comparison(_Plain):
     warnings: tuple[str, ...]
 
     @model_validator(mode="after")
-    def _names_what_exists(self) -> Comparison:
+    def _names_what_exists(self) -> ComparisonRecord:
         arms = [arm.recipe for arm in self.arms]
         if len(set(arms)) != len(arms):
             raise ValueError("two arms have one name")
@@ -299,14 +299,14 @@ class Comparison(_Plain):
         return next(arm for arm in self.arms if arm.recipe == recipe)
 
 
-def save_comparison(comparison: Comparison, directory: Path) -> Path:
+def save_comparison(comparison: ComparisonRecord, directory: Path) -> Path:
     """Write `comparison.json` into a directory, whole or not at all, and return its path."""
     file = directory / COMPARISON_FILE
     write_whole(file, comparison.model_dump_json(indent=1) + "\n")
     return file
 
 
-def load_comparison(path: Path) -> Comparison:
+def read_comparison(path: Path) -> ComparisonRecord:
     """Read a comparison.
 
     Args:
@@ -317,7 +317,7 @@ def load_comparison(path: Path) -> Comparison:
     """
     file = path / COMPARISON_FILE if path.is_dir() else path
     try:
-        return Comparison.model_validate_json(file.read_bytes())
+        return ComparisonRecord.model_validate_json(file.read_bytes())
     except OSError as error:
         raise RunError(f"{file}: {error.strerror}; `fer-augment compare … --out DIR` writes it") from error
     except ValidationError as error:

@@ -18,7 +18,7 @@ from fer_augment.errors import NothingFinishedError, RunError
 from fer_augment.metrics import Scores, expected_calibration_error, negative_log_likelihood, score
 from fer_augment.results.comparison import (
     Arm,
-    Comparison,
+    ComparisonRecord,
     Confusion,
     CurvePoint,
     Data,
@@ -59,7 +59,7 @@ def compare_runs(
     audit: Mapping[str, int] | None = None,
     failures: Sequence[Failure] = (),
     warnings: Sequence[str] = (),
-) -> Comparison:
+) -> ComparisonRecord:
     """Compare the finished runs of several arms.
 
     The primary endpoint is balanced accuracy on the test split, with accuracy as the guard and the recall of each
@@ -96,7 +96,7 @@ def compare_runs(
     records = {arm.recipe: arm.records for arm in arms}
     watched = _watched_pairs(arms)
     found = warnings_of_runs(baseline, records, failures, of_splits["test"], of_splits["test_deduplicated"])
-    return Comparison(
+    return ComparisonRecord(
         baseline=baseline,
         class_names=class_names,
         data=Data(
