@@ -1,4 +1,4 @@
-"""Documentation as a test sees it: sections, blocks of code, commands and links."""
+"""Parse documentation pages for tests: sections, code blocks, commands and links."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Block:
     """A fenced block of code.
 
     Attributes:
-        page: the name of the file.
-        language: what stands behind the fence.
+        page: name of the file.
+        language: info string of the fence.
         text: the code.
-        line: the line of the page on which the code begins.
-        section: the nearest heading above.
+        line: line of the page on which the code begins.
+        section: nearest heading above.
     """
 
     page: str
@@ -52,7 +52,8 @@ def blocks_of(page: Path) -> list[Block]:
 
 def pages() -> list[Path]:
     """Return all pages of documentation."""
-    return [file for file in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))) if file.is_file()]
+    top = (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))
+    return [*top, *sorted(DOCS.rglob("*.md"))]
 
 
 def prose_of(page: Path) -> str:
@@ -61,7 +62,7 @@ def prose_of(page: Path) -> str:
 
 
 def commands_of(page: Path) -> list[list[str]]:
-    """Return the arguments of each `fer-augment …` that a page tells to type, in blocks `sh` and `console`."""
+    """Return the arguments of each `fer-augment …` command in the `sh` and `console` blocks of a page."""
     commands = []
     for block in blocks_of(page):
         prompt = {"sh": "", "console": "$ "}.get(block.language)
@@ -73,17 +74,17 @@ def commands_of(page: Path) -> list[list[str]]:
 
 
 def mentioned_commands_of(page: Path) -> list[list[str]]:
-    """Return the words of each command within a sentence, `fer-augment …`; they may leave out arguments."""
-    return [_words(told)[1:] for told in re.findall(r"`(fer-augment\s[^`]+)`", prose_of(page))]
+    """Return the arguments of each inline command `fer-augment …`; required arguments may be missing."""
+    return [_words(command)[1:] for command in re.findall(r"`(fer-augment\s[^`]+)`", prose_of(page))]
 
 
 def headings_of(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of the headings of a page, in GitHub's format."""
     return {_anchor(heading) for heading in re.findall(r"(?m)^#+ (.+)$", prose_of(page))}
 
 
 def links_of(page: Path) -> Iterator[tuple[Path, str]]:
-    """Give the file and the anchor of each link that does not lead out of the project; either may be the page's own."""
+    """Yield file and anchor of each link within the project; the file may be the page itself."""
     for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
         if "://" not in target:
             file, _, anchor = target.partition("#")

@@ -1,4 +1,4 @@
-"""The documentation is true: its code runs, its commands print what it shows, its signatures are those of the code."""
+"""The documentation matches the code: examples run, commands print the shown output, signatures agree."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ import click
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from docs.builder.page import catalog_page
 from fer_augment import Splits, Strategy
 from fer_augment.cli import group
-from fer_augment.data.records import Evaluation, RunIdentity
+from fer_augment.data.records import RECORD_SCHEMA, Evaluation, RunIdentity
 from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins
-from fer_augment.hooks.specs import OBSERVERS, STAGES, RegistrationSpecs, StageSpecs
+from fer_augment.hooks.specs import OBSERVERS, RegistrationSpecs, StageSpecs
+from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Context
 from fer_augment.recipe.binding import bind
 from fer_augment.recipe.json_schema import recipe_json_schema
@@ -74,33 +76,33 @@ HOOK_PAGES = DOCS / "hooks"
 
 
 class TestHooks:
-    """One page a hook: its signature, then an example that runs by itself."""
+    """One page per hook: its signature, then a complete example."""
 
     every_hook = pytest.mark.parametrize("hook", [*STAGE_HOOKS, *REGISTRATION_HOOKS])
 
     @pytest.fixture(scope="class")
     @classmethod
     def examples(cls) -> dict[str, dict[str, Any]]:
-        """Run the example on each page; return what of its own each one defined."""
-        return {hook: cls.defined_by(hook) for hook in (*STAGE_HOOKS, *REGISTRATION_HOOKS)}
+        """Run the example on each page; return the objects each one defines."""
+        return {hook: cls.definitions_in(hook) for hook in (*STAGE_HOOKS, *REGISTRATION_HOOKS)}
 
     @staticmethod
-    def defined_by(hook: str) -> dict[str, Any]:
+    def definitions_in(hook: str) -> dict[str, Any]:
         _, example = blocks_of(HOOK_PAGES / f"{hook}.md")
         namespace: dict[str, Any] = {"__name__": hook}
         run(example, namespace)
         return {name: value for name, value in namespace.items() if getattr(value, "__module__", None) == hook}
 
-    def test_the_index_has_every_hook_in_the_order_of_the_code(self) -> None:
+    def test_index_lists_every_hook_in_code_order(self) -> None:
         index = (HOOK_PAGES / "README.md").read_text(encoding="utf-8")
         assert re.findall(r"(?m)^\| \[(\w+)\]\(\1\.md\) \|", index) == [*STAGE_HOOKS, *REGISTRATION_HOOKS]
 
-    def test_every_hook_has_a_page_and_every_page_a_hook(self) -> None:
+    def test_hooks_and_pages_correspond(self) -> None:
         names = {page.stem for page in HOOK_PAGES.glob("*.md")}
         assert names == {"README", *STAGE_HOOKS, *REGISTRATION_HOOKS}
 
     @every_hook
-    def test_its_signature_is_that_of_the_code(self, hook: str) -> None:
+    def test_signature_matches_the_code(self, hook: str) -> None:
         shown, _ = blocks_of(HOOK_PAGES / f"{hook}.md")
         (parsed,) = ast.parse(shown.text).body
         assert isinstance(parsed, ast.FunctionDef)
@@ -108,13 +110,13 @@ class TestHooks:
         assert _signature(parsed) == (STAGE_HOOKS | REGISTRATION_HOOKS)[hook]
 
     @every_hook
-    def test_when_it_is_called_is_told_as_in_the_index(self, hook: str) -> None:
+    def test_page_and_index_agree(self, hook: str) -> None:
         index = (HOOK_PAGES / "README.md").read_text(encoding="utf-8")
-        called, gives = re.findall(rf"(?m)^\| \[{hook}\]\({hook}\.md\) \| (.*) \| (.*) \|$", index)[0]
-        assert f" · called {called} · gives {gives} · " in (HOOK_PAGES / f"{hook}.md").read_text(encoding="utf-8")
+        called, returns = re.findall(rf"(?m)^\| \[{hook}\]\({hook}\.md\) \| (.*) \| (.*) \|$", index)[0]
+        assert f" · called {called} · returns {returns} · " in (HOOK_PAGES / f"{hook}.md").read_text(encoding="utf-8")
 
     @pytest.mark.parametrize("stage", STAGES)
-    def test_it_lists_the_shipped_strategies_that_act_there(self, stage: str) -> None:
+    def test_page_lists_the_shipped_strategies_of_the_stage(self, stage: str) -> None:
         page = (HOOK_PAGES / f"{stage}.md").read_text(encoding="utf-8")
         acting = [
             offer.name
@@ -125,16 +127,14 @@ class TestHooks:
         assert re.findall(r"\[(\w+)\]\(\.\./strategies\.md#\1\)", page) == acting
 
     @pytest.mark.parametrize("stage", STAGES)
-    def test_its_example_is_a_strategy_that_acts_there_and_conforms(
-        self, stage: str, examples: dict[str, dict[str, Any]]
-    ) -> None:
+    def test_stage_example_is_a_conforming_strategy(self, stage: str, examples: dict[str, dict[str, Any]]) -> None:
         (strategy_class,) = examples[stage].values()
         assert issubclass(strategy_class, Strategy)
         assert stage in vars(strategy_class)
         assert_conforms(strategy_class)
 
     @pytest.mark.parametrize("hook", OBSERVERS)
-    def test_its_example_is_an_observer_that_is_told(
+    def test_observer_example_prints_events(
         self, hook: str, examples: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
     ) -> None:
         (observer_class,) = examples[hook].values()
@@ -167,13 +167,13 @@ class TestHooks:
     @pytest.fixture(scope="class")
     @classmethod
     def offered(cls, examples: dict[str, dict[str, Any]]) -> Catalog:
-        """Collect what the examples of the registration hooks offer, as if a plugin module held them."""
+        """Collect the declarations of the registration examples, as from one plugin module."""
         module = types.ModuleType("example")
         for hook in REGISTRATION_HOOKS:
             setattr(module, hook, examples[hook][hook])
         return collect([("example", "docs 1.0", module)])
 
-    def test_registration_hooks_offer_one_of_each_kind(self, offered: Catalog) -> None:
+    def test_registration_examples_declare_one_of_each_kind(self, offered: Catalog) -> None:
         assert offered.problems == ()
         assert {(offer.kind, offer.name) for offer in offered.offers} == {
             ("strategy", "negative"),
@@ -183,14 +183,14 @@ class TestHooks:
             ("tracker", "loss_printer"),
         }
 
-    def test_the_model_and_the_loss_work(self, offered: Catalog) -> None:
+    def test_example_model_and_loss_work(self, offered: Catalog) -> None:
         network: Any = offered.model("linear").value.build((4, 5, 1), 3)
         images = torch.rand(2, 1, 4, 5)
         assert torch.equal(network(images), network.head(network.features(images)))
         losses = offered.loss("absolute_error").value.of_batch(network(images), torch.eye(3)[:2])
         assert losses.shape == (2,) and bool((losses > 0).all())
 
-    def test_the_reader_reads_and_the_tracker_is_made(self, offered: Catalog) -> None:
+    def test_example_reader_and_tracker_work(self, offered: Catalog) -> None:
         splits = offered.read("dots")
         assert isinstance(splits, Splits)
         assert (len(splits.train), len(splits.test), splits.train.image_shape) == (200, 50, (8, 8, 1))
@@ -200,9 +200,7 @@ class TestHooks:
 
 
 @pytest.mark.parametrize("page", ["write_a_strategy", "recipes", "data", "statistics"])
-def test_files_python_and_quick_commands_of_a_page_work_in_order(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_code_and_commands_run_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
     for block in blocks_of(DOCS / f"{page}.md"):
@@ -218,17 +216,17 @@ def test_files_python_and_quick_commands_of_a_page_work_in_order(
 
 def run_session(block: Block, namespace: dict[str, Any]) -> None:
     session = doctest.DocTestParser().get_doctest(block.text, namespace, block.section, None, block.line)
-    told: list[str] = []
-    result = doctest.DocTestRunner(verbose=False).run(session, out=told.append, clear_globs=False)
-    assert result.attempted and not result.failed, "".join(told)
+    report: list[str] = []
+    result = doctest.DocTestRunner(verbose=False).run(session, out=report.append, clear_globs=False)
+    assert result.attempted and not result.failed, "".join(report)
 
 
 def run_command(block: Block) -> None:
-    first, _, shown = block.text.partition("\n")
+    first, _, output = block.text.partition("\n")
     program, *arguments = shlex.split(first.removeprefix("$ "))
     assert program == "fer-augment"
     ran = fer_augment(*arguments)
-    expected = shown.replace("…", "...")
+    expected = output.replace("…", "...")
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.OutputChecker().check_output(expected, ran.out + ran.err, options), (first, ran)
 
@@ -238,14 +236,14 @@ class TestTutorial:
 
     blocks = blocks_of(DOCS / "write_a_strategy.md")
 
-    def test_its_first_block_is_the_smallest_useful_plugin(self) -> None:
+    def test_first_block_is_a_working_plugin(self) -> None:
         module = types.ModuleType("mirror")
         run(self.blocks[0], vars(module))
         (offer,) = collect([("mirror", "docs 1.0", module)]).of_kind("strategy")
         data = tiny_dataset()
         ants, strategy = data.rows_of(["ant"]), offer.value(classes=["ant"])
-        stages = Pipeline(steps_of([strategy]), Context(0, data.class_names))
-        grown = stages.fold("rewrite_training_set", data)
+        pipeline = Pipeline(steps_of([strategy]), Context(0, data.class_names))
+        grown = pipeline.fold("rewrite_training_set", data)
         assert offer.name == "mirror_classes"
         assert np.array_equal(grown.images[len(data) :], data.images[ants][:, :, ::-1])
         assert grown.origin[len(data) :].tolist() == data.origin[ants].tolist()
@@ -253,59 +251,59 @@ class TestTutorial:
 
 
 def command_named(arguments: Sequence[str]) -> tuple[str, click.Command, list[str]]:
-    """Return the name and the command that the words of a command line name, and the words that are left."""
+    """Resolve a command line to the command's name, the command, and the remaining arguments."""
     command: click.Command = group
     name, left = "fer-augment", list(arguments)
     while isinstance(command, click.Group) and left and not left[0].startswith("-"):
-        found, below, left = command.resolve_command(click.Context(command), left)
-        assert found is not None and below is not None
-        name, command = found, below
+        subcommand_name, subcommand, left = command.resolve_command(click.Context(command), left)
+        assert subcommand_name is not None and subcommand is not None
+        name, command = subcommand_name, subcommand
     return name, command, left
 
 
 class TestPages:
-    """Every page, the README too."""
+    """Every page, including README, CONTRIBUTING and CHANGELOG."""
 
     pages = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 
     @pages
-    def test_its_commands_are_ones_that_the_command_line_takes(self, page: Path) -> None:
+    def test_commands_are_accepted_by_the_command_line(self, page: Path) -> None:
         for arguments in commands_of(page):
             name, command, left = command_named(arguments)
             with contextlib.suppress(click.exceptions.Exit):  # --help and --version
                 command.make_context(name, left)
 
     @pages
-    def test_its_recipes_are_shipped_and_their_settings_exist(self, page: Path) -> None:
+    def test_recipes_in_commands_are_shipped_and_overrides_valid(self, page: Path) -> None:
         for arguments in commands_of(page):
             name, command, left = command_named(arguments)
             if name in ("compare", "run", "rewrite"):
-                given = command.make_context(name, left).params
-                named = given["recipes"] if name == "compare" else (given["recipe"],)
-                shipped = [recipe for recipe in named if not recipe.endswith(".yaml")]
-                for recipe in load_recipes(shipped, given["overrides"]):
+                parameters = command.make_context(name, left).params
+                recipes = parameters["recipes"] if name == "compare" else (parameters["recipe"],)
+                shipped = [recipe for recipe in recipes if not recipe.endswith(".yaml")]
+                for recipe in load_recipes(shipped, parameters["overrides"]):
                     bind(recipe, installed_plugins())
 
     @pages
-    def test_commands_within_sentences_exist_with_their_options(self, page: Path) -> None:
+    def test_inline_commands_and_their_options_exist(self, page: Path) -> None:
         for arguments in mentioned_commands_of(page):
             name, command, left = command_named([word for word in arguments if word not in ("…", "COMMAND")])
             assert command is group or not isinstance(command, click.Group) or not left, (name, left)
-            known = {option for parameter in command.get_params(click.Context(command)) for option in parameter.opts}
-            assert {word for word in left if word.startswith("-")} <= known, arguments
+            options = {option for parameter in command.get_params(click.Context(command)) for option in parameter.opts}
+            assert {word for word in left if word.startswith("-")} <= options, arguments
 
     @pages
-    def test_its_links_lead_to_files_and_headings(self, page: Path) -> None:
+    def test_links_resolve_to_files_and_headings(self, page: Path) -> None:
         for file, anchor in links_of(page):
             assert file.exists(), file
             assert not anchor or anchor in headings_of(file), f"{file.name}#{anchor}"
 
-    def test_no_page_of_the_folder_is_left_out_of_the_index(self) -> None:
+    def test_indexes_list_every_page(self) -> None:
         for index in (DOCS / "README.md", DOCS / "decisions" / "README.md", DOCS / "hooks" / "README.md"):
             listed = {file for file, _ in links_of(index)}
             assert {*index.parent.glob("*.md")} - {index} <= listed
 
-    def test_decisions_are_numbered_without_a_gap_and_say_what_why_and_at_what_cost(self) -> None:
+    def test_decisions_are_numbered_consecutively(self) -> None:
         files = sorted((DOCS / "decisions").glob("0*.md"))
         assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
         for number, file in enumerate(files, 1):
@@ -313,12 +311,12 @@ class TestPages:
 
 
 class TestRecipeSettings:
-    """The table of settings in `docs/recipes.md`."""
+    """The settings table in `docs/recipes.md`."""
 
     kinds = {"integer": "whole number", "number": "number", "string": "text", "array": "list", "null": "null"}
     limits = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
-    def test_it_is_that_of_the_json_schema(self) -> None:
+    def test_table_matches_the_json_schema(self) -> None:
         lines = (DOCS / "recipes.md").read_text(encoding="utf-8").splitlines()
         schema = recipe_json_schema(installed_plugins())
         expected = [self.line(key, setting) for key, setting in self.settings(schema, schema["properties"])]
@@ -340,11 +338,11 @@ class TestRecipeSettings:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
     def values(self, key: str, setting: dict[str, Any]) -> str:
-        if "enum" in setting and key not in ("model", "training.loss"):  # those are of what is installed
+        if "enum" in setting and key not in ("model", "training.loss"):  # these list what is installed
             return f"`{' | '.join(setting['enum'])}`"
         options = setting.get("anyOf", [setting])
         limits = [
-            f"{told} {option[name]}" for option in options for name, told in self.limits.items() if name in option
+            f"{text} {option[name]}" for option in options for name, text in self.limits.items() if name in option
         ]
         return ", ".join([f"`{' | '.join(self.kinds[option['type']] for option in options)}`", *limits])
 
@@ -356,30 +354,66 @@ def modules_in(folder: Path) -> list[str]:
 class TestArchitecture:
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
 
-    def test_every_module_is_listed_in_its_room(self) -> None:
+    def test_every_module_is_listed_in_its_package(self) -> None:
         package = ROOT / "fer_augment"
-        rooms = re.findall(r"(?m)^\| `(\w+)` \| [^|]+ \| (.+) \|$", self.page)
-        listed = {room: sorted(re.findall(r"`(\w+)`", modules)) for room, modules in rooms}
+        rows = re.findall(r"(?m)^\| `(\w+)` \| [^|]+ \| (.+) \|$", self.page)
+        listed = {name: sorted(re.findall(r"`(\w+)`", modules)) for name, modules in rows}
         folders = {folder.parent for folder in package.glob("*/__init__.py")}
         assert listed == {folder.name: modules_in(folder) for folder in folders}
 
-    def test_every_module_beside_the_rooms_is_listed(self) -> None:
-        told = self.page.partition("\nBeside the rooms ")[2].partition("\n\n")[0]
-        assert sorted(re.findall(r"`(\w+)`", told)) == modules_in(ROOT / "fer_augment")
+    def test_every_module_beside_the_packages_is_listed(self) -> None:
+        paragraph = self.page.partition("\nModules beside the packages: ")[2].partition("\n\n")[0]
+        assert sorted(re.findall(r"`(\w+)`", paragraph)) == modules_in(ROOT / "fer_augment")
 
-    def test_what_a_comparison_leaves_behind_is_called_so(self) -> None:
-        told = [COMPARISON_FILE, REPORT_FILE, CONFUSED_FILE, CACHE_VARIABLE]
-        assert not [name for name in told if name not in self.page]
+    def test_files_of_a_comparison_are_listed(self) -> None:
+        names = [COMPARISON_FILE, REPORT_FILE, CONFUSED_FILE, CACHE_VARIABLE]
+        assert not [name for name in names if name not in self.page]
+
+    def test_schema_version_is_current(self) -> None:
+        assert f"schema version {RECORD_SCHEMA}\n" in self.page
+
+
+class TestGlossary:
+    """`docs/glossary.md`."""
+
+    entries = re.findall(
+        r"(?ms)^\*\*(.+?)\*\*: (.+?)$(?=\n\n|\n?\Z)", (DOCS / "glossary.md").read_text(encoding="utf-8")
+    )
+
+    def test_terms_are_unique_and_alphabetical(self) -> None:
+        terms = [term for term, _ in self.entries]
+        assert len(terms) > 30
+        assert terms == sorted(set(terms), key=str.casefold)
+
+    def test_definitions_have_one_to_three_sentences(self) -> None:
+        long = [
+            term for term, definition in self.entries if len(re.findall(r"\.(?=\s|$)", definition)) not in (1, 2, 3)
+        ]
+        assert not long
+
+
+class TestContributing:
+    """`CONTRIBUTING.md` and the commands that it names."""
+
+    def test_page_has_at_most_60_lines(self) -> None:
+        assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 60
+
+    def test_pre_commit_hooks_are_the_commands_of_make_lint(self) -> None:
+        config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+        hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+        recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2].partition("\n\n")[0]
+        commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()[1:]]
+        assert [hook["entry"] for hook in hooks] == commands
+        assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in hooks)
 
 
 class TestCatalog:
     page = (DOCS / "strategies.md").read_text(encoding="utf-8")
 
-    def test_it_is_that_of_the_strategies_that_are_installed(self) -> None:
-        again = "write it again: python -m docs.builder.page > docs/strategies.md"
-        assert self.page == catalog_page(), again
+    def test_page_matches_the_installed_strategies(self) -> None:
+        assert self.page == catalog_page(), "out of date: run python -m docs.builder.page > docs/strategies.md"
 
-    def test_every_strategy_that_comes_with_the_package_has_a_section_with_its_source(self) -> None:
+    def test_every_shipped_strategy_has_a_section_with_its_source(self) -> None:
         sections = self.page.split("\n## ")[1:]
         built_in = [
             offer
@@ -389,6 +423,6 @@ class TestCatalog:
         assert [section.partition("\n")[0] for section in sections] == [offer.name for offer in built_in]
         assert not [section for section in sections if "\n- source: " not in section]
 
-    def test_its_links_lead_somewhere(self) -> None:
+    def test_hook_links_resolve(self) -> None:
         linked = set(re.findall(r"\]\(hooks/(\w+)\.md\)", self.page))
         assert linked and linked <= set(STAGE_HOOKS)

@@ -1,4 +1,4 @@
-"""The recipes that repeat the originating report, and its tables beside ours."""
+"""Recipes that reproduce the originating report, and the tables that show its numbers beside ours."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def settings_of(recipe: Recipe) -> dict[str, object]:
     return recipe.model_dump(exclude={"name", "description"})
 
 
-def test_every_model_of_the_report_has_its_recipe() -> None:
+def test_every_model_of_the_report_has_a_recipe() -> None:
     assert {name for model in PUBLISHED for name in model.recipes} == {"paper", *ARMS}
     assert {"paper", *ARMS} <= set(shipped_recipes())
     assert [model.recipes[-1] for model in PUBLISHED] == ARMS
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_are_trained_as_paper_is(name: str) -> None:
+def test_network_recipes_differ_from_paper_in_the_model_only(name: str) -> None:
     assert settings_of(load_recipe(name)) == settings_of(load_recipe("paper")) | {"model": name}
 
 
-def test_model_5_is_trained_once_under_both_of_its_names() -> None:
+def test_convnet5_and_paper_share_a_training_key() -> None:
     keys = {training_key(bind(load_recipe(name), installed_plugins()), 0, tiny_splits()) for name in ARMS[:6]}
     paper = training_key(bind(load_recipe("paper"), installed_plugins()), 0, tiny_splits())
     assert len(keys) == 6 and paper in keys
 
 
-def test_the_page_has_the_networks_of_the_report_as_they_are() -> None:
+def test_table_of_networks_matches_the_code() -> None:
     rows = re.findall(r"(?m)^\| (\d)\b.*?\| `(\w+)`.*\| ([\d,]+) \|$", PAGE)
     assert [name for _, name, _ in rows] == ARMS
     for number, name, weights in rows:
@@ -60,14 +60,14 @@ def test_the_page_has_the_networks_of_the_report_as_they_are() -> None:
         assert (PUBLISHED[int(number)].recipes[-1], weights) == (name, f"{count:,}")
 
 
-def test_the_page_names_sections_that_the_html_report_has() -> None:
-    named = set(re.findall(r"report\.html, \*([^*]+)\*", PAGE))
-    assert named and named <= set(SECTIONS.values())
+def test_html_report_sections_named_on_the_page_exist() -> None:
+    sections = set(re.findall(r"report\.html, \*([^*]+)\*", PAGE))
+    assert sections and sections <= set(SECTIONS.values())
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Return the report on made-up runs of all seven arms, scored on rows like those of FER2013's PrivateTest."""
+    """Return the report on synthetic runs of all seven arms, with the class counts of FER2013's PrivateTest."""
     folder, counts = tmp_path_factory.mktemp("the_report"), tuple(TEST_COUNTS.values())
     runs = {
         name: write_arm(folder, name, [0.5] * 7, seeds=[0], counts=counts, class_names=tuple(TEST_COUNTS))
@@ -90,7 +90,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         (6, "confusion_mirror", "61.3", "1,962.5", "1,133.7"),
     ],
 )
-def test_table_2_stands_beside_ours(
+def test_table_2_has_the_published_numbers(
     table: Ran, number: int, name: str, accuracy: str, test_loss: str, training_loss: str
 ) -> None:
     assert table.code == 0, table.err
@@ -103,7 +103,7 @@ def test_table_2_stands_beside_ours(
 
 
 @pytest.mark.parametrize(("number", "name"), [(5, "convnet5"), (6, "confusion_mirror")])
-def test_tables_3_to_6_stand_beside_ours(table: Ran, number: int, name: str) -> None:
+def test_tables_3_to_6_have_all_classes(table: Ran, number: int, name: str) -> None:
     _, _, below = table.out.partition(f"## Model {number} of the report and {name}")
     classes = [line.split(" | ")[0].removeprefix("| ") for line in below.splitlines() if line.startswith("| ")]
     assert classes[:9] == ["class", ":--", *TEST_COUNTS]
@@ -114,7 +114,7 @@ def compare(folder: Path, data: str, *arms: str) -> Ran:
     return fer_augment("compare", *arms, "--data", data, "--out", str(folder), *few)
 
 
-def test_other_data_than_fer2013s_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_is_refused_for_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
     ran = compare(tmp_path / "out", "demo", "convnet0")
     assert ran.code == 0, ran.err
@@ -122,10 +122,8 @@ def test_other_data_than_fer2013s_are_refused_in_one_line(tmp_path: Path, monkey
 
 
 @pytest.mark.skipif(not ARCHIVE.is_file(), reason="FER2013 is not set to a folder with fer2013_images.zip")
-def test_on_fer2013s_own_test_split_the_report_stands_beside_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One epoch on one in forty training images; all of PrivateTest."""
+def test_published_works_on_fer2013(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train for one epoch on 1/40 of the training images; score on all of PrivateTest."""
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
     with zipfile.ZipFile(ARCHIVE) as source, zipfile.ZipFile(tmp_path / "part.zip", "w") as part:
         images = [name for name in sorted(source.namelist()) if name.endswith(".jpg")]
