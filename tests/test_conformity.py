@@ -1,17 +1,16 @@
-"""Every installed strategy conforms: a new plugin is tested with no test written."""
+"""Every installed strategy passes the conformity kit; a new plugin is covered without a new test."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
+from fer_augment import Strategy
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.testing import assert_conforms
+from fer_augment.testing import StrategyCheck, parametrize_with_checks
 
-STRATEGIES = [offer.name for offer in installed_plugins().of_kind("strategy")]
+INSTALLED = [offer.name for offer in installed_plugins().of_kind("strategy")]
 
-OTHER_WAYS = [
+OTHER_PARAMETERS: list[tuple[str, dict[str, Any]]] = [
     ("albumentations", {"transforms": ["HorizontalFlip", "RandomBrightnessContrast"], "when": "batch"}),
     ("confusion_mirror", {"pairs": [["ant", "bee"]], "rows": "random_same_class", "predictions": "in_sample"}),
     ("dedup", {"conflicts": "drop", "mirrored": True}),
@@ -24,21 +23,19 @@ OTHER_WAYS = [
     ("logit_adjustment", {"tau": 1}),
     ("power_sampler", {"exponent": 1, "ramp_epochs": 2}),
 ]
-"""Parameters by which a strategy acts at other stages, or does something else there, than by its example."""
+"""Parameters with which a strategy acts at other stages, or differently, than with its `example`."""
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_installed_strategy_conforms(name: str) -> None:
-    assert_conforms(installed_plugins().strategy(name).value)
+@parametrize_with_checks(INSTALLED)
+def test_installed_strategy_conforms(strategy: type[Strategy], check: StrategyCheck) -> None:
+    check(strategy)
 
 
-@pytest.mark.parametrize(("name", "parameters"), OTHER_WAYS)
-def test_so_does_what_comes_with_fer_augment_with_other_parameters(name: str, parameters: dict[str, Any]) -> None:
-    strategy_class = installed_plugins().strategy(name).value
-    told = {"__doc__": strategy_class.__doc__, "__module__": strategy_class.__module__, "example": parameters}
-    assert_conforms(type(strategy_class.__name__, (strategy_class,), told))
+@parametrize_with_checks([installed_plugins().strategy(name).value(**values) for name, values in OTHER_PARAMETERS])
+def test_installed_strategy_conforms_with_other_parameters(strategy: Strategy, check: StrategyCheck) -> None:
+    check(strategy)
 
 
-def test_the_built_in_strategies_are_among_them() -> None:
+def test_the_built_in_strategies_are_installed() -> None:
     built_in = {"albumentations", "confusion_mirror", "flip_crop_affine", "imblearn", "power_sampler"}
-    assert built_in <= set(STRATEGIES)
+    assert built_in <= set(INSTALLED)

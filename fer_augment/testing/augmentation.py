@@ -1,4 +1,4 @@
-"""Augmentation changes each row by itself, by numbers of its own, and keeps images and targets together."""
+"""Checks of augmentation: rows are augmented independently, each with its own seed, and targets follow the images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEEDS = range(6)
 
 
 def keeps_pixels_in_range(subject: Subject) -> Iterator[str]:
-    """Images of a batch, and views of held-out images, are finite; those of a batch stay in [0, 1]."""
+    """Augmented images stay in [0, 1], and views of held-out images are finite."""
     for _, (images, _) in subject.results("augment_batch"):
         if not bool(((images >= 0) & (images <= 1)).all()):
             yield "augment_batch: pixels must stay in [0, 1]; clamp them"
@@ -27,67 +27,71 @@ def keeps_pixels_in_range(subject: Subject) -> Iterator[str]:
 
 
 def augments_each_row_alone(subject: Subject) -> Iterator[str]:
-    """What `augment_rows` makes of a row depends neither on the order nor on the rest of its batch."""
+    """`augment_rows` augments a row independently of the order and of the other rows of the batch."""
     for together, alone in subject.together_and_alone("augment_rows"):
         if not same([together], [alone]):
             yield "seed each row by context.row_seeds(training_set.row_keys(rows), draws)"
 
 
 def seeds_by_row_and_draw(subject: Subject) -> Iterator[str]:
-    """A row is augmented in the same way wherever it stands in the set, and in another way when it is drawn again."""
+    """Augmentation of a row does not depend on its position in the set, and differs each time the row is drawn."""
     for stage in _STAGES:
         if stage in subject.stages:
             for data in subject.datasets:
                 order = np.random.default_rng(0).permutation(len(data))
                 moved = np.argsort(order)[some_rows(data)]
                 here, elsewhere = arguments_of(stage, data), arguments_of(stage, data.take(order), moved)
-                for given, shuffled in zip(here, elsewhere, strict=True):
-                    if not _alike(given.outcome(subject.build()), shuffled.outcome(subject.build())):
+                for arguments, shuffled in zip(here, elsewhere, strict=True):
+                    if not _equal(arguments.outcome(subject.build()), shuffled.outcome(subject.build())):
                         yield (
-                            f"{stage}: a row is augmented in another way where it stands elsewhere in the set; seed it "
-                            "by context.row_seeds(training_set.row_keys(rows), draws), not by `rows`"
+                            f"{stage}: augmentation of a row depends on its position in the set; seed it with "
+                            "context.row_seeds(training_set.row_keys(rows), draws), not by `rows`"
                         )
-                    if _repeats_itself(given, subject):
+                    if _ignores_draws(arguments, subject):
                         yield (
-                            f"{stage}: a row is augmented in the same way whenever it is drawn in an epoch; give "
+                            f"{stage}: a row is augmented the same way each time it is drawn in an epoch; pass "
                             "`draws` to context.row_seeds"
                         )
 
 
-def _alike(some: Arrays, others: Arrays) -> bool:
+def _equal(some: Arrays, others: Arrays) -> bool:
     return all(np.allclose(one, other, atol=1e-5) for one, other in zip(some, others, strict=True))
 
 
-def _repeats_itself(given: Arguments, subject: Subject) -> bool:
-    """Whether rows that are drawn a second time come out as the first time, though other seeds change them."""
-    runs = [[given.arrays_of(batch) for batch in given.folds(subject.build(), times=2, seed=seed)] for seed in _SEEDS]
+def _ignores_draws(arguments: Arguments, subject: Subject) -> bool:
+    """Whether rows drawn twice are augmented the same way both times, although the seed makes a difference."""
+    runs = [
+        [arguments.arrays_of(batch) for batch in arguments.folds(subject.build(), times=2, seed=seed)]
+        for seed in _SEEDS
+    ]
     is_random = not all(same(first, runs[0][0]) for first, _ in runs)
     return is_random and all(same(first, second) for first, second in runs)
 
 
 def mixes_no_image_without_its_target(subject: Subject) -> Iterator[str]:
-    """Where targets come back as they were, a row's image owes nothing to rows of other classes in the batch.
+    """If targets are returned unchanged, the image of a row contains nothing of rows of other classes.
 
-    A strategy that mixes images says so in the targets; how it shares them is its own affair.
+    A strategy that mixes images also has to change the targets; in which proportions is not checked.
     """
     if "augment_batch" in subject.stages:
         for data in subject.datasets:
-            for given in arguments_of("augment_batch", data):
-                images, targets = given.fold(subject.build())
-                if bool((targets == given.first[1]).all()) and _owes_to_other_classes(given, images.numpy(), subject):
+            for arguments in arguments_of("augment_batch", data):
+                images, targets = arguments.fold(subject.build())
+                unchanged = bool((targets == arguments.first[1]).all())
+                if unchanged and _depends_on_other_classes(arguments, images.numpy(), subject):
                     yield (
-                        "augment_batch: a row's image shows images of other classes, and its target does not; "
-                        "mix or move targets as you do images"
+                        "augment_batch: the image of a row contains images of other classes, and its target does not; "
+                        "mix or move targets in the same way as images"
                     )
 
 
-def _owes_to_other_classes(given: Arguments, images: NDArray[np.float32], subject: Subject) -> bool:
-    """Whether the images of the rows of some class change when those of all other classes do, and nothing else."""
-    labels, before = given.data.labels[given.rows], given.data.images[given.rows]
+def _depends_on_other_classes(arguments: Arguments, images: NDArray[np.float32], subject: Subject) -> bool:
+    """Whether changing only the images of all other classes changes the augmented images of some class."""
+    labels, before = arguments.data.labels[arguments.rows], arguments.data.images[arguments.rows]
     for label in np.unique(labels):
         own = labels == label
         changed = np.where(own[:, None, None, None], before, 255 - before[:, ::-1])
-        again, _ = replace(given, first=(as_tensor(changed), given.first[1])).fold(subject.build())
+        again, _ = replace(arguments, first=(as_tensor(changed), arguments.first[1])).fold(subject.build())
         if not np.allclose(images[own], again.numpy()[own], atol=1e-5):
             return True
     return False

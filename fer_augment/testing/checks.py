@@ -1,7 +1,8 @@
-"""The specification of a strategy: a list of small checks, each of which says what is wrong and what to do."""
+"""The specification of a strategy: small checks, each of which yields what is wrong and what to do."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
 from fer_augment.testing.augmentation import (
@@ -47,7 +48,7 @@ FIRST_CHECKS: tuple[Check, ...] = (
     builds_from_its_example,
     keeps_the_contract_of_its_stages,
 )
-"""Without these nothing else can be asked."""
+"""The other checks, and each of these after the first, can only be run if these pass."""
 
 CHECKS: tuple[Check, ...] = (
     same_seed_gives_the_same_bytes,
@@ -72,3 +73,18 @@ CHECKS: tuple[Check, ...] = (
     emits_no_warnings,
 )
 """The specification of a strategy, in the order in which it is checked."""
+
+
+def run_check(check: Check, subject: Subject) -> tuple[list[str], Exception | None]:
+    """Run one check, with warnings ignored.
+
+    Returns:
+        What is wrong, each fault once, empty if the check passes; and the exception if the strategy raised one, which
+        is then the only fault.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return list(dict.fromkeys(check(subject))), None
+        except Exception as error:  # noqa: BLE001 - a strategy may raise anything; only this check fails
+            return [f"{type(error).__name__}: {error}"], error

@@ -1,7 +1,7 @@
-"""Tiny data, a real scout and a real network: what the conformity kit hands to a strategy.
+"""Fixtures of the conformity kit: tiny data, a scout, a network and a short training.
 
-Everything here is small, made from fixed seeds, and touches no global random numbers. Legend of shapes: N
-rows, B rows of a batch, H, W, C height, width and channels, K classes, P source rows of a row.
+Everything is made from fixed seeds, without global random numbers. Legend of shapes: N rows, B rows of a batch, H, W, C
+height, width and channels, K classes, P source rows of a row.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _FOLDS = 3
 
 
 def tiny_dataset(channels: int = 1) -> ImageDataset:
-    """Make a training set of the classes `ant`, `bee` and `cat`, unequal in size and none symmetric.
+    """Make a training set with the imbalanced classes `ant`, `bee` and `cat`; no image is symmetric.
 
-    In each class two rows look like each of the other classes, so that a scout confuses every class with
-    every other; one image stands twice in `cat`, and one stands in `bee` and in `cat`. The rows are shuffled,
-    so a row's position is not its origin.
+    In each class two rows look like each of the other classes, so a scout confuses every pair of classes. `cat`
+    contains one image twice, and one image that is also in `bee`. Rows are shuffled, so the position of a row is not
+    its origin.
 
     Args:
         channels: 1 for gray images, 3 for color.
@@ -51,7 +51,7 @@ def tiny_dataset(channels: int = 1) -> ImageDataset:
 
 
 def _drawing(look: int, channels: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw an upright bar, a lying bar or a disc, at a slightly random place, in noise."""
+    """Draw a vertical bar, a horizontal bar or a disc, at a slightly random position, with noise."""
     y, x = np.mgrid[:HEIGHT, :WIDTH] - rng.integers(0, 3, size=(2, 1, 1))
     inside = ((x >= 1) & (x < 4), (y >= 2) & (y < 5), (y - 9) ** 2 + (x - 8) ** 2 < 12)[look]
     tint = 1 - 0.2 * np.arange(channels)
@@ -60,14 +60,14 @@ def _drawing(look: int, channels: int, rng: np.random.Generator) -> NDArray[np.u
 
 
 class NearestMeanScout:
-    """A scout that finds the nearest mean image of a class; out of fold it is fitted without the asked rows.
+    """A scout that predicts the class with the nearest mean image; out of fold it is fitted without the queried rows.
 
     Attributes:
-        asked: what was asked for, in order: `in_sample` or `out_of_fold` probabilities, or `embeddings`.
+        asked: the queries so far, in order: `in_sample` or `out_of_fold` (probabilities), or `embeddings`.
     """
 
     def __init__(self) -> None:
-        """Start with nobody having asked."""
+        """Start without queries."""
         self.asked: list[str] = []
 
     def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
@@ -81,8 +81,8 @@ class NearestMeanScout:
         result = np.full((len(training_set), classes), np.nan, dtype=np.float32)
         for fold in range(_FOLDS):
             outside = ((folds_NP != fold) | (folds_NP == -1)).all(axis=1)
-            judged = ((folds_NP == fold) | (folds_NP == -1)).all(axis=1)
-            result[judged] = _nearest_mean(pixels[outside], labels[outside], pixels[judged], classes)
+            inside = ((folds_NP == fold) | (folds_NP == -1)).all(axis=1)
+            result[inside] = _nearest_mean(pixels[outside], labels[outside], pixels[inside], classes)
         return result
 
     def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
@@ -96,7 +96,7 @@ def _pixels(training_set: ImageDataset) -> NDArray[np.float32]:
 
 
 def _folds_of_origins(training_set: ImageDataset) -> NDArray[np.int64]:
-    """Return the fold of each source row that a row descends from, `(N, P)`; -1 where there is none."""
+    """Return the folds of the source rows of each row, `(N, P)`; -1 for padding."""
     sources, first_row = np.unique(training_set.origin, return_index=True)
     groups = group_ids(training_set.digests[first_row])
     folds = stratified_folds(training_set.labels[first_row], groups, _FOLDS, np.random.default_rng(0))
@@ -106,18 +106,18 @@ def _folds_of_origins(training_set: ImageDataset) -> NDArray[np.int64]:
 
 
 def _nearest_mean(
-    pixels: NDArray[np.float32], labels: NDArray[np.int64], asked: NDArray[np.float32], classes: int
+    pixels: NDArray[np.float32], labels: NDArray[np.int64], queries: NDArray[np.float32], classes: int
 ) -> NDArray[np.float32]:
-    """Return the softmax of minus the squared distances to the means of the classes that have rows."""
-    scores = np.full((len(asked), classes), -np.inf)
+    """Return class probabilities: softmax of negative squared distances to the mean of each class that has rows."""
+    scores = np.full((len(queries), classes), -np.inf)
     for label in np.unique(labels):
-        scores[:, label] = -((asked - pixels[labels == label].mean(axis=0)) ** 2).sum(axis=1)
+        scores[:, label] = -((queries - pixels[labels == label].mean(axis=0)) ** 2).sum(axis=1)
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
-    """Return `(B, H, W, C) uint8` images as a network sees them: `(B, C, H, W) float32` in [0, 1]."""
+    """Convert `(B, H, W, C) uint8` images to the input of a network: `(B, C, H, W) float32` in [0, 1]."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
@@ -126,14 +126,14 @@ def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
 def tiny_network(
     image_shape: tuple[int, int, int], classes: int, *, seed: int = 0, linear_head: bool = True
 ) -> torch.nn.Module:
-    """Build a network of two linear layers, `features` and `head`; one seed always gives the same weights.
+    """Build a network of two linear layers, `features` and `head`, with weights determined by the seed.
 
     Args:
         image_shape: H, W, C.
         classes: K.
-        seed: another one gives other weights.
-        linear_head: if False, batch norm and ReLU follow the last linear layer, as in convnet1 to convnet5, and the
-            three are called `output`; there is no `head`.
+        seed: seed of the weights.
+        linear_head: if False, there is no `head`; the last linear layer, batch norm and ReLU form a module `output`, as
+            in convnet1 to convnet5.
     """
     import torch
     from torch import nn
@@ -149,7 +149,7 @@ def tiny_network(
 
 
 def tiny_training(training_set: ImageDataset) -> TrainAgain:
-    """Return what `context.train` is in the kit: a few gradient steps on rows drawn by the weights."""
+    """Return the `context.train` of the kit: a few gradient steps on rows drawn with the weights."""
     import torch
 
     images, labels = as_tensor(training_set.images[:]), torch.from_numpy(training_set.labels.copy())

@@ -1,4 +1,4 @@
-"""Losses, networks and predictions are of the right shape, finite, and of each row alone."""
+"""Checks of losses, networks and predictions: shapes, finite values, and independence of rows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def predicts_each_row_alone(subject: Subject) -> Iterator[str]:
-    """The views of an image, and its adjusted logits, do not depend on other images that are predicted."""
+    """Views and adjusted logits of a row do not depend on the other rows of the batch."""
     for stage in ("predict_views", "build_adjustment"):
         for together, alone in subject.together_and_alone(stage):
             if not np.allclose(together, alone, atol=1e-5):
-                yield f"{stage}: a row's result depends on its batch; compute it from the row alone"
+                yield f"{stage}: the result of a row depends on the rest of its batch; compute it from the row alone"
 
 
 def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
-    """A loss is `(B,)`, finite and differentiable, and a row's loss depends on that row alone."""
+    """The loss has shape `(B,)`, is finite and differentiable, and the loss of a row depends on that row alone."""
     if "build_loss" in subject.stages:
         for data in subject.datasets:
             for array in trial(subject.build(), "build_loss", data):
@@ -35,22 +35,22 @@ def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
                     return
     for together, alone in subject.together_and_alone("build_loss"):
         if not np.allclose(together, alone, atol=1e-5):
-            yield "a row's loss must depend on that row alone"
+            yield "the loss of a row must depend on that row alone"
 
 
 def gives_networks_that_a_run_can_use(subject: Subject) -> Iterator[str]:
-    """Networks give finite logits `(B, K)` and have `features`; a trained one keeps the names of its parameters."""
+    """Networks return finite logits `(B, K)` and have `features`; `refine_model` keeps the names of the parameters."""
     for stage in ("prepare_model", "refine_model"):
         for data, network in subject.results(stage):
             logits = trial(subject.build(), stage, data)[-1]
             if logits.shape[1:] != (len(data.class_names),) or not np.isfinite(logits).all():
-                yield f"{stage}: the network must give finite logits of shape (B, {len(data.class_names)})"
+                yield f"{stage}: the network must return finite logits of shape (B, {len(data.class_names)})"
             if not hasattr(network, "features"):
                 yield f"{stage}: the network must keep its `features`"
             if stage == "refine_model" and _shapes(network) != _shapes(arguments_of(stage, data)[0].first):
                 yield (
-                    "refine_model: a trained network keeps the names and shapes of its parameters; "
-                    "change layers at prepare_model"
+                    "refine_model: keep the names and shapes of the parameters of a trained network; "
+                    "change layers in prepare_model"
                 )
 
 

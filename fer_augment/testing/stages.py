@@ -1,4 +1,4 @@
-"""Runs one stage of one strategy on given data, and tells what came out as arrays that can be compared."""
+"""Run one stage of one strategy, and convert the result to arrays that can be compared."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.hooks.pipeline import Pipeline, steps_of
+from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Context, Scout, Strategy
 from fer_augment.testing.fixtures import NearestMeanScout, as_tensor, tiny_network, tiny_training
 
@@ -21,22 +22,22 @@ if TYPE_CHECKING:
 Arrays = list[NDArray[Any]]
 
 EPOCHS = (0, 3)
-"""The epochs in which stages that are called in each are tried."""
+"""The epochs in which stages are run that are called in every epoch."""
 BATCH = 12
-"""How many rows a batch has."""
+"""Rows in a batch."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a stage is given, made anew for each trial so that no trial can reach another.
+    """The arguments of a stage, made anew for each trial so that trials cannot affect each other.
 
     Attributes:
         stage: the stage.
-        data: the training set that all of it was made from.
-        rows: `(B,)`, the rows of `data` that are the batch, where the stage has one.
+        data: the training set that the arguments are made from.
+        rows: `(B,)`, the rows of `data` in the batch, for stages that take a batch.
         first: the value of the first argument.
         others: the other arguments.
-        epoch: the epoch, for stages that are called in each.
+        epoch: the epoch, for stages that are called in every epoch.
     """
 
     stage: str
@@ -47,18 +48,18 @@ class Arguments:
     epoch: int | None = None
 
     def fold(self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None) -> Any:
-        """Run the stage with this one strategy; return what it returns."""
+        """Run the stage with this strategy only; return the result."""
         return self.folds(strategy, times=1, seed=seed, scout=scout)[0]
 
     def folds(self, strategy: Strategy, *, times: int, seed: int = 0, scout: Scout | None = None) -> list[Any]:
-        """Run the stage several times in one run, so that rows of a batch are drawn again each time.
+        """Run the stage several times in one run, so that the rows of the batch are drawn again each time.
 
-        Where networks are built or trained, torch's global generator is seeded and put back, as in a run: layers
-        draw their weights from it and can draw from no other.
+        In stages that take a model, torch's global generator is seeded and restored, as in a run: new layers always
+        draw their weights from it.
         """
-        asked = scout or NearestMeanScout()
+        shared_scout = scout or NearestMeanScout()
         context = Context(seed=seed, class_names=self.data.class_names)
-        pipeline = Pipeline(steps_of([strategy]), context, scout_for=lambda step: asked)
+        pipeline = Pipeline(steps_of([strategy]), context, scout_for=lambda step: shared_scout)
         train = tiny_training(self.data) if self.stage == "refine_model" else None
         with _torch_seeded(seed) if self.stage.endswith("_model") else nullcontext():
             return [
@@ -67,11 +68,11 @@ class Arguments:
             ]
 
     def outcome(self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None) -> Arrays:
-        """Run the stage with this one strategy; tell what came out as arrays."""
+        """Run the stage with this strategy only; return the result as arrays."""
         return self.arrays_of(self.fold(strategy, seed=seed, scout=scout))
 
     def arrays_of(self, result: Any) -> Arrays:
-        """Tell what the stage gave as arrays: of a loss, an adjustment or a network what it makes of the batch."""
+        """Convert a result to arrays; a loss, an adjustment or a network is applied to the batch first."""
         classes = len(self.data.class_names)
         if self.stage == "build_loss":
             return _losses_and_gradients(result, self.rows, classes)
@@ -83,7 +84,7 @@ class Arguments:
         return _arrays_of(result)
 
     def inputs(self) -> Arrays:
-        """Tell all arguments but models, which a strategy may change, as arrays."""
+        """Return all arguments as arrays, except models, which a strategy may change."""
         values = list(self.others.values())
         if isinstance(self.first, list | tuple):
             values += self.first
@@ -93,14 +94,14 @@ class Arguments:
 
 
 def some_rows(data: ImageDataset) -> NDArray[np.int64]:
-    """Choose rows that lie apart, as a batch."""
+    """Return the rows of a batch, evenly spaced."""
     return np.linspace(0, len(data) - 1, BATCH).astype(np.int64)
 
 
 def arguments_of(stage: str, data: ImageDataset, rows: NDArray[np.int64] | None = None) -> Sequence[Arguments]:
-    """Make what a stage is given, once for each epoch that is tried."""
+    """Make the arguments of a stage, once per epoch in which it is run."""
     batch = some_rows(data) if rows is None else rows
-    epochs = EPOCHS if stage in _IN_EACH_EPOCH else (None,)
+    epochs = EPOCHS if STAGES[stage].is_per_epoch else (None,)
     return [Arguments(stage, data, batch, *_ARGUMENTS[stage](data, batch), epoch) for epoch in epochs]
 
 
@@ -113,15 +114,15 @@ def trial(
     rows: NDArray[np.int64] | None = None,
     scout: Scout | None = None,
 ) -> Arrays:
-    """Run a stage, in each epoch that is tried, and tell what came out as arrays."""
+    """Run a stage in all of its epochs; return the results as arrays."""
     arrays = []
-    for given in arguments_of(stage, data, rows):
-        arrays += given.outcome(strategy, seed=seed, scout=scout)
+    for arguments in arguments_of(stage, data, rows):
+        arrays += arguments.outcome(strategy, seed=seed, scout=scout)
     return arrays
 
 
 def same(some: Arrays, others: Arrays) -> bool:
-    """Whether two results are equal to the last bit, shapes and dtypes included."""
+    """Whether two results are bit-identical, including shapes and dtypes."""
     return len(some) == len(others) and all(
         one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
         for one, other in zip(some, others, strict=True)
@@ -138,7 +139,7 @@ def _torch_seeded(seed: int) -> Iterator[None]:
 
 
 def _arrays_of(value: Any) -> Arrays:
-    """Tell a data set, an array, a tensor, or several of them as arrays; anything else as none."""
+    """Convert a data set, an array, a tensor, or a list of them to arrays; other values give none."""
     if isinstance(value, ImageDataset):
         return [value.images[:], value.labels, value.origins, value.copies, value.step]
     if isinstance(value, np.ndarray):
@@ -149,7 +150,7 @@ def _arrays_of(value: Any) -> Arrays:
 
 
 def _losses_and_gradients(loss: Callable[..., torch.Tensor], rows: NDArray[np.int64], classes: int) -> Arrays:
-    """Tell `(B,)` losses and `(B, K)` gradients with one-hot and with soft targets."""
+    """Return `(B,)` losses and `(B, K)` gradients, for one-hot and for soft targets."""
     import torch
 
     arrays: Arrays = []
@@ -163,7 +164,7 @@ def _losses_and_gradients(loss: Callable[..., torch.Tensor], rows: NDArray[np.in
 
 
 def _some_logits(rows: NDArray[np.int64], classes: int) -> torch.Tensor:
-    """Make logits that depend on each row alone, `(B, K)`."""
+    """Make logits `(B, K)` that depend on the number of each row only."""
     import torch
 
     return torch.stack([torch.cos(torch.arange(1.0, classes + 1) * (row + 1)) * 3 for row in rows.tolist()])
@@ -193,8 +194,6 @@ def _labels_as_tensor(data: ImageDataset, rows: NDArray[np.int64]) -> torch.Tens
     return torch.from_numpy(data.labels[rows])
 
 
-_IN_EACH_EPOCH = ("sampling_weights", "build_loss", "augment_rows", "augment_batch")
-
 _ARGUMENTS: dict[str, Callable[[ImageDataset, NDArray[np.int64]], tuple[Any, dict[str, Any]]]] = {
     "rewrite_training_set": lambda data, rows: (data, {}),
     "prepare_model": lambda data, rows: (tiny_network(data.image_shape, len(data.class_names)), {}),
@@ -222,4 +221,4 @@ _ARGUMENTS: dict[str, Callable[[ImageDataset, NDArray[np.int64]], tuple[Any, dic
         },
     ),
 }
-"""For each stage the first argument and the others."""
+"""For each stage, a function that makes the first argument and the others."""

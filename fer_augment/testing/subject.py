@@ -1,8 +1,8 @@
-"""A strategy class under test, and the ways in which checks run it."""
+"""A strategy under test, and the ways in which checks run it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,21 +12,46 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import FerAugmentError
-from fer_augment.hooks.specs import PROJECT, STAGES
+from fer_augment.hooks.specs import PROJECT
+from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.testing.fixtures import tiny_dataset
 from fer_augment.testing.stages import Arrays, arguments_of, some_rows, trial
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
-    """A strategy class under test, and what the checks ask of it."""
+    """A strategy under test.
+
+    Attributes:
+        strategy_class: the class.
+        instance_parameters: the parameters of the instance under test; None to use the `example` of the class.
+    """
 
     strategy_class: type[Strategy]
+    instance_parameters: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, strategy: type[Strategy] | Strategy) -> Subject:
+        """Make a subject of a class, with its `example`, or of an instance, with its own parameters."""
+        return cls(type(strategy), _parameters_of(strategy)) if isinstance(strategy, Strategy) else cls(strategy)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The parameters that instances are built with."""
+        return self.strategy_class.example if self.instance_parameters is None else self.instance_parameters
+
+    @property
+    def label(self) -> str:
+        """The name of the strategy, for an instance with its parameters, such as `mirror(copies=2)`."""
+        name = self.strategy_class.strategy_name()
+        if not self.instance_parameters:
+            return name
+        return f"{name}({', '.join(f'{key}={value}' for key, value in self.instance_parameters.items())})"
 
     def build(self) -> Strategy:
-        """Make a new instance from the example."""
-        return self.strategy_class(**self.strategy_class.example)
+        """Make a new instance."""
+        return self.strategy_class(**self.parameters)
 
     @cached_property
     def stages(self) -> list[str]:
@@ -35,14 +60,14 @@ class Subject:
 
     @cached_property
     def datasets(self) -> list[ImageDataset]:
-        """The tiny data that the strategy takes: gray, color, or both."""
+        """The tiny data sets that the strategy accepts: gray, color, or both."""
         return [data for data in (tiny_dataset(1), tiny_dataset(3)) if not self.refusals(data)]
 
     def refusals(self, data: ImageDataset) -> list[str]:
-        """Run all stages on some data; return what the strategy refused by an error of its own.
+        """Run all stages on some data; return the messages of errors that the strategy raised itself.
 
         Raises:
-            FerAugmentError: if it failed in any other way.
+            FerAugmentError: if the strategy failed in any other way.
         """
         refused = []
         for stage in self.stages:
@@ -55,7 +80,7 @@ class Subject:
         return refused
 
     def trials(self, seed: int = 0, **options: Any) -> dict[str, Arrays]:
-        """Run all stages on all data, each with a new instance; return what came out of each stage."""
+        """Run all stages on all data, each with a new instance; return the results by stage."""
         return {
             stage: [array for data in self.datasets for array in trial(self.build(), stage, data, seed=seed, **options)]
             for stage in self.stages
@@ -72,8 +97,14 @@ class Subject:
                     yield whole, np.concatenate(parts)
 
     def results(self, stage: str) -> Iterator[tuple[ImageDataset, Any]]:
-        """Run one stage, if the class implements it; give the data and what the hook returned."""
+        """Run one stage, if the class implements it; yield the data and the return value of the hook."""
         if stage in self.stages:
             for data in self.datasets:
-                for given in arguments_of(stage, data):
-                    yield data, given.fold(self.build())
+                for arguments in arguments_of(stage, data):
+                    yield data, arguments.fold(self.build())
+
+
+def _parameters_of(strategy: Strategy) -> dict[str, Any]:
+    """Return the parameters that were given to an instance, under the names that its class accepts."""
+    fields = type(strategy).model_fields
+    return {fields[name].alias or name: getattr(strategy, name) for name in fields if name in strategy.model_fields_set}

@@ -1,0 +1,107 @@
+"""Strategies with faults in their declaration or in what their hooks return."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fer_augment import ImageDataset, Strategy, hookimpl
+from tests.planted_faults.fault import PlantedFault
+
+
+class HasNoSuchHook(Strategy):
+    """Misspell a hook."""
+
+    @hookimpl
+    def rewrite_trainingset(self, training_set: ImageDataset) -> ImageDataset:
+        return training_set
+
+
+class HasNoDocstring(Strategy):
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
+class HasNoExample(Strategy):
+    """Require a parameter, without an example."""
+
+    exponent: float
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
+class ForgetsToReturn(Strategy):
+    """Append a row, without returning the result."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        training_set.append(training_set.images[[0]], parents=[0])
+
+
+class ChangesTheDtype(Strategy):
+    """Return float pixels."""
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        return images.astype(np.float32)
+
+
+class ChangesTheShape(Strategy):
+    """Crop a column."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images[:, :, :, 1:], targets
+
+
+class GivesLabelsOutOfRange(Strategy):
+    """Append rows of a class that does not exist."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        return training_set.append(training_set.images[[0]], labels=[7], parents=[0])
+
+
+class Crashes(Strategy):
+    """Divide by zero."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights * (1 // 0)
+
+
+class MakesRowsWithoutAppend(Strategy):
+    """Make a larger data set from the same pixels, without `append`."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        twice = np.concatenate([training_set.images[:]] * 2)
+        return ImageDataset.from_arrays(twice, np.tile(training_set.labels, 2), training_set.class_names)
+
+
+class CannotBeWritten(Strategy):
+    """Have a value that JSON cannot represent."""
+
+    ceiling: float = float("inf")
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
+FAULTS: list[PlantedFault] = [
+    (HasNoSuchHook, "is_declared_as_a_strategy", "did you mean 'rewrite_training_set'"),
+    (HasNoDocstring, "is_declared_as_a_strategy", "docstring"),
+    (HasNoExample, "builds_from_its_example", "exponent"),
+    (ForgetsToReturn, "keeps_the_contract_of_its_stages", "returned nothing"),
+    (ChangesTheDtype, "keeps_the_contract_of_its_stages", "must return uint8 images"),
+    (ChangesTheShape, "keeps_the_contract_of_its_stages", "shapes and dtypes"),
+    (GivesLabelsOutOfRange, "keeps_the_contract_of_its_stages", "label 7 is outside 0..2"),
+    (Crashes, "keeps_the_contract_of_its_stages", "ZeroDivisionError"),
+    (MakesRowsWithoutAppend, "keeps_the_contract_of_its_stages", "descend from the set"),
+    (CannotBeWritten, "can_be_written_to_a_recipe", "JSON"),
+]

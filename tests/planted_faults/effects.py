@@ -1,0 +1,123 @@
+"""Strategies that declare wrong effects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from fer_augment import Effect, Strategy, hookimpl, uniforms
+from tests.planted_faults.fault import PlantedFault
+
+
+class ClaimsToBeRandom(Strategy):
+    """Return the training set, and declare to be random."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        return training_set
+
+
+class HidesThatItIsRandom(Strategy):
+    """Shuffle the rows."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        return training_set.take(context.rng.permutation(len(training_set)))
+
+
+class HidesAShiftedPrior(Strategy):
+    """Draw one class more often."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any, training_set: Any) -> Any:
+        return np.where(training_set.labels == 0, weights * 3, weights)
+
+
+class HidesSoftTargets(Strategy):
+    """Smooth the targets."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images, targets * 0.9 + 0.1 / targets.shape[1]
+
+
+class HidesInSampleMining(Strategy):
+    """Move the misclassified rows to the end."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        probabilities = context.scout.probabilities(training_set, how="in_sample")
+        return training_set.take(np.argsort(probabilities.argmax(axis=1) != training_set.labels, kind="stable"))
+
+
+class HidesOutOfFoldMining(Strategy):
+    """Move the misclassified rows to the end."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        probabilities = context.scout.probabilities(training_set)
+        return training_set.take(np.argsort(probabilities.argmax(axis=1) != training_set.labels, kind="stable"))
+
+
+class HidesEmbeddings(Strategy):
+    """Order rows by their first feature."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        return training_set.take(np.argsort(context.scout.embeddings(training_set)[:, 0], kind="stable"))
+
+
+class HidesMirroredCopies(Strategy):
+    """Append a mirrored copy of every row of a class."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        rows = training_set.rows_of(["ant"])
+        return training_set.append(training_set.images[rows][:, :, ::-1], parents=rows)
+
+
+class HidesARandomFlip(Strategy):
+    """Mirror rows at random, and brighten all."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, draws: Any, training_set: Any, context: Any) -> Any:
+        chance = uniforms(context.row_seeds(training_set.row_keys(rows), draws), 1)
+        mirrored = torch.from_numpy(chance < 0.5)[:, :, None, None]
+        return 0.2 + 0.8 * torch.where(mirrored, images.flip(3), images), targets
+
+
+class HidesThatItNeedsAHead(Strategy):
+    """Normalize the weight vectors of the last layer."""
+
+    @hookimpl
+    def refine_model(self, model: Any) -> Any:
+        model.head.weight.data /= model.head.weight.data.norm(dim=1, keepdim=True)
+        return model
+
+
+FAULTS: list[PlantedFault] = [
+    (ClaimsToBeRandom, "declares_whether_it_is_random", "remove Effect.RANDOM"),
+    (HidesThatItIsRandom, "declares_whether_it_is_random", "declare Effect.RANDOM"),
+    (HidesAShiftedPrior, "declares_what_it_changes", "SHIFTS_CLASS_PRIOR"),
+    (HidesSoftTargets, "declares_what_it_changes", "SOFT_TARGETS"),
+    (HidesInSampleMining, "declares_what_it_changes", "IN_SAMPLE_MINING"),
+    (HidesOutOfFoldMining, "declares_what_it_changes", "OUT_OF_FOLD_MINING"),
+    (HidesEmbeddings, "declares_what_it_changes", "ASKS_FOR_EMBEDDINGS"),
+    (HidesMirroredCopies, "declares_what_it_changes", "MIRRORED_COPIES"),
+    (HidesARandomFlip, "declares_what_it_changes", "RANDOM_FLIP"),
+    (HidesThatItNeedsAHead, "declares_what_it_changes", "NEEDS_LINEAR_HEAD"),
+]

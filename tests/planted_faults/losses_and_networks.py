@@ -1,0 +1,150 @@
+"""Strategies with faulty losses, networks or adjustments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from fer_augment import Effect, Strategy, hookimpl
+from tests.planted_faults.fault import PlantedFault
+
+
+class CountsTheSet(Strategy):
+    """Weight classes by their counts in the training set instead of `class_prior`."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.CORRECTS_CLASS_PRIOR
+
+    @hookimpl
+    def build_loss(self, loss: Any, training_set: Any) -> Any:
+        weights = torch.from_numpy(1 / np.maximum(training_set.counts, 1)).float()
+        return lambda logits, targets: loss(logits, targets) * (targets @ weights)
+
+
+class PredictsByBatchMates(Strategy):
+    """Center held-out images by the mean of their batch."""
+
+    @hookimpl
+    def predict_views(self, views: Any) -> Any:
+        return [view - view.mean() for view in views]
+
+
+class AdjustsByBatchMates(Strategy):
+    """Center logits by the mean of their batch."""
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any) -> Any:
+        return lambda logits: adjust(logits) - adjust(logits).mean(dim=0)
+
+
+class AveragesTheLoss(Strategy):
+    """Return one loss for the whole batch."""
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        return lambda logits, targets: loss(logits, targets).mean()
+
+
+class GivesAnInfiniteLoss(Strategy):
+    """Divide by a target that may be zero."""
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        return lambda logits, targets: loss(logits, targets) / targets.min(dim=1).values
+
+
+class CutsOffTheGradient(Strategy):
+    """Return a loss without a gradient."""
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        return lambda logits, targets: loss(logits, targets).detach()
+
+
+class RenamesParameters(Strategy):
+    """Wrap the last layer of a trained network in another module."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.NEEDS_LINEAR_HEAD
+
+    @hookimpl
+    def refine_model(self, model: Any) -> Any:
+        model.head = torch.nn.Sequential(model.head)
+        return model
+
+
+class ReplacesTheNetwork(Strategy):
+    """Return a network without features."""
+
+    @hookimpl
+    def prepare_model(self, model: Any) -> Any:
+        return torch.nn.Sequential(model.features, model.head)
+
+
+class FailsOnEmptyClasses(Strategy):
+    """Take the first row of every class."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        return training_set.take([training_set.rows_of([name])[0] for name in training_set.class_names])
+
+
+class AdjustsByInfinity(Strategy):
+    """Subtract the logarithm of a class frequency that may be zero."""
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any, class_prior: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            bias = torch.tensor(np.log(class_prior), dtype=torch.float32)
+        return lambda logits: adjust(logits) - bias
+
+
+class MakesEveryLossNaN(Strategy):
+    """Weight by inverse frequency, which a class without rows makes infinite."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.CORRECTS_CLASS_PRIOR
+
+    @hookimpl
+    def build_loss(self, loss: Any, class_prior: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            weights = torch.from_numpy(1 / class_prior).float()
+        return lambda logits, targets: loss(logits, targets) * (targets @ weights)
+
+
+class FavorsAnEmptyClass(Strategy):
+    """Subtract the logarithm of a class frequency, clipped at a small number."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.CORRECTS_CLASS_PRIOR
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any, class_prior: Any) -> Any:
+        bias = torch.tensor(np.log(np.maximum(class_prior, 1e-6)), dtype=torch.float32)
+        return lambda logits: adjust(logits) - bias
+
+
+FAULTS: list[PlantedFault] = [
+    (CountsTheSet, "counts_classes_as_drawn", "use `class_prior`"),
+    (PredictsByBatchMates, "predicts_each_row_alone", "predict_views"),
+    (AdjustsByBatchMates, "predicts_each_row_alone", "build_adjustment"),
+    (AveragesTheLoss, "gives_one_finite_loss_per_row", "must have shape (12,)"),
+    (GivesAnInfiniteLoss, "gives_one_finite_loss_per_row", "finite"),
+    (CutsOffTheGradient, "gives_one_finite_loss_per_row", "grad"),
+    (RenamesParameters, "gives_networks_that_a_run_can_use", "keep the names"),
+    (ReplacesTheNetwork, "gives_networks_that_a_run_can_use", "features"),
+    (FailsOnEmptyClasses, "copes_with_classes_of_one_or_no_row", "an empty class"),
+    (AdjustsByInfinity, "copes_with_classes_of_one_or_no_row", "NaN or +infinity"),
+    (MakesEveryLossNaN, "copes_with_classes_of_one_or_no_row", "use the weight 0"),
+    (FavorsAnEmptyClass, "copes_with_classes_of_one_or_no_row", "favors a class without rows"),
+]

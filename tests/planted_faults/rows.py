@@ -1,0 +1,129 @@
+"""Strategies that break provenance, labels, targets or the independence of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from fer_augment import Effect, ImageDataset, Strategy, hookimpl, uniforms
+from tests.planted_faults.fault import PlantedFault
+
+
+class LosesProvenance(Strategy):
+    """Make a new data set from the same pixels, without provenance."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        return ImageDataset.from_arrays(training_set.images[:], training_set.labels, training_set.class_names)
+
+
+class GivesAFalseParent(Strategy):
+    """Append mirrored copies of a class, with the wrong rows as parents."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR | Effect.MIRRORED_COPIES
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        ants = training_set.rows_of(["ant"])
+        return training_set.append(training_set.images[ants][:, :, ::-1], parents=np.roll(ants, 1))
+
+
+class GivesWrongLabels(Strategy):
+    """Append mirrored copies of all rows, with the label of the next class."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR | Effect.MIRRORED_COPIES
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        rows, labels = np.arange(len(training_set)), (training_set.labels + 1) % len(training_set.class_names)
+        return training_set.append(training_set.images[rows][:, :, ::-1], labels, parents=rows)
+
+
+class GivesTargetsThatDoNotSumToOne(Strategy):
+    """Double the targets."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images, targets * 2
+
+
+class LeavesTheRangeOfPixels(Strategy):
+    """Brighten without clamping."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images + 1, targets
+
+
+class AugmentsByPlaceInTheBatch(Strategy):
+    """Darken every other image of a batch."""
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        return np.where(np.arange(len(images))[:, None, None, None] % 2, images, images // 2)
+
+
+class AugmentsByBatchMates(Strategy):
+    """Invert with respect to the brightest pixel of the batch."""
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        return images.max() - images
+
+
+class ForgetsDraws(Strategy):
+    """Darken at random, by the same amount each time a row is drawn."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_rows(self, images: Any, rows: Any, training_set: Any, context: Any) -> Any:
+        chance = uniforms(context.row_seeds(training_set.row_keys(rows)), 1)
+        return (images * chance[:, :, None, None]).astype(np.uint8)
+
+
+class SeedsByPosition(Strategy):
+    """Darken at random, by an amount that depends on the position in the set."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, draws: Any, context: Any) -> Any:
+        chance = uniforms(context.row_seeds(rows.astype(np.uint64), draws), 1)
+        return images * torch.from_numpy(chance.astype(np.float32))[:, :, None, None], targets
+
+
+class ShufflesImages(Strategy):
+    """Shuffle the images, but not the targets."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, context: Any) -> Any:
+        return images[context.rng.permutation(len(images))], targets
+
+
+FAULTS: list[PlantedFault] = [
+    (LosesProvenance, "keeps_provenance", "`append`"),
+    (GivesAFalseParent, "keeps_provenance", "has another row as its parent"),
+    (GivesWrongLabels, "keeps_labels_and_targets_valid", "that none of its parents has"),
+    (GivesTargetsThatDoNotSumToOne, "keeps_labels_and_targets_valid", "sum to 1"),
+    (LeavesTheRangeOfPixels, "keeps_pixels_in_range", "[0, 1]"),
+    (AugmentsByPlaceInTheBatch, "augments_each_row_alone", "row_seeds"),
+    (AugmentsByBatchMates, "augments_each_row_alone", "row_seeds"),
+    (ForgetsDraws, "seeds_by_row_and_draw", "pass `draws`"),
+    (SeedsByPosition, "seeds_by_row_and_draw", "not by `rows`"),
+    (ShufflesImages, "mixes_no_image_without_its_target", "its target does not"),
+]
