@@ -1,1 +1,1 @@
-"""The recipes that come with fer_augment, a YAML file each."""
+"""The shipped recipes, one YAML file each."""
