@@ -1,4 +1,11 @@
-"""Data augmentation and class balancing for image classifiers, as plugins, compared honestly."""
+"""Data augmentation and class balancing for image classifiers, as plugins, compared honestly.
+
+The names below `TYPE_CHECKING` are imported when they are first used: importing this package imports neither torch
+nor pandas.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from fer_augment.data.dataset import ImageDataset, PixelBlock, Splits
 from fer_augment.errors import (
@@ -16,12 +23,19 @@ from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
 from fer_augment.randomness import uniforms
 
+if TYPE_CHECKING:
+    from fer_augment.comparing import PreparedComparison, compare, prepare, rewrite, run
+    from fer_augment.finished import Comparison, Run, load_comparison, load_run
+    from fer_augment.reading import read_data
+    from fer_augment.recipe.recipe import Recipe, load_recipe
+
 __version__ = "0.1.0"
 
 __all__ = [
     "Adjustment",
     "BatchLoss",
     "ClassName",
+    "Comparison",
     "Context",
     "DatasetError",
     "DatasetReader",
@@ -32,14 +46,53 @@ __all__ = [
     "Model",
     "PixelBlock",
     "PluginError",
+    "PreparedComparison",
+    "Recipe",
     "RecipeError",
+    "Run",
     "RunError",
     "Splits",
     "Strategy",
     "StrategyError",
     "Tracker",
+    "compare",
     "did_you_mean",
     "hookimpl",
     "linear_head",
+    "load_comparison",
+    "load_recipe",
+    "load_run",
+    "prepare",
+    "read_data",
+    "rewrite",
+    "run",
     "uniforms",
 ]
+
+_LAZY = {
+    "Comparison": "finished",
+    "PreparedComparison": "comparing",
+    "Recipe": "recipe.recipe",
+    "Run": "finished",
+    "compare": "comparing",
+    "load_comparison": "finished",
+    "load_recipe": "recipe.recipe",
+    "load_run": "finished",
+    "prepare": "comparing",
+    "read_data": "reading",
+    "rewrite": "comparing",
+    "run": "comparing",
+}
+"""The module of each name that is imported when it is first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,1 +1,369 @@
-"""Comparing recipes: prepare a comparison, run it, and judge every arm against the baseline."""
+"""Comparing recipes from Python: prepare, run, judge. The command line is a client of this module.
+
+```python
+import fer_augment as fa
+
+comparison = fa.compare(["modern", "modern_balanced"], data="faces/", seeds=5)
+comparison                    # in a notebook: verdicts and the recall table
+comparison.to_frame()         # one tidy row per arm, split, endpoint and class
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from fer_augment.data.audit import audit
+from fer_augment.data.dataset import Splits
+from fer_augment.data.records import RunDirectory, write_whole
+from fer_augment.errors import NothingFinishedError, RecipeError, RunError
+from fer_augment.finished import Comparison, Run
+from fer_augment.reading import Data, loaded_plugins, read_data
+from fer_augment.recipe.binding import BoundRecipe, bind
+from fer_augment.recipe.recipe import Recipe, load_recipes
+from fer_augment.recipe.warnings import comparison_warnings
+from fer_augment.reports.console import print_warnings, progress_of, progress_of_activities
+from fer_augment.reports.html import write_report
+from fer_augment.reports.run_progress import RunProgress
+from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
+from fer_augment.results.confused_images import CONFUSED_FILE
+from fer_augment.results.verdicts import compare_runs, nothing_finished
+from fer_augment.runs.executors import FailedTask, Listener, cores, do_tasks
+from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order, splits_for
+from fer_augment.runs.galleries import collect_confused
+from fer_augment.runs.ledger import ledger_warning
+from fer_augment.runs.plan import Plan, plan
+from fer_augment.runs.preflight import check_executor, preflight
+from fer_augment.runs.rewriting import Rewriting, rewriting_of
+from fer_augment.training.store import default_store
+from fer_augment.training.torch_runtime import device_of
+from fer_augment.training.trainings import Trainings
+
+AnyRecipe: TypeAlias = str | PathLike[str] | Recipe
+"""A shipped recipe by name, a recipe file by path, or a recipe built in Python."""
+Executor: TypeAlias = Literal["local", "ray"]
+
+RESULTS = Path("results")
+_LONGEST_NAME = 80
+_DIGEST_LETTERS = 8
+
+
+def compare(
+    recipes: AnyRecipe | Sequence[AnyRecipe],
+    data: Data,
+    *,
+    seeds: int | Sequence[int] = 3,
+    out: str | PathLike[str] | None = None,
+    jobs: int | None = None,
+    executor: Executor = "local",
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> Comparison:
+    """Compare recipes on the same data; the first one is the baseline.
+
+    Every recipe is trained once with every seed, scored on the test split once, and compared with the baseline.
+    Called again with the same arguments, it resumes: finished runs and trainings are cached.
+
+    Args:
+        recipes: names of shipped recipes, paths of recipe files, or `Recipe` objects.
+        data: a data source, see docs/data.md, or `Splits`.
+        seeds: how many seeds, or which.
+        out: the directory for results; None for `results/RECIPE_RECIPE…`.
+        jobs: runs at a time; None for as many as there are processor cores, on Ray as the cluster has room for.
+        executor: `local` for processes on this machine, `ray` for the cluster at `$RAY_ADDRESS`, or else a local one.
+        overrides: `key=value` settings for every recipe, such as `training.epochs=5`.
+        progress: whether to show progress and warnings on stderr.
+
+    Returns:
+        The comparison; `out` holds it as `comparison.json` and `report.html`, with a directory for each run. Runs that
+        failed are in `failures`.
+
+    Raises:
+        FerAugmentError: in one line, for whatever the pre-flight refuses.
+        NothingFinishedError: if all runs failed.
+    """
+    prepared = prepare(
+        recipes, data, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides, progress=progress
+    )
+    return prepared.run()
+
+
+def prepare(
+    recipes: AnyRecipe | Sequence[AnyRecipe],
+    data: Data,
+    *,
+    seeds: int | Sequence[int] = 3,
+    out: str | PathLike[str] | None = None,
+    jobs: int | None = None,
+    executor: Executor = "local",
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> PreparedComparison:
+    """Check everything that can be checked before a comparison; nothing is trained or written.
+
+    Args:
+        recipes: as for `compare`, as are the other arguments.
+        data: a data source or `Splits`.
+        seeds: how many seeds, or which.
+        out: the directory for results.
+        jobs: runs at a time.
+        executor: `local` or `ray`.
+        overrides: `key=value` settings for every recipe.
+        progress: whether to show progress and warnings on stderr.
+
+    Raises:
+        FerAugmentError: in one line, for the first thing that is refused; see `runs.preflight.preflight`.
+    """
+    check_executor(executor)
+    chosen_seeds = _seeds(seeds)
+    if jobs is not None and jobs < 1:
+        raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
+    arms = _bound(recipes, overrides, quiet=not progress)
+    directory = Path(out) if out is not None else RESULTS / _directory_name([arm.recipe.name for arm in arms])
+    splits = read_data(data, progress=progress)
+    store = default_store()
+    notices = preflight(arms, splits, store, out=directory)
+    if progress and executor == "local":
+        print_warnings(notices)
+    return PreparedComparison(
+        arms=tuple(arms),
+        seeds=chosen_seeds,
+        experiment=Experiment(splits, store, directory / "runs"),
+        directory=directory,
+        jobs=jobs,
+        executor=executor,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedComparison:
+    """A comparison that passed the pre-flight.
+
+    Attributes:
+        arms: the recipes with their plugins, the baseline first.
+        seeds: the seeds.
+        experiment: data, cache and folder of the runs.
+        directory: where results are written.
+        jobs: runs at a time; None for the default.
+        executor: where runs are done.
+        progress: whether to show progress on stderr.
+    """
+
+    arms: tuple[BoundRecipe, ...]
+    seeds: tuple[int, ...]
+    experiment: Experiment
+    directory: Path
+    jobs: int | None
+    executor: Executor
+    progress: bool
+
+    @property
+    def splits(self) -> Splits:
+        """The data as read."""
+        return self.experiment.splits
+
+    @property
+    def runs(self) -> list[PlannedRun]:
+        """The runs, in the order in which they are started."""
+        return runs_in_order([arm.recipe for arm in self.arms], self.seeds)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The trainings that the runs need, and which of them are cached."""
+        return plan(self.runs, self.splits, self.experiment.store)
+
+    @property
+    def local_jobs(self) -> int:
+        """Runs at a time on this machine: as given, or one on an accelerator, else as many as there are cores for."""
+        return self.jobs or _default_jobs([arm.recipe for arm in self.arms])
+
+    def run(self) -> Comparison:
+        """Do all runs and compare those that finished.
+
+        Raises:
+            NothingFinishedError: if none did.
+            RunError: if there is no Ray cluster, or results cannot be written.
+        """
+        runs = self.runs
+        _create(self.directory)
+        with RunProgress(runs, quiet=not self.progress) as display:
+            outcomes = _do_runs(self.experiment, runs, self.executor, self.jobs, self.local_jobs, display)
+        finished: dict[str, list[RunDirectory]] = {arm.recipe.name: [] for arm in self.arms}
+        failures = []
+        for run, outcome in zip(runs, outcomes, strict=True):
+            if isinstance(outcome, FailedTask):
+                failures.append(Failure(recipe=run.recipe.name, seed=run.seed, message=outcome.message))
+                self._keep_traceback(run, outcome)
+            else:
+                finished[run.recipe.name].append(RunDirectory(outcome))
+        if len(failures) == len(runs):
+            raise nothing_finished(failures)
+        return Comparison.at(self.directory, self._judged(finished, failures))
+
+    def _judged(self, finished: dict[str, list[RunDirectory]], failures: list[Failure]) -> ComparisonRecord:
+        scored = ledger_warning(self.experiment.ledger.count(self.splits), len(self.arms))
+        comparison = compare_runs(
+            finished,
+            baseline=self.arms[0].recipe.name,
+            source=self.splits.source,
+            fingerprint=self.splits.fingerprint,
+            counts={name: part.counts for name, part in self.splits.parts.items()},
+            audit=self._audited(),
+            failures=failures,
+            warnings=[
+                *loaded_plugins(quiet=True).problems,
+                *comparison_warnings(self.arms),
+                *([scored] if scored else []),
+            ],
+        )
+        save_comparison(comparison, self.directory)
+        pairs = [(watched.true, watched.predicted) for arm in comparison.arms for watched in arm.watched]
+        collect_confused(self.splits, finished, pairs, self.directory / CONFUSED_FILE)
+        write_report(self.directory)
+        return comparison
+
+    def _audited(self) -> dict[str, int]:
+        """Audit the data, write `audit.json`, and return its counts."""
+        with progress_of("auditing the data", quiet=not self.progress) as report:
+            result = audit(self.splits, report)
+        write_whole(self.directory / "audit.json", result.model_dump_json(indent=1) + "\n")
+        return result.summary
+
+    def _keep_traceback(self, run: PlannedRun, failure: FailedTask) -> None:
+        if failure.details:
+            write_whole(self.directory / "failures" / f"{run.recipe.name}-seed-{run.seed}.txt", failure.details)
+
+
+def run(
+    recipe: AnyRecipe,
+    data: Data,
+    *,
+    seed: int = 0,
+    out: str | PathLike[str] = RESULTS,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> Run:
+    """Train one recipe with one seed and score it on the test split once.
+
+    A single run gives no verdict on a recipe: use `compare` for that.
+
+    Args:
+        recipe: the name of a shipped recipe, the path of a recipe file, or a `Recipe`.
+        data: a data source or `Splits`.
+        seed: the seed of the run.
+        out: the run's directory is created below `out/runs`.
+        overrides: `key=value` settings, such as `training.epochs=5`.
+        progress: whether to show progress and warnings on stderr.
+
+    Raises:
+        FerAugmentError: in one line, for whatever the pre-flight refuses.
+        RunError: if the run fails; unexpected errors are in its `__notes__`, with their traceback.
+    """
+    (arm,) = _bound([recipe], overrides, quiet=not progress)
+    directory, splits, store = Path(out), read_data(data, progress=progress), default_store()
+    notices = preflight([arm], splits, store, out=directory, is_comparison=False)
+    if progress:
+        print_warnings(notices)
+    task = PlannedRun(arm.recipe, seed)
+    _create(directory)
+    with RunProgress([task], quiet=not progress) as display:
+        (outcome,) = do_tasks(Experiment(splits, store, directory / "runs"), [task], 1, display)
+    if isinstance(outcome, FailedTask):
+        error = NothingFinishedError(f"{task} failed: {outcome.message}")
+        if outcome.details:
+            error.add_note(outcome.details)
+        raise error
+    return Run(outcome)
+
+
+def rewrite(
+    recipe: AnyRecipe, data: Data, *, seed: int = 0, overrides: Sequence[str] = (), progress: bool = True
+) -> Rewriting:
+    """Rewrite the training set as a recipe does, and train nothing but the scouts that its strategies query.
+
+    Args:
+        recipe: the name of a shipped recipe, the path of a recipe file, or a `Recipe`.
+        data: a data source or `Splits`.
+        seed: the seed.
+        overrides: `key=value` settings, such as `training.epochs=5`.
+        progress: whether to show progress and warnings on stderr.
+
+    Returns:
+        The training set before and after, with the provenance of every row, and the effect of each step.
+
+    Raises:
+        FerAugmentError: in one line, for whatever the pre-flight refuses.
+        RunError: if the training of a scout fails.
+        StrategyError: if a strategy fails.
+    """
+    (arm,) = _bound([recipe], overrides, quiet=not progress)
+    splits, store = read_data(data, progress=progress), default_store()
+    preflight([arm], splits, store)
+    with progress_of_activities(quiet=not progress) as report:
+        trainings = Trainings(splits_for(arm.recipe, splits), seed, store, report, cores=cores())
+        return rewriting_of(trainings.of(arm))
+
+
+def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Sequence[str], *, quiet: bool) -> list[BoundRecipe]:
+    """Load recipes with the plugins that they name."""
+    given = [recipes] if isinstance(recipes, str | PathLike | Recipe) else list(recipes)
+    if not given:
+        raise RecipeError("no recipe given; name at least one, such as 'modern'")
+    loaded = load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], overrides)
+    catalog = loaded_plugins(quiet=quiet)
+    return [bind(recipe, catalog) for recipe in loaded]
+
+
+def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not chosen or len(set(chosen)) != len(chosen) or any(not isinstance(seed, int) or seed < 0 for seed in chosen):
+        raise RecipeError(
+            f"seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got {seeds!r}"
+        )
+    return chosen
+
+
+def _do_runs(
+    experiment: Experiment,
+    runs: Sequence[PlannedRun],
+    executor: Executor,
+    jobs: int | None,
+    local_jobs: int,
+    listener: Listener[PlannedRun],
+) -> list[Path | FailedTask]:
+    if executor == "ray":
+        from fer_augment.runs.remote_runs import do_runs_on_ray
+
+        return do_runs_on_ray(experiment, runs, listener, jobs)
+    return do_tasks(experiment, runs, local_jobs, listener)
+
+
+def _default_jobs(recipes: Sequence[Recipe]) -> int:
+    """Return how many runs fit on the processor at a time; one on an accelerator."""
+    if any(device_of(recipe.training) != "cpu" for recipe in recipes):
+        return 1
+    threads = max(recipe.training.threads for recipe in recipes)
+    return max(1, cores() // threads)
+
+
+def _directory_name(recipes: Sequence[str]) -> str:
+    """Join the recipes' names; of a long list, keep the beginning and add a digest."""
+    name = "_".join(recipes)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]
+    return f"{name[: _LONGEST_NAME - _DIGEST_LETTERS - 1]}-{digest}"
+
+
+def _create(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{directory}: cannot be created ({error.strerror})") from error

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fer_augment import RunError
+from fer_augment.progress import Advance
+
+WORKING = Advance("working", 1, 2)
 
 
 def work(task: str, report: Any, *, folder: Path) -> str:
-    """Do what the task says, and take down that it was done."""
-    report("working", 1, 2)
+    """Do what the name of the task says, and record that it was done."""
+    report(WORKING)
     with (folder / task).open("a") as file:
         file.write("done\n")
     if task == "fail":

@@ -1,4 +1,4 @@
-"""Tasks in this process and in others: outcomes in order, faults kept apart, nothing left behind."""
+"""Tasks in this process and in others: outcomes in order, failures isolated, no process left behind."""
 
 import os
 import signal
@@ -11,28 +11,33 @@ from pathlib import Path
 import pytest
 
 from fer_augment import RunError
+from fer_augment.progress import Advance
 from fer_augment.runs.executors import FailedTask, cores, do_tasks
+from tests.processes import start
 
 
 @dataclass
-class Heard:
-    """Keeps what it is told."""
+class Recorder:
+    """Records the calls of a listener."""
 
     events: list[tuple[object, ...]] = field(default_factory=list)
 
     def started(self, task):
         self.events.append(("started", task))
 
-    def progressed(self, task, what, done, total):
-        self.events.append(("progressed", task, what, done, total))
+    def progressed(self, task, event):
+        self.events.append(("progressed", task, event))
 
     def ended(self, task, outcome):
         self.events.append(("ended", task, outcome))
 
 
+WORKING = Advance("working", 1, 2)
+
+
 def work(task, report):
-    """Do what the task says."""
-    report("working", 1, 2)
+    """Do what the name of the task says."""
+    report(WORKING)
     if task == "fail":
         raise RunError("it failed for a known reason")
     if task == "bug":
@@ -45,18 +50,18 @@ def work(task, report):
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 5])
-def test_outcomes_stand_in_the_order_of_the_tasks(jobs):
-    heard = Heard()
-    assert do_tasks(work, ["slow", "a", "b", "c"], jobs, heard) == ["SLOW", "A", "B", "C"]
-    assert {event[1] for event in heard.events if event[0] == "ended"} == {"slow", "a", "b", "c"}
+def test_outcomes_are_in_the_order_of_the_tasks(jobs):
+    recorder = Recorder()
+    assert do_tasks(work, ["slow", "a", "b", "c"], jobs, recorder) == ["SLOW", "A", "B", "C"]
+    assert {event[1] for event in recorder.events if event[0] == "ended"} == {"slow", "a", "b", "c"}
     for task in ("slow", "a"):
-        of_task = [event for event in heard.events if event[1] == task]
-        assert of_task == [("started", task), ("progressed", task, "working", 1, 2), ("ended", task, task.upper())]
+        of_task = [event for event in recorder.events if event[1] == task]
+        assert of_task == [("started", task), ("progressed", task, WORKING), ("ended", task, task.upper())]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_task_that_fails_does_not_take_others_with_it(jobs):
-    known, a, bug, b = do_tasks(work, ["fail", "a", "bug", "b"], jobs, Heard())
+def test_a_failed_task_does_not_affect_others(jobs):
+    known, a, bug, b = do_tasks(work, ["fail", "a", "bug", "b"], jobs, Recorder())
     assert (a, b) == ("A", "B")
     assert known == FailedTask("it failed for a known reason")
     assert bug.message == "ZeroDivisionError: nobody foresaw this"
@@ -64,31 +69,31 @@ def test_a_task_that_fails_does_not_take_others_with_it(jobs):
 
 
 def test_a_process_that_dies_fails_its_task_only():
-    outcomes = do_tasks(work, ["die", "a", "b", "die", "c"], 2, Heard())
+    outcomes = do_tasks(work, ["die", "a", "b", "die", "c"], 2, Recorder())
     assert [outcome for outcome in outcomes if isinstance(outcome, str)] == ["A", "B", "C"]
     assert outcomes[0].message == outcomes[3].message
     assert outcomes[0].message == "its process ended with exit code -9; was there enough memory?"
 
 
 def test_no_tasks_have_no_outcomes():
-    assert do_tasks(work, [], 2, Heard()) == []
+    assert do_tasks(work, [], 2, Recorder()) == []
 
 
 _PARENT = """
-import os, sys, time
+import functools, pathlib, sys
 from fer_augment.runs.executors import do_tasks
-from tests.test_executors import Heard
+from tests.test_executors import Recorder, work_forever
 
-def work(task, report):
-    import pathlib
-    pathlib.Path(sys.argv[1], f"{task}.pid").write_text(str(os.getpid()))
+pathlib.Path(sys.argv[1], "imported").open("a").write("x")
+do_tasks(functools.partial(work_forever, folder=sys.argv[1]), ["a", "b"], 2, Recorder())
+"""
+
+
+def work_forever(task, report, *, folder):
+    Path(folder, f"{task}.pid").write_text(str(os.getpid()))
     while True:
         time.sleep(0.05)
-        report("working", 1, 2)
-
-if __name__ == "__main__":
-    do_tasks(work, ["a", "b"], 2, Heard())
-"""
+        report(WORKING)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -96,8 +101,9 @@ def test_no_process_outlives_its_parent(how, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(_PARENT)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    parent = subprocess.Popen([sys.executable, script, tmp_path], env=environment, stderr=subprocess.DEVNULL)
+    parent = start([sys.executable, script, tmp_path], env=environment, stderr=subprocess.DEVNULL)
     pids = [int(_awaited(tmp_path / f"{task}.pid")) for task in "ab"]
+    assert (tmp_path / "imported").read_text() == "x", "the script ran again in the processes that it started"
     parent.send_signal(how)
     parent.wait(timeout=30)
     deadline = time.monotonic() + 30
@@ -122,7 +128,7 @@ def _is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def test_cores_are_counted_where_the_system_does_not_tell_which_a_process_may_use(monkeypatch):
+def test_all_cores_count_on_systems_without_affinity(monkeypatch):
     assert cores() == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 12)

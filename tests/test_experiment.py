@@ -11,10 +11,12 @@ from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.runs.executors import FailedTask, do_tasks
-from fer_augment.runs.experiment import Experiment, PlannedRun, minutes_for, runs_in_order
+from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
+from fer_augment.runs.plan import minutes_for, plan
 from fer_augment.testing import tiny_dataset
 from fer_augment.training.store import TrainingStore
-from tests.test_executors import Heard
+from fer_augment.training.trainings import Trainings
+from tests.test_executors import Recorder
 from tests.tiny_training import tiny_splits
 
 BASE = """
@@ -97,7 +99,7 @@ def experiment(tmp_path):
 
 
 def done(experiment: Experiment, *recipes: Recipe, seeds=(0,), jobs=1) -> list[RunDirectory]:
-    outcomes = do_tasks(experiment, runs_in_order(recipes, seeds), jobs, Heard())
+    outcomes = do_tasks(experiment, runs_in_order(recipes, seeds), jobs, Recorder())
     assert not [outcome for outcome in outcomes if isinstance(outcome, FailedTask)], outcomes
     return [RunDirectory(outcome) for outcome in outcomes]
 
@@ -225,7 +227,7 @@ class TestRuns:
 
     def test_that_fail_leave_the_others_alone(self, experiment, recipe):
         arms = [recipe("plain"), recipe("failing", "./shifting.py:Fails: {}")]
-        outcomes = do_tasks(experiment, runs_in_order(arms, [0, 1]), 1, Heard())
+        outcomes = do_tasks(experiment, runs_in_order(arms, [0, 1]), 1, Recorder())
         assert [isinstance(outcome, FailedTask) for outcome in outcomes] == [False, False, False, True]
         assert outcomes[3].message == "step 1 (fails), rewrite_training_set: seed 1 is not to its taste"
 
@@ -241,18 +243,18 @@ class TestPlan:
     def test_lists_distinct_trainings_and_what_is_stored(self, experiment, recipe):
         arms = [recipe("plain"), recipe("mirror", MIRROR), recipe("adjusted", ADJUSTED)]
         runs = runs_in_order(arms, [0, 1])
-        before = experiment.plan(runs)
-        assert [one.needed.what for one in before] == ["plain", "plain", "mirror", "mirror"]
+        before = plan(runs, experiment.splits, experiment.store).trainings
+        assert [one.needed.name for one in before] == ["plain", "plain", "mirror", "mirror"]
         assert before[0].runs == ("plain, seed 0", "mirror, seed 0", "adjusted, seed 0")
         assert not any(one.is_stored for one in before)
-        do_tasks(experiment, runs, 1, Heard())
+        do_tasks(experiment, runs, 1, Recorder())
         assert {path.name for path in experiment.store.root.iterdir()} == {one.needed.key for one in before}
-        assert all(one.is_stored for one in experiment.plan(runs))
+        assert not plan(runs, experiment.splits, experiment.store).missing
 
     def test_estimates_minutes(self, experiment, recipe):
         bound = bind(recipe("plain"), installed_plugins())
-        assert 0 < minutes_for(bound, experiment.splits) < 5
+        assert 0 < minutes_for(Trainings(experiment.splits, 0, experiment.store).of(bound)) < 5
 
 
-def test_a_run_is_named_for_people(recipe):
+def test_a_planned_run_shows_recipe_and_seed(recipe):
     assert str(PlannedRun(recipe("plain"), 7)) == "plain, seed 7"

@@ -16,7 +16,8 @@ from fer_augment.data.records import RunIdentity
 from fer_augment.errors import PluginError
 from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.pipeline import Pipeline, Step, steps_of
-from fer_augment.hooks.specs import STAGES, StageSpecs
+from fer_augment.hooks.specs import StageSpecs
+from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Context
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 from tests.data_files import random_images
@@ -369,14 +370,14 @@ class TestRefusals:
         [
             (random_images(2), "an ImageDataset, not ndarray uint8 (2, 4, 4, 1)"),
             (some_rows().images, "an ImageDataset, not Images"),
-            (some_rows().take([]), "at least one row; it left none"),
+            (some_rows().take([]), "at least one row; it removed all rows"),
             (
                 ImageDataset.from_arrays(random_images(4), [0] * 4, ("a", "b", "c")),
-                "a set with the classes and the image size of the one it was given",
+                "a set with the classes and the image size of the set it was given",
             ),
             (
                 ImageDataset.from_arrays(random_images(4, side=5), [0] * 4, CONTEXT.class_names),
-                "a set with the classes and the image size of the one it was given",
+                "a set with the classes and the image size of the set it was given",
             ),
             (
                 ImageDataset.from_arrays(random_images(9), [0] * 9, CONTEXT.class_names),

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from fer_augment import RunError
+from fer_augment.progress import Advance
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.runs.executors import FailedTask, do_tasks
 from fer_augment.runs.experiment import Experiment, runs_in_order
@@ -25,8 +26,9 @@ from fer_augment.runs.ray_executor import RETRIES, Needs, do_tasks_on_ray
 from fer_augment.runs.remote_runs import do_runs_on_ray
 from fer_augment.training.store import TrainingStore
 from tests.command_line import assert_refused, fer_augment
-from tests.ray_tasks import node_of, times_done, work
-from tests.test_executors import Heard
+from tests.processes import start
+from tests.ray_tasks import WORKING, node_of, times_done, work
+from tests.test_executors import Recorder
 from tests.tiny_runs import write_recipe, write_squares
 from tests.tiny_training import tiny_splits
 
@@ -57,7 +59,7 @@ def second_node(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return node
 
 
-def do_on_ray(work: Any, tasks: list[str], listener: Heard, *, threads: int = 1) -> list[Any]:
+def do_on_ray(work: Any, tasks: list[str], listener: Recorder, *, threads: int = 1) -> list[Any]:
     def receive(task: str, made: str) -> str:
         if task == "full":
             raise OSError("no space left")
@@ -68,9 +70,9 @@ def do_on_ray(work: Any, tasks: list[str], listener: Heard, *, threads: int = 1)
 
 class TestTasks:
     def test_have_outcomes_in_their_order_and_fail_alone_and_once(self, second_node, tmp_path, capfd):
-        heard = Heard()
+        recorder = Recorder()
         tasks = ["a", "fail", "bug", "b", "full"]
-        outcomes = do_on_ray(functools.partial(work, folder=tmp_path), tasks, heard)
+        outcomes = do_on_ray(functools.partial(work, folder=tmp_path), tasks, recorder)
         a, known, bug, b, full = outcomes
         assert (a, b) == ("A", "B")
         assert known == FailedTask("it failed for a known reason")
@@ -78,42 +80,42 @@ class TestTasks:
         assert "in work" in bug.details
         assert full.message == "OSError: no space left"
         for task, outcome in zip(tasks, outcomes, strict=True):
-            of_task = [event for event in heard.events if event[1] == task]
-            assert of_task == [("started", task), ("progressed", task, "working", 1, 2), ("ended", task, outcome)]
+            of_task = [event for event in recorder.events if event[1] == task]
+            assert of_task == [("started", task), ("progressed", task, WORKING), ("ended", task, outcome)]
             assert times_done(tmp_path, task) == 1
         assert capfd.readouterr().out == ""
 
     def test_whose_process_is_killed_are_done_again(self, second_node, tmp_path, capfd):
-        heard = Heard()
-        outcomes = do_on_ray(functools.partial(work, folder=tmp_path), ["die once", "a", "die", "b"], heard)
+        recorder = Recorder()
+        outcomes = do_on_ray(functools.partial(work, folder=tmp_path), ["die once", "a", "die", "b"], recorder)
         assert [outcomes[place] for place in (0, 1, 3)] == ["DIE ONCE", "A", "B"]
         assert outcomes[2].message.startswith(f"its process or machine was lost {RETRIES + 1} times; enough memory? ")
         done = {task: times_done(tmp_path, task) for task in ("die once", "a", "die", "b")}
         assert done == {"die once": 2, "a": 1, "die": RETRIES + 1, "b": 1}
-        of_lost = [event for event in heard.events if event[1] == "die once"]
+        of_lost = [event for event in recorder.events if event[1] == "die once"]
         assert [event[0] for event in of_lost].count("started") == 1
-        assert ("progressed", "die once", "lost its process, waits for another", 0, 1) in of_lost
+        assert ("progressed", "die once", Advance("lost its process, waiting for another", 0, 1)) in of_lost
         assert capfd.readouterr().out == ""
 
     def test_that_want_a_gpu_go_where_one_is_no_more_at_a_time_than_is_said(self, second_node):
-        heard = Heard()
+        recorder = Recorder()
         devices = ("auto", "cuda", "auto")
         nodes = do_tasks_on_ray(
-            node_of, devices, lambda task: Needs(1, task), heard, receive=lambda *_: _[1], at_once=1
+            node_of, devices, lambda task: Needs(1, task), recorder, receive=lambda *_: _[1], at_once=1
         )
         assert nodes == [second_node.node_id] * 3
-        assert [event[:2] for event in heard.events] == [
+        assert [event[:2] for event in recorder.events] == [
             (what, device) for device in devices for what in ("started", "ended")
         ]
 
     def test_that_fit_no_machine_are_refused(self, second_node):
         with pytest.raises(RunError, match="needs 9 CPUs and 0 GPUs on one machine, .* have 1 and 0, 1 and 1; lower"):
-            do_on_ray(node_of, ["a"], Heard(), threads=9)
+            do_on_ray(node_of, ["a"], Recorder(), threads=9)
 
     def test_that_are_none_need_no_cluster(self, monkeypatch):
         pytest.importorskip("ray", reason=WITHOUT_RAY)
         monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        assert do_on_ray(node_of, [], Heard()) == []
+        assert do_on_ray(node_of, [], Recorder()) == []
 
 
 STRATEGIES = '''
@@ -171,8 +173,8 @@ class TestRuns:
     def test_have_the_same_bytes_as_on_this_machine(self, second_node, recipes, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         runs = runs_in_order(recipes, [0, 1])
-        here = do_tasks(experiment_in(tmp_path / "local"), runs, 1, Heard())
-        there = do_runs_on_ray(experiment_in(Path("ray")), runs, Heard())
+        here = do_tasks(experiment_in(tmp_path / "local"), runs, 1, Recorder())
+        there = do_runs_on_ray(experiment_in(Path("ray")), runs, Recorder())
         assert contents(there) == contents(here)
         assert [path.relative_to("ray") for path in there] == [path.relative_to(tmp_path / "local") for path in here]
         assert not list(Path("ray").rglob(".*"))
@@ -182,15 +184,15 @@ class TestRuns:
         local, ours = tmp_path / "local", tmp_path / "ours"
         ours.mkdir()
         runs = runs_in_order(recipes, [0])
-        here = contents(do_tasks(experiment_in(local), runs, 1, Heard()))
+        here = contents(do_tasks(experiment_in(local), runs, 1, Recorder()))
         descriptor = os.open(ours, os.O_RDONLY)
         try:
             experiment = experiment_in(Path(f"/proc/self/fd/{descriptor}"))
-            back = do_runs_on_ray(experiment, runs, Heard())
+            back = do_runs_on_ray(experiment, runs, Recorder())
             assert contents(back) == here
             assert experiment.ledger.count(experiment.splits) == 2
             changed = [path.stat().st_mtime_ns for path in back]
-            assert do_runs_on_ray(experiment, runs, Heard()) == back
+            assert do_runs_on_ray(experiment, runs, Recorder()) == back
             assert [path.stat().st_mtime_ns for path in back] == changed
         finally:
             os.close(descriptor)
@@ -202,14 +204,14 @@ class TestRuns:
         steps = f"- ./own.py:TakesDown: {{file: {notes}, node: {second_node.node_id}}}"
         runs = runs_in_order(load_recipes([str(write_recipe(tmp_path, "noted", device="cpu", steps=steps))]), range(4))
 
-        class LosesANode(Heard):
+        class LosesANode(Recorder):
             def ended(self, task: object, outcome: object) -> None:
                 super().ended(task, outcome)
                 if cluster.worker_nodes and notes.read_text().count(second_node.node_id) == 2:
                     cluster.remove_node(second_node)
 
-        heard = LosesANode()
-        outcomes = do_runs_on_ray(experiment_in(tmp_path), runs, heard)
+        recorder = LosesANode()
+        outcomes = do_runs_on_ray(experiment_in(tmp_path), runs, recorder)
         assert not cluster.worker_nodes
         assert [path.name[:6] for path in outcomes] == [f"seed-{seed}" for seed in range(4)]
         assert len(contents(outcomes)) == 4
@@ -236,7 +238,7 @@ class TestCommand:
         """Start a process, as one that was connected to a cluster cannot start another one."""
         pytest.importorskip("ray", reason=WITHOUT_RAY)
         command = [str(Path(sys.executable).with_name("fer-augment")), *self.arguments, *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def assert_nothing_runs(self) -> None:
         """All processes of a command have this test's cache in their environment."""
@@ -251,7 +253,7 @@ class TestCommand:
         out, err = (started := self.start("--seeds", "2", "--json", "--set", "training.threads=2")).communicate()
         assert started.returncode == 0, err
         assert [arm["seeds"] for arm in json.loads(out)["arms"]] == [[0, 1]]
-        assert re.fullmatch(r"(done   tiny, seed \d \(\d+ s\)\n){2}Everything is in .*\n", err)
+        assert re.fullmatch(r"(done   tiny, seed \d \(\d+ s\)\n){2}Results are in .*\n", err)
         self.assert_nothing_runs()
 
     def test_ends_everything_at_ctrl_c(self, tmp_path):
@@ -261,7 +263,7 @@ class TestCommand:
         started.send_signal(signal.SIGINT)
         out, err = started.communicate(timeout=60)
         assert (started.returncode, out) == (130, "")
-        assert err.strip() == "fer-augment: interrupted; call the same command again to go on"
+        assert err.strip() == "fer-augment: interrupted; run the same command again to resume"
         self.assert_nothing_runs()
 
     def test_refuses_a_cluster_that_is_not_there(self, monkeypatch):

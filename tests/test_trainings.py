@@ -17,6 +17,7 @@ from fer_augment.hooks.pipeline import steps_of
 from fer_augment.metrics import softmax
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import Recipe, ScoutSettings, TrainingSettings
+from fer_augment.training.folds import folds_of
 from fer_augment.training.keys import run_key, training_key
 from fer_augment.training.store import StoredTraining, TrainingStore, default_store
 from fer_augment.training.trainer import predict
@@ -100,26 +101,26 @@ def stored(trainings: Trainings) -> set[str]:
 
 class TestScout:
     def test_is_the_recipe_cut_before_the_step_and_so_the_baselines_training(self, trainings):
-        baseline = trainings.of(bound())
-        trainings.of(bound(Keeps(), name="mining"))
+        baseline = trainings.of(bound()).trained()
+        trainings.of(bound(Keeps(), name="mining")).trained()
         assert len(stored(trainings)) == 2
-        assert trainings.of(bound()).was_reused
+        assert trainings.of(bound()).trained().was_reused
         assert baseline.path.name in stored(trainings)
 
     def test_in_sample_says_what_that_training_says(self, trainings):
         step = Keeps()
-        trainings.rewritten(bound(step))
-        network = trainings.network(bound(), trainings.of(bound()))
+        _ = trainings.of(bound(step)).rewritten
+        network = trainings.of(bound()).network(trainings.of(bound()).trained())
         expected = softmax(predict(network, trainings.splits.train, SETTINGS)).astype(np.float32)
         np.testing.assert_array_equal(step.heard[-1], expected)
 
     def test_of_a_later_step_is_trained_with_the_earlier_ones(self, trainings):
-        trainings.rewritten(bound(Repeats(), Keeps()))
+        _ = trainings.of(bound(Repeats(), Keeps())).rewritten
         assert stored(trainings) == {training_key(bound(Repeats()), 0, trainings.splits)}
 
     def test_may_be_trained_for_fewer_epochs(self, trainings):
         settings = SETTINGS.model_copy(update={"scout": ScoutSettings(folds=3, epochs=1)})
-        trainings.rewritten(bound(Keeps(), settings=settings))
+        _ = trainings.of(bound(Keeps(), settings=settings)).rewritten
         shorter = bound(settings=SETTINGS.model_copy(update={"epochs": 1}))
         assert stored(trainings) == {training_key(shorter, 0, trainings.splits)}
 
@@ -134,29 +135,29 @@ class TestScout:
         right = {}
         for how in ("in_sample", "out_of_fold"):
             step = Keeps(how=how)
-            trainings.rewritten(bound(step, settings=settings))
+            _ = trainings.of(bound(step, settings=settings)).rewritten
             right[how] = (step.heard[-1].argmax(axis=1) == labels).mean()
         assert right["in_sample"] > 0.95
         assert right["out_of_fold"] < 0.55  # one third, give or take
 
     def test_out_of_fold_cannot_judge_rows_whose_parents_span_folds(self, trainings):
         step = Keeps(how="out_of_fold")
-        rewritten = trainings.rewritten(bound(Blends(), step))
-        folds = trainings.folds_of(rewritten, 3)
+        rewritten = trainings.of(bound(Blends(), step)).rewritten
+        folds = folds_of(rewritten, trainings.splits.train, 3, trainings.seed)
         spans = (folds[:, 1] >= 0) & (folds[:, 0] != folds[:, 1])
         assert 0 < spans.sum() < 40
         np.testing.assert_array_equal(np.isnan(step.heard[-1]).any(axis=1), spans)
 
     def test_folds_keep_copies_together(self, trainings):
         data = trainings.splits.train
-        folds = trainings.folds_of(data, 3)[:, 0]
+        folds = folds_of(data, trainings.splits.train, 3, trainings.seed)[:, 0]
         for digest in np.unique(data.digests):
             assert len(set(folds[data.digests == digest])) == 1
         assert len(data.digests) > len(np.unique(data.digests))
-        repeated = trainings.rewritten(bound(Repeats()))
+        repeated = trainings.of(bound(Repeats())).rewritten
         fold_of = dict(zip(data.origin.tolist(), folds.tolist(), strict=True))
         expected = [fold_of[origin] for origin in repeated.origin.tolist()]
-        np.testing.assert_array_equal(trainings.folds_of(repeated, 3)[:, 0], expected)
+        np.testing.assert_array_equal(folds_of(repeated, trainings.splits.train, 3, trainings.seed)[:, 0], expected)
 
     def test_gives_the_outputs_of_features(self, trainings):
         class Embeds(Strategy):
@@ -170,7 +171,7 @@ class TestScout:
                 return training_set
 
         step = Embeds()
-        trainings.rewritten(bound(step))
+        _ = trainings.of(bound(step)).rewritten
         assert step.heard[-1].shape == (49, 4 * 8 * 7)
         assert step.heard[-1].dtype == np.float32
 
@@ -187,8 +188,8 @@ class TestScout:
             return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0] * shape[1] * shape[2], classes))
 
         recipe = replace(bound(Embeds()), model=Model("featureless", "", featureless))
-        with pytest.raises(StrategyError, match=r"step 1 \(embeds\), .* and featureless has no such part"):
-            trainings.rewritten(recipe)
+        with pytest.raises(StrategyError, match=r"step 1 \(embeds\), .* and featureless has no such module"):
+            _ = trainings.of(recipe).rewritten
         assert not trainings.store.root.exists()
 
 
@@ -289,13 +290,13 @@ class TestStore:
         assert {path.name for path in tmp_path.iterdir()} == {"key"}
 
     def test_damage_is_told_with_the_way_out(self, trainings):
-        trained = trainings.of(bound())
+        trained = trainings.of(bound()).trained()
         (trained.path / "facts.json").write_text("{}")
         with pytest.raises(RunError, match="not readable .* to train again"):
             _ = StoredTraining(trained.path, was_reused=True).facts
         trained.weights.write_bytes(b"no weights")
         with pytest.raises(RunError, match="not usable .* to train again"):
-            trainings.network(bound(), trained)
+            trainings.of(bound()).network(trained)
 
     def test_stands_where_the_variable_says(self, monkeypatch, tmp_path):
         monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path))
@@ -304,7 +305,7 @@ class TestStore:
 
 class TestTrained:
     def test_keeps_curve_provenance_and_examples(self, trainings):
-        trained = trainings.of(bound(Repeats()))
+        trained = trainings.of(bound(Repeats())).trained()
         facts = StoredTraining(trained.path, was_reused=True).facts
         assert facts.rewritten_counts == (20, 15, 24)
         assert [point.epoch for point in facts.curve] == [2]
@@ -317,7 +318,7 @@ class TestTrained:
 
     def test_is_the_same_on_disk_and_in_memory(self, tmp_path):
         some, others = (Trainings(tiny_splits(), 3, TrainingStore(tmp_path / name)) for name in "ab")
-        files = [trainings.of(bound()).weights.read_bytes() for trainings in (some, others)]
+        files = [trainings.of(bound()).trained().weights.read_bytes() for trainings in (some, others)]
         assert files[0] == files[1]
         assert same_bits([np.frombuffer(files[0], np.uint8)], [np.frombuffer(files[1], np.uint8)])
 
@@ -330,7 +331,7 @@ class TestTrained:
                 return tiny_convnet((16, 14, 1), 3).features
 
         with pytest.raises(StrategyError, match="refine_model must keep the names of the network's parameters"):
-            trainings.of(bound(Replaces()))
+            trainings.of(bound(Replaces())).trained()
 
     def test_a_network_may_know_a_parameter_by_two_names(self, trainings):
         def twice(shape: tuple[int, int, int], classes: int):
@@ -339,9 +340,9 @@ class TestTrained:
             return network
 
         recipe = replace(bound(), model=Model("twice", "", twice))
-        network = trainings.network(recipe, trainings.of(recipe))
+        network = trainings.of(recipe).network(trainings.of(recipe).trained())
         assert network.again is network.head.weight
-        assert trainings.of(recipe).facts.parameter_count == sum(p.numel() for p in network.parameters())
+        assert trainings.of(recipe).trained().facts.parameter_count == sum(p.numel() for p in network.parameters())
 
     def test_a_model_may_refuse_images(self, tmp_path):
         def refuses(shape: tuple[int, int, int], classes: int):
@@ -349,7 +350,7 @@ class TestTrained:
 
         trainings = Trainings(tiny_splits(), 0, TrainingStore(tmp_path))
         with pytest.raises(RunError, match="too small"):
-            trainings.of(replace(bound(), model=Model("refuses", "", refuses)))
+            trainings.of(replace(bound(), model=Model("refuses", "", refuses))).trained()
 
 
 def test_needed_trainings_are_those_that_are_made(trainings):
@@ -361,8 +362,8 @@ def test_needed_trainings_are_those_that_are_made(trainings):
             return Effect.OUT_OF_FOLD_MINING if self.how == "out_of_fold" else Effect.IN_SAMPLE_MINING
 
     recipe = bound(Repeats(), Asks(), Asks(how="out_of_fold"))
-    needed = [one.key for one in trainings.needed(recipe)]
-    trainings.of(recipe)
+    needed = [one.key for one in trainings.of(recipe).needed()]
+    trainings.of(recipe).trained()
     assert set(needed) == stored(trainings)
     assert len(needed) == 1 + 3 + 1
 
@@ -409,7 +410,7 @@ class TestSeconds:
             act = getattr(fer_augment.training.trainings, name)
             monkeypatch.setattr(fer_augment.training.trainings, name, in_ten_seconds(act))
         recipe = bound(Repeats(), Keeps(), Keeps(how="out_of_fold"), HeadAgain())
-        trainings.of(recipe)
+        trainings.of(recipe).trained()
         needed = [StoredTraining(trainings.store.root / key, was_reused=True) for key in stored(trainings)]
         assert [trained.facts.seconds for trained in needed] == [10] * (1 + 3 + 1 + 1)
 
@@ -429,7 +430,7 @@ class TestWeightsOfASecondStage:
                 return context.train(model, weights=weights)
 
         with pytest.raises(StrategyError, match=r"step 1 \(weighs\), refine_model: context.train takes .*weights"):
-            trainings.of(bound(Weighs()))
+            trainings.of(bound(Weighs())).trained()
 
     def test_may_be_whole_numbers(self, trainings):
         class Weighs(Strategy):
@@ -439,13 +440,13 @@ class TestWeightsOfASecondStage:
             def refine_model(self, model, training_set, context):
                 return context.train(model, weights=(training_set.labels == 0).astype(np.int8))
 
-        assert trainings.of(bound(Weighs())).facts.class_prior == (1, 0, 0)
+        assert trainings.of(bound(Weighs())).trained().facts.class_prior == (1, 0, 0)
 
 
 class TestSecondStages:
     def test_begin_with_the_training_of_the_recipe_without_them(self, trainings):
-        plain = trainings.of(bound())
-        again, longer = (trainings.of(bound(HeadAgain(epochs=epochs))) for epochs in (1, 3))
+        plain = trainings.of(bound()).trained()
+        again, longer = (trainings.of(bound(HeadAgain(epochs=epochs))).trained() for epochs in (1, 3))
         assert len(stored(trainings)) == 3, "nothing but the second stage was trained"
         before, after = (load_file(trained.weights) for trained in (plain, again))
         assert {name for name in before if before[name].tobytes() != after[name].tobytes()} == {
@@ -459,14 +460,14 @@ class TestSecondStages:
         assert again.facts.class_prior == (0, 0, 1)
 
     def test_are_the_same_whether_the_first_stage_was_found_or_made(self, trainings, tmp_path):
-        trainings.of(bound())
-        found = trainings.of(bound(HeadAgain()))
-        made = Trainings(tiny_splits(), 0, TrainingStore(tmp_path / "other")).of(bound(HeadAgain()))
+        trainings.of(bound()).trained()
+        found = trainings.of(bound(HeadAgain())).trained()
+        made = Trainings(tiny_splits(), 0, TrainingStore(tmp_path / "other")).of(bound(HeadAgain())).trained()
         assert found.weights.read_bytes() == made.weights.read_bytes()
 
     def test_of_a_step_that_acts_before_training_too_have_a_first_stage_of_their_own(self, trainings):
-        refined = trainings.of(bound(RepeatsAndRefines()))
-        needed = list(trainings.needed(bound(RepeatsAndRefines())))
+        refined = trainings.of(bound(RepeatsAndRefines())).trained()
+        needed = list(trainings.of(bound(RepeatsAndRefines())).needed())
         assert stored(trainings) == {one.key for one in needed} and len(needed) == 2
         assert [one.is_second_stage for one in needed] == [False, True]
         first = trainings.store.find(needed[0].key)
@@ -482,5 +483,5 @@ class TestSecondStages:
 
         recipe = replace(bound(HeadAgain()), model=Model("headless", "", headless))
         with pytest.raises(StrategyError, match=r"step 1 \(head_again\): .* has no `head`"):
-            trainings.of(recipe)
+            trainings.of(recipe).trained()
         assert not trainings.store.root.exists()

@@ -1,9 +1,8 @@
-"""The strategies of one run, and the fold of a stage over them in recipe order."""
+"""The steps of one run, and the fold of a stage over them in recipe order."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from fer_augment.data.dataset import ImageDataset, occurrence
 from fer_augment.errors import FerAugmentError, StrategyError
 from fer_augment.hooks.scouts import RememberingScout
-from fer_augment.hooks.specs import PROJECT, STAGES, TRAINING_STAGES
+from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stage_manager import StageManager
+from fer_augment.hooks.stages import STAGES, TRAINING_STAGES, Stage
 from fer_augment.hooks.strategy import Context, Scout, Strategy
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class Step:
         strategy: the strategy with its parameters.
         name: its name.
         number: its place, 1 for the first.
-        occurrence: how many steps of the same name stand before it.
+        occurrence: number of earlier steps with the same name.
         provider: the distribution and version it came from.
     """
 
@@ -39,22 +39,22 @@ class Step:
     provider: str = ""
 
     def __str__(self) -> str:
-        """Name the step for people."""
+        """Return the step's place and name, for messages."""
         return f"step {self.number} ({self.name})"
 
     def acts_at(self, stages: Iterable[str]) -> bool:
         """Whether the strategy implements one of the stages and is not idle there."""
-        asked = set(stages).difference(self.strategy.idle_at)
-        return any(hasattr(getattr(self.strategy, stage, None), f"{PROJECT}_impl") for stage in asked)
+        active = set(stages).difference(self.strategy.idle_at)
+        return any(hasattr(getattr(self.strategy, stage, None), f"{PROJECT}_impl") for stage in active)
 
     @property
     def acts_in_training(self) -> bool:
-        """Whether the step decides what is learnt; if not, it retrains nothing."""
+        """Whether the step affects the trained weights; if not, it needs no training of its own."""
         return self.acts_at(TRAINING_STAGES)
 
     @property
     def only_refines(self) -> bool:
-        """Whether the step leaves the training alone and acts on the trained network only."""
+        """Whether `refine_model` is the only training stage at which the step acts."""
         return self.acts_at(["refine_model"]) and not self.acts_at(set(TRAINING_STAGES) - {"refine_model"})
 
 
@@ -68,24 +68,65 @@ def steps_of(strategies: Iterable[Strategy], providers: Iterable[str] = ()) -> t
     )
 
 
+HookCaller = Callable[..., list[Any]]
+HookCallers = Mapping[str, tuple[tuple[Step, HookCaller], ...]]
+"""For each stage its acting steps in order, each with a caller of that step's implementation alone."""
+
+
+def hook_callers(steps: Iterable[Step]) -> HookCallers:
+    """Register the strategies of some steps with pluggy.
+
+    Raises:
+        PluginError: if a strategy has a hook or an argument that does not exist.
+    """
+    steps = tuple(steps)
+    strategies = {step.strategy for step in steps}
+    manager = StageManager(step.strategy for step in steps)
+    return {
+        stage: tuple(
+            (step, manager.subset_hook_caller(stage, strategies - {step.strategy}))
+            for step in steps
+            if step.acts_at([stage])
+        )
+        for stage in STAGES
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """The steps of one run with one seed.
+    """The steps of a recipe, ready to act with one seed.
+
+    A pipeline counts draws and advances random streams, so each training and each set of predictions needs a fresh
+    one: see `fresh`.
 
     Attributes:
         steps: in recipe order.
-        context: what all steps share; each step gets a copy with its own stream of random numbers.
-        scout_for: gives the scout that a step may ask, None where there is nobody to ask.
-        chosen: what steps noted, by their number.
+        context: shared by all steps; each step gets a copy with its own stream of random numbers.
+        scout_for: returns the scout that a step may query; None where there is none.
+        chosen: the numbers that steps noted, by step number.
     """
 
     steps: tuple[Step, ...]
     context: Context
     scout_for: Callable[[Step], Scout] | None = None
     chosen: dict[int, dict[str, float]] = field(default_factory=dict, init=False)
+    callers: HookCallers | None = field(default=None, repr=False)
+    _scouts: dict[int, Scout] = field(default_factory=dict, repr=False)
     _contexts: dict[tuple[int, str], tuple[int | None, Context]] = field(default_factory=dict, init=False)
     _drawn: dict[str, tuple[int | None, NDArray[np.int64]]] = field(default_factory=dict, init=False)
-    _scouts: dict[int, Scout] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Register the strategies, unless the callers of the same steps were passed."""
+        if self.callers is None:
+            object.__setattr__(self, "callers", hook_callers(self.steps))
+
+    def fresh(self) -> Pipeline:
+        """Return the same steps with nothing drawn and nothing noted; registered hooks and scouts are shared."""
+        return replace(self)
+
+    def acts_at(self, stage: str) -> bool:
+        """Whether any step acts at a stage."""
+        return bool(self._callers_at(stage))
 
     def fold(self, stage: str, first: T, *, epoch: int | None = None, train: Any = None, **others: Any) -> T:
         """Pass a value through all steps that act at a stage: what one returns, the next one receives.
@@ -94,60 +135,53 @@ class Pipeline:
             stage: a stage of `StageSpecs`.
             first: the value of the stage's first argument; for `augment_batch` the pair of images and targets.
             epoch: the epoch, for stages that are called in each.
-            train: what `context.train` is to be.
+            train: the value of `context.train`.
             others: the stage's other arguments; `draws` is counted here unless it is given.
 
         Raises:
             StrategyError: if a strategy fails, returns nothing, or returns what the stage does not allow.
         """
         value = first
-        if stage in _ROW_STAGES and "draws" not in others:
-            others["draws"] = self._count_draws(stage, epoch, **others)
-        for step, call in self._calls[stage]:
-            context = replace(self._context_of(step, stage, epoch), train=train) if train else None
-            arguments = dict(others, context=context or self._context_of(step, stage, epoch))
-            if epoch is not None:
-                arguments["epoch"] = epoch
-            if stage == "augment_batch":
-                arguments["images"], arguments["targets"] = cast("tuple[Any, Any]", value)
-            else:
-                arguments[_FIRST[stage]] = value
-            value = cast("T", _checked(step, stage, value, _returned(step, stage, call, arguments)))
+        for _, result in self.each(stage, first, epoch=epoch, train=train, **others):
+            value = result
         return value
 
-    def acts_at(self, stage: str) -> bool:
-        """Whether any step acts at a stage."""
-        return bool(self._calls[stage])
+    def each(
+        self, stage: str, first: T, *, epoch: int | None = None, train: Any = None, **others: Any
+    ) -> Iterator[tuple[Step, T]]:
+        """Fold as `fold` does; yield every acting step with the value after it."""
+        facts, value = STAGES[stage], first
+        if facts.counts_draws and "draws" not in others:
+            others["draws"] = self._count_draws(stage, epoch, **others)
+        if epoch is not None:
+            others["epoch"] = epoch
+        for step, call in self._callers_at(stage):
+            context = self._context_of(step, facts, epoch)
+            if train:
+                context = replace(context, train=train)
+            arguments = {**others, **facts.folded_arguments(value), "context": context}
+            value = cast("T", _checked(step, facts, value, _returned(step, stage, call, arguments)))
+            yield step, value
 
-    @functools.cached_property
-    def _calls(self) -> dict[str, list[tuple[Step, Callable[..., list[Any]]]]]:
-        """For each stage the steps that act, each with a caller of that step's implementation alone."""
-        strategies = {step.strategy for step in self.steps}
-        manager = StageManager(step.strategy for step in self.steps)
-        return {
-            stage: [
-                (step, manager.subset_hook_caller(stage, strategies - {step.strategy}))
-                for step in self.steps
-                if step.acts_at([stage])
-            ]
-            for stage in STAGES
-        }
+    def _callers_at(self, stage: str) -> tuple[tuple[Step, HookCaller], ...]:
+        assert self.callers is not None
+        return self.callers[stage]
 
-    def _context_of(self, step: Step, stage: str, epoch: int | None) -> Context:
-        """Make the context of a step; stages called for each batch keep theirs, so that random numbers go on."""
-        kept_epoch, kept = self._contexts.get((step.number, stage), (None, None))
+    def _context_of(self, step: Step, stage: Stage, epoch: int | None) -> Context:
+        """Return the context of a step; per-batch stages keep theirs, so that random streams continue."""
+        kept_epoch, kept = self._contexts.get((step.number, stage.name), (None, None))
         if kept is not None and kept_epoch == epoch:
             return kept
-        stream = (step.name, step.occurrence, stage, -1 if epoch is None else epoch)
-        scout = self._scout_of(step) if stage in TRAINING_STAGES else None
-        chosen = self.chosen.setdefault(step.number, {}) if stage == "build_adjustment" else None
+        stream = (step.name, step.occurrence, stage.name, -1 if epoch is None else epoch)
+        scout = self._scout_of(step) if stage.decides_training else None
+        chosen = self.chosen.setdefault(step.number, {}) if stage.name == "build_adjustment" else None
         context = replace(self.context, stream=stream, scout=scout, chosen=chosen)
-        if stage in _BATCH_STAGES:
-            self._contexts[step.number, stage] = (epoch, context)
+        if stage.is_per_batch:
+            self._contexts[step.number, stage.name] = (epoch, context)
         return context
 
     def _scout_of(self, step: Step) -> Scout | None:
-        """Return the scout that a step keeps through all stages."""
+        """Return the scout of a step, the same one at all stages."""
         if step.number not in self._scouts and self.scout_for:
             self._scouts[step.number] = RememberingScout(self.scout_for(step))
         return self._scouts.get(step.number)
@@ -165,110 +199,27 @@ class Pipeline:
         return draws
 
 
-_ROW_STAGES = ("augment_rows", "augment_batch")
-_BATCH_STAGES = ("augment_rows", "augment_batch", "predict_views")
-_FIRST = {
-    "rewrite_training_set": "training_set",
-    "prepare_model": "model",
-    "sampling_weights": "weights",
-    "build_loss": "loss",
-    "augment_rows": "images",
-    "refine_model": "model",
-    "predict_views": "views",
-    "build_adjustment": "adjust",
-}
-
-
-def _returned(step: Step, stage: str, call: Callable[..., list[Any]], arguments: dict[str, Any]) -> Any:
+def _returned(step: Step, stage: str, call: HookCaller, arguments: dict[str, Any]) -> Any:
     try:
         results = call(**arguments)
     except FerAugmentError as error:
         raise _own_kind(error)(f"{step}, {stage}: {error}") from error
     except Exception as error:
-        told = " ".join(str(error).split())
-        raise StrategyError(f"{step}, {stage}: {type(error).__name__}: {told}") from error
+        message = " ".join(str(error).split())
+        raise StrategyError(f"{step}, {stage}: {type(error).__name__}: {message}") from error
     if not results:
         raise StrategyError(f"{step}, {stage} returned nothing; end it with a return statement")
     return results[0]
 
 
 def _own_kind(error: FerAugmentError) -> type[FerAugmentError]:
-    """Return the class of an error or the nearest base of it that takes a text: a stranger's may take anything."""
+    """Return the nearest class of an error that is ours: a third-party subclass may not take a text."""
     return next(kind for kind in type(error).__mro__ if kind.__module__ == FerAugmentError.__module__)
 
 
-def _checked(step: Step, stage: str, before: Any, after: Any) -> Any:
-    """Return what a step gave, as the framework goes on with it, if the stage allows it."""
-    fault = _FAULTS[stage](before, after)
+def _checked(step: Step, stage: Stage, before: Any, after: Any) -> Any:
+    """Return what a step returned, converted for the next step, if the stage allows it."""
+    fault = stage.fault(before, after)
     if fault:
-        raise StrategyError(f"{step}, {stage} must return {fault}")
-    if stage == "rewrite_training_set":
-        return after.stamped(step.number)
-    if stage == "sampling_weights":
-        return after.astype(np.float64)  # the running sum of smaller floats would lose rows, or overflow
-    if stage == "augment_rows":
-        return np.ascontiguousarray(after)  # torch takes no array of negative strides
-    return after
-
-
-def _rewriting_fault(before: ImageDataset, after: Any) -> str | None:
-    if not isinstance(after, ImageDataset):
-        return f"an ImageDataset, not {_kind(after)}"
-    if after.class_names != before.class_names or after.image_shape != before.image_shape:
-        return "a set with the classes and the image size of the one it was given"
-    if not len(after):
-        return "at least one row; it left none"
-    if not np.isin(after.origins, np.append(before.origins, -1)).all():
-        return "rows that descend from the set it was given"
-    return None
-
-
-def weights_fault(before: NDArray[np.float64], after: Any) -> str | None:
-    """Return what sampling weights have to be, if some are not that, else None."""
-    if not isinstance(after, np.ndarray) or after.shape != before.shape:
-        return f"weights of shape {before.shape}, not {_kind(after)}"
-    is_number = np.issubdtype(after.dtype, np.number)
-    if not (is_number and np.isfinite(after).all() and (after >= 0).all() and after.any()):
-        return "finite weights, 0 or more, that are not all zero"
-    return None
-
-
-def _rows_fault(before: NDArray[np.uint8], after: Any) -> str | None:
-    fits = isinstance(after, np.ndarray) and after.shape == before.shape and after.dtype == before.dtype
-    return None if fits else f"{before.dtype} images of shape {before.shape}, not {_kind(after)}"
-
-
-def _batch_fault(before: tuple[Any, Any], after: Any) -> str | None:
-    fits = isinstance(after, tuple) and len(after) == 2 and all(map(_same_tensor_kind, before, after))
-    return None if fits else "a pair: images and targets with the shapes and dtypes that it was given"
-
-
-def _views_fault(before: list[Any], after: Any) -> str | None:
-    fits = isinstance(after, list) and after and all(_same_tensor_kind(before[0], view) for view in after)
-    return None if fits else "a list of views with the shape and dtype of the images"
-
-
-def _callable_fault(_: Any, after: Any) -> str | None:
-    return None if callable(after) else f"a callable, not {_kind(after)}"
-
-
-def _same_tensor_kind(one: Any, other: Any) -> bool:
-    return all(getattr(one, name) == getattr(other, name, None) for name in ("shape", "dtype", "device"))
-
-
-def _kind(value: Any) -> str:
-    name, shape, dtype = type(value).__name__, getattr(value, "shape", None), getattr(value, "dtype", None)
-    return name if shape is None or dtype is None else f"{name} {dtype} {tuple(shape)}"
-
-
-_FAULTS: dict[str, Callable[[Any, Any], str | None]] = {
-    "rewrite_training_set": _rewriting_fault,
-    "prepare_model": _callable_fault,
-    "sampling_weights": weights_fault,
-    "build_loss": _callable_fault,
-    "augment_rows": _rows_fault,
-    "augment_batch": _batch_fault,
-    "refine_model": _callable_fault,
-    "predict_views": _views_fault,
-    "build_adjustment": _callable_fault,
-}
+        raise StrategyError(f"{step}, {stage.name} must return {fault}")
+    return stage.finish(after, step.number)

@@ -165,19 +165,5 @@ class StageSpecs(Protocol):
         """Called when a run has been trained, with its whole curve; every observer is told."""
 
 
-TRAINING_STAGES = (
-    "rewrite_training_set",
-    "prepare_model",
-    "sampling_weights",
-    "build_loss",
-    "augment_rows",
-    "augment_batch",
-    "refine_model",
-)
-"""Pipeline that decide what is learnt: a step that acts at one of them is part of the training key."""
-
-PREDICTION_STAGES = ("predict_views", "build_adjustment")
-"""Pipeline that act on a trained model: a step that acts only here retrains nothing."""
-
-STAGES = TRAINING_STAGES + PREDICTION_STAGES
 OBSERVERS = ("run_started", "epoch_finished", "run_finished")
+"""The hooks of `StageSpecs` that only observe a run: trackers and strategies may implement them."""

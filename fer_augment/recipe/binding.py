@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -31,6 +32,7 @@ class BoundRecipe:
         model: the network.
         loss: the loss.
         trackers: the observers of its runs.
+        providers: the distributions and versions that provide model and loss.
     """
 
     recipe: Recipe
@@ -38,6 +40,14 @@ class BoundRecipe:
     model: Model
     loss: Loss
     trackers: tuple[Tracker, ...]
+    providers: tuple[str, ...] = ()
+
+    @property
+    def distributions(self) -> frozenset[str]:
+        """Canonical names of the distributions that provide model, loss and strategies; not of strategies in files."""
+        providers = [*self.providers, *(step.provider for step in self.steps)]
+        names = (provider.rpartition(" ")[0] for provider in providers if not provider.startswith("file "))
+        return frozenset(canonicalize_name(name) for name in names if name and name != "unknown")
 
 
 def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
@@ -48,9 +58,9 @@ def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
             its parameters.
     """
     with _blaming(recipe, "model"):
-        model = catalog.model(recipe.model).value
+        model = catalog.model(recipe.model)
     with _blaming(recipe, "training.loss"):
-        loss = catalog.loss(recipe.training.loss).value
+        loss = catalog.loss(recipe.training.loss)
     with _blaming(recipe, "trackers"):
         trackers = tuple(catalog.tracker(name).value for name in recipe.trackers)
     strategies, providers = [], []
@@ -59,7 +69,8 @@ def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
             strategy_class, provider = _strategy_class(step, catalog)
             strategies.append(with_parameters(strategy_class, step.parameters))
             providers.append(provider)
-    return BoundRecipe(recipe, steps_of(strategies, providers), model, loss, trackers)
+    steps = steps_of(strategies, providers)
+    return BoundRecipe(recipe, steps, model.value, loss.value, trackers, (model.provider, loss.provider))
 
 
 def binding_faults(recipe: Node, catalog: Catalog) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""Do independent tasks one after another or in several processes; progress from all of them comes to one place."""
+"""Run independent tasks in this process or in several; progress events of all arrive in the calling process."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from fer_augment.errors import FerAugmentError
+from fer_augment.progress import Event, Report
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 TakenT = TypeVar("TakenT", contravariant=True)
 MadeT = TypeVar("MadeT", covariant=True)
-ReportTask = Callable[[str, int, int], None]
-"""Called with what a task is at, how much of that is done, and how much there is."""
 _SECONDS_TO_STOP = 5.0
 
 
 class Work(Protocol[TakenT, MadeT]):
-    """What is done with each task; it is sent to the processes once, so it has to be picklable."""
+    """A picklable callable that does one task; it is sent to each process once."""
 
-    def __call__(self, task: TakenT, report: ReportTask) -> MadeT:
-        """Do a task; say how far it is."""
+    def __call__(self, task: TakenT, report: Report) -> MadeT:
+        """Do a task; send progress events to `report`."""
         ...
 
 
@@ -37,8 +38,8 @@ class FailedTask:
     """Why a task has no result.
 
     Attributes:
-        message: one line for people.
-        details: the traceback of an error that nobody foresaw; else empty.
+        message: one line.
+        details: the traceback of an unexpected error; else empty.
     """
 
     message: str
@@ -46,36 +47,36 @@ class FailedTask:
 
 
 class Listener(Protocol[TakenT]):
-    """Who is told what happens to tasks, always in the calling process."""
+    """Receives what happens to tasks, always in the calling process."""
 
     def started(self, task: TakenT) -> None:
-        """Called when a task begins."""
+        """Called when a task starts."""
         ...
 
-    def progressed(self, task: TakenT, what: str, done: int, total: int) -> None:
-        """Called as a task goes on."""
+    def progressed(self, task: TakenT, event: Event) -> None:
+        """Called as a task progresses."""
         ...
 
     def ended(self, task: TakenT, outcome: object) -> None:
-        """Called when a task has a result, or with the `FailedTask` that it ended in."""
+        """Called with the result of a task, or with its `FailedTask`."""
         ...
 
 
 def cores() -> int:
-    """Return how many cores this process may use, or there are where the system does not tell: macOS does not."""
+    """Return how many processor cores this process may use; on systems without affinity, such as macOS, all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def do_tasks(
     work: Work[TaskT, ResultT], tasks: Sequence[TaskT], jobs: int, listener: Listener[TaskT]
 ) -> list[ResultT | FailedTask]:
-    """Do all tasks; those that fail do not take others with them.
+    """Do all tasks; a failed task does not affect the others.
 
     Args:
-        work: what is done with a task.
+        work: does one task.
         tasks: started in this order.
-        jobs: how many at a time; with 1 they run in this very process.
-        listener: told what happens.
+        jobs: tasks at a time; with 1 they run in the calling process.
+        listener: receives what happens.
 
     Returns:
         The outcome of each task, in their order.
@@ -87,23 +88,23 @@ def do_tasks(
 
 def _done_here(work: Work[TaskT, ResultT], task: TaskT, listener: Listener[TaskT]) -> ResultT | FailedTask:
     listener.started(task)
-    outcome = attempt(work, task, lambda what, done, total: listener.progressed(task, what, done, total))
+    outcome = attempt(work, task, lambda event: listener.progressed(task, event))
     listener.ended(task, outcome)
     return outcome
 
 
-def attempt(work: Work[TaskT, ResultT], task: TaskT, report: ReportTask) -> ResultT | FailedTask:
-    """Do a task in this process; return its result, or why it has none."""
+def attempt(work: Work[TaskT, ResultT], task: TaskT, report: Report) -> ResultT | FailedTask:
+    """Do a task in this process; return its result, or a `FailedTask`."""
     try:
         return work(task, report)
     except FerAugmentError as error:
         return FailedTask(str(error))
-    except Exception as error:  # noqa: BLE001 - one task's fault, whatever it is, is not the others'
+    except Exception as error:  # noqa: BLE001 - any error of one task must not stop the others
         return FailedTask(f"{type(error).__name__}: {' '.join(str(error).split())}", traceback.format_exc())
 
 
 class _Pool(Generic[TaskT, ResultT]):
-    """Processes that each do one task at a time, and are told which by this one."""
+    """Processes that each do one task at a time; the calling process assigns tasks."""
 
     def __init__(
         self, work: Work[TaskT, ResultT], tasks: Sequence[TaskT], jobs: int, listener: Listener[TaskT]
@@ -116,10 +117,10 @@ class _Pool(Generic[TaskT, ResultT]):
     def outcomes(self) -> list[ResultT | FailedTask]:
         try:
             while len(self.results) < len(self.tasks):
-                self._give_out_tasks()
+                self._assign_tasks()
                 busy = [worker.connection for worker in self.workers if worker.task is not None]
                 for connection in wait(busy):
-                    self._hear(next(worker for worker in self.workers if worker.connection is connection))
+                    self._receive(next(worker for worker in self.workers if worker.connection is connection))
         finally:
             for worker in self.workers:
                 worker.stop()
@@ -127,43 +128,46 @@ class _Pool(Generic[TaskT, ResultT]):
                 worker.join()
         return [self.results[number] for number in range(len(self.tasks))]
 
-    def _give_out_tasks(self) -> None:
+    def _assign_tasks(self) -> None:
         for worker in self.workers:
             if worker.task is None and self.waiting:
                 number = self.waiting.popleft()
-                worker.give(number, self.tasks[number])
+                worker.assign(number, self.tasks[number])
                 self.listener.started(self.tasks[number])
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         number = worker.task
         assert number is not None
         try:
-            kind, told = worker.connection.recv()
+            kind, content = worker.connection.recv()
         except (EOFError, ConnectionError):
             worker.join()
-            told = FailedTask(f"its process ended with exit code {worker.process.exitcode}; was there enough memory?")
+            content = FailedTask(
+                f"its process ended with exit code {worker.process.exitcode}; was there enough memory?"
+            )
             self.workers[self.workers.index(worker)] = _Worker(self.work)
             kind = "ended"
         if kind == "progressed":
-            self.listener.progressed(self.tasks[number], *told)
+            self.listener.progressed(self.tasks[number], content)
             return
         worker.task = None
-        self.results[number] = told
-        self.listener.ended(self.tasks[number], told)
+        self.results[number] = content
+        self.listener.ended(self.tasks[number], content)
 
 
 class _Worker:
-    """A process, and this end of the pipe to it."""
+    """A process and this end of the pipe to it."""
 
     def __init__(self, work: Work[Any, Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other_end = context.Pipe()
         self.process = context.Process(target=_serve, args=(work, other_end), daemon=True)
-        self.process.start()
+        with _empty_main_module():
+            self.process.start()
         other_end.close()
         self.task: int | None = None
 
-    def give(self, number: int, task: object) -> None:
+    def assign(self, number: int, task: object) -> None:
         self.task = number
         self.connection.send(task)
 
@@ -178,14 +182,28 @@ class _Worker:
         self.connection.close()
 
 
+@contextmanager
+def _empty_main_module() -> Iterator[None]:
+    """Keep a new process from importing the script that runs now, which would start all over in it.
+
+    Nothing that is sent to the process is defined in that script, so the script needs no `if __name__ == "__main__"`.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _serve(work: Work[Any, Any], connection: Connection) -> None:
-    """Do tasks until the other end is gone; Ctrl-C is left to the process that a person speaks to."""
+    """Do tasks until the other end of the pipe closes; Ctrl-C is handled by the calling process alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         while True:
             task = connection.recv()
-            outcome = attempt(work, task, lambda *told: connection.send(("progressed", told)))
+            outcome = attempt(work, task, lambda event: connection.send(("progressed", event)))
             connection.send(("ended", outcome))
     except (EOFError, ConnectionError):
         return

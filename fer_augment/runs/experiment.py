@@ -1,11 +1,10 @@
-"""Recipe × seed → run: train or find the training, predict the held-out splits once, and write the record."""
+"""Recipe × seed → run: train or reuse a training, predict the held-out splits once, and write the record."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +14,34 @@ from numpy.typing import NDArray
 from fer_augment.data.audit import drop_held_out_duplicates
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids
-from fer_augment.data.records import Evaluation, Predictions, RunDirectory, RunIdentity, RunRecord, StepRecord, save_run
+from fer_augment.data.records import (
+    Evaluation,
+    Predictions,
+    RunDirectory,
+    RunIdentity,
+    RunRecord,
+    StepRecord,
+    run_path,
+    save_run,
+)
 from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.strategy import ASKS_SCOUTS
+from fer_augment.progress import Advance, Cached, Report
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, TrainingSettings, recipe_yaml
 from fer_augment.recipe.warnings import recipe_warnings
-from fer_augment.runs.executors import ReportTask
 from fer_augment.runs.ledger import Ledger
 from fer_augment.training.keys import environment, run_key, source_digest
-from fer_augment.training.store import FOUND, StoredTraining, TrainingStore
+from fer_augment.training.store import StoredTraining, TrainingStore
 from fer_augment.training.torch_runtime import reproducible
-from fer_augment.training.trainer import decided, mean_loss, predict, seconds_per_step
-from fer_augment.training.trainings import NeededTraining, Trainings
-
-_KEY_LETTERS = 12
+from fer_augment.training.trainer import decided, mean_loss, predict
+from fer_augment.training.trainings import RecipeTrainings, Trainings
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One arm with one seed, to be run.
+    """A run that is to be done: an arm with one seed.
 
     Attributes:
         recipe: the arm's recipe.
@@ -47,90 +52,45 @@ class PlannedRun:
     seed: int
 
     def __str__(self) -> str:
-        """Name the run for people."""
+        """Return recipe and seed, for messages."""
         return f"{self.recipe.name}, seed {self.seed}"
 
 
 @dataclass(frozen=True, eq=False)
-class PlannedTraining:
-    """A training that runs need.
-
-    Attributes:
-        needed: the training, as the first of the runs needs it.
-        runs: which runs need it.
-        is_stored: whether it is done already.
-    """
-
-    needed: NeededTraining
-    runs: tuple[str, ...]
-    is_stored: bool
-
-
-@dataclass(frozen=True, eq=False)
 class Experiment:
-    """Runs on one data source; it can be sent to another process, and called there with a run.
+    """Runs on one data source: a callable that does one run, in this process or in another.
 
     Attributes:
         splits: the data as read, before the recipes' `data` settings.
-        store: where trainings are kept and found.
-        folder: where run directories go.
+        store: where trainings are kept.
+        folder: where run directories are written.
     """
 
     splits: Splits
     store: TrainingStore
     folder: Path
 
-    def __call__(self, task: PlannedRun, report: ReportTask) -> Path:
-        """Do a run, or find it done; return its directory."""
+    def __call__(self, task: PlannedRun, report: Report) -> Path:
+        """Do a run unless it is cached; return its directory."""
         bound = bind(task.recipe, installed_plugins())
         splits = splits_for(task.recipe, self.splits)
-        key = run_key(bound, task.seed, splits)
-        path = self.path_of(task, key)
+        identity = RunIdentity(recipe=task.recipe.name, seed=task.seed, key=run_key(bound, task.seed, splits))
+        path = run_path(self.folder, identity)
         if path.is_dir():
-            report(f"{FOUND}run", 1, 1)
+            report(Cached("run"))
             return path
-        identity = RunIdentity(recipe=task.recipe.name, seed=task.seed, key=key)
         self.ledger.note(task.recipe, self.splits)
         perform(bound, identity, splits, self.splits.train, self.store, path, report)
         return path
 
-    def path_of(self, run: PlannedRun, key: str) -> Path:
-        """Return where a run's directory is, or will be."""
-        return self.folder / run.recipe.name / f"seed-{run.seed}-{key[:_KEY_LETTERS]}"
-
     @property
     def ledger(self) -> Ledger:
-        """Where it is kept which recipes were scored on which test split: beside the trainings."""
+        """The ledger of recipes scored on each test split; it is kept beside the trainings."""
         return Ledger(self.store.root.parent / "scored")
-
-    def plan(self, runs: Iterable[PlannedRun]) -> list[PlannedTraining]:
-        """Return the distinct trainings that runs need, in the order in which they come up."""
-        planned: dict[str, PlannedTraining] = {}
-        for run in runs:
-            bound = bind(run.recipe, installed_plugins())
-            trainings = Trainings(splits_for(run.recipe, self.splits), run.seed, self.store)
-            for needed in trainings.needed(bound):
-                known = planned.get(needed.key)
-                of_runs = (*(known.runs if known else ()), str(run))
-                is_stored = self.store.find(needed.key) is not None
-                planned[needed.key] = PlannedTraining(known.needed if known else needed, of_runs, is_stored)
-        return list(planned.values())
-
-
-def minutes_for(bound: BoundRecipe, splits: Splits) -> float:
-    """Estimate how long a training takes on one core, from a few optimizer steps taken now.
-
-    Steps that ask a scout are left out: what they do in a batch takes little, and the scout would have to be trained.
-    """
-    trainings = Trainings(splits, 0, TrainingStore(Path()))
-    settings = bound.recipe.training
-    timed = replace(bound, steps=tuple(step for step in bound.steps if not step.strategy.effects & ASKS_SCOUTS))
-    steps = settings.epochs * math.ceil(len(splits.train) / settings.batch_size)
-    return steps * seconds_per_step(trainings.training(timed, splits.train)) / 60
 
 
 def splits_for(recipe: Recipe, splits: Splits) -> Splits:
-    """Return the data as a recipe's `data` settings have it."""
+    """Return the data under the `data` settings of a recipe."""
     return drop_held_out_duplicates(splits) if recipe.data.held_out_duplicates == "drop" else splits
 
 
@@ -141,57 +101,57 @@ def perform(
     source: ImageDataset,
     store: TrainingStore,
     path: Path,
-    report: ReportTask,
+    report: Report,
 ) -> RunDirectory:
     """Do a run and write its directory.
 
     Args:
         bound: the recipe.
-        identity: which run this is.
+        identity: of the run.
         splits: the data, after the recipe's `data` settings.
-        source: the training split before these, by which copies in the held-out splits are told.
-        store: where the training is found or kept.
-        path: the run's directory; appears whole.
-        report: told how far it is.
+        source: the training split before these settings; held-out rows with an exact duplicate in it are marked.
+        store: where the training is kept.
+        path: the run's directory; written atomically.
+        report: receives progress events.
 
     Raises:
         RunError: if the training fails.
-        StrategyError: if a strategy does.
+        StrategyError: if a strategy fails.
     """
     observers = Observers([*(tracker.make() for tracker in bound.trackers), *(step.strategy for step in bound.steps)])
     observers.tell("run_started", run=identity)
-    trainings = Trainings(splits, identity.seed, store, report, _teller(observers, identity))
-    trained = trainings.of(bound)
+    recipe = Trainings(splits, identity.seed, store, report).of(bound)
+    trained = recipe.trained(evaluated=_epoch_observer(observers, identity))
     observers.tell("run_finished", run=identity, curve=trained.facts.curve)
-    report("predicting", 0, 2)
-    pipeline = trainings.pipeline(bound)
-    predictions = _predictions(trainings, bound, pipeline, trained, source)
-    report("predicting", 2, 2)
-    record = _record(bound, identity, splits, trained, predictions["test"], pipeline.chosen)
+    report(Advance("predicting", 0, 2))
+    pipeline = recipe.pipeline.fresh()
+    predictions = _predictions(recipe, pipeline, trained, source)
+    report(Advance("predicting", 2, 2))
+    record = _record(recipe, identity, trained, predictions["test"], pipeline.chosen)
     record = record.model_copy(update={"warnings": (*record.warnings, *observers.failures)})
     return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files)
 
 
-def _teller(observers: Observers, identity: RunIdentity) -> Callable[[Evaluation], None]:
+def _epoch_observer(observers: Observers, identity: RunIdentity) -> Callable[[Evaluation], None]:
     return lambda evaluation: observers.tell("epoch_finished", run=identity, evaluation=evaluation)
 
 
 def _predictions(
-    trainings: Trainings, bound: BoundRecipe, pipeline: Pipeline, trained: StoredTraining, source: ImageDataset
+    recipe: RecipeTrainings, pipeline: Pipeline, trained: StoredTraining, source: ImageDataset
 ) -> dict[str, Predictions]:
-    """Predict both held-out splits, with the recipe's views and adjustment; this is the only look at the test split."""
-    settings, splits = bound.recipe.training, trainings.splits
-    network = trainings.network(bound, trained)
+    """Predict both held-out splits, with views and adjustment: the only time that the test split is used."""
+    splits = recipe.trainings.splits
+    network = recipe.network(trained)
     held_out = {"validation": splits.validation, "test": splits.test}
-    raw = {name: predict(network, part, settings, pipeline) for name, part in held_out.items()}
+    raw = {name: predict(network, part, recipe.settings, pipeline) for name, part in held_out.items()}
     adjust = fitted_adjustment(
-        pipeline, raw["validation"], splits.validation.labels, trained.facts.class_prior, settings
+        pipeline, raw["validation"], splits.validation.labels, trained.facts.class_prior, recipe.settings
     )
     is_adjusted = pipeline.acts_at("build_adjustment")
     return {
         name: Predictions(
             labels=part.labels,
-            logits=decided(adjust(raw[name]), part, trainings.seed),
+            logits=decided(adjust(raw[name]), part, recipe.trainings.seed),
             groups=group_ids(part.digests),
             in_train=np.isin(part.digests, source.digests),
             raw_logits=raw[name] if is_adjusted else None,
@@ -207,7 +167,7 @@ def fitted_adjustment(
     class_prior: Sequence[float],
     settings: TrainingSettings,
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Work out what strategies do to logits after training.
+    """Fit the strategies' adjustment of logits on the validation split.
 
     Args:
         pipeline: the strategies.
@@ -217,7 +177,7 @@ def fitted_adjustment(
         settings: device and threads.
 
     Returns:
-        A function from `(N, K) float32` logits to adjusted ones.
+        A function from `(N, K) float32` logits to adjusted logits of the same shape.
     """
 
     def on_device(array: NDArray[np.generic]) -> torch.Tensor:
@@ -244,14 +204,13 @@ def _unchanged(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _record(
-    bound: BoundRecipe,
+    recipe: RecipeTrainings,
     identity: RunIdentity,
-    splits: Splits,
     trained: StoredTraining,
     test: Predictions,
     chosen: Mapping[int, Mapping[str, float]],
 ) -> RunRecord:
-    facts = trained.facts
+    bound, splits, facts = recipe.bound, recipe.trainings.splits, trained.facts
     made = Counter(trained.provenance["step"].tolist())
     steps = [
         StepRecord(
@@ -259,6 +218,7 @@ def _record(
             parameters=step.strategy.model_dump(mode="json"),
             provider=step.provider,
             source=source_digest(type(step.strategy)),
+            watched_pairs=tuple((str(true), str(predicted)) for true, predicted in step.strategy.watched_pairs),
             rows=made[step.number],
             chosen=dict(chosen.get(step.number, {})),
         )
@@ -279,12 +239,12 @@ def _record(
         parameter_count=facts.parameter_count,
         curve=facts.curve,
         test_loss=mean_loss(bound.loss, test.logits, test.labels),
-        environment=environment(bound.recipe.training),
+        environment=environment(bound),
         warnings=recipe_warnings(bound),
         training_seconds=None if trained.was_reused else facts.seconds,
     )
 
 
 def runs_in_order(recipes: Sequence[Recipe], seeds: Sequence[int]) -> list[PlannedRun]:
-    """Return all runs, the baseline's first: its trainings are the scouts of others."""
+    """Return all runs, the baseline's first: its trainings serve other arms as scouts."""
     return [PlannedRun(recipe, seed) for recipe in recipes for seed in seeds]

@@ -1,4 +1,4 @@
-"""What the convolutions of a network make of an image, and a sheet of it.
+"""Feature maps: the outputs of a network's convolutions for an image, and a contact sheet of them.
 
 Source: appendix B of the originating report (2021), which shows the feature maps of each convolution for one image of
 each class.
@@ -32,7 +32,7 @@ class LayerMaps:
 
     Attributes:
         layer: the name of the module in the network.
-        maps: `(M, h, w) float32`, before what follows the convolution.
+        maps: `(M, h, w) float32`, the output of the convolution itself.
     """
 
     layer: str
@@ -41,17 +41,17 @@ class LayerMaps:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """An image, and what a network makes of it.
+    """An image with its predictions and feature maps.
 
     Attributes:
-        title: what to call it.
-        told: what the network says of it.
+        title: the title to display.
+        prediction: the predicted class probabilities, as text.
         image: `(H, W, C) uint8`.
-        layers: its feature maps, in the order in which the network works them out.
+        layers: its feature maps, in the order of computation.
     """
 
     title: str
-    told: str
+    prediction: str
     image: NDArray[np.uint8]
     layers: tuple[LayerMaps, ...]
 
@@ -61,7 +61,7 @@ def feature_maps(
 ) -> tuple[LayerMaps, ...]:
     """Return the output of every `Conv2d` of a network for an image `(H, W, C) uint8`.
 
-    A convolution that is used several times is shown as it is used first.
+    Of a convolution that is applied several times, the first output is returned.
 
     Args:
         network: in evaluation mode.
@@ -71,10 +71,10 @@ def feature_maps(
     Raises:
         RunError: if the network has no such layer.
     """
-    found: dict[str, NDArray[np.float32]] = {}
+    outputs: dict[str, NDArray[np.float32]] = {}
 
     def keep(name: str, output: torch.Tensor) -> None:
-        found.setdefault(name, output[0].float().cpu().numpy())
+        outputs.setdefault(name, output[0].float().cpu().numpy())
 
     hooks = [
         module.register_forward_hook(lambda module, given, output, name=name: keep(name, output))
@@ -86,16 +86,15 @@ def feature_maps(
     finally:
         for hook in hooks:
             hook.remove()
-    if not found:
-        raise RunError("this network has no convolution (Conv2d), and so no feature maps")
-    return tuple(LayerMaps(name, maps) for name, maps in found.items())
+    if not outputs:
+        raise RunError("this network has no convolution (Conv2d) and therefore no feature maps")
+    return tuple(LayerMaps(name, maps) for name, maps in outputs.items())
 
 
 def feature_map_sheet(explained: Sequence[Explained]) -> bytes:
     """Draw images, each with the feature maps of all layers below it.
 
-    Each map is scaled by itself, from black for its lowest value to white for its highest one; a map without any
-    differences is gray.
+    Each map is scaled separately, from black for its lowest value to white for its highest; a constant map is gray.
 
     Returns:
         A PNG file.
@@ -106,7 +105,7 @@ def feature_map_sheet(explained: Sequence[Explained]) -> bytes:
     sheet = Sheet(_WIDTH)
     for one in explained:
         sheet.write(one.title, size=18, bold=True)
-        sheet.write(one.told, size=12)
+        sheet.write(one.prediction, size=12)
         sheet.show([picture_of(one.image, _IMAGE)])
         for number, layer in enumerate(one.layers, 1):
             maps, height, width = layer.maps.shape

@@ -1,4 +1,4 @@
-"""Images for a report, collected while data and networks are at hand: what was taken for what, and how surely."""
+"""Confused images for a report: which images each arm misclassifies, with the class probabilities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fer_augment.runs.experiment import splits_for
 from fer_augment.runs.run_models import bound_recipe_of, load_run_model
 
 IMAGES_OF_A_PAIR = 12
-"""How many images are kept for each arm, split and pair of classes."""
+"""How many images are stored for each arm, split and pair of classes."""
 
 Pair = tuple[str, str]
 
@@ -25,15 +25,15 @@ Pair = tuple[str, str]
 def collect_confused(
     splits: Splits, runs_by_arm: Mapping[str, Sequence[RunDirectory]], pairs: Iterable[Pair], path: Path
 ) -> None:
-    """Keep the test and training images that each arm's network of the first seed takes for another class.
+    """Store the test and training images that the first seed's network of each arm misclassifies.
 
-    What is said of a test image is what the run recorded; what is said of a training image is asked of the run's
-    weights, and a run without weights has none of these. Images that are byte for byte the same are kept once.
+    Predictions for test images are those that the run recorded. Training images are predicted with the run's weights;
+    a run without weights contributes none. Of exact duplicates one is stored.
 
     Args:
         splits: the data as read.
         runs_by_arm: the finished runs of each arm.
-        pairs: true class and the class that it is taken for, by name, such as `Arm.watched` has.
+        pairs: (true class, predicted class) by name, as in `Arm.watched`.
         path: the file to write, see `confused_images`.
 
     Raises:
@@ -46,17 +46,17 @@ def collect_confused(
 
 
 def _of_run(run: RunDirectory, splits: Splits, pairs: Sequence[Pair]) -> Iterator[ConfusedImages]:
-    said_of_test = run.predictions("test").logits
+    test_logits = run.predictions("test").logits
     for pair in pairs:
-        yield _confused(run, "test", splits.test, said_of_test, pair)
+        yield _confused(run, "test", splits.test, test_logits, pair)
     if not (run.path / "weights.safetensors").is_file():
         return
     model = load_run_model(run)
     train = splits_for(bound_recipe_of(run).recipe, splits).train
     for pair in pairs:
-        asked = train.take(train.rows_of(pair[:1]))
-        if len(asked):
-            yield _confused(run, "train", asked, model.logits(asked.images[:]), pair)
+        candidates = train.take(train.rows_of(pair[:1]))
+        if len(candidates):
+            yield _confused(run, "train", candidates, model.logits(candidates.images[:]), pair)
 
 
 def _confused(
@@ -66,7 +66,7 @@ def _confused(
     logits: NDArray[np.float32],
     pair: Pair,
 ) -> ConfusedImages:
-    """Choose the images of a pair, `logits (N, K)` being what is said of the N rows of a part."""
+    """Choose the images of a pair from the N rows of a part, by their `(N, K)` logits."""
     true, predicted = map(part.class_number, pair)
     probabilities = softmax(logits)
     rows = np.flatnonzero((part.labels == true) & (logits.argmax(axis=1) == predicted))
@@ -74,5 +74,5 @@ def _confused(
     _, first = np.unique(part.digests[rows], return_index=True)
     rows = rows[np.sort(first)]
     shown = rows[:IMAGES_OF_A_PAIR]
-    told = ConfusedRows(run=run.record.identity, split=split, true=pair[0], predicted=pair[1], total=len(rows))
-    return ConfusedImages(told, part.images[shown], probabilities[shown].astype(np.float32))
+    confused = ConfusedRows(run=run.record.identity, split=split, true=pair[0], predicted=pair[1], total=len(rows))
+    return ConfusedImages(confused, part.images[shown], probabilities[shown].astype(np.float32))

@@ -1,4 +1,4 @@
-"""How many recipes were ever scored on a test split: the more are tried, the more the best of them owes to luck."""
+"""The ledger of recipes scored on each test split: the more recipes are tried, the more the best owes to chance."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Ledger:
     """A file for each test split, with a line for each recipe that was scored on it.
 
     Attributes:
-        root: the directory of the files; made when it is needed.
+        root: the directory of the files; created when needed.
     """
 
     root: Path
 
     def note(self, recipe: Recipe, splits: Splits) -> None:
-        """Take down that a recipe is scored on a test split; names and descriptions do not count."""
+        """Record that a recipe is scored on a test split; names and descriptions are ignored."""
         file = self._file(splits)
         entry = hashlib.sha256(recipe.model_dump_json(exclude={"name", "description", "trackers"}).encode()).hexdigest()
         if entry in self._entries(file):
@@ -30,7 +30,7 @@ class Ledger:
         file.parent.mkdir(parents=True, exist_ok=True)
         line = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(line, f"{entry}\n".encode())  # short and in one piece, so lines of other processes stay whole
+            os.write(line, f"{entry}\n".encode())  # one short write, so that lines of other processes stay intact
         finally:
             os.close(line)
 
@@ -46,10 +46,10 @@ class Ledger:
 
 
 def ledger_warning(scored: int, arms: int) -> str | None:
-    """Return a sentence on how many recipes a test split has seen; None if they all stand in the comparison."""
+    """Return a warning about the number of recipes scored on a test split; None if all are in the comparison."""
     if scored <= arms:
         return None
     return (
-        f"{scored} different recipes were scored on this test split with this cache so far: the more are tried, the "
-        "more the best of them owes to luck. Choose on validation."
+        f"{scored} different recipes have been scored on this test split with this cache: the more recipes are tried, "
+        "the more the best of them owes to chance. Select recipes on the validation split."
     )

@@ -1,7 +1,7 @@
-"""Do independent tasks on the machines of a Ray cluster, or on a local one that lives as long as they do.
+"""Run independent tasks on a Ray cluster, or on a local one that is started for them and stopped after them.
 
-What Ray itself says goes to stderr, and only where it has to. Work, tasks and results travel as pickles inside the
-cluster, so every machine needs this package, and whatever the work needs, in the same versions.
+Ray's own output is redirected to stderr. Work, tasks and results are pickled inside the cluster, so every machine needs
+the same versions of this package and of what the work imports.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from fer_augment.errors import RunError
-from fer_augment.runs.executors import FailedTask, Listener, ReportTask, ResultT, TaskT, Work, attempt, cores
+from fer_augment.progress import Advance, Event, Report, ignore
+from fer_augment.runs.executors import FailedTask, Listener, ResultT, TaskT, Work, attempt, cores
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 MadeT = TypeVar("MadeT")
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 RETRIES = 3
-"""How many times a task is begun again that was lost with its process or its machine."""
+"""How many times a task is repeated whose process or machine was lost."""
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_TO_ANSWER = 5.0
@@ -37,7 +38,7 @@ _SECONDS_TO_ANSWER = 5.0
 
 @dataclass(frozen=True)
 class Needs:
-    """What a task occupies while it runs.
+    """Resources of a running task.
 
     Attributes:
         threads: processor threads, Ray's `num_cpus`.
@@ -56,9 +57,9 @@ def require_ray() -> None:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray  # noqa: F401 - whoever needs it imports it where it is needed
+        import ray  # noqa: F401 - imported where it is used
     except ImportError as error:
-        raise RunError("Ray is not installed: pip install 'fer_augment[ray]', or leave --executor at local") from error
+        raise RunError("Ray is not installed: pip install 'fer_augment[ray]', or use --executor local") from error
 
 
 def do_tasks_on_ray(
@@ -70,19 +71,19 @@ def do_tasks_on_ray(
     receive: Callable[[TaskT, MadeT], ResultT],
     at_once: int | None = None,
 ) -> list[ResultT | FailedTask]:
-    """Do all tasks on the cluster at `$RAY_ADDRESS`, or on a local one; those that fail do not take others with them.
+    """Do all tasks on the cluster at `$RAY_ADDRESS`, or on a local one; a failed task does not affect the others.
 
-    An error that the work raises is a `FailedTask` at once. A task that is lost with its process or machine is begun
-    again, up to `RETRIES` times.
+    An error raised by the work gives a `FailedTask` at once. A task whose process or machine is lost is repeated up to
+    `RETRIES` times.
 
     Args:
-        work: what is done with a task; it goes into Ray's object store once.
+        work: does one task; it is put into Ray's object store once.
         tasks: queued in this order.
-        needs: tells what a task occupies.
-        listener: told what happens, in this process.
-        receive: called in this process with each task and what was made of it, as soon as it is there; what it
-            returns is the outcome, and what it raises a `FailedTask`.
-        at_once: how many at a time at the most; as many as the cluster has room for if None.
+        needs: returns the resources of a task.
+        listener: receives what happens, in this process.
+        receive: called in this process with each task and its result as soon as it arrives; returns the outcome, and
+            an error that it raises gives a `FailedTask`.
+        at_once: maximum number of tasks at a time; None for as many as the cluster has room for.
 
     Returns:
         The outcome of each task, in their order.
@@ -102,7 +103,7 @@ def do_tasks_on_ray(
 
 
 class _Tasks(Generic[TaskT, MadeT, ResultT]):
-    """Tasks that are queued in the cluster, run there, or are back."""
+    """Tasks that are queued in the cluster, running there, or finished."""
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
 
         self.tasks, self.options, self.listener, self.receive, self.at_once = tasks, options, listener, receive, at_once
         self.work = ray.put(work)
-        # Its own retries are off, as Ray retries for ever what runs out of memory. One remote function keeps the order.
+        # Ray's own retries are off: they repeat forever what runs out of memory. One remote function keeps the order.
         self.do = ray.remote(max_retries=0)(_do)
         self.mailbox = _mailbox()
         self.waiting = deque(range(len(tasks)))
@@ -152,11 +153,11 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
         import ray
         from ray.exceptions import RayError
 
-        with contextlib.suppress(RayError):  # without its mailbox a task is only silent
-            for number, told in ray.get(self.mailbox.fetch.remote()):
+        with contextlib.suppress(RayError):  # without its mailbox a task only reports no progress
+            for number, event in ray.get(self.mailbox.fetch.remote()):
                 self._start(number)
-                if told and number not in self.results:
-                    self.listener.progressed(self.tasks[number], *told)
+                if event and number not in self.results:
+                    self.listener.progressed(self.tasks[number], event)
 
     def _start(self, number: int) -> None:
         if number not in self.started:
@@ -188,7 +189,7 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
             return
         self.waiting.appendleft(number)
         self._start(number)
-        self.listener.progressed(self.tasks[number], "lost its process, waits for another", 0, 1)
+        self.listener.progressed(self.tasks[number], Advance("lost its process, waiting for another", 0, 1))
 
     def _end(self, number: int, made: MadeT | FailedTask) -> None:
         task = self.tasks[number]
@@ -197,27 +198,27 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
         if isinstance(made, FailedTask):
             outcome = made
         else:
-            outcome = attempt(lambda task, report: self.receive(task, made), task, lambda what, done, total: None)
+            outcome = attempt(lambda task, report: self.receive(task, made), task, ignore)
         self.results[number] = outcome
         self.listener.ended(task, outcome)
 
 
 class _Mailbox:
-    """Where tasks leave word of how far they are, until it is fetched."""
+    """Collects the progress events of tasks until they are fetched."""
 
     def __init__(self) -> None:
-        self.messages: list[tuple[int, tuple[str, int, int] | None]] = []
+        self.messages: list[tuple[int, Event | None]] = []
 
-    def leave(self, number: int, told: tuple[str, int, int] | None) -> None:
-        self.messages.append((number, told))
+    def leave(self, number: int, event: Event | None) -> None:
+        self.messages.append((number, event))
 
-    def fetch(self) -> list[tuple[int, tuple[str, int, int] | None]]:
+    def fetch(self) -> list[tuple[int, Event | None]]:
         fetched, self.messages = self.messages, []
         return fetched
 
 
 def _mailbox() -> ActorHandle[_Mailbox]:
-    """Put a mailbox on the machine of this process, as no other machine is sure to stay."""
+    """Create a mailbox on the machine of this process: other machines may leave the cluster."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -231,37 +232,39 @@ def _do(work: Work[TaskT, MadeT], task: TaskT, number: int, mailbox: ActorHandle
 
     mailbox.leave.remote(number, None)
     outcome = attempt(work, task, _reporter(number, mailbox))
-    ray.wait([mailbox.leave.remote(number, None)], timeout=_SECONDS_TO_ANSWER)  # so all word of it is there before it
+    ray.wait([mailbox.leave.remote(number, None)], timeout=_SECONDS_TO_ANSWER)  # events arrive before the result
     return outcome
 
 
-def _reporter(number: int, mailbox: ActorHandle[_Mailbox]) -> ReportTask:
-    """Return what sends word of a task's progress, no more often than it is looked at."""
-    last_what, next_time = "", 0.0
+def _reporter(number: int, mailbox: ActorHandle[_Mailbox]) -> Report:
+    """Return a function that sends a task's events, of one activity no more often than they are displayed."""
+    activity, next_time = "", 0.0
 
-    def report(what: str, done: int, total: int) -> None:
-        nonlocal last_what, next_time
-        now = time.monotonic()
-        if what != last_what or done == total or now >= next_time:
-            last_what, next_time = what, now + _SECONDS_BETWEEN_LOOKS
-            mailbox.leave.remote(number, (what, done, total))
+    def report(event: Event) -> None:
+        nonlocal activity, next_time
+        if isinstance(event, Advance):
+            now = time.monotonic()
+            if event.activity == activity and event.done != event.total and now < next_time:
+                return
+            activity, next_time = event.activity, now + _SECONDS_BETWEEN_LOOKS
+        mailbox.leave.remote(number, event)
 
     return report
 
 
 @contextmanager
 def _connected(threads: int) -> Iterator[None]:
-    """Connect this process to a cluster while the block runs; use a connection that there is.
+    """Connect this process to a cluster while the block runs; an existing connection is used and kept.
 
     Args:
-        threads: what a local cluster must have at the least.
+        threads: minimum number of CPUs of a local cluster.
 
     Raises:
         RunError: if that is not possible.
     """
     import ray
 
-    with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout that a worker was lost; stdout is for results
+    with contextlib.redirect_stdout(sys.stderr):  # Ray reports lost workers on stdout, which is for results
         if ray.is_initialized():
             yield
             return
@@ -283,21 +286,21 @@ def _connect(threads: int) -> None:
         else:
             cpus = max(threads, cores())
             ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # noqa: BLE001 - Ray raises what it likes: ConnectionError, ValueError, RuntimeError, OSError
+    except Exception as error:  # noqa: BLE001 - Ray raises ConnectionError, ValueError, RuntimeError, OSError and others
         what = f"{ADDRESS_VARIABLE}={address}: cannot be joined" if address else "Ray cannot be started on this machine"
         token = "if it asks for a token, set RAY_AUTH_MODE=token; " if address else ""
         raise RunError(f"{what} ({_reason(error)}); {token}--executor local needs no cluster") from error
 
 
 def _refuse_silence(address: str) -> None:
-    """Raise OSError at once if nothing listens at an address; Ray itself would try for minutes."""
+    """Raise OSError at once if nothing listens at an address; Ray itself retries for minutes."""
     place = urlsplit(f"//{address.rpartition('://')[2]}")
     if place.hostname and place.port:
         socket.create_connection((place.hostname, place.port), timeout=_SECONDS_TO_ANSWER).close()
 
 
 def _machines() -> list[tuple[int, int]]:
-    """Return how many CPUs and GPUs the machines of the cluster have, each kind of machine once."""
+    """Return the distinct pairs (CPUs, GPUs) of the machines of the cluster."""
     import ray
 
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -310,17 +313,17 @@ def _options(needs: Needs, machines: Sequence[tuple[int, int]]) -> dict[str, int
 
 
 def _refuse_what_fits_nowhere(options: Sequence[dict[str, int]], machines: Sequence[tuple[int, int]]) -> None:
-    for asked in options:
-        cpus, gpus = asked["num_cpus"], asked["num_gpus"]
+    for wanted in options:
+        cpus, gpus = wanted["num_cpus"], wanted["num_gpus"]
         if not any(cpus <= has_cpus and gpus <= has_gpus for has_cpus, has_gpus in machines):
-            there = ", ".join(f"{has_cpus} and {has_gpus}" for has_cpus, has_gpus in machines)
+            existing = ", ".join(f"{has_cpus} and {has_gpus}" for has_cpus, has_gpus in machines)
             raise RunError(
-                f"a run needs {cpus} CPUs and {gpus} GPUs on one machine, and those of the Ray cluster have {there}; "
-                "lower training.threads, set training.device, or add a machine"
+                f"a run needs {cpus} CPUs and {gpus} GPUs on one machine, and those of the Ray cluster have "
+                f"{existing}; lower training.threads, set training.device, or add a machine"
             )
 
 
 def _reason(error: Exception) -> str:
-    """Return in one line what Ray has to say."""
+    """Return the first line of Ray's message."""
     cause: Any = getattr(error, "cause", None) or error
     return " ".join(str(cause).split("\n")[0].split()) or type(cause).__name__

@@ -1,7 +1,7 @@
-"""Runs on a Ray cluster: what a run needs there, and how its directory comes here from a machine that shares no disk.
+"""Runs on a Ray cluster: their resources, and the transfer of run directories from machines that share no disk.
 
-A machine that sees the directories of this one works in them, as local processes do. On any other a run uses that
-machine's own cache of trainings, and the files of its directory travel back with the result.
+A machine that shares the directories of this one works in them, as local processes do. On any other machine a run uses
+that machine's own cache of trainings, and the files of the run directory are sent back with the result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 from fer_augment.data.records import whole_directory
 from fer_augment.errors import RunError
-from fer_augment.runs.executors import FailedTask, Listener, ReportTask
+from fer_augment.progress import Report
+from fer_augment.runs.executors import FailedTask, Listener
 from fer_augment.runs.experiment import Experiment, PlannedRun
 from fer_augment.runs.ray_executor import Needs, do_tasks_on_ray
 from fer_augment.training.store import TrainingStore, default_store
@@ -23,11 +24,11 @@ from fer_augment.training.store import TrainingStore, default_store
 
 @dataclass(frozen=True)
 class Delivery:
-    """What comes back of a run.
+    """The result of a run, as it is sent back.
 
     Attributes:
         path: the run's directory, below the folder of runs.
-        files: its content by name, if it was made where that folder is not seen; else empty.
+        files: its content by name, if it was written on a machine that does not share that folder; else empty.
     """
 
     path: Path
@@ -40,22 +41,22 @@ class RemoteExperiment:
 
     Attributes:
         experiment: with absolute paths.
-        marks: files that are seen where the experiment's directories are those of the sender.
-        finished: run directories that the sender has, below the folder of runs.
+        marks: files that exist only where the experiment's directories are those of the sender.
+        finished: run directories of the sender, below the folder of runs.
     """
 
     experiment: Experiment
     marks: tuple[Path, ...]
     finished: frozenset[Path]
 
-    def __call__(self, task: PlannedRun, report: ReportTask) -> Delivery:
-        """Do a run, or find it done."""
-        if all(map(os.path.exists, self.marks)):  # says no where Path.exists raises that it may not look
+    def __call__(self, task: PlannedRun, report: Report) -> Delivery:
+        """Do a run unless it is cached."""
+        if all(map(os.path.exists, self.marks)):  # False where Path.exists would raise PermissionError
             path = self.experiment(task, report)
             return Delivery(path.relative_to(self.experiment.folder), {})
         with TemporaryDirectory(prefix="fer_augment-") as scratch:
             for path in self.finished:
-                (Path(scratch) / path).mkdir(parents=True)  # is found, and not done again
+                (Path(scratch) / path).mkdir(parents=True)  # is cached, and not done again
             path = replace(self.experiment, store=default_store(), folder=Path(scratch))(task, report)
             return Delivery(path.relative_to(scratch), {file.name: file.read_bytes() for file in path.iterdir()})
 
@@ -63,16 +64,16 @@ class RemoteExperiment:
 def do_runs_on_ray(
     experiment: Experiment, runs: Sequence[PlannedRun], listener: Listener[PlannedRun], at_once: int | None = None
 ) -> list[Path | FailedTask]:
-    """Do runs as `do_tasks` does, on a Ray cluster.
+    """Do runs on a Ray cluster, as `do_tasks` does them locally.
 
     Args:
-        experiment: knows the data, and where results go on this machine.
+        experiment: the data, and where results are written on this machine.
         runs: queued in this order.
-        listener: told what happens.
-        at_once: how many at a time at the most; as many as the cluster has room for if None.
+        listener: receives what happens.
+        at_once: maximum number of runs at a time; None for as many as the cluster has room for.
 
     Returns:
-        The directory of each run or why it has none, in their order.
+        The directory of each run, or its `FailedTask`, in their order.
 
     Raises:
         RunError: if there is no Ray, no cluster, or no machine in it that is large enough, or if results cannot be
@@ -103,7 +104,7 @@ def _needs(run: PlannedRun) -> Needs:
 
 @contextmanager
 def _marked(experiment: Experiment) -> Iterator[tuple[Path, ...]]:
-    """Put a file of a new name into both directories of an experiment while the block runs."""
+    """Create a file of a unique name in both directories of an experiment while the block runs."""
     with ExitStack() as stack:
         marks = []
         for directory in (experiment.store.root, experiment.folder):

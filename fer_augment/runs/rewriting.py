@@ -1,17 +1,12 @@
-"""A recipe's rewriting of the training set, step by step: what each one made and took away."""
+"""Rewriting of the training set by a recipe, step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.hooks.pipeline import Step
-from fer_augment.recipe.binding import BoundRecipe
-from fer_augment.training.torch_runtime import reproducible
-from fer_augment.training.trainings import Trainings
-
-STAGE = "rewrite_training_set"
+from fer_augment.training.trainings import RecipeTrainings
 
 
 @dataclass(frozen=True)
@@ -19,9 +14,9 @@ class StepResult:
     """What one step did to the training set.
 
     Attributes:
-        step: which one.
-        made: how many rows it added.
-        removed: how many of the rows before it are gone.
+        step: the step.
+        made: rows that it added.
+        removed: rows of the set before it that it removed.
     """
 
     step: Step
@@ -31,40 +26,32 @@ class StepResult:
 
 @dataclass(frozen=True, eq=False)
 class Rewriting:
-    """A training set before and after a recipe's rewriting.
+    """A training set before and after the rewriting of a recipe.
 
     Attributes:
+        recipe: the recipe in the trainings of one seed.
         before: the training split, after the recipe's `data` settings.
-        after: what is trained on.
-        steps: what each step did that rewrites, in order.
+        after: the rewritten training set, with the provenance of every row.
+        steps: the result of each step that rewrites, in order.
     """
 
+    recipe: RecipeTrainings
     before: ImageDataset
     after: ImageDataset
     steps: tuple[StepResult, ...]
 
 
-def rewrite(bound: BoundRecipe, trainings: Trainings) -> Rewriting:
-    """Rewrite the training set; what strategies ask of scouts is trained, or found in the store.
+def rewriting_of(recipe: RecipeTrainings) -> Rewriting:
+    """Rewrite the training set; scouts that strategies query are trained, or cached.
 
     Raises:
         RunError: if the training of a scout fails.
-        StrategyError: if a strategy does.
+        StrategyError: if a strategy fails.
     """
-    dataset = trainings.splits.train
+    before = dataset = recipe.trainings.splits.train
     results = []
-    for step, rewritten in _step_by_step(bound, trainings):
+    for step, rewritten in recipe.rewritings():
         made = int((rewritten.step == step.number).sum())
         results.append(StepResult(step, made, len(dataset) + made - len(rewritten)))
         dataset = rewritten
-    return Rewriting(trainings.splits.train, dataset, tuple(results))
-
-
-def _step_by_step(bound: BoundRecipe, trainings: Trainings) -> Iterator[tuple[Step, ImageDataset]]:
-    """Give the training set after each step; the last one is what `Trainings.rewritten` gives."""
-    pipeline, dataset = trainings.pipeline(bound), trainings.splits.train
-    for step in bound.steps:
-        if step.acts_at([STAGE]):
-            with reproducible(bound.recipe.training, 0):
-                dataset = replace(pipeline, steps=(step,)).fold(STAGE, dataset)
-            yield step, dataset
+    return Rewriting(recipe, before, dataset, tuple(results))

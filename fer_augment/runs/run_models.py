@@ -1,4 +1,4 @@
-"""The trained network of a finished run, with the views and the adjustment of its recipe, for images that are new.
+"""The trained network of a finished run, with its recipe's views and adjustment, for predictions on new images.
 
 Legend of shapes: N images, H, W, C height, width and channels, K classes.
 """
@@ -30,14 +30,14 @@ from fer_augment.training.trainings import with_weights
 
 @dataclass(frozen=True, eq=False)
 class RunModel:
-    """What a run learnt, ready to be asked.
+    """The trained model of a run, ready for predictions.
 
     Attributes:
-        record: what is known of the run.
-        settings: how it computes: as the run did, on whatever device is here.
+        record: the run's record.
+        settings: how it computes: in the precision of the run, on the device that is available.
         network: the trained network, in evaluation mode, on that device.
         pipeline: the strategies of the recipe.
-        adjust: from `(N, K) float32` logits to those that the recipe's strategies make of them.
+        adjust: from `(N, K) float32` logits to logits adjusted by the recipe's strategies.
     """
 
     record: RunRecord
@@ -52,7 +52,7 @@ class RunModel:
 
 
 def unlabeled(images: NDArray[np.uint8], record: RunRecord) -> ImageDataset:
-    """Return images as a data set with the classes of a run; its labels mean nothing."""
+    """Return images as a data set with the classes of a run and placeholder labels."""
     return ImageDataset.from_arrays(images, np.zeros(len(images), dtype=np.int64), record.class_names)
 
 
@@ -60,7 +60,7 @@ def bound_recipe_of(directory: RunDirectory) -> BoundRecipe:
     """Return the recipe of a run with the plugins that are installed now.
 
     Raises:
-        RunError: if the record is damaged, or of a recipe that this version does not know.
+        RunError: if the record is damaged, or holds a recipe that this version cannot read.
         RecipeError: if something that the recipe names is not installed.
     """
     try:
@@ -74,7 +74,7 @@ def bound_recipe_of(directory: RunDirectory) -> BoundRecipe:
 
 
 def changed_steps(record: RunRecord, steps: Iterable[Step]) -> Iterator[str]:
-    """Name the steps whose code is not what it was at the time of the run."""
+    """Yield the name and provider of each step whose code has changed since the run."""
     for step, then in zip(steps, record.steps, strict=True):
         if source_digest(type(step.strategy)) != then.source:
             yield f"{step} ({step.provider})"
@@ -95,13 +95,13 @@ def load_run_model(directory: RunDirectory) -> RunModel:
     with reproducible(settings, 0):
         model = build_model(bound.model, no_images, pipeline)
     network = with_weights(model, directory.path / "weights.safetensors", settings)
-    said = directory.predictions("validation")
-    raw_logits = said.logits if said.raw_logits is None else said.raw_logits
-    adjust = fitted_adjustment(pipeline, raw_logits, said.labels, record.class_prior, settings)
+    validation = directory.predictions("validation")
+    raw_logits = validation.logits if validation.raw_logits is None else validation.raw_logits
+    adjust = fitted_adjustment(pipeline, raw_logits, validation.labels, record.class_prior, settings)
     return RunModel(record, settings, network, pipeline, adjust)
 
 
 def settings_here(settings: TrainingSettings, record: RunRecord) -> TrainingSettings:
-    """Return settings that compute in the run's precision, on an accelerator only if there is one."""
+    """Return settings that compute in the run's precision, on an accelerator only if one is available."""
     device = "auto" if settings.device == "cuda" else settings.device
     return settings.model_copy(update={"device": device, "precision": record.environment["precision"]})

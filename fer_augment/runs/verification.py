@@ -1,4 +1,4 @@
-"""Do a run again from nothing, and tell whether it comes out the same bit for bit; if not, what is not as it was."""
+"""Repeat a run without any cached training and compare it byte by byte; list what has changed since the run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import HELD_OUT, RunDirectory, RunIdentity, RunRecord
 from fer_augment.errors import RunError
+from fer_augment.progress import Report
 from fer_augment.recipe.binding import BoundRecipe
-from fer_augment.runs.executors import ReportTask
 from fer_augment.runs.experiment import perform, splits_for
 from fer_augment.runs.run_models import bound_recipe_of, changed_steps
 from fer_augment.training.keys import environment, run_key
@@ -24,20 +24,20 @@ from fer_augment.training.store import TrainingStore
 Tensors = Mapping[str, torch.Tensor]
 
 _CODE = "other", "as installed"
-"""What code was and is, as far as can be told."""
+"""The recorded and the present state of changed code."""
 
 
 @dataclass(frozen=True)
 class ComparedPart:
-    """A part of two runs, compared bit by bit.
+    """A part of two runs, compared byte by byte.
 
     Attributes:
-        name: what it is.
+        name: the part, for display.
         unit: what is counted: tensors or rows.
         total: how many there are.
-        different: how many of them are not the same.
-        largest: the largest absolute difference of two numbers; None where nothing is different,
-            or what is different has no distance.
+        different: how many of them differ.
+        largest: the largest absolute difference of two numbers; None if nothing differs, or the difference is not
+            numeric (another shape, a missing tensor).
     """
 
     name: str
@@ -49,12 +49,12 @@ class ComparedPart:
 
 @dataclass(frozen=True)
 class Change:
-    """Something that a result depends on and that is not as it was at the time of the run.
+    """Something that affects results and has changed since the run.
 
     Attributes:
         what: its name.
-        then: what it was.
-        now: what it is.
+        then: its value at the time of the run.
+        now: its value now.
     """
 
     what: str
@@ -64,11 +64,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of doing a run again.
+    """The result of repeating a run.
 
     Attributes:
-        parts: weights, logits and rewritten rows, compared; none if it was not done, as the data are others.
-        changes: what is not as it was.
+        parts: weights, logits and rewritten rows, compared; empty if the data differ and the run was not repeated.
+        changes: what has changed since the run.
     """
 
     parts: tuple[ComparedPart, ...]
@@ -76,27 +76,27 @@ class Verification:
 
     @property
     def is_equal(self) -> bool:
-        """Whether everything came out the same."""
+        """Whether all parts are identical."""
         return bool(self.parts) and not any(part.different for part in self.parts)
 
 
-def verify_run(directory: RunDirectory, splits: Splits, scratch: Path, report: ReportTask) -> Verification:
-    """Do a run again, scouts included, with nothing of earlier trainings, and compare.
+def verify_run(directory: RunDirectory, splits: Splits, scratch: Path, report: Report) -> Verification:
+    """Repeat a run, scouts included, without any cached training, and compare.
 
-    On other data than the run's it is not done.
+    Nothing is trained if the data are not those of the run.
 
     Args:
         directory: the run.
         splits: the data, before the recipe's `data` settings.
-        scratch: an empty directory for what is trained.
-        report: told how far it is.
+        scratch: an empty directory for the trainings.
+        report: receives progress events.
 
     Raises:
         RunError: if a file of the run is damaged, or the training fails.
         RecipeError: if something that the recipe names is not installed.
     """
     record = directory.record
-    bound = replace(bound_recipe_of(directory), trackers=())  # trackers have heard of this run
+    bound = replace(bound_recipe_of(directory), trackers=())  # trackers have already recorded this run
     data = splits_for(bound.recipe, splits)
     seed = record.identity.seed
     identity = RunIdentity(recipe=bound.recipe.name, seed=seed, key=run_key(bound, seed, data))
@@ -113,7 +113,7 @@ def verify_run(directory: RunDirectory, splits: Splits, scratch: Path, report: R
 def _changes(record: RunRecord, bound: BoundRecipe, data: Splits) -> Iterator[Change]:
     if data.fingerprint != record.data_fingerprint:
         yield Change("data", record.data_fingerprint[:16], data.fingerprint[:16])
-    now = environment(bound.recipe.training)
+    now = environment(bound)
     for name in dict.fromkeys([*record.environment, *now]):
         pair = record.environment.get(name, "none"), now.get(name, "none")
         if pair[0] != pair[1]:
@@ -123,14 +123,14 @@ def _changes(record: RunRecord, bound: BoundRecipe, data: Splits) -> Iterator[Ch
 
 
 def _compared(then: Path, now: Path) -> Iterator[ComparedPart]:
-    weights, rows, said = (
+    weights, rows, predictions = (
         (_read(then / f"{name}.safetensors"), _read(now / f"{name}.safetensors"))
         for name in ("weights", "provenance", "predictions")
     )
     yield _rows_compared("rewritten training set", _columns(rows[0]), _columns(rows[1]))
     yield _tensors_compared("weights", *weights)
     for split in HELD_OUT:
-        yield _rows_compared(f"{split} logits", said[0][f"{split}.logits"], said[1][f"{split}.logits"])
+        yield _rows_compared(f"{split} logits", predictions[0][f"{split}.logits"], predictions[1][f"{split}.logits"])
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What decides the outcome of a training and of a run, as digests: equal keys mean equal bits on one machine."""
+"""Digests of everything that decides a training and a run: equal keys mean equal bytes on one machine."""
 
 from __future__ import annotations
 
@@ -17,30 +17,27 @@ from typing import Any
 import torch
 
 from fer_augment.data.dataset import Splits
+from fer_augment.errors import StrategyError
 from fer_augment.hooks.pipeline import Step
 from fer_augment.recipe.binding import BoundRecipe
-from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.distributions import distribution_versions
 from fer_augment.training.torch_runtime import device_of, precision_of
 
-_LIBRARIES = (
-    "numpy", "torch", "albumentations", "albucore", "opencv-python-headless", "imbalanced-learn", "scikit-learn",
-    "scipy",
-)  # fmt: skip
 _CORE = (
-    "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/scouts", "hooks/pipeline", "hooks/strategy",
-    "training/checkpoints", "training/device_images", "training/optimization", "training/row_stream",
-    "training/torch_runtime", "training/trainer", "training/trainings",
+    "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/pipeline", "hooks/scouts", "hooks/stages",
+    "hooks/strategy", "training/checkpoints", "training/device_images", "training/folds", "training/optimization",
+    "training/row_stream", "training/torch_runtime", "training/trainer", "training/trainings",
 )  # fmt: skip
-"""The modules of this package that decide the bits of a training; its version alone would not tell edits apart."""
+"""The modules of this package that decide the weights; the version alone would not tell edits apart."""
 
 
 def training_key(bound: BoundRecipe, seed: int, splits: Splits, *, part: str = "") -> str:
-    """Return the digest of everything that decides a training: what is equal is trained once.
+    """Return the digest of everything that decides a training.
 
-    Names, descriptions and paths are not in it, nor are steps that only act on predictions.
+    Names, descriptions and paths do not affect it, nor do steps that act on predictions only.
 
     Args:
-        bound: the recipe; of its steps those count that act in training.
+        bound: the recipe.
         seed: of the run.
         splits: the data.
         part: names the part of the training rows that is trained on; empty for all.
@@ -55,24 +52,37 @@ def run_key(bound: BoundRecipe, seed: int, splits: Splits) -> str:
 
 
 def step_identity(step: Step) -> dict[str, Any]:
-    """Return what a strategy does in a run, as JSON: name, place, parameters, and the code behind it."""
+    """Return what decides the effect of a step, as JSON: name, place, parameters, its code, and the files it reads.
+
+    Raises:
+        StrategyError: if a file that it reads cannot be read.
+    """
     return {
         "name": step.name,
         "number": step.number,
         "parameters": step.strategy.model_dump(mode="json"),
         "provider": step.provider,
         "source": source_digest(type(step.strategy)),
+        "files": {str(file): _file_digest(step, file) for file in step.strategy.files},
     }
+
+
+def _file_digest(step: Step, file: Path) -> str:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise StrategyError(f"{step}: {file}: cannot be read ({error.strerror})") from error
 
 
 def source_digest(thing: object) -> str:
     """Return the SHA-256 of the file that defines a class or function.
 
-    Where there is no file, for something typed into an interpreter, it is a digest that nothing else has and that
-    nobody finds again: what cannot be told apart from other code must not be taken for it.
+    Without a file, as for code typed into an interpreter, it is unique to the object and the process: code that cannot
+    be compared is never taken for equal.
     """
     try:
-        module_file = inspect.getsourcefile(inspect.unwrap(getattr(thing, "func", thing)))  # type: ignore[arg-type] # asks anything
+        module_file = inspect.getsourcefile(inspect.unwrap(getattr(thing, "func", thing)))  # type: ignore[arg-type] # takes any object
         return hashlib.sha256(Path(module_file or "").read_bytes()).hexdigest()
     except (OSError, TypeError):
         return hashlib.sha256(f"{_PROCESS}{id(thing)}".encode()).hexdigest()
@@ -81,16 +91,17 @@ def source_digest(thing: object) -> str:
 _PROCESS = uuid.uuid4()
 
 
-def environment(settings: TrainingSettings) -> dict[str, str]:
+def environment(bound: BoundRecipe) -> dict[str, str]:
     """Return what a result depends on besides the recipe and the data: versions, processor, threads, precision."""
+    settings = bound.recipe.training
     device = device_of(settings)
-    able = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     return {
         "fer_augment": importlib.metadata.version("fer_augment"),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+        **distribution_versions(bound),
         "device": device,
-        "processor": torch.cuda.get_device_name() if device == "cuda" else f"{able.get('cpu_name', 'unknown')}",
+        "processor": torch.cuda.get_device_name() if device == "cuda" else f"{capabilities.get('cpu_name', 'unknown')}",
         "architecture": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "precision": precision_of(settings),
         "threads": str(settings.threads),
@@ -100,7 +111,7 @@ def environment(settings: TrainingSettings) -> dict[str, str]:
 def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str) -> dict[str, Any]:
     settings = bound.recipe.training
     steps = [step_identity(step) for step in bound.steps if step.acts_in_training]
-    # Without a step nobody asks a scout, so that a plain baseline serves arms with any scout settings.
+    # Without a step there is no scout, and a plain baseline serves arms with any scout settings.
     left_out = {"device", "precision", "threads", *(() if steps else ("scout",))}
     return {
         "data": splits.fingerprint,
@@ -110,7 +121,7 @@ def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str)
         "training": settings.model_dump(mode="json", exclude=left_out),
         "steps": steps,
         "seed": seed,
-        "environment": environment(settings),
+        "environment": environment(bound),
         "core": _core_digest(),
     }
 

@@ -1,17 +1,17 @@
-"""Finished trainings on disk, by key: whoever needs one again reads it, and two who need one at once train it once."""
+"""Finished trainings on disk, by training key; concurrent processes that need the same training do it once."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import load_file
@@ -20,12 +20,10 @@ from fer_augment.data.records import Evaluation, whole_directory
 from fer_augment.errors import RunError
 
 CACHE_VARIABLE = "FER_AUGMENT_CACHE"
-FOUND = "found: "
-"""What is reported of a training, or of a whole run, that was there already begins with this."""
 
 
 class TrainingFacts(BaseModel):
-    """What is known of a finished training besides its arrays.
+    """Facts about a finished training, besides its arrays.
 
     Attributes:
         curve: evaluations in order.
@@ -33,8 +31,8 @@ class TrainingFacts(BaseModel):
         class_prior: class frequencies as drawn in the last epoch, summing to 1.
         parameter_count: numbers in the network.
         rewritten_counts: rows of each class in the rewritten training set.
-        seconds: wall time, of rewriting and training; without that of scouts and of a first stage, which are trainings
-            of their own.
+        seconds: wall time of rewriting and training, without scouts and a first stage, which are trainings of their
+            own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +51,7 @@ class StoredTraining:
 
     Attributes:
         path: its directory.
-        was_reused: whether it stood there already.
+        was_reused: whether it was finished before it was needed.
     """
 
     path: Path
@@ -94,7 +92,7 @@ class TrainingStore:
     """A directory of finished trainings; safe for any number of processes.
 
     Attributes:
-        root: the directory; made when it is needed.
+        root: the directory; created when needed.
     """
 
     root: Path
@@ -105,29 +103,29 @@ class TrainingStore:
         return StoredTraining(path, was_reused=True) if path.is_dir() else None
 
     def obtain(self, key: str, make: Callable[[Path, Path], None]) -> StoredTraining:
-        """Return a training, making it if need be; meanwhile others who want the same one wait.
+        """Return a training, doing it if necessary; other processes that need the same one wait meanwhile.
 
         Args:
             key: of the training.
-            make: trains, and writes its files into a directory, the first argument; the second is a file for
+            make: trains and writes its files into a directory, the first argument; the second is a file for
                 checkpoints, which outlives an interruption.
         """
-        found = self.find(key)
-        if found:
-            return found
+        finished = self.find(key)
+        if finished:
+            return finished
         self.root.mkdir(parents=True, exist_ok=True)
         checkpoint, lock = self.root / f"{key}.checkpoint", self.root / f"{key}.lock"
-        with _locked(lock):
-            found = self.find(key)
-            if found:
-                return found
-            for left in self.root.glob(f".{key}-*"):  # by a process that was killed: nobody else makes this one now
-                shutil.rmtree(left, ignore_errors=True)
-            with whole_directory(self.root / key) as scratch:
-                make(scratch, checkpoint)
-            checkpoint.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)  # whoever waits for it finds the training finished
-        return StoredTraining(self.root / key, was_reused=False)
+        with FileLock(lock):  # the system releases it if this process dies
+            was_reused = self.find(key) is not None
+            if not was_reused:
+                for leftover in self.root.glob(f".{key}-*"):  # of a killed process: the lock excludes a running one
+                    shutil.rmtree(leftover, ignore_errors=True)
+                with whole_directory(self.root / key) as scratch:
+                    make(scratch, checkpoint)
+                checkpoint.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows keeps a file that another process has open
+            lock.unlink()  # safe once the training is finished: whoever waits, or locks anew, finds it
+        return StoredTraining(self.root / key, was_reused)
 
 
 def default_store() -> TrainingStore:
@@ -135,11 +133,3 @@ def default_store() -> TrainingStore:
     own = os.environ.get(CACHE_VARIABLE)
     shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return TrainingStore((Path(own) if own else shared / "fer_augment") / "trainings")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes; the system gives it back if this one dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

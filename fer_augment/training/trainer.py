@@ -20,7 +20,8 @@ from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import Evaluation
 from fer_augment.errors import RunError, StrategyError
 from fer_augment.hooks.declarations import Loss, Model, ReportProgress
-from fer_augment.hooks.pipeline import Pipeline, weights_fault
+from fer_augment.hooks.pipeline import Pipeline
+from fer_augment.hooks.stages import weights_fault
 from fer_augment.metrics import score, without_ties
 from fer_augment.randomness import stream_key, stream_rng, uniforms
 from fer_augment.recipe.recipe import TrainingSettings

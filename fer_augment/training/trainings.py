@@ -1,10 +1,11 @@
-"""Trainings of recipes and of recipes cut short: runs, scouts and the folds of scouts, each trained once.
+"""Trainings of recipes and of their scouts, each done once for a training key.
 
-Legend of shapes: N rows, K classes, D features, P source rows of a row.
+Legend of shapes: N rows, K classes, D features.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,63 +20,46 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_model, save_model
 
 from fer_augment.data.dataset import ImageDataset, Splits
-from fer_augment.data.duplicates import group_ids, stratified_folds
 from fer_augment.data.records import Evaluation, provenance_arrays
 from fer_augment.errors import RunError, StrategyError
 from fer_augment.heads import linear_head
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.strategy import Context, Effect, PredictionKind
 from fer_augment.metrics import softmax
-from fer_augment.randomness import stream_rng
+from fer_augment.progress import Advance, Cached, Report, ignore
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.folds import Fold, all_folds, folds_of, places_of
 from fer_augment.training.keys import training_key
-from fer_augment.training.store import FOUND, StoredTraining, TrainingFacts, TrainingStore
+from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingStore
 from fer_augment.training.torch_runtime import device_of, reproducible
 from fer_augment.training.trainer import Trained, Training, build_model, predict, refine, train
 
 EXAMPLES_OF_A_STEP = 12
-"""How many of the rows that a step made are kept to be looked at."""
-
-SECOND_STAGE = ", second stage"
-"""Added to the name of a training where what is trained already passes through `refine_model`."""
-
-ReportTraining = Callable[[str, int, int], None]
-"""Called with what is trained, optimizer steps taken, and how many there are."""
+"""How many of the rows that a step made are kept for display."""
 
 
-@dataclass(frozen=True)
-class Fold:
-    """A part of the source rows that a scout is not trained on.
+@dataclass
+class NestedClock:
+    """Measures each training without the trainings of scouts and first stages that happen inside it.
 
     Attributes:
-        number: which one, from 0.
-        folds: of how many.
+        nested: seconds spent in finished trainings so far.
     """
 
-    number: int
-    folds: int
+    nested: float = 0.0
 
-    def __str__(self) -> str:
-        """Name the fold for people."""
-        return f"fold {self.number + 1} of {self.folds}"
+    def start(self) -> Callable[[], float]:
+        """Return a function that gives the seconds from now on, less those spent in nested trainings."""
+        started = time.monotonic() - self.nested
+        return lambda: time.monotonic() - self.nested - started
 
-
-@dataclass(frozen=True)
-class NeededTraining:
-    """A training that a recipe needs.
-
-    Attributes:
-        what: it is, for people.
-        key: of the training.
-        bound: the recipe that is trained.
-        is_second_stage: whether it begins with a trained network and refines it.
-    """
-
-    what: str
-    key: str
-    bound: BoundRecipe
-    is_second_stage: bool = False
+    def wait_for(self, training: Callable[[], StoredTraining]) -> StoredTraining:
+        """Do a training; from then on all of its time counts as nested."""
+        nested, started = self.nested, time.monotonic()
+        stored = training()
+        self.nested = nested + time.monotonic() - started
+        return stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,182 +67,258 @@ class Trainings:
     """Everything that is trained with one seed on one data set.
 
     Attributes:
-        splits: the data.
+        splits: the data, after the recipe's `data` settings.
         seed: the seed.
-        store: where finished trainings lie.
-        report: told what is trained and how far it is.
-        evaluated: told each new point of the curve of the run itself, of no scout.
-        cores: how many a strategy may use; None for as many as the recipe's `training.threads`.
+        store: where finished trainings are kept.
+        report: receives progress events.
+        cores: processor cores that a strategy may use; None for the recipe's `training.threads`.
     """
 
     splits: Splits
     seed: int
     store: TrainingStore
-    report: ReportTraining = lambda what, done, total: None
-    evaluated: Callable[[Evaluation], None] = lambda evaluation: None
+    report: Report = ignore
     cores: int | None = None
-    _rewritten: dict[str, ImageDataset] = field(default_factory=dict, init=False)
-    _of_others: list[float] = field(default_factory=lambda: [0.0], init=False)
+    clock: NestedClock = field(default_factory=NestedClock, init=False)
 
-    def of(self, bound: BoundRecipe, *, fold: Fold | None = None, name: str = "training") -> StoredTraining:
-        """Return the training of a recipe, on all rows or on those outside a fold.
+    def of(self, bound: BoundRecipe) -> RecipeTrainings:
+        """Return a recipe in these trainings; nothing is trained yet."""
+        return RecipeTrainings(self, bound)
+
+
+@dataclass(frozen=True)
+class NeededTraining:
+    """A training that a recipe needs.
+
+    Attributes:
+        name: what is trained, for display.
+        key: its training key.
+        recipe: the recipe, as it is trained.
+        is_second_stage: whether it starts from a trained network and refines it.
+    """
+
+    name: str
+    key: str
+    recipe: RecipeTrainings
+    is_second_stage: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class RecipeTrainings:
+    """One recipe in the trainings of one seed: its pipeline, networks, rewritten training set and trained weights.
+
+    Attributes:
+        trainings: data, seed and store.
+        bound: the recipe with its plugins.
+    """
+
+    trainings: Trainings
+    bound: BoundRecipe
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """How the recipe is trained."""
+        return self.bound.recipe.training
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The recipe's steps; use a fresh copy of it for each training and each set of predictions."""
+        cores = self.trainings.cores or self.settings.threads
+        context = Context(
+            self.trainings.seed, self.trainings.splits.class_names, device=device_of(self.settings), cores=cores
+        )
+        return Pipeline(self.bound.steps, context, scout_for=lambda step: TrainedScout(self, step))
+
+    @cached_property
+    def untrained(self) -> torch.nn.Module:
+        """The network as the recipe's steps prepare it; its initial weights are not those of a run.
+
+        Raises:
+            FerAugmentError: if the network does not take images of this size, or a step does not take the network.
+        """
+        with reproducible(self.settings, 0):
+            return build_model(self.bound.model, self.trainings.splits.train, self.pipeline.fresh())
+
+    @cached_property
+    def rewritten(self) -> ImageDataset:
+        """The training set as the recipe's steps rewrite it."""
+        if self.first_stage is not self:
+            return self.first_stage.rewritten
+        dataset = self.trainings.splits.train
+        for _, after_step in self.rewritings():
+            dataset = after_step
+        return dataset
+
+    def rewritings(self) -> Iterator[tuple[Step, ImageDataset]]:
+        """Rewrite the training set; yield each step that does with the set after it."""
+        with reproducible(self.settings, 0):
+            yield from self.pipeline.fresh().each("rewrite_training_set", self.trainings.splits.train)
+
+    @property
+    def refines(self) -> bool:
+        """Whether a step acts at `refine_model`, in a second stage of training."""
+        return any(step.acts_at(["refine_model"]) for step in self.bound.steps)
+
+    @cached_property
+    def first_stage(self) -> RecipeTrainings:
+        """The recipe without the steps that only refine the trained network; the recipe itself if it has none."""
+        steps = tuple(step for step in self.bound.steps if not step.only_refines)
+        return self if steps == self.bound.steps else self.trainings.of(replace(self.bound, steps=steps))
+
+    def check(self) -> None:
+        """Refuse what would otherwise fail only after a training: see `untrained`, linear heads and embeddings.
+
+        Raises:
+            FerAugmentError: if the network is not one that the data and all steps can work with.
+        """
+        for step in self.bound.steps:
+            effects = step.strategy.effects
+            try:
+                if Effect.NEEDS_LINEAR_HEAD in effects and step.acts_at(["refine_model"]):
+                    linear_head(self.untrained)
+                if Effect.ASKS_FOR_EMBEDDINGS in effects:
+                    self.require_features()
+            except StrategyError as error:
+                raise StrategyError(f"{step}: {error}") from error
+        _ = self.untrained
+
+    def require_features(self) -> None:
+        """Refuse a network that cannot give embeddings.
+
+        Raises:
+            StrategyError: if it has no module `features`.
+        """
+        if not isinstance(getattr(self.untrained, "features", None), torch.nn.Module):
+            raise StrategyError(
+                f"embeddings are the outputs of a network's `features`, and {self.bound.model.name} has no such "
+                "module; choose another model"
+            )
+
+    def trained(
+        self,
+        *,
+        fold: Fold | None = None,
+        scout_of: Step | None = None,
+        evaluated: Callable[[Evaluation], None] = lambda evaluation: None,
+    ) -> StoredTraining:
+        """Train the recipe, or return the finished training with the same key.
+
+        Args:
+            fold: source rows to leave out; None trains on all rows.
+            scout_of: the step whose scout this is; None for the training of a run.
+            evaluated: receives each new point of the curve.
 
         Raises:
             RunError: if the training fails.
-            StrategyError: if a strategy does.
+            StrategyError: if a strategy fails.
         """
-        if not _refining(bound):
-            return self._unrefined(bound, fold, name)
-        self.check_refinable(bound)
+        if not self.refines:
+            return self._trained_from_scratch(fold, scout_of, evaluated)
+        self.check()
+        name = f"{_name_of(scout_of, fold)}, second stage"
 
         def make(scratch: Path, _: Path) -> None:
-            first = self._unrefined(before_refinement(bound), fold, name)
-            seconds = self._stopwatch()
-            rewritten = self._training_rows(bound, fold)
-            network = self.network(bound, first)
+            first = self.first_stage._trained_from_scratch(fold, scout_of, evaluated)
+            seconds = self.trainings.clock.start()
+            rewritten = self._training_rows(fold)
             facts = first.facts
             refined = refine(
-                self.training(bound, rewritten),
-                Trained(network, facts.curve, facts.optimizer_steps, np.array(facts.class_prior)),
-                progress=lambda done, total: self.report(f"{name}{SECOND_STAGE}", done, total),
+                self.training(rewritten),
+                Trained(self.network(first), facts.curve, facts.optimizer_steps, np.array(facts.class_prior)),
+                progress=lambda done, total: self._report(Advance(name, done, total, measures_run=scout_of is None)),
             )
-            self._write(scratch, bound, refined, rewritten, seconds())
+            self._write(scratch, refined, rewritten, seconds())
 
-        return self._obtained(self._key(bound, fold), make, f"{name}{SECOND_STAGE}")
+        return self._obtained(self.key(fold), make, name)
 
-    def _unrefined(self, bound: BoundRecipe, fold: Fold | None, name: str) -> StoredTraining:
-        """Return the training of a recipe as it is before `refine_model`."""
+    def _trained_from_scratch(
+        self, fold: Fold | None, scout_of: Step | None, evaluated: Callable[[Evaluation], None]
+    ) -> StoredTraining:
+        """Return the training as it is before `refine_model`."""
+        name, epochs = _name_of(scout_of, fold), self.settings.epochs
+
+        def progress(done: int, total: int) -> None:
+            epoch = min(done * epochs // total + 1, epochs)
+            self._report(Advance(f"{name}, epoch {epoch} of {epochs}", done, total, measures_run=scout_of is None))
 
         def make(scratch: Path, checkpoint: Path) -> None:
-            seconds = self._stopwatch()
-            rewritten = self._training_rows(bound, fold)
-            trained = train(
-                self.training(bound, rewritten),
-                checkpoint=checkpoint,
-                progress=lambda done, total: self.report(_at_epoch(name, done, total, bound), done, total),
-                evaluated=self.evaluated if name == "training" else lambda evaluation: None,
-            )
-            self._write(scratch, bound, trained, rewritten, trained.seconds_before + seconds())
+            seconds = self.trainings.clock.start()
+            rewritten = self._training_rows(fold)
+            trained = train(self.training(rewritten), checkpoint=checkpoint, progress=progress, evaluated=evaluated)
+            self._write(scratch, trained, rewritten, trained.seconds_before + seconds())
 
-        return self._obtained(self._key(bound, fold, is_refined=False), make, name)
+        return self._obtained(self._key_before_refinement(fold), make, name)
 
     def _obtained(self, key: str, make: Callable[[Path, Path], None], name: str) -> StoredTraining:
-        self.report(name, 0, 1)  # another run may be training the same just now, and then this one waits
-        of_others, started = self._of_others[0], time.monotonic()
-        trained = self.store.obtain(key, make)
-        self._of_others[0] = of_others + time.monotonic() - started
-        if trained.was_reused:
-            self.report(f"{FOUND}{name}", 1, 1)
-        return trained
+        self._report(Advance(name, 0, 1))  # another process may be doing the same training, then this one waits
+        stored = self.trainings.clock.wait_for(lambda: self.trainings.store.obtain(key, make))
+        if stored.was_reused:
+            self._report(Cached(name))
+        return stored
 
-    def _stopwatch(self) -> Callable[[], float]:
-        """Return what tells the seconds from now on, less those that other trainings take meanwhile: scouts do."""
-        started = time.monotonic() - self._of_others[0]
-        return lambda: time.monotonic() - self._of_others[0] - started
+    def _report(self, event: Advance | Cached) -> None:
+        self.trainings.report(event)
 
-    def _training_rows(self, bound: BoundRecipe, fold: Fold | None) -> ImageDataset:
-        """Return the rewritten training set, without the rows of a fold."""
-        rewritten = self.rewritten(bound)
-        if not fold:
-            return rewritten
-        return rewritten.without((self.folds_of(rewritten, fold.folds) == fold.number).any(axis=1))
+    def _training_rows(self, fold: Fold | None) -> ImageDataset:
+        """Return the rewritten training set without the rows that descend from a fold."""
+        rewritten = self.rewritten
+        return rewritten.without((self.folds_of(rewritten) == fold.number).any(axis=1)) if fold else rewritten
 
-    def check_refinable(self, bound: BoundRecipe) -> None:
-        """Refuse, before anything is trained, steps that refine a linear head where the network has none.
+    def folds_of(self, dataset: ImageDataset) -> NDArray[np.int64]:
+        """Return the fold of each source row that a row descends from; see `folds.folds_of`."""
+        return folds_of(dataset, self.trainings.splits.train, self.settings.scout.folds, self.trainings.seed)
 
-        Raises:
-            StrategyError: if a step does, or refuses the network by itself.
-        """
-        model = self.untrained(bound)
-        for step in _refining(bound):
-            if Effect.NEEDS_LINEAR_HEAD in step.strategy.effects:
-                try:
-                    linear_head(model)
-                except StrategyError as error:
-                    raise StrategyError(f"{step}: {error}") from error
-
-    def needed(self, bound: BoundRecipe) -> Iterator[NeededTraining]:
-        """Tell which trainings a recipe needs, its own last; of scouts those that the strategies' effects declare."""
-        for step in bound.steps:
-            cut, effects = TrainedScout(self, bound, step).cut, step.strategy.effects
+    def needed(self) -> Iterator[NeededTraining]:
+        """List the trainings that the recipe needs, its own last; scouts as the strategies' effects declare them."""
+        for step in self.bound.steps:
+            scout, effects = TrainedScout(self, step).recipe, step.strategy.effects
             if effects & (Effect.IN_SAMPLE_MINING | Effect.ASKS_FOR_EMBEDDINGS):
-                yield from self._needed_for(cut, None, f"scout of {step.name}")
+                yield from scout._needed(None, _name_of(step, None))
             if Effect.OUT_OF_FOLD_MINING in effects:
-                for fold in _folds(bound):
-                    yield from self._needed_for(cut, fold, f"scout of {step.name}, {fold}")
-        yield from self._needed_for(bound, None, bound.recipe.name)
+                for fold in all_folds(self.settings.scout.folds):
+                    yield from scout._needed(fold, _name_of(step, fold))
+        yield from self._needed(None, self.bound.recipe.name)
 
-    def _needed_for(self, bound: BoundRecipe, fold: Fold | None, name: str) -> Iterator[NeededTraining]:
-        first = before_refinement(bound)
-        yield NeededTraining(name, self._key(first, fold, is_refined=False), first)
-        if _refining(bound):
-            yield NeededTraining(f"{name}{SECOND_STAGE}", self._key(bound, fold), bound, is_second_stage=True)
+    def _needed(self, fold: Fold | None, name: str) -> Iterator[NeededTraining]:
+        yield NeededTraining(name, self.first_stage._key_before_refinement(fold), self.first_stage)
+        if self.refines:
+            yield NeededTraining(f"{name}, second stage", self.key(fold), self, is_second_stage=True)
 
-    def training(self, bound: BoundRecipe, training_set: ImageDataset) -> Training:
-        """Put together what the trainer needs to train a recipe on a rewritten training set."""
+    def training(self, training_set: ImageDataset) -> Training:
+        """Return what the trainer needs to train the recipe on a rewritten training set."""
+        splits = self.trainings.splits
         return Training(
-            model=bound.model,
-            loss=bound.loss,
-            settings=bound.recipe.training,
-            pipeline=self.pipeline(bound),
+            model=self.bound.model,
+            loss=self.bound.loss,
+            settings=self.settings,
+            pipeline=self.pipeline.fresh(),
             training_set=training_set,
-            source_rows=len(self.splits.train),
-            validation=self.splits.validation,
-            selection_rows=len(self.splits.test),
+            source_rows=len(splits.train),
+            validation=splits.validation,
+            selection_rows=len(splits.test),
         )
 
-    def _key(self, bound: BoundRecipe, fold: Fold | None = None, *, is_refined: bool = True) -> str:
+    def key(self, fold: Fold | None = None) -> str:
+        """Return the training key, on all rows or without those of a fold."""
+        return self._key(f"without {fold}" if fold else "")
+
+    def _key_before_refinement(self, fold: Fold | None) -> str:
         part = f"without {fold}" if fold else ""
-        if _refining(bound) and not is_refined:
-            part = f"{part} before refine_model"
-        return training_key(bound, self.seed, self.splits, part=part)
+        return self._key(f"{part} before refine_model" if self.refines else part)
 
-    def rewritten(self, bound: BoundRecipe) -> ImageDataset:
-        """Return the training set as a recipe's strategies rewrite it; worked out once."""
-        key = self._key(before_refinement(bound))
-        if key not in self._rewritten:
-            with reproducible(bound.recipe.training, 0):
-                self._rewritten[key] = self.pipeline(bound).fold("rewrite_training_set", self.splits.train)
-        return self._rewritten[key]
+    def _key(self, part: str) -> str:
+        return training_key(self.bound, self.trainings.seed, self.trainings.splits, part=part)
 
-    def pipeline(self, bound: BoundRecipe) -> Pipeline:
-        """Return the strategies of a recipe, ready to act with this seed."""
-        settings = bound.recipe.training
-        cores = self.cores or settings.threads
-        context = Context(self.seed, self.splits.class_names, device=device_of(settings), cores=cores)
-        return Pipeline(bound.steps, context, scout_for=lambda step: TrainedScout(self, bound, step))
-
-    def network(self, bound: BoundRecipe, trained: StoredTraining) -> torch.nn.Module:
-        """Build the network of a recipe with the weights of its training, in evaluation mode.
+    def network(self, stored: StoredTraining) -> torch.nn.Module:
+        """Return the network with the weights of a training, on the recipe's device, in evaluation mode.
 
         Raises:
             RunError: if the weights are damaged.
         """
-        return with_weights(self.untrained(bound), trained.weights, bound.recipe.training)
+        return with_weights(copy.deepcopy(self.untrained), stored.weights, self.settings)
 
-    def untrained(self, bound: BoundRecipe) -> torch.nn.Module:
-        """Build the network of a recipe as its strategies prepare it, with weights that mean nothing."""
-        with reproducible(bound.recipe.training, 0):
-            return build_model(bound.model, self.splits.train, self.pipeline(bound))
-
-    def folds_of(self, dataset: ImageDataset, folds: int) -> NDArray[np.int64]:
-        """Return the fold of each source row that a row descends from, `(N, P)`; -1 where there is none."""
-        source = self.splits.train
-        rng = stream_rng(self.seed, "folds", folds)
-        fold_of_source = stratified_folds(source.labels, group_ids(source.digests), folds, rng)
-        return np.append(fold_of_source, -1)[self._places_of(dataset.origins)]
-
-    def _places_of(self, origins: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return where source rows stand in the training split, -1 for none."""
-        source = self.splits.train.origin
-        place_of = np.full(int(source.max()) + 2, -1, dtype=np.int64)
-        place_of[source] = np.arange(len(source))
-        return place_of[origins]
-
-    def _write(
-        self, folder: Path, bound: BoundRecipe, trained: Trained, rewritten: ImageDataset, seconds: float
-    ) -> None:
-        if trained.model.state_dict().keys() != self.untrained(bound).state_dict().keys():
+    def _write(self, folder: Path, trained: Trained, rewritten: ImageDataset, seconds: float) -> None:
+        if trained.model.state_dict().keys() != self.untrained.state_dict().keys():
             raise StrategyError(
                 "refine_model must keep the names of the network's parameters: add layers at prepare_model"
             )
@@ -277,59 +337,16 @@ class Trainings:
 
     def examples(self, rewritten: ImageDataset) -> dict[str, NDArray[np.generic]]:
         """Choose a few rows that each step made: the images, their first source rows, labels and step numbers."""
-        rows = np.concatenate(
-            [np.empty(0, np.int64), *map(_spread, (np.flatnonzero(rewritten.step == n) for n in _steps_in(rewritten)))]
-        )
+        numbers = [number for number in np.unique(rewritten.step).tolist() if number > 0]
+        chosen = [_evenly_spaced(np.flatnonzero(rewritten.step == number)) for number in numbers]
+        rows = np.concatenate([np.empty(0, np.int64), *chosen])
+        source = self.trainings.splits.train
         return {
             "images": rewritten.images[rows],
-            "sources": self.splits.train.images[self._places_of(rewritten.origin[rows])],
+            "sources": source.images[places_of(rewritten.origin[rows], source)],
             "labels": rewritten.labels[rows],
             "step": rewritten.step[rows],
         }
-
-
-def with_weights(model: torch.nn.Module, weights: Path, settings: TrainingSettings) -> torch.nn.Module:
-    """Put the weights in a file into a network; return it on its device, in evaluation mode.
-
-    Raises:
-        RunError: if the file is missing, damaged, or of another network.
-    """
-    try:
-        load_model(model, weights)  # a network may know a parameter by two names, which the file holds once
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{weights}: not usable ({reason}); delete {weights.parent} to train again") from error
-    model = model.to(device_of(settings)).eval()
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
-
-
-def before_refinement(bound: BoundRecipe) -> BoundRecipe:
-    """Return a recipe without the steps that only act on the trained network: what is trained first."""
-    return replace(bound, steps=tuple(step for step in bound.steps if not step.only_refines))
-
-
-def _refining(bound: BoundRecipe) -> list[Step]:
-    return [step for step in bound.steps if step.acts_at(["refine_model"])]
-
-
-def _at_epoch(name: str, done: int, total: int, bound: BoundRecipe) -> str:
-    """Say which epoch a training is in."""
-    epochs = bound.recipe.training.epochs
-    return f"{name}, epoch {min(done * epochs // total + 1, epochs)} of {epochs}"
-
-
-def _folds(bound: BoundRecipe) -> list[Fold]:
-    count = bound.recipe.training.scout.folds
-    return [Fold(number, count) for number in range(count)]
-
-
-def _steps_in(rewritten: ImageDataset) -> list[int]:
-    return [number for number in np.unique(rewritten.step).tolist() if number > 0]
-
-
-def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Choose rows that lie evenly apart."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, EXAMPLES_OF_A_STEP).astype(np.int64))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,55 +354,75 @@ class TrainedScout:
     """The scout of a step: the recipe cut before the step, see `strategy.Scout`.
 
     Attributes:
-        trainings: where it is trained.
-        bound: the recipe that the asking step stands in.
-        step: the asking step.
+        asking: the recipe that holds the step.
+        step: the step that queries it.
     """
 
-    trainings: Trainings
-    bound: BoundRecipe
+    asking: RecipeTrainings
     step: Step
+
+    @cached_property
+    def recipe(self) -> RecipeTrainings:
+        """The recipe as it is before the step, with the scout's epochs."""
+        bound = self.asking.bound
+        settings = self.asking.settings
+        epochs = settings.scout.epochs or settings.epochs
+        recipe = bound.recipe.model_copy(update={"training": settings.model_copy(update={"epochs": epochs})})
+        steps = tuple(step for step in bound.steps if step.number < self.step.number)
+        return self.asking.trainings.of(replace(bound, recipe=recipe, steps=steps, trackers=()))
 
     def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
         """Return `(N, K) float32` class probabilities; NaN out of fold for rows whose source rows span folds."""
         if how == "in_sample":
             return self._probabilities(self._in_sample, training_set)
-        fold_NP = self.trainings.folds_of(training_set, self.bound.recipe.training.scout.folds)
+        fold_NP = self.recipe.folds_of(training_set)
         result = np.full((len(training_set), len(training_set.class_names)), np.nan, dtype=np.float32)
-        for fold in _folds(self.bound):
-            trained = self.trainings.of(self.cut, fold=fold, name=f"scout of {self.step.name}, {fold}")
-            asked = np.flatnonzero(((fold_NP == fold.number) | (fold_NP == -1)).all(axis=1))
-            if len(asked):
-                result[asked] = self._probabilities(trained, training_set.take(asked))
+        for fold in all_folds(self.asking.settings.scout.folds):
+            stored = self.recipe.trained(fold=fold, scout_of=self.step)
+            rows = np.flatnonzero(((fold_NP == fold.number) | (fold_NP == -1)).all(axis=1))
+            if len(rows):
+                result[rows] = self._probabilities(stored, training_set.take(rows))
         return result
 
     def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
         """Return the `(N, D) float32` outputs of the in-sample model's `features`.
 
         Raises:
-            StrategyError: if the network has no such part; nothing is trained then.
+            StrategyError: if the network has no such module; nothing is trained then.
         """
-        if not isinstance(getattr(self.trainings.untrained(self.cut), "features", None), torch.nn.Module):
-            raise StrategyError(
-                f"embeddings are what `features` of a network gives, and {self.cut.model.name} has no such part; "
-                "choose another model"
-            )
-        features = self.trainings.network(self.cut, self._in_sample).get_submodule("features")
-        return predict(features, training_set, self.cut.recipe.training)
-
-    @cached_property
-    def cut(self) -> BoundRecipe:
-        """The recipe as it stands before the step, with the scout's epochs."""
-        settings = self.bound.recipe.training
-        epochs = settings.scout.epochs or settings.epochs
-        recipe = self.bound.recipe.model_copy(update={"training": settings.model_copy(update={"epochs": epochs})})
-        steps = tuple(step for step in self.bound.steps if step.number < self.step.number)
-        return replace(self.bound, recipe=recipe, steps=steps, trackers=())
+        self.recipe.require_features()
+        features = self.recipe.network(self._in_sample).get_submodule("features")
+        return predict(features, training_set, self.recipe.settings)
 
     @cached_property
     def _in_sample(self) -> StoredTraining:
-        return self.trainings.of(self.cut, name=f"scout of {self.step.name}")
+        return self.recipe.trained(scout_of=self.step)
 
-    def _probabilities(self, trained: StoredTraining, dataset: ImageDataset) -> NDArray[np.float32]:
-        network = self.trainings.network(self.cut, trained)
-        return softmax(predict(network, dataset, self.cut.recipe.training)).astype(np.float32)
+    def _probabilities(self, stored: StoredTraining, dataset: ImageDataset) -> NDArray[np.float32]:
+        return softmax(predict(self.recipe.network(stored), dataset, self.recipe.settings)).astype(np.float32)
+
+
+def with_weights(model: torch.nn.Module, weights: Path, settings: TrainingSettings) -> torch.nn.Module:
+    """Load weights from a file into a network; return it on its device, in evaluation mode.
+
+    Raises:
+        RunError: if the file is missing, damaged, or of another network.
+    """
+    try:
+        load_model(model, weights)  # a network may hold a parameter under two names, the file holds it once
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{weights}: not usable ({reason}); delete {weights.parent} to train again") from error
+    model = model.to(device_of(settings)).eval()
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
+
+
+def _name_of(scout_of: Step | None, fold: Fold | None) -> str:
+    """Return what is trained, for display."""
+    if scout_of is None:
+        return "training"
+    return f"scout of {scout_of.name}, {fold}" if fold else f"scout of {scout_of.name}"
+
+
+def _evenly_spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows[np.unique(np.linspace(0, len(rows) - 1, EXAMPLES_OF_A_STEP).astype(np.int64))]

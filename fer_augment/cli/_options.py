@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+data_option = click.option(
+    "--data", "source", required=True, metavar="SRC",
+    help="fer2013.csv, icml_face_data.csv, a zip or folder of images, a converted folder, or demo.",
+)  # fmt: skip
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Override a setting of every recipe, such as training.epochs=5; may be repeated.",
+)  # fmt: skip
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1),
+    help="Runs at a time.  [default: one per processor core; on Ray, as many as the cluster has room for]",
+)  # fmt: skip
+executor_option = click.option(
+    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+    help="Do runs in processes here, or on the Ray cluster at RAY_ADDRESS, else on a local Ray cluster.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+class Seeds(click.ParamType[tuple[int, ...]]):
+    """`5` for the seeds 0 to 4, or a list such as `0,3,7`."""
+
+    name = "seeds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse the text; a trailing comma makes a single number a list."""
+        if isinstance(value, tuple):
+            return value
+        text = str(value).replace(" ", "")
+        if re.fullmatch(r"\d{1,6}", text) and int(text) > 0:
+            return tuple(range(int(text)))
+        listed = re.fullmatch(r"\d{1,18}(,\d{1,18})*,?", text) if "," in text else None
+        seeds = tuple(int(seed) for seed in text.split(",") if seed) if listed else ()
+        if not seeds or len(set(seeds)) != len(seeds):
+            self.fail(f"{value!r}: give the number of seeds, such as 5, or a list, such as 0,3,7", param, ctx)
+        return seeds

@@ -1,0 +1,170 @@
+"""Finished comparisons and runs as Python objects: tables, trained networks, predictions."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import PrivateAttr
+
+from fer_augment.data.records import RunDirectory
+from fer_augment.errors import DatasetError, RunError
+from fer_augment.results.comparison import ComparisonRecord, read_comparison
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from fer_augment.runs.run_models import RunModel
+
+
+class Run(RunDirectory):
+    """A finished run: its record, its predictions for the held-out splits, and its trained network.
+
+    Attributes:
+        path: the run's directory.
+    """
+
+    def load_model(self) -> nn.Module:
+        """Build the trained network, in evaluation mode, on the device that is available.
+
+        It takes `(B, C, H, W) float32` images in `[0, 1]` and returns `(B, K)` logits, without the test-time views and
+        the adjustment of logits of the recipe's strategies; `predict` applies both.
+
+        Raises:
+            RunError: if a file of the run is missing or damaged.
+            RecipeError: if something that the recipe names is not installed.
+        """
+        return self._model.network
+
+    def predict(self, images: ArrayLike) -> NDArray[np.float64]:
+        """Predict class probabilities as the run does for the test split, with views and adjustment.
+
+        Args:
+            images: `(N, H, W, C) uint8` with the size and the channels that the run was trained on; `(N, H, W)` for
+                gray images.
+
+        Returns:
+            `(N, K) float64`; columns in the order of `record.class_names`, rows sum to 1.
+
+        Raises:
+            DatasetError: if the images have another shape or dtype.
+            RunError: if a file of the run is missing or damaged.
+            RecipeError: if something that the recipe names is not installed.
+        """
+        from fer_augment.metrics import softmax
+
+        return softmax(self._model.logits(self._fitting(images)))
+
+    @cached_property
+    def _model(self) -> RunModel:
+        from fer_augment.runs.run_models import load_run_model
+
+        return load_run_model(self)
+
+    def _fitting(self, images: ArrayLike) -> NDArray[np.uint8]:
+        array, shape = np.asarray(images), self._model.record.image_shape
+        if array.ndim == 3 and shape[2] == 1:
+            array = array[..., None]
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != shape:
+            raise DatasetError(
+                f"images must be uint8 of shape (N, {', '.join(map(str, shape))}), got {array.dtype} of shape "
+                f"{array.shape}"
+            )
+        return array
+
+
+class Comparison(ComparisonRecord):
+    """A finished comparison: everything in `comparison.json`, with its runs where they are on disk.
+
+    In a notebook it displays its verdicts and the recall table.
+    """
+
+    _directory: Path | None = PrivateAttr(default=None)
+
+    @classmethod
+    def at(cls, directory: Path, record: ComparisonRecord) -> Comparison:
+        """Return a comparison with the directory that holds it."""
+        comparison = cls(**dict(record))
+        comparison._directory = directory
+        return comparison
+
+    @property
+    def directory(self) -> Path:
+        """The directory of `comparison.json`, `report.html` and the runs.
+
+        Raises:
+            RunError: if the comparison was built in memory.
+        """
+        if self._directory is None:
+            raise RunError("this comparison was built in memory and has no directory; use fer_augment.load_comparison")
+        return self._directory
+
+    @property
+    def runs(self) -> dict[str, tuple[Run, ...]]:
+        """The finished runs of each arm, by recipe name, in the order of the arm's seeds.
+
+        Raises:
+            RunError: if the directory of a run is missing or damaged.
+        """
+        from fer_augment.reports.run_files import RunFiles
+
+        files, runs = RunFiles(self.directory), {}
+        for arm in self.arms:
+            located = {run.record.identity.key: Run(run.directory.path) for run in files.of(arm)}
+            for seed, key in zip(arm.seeds, arm.run_keys, strict=True):
+                if key not in located:
+                    raise RunError(
+                        f"{self.directory}: the run of {arm.recipe} with seed {seed} is missing or damaged; "
+                        "compare again"
+                    )
+            runs[arm.recipe] = tuple(located[key] for key in arm.run_keys)
+        return runs
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one tidy row per arm, split, endpoint and class; see `results.frame.comparison_frame`.
+
+        Raises:
+            FerAugmentError: if pandas is not installed.
+        """
+        from fer_augment.results.frame import comparison_frame
+
+        return comparison_frame(self)
+
+    def _repr_html_(self) -> str:
+        from fer_augment.reports.html import comparison_html
+
+        return comparison_html(self)
+
+
+def load_comparison(directory: str | Path) -> Comparison:
+    """Read a comparison.
+
+    Args:
+        directory: where `comparison.json` is, or the file itself.
+
+    Raises:
+        RunError: if it is missing, damaged, or has another schema version.
+    """
+    path = Path(directory)
+    return Comparison.at(path if path.is_dir() else path.parent, read_comparison(path))
+
+
+def load_run(directory: str | Path) -> Run:
+    """Return a finished run.
+
+    Args:
+        directory: the run's own directory, such as `results/demo/runs/demo/seed-0-1a2b3c4d5e6f`.
+
+    Raises:
+        RunError: if it is not a run directory; where there are runs below it, one is named.
+    """
+    path = Path(directory)
+    if not (path / "record.json").is_file():
+        below = next(iter(sorted(path.glob("runs/*/*/record.json"))), None)
+        hint = f"it contains runs, such as {below.parent}" if below else "`fer-augment run` creates one"
+        raise RunError(f"{path}: not a run directory, record.json is missing; {hint}")
+    return Run(path)

@@ -1,0 +1,45 @@
+"""Reading data sources, and the plugins that do it; imports no torch."""
+
+from __future__ import annotations
+
+import functools
+from os import PathLike
+from typing import TypeAlias
+
+from fer_augment.data.dataset import Splits
+from fer_augment.hooks.plugin_manager import Catalog, installed_plugins
+from fer_augment.reports.console import print_warnings, progress_of
+
+Data: TypeAlias = str | PathLike[str] | Splits
+"""A data source by path or word, such as `demo`, or splits that are in memory."""
+
+
+def read_data(data: Data, *, progress: bool = True) -> Splits:
+    """Read a data source with the reader that recognizes it.
+
+    Args:
+        data: a path, a word such as `demo`, or `Splits`, which are returned as they are.
+        progress: whether to show progress and warnings on stderr.
+
+    Raises:
+        DatasetError: if no reader or more than one recognizes the source, or the source is invalid.
+    """
+    catalog = loaded_plugins(quiet=not progress)
+    if isinstance(data, Splits):
+        return data
+    source = str(data)
+    with progress_of(f"reading {source}", quiet=not progress) as report:
+        return catalog.read(source, report)
+
+
+def loaded_plugins(*, quiet: bool = False) -> Catalog:
+    """Return what all installed plugins offer; warn, once a process, of those that could not be loaded."""
+    catalog = installed_plugins()
+    if not quiet:
+        _warn_once(catalog.problems)
+    return catalog
+
+
+@functools.cache
+def _warn_once(problems: tuple[str, ...]) -> None:
+    print_warnings(problems)

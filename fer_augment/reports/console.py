@@ -1,0 +1,66 @@
+"""Consoles and progress bars: results go to stdout, progress and warnings to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from fer_augment.progress import Advance, Event, Report
+
+
+def results() -> Console:
+    """Return the console for results; it follows the terminal, `NO_COLOR` and `COLUMNS` at the time of the call."""
+    return Console(highlight=False)
+
+
+def messages(*, quiet: bool = False) -> Console:
+    """Return the console for progress and warnings."""
+    return Console(stderr=True, highlight=False, quiet=quiet)
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Print warnings to stderr, one line each."""
+    for warning in warnings:
+        messages().print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
+
+
+def progress_bars(*, quiet: bool = False) -> Progress:
+    """Return bars with the time left, on stderr; they disappear at the end, and a file receives none."""
+    console = messages(quiet=quiet)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not (console.is_terminal or console.is_jupyter),
+    )
+
+
+@contextmanager
+def progress_of(description: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show one bar while the block runs; yields a function of the units done and the units in all."""
+    with progress_bars(quiet=quiet) as bars:
+        task = bars.add_task(escape(description), total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def progress_of_activities(*, quiet: bool = False) -> Iterator[Report]:
+    """Show a bar for each activity while the block runs; yields a function of progress events."""
+    with progress_bars(quiet=quiet) as bars:
+        shown: dict[str, TaskID] = {}
+
+        def report(event: Event) -> None:
+            if isinstance(event, Advance):
+                if event.activity not in shown:
+                    shown[event.activity] = bars.add_task(escape(event.activity), total=event.total)
+                bars.update(shown[event.activity], completed=event.done, total=event.total)
+
+        yield report

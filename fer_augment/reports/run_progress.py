@@ -1,0 +1,99 @@
+"""Progress of the runs of a comparison: bars on a terminal, a line now and then in a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from fer_augment.progress import Cached, Event
+from fer_augment.reports.console import messages
+
+SECONDS_BETWEEN_LINES = 300.0
+"""How often a file or a pipe receives a line about running runs."""
+
+
+class RunProgress:
+    """Shows a bar for each running run, one for all, and a line for each finished one.
+
+    Without a terminal, a line now and then shows the overall progress. It is a `Listener` of the executors, and a
+    context manager. Runs are displayed by their `str`; a result with a `message` is a failure.
+    """
+
+    def __init__(self, runs: Sequence[object], *, quiet: bool = False) -> None:
+        """Prepare the display; nothing is shown yet."""
+        console = messages(quiet=quiet)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not (console.is_terminal or console.is_jupyter),
+        )
+        self.all = self.bars.add_task(f"{len(runs)} runs", total=len(runs))
+        self.running: dict[str, tuple[TaskID, float]] = {}
+        self.cached: dict[str, list[str]] = {}
+        self.ended_count = 0
+        self.line_at = time.monotonic()
+
+    def __enter__(self) -> RunProgress:
+        """Start the display."""
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the bars."""
+        self.bars.stop()
+
+    def started(self, task: object) -> None:
+        """Add a bar for the run."""
+        self.running[str(task)] = self.bars.add_task(f"  {escape(str(task))}", total=None), time.monotonic()
+
+    def progressed(self, task: object, event: Event) -> None:
+        """Advance the run's bar and the one for all; remember what was cached."""
+        if isinstance(event, Cached):
+            self.cached.setdefault(str(task), []).append(event.name)
+            return
+        description = f"  {escape(str(task))}: {escape(event.activity)}"
+        bar, _ = self.running[str(task)]
+        self.bars.update(bar, description=description, completed=event.done, total=event.total)
+        if event.measures_run:
+            self.bars.update(self.all, completed=self.ended_count + self._share_done())
+        if self.bars.disable and time.monotonic() - self.line_at >= SECONDS_BETWEEN_LINES:
+            self.line_at = time.monotonic()
+            self.bars.console.print(self._overall(f"{task}: {event.activity}"), soft_wrap=True)
+
+    def ended(self, task: object, outcome: object) -> None:
+        """Replace the run's bar by a line."""
+        bar, since = self.running.pop(str(task))
+        self.bars.remove_task(bar)
+        self.ended_count += 1
+        self.bars.update(self.all, completed=self.ended_count + self._share_done())
+        seconds = time.monotonic() - since
+        failure = getattr(outcome, "message", None)
+        if failure is not None:
+            line = f"[red]failed[/red] {escape(str(task))}: {escape(failure)}"
+        else:
+            names = ", ".join(dict.fromkeys(self.cached.pop(str(task), [])))
+            cached = f"; cached: {names}" if names else ""
+            line = f"[dim]done   {escape(str(task))} ({seconds:.0f} s{escape(cached)})[/dim]"
+        self.bars.console.print(line, soft_wrap=True)
+
+    def _overall(self, current: str) -> Text:
+        task = next(task for task in self.bars.tasks if task.id == self.all)
+        left = TimeRemainingColumn().render(task)
+        return Text(f"{task.percentage:3.0f} %  {task.description}, {left} left ({current})", style="dim")
+
+    def _share_done(self) -> float:
+        tasks = {task.id: task for task in self.bars.tasks}
+        running = [tasks[bar] for bar, _ in self.running.values() if tasks[bar].total]
+        return sum(0.01 * task.percentage for task in running)

@@ -1,0 +1,103 @@
+"""The trainings that a comparison needs, which of them are cached, and how long the others will take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from fer_augment.data.dataset import Splits
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.strategy import ASKS_SCOUTS
+from fer_augment.recipe.binding import bind
+from fer_augment.runs.experiment import PlannedRun, splits_for
+from fer_augment.training.store import TrainingStore
+from fer_augment.training.trainer import seconds_per_step
+from fer_augment.training.trainings import NeededTraining, RecipeTrainings, Trainings
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedTraining:
+    """A training that runs need.
+
+    Attributes:
+        needed: the training, as the first of the runs needs it.
+        runs: the runs that need it, for display.
+        is_stored: whether it is cached.
+    """
+
+    needed: NeededTraining
+    runs: tuple[str, ...]
+    is_stored: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison would train.
+
+    Attributes:
+        trainings: the distinct trainings, in the order in which runs reach them.
+    """
+
+    trainings: tuple[PlannedTraining, ...]
+
+    @property
+    def missing(self) -> tuple[PlannedTraining, ...]:
+        """The trainings that are not cached."""
+        return tuple(training for training in self.trainings if not training.is_stored)
+
+    @property
+    def missing_second_stages(self) -> int:
+        """How many of the missing trainings are second stages, which `minutes` leaves out."""
+        return sum(training.needed.is_second_stage for training in self.missing)
+
+    def minutes(self, jobs: int) -> float | None:
+        """Estimate the wall time of the missing trainings, by timing a few optimizer steps of each kind now.
+
+        Args:
+            jobs: runs at a time.
+
+        Returns:
+            Minutes without second stages; None if there is nothing to time.
+        """
+        timed = [training.needed.recipe for training in self.missing if not training.needed.is_second_stage]
+        minutes: dict[str, float] = {}
+        total = 0.0
+        for recipe in timed:
+            kind = recipe.bound.recipe.model_dump_json(include={"model", "training", "data"})
+            if kind not in minutes:
+                minutes[kind] = minutes_for(recipe)
+            total += minutes[kind]
+        return total / min(jobs, len(timed)) if timed else None
+
+
+def plan(runs: Iterable[PlannedRun], splits: Splits, store: TrainingStore) -> Plan:
+    """Return the distinct trainings that runs need.
+
+    Args:
+        runs: in the order in which they will be done.
+        splits: the data as read.
+        store: where trainings are kept.
+    """
+    planned: dict[str, PlannedTraining] = {}
+    for run in runs:
+        bound = bind(run.recipe, installed_plugins())
+        recipe = Trainings(splits_for(run.recipe, splits), run.seed, store).of(bound)
+        for needed in recipe.needed():
+            first = planned.get(needed.key)
+            of_runs = (*(first.runs if first else ()), str(run))
+            is_stored = store.find(needed.key) is not None
+            planned[needed.key] = PlannedTraining(first.needed if first else needed, of_runs, is_stored)
+    return Plan(tuple(planned.values()))
+
+
+def minutes_for(recipe: RecipeTrainings) -> float:
+    """Estimate how long a training takes on one core, from a few optimizer steps taken now.
+
+    Steps that query a scout are left out: in a batch they take little time, and the scout would have to be trained.
+    """
+    bound, train = recipe.bound, recipe.trainings.splits.train
+    steps = tuple(step for step in bound.steps if not step.strategy.effects & ASKS_SCOUTS)
+    timed = recipe.trainings.of(replace(bound, steps=steps))
+    optimizer_steps = recipe.settings.epochs * math.ceil(len(train) / recipe.settings.batch_size)
+    return optimizer_steps * seconds_per_step(timed.training(train)) / 60

@@ -1,0 +1,120 @@
+"""The pre-flight: everything that can be refused is refused here, before the first training, for every entry alike."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_augment.data.dataset import Splits
+from fer_augment.errors import FerAugmentError, RecipeError, RunError
+from fer_augment.recipe.binding import BoundRecipe, check_classes
+from fer_augment.results.comparison import COMPARISON_FILE, read_comparison
+from fer_augment.runs.experiment import splits_for
+from fer_augment.training.keys import run_key
+from fer_augment.training.store import TrainingStore
+from fer_augment.training.torch_runtime import emulates_bfloat16
+from fer_augment.training.trainings import Trainings
+
+
+def preflight(
+    arms: Sequence[BoundRecipe],
+    splits: Splits,
+    store: TrainingStore,
+    *,
+    out: Path | None = None,
+    is_comparison: bool = True,
+) -> tuple[str, ...]:
+    """Refuse what would fail later.
+
+    Refused are: class names that the data does not have; data settings that leave no training rows; a device that is
+    missing; images that are too small for a network; steps that need a linear head, or embeddings, of a network
+    without; files that a strategy declares and that cannot be read; an output directory that is a file, cannot be
+    written, or holds a comparison on other data. Nothing is created.
+
+    Args:
+        arms: the recipes.
+        splits: the data as read.
+        store: where trainings are kept.
+        out: the directory for results; None if nothing is written.
+        is_comparison: whether `out` is to hold a comparison; a single run is added beside what is there.
+
+    Returns:
+        A sentence for each thing that works and that people should know before they wait for it.
+
+    Raises:
+        FerAugmentError: in one line, for the first thing that is refused.
+    """
+    for arm in arms:
+        check_classes(arm, splits.class_names)
+        try:
+            data = splits_for(arm.recipe, splits)
+            Trainings(data, 0, store).of(arm).check()
+            run_key(arm, 0, data)
+        except FerAugmentError as error:
+            raise RecipeError(f"recipe {arm.recipe.name!r}: {error}") from error
+    if out is not None:
+        check_writable(out)
+        if is_comparison:
+            _refuse_other_data(out, splits)
+    return _slow_precisions(arms)
+
+
+def check_executor(executor: str) -> None:
+    """Refuse an executor that does not exist or is not installed.
+
+    Raises:
+        RunError: if it is neither `local` nor `ray`, or Ray is not installed.
+    """
+    if executor not in ("local", "ray"):
+        raise RunError(f"executor: must be 'local' or 'ray', got {executor!r}")
+    if executor == "ray":
+        from fer_augment.runs.ray_executor import require_ray
+
+        require_ray()
+
+
+def check_writable(directory: Path) -> None:
+    """Refuse an output directory that cannot be created or written to, by writing to the nearest one that exists.
+
+    Raises:
+        RecipeError: if it is a file, or cannot be written.
+    """
+    existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        problem = "is a file" if existing == directory else f"cannot be created, {existing} is a file"
+        raise RecipeError(f"{directory}: {problem}; name another directory with --out")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise RecipeError(
+            f"{directory}: cannot be written ({error.strerror}); name another directory with --out"
+        ) from error
+
+
+def _refuse_other_data(directory: Path, splits: Splits) -> None:
+    """Refuse a directory that holds a comparison on other data, which would be overwritten.
+
+    Raises:
+        RecipeError: if it does.
+    """
+    if not (directory / COMPARISON_FILE).exists():
+        return
+    try:
+        existing = read_comparison(directory).data
+    except RunError:  # damaged, or of another version: it is written again
+        return
+    if existing.fingerprint != splits.fingerprint:
+        source = "".join(letter if letter.isprintable() else "?" for letter in existing.source)
+        raise RecipeError(f"{directory}: holds a comparison on other data, {source}; name another directory with --out")
+
+
+def _slow_precisions(arms: Sequence[BoundRecipe]) -> tuple[str, ...]:
+    slow = [arm.recipe.name for arm in arms if emulates_bfloat16(arm.recipe.training)]
+    if not slow:
+        return ()
+    return (
+        f"{', '.join(slow)}: training.precision is bfloat16, which this machine emulates at a fraction of the speed of "
+        "float32; `auto` selects what is fast",
+    )

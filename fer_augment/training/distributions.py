@@ -1,0 +1,95 @@
+"""The installed distributions that a training depends on, from the metadata of whoever provides its parts."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import inspect
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from fer_augment.recipe.binding import BoundRecipe
+
+OWN = "fer-augment"
+_ARRAYS = frozenset({"numpy", "torch"})
+_FOR_REPORTS = frozenset({"matplotlib"})
+"""What fer_augment requires to draw reports and documentation; no training calls it."""
+
+
+def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
+    """Return the versions of the distributions that the training of a recipe depends on, by canonical name, sorted.
+
+    Of fer_augment these are the array libraries among its requirements: numpy, torch, and what requires one of them.
+    Of any other distribution that provides a strategy, the model or the loss, these are all of its requirements, and
+    in turn the array libraries that those require. Of a strategy in a file, the distributions that it imports.
+    """
+    names = set(_array_libraries(OWN))
+    for provider in bound.distributions - {OWN}:
+        names |= {provider} | required_by(provider) | _array_libraries(provider)
+    for step in bound.steps:
+        if step.provider.startswith("file "):
+            names |= _imported_by(type(step.strategy))
+    return {name: importlib.metadata.version(name) for name in sorted(names - {OWN})}
+
+
+@functools.cache
+def required_by(distribution: str) -> frozenset[str]:
+    """Return the canonical names of the installed distributions that one requires, without its extras."""
+    try:
+        lines = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return frozenset()
+    requirements = map(Requirement, lines)
+    needed = (one.name for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""}))
+    return frozenset(name for name in map(canonicalize_name, needed) if _is_installed(name))
+
+
+@functools.cache
+def _array_libraries(distribution: str) -> frozenset[str]:
+    """Return the requirements of a distribution, direct and indirect, that are array libraries."""
+    closure: set[str] = set()
+    waiting = list(required_by(distribution) - _FOR_REPORTS)
+    while waiting:
+        name = waiting.pop()
+        if name not in closure and name != OWN:
+            closure.add(name)
+            waiting += required_by(name)
+    return frozenset(name for name in closure if _is_array_library(name))
+
+
+@functools.cache
+def _is_array_library(name: str) -> bool:
+    return name in _ARRAYS or any(_is_array_library(inner) for inner in required_by(name))
+
+
+def _imported_by(strategy_class: type) -> set[str]:
+    """Return the distributions whose modules the file of a class imports."""
+    file = inspect.getsourcefile(strategy_class)
+    tree = ast.parse(Path(file).read_bytes()) if file else ast.Module([], [])
+    providers = _distributions_of_modules()
+    return {canonicalize_name(name) for module in _modules_in(tree) for name in providers.get(module, ())}
+
+
+def _modules_in(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+@functools.cache
+def _distributions_of_modules() -> dict[str, Iterable[str]]:
+    return dict(importlib.metadata.packages_distributions())
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
