@@ -1,4 +1,4 @@
-"""What can go wrong, one class for each kind of cause; a message says what, where, and the next step."""
+"""Exceptions, one class per kind of cause. A message says what is wrong, where, and what to do next."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import Iterable
 
 
 class FerAugmentError(Exception):
-    """The root of every error that this package raises on purpose; its text is one line for a person."""
+    """Base class of all errors that this package raises on purpose; the message is a single readable line."""
 
 
 class DatasetError(FerAugmentError):
-    """A data source, or an array offered as one, is not what it should be."""
+    """A data source or an array is invalid."""
 
 
 class RecipeError(FerAugmentError):
-    """A recipe or an override cannot be used as written."""
+    """A recipe or an override is invalid."""
 
 
 class PluginError(FerAugmentError):
-    """A plugin is missing, broken, or clashes with another one."""
+    """A plugin is missing, broken, or conflicts with another one."""
 
 
 class StrategyError(FerAugmentError):
-    """A strategy broke the contract of a stage while a run was under way."""
+    """A strategy violated the contract of a stage during a run."""
 
 
 class RunError(FerAugmentError):
-    """A training run failed, for example because its loss stopped being finite."""
+    """A run failed, for example because its loss became infinite or NaN."""
 
 
 class NothingFinishedError(RunError):
-    """All runs of a comparison failed, so that there is nothing to compare."""
+    """All runs of a comparison failed, so there is nothing to compare."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the nearest known name, or else a list of what is known."""
-    names = sorted(known)
-    folded = {known_name.lower(): known_name for known_name in names}
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the closest candidate or, if none is close, a list of all candidates."""
+    names = sorted(candidates)
+    folded = {candidate.lower(): candidate for candidate in names}
     nearest = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     if nearest:
         return f"; did you mean {folded[nearest[0]]!r}?"

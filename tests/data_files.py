@@ -1,4 +1,4 @@
-"""Tiny data sources on disk, for tests of whatever reads them."""
+"""Small data sets, in memory and as files, for all tests that read data."""
 
 from __future__ import annotations
 
@@ -10,26 +10,68 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fer_augment import ImageDataset, Splits
+
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+SPLITS = ("train", "validation", "test")
 USAGES = ("Training", "PublicTest", "PrivateTest")
 KAGGLE_HEADER = "emotion,pixels,Usage"
 ICML_HEADER = "emotion, Usage, pixels"
 
+SQUARE_CLASSES = ("ant", "bee", "cat")
+SQUARE_SIDE = 16
+SQUARE_COUNTS = {"train": (40, 24, 8), "validation": (12, 9, 6), "test": (10, 8, 6)}
+
 Row = tuple[int | str, np.ndarray | str, str]
-"""Label, pixels and usage of a csv line; strings are written as they are."""
+"""Label, pixels and usage of a csv line; strings are written unchanged."""
+
+
+# --- in memory
 
 
 def random_images(count, side=4, channels=1, seed=0):
-    """Return `(count, side, side, channels) uint8` images that all differ."""
+    """Return `(count, side, side, channels) uint8` images without duplicates."""
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, channels), dtype=np.uint8)
+
+
+def splits_of(images, labels, sizes, classes=("ant", "bee")) -> Splits:
+    """Divide images and labels into train, validation and test of the given sizes, which share one block."""
+    whole = ImageDataset.from_arrays(images, labels, classes)
+    parts = [
+        ImageDataset.from_arrays(whole.blocks[0], whole.labels[rows], classes, rows=rows)
+        for rows in np.split(np.arange(len(whole)), np.cumsum(sizes)[:-1])
+    ]
+    return Splits(*parts, "synthetic")
+
+
+def squares(label: int, count: int, channels: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `(count, 16, 16, channels)` noise with a bright square whose position depends on the class."""
+    images = rng.integers(0, 160, (count, SQUARE_SIDE, SQUARE_SIDE, channels), dtype=np.uint8)
+    for image in images:
+        top, left = rng.integers(0, 4, 2) + 4 * (label % 3)
+        image[top : top + 5, left : left + 5] = 255
+    return images
+
+
+# --- csv files
 
 
 def csv_rows(images, labels, usages) -> list[Row]:
     return list(zip(map(int, labels), images, usages, strict=True))
 
 
+def small_csv_rows(images=None) -> list[Row]:
+    """Return 14 rows without duplicates.
+
+    Training: 4 angry, 2 disgust, 2 happy; PublicTest: 1 angry, 1 disgust, 1 happy; PrivateTest: 2 angry, 1 happy.
+    """
+    labels = [0, 0, 0, 0, 1, 1, 3, 3] + [0, 1, 3] + [0, 0, 3]
+    usages = ["Training"] * 8 + ["PublicTest"] * 3 + ["PrivateTest"] * 3
+    return csv_rows(random_images(14) if images is None else images, labels, usages)
+
+
 def write_csv(path: Path, rows: Sequence[Row], *, header=KAGGLE_HEADER, quoted=False, newline="\n", end="\n") -> Path:
-    """Write a csv file in the layout of the header, which is one of the two above or has further columns."""
+    """Write a csv file with the columns of the header: one of the two above, or with additional columns."""
     lines = [header]
     for label, pixels, usage in rows:
         text = pixels if isinstance(pixels, str) else " ".join(map(str, pixels.ravel()))
@@ -39,12 +81,26 @@ def write_csv(path: Path, rows: Sequence[Row], *, header=KAGGLE_HEADER, quoted=F
     return path
 
 
+# --- image files
+
+
 def encoded(image, suffix=".png") -> bytes:
-    """Return an image, `(H, W)` or `(H, W, C)` in RGB or RGBA, as the content of a file."""
+    """Encode an image, `(H, W)` or `(H, W, C)` in RGB or RGBA."""
     pixels = np.squeeze(image)
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
     return cv2.imencode(suffix, pixels)[1].tobytes()
+
+
+def split_files(splits: dict[str, int], classes=("cat", "dog"), side=4, channels=1, suffix=".png") -> dict[str, bytes]:
+    """Return `split/class/NUMBER` files; `splits` maps each split to its number of images per class."""
+    images = iter(random_images(sum(splits.values()) * len(classes), side, channels))
+    return {
+        f"{split}/{name}/{number}{suffix}": encoded(next(images), suffix)
+        for split, count in splits.items()
+        for name in classes
+        for number in range(count)
+    }
 
 
 def release(per_class=2, side=4, classes: Sequence[str] = FER2013_CLASSES) -> dict[str, bytes]:
@@ -71,6 +127,20 @@ def write_zip(path: Path, files: Mapping[str, bytes]) -> Path:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
+
+
+def write_squares(folder: Path, *, classes: Sequence[str] = SQUARE_CLASSES, channels: int = 1) -> Path:
+    """Write `squares` as `split/class/NUMBER.png`; any classes after the third are as small as the third."""
+    rng = np.random.default_rng(0)
+    for split, counts in SQUARE_COUNTS.items():
+        for label, name in enumerate(classes):
+            (folder / split / name).mkdir(parents=True)
+            for number, image in enumerate(squares(label, counts[min(label, 2)], channels, rng)):
+                cv2.imwrite(str(folder / split / name / f"{number:02}.png"), image)
+    return folder
+
+
+# --- npy folders
 
 
 def write_npy(path: Path, arrays: Mapping[str, np.ndarray], classes: Sequence[str] | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""`fer-augment data` shows, audits and converts data sources, and says in one line what is wrong with one."""
+"""`fer-augment data` shows, audits and converts data sources, and refuses invalid ones with a one-line message."""
 
 from __future__ import annotations
 
@@ -13,58 +13,45 @@ import numpy as np
 import pytest
 
 from fer_augment.data.audit import Audit, audit
-from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.reports.contact_sheet import GROUPS, MEMBERS
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
 from tests.data_files import (
     KAGGLE_HEADER,
-    csv_rows,
+    SPLITS,
     encoded,
     random_images,
     release,
+    small_csv_rows,
     write_csv,
     write_folder,
     write_npy,
     write_zip,
 )
-
-SPLITS = ("train", "validation", "test")
-USAGES = ("Training", "PublicTest", "PrivateTest")
-
-
-def read(source):
-    return installed_plugins().read(str(source))
+from tests.reading import read
 
 
 def words(ran: Ran) -> list[list[str]]:
     return [line.split() for line in ran.out.splitlines()]
 
 
-def sound_rows(images=None):
-    """Rows of a csv file: 4 angry, 2 disgust, 2 happy to train on; 1, 1, 1 of PublicTest and 2, 0, 1 of PrivateTest."""
-    labels = [0, 0, 0, 0, 1, 1, 3, 3] + [0, 1, 3] + [0, 0, 3]
-    usages = ["Training"] * 8 + ["PublicTest"] * 3 + ["PrivateTest"] * 3
-    return csv_rows(random_images(14) if images is None else images, labels, usages)
+@pytest.fixture
+def clean(tmp_path) -> Path:
+    return write_csv(tmp_path / "clean.csv", small_csv_rows())
 
 
 @pytest.fixture
-def sound(tmp_path) -> Path:
-    return write_csv(tmp_path / "sound.csv", sound_rows())
-
-
-@pytest.fixture
-def unsound(tmp_path) -> Path:
-    """Two identical training rows of two classes, a copy of one in the test split, and a blank image."""
+def faulty(tmp_path) -> Path:
+    """An exact duplicate with conflicting labels in train and a third in test, and a blank image."""
     images = random_images(14)
     images[[4, 12]], images[9] = images[1], 7
-    return write_csv(tmp_path / "unsound.csv", sound_rows(images))
+    return write_csv(tmp_path / "faulty.csv", small_csv_rows(images))
 
 
-# ------------------------------------------------------------------------------------------------- show
+# --- show
 
 
-def test_show_tells_counts_shares_and_imbalance_of_each_split(sound):
-    ran = fer_augment("data", "show", str(sound))
+def test_show_prints_counts_percentages_and_imbalance_of_each_split(clean):
+    ran = fer_augment("data", "show", str(clean))
     assert ran.code == 0
     assert_readable(ran)
     numbers = {line[0]: [word for word in line[1:] if word[0].isdigit()] for line in words(ran) if line}
@@ -72,11 +59,11 @@ def test_show_tells_counts_shares_and_imbalance_of_each_split(sound):
     assert numbers["fear"] == ["0", "0.0"] * 3
     assert numbers["all"] == ["8", "3", "3"]
     assert "14 images, 4 x 4 pixels (height x width), gray; 7 classes" in ran.out
-    assert f"fingerprint {read(sound).fingerprint[:16]}" in ran.out
+    assert f"fingerprint {read(clean).fingerprint[:16]}" in ran.out
 
 
-def test_the_bar_of_the_largest_class_is_the_longest_and_others_are_in_proportion(sound):
-    ran = fer_augment("data", "show", str(sound))
+def test_bars_are_proportional_to_the_largest_class(clean):
+    ran = fer_augment("data", "show", str(clean))
     bars = {line[0]: [word for word in line[1:] if word.startswith("█")] for line in words(ran) if line}
     assert len(bars["angry"]) == len(bars["happy"]) == 3
     assert [len(bar) for bar in bars["angry"]] == [10, 10, 10]
@@ -84,23 +71,23 @@ def test_the_bar_of_the_largest_class_is_the_longest_and_others_are_in_proportio
     assert bars["fear"] == []
 
 
-def test_show_json_holds_the_same(sound):
-    told = json.loads(fer_augment("data", "show", str(sound), "--json").out)
-    assert told["fingerprint"] == read(sound).fingerprint
-    assert told["image"] == {"height": 4, "width": 4, "channels": 1}
-    assert told["splits"]["train"]["rows"] == 8
-    assert told["splits"]["train"]["counts"]["angry"] == 4
-    assert told["splits"]["train"]["imbalance"] is None, "a class without rows"
+def test_show_json(clean):
+    summary = json.loads(fer_augment("data", "show", str(clean), "--json").out)
+    assert summary["fingerprint"] == read(clean).fingerprint
+    assert summary["image"] == {"height": 4, "width": 4, "channels": 1}
+    assert summary["splits"]["train"]["rows"] == 8
+    assert summary["splits"]["train"]["counts"]["angry"] == 4
+    assert summary["splits"]["train"]["imbalance"] is None, "a class without rows"
 
 
-def test_imbalance_is_largest_over_smallest_class(tmp_path):
+def test_imbalance_is_the_ratio_of_the_largest_to_the_smallest_class(tmp_path):
     images = {f"{split}/{'ab'[n > 5]}/{n}.png": encoded(i) for split in SPLITS for n, i in enumerate(random_images(8))}
     source = write_folder(tmp_path / "folder", images)
     assert json.loads(fer_augment("data", "show", str(source), "--json").out)["splits"]["test"]["imbalance"] == 3.0
     assert ["imbalance", "3.0", "3.0", "3.0"] in words(fer_augment("data", "show", str(source)))
 
 
-def test_names_from_files_are_printed_as_they_are_and_fit_on_the_screen(tmp_path):
+def test_class_names_are_printed_without_markup_and_fit_on_the_screen(tmp_path):
     names = ("[bold]not markup", "größer", "a name of rather more letters than a column has")
     pairs = {
         f"{letter}_{word}": array
@@ -116,34 +103,37 @@ def test_names_from_files_are_printed_as_they_are_and_fit_on_the_screen(tmp_path
         assert "größer" in ran.out
 
 
-# ------------------------------------------------------------------------------------------------ audit
+# --- audit
 
 
-def test_audit_tells_groups_rows_and_what_to_do(unsound):
-    ran = fer_augment("data", "audit", str(unsound))
+def test_audit_prints_groups_rows_and_recommendations(faulty):
+    ran = fer_augment("data", "audit", str(faulty))
     assert ran.code == 0
     assert_readable(ran)
-    assert ["identical", "1", "3", "1", "1", "1", "0", "0"] in words(ran)
+    assert ["exact", "1", "3", "1", "1", "1", "0", "0"] in words(ran)
     assert ["happy", "1", "0", "0", "0", "0", "0", "0", "0"] in words(ran), "of the test split"
     assert ["angry", "2", "1", "1", "0", "0", "0", "1", "0"] in words(ran), "of the test split"
-    assert "1 of 3 test rows (33.3 %) stand in train too; most: angry 1 of 2." in ran.out
+    notes = " ".join(ran.out.split())
+    assert (
+        "1 of 3 test rows (33.3 %) have an exact duplicate in the training split; most affected: angry 1 of 2." in notes
+    )
     assert "held_out_duplicates: drop" in ran.out
     assert "dedup" in ran.out
-    assert "Blank in validation: row 1." in ran.out
+    assert "Blank images in validation: row 1." in ran.out
 
 
-def test_audit_says_so_where_there_is_nothing_to_tell(sound):
-    ran = fer_augment("data", "audit", str(sound))
+def test_audit_of_clean_data(clean):
+    ran = fer_augment("data", "audit", str(clean))
     assert ran.code == 0
-    assert ran.out.splitlines()[-1] == ("No image occurs twice, none is a mirror image of another, and none is blank.")
+    assert ran.out.splitlines()[-1] == "No exact, near or mirrored duplicates and no blank images found."
 
 
-def test_audit_json_is_the_whole_audit(unsound):
-    ran = fer_augment("data", "audit", str(unsound), "--json")
-    assert Audit.model_validate_json(ran.out) == audit(read(unsound))
+def test_audit_json(faulty):
+    ran = fer_augment("data", "audit", str(faulty), "--json")
+    assert Audit.model_validate_json(ran.out) == audit(read(faulty))
 
 
-# ---------------------------------------------------------------------------------------- contact sheet
+# --- contact sheet
 
 
 def sheet_of(source: Path, file: Path) -> np.ndarray:
@@ -152,75 +142,75 @@ def sheet_of(source: Path, file: Path) -> np.ndarray:
     return cv2.imread(str(file))
 
 
-def places_of(image: np.ndarray, sheet: np.ndarray) -> list[tuple[int, int]]:
-    """Find an image, `(4, 4, C)`, enlarged to 96 by 96, in a sheet; top first."""
+def positions_of(image: np.ndarray, sheet: np.ndarray) -> list[tuple[int, int]]:
+    """Return the positions (top, left) of an image `(4, 4, C)`, enlarged to 96 by 96, in a sheet."""
     colors, (height, width) = sheet @ [1, 256, 65536], np.subtract(sheet.shape[:2], 95)
-    is_there = np.full((height, width), True)
+    is_match = np.full((height, width), True)
     for y, x in np.ndindex(4, 4):
         for corner in (0, 23):
             top, left = 24 * y + corner, 24 * x + corner
             color = np.broadcast_to(image[y, x], 3) @ [65536, 256, 1]
-            is_there &= colors[top : top + height, left : left + width] == color
-    return [tuple(place) for place in np.argwhere(is_there).tolist()]
+            is_match &= colors[top : top + height, left : left + width] == color
+    return [tuple(position) for position in np.argwhere(is_match).tolist()]
 
 
-def test_the_sheet_shows_each_row_of_a_group_and_blank_images(unsound, tmp_path):
-    sheet = sheet_of(unsound, tmp_path / "sheet.png")
-    splits = read(unsound)
-    found = places_of(splits.train.images[[1]][0], sheet)
-    assert len(found) == 3
-    assert len({top for top, _ in found}) == 1, "side by side"
-    assert places_of(splits.train.images[[0]][0], sheet) == []
-    assert len(places_of(splits.validation.images[[1]][0], sheet)) == 1
+def test_the_sheet_shows_all_rows_of_a_group_and_blank_images(faulty, tmp_path):
+    sheet = sheet_of(faulty, tmp_path / "sheet.png")
+    splits = read(faulty)
+    positions = positions_of(splits.train.images[[1]][0], sheet)
+    assert len(positions) == 3
+    assert len({top for top, _ in positions}) == 1, "side by side"
+    assert positions_of(splits.train.images[[0]][0], sheet) == []
+    assert len(positions_of(splits.validation.images[[1]][0], sheet)) == 1
 
 
-def test_contradictory_groups_come_first_and_are_red(tmp_path):
+def test_conflicting_groups_are_first_and_red(tmp_path):
     images = random_images(14)
     images[[1, 2]], images[5] = images[0], images[3]
-    source = write_csv(tmp_path / "a.csv", sound_rows(images))
+    source = write_csv(tmp_path / "a.csv", small_csv_rows(images))
     sheet = sheet_of(source, tmp_path / "sheet.png")
-    (contradictory, *_), (agreeing, *_) = places_of(images[3], sheet), places_of(images[0], sheet)
-    assert contradictory[1] < agreeing[1]
+    (conflicting, *_), (agreeing, *_) = positions_of(images[3], sheet), positions_of(images[0], sheet)
+    assert conflicting[1] < agreeing[1]
     is_red = (sheet[..., 2].astype(int) - sheet[..., 1] > 100) & (sheet[..., 0] < 100)
     assert is_red.any()
     assert np.flatnonzero(is_red.any(axis=0)).max() < agreeing[1]
 
 
-def test_a_sheet_has_bounds_and_takes_any_names_colors_and_shapes(tmp_path):
+def test_the_sheet_limits_groups_and_rows_and_accepts_any_class_names_and_colors(tmp_path):
     images = np.repeat(random_images(GROUPS + 5, channels=3), 12, axis=0)
     labels = np.resize([0, 1], len(images))
     pairs = {"X_training": images, "Y_training": labels}
     for word in ("validation", "test"):
         pairs |= {f"X_{word}": random_images(2, channels=3, seed=1), f"Y_{word}": np.arange(2)}
     sheet = sheet_of(write_npy(tmp_path / "npy", pairs, ["größer", "猫"]), tmp_path / "sheet.PNG")
-    shown = {group: len(places_of(images[12 * group], sheet)) for group in (0, 1, GROUPS - 1, GROUPS, GROUPS + 4)}
+    shown = {group: len(positions_of(images[12 * group], sheet)) for group in (0, 1, GROUPS - 1, GROUPS, GROUPS + 4)}
     assert shown == {0: MEMBERS, 1: MEMBERS, GROUPS - 1: MEMBERS, GROUPS: 0, GROUPS + 4: 0}
 
 
-def test_an_audit_that_found_nothing_has_a_sheet_all_the_same(sound, tmp_path):
-    assert sheet_of(sound, tmp_path / "sheet.png").shape[0] < 300
+def test_clean_data_has_a_sheet(clean, tmp_path):
+    assert sheet_of(clean, tmp_path / "sheet.png").shape[0] < 300
 
 
-def test_a_sheet_is_written_whole_over_an_old_one(unsound, tmp_path):
+def test_an_existing_sheet_is_overwritten(faulty, tmp_path):
     (tmp_path / "sheet.png").write_bytes(b"old")
-    assert sheet_of(unsound, tmp_path / "sheet.png").ndim == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.png", "unsound.csv"]
+    assert sheet_of(faulty, tmp_path / "sheet.png").ndim == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faulty.csv", "sheet.png"]
 
 
-def test_a_sheet_that_cannot_be_written_is_refused(unsound, tmp_path):
-    assert_refused(fer_augment("data", "audit", str(unsound), "--sheet", "sheet.jpg"), "sheet.jpg", ".png")
+def test_an_invalid_sheet_path_is_refused(faulty, tmp_path):
+    assert_refused(fer_augment("data", "audit", str(faulty), "--sheet", "sheet.jpg"), "sheet.jpg", ".png")
     file = tmp_path / "a file"
     file.write_bytes(b"")
     assert_refused(
-        fer_augment("data", "audit", str(unsound), "--sheet", str(file / "x.png")), "x.png: cannot be written"
+        fer_augment("data", "audit", str(faulty), "--sheet", str(file / "x.png")), "x.png: cannot be written"
     )
 
 
-# ---------------------------------------------------------------------------------------------- convert
+# --- convert
 
 
 @pytest.mark.parametrize("write", [write_zip, write_folder], ids=["zip", "folder"])
-def test_convert_writes_a_folder_with_the_same_data(tmp_path, write):
+def test_convert_keeps_the_data(tmp_path, write):
     source = write(tmp_path / "source.zip", release())
     ran = fer_augment("data", "convert", str(source), str(tmp_path / "new" / "npy"))
     assert ran.code == 0
@@ -228,31 +218,31 @@ def test_convert_writes_a_folder_with_the_same_data(tmp_path, write):
     assert read(tmp_path / "new" / "npy").fingerprint == read(source).fingerprint
 
 
-def test_convert_refuses_a_folder_that_exists_before_it_reads(tmp_path):
-    (tmp_path / "taken").mkdir()
-    ran = fer_augment("data", "convert", "no such source", str(tmp_path / "taken"))
-    assert_refused(ran, "taken: exists already")
+def test_convert_refuses_an_existing_folder_before_reading(tmp_path):
+    (tmp_path / "existing").mkdir()
+    ran = fer_augment("data", "convert", "no such source", str(tmp_path / "existing"))
+    assert_refused(ran, "existing: already exists")
 
 
-# --------------------------------------------------------------------------------------------- bad input
+# --- invalid sources
 
 
-def damaged_zip(path: Path) -> Path:
+def write_damaged_zip(path: Path) -> Path:
     write_zip(path, release())
     path.write_bytes(path.read_bytes()[:-40])
     return path
 
 
-def spoilt(path: Path, row: int, **fields) -> Path:
-    """Write sound rows of which one has other fields: label, pixels, usage."""
-    rows = sound_rows()
+def write_changed(path: Path, row: int, **fields) -> Path:
+    """Write clean rows with changed fields (label, pixels, usage) in one of them."""
+    rows = small_csv_rows()
     rows[row] = tuple(
         fields.get(name, value) for name, value in zip(("label", "pixels", "usage"), rows[row], strict=True)
     )
     return write_csv(path, rows)
 
 
-def text_file(path: Path, content: str) -> Path:
+def write_text(path: Path, content: str) -> Path:
     path.write_text(content)
     return path
 
@@ -261,26 +251,35 @@ PIXELS = " ".join(["7"] * 16)
 BAD = {
     "missing csv": (lambda path: path / "none.csv", ["none.csv: no such file"]),
     "missing zip": (lambda path: path / "none.zip", ["none.zip: no such file"]),
-    "nothing": (lambda path: path / "none", ["none: no such file, or nothing that a reader recognizes", "demo"]),
+    "missing folder": (lambda path: path / "none", ["none: no such file, or not a supported format", "demo"]),
     "wrong header": (
-        lambda path: text_file(path / "a.csv", f"label,pixels\n0,{PIXELS}\n"),
+        lambda path: write_text(path / "a.csv", f"label,pixels\n0,{PIXELS}\n"),
         ["line 1", "emotion, Usage"],
     ),
-    "empty": (lambda path: text_file(path / "a.csv", ""), ["a.csv: is empty"]),
-    "header alone": (lambda path: text_file(path / "a.csv", f"{KAGGLE_HEADER}\n"), ["a header and no rows"]),
-    "unknown label": (lambda path: spoilt(path / "a.csv", 2, label=9), ["a.csv: line 4: unknown label '9'"]),
-    "unknown usage": (lambda path: spoilt(path / "a.csv", 2, usage="Trianing"), ["line 4", "did you mean 'Training'?"]),
-    "too bright": (lambda path: spoilt(path / "a.csv", 2, pixels=f"{PIXELS[:-1]}256"), ["line 4: pixel 16 is '256'"]),
-    "no number": (lambda path: spoilt(path / "a.csv", 2, pixels=f"x{PIXELS[1:]}"), ["line 4: pixel 1 is 'x'"]),
-    "too short": (lambda path: spoilt(path / "a.csv", 2, pixels=PIXELS[:-2]), ["line 4: 15 pixels"]),
-    "no test rows": (lambda path: write_csv(path / "a.csv", sound_rows()[:11]), ["the test split is empty"]),
-    "folder without images": (lambda path: path, ["holds no png or jpg image"]),
-    "damaged zip": (lambda path: damaged_zip(path / "a.zip"), ["a.zip: not a whole zip file"]),
+    "empty": (lambda path: write_text(path / "a.csv", ""), ["a.csv: is empty"]),
+    "header only": (lambda path: write_text(path / "a.csv", f"{KAGGLE_HEADER}\n"), ["a header but no rows"]),
+    "unknown label": (lambda path: write_changed(path / "a.csv", 2, label=9), ["a.csv: line 4: unknown label '9'"]),
+    "unknown usage": (
+        lambda path: write_changed(path / "a.csv", 2, usage="Trianing"),
+        ["line 4", "did you mean 'Training'?"],
+    ),
+    "pixel over 255": (
+        lambda path: write_changed(path / "a.csv", 2, pixels=f"{PIXELS[:-1]}256"),
+        ["line 4: pixel 16 is '256'"],
+    ),
+    "not a number": (
+        lambda path: write_changed(path / "a.csv", 2, pixels=f"x{PIXELS[1:]}"),
+        ["line 4: pixel 1 is 'x'"],
+    ),
+    "missing pixel": (lambda path: write_changed(path / "a.csv", 2, pixels=PIXELS[:-2]), ["line 4: 15 pixels"]),
+    "no test rows": (lambda path: write_csv(path / "a.csv", small_csv_rows()[:11]), ["the test split is empty"]),
+    "folder without images": (lambda path: path, ["no png or jpg images found"]),
+    "damaged zip": (lambda path: write_damaged_zip(path / "a.zip"), ["a.zip: not a complete zip file"]),
     "damaged image": (
         lambda path: write_folder(path / "f", release() | {"train/sad/Training_0.png": b"x"}),
-        ["train/sad/Training_0.png: is no image"],
+        ["train/sad/Training_0.png: not a readable image"],
     ),
-    "converted folder without labels": (
+    "npy folder without labels": (
         lambda path: write_npy(path / "npy", {"X_training": random_images(2)}, ["a", "b"]),
         ["npy", "Y_training.npy"],
     ),
@@ -288,7 +287,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("write", "parts"), BAD.values(), ids=list(BAD))
-def test_a_bad_source_is_refused_in_one_line(tmp_path, write, parts):
+def test_invalid_sources_are_refused_in_one_line(tmp_path, write, parts):
     source = str(write(tmp_path))
     assert_refused(fer_augment("data", "show", source), *parts)
     assert_refused(fer_augment("data", "audit", source, "--json"), *parts)
@@ -301,8 +300,8 @@ def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"}, check=False)
 
 
-def test_results_go_to_stdout_and_errors_to_stderr_with_exit_code_2(sound, tmp_path):
-    good, bad = in_a_process("show", str(sound), "--json"), in_a_process("show", str(tmp_path / "none.csv"))
+def test_results_go_to_stdout_and_errors_to_stderr_with_exit_code_2(clean, tmp_path):
+    good, bad = in_a_process("show", str(clean), "--json"), in_a_process("show", str(tmp_path / "none.csv"))
     assert (good.returncode, good.stderr) == (0, "")
     assert json.loads(good.stdout)["splits"]
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
@@ -310,7 +309,7 @@ def test_results_go_to_stdout_and_errors_to_stderr_with_exit_code_2(sound, tmp_p
 
 
 @pytest.mark.parametrize("command", ["show", "audit", "convert"])
-def test_help_has_examples_each_on_a_line_of_its_own(command):
+def test_help_has_examples_on_separate_lines(command):
     ran = fer_augment("data", command, "--help")
     assert ran.code == 0
     assert_readable(ran)

@@ -1,4 +1,4 @@
-"""A data set is frozen and checked, shares pixels with the sets it was made from, and never forgets a row's origin."""
+"""Data sets are immutable and validated, share pixels with data sets derived from them, and keep provenance."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ def arrays_of(dataset: ImageDataset) -> dict[str, np.ndarray]:
     }
 
 
-class TestMaking:
-    def test_source_rows_descend_from_themselves_and_no_step_made_them(self) -> None:
+class TestConstruction:
+    def test_source_rows_are_their_own_origins_without_a_step(self) -> None:
         dataset = seven_rows()
 
         assert dataset.origins.tolist() == [[row] for row in range(ROWS)]
         assert dataset.copies.tolist() == [0] * ROWS
         assert dataset.step.tolist() == [AS_READ] * ROWS
 
-    def test_images_without_channels_get_one(self) -> None:
+    def test_a_channel_axis_is_added(self) -> None:
         assert seven_rows(random_images(ROWS)[..., 0]).image_shape == (4, 4, 1)
 
-    def test_any_size_and_number_of_channels_will_do(self) -> None:
+    def test_any_size_and_number_of_channels(self) -> None:
         images = np.arange(ROWS * 2 * 5 * 3, dtype=np.uint8).reshape(ROWS, 2, 5, 3)
 
         assert seven_rows(images).images.shape == (ROWS, 2, 5, 3)
         assert repr(seven_rows(images)) == "ImageDataset(7 rows of 2x5x3, 3 classes)"
 
-    def test_what_is_done_to_the_arrays_afterwards_does_not_reach_the_set(self) -> None:
+    def test_arrays_are_copied(self) -> None:
         images, labels, rows = random_images(3), np.array([0, 1, 2]), np.array([2, 1, 0])
         dataset = ImageDataset.from_arrays(images, labels, CLASSES, rows=rows)
-        kept = images.copy()
+        original = images.copy()
 
         images[:], labels[:], rows[:] = 0, 0, 0
 
-        assert_array_equal(dataset.images[:], kept[::-1])
+        assert_array_equal(dataset.images[:], original[::-1])
         assert dataset.labels.tolist() == [0, 1, 2]
 
-    def test_nothing_in_a_set_can_be_written_to(self) -> None:
+    def test_data_sets_are_read_only(self) -> None:
         writable = random_images(ROWS)
         for dataset in (seven_rows(), seven_rows(PixelBlock(writable)), pickle.loads(pickle.dumps(seven_rows()))):
             for array in (*arrays_of(dataset).values(), dataset.origin, dataset.blocks[0].pixels):
@@ -70,15 +70,25 @@ class TestMaking:
             with pytest.raises(FrozenInstanceError):
                 dataset.labels = np.zeros(ROWS)  # type: ignore[misc]
 
-    def test_counts_name_every_class_even_one_without_rows(self) -> None:
+    def test_counts_include_classes_without_rows(self) -> None:
         assert ImageDataset.from_arrays(random_images(3), [2, 0, 2], CLASSES).counts.tolist() == [1, 0, 2]
 
-    def test_rows_and_labels_are_found_by_class_name(self) -> None:
+    def test_rows_and_labels_of_class_names(self) -> None:
         assert seven_rows().rows_of(["cat", "ant"]).tolist() == [0, 2, 3, 5, 6]
         assert seven_rows().rows_of([]).tolist() == []
         assert seven_rows().class_number("bee") == 1
 
-    def test_an_unknown_class_is_told_with_the_nearest_known_one(self) -> None:
+    def test_selected_rows_of_a_block_equal_copied_rows(self) -> None:
+        images, labels = random_images(6), np.array([0, 1, 0, 1, 1, 0])
+        rows = np.array([4, 0, 5])
+        view = ImageDataset.from_arrays(PixelBlock.of(images), labels[rows], "ab", rows=rows)
+        copy = ImageDataset.from_arrays(images[rows], labels[rows], "ab")
+
+        assert view.fingerprint == copy.fingerprint
+        assert_array_equal(view.images[:], copy.images[:])
+        assert view.origin.tolist() == [0, 1, 2]
+
+    def test_an_unknown_class_is_refused_with_the_closest_name(self) -> None:
         with pytest.raises(DatasetError, match=r"no class 'bees'; did you mean 'bee'\?"):
             seven_rows().rows_of(["bees"])
 
@@ -93,19 +103,20 @@ class TestMaking:
             (lambda: ImageDataset.from_arrays(random_images(2), [-1, 0], CLASSES), "row 0: label -1 is outside"),
             (lambda: ImageDataset.from_arrays(random_images(2), [0.0, 1.0], CLASSES), "labels must be integers"),
             (lambda: ImageDataset.from_arrays(random_images(2), [[0], [1]], CLASSES), r"labels .* shape \(2, 1\)"),
-            (lambda: ImageDataset.from_arrays(random_images(2), [0, 0], ("a", "a")), "differ from each other"),
-            (lambda: ImageDataset.from_arrays(random_images(2), [0, 0], ()), "class names must be given"),
+            (lambda: ImageDataset.from_arrays(random_images(2), [0, 0], ("a", "a")), "class_names must be .* unique"),
+            (lambda: ImageDataset.from_arrays(random_images(2), [0, 0], ()), "class_names must be non-empty"),
             (lambda: ImageDataset.from_arrays(random_images(2), [0], CLASSES, rows=[2]), r"positions in 0\.\.1"),
             (lambda: ImageDataset.from_arrays(random_images(2), [0], CLASSES, rows=[-1]), r"positions in 0\.\.1"),
+            (lambda: ImageDataset.from_arrays(random_images(6), [0], CLASSES, rows=[6]), r"positions in 0\.\.5"),
         ],
     )
-    def test_arrays_that_do_not_fit_are_refused(self, make: Callable[[], object], message: str) -> None:
+    def test_invalid_arrays_are_refused(self, make: Callable[[], object], message: str) -> None:
         with pytest.raises(DatasetError, match=message):
             make()
 
 
 class TestImages:
-    def test_rows_are_gathered_by_slice_positions_or_mask_into_an_array_of_the_callers_own(self) -> None:
+    def test_rows_are_gathered_by_slice_positions_or_mask_into_a_new_array(self) -> None:
         images = random_images(ROWS)
         dataset = seven_rows(images)
         mask = np.arange(ROWS) % 2 == 0
@@ -117,10 +128,10 @@ class TestImages:
         assert_array_equal(dataset.images[:], images)
 
     @pytest.mark.parametrize("rows", [[], np.zeros(ROWS, bool), slice(0, 0)])
-    def test_no_rows_give_no_images(self, rows: slice | list[int]) -> None:
+    def test_no_rows(self, rows: slice | list[int]) -> None:
         assert seven_rows().images[rows].shape == (0, 4, 4, 1)
 
-    def test_one_position_gives_one_image(self) -> None:
+    def test_one_position(self) -> None:
         assert_array_equal(seven_rows().images[3], random_images(ROWS)[3:4])
 
     def test_images_of_several_blocks_are_gathered_in_order(self) -> None:
@@ -132,46 +143,46 @@ class TestImages:
 
 
 class TestTake:
-    def test_rows_come_in_the_order_asked_for_with_all_that_belongs_to_them(self) -> None:
+    def test_rows_are_in_the_given_order(self) -> None:
         taken = seven_rows().take([6, 2, 4])
 
         assert_array_equal(taken.images[:], random_images(ROWS)[[6, 2, 4]])
         assert taken.labels.tolist() == [0, 2, 1]
         assert taken.origin.tolist() == [6, 2, 4]
 
-    def test_a_row_named_again_becomes_a_copy_that_no_step_has_claimed_yet(self) -> None:
+    def test_a_repeated_row_becomes_a_copy_without_a_step_number(self) -> None:
         taken = seven_rows().take([3, 1, 3, 3])
 
         assert taken.origin.tolist() == [3, 1, 3, 3]
         assert taken.copies.tolist() == [0, 0, 1, 2]
         assert taken.step.tolist() == [AS_READ, AS_READ, UNSTAMPED, UNSTAMPED]
 
-    def test_a_copy_of_a_copy_is_told_apart_from_it(self) -> None:
+    def test_copies_of_copies_have_their_own_copy_numbers(self) -> None:
         swapped = seven_rows().take([3, 3]).take([1, 0])
 
         assert swapped.take([0, 0, 1, 1]).copies.tolist() == [1, 2, 0, 3]
         assert swapped.append(random_images(1), parents=[1]).copies.tolist() == [1, 0, 2]
 
-    def test_a_mask_keeps_the_rows_it_marks(self) -> None:
+    def test_a_mask_selects_rows(self) -> None:
         assert seven_rows().take(np.arange(ROWS) > 4).origin.tolist() == [5, 6]
 
     @pytest.mark.parametrize("rows", [[], (), np.array([], dtype=int)])
-    def test_no_rows_may_be_taken_and_none_left_out(self, rows: list[int]) -> None:
+    def test_take_and_without_accept_no_rows(self, rows: list[int]) -> None:
         assert len(seven_rows().take(rows)) == 0
         assert len(seven_rows().without(rows)) == ROWS
 
-    def test_without_leaves_the_other_rows_as_they_were(self) -> None:
+    def test_without_keeps_the_other_rows_unchanged(self) -> None:
         assert seven_rows().without([1, 5, 1]).origin.tolist() == [0, 2, 3, 4, 6]
         assert seven_rows().without(np.arange(ROWS) != 2).origin.tolist() == [2]
 
     @pytest.mark.parametrize("rows", [[ROWS], [0.5], np.ones(ROWS + 1, bool)])
-    def test_rows_that_are_not_there_are_an_error(self, rows: list[int]) -> None:
+    def test_rows_out_of_range_raise_index_errors(self, rows: list[int]) -> None:
         with pytest.raises(IndexError):
             seven_rows().take(rows)
 
 
 class TestAppend:
-    def test_new_rows_stand_at_the_end_and_descend_from_their_parents(self) -> None:
+    def test_new_rows_are_at_the_end_with_the_origins_of_their_parents(self) -> None:
         new = random_images(3, seed=1)
         grown = seven_rows().append(new, parents=[4, 4, 0])
 
@@ -181,23 +192,23 @@ class TestAppend:
         assert grown.copies[ROWS:].tolist() == [1, 2, 1]
         assert grown.step[ROWS:].tolist() == [UNSTAMPED] * 3
 
-    def test_new_rows_may_have_labels_of_their_own(self) -> None:
+    def test_new_rows_with_labels(self) -> None:
         assert seven_rows().append(random_images(2), [2, 1], parents=[0, 0]).labels[ROWS:].tolist() == [2, 1]
 
-    def test_a_row_between_two_descends_from_the_origins_of_both(self) -> None:
+    def test_an_interpolated_row_has_the_origins_of_both_parents(self) -> None:
         grown = seven_rows().append(random_images(2), parents=[[1, 5], [2, 2]])
 
         assert grown.origins[ROWS:].tolist() == [[1, 5], [2, -1]]
         assert grown.origins[:ROWS].tolist() == [[row, -1] for row in range(ROWS)]
         assert grown.labels[ROWS:].tolist() == [1, 2]
 
-    def test_descent_is_handed_on_over_generations(self) -> None:
+    def test_origins_are_inherited_over_several_steps(self) -> None:
         once = seven_rows().append(random_images(2), parents=[[1, 5], [5, 0]])
         twice = once.append(random_images(1), parents=[[ROWS, ROWS + 1]])
 
         assert twice.origins[-1].tolist() == [1, 5, 0]
 
-    def test_what_is_done_to_the_images_afterwards_does_not_reach_the_set(self) -> None:
+    def test_appended_images_are_copied(self) -> None:
         new = random_images(1)
         grown = seven_rows().append(new, parents=[0])
 
@@ -205,16 +216,16 @@ class TestAppend:
 
         assert_array_equal(grown.images[ROWS:], random_images(1))
 
-    def test_no_images_leave_the_set_as_it_is(self) -> None:
+    def test_appending_no_images_changes_nothing(self) -> None:
         assert seven_rows().append(random_images(0), parents=[]).fingerprint == seven_rows().fingerprint
 
     @pytest.mark.parametrize(
         ("images", "labels", "parents", "message"),
         [
-            (random_images(1, side=5), None, [0], r"appended images are \(5, 5, 1\), the data set's \(4, 4, 1\)"),
-            (random_images(1, channels=3), None, [0], r"appended images are \(4, 4, 3\)"),
+            (random_images(1, side=5), None, [0], r"appended images have shape \(5, 5, 1\), expected \(4, 4, 1\)"),
+            (random_images(1, channels=3), None, [0], r"appended images have shape \(4, 4, 3\)"),
             (random_images(1) / 255, None, [0], "must be uint8"),
-            (random_images(2), None, [0], "2 appended images have 1 parents"),
+            (random_images(2), None, [0], "2 appended images, but 1 rows of parents"),
             (random_images(1), None, [ROWS], r"parents must be positions in 0\.\.6"),
             (random_images(1), None, [-1], r"parents must be positions in 0\.\.6"),
             (random_images(1), None, [0.0], "parents must be integers, got float64"),
@@ -223,32 +234,32 @@ class TestAppend:
             (random_images(2), [0], [0, 0], "labels has 8 rows, index has 9"),
         ],
     )
-    def test_what_does_not_fit_is_refused(
+    def test_inconsistent_arrays_are_refused(
         self, images: np.ndarray, labels: list[int] | None, parents: list[int], message: str
     ) -> None:
         with pytest.raises(DatasetError, match=message):
             seven_rows().append(images, labels, parents=parents)
 
 
-class TestStamping:
-    def test_a_step_claims_the_rows_that_nobody_has_claimed(self) -> None:
+class TestStepNumbers:
+    def test_step_numbers_are_set_on_new_rows_only(self) -> None:
         first = seven_rows().take([0, 0, 1]).stamped(1)
         second = first.append(random_images(1), parents=[1]).stamped(2)
 
         assert second.step.tolist() == [AS_READ, 1, AS_READ, 2]
 
-    def test_a_row_that_is_only_moved_keeps_its_step(self) -> None:
+    def test_moved_rows_keep_their_step_number(self) -> None:
         assert seven_rows().take([0, 0]).stamped(1).take([1, 0]).stamped(2).step.tolist() == [1, AS_READ]
 
 
 class TestRowKeys:
-    def test_all_rows_of_a_set_have_different_keys(self) -> None:
+    def test_row_keys_are_unique(self) -> None:
         grown = seven_rows().take([0, 0, 1, 1, 1]).append(random_images(2), parents=[[0, 2], [2, 0]])
 
         assert len(set(grown.row_keys().tolist())) == len(grown)
         assert grown.row_keys().dtype == np.uint64
 
-    def test_keys_can_be_asked_for_some_rows(self) -> None:
+    def test_row_keys_of_some_rows(self) -> None:
         keys = seven_rows().row_keys()
 
         assert_array_equal(seven_rows().row_keys([5, 1]), keys[[5, 1]])
@@ -256,7 +267,7 @@ class TestRowKeys:
         assert len(seven_rows().row_keys([])) == 0
 
     @pytest.mark.parametrize("parents", [[0, 3, 0], [[0, 1], [3, 0], [0, 0]], []])
-    def test_keys_of_new_rows_are_known_before_they_are_made(self, parents: list[int]) -> None:
+    def test_copy_keys_are_the_keys_of_appended_rows(self, parents: list[int]) -> None:
         dataset = seven_rows().take([0, 0, 1, 2])
         grown = dataset.append(random_images(len(parents)), parents=parents)
 
@@ -264,7 +275,7 @@ class TestRowKeys:
 
 
 class TestFingerprint:
-    def test_equal_contents_have_equal_fingerprints_wherever_they_lie(self, tmp_path: Path) -> None:
+    def test_equal_contents_have_equal_fingerprints_in_memory_and_on_disk(self, tmp_path: Path) -> None:
         np.save(tmp_path / "images.npy", random_images(ROWS))
         mapped = seven_rows(PixelBlock.open(tmp_path / "images.npy"))
         reversed_block = PixelBlock.of(random_images(ROWS)[::-1])
@@ -272,7 +283,7 @@ class TestFingerprint:
 
         assert {mapped.fingerprint, indexed.fingerprint} == {seven_rows().fingerprint}
 
-    def test_rows_that_came_and_went_leave_no_trace(self) -> None:
+    def test_removed_rows_do_not_change_the_fingerprint(self) -> None:
         grown = seven_rows().append(random_images(2), parents=[[0, 1], [2, 3]])
 
         assert grown.without([ROWS, ROWS + 1]).fingerprint == seven_rows().fingerprint
@@ -291,7 +302,7 @@ class TestFingerprint:
             lambda dataset: seven_rows(random_images(ROWS).reshape(ROWS, 2, 8, 1)),
         ],
     )
-    def test_whatever_changes_what_is_learnt_changes_the_fingerprint(
+    def test_every_change_of_the_contents_changes_the_fingerprint(
         self, change: Callable[[ImageDataset], ImageDataset]
     ) -> None:
         assert change(seven_rows()).fingerprint != seven_rows().fingerprint
@@ -311,7 +322,7 @@ class TestMemoryMaps:
         np.save(tmp_path / "images.npy", random_images(1000, side=48))
         return tmp_path / "images.npy"
 
-    def test_a_million_rows_of_a_file_take_the_room_of_their_numbers(self, file: Path) -> None:
+    def test_a_million_rows_of_a_file_use_memory_for_indices_only(self, file: Path) -> None:
         rows = np.random.default_rng(0).integers(0, 1000, 1_000_000)
         dataset = ImageDataset.from_arrays(PixelBlock.open(file), np.zeros(1000, int), CLASSES)
         tracemalloc.start()
@@ -324,7 +335,7 @@ class TestMemoryMaps:
         assert peak < 150 * len(rows) < len(rows) * 48 * 48 / 10
         assert_array_equal(taken.images[-5:], random_images(1000, side=48)[rows[-5:]])
 
-    def test_gathered_images_are_plain_arrays(self, file: Path) -> None:
+    def test_gathered_images_are_plain_writable_arrays(self, file: Path) -> None:
         dataset = ImageDataset.from_arrays(PixelBlock.open(file), np.zeros(1000, int), CLASSES)
         both = dataset.append(dataset.images[:1], parents=[0])
 
@@ -332,10 +343,10 @@ class TestMemoryMaps:
             assert type(gathered) is np.ndarray
             assert gathered.flags.writeable
 
-    def test_a_file_is_pickled_as_its_path_and_opened_again(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_memory_mapped_blocks_are_pickled_as_paths(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(file.parent)
         dataset = ImageDataset.from_arrays(PixelBlock.open(Path(file.name)), np.zeros(1000, int), CLASSES)
-        dataset.take(range(10)).fingerprint  # noqa: B018 - what is kept for later must not be pickled either
+        dataset.take(range(10)).fingerprint  # noqa: B018 - cached properties must not be pickled
         pickled = pickle.dumps(dataset.take(range(10)))
         monkeypatch.chdir("/")
         copy = pickle.loads(pickled)
@@ -344,7 +355,7 @@ class TestMemoryMaps:
         assert isinstance(copy.blocks[0].pixels, np.memmap)
         assert copy.fingerprint == dataset.take(range(10)).fingerprint
 
-    def test_images_in_memory_are_pickled_with_their_pixels(self) -> None:
+    def test_blocks_in_memory_are_pickled_with_their_pixels(self) -> None:
         dataset = seven_rows().append(random_images(1), parents=[0])
         copy = pickle.loads(pickle.dumps(dataset))
 
@@ -362,7 +373,7 @@ class TestMemoryMaps:
             (None, "images.npy: not a readable .npy file"),
         ],
     )
-    def test_a_file_of_anything_else_is_refused_by_name(
+    def test_invalid_npy_files_are_refused_by_name(
         self, tmp_path: Path, content: np.ndarray | bytes | None, message: str
     ) -> None:
         file = tmp_path / "images.npy"
@@ -381,20 +392,20 @@ class TestSplits:
         return {"train": seven_rows(), "validation": validation, "test": seven_rows().take([2, 5])}
 
     def test_parts_are_named_in_order(self) -> None:
-        splits = Splits(**self.parts(), source="drawn")
+        splits = Splits(**self.parts(), source="synthetic")
 
         assert list(splits.parts) == ["train", "validation", "test"]
         assert splits.class_names == CLASSES
 
-    def test_the_fingerprint_tells_which_part_is_which(self) -> None:
+    def test_the_fingerprint_depends_on_the_order_of_splits(self) -> None:
         parts = self.parts()
         swapped = {**parts, "validation": parts["test"], "test": parts["validation"]}
 
         assert Splits(**parts, source="a").fingerprint == Splits(**self.parts(), source="b").fingerprint
         assert Splits(**parts, source="a").fingerprint != Splits(**swapped, source="a").fingerprint
 
-    def test_held_out_rows_that_stand_in_train_are_found(self) -> None:
-        splits = Splits(**self.parts(), source="drawn")
+    def test_in_train_marks_held_out_rows_with_an_exact_duplicate_in_train(self) -> None:
+        splits = Splits(**self.parts(), source="synthetic")
 
         assert splits.in_train(splits.test).tolist() == [True, True]
         assert splits.in_train(splits.validation).tolist() == [False, False]
@@ -402,15 +413,27 @@ class TestSplits:
     @pytest.mark.parametrize(
         ("name", "part", "message"),
         [
-            ("test", seven_rows().take([]), "drawn: the test split is empty"),
-            ("test", seven_rows(random_images(ROWS, side=5)), "drawn: the test split has other classes or image sizes"),
-            ("test", replace(seven_rows(), class_names=("a", "b", "c")), "drawn: the test split has other classes"),
-            ("train", seven_rows().without(seven_rows().rows_of(["cat"])), "test has rows of cat, the train split has"),
+            ("test", seven_rows().take([]), "synthetic: the test split is empty"),
+            (
+                "test",
+                seven_rows(random_images(ROWS, side=5)),
+                "synthetic: the test split has different classes or image sizes than train",
+            ),
+            (
+                "test",
+                replace(seven_rows(), class_names=("a", "b", "c")),
+                "synthetic: the test split has different classes",
+            ),
+            (
+                "train",
+                seven_rows().without(seven_rows().rows_of(["cat"])),
+                "the test split has rows of cat, the train split has none",
+            ),
         ],
     )
-    def test_parts_that_do_not_belong_together_are_refused(self, name: str, part: ImageDataset, message: str) -> None:
+    def test_inconsistent_splits_are_refused(self, name: str, part: ImageDataset, message: str) -> None:
         with pytest.raises(DatasetError, match=message):
-            Splits(**{**self.parts(), name: part}, source="drawn")
+            Splits(**{**self.parts(), name: part}, source="synthetic")
 
 
 @given(st.lists(st.integers(-3, 3) | st.sampled_from([2**16, 2**16 + 1, 2**40])))
@@ -420,8 +443,8 @@ def test_occurrence_counts_equal_values_before_each(values: list[int]) -> None:
     ]
 
 
-class Ledger:
-    """What a set should be, told by plain loops: of each row its pixel, label and ancestors, one tuple a row."""
+class ReferenceDataset:
+    """A data set, and its expected rows as tuples of pixel, label and origins, maintained with plain loops."""
 
     def __init__(self) -> None:
         images = np.arange(4, dtype=np.uint8)[:, None, None, None]
@@ -430,16 +453,16 @@ class Ledger:
         self.pixel = 4
 
     def change(self, data: st.DataObject) -> None:
-        """Make one change, drawn at random, to the set and to the ledger."""
+        """Make a random change to the data set and to the expected rows."""
         kind = data.draw(st.sampled_from(["take", "without", "append", "interpolate"]))
         positions = st.integers(0, len(self.rows) - 1)
         if kind == "take":
             chosen = data.draw(st.lists(positions, min_size=1, max_size=8))
             self.dataset, self.rows = self.dataset.take(chosen), [self.rows[row] for row in chosen]
         elif kind == "without":
-            left_out = data.draw(st.sets(positions, max_size=len(self.rows) - 1))
-            self.dataset = self.dataset.without(sorted(left_out))
-            self.rows = [row for place, row in enumerate(self.rows) if place not in left_out]
+            dropped = data.draw(st.sets(positions, max_size=len(self.rows) - 1))
+            self.dataset = self.dataset.without(sorted(dropped))
+            self.rows = [row for position, row in enumerate(self.rows) if position not in dropped]
         else:
             many = 1 if kind == "append" else 2
             parents = data.draw(st.lists(st.tuples(*[positions] * many), max_size=3))
@@ -448,25 +471,26 @@ class Ledger:
             self.dataset = self.dataset.append(
                 pixels[:, None, None, None], parents=np.array(parents, dtype=int).reshape(-1, many)
             )
-            for pixel, family in zip(pixels.tolist(), parents, strict=True):
-                ancestors = dict.fromkeys(origin for parent in family for origin in self.rows[parent][2])
-                self.rows.append((pixel, self.rows[family[0]][1], tuple(ancestors)))
+            for pixel, row_parents in zip(pixels.tolist(), parents, strict=True):
+                origins = dict.fromkeys(origin for parent in row_parents for origin in self.rows[parent][2])
+                self.rows.append((pixel, self.rows[row_parents[0]][1], tuple(origins)))
 
 
 @given(st.data())
-def test_no_sequence_of_changes_loses_a_row_its_pixels_or_its_descent(data: st.DataObject) -> None:
-    ledger = Ledger()
+def test_any_sequence_of_changes_keeps_pixels_labels_and_origins(data: st.DataObject) -> None:
+    reference = ReferenceDataset()
     for _ in range(data.draw(st.integers(1, 6))):
-        ledger.change(data)
-        dataset = ledger.dataset
+        reference.change(data)
+        dataset = reference.dataset
 
-        told = zip(dataset.images[:].ravel().tolist(), dataset.labels.tolist(), dataset.origins.tolist(), strict=True)
-        assert [(pixel, label, tuple(o for o in origins if o != -1)) for pixel, label, origins in told] == ledger.rows
+        rows = zip(dataset.images[:].ravel().tolist(), dataset.labels.tolist(), dataset.origins.tolist(), strict=True)
+        actual = [(pixel, label, tuple(o for o in origins if o != -1)) for pixel, label, origins in rows]
+        assert actual == reference.rows
         assert len(set(dataset.row_keys().tolist())) == len(dataset)
 
 
 @given(st.data())
-def test_a_rows_key_stays_with_it_while_other_rows_come_and_go(data: st.DataObject) -> None:
+def test_row_keys_do_not_depend_on_other_rows(data: st.DataObject) -> None:
     dataset = seven_rows().append(random_images(3, seed=1), parents=[0, 0, 1])
     keys = dict(zip(dataset.digests.tolist(), dataset.row_keys().tolist(), strict=True))
     order = data.draw(st.permutations(range(len(dataset))))

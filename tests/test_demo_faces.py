@@ -1,3 +1,7 @@
+"""The synthetic faces are deterministic, distinct, and have the class proportions of FER2013."""
+
+from __future__ import annotations
+
 import hashlib
 import os
 import subprocess
@@ -30,7 +34,7 @@ def rows_of(table: Columns, rows) -> Columns:
     return replace(table, **{field.name: getattr(table, field.name)[rows] for field in fields(table)})
 
 
-def test_splits_have_the_promised_shapes_and_types(splits):
+def test_splits_have_the_documented_shapes_and_types(splits):
     assert {name: len(labels) for name, (_, labels) in splits.items()} == {
         "train": 2872,
         "validation": 717,
@@ -42,7 +46,7 @@ def test_splits_have_the_promised_shapes_and_types(splits):
         assert labels.dtype == np.int64
 
 
-def test_classes_have_the_proportions_of_fer2013_in_shuffled_rows(splits):
+def test_class_proportions_are_those_of_fer2013_and_rows_are_shuffled(splits):
     for _, labels in splits.values():
         counts = np.bincount(labels, minlength=len(CLASS_NAMES))
         expected = np.array(FER2013_TRAINING_COUNTS) / sum(FER2013_TRAINING_COUNTS) * len(labels)
@@ -51,19 +55,19 @@ def test_classes_have_the_proportions_of_fer2013_in_shuffled_rows(splits):
     assert np.bincount(splits["test"][1])[CLASS_NAMES.index("disgust")] >= 20
 
 
-def test_no_picture_occurs_twice(splits):
+def test_images_are_unique(splits):
     images = np.concatenate([images for images, _ in splits.values()])
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
 
 
-def test_same_seed_gives_same_bytes_and_another_seed_gives_others():
+def test_images_depend_on_the_seed():
     first, second = (draw_faces(ONE_OF_EACH, np.random.default_rng(1)) for _ in range(2))
     other = draw_faces(ONE_OF_EACH, np.random.default_rng(2))
     np.testing.assert_array_equal(first, second)
-    assert all((mine != theirs).any() for mine, theirs in zip(first, other, strict=True))
+    assert all((one != another).any() for one, another in zip(first, other, strict=True))
 
 
-def test_bytes_do_not_depend_on_the_process():
+def test_images_do_not_depend_on_the_process():
     draw = "draw_faces(np.arange(7), np.random.default_rng(1)).tobytes()"
     script = (
         "import hashlib, numpy as np; from fer_augment.readers._demo_faces import draw_faces; "
@@ -83,7 +87,7 @@ def test_bytes_do_not_depend_on_the_process():
     assert printed == {here}
 
 
-def test_a_picture_depends_on_its_own_row_only():
+def test_each_image_depends_on_its_own_row_only():
     count = 2 * FACES_AT_ONCE + 5
     rng = np.random.default_rng(3)
     labels = np.resize(ONE_OF_EACH, count)
@@ -100,7 +104,7 @@ def test_mean_faces_of_the_classes_differ(splits):
     assert distances[~np.eye(len(means), dtype=bool)].min() > 1
 
 
-def test_the_expression_alone_changes_the_picture():
+def test_expressions_change_the_image():
     rng = np.random.default_rng(4)
     count = len(CLASS_NAMES)
     one_person, one_shot = (
@@ -110,12 +114,12 @@ def test_the_expression_alone_changes_the_picture():
     assert len({face.tobytes() for face in faces}) == count
 
 
-def test_global_random_state_is_left_alone():
+def test_the_global_random_state_is_unchanged():
     np.random.seed(0)
     before = np.random.get_state()[1].copy()
     draw_faces(ONE_OF_EACH, np.random.default_rng(5))
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
-def test_no_labels_give_no_pictures():
+def test_no_labels_give_no_images():
     assert draw_faces(np.empty(0, dtype=np.int64), np.random.default_rng(0)).shape == (0, 48, 48, 1)

@@ -1,4 +1,4 @@
-"""Equal images are found by their bytes, and folds are even in every class and part no group of equal images."""
+"""Exact duplicates are found by digest; folds are stratified and keep groups together."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from fer_augment.data.duplicates import group_ids, image_digests, stratified_fol
 from tests.data_files import random_images
 
 
-def test_images_have_equal_digests_if_and_only_if_their_pixels_are_equal() -> None:
+def test_digests_are_equal_if_and_only_if_pixels_are_equal() -> None:
     images = random_images(6)
     images[4] = images[1]
     images[5] = images[2]
     images[5, 3, 3, 0] ^= 1
     digests = image_digests(images)
 
-    same = [(one, other) for one in range(6) for other in range(one) if digests[one] == digests[other]]
-    assert same == [(4, 1)]
+    pairs = [(one, other) for one in range(6) for other in range(one) if digests[one] == digests[other]]
+    assert pairs == [(4, 1)]
 
 
-def test_a_digest_does_not_depend_on_how_the_pixels_lie_in_memory() -> None:
+def test_digests_do_not_depend_on_memory_layout() -> None:
     images = random_images(4, channels=3)
 
     assert (image_digests(np.asfortranarray(images)) == image_digests(images)).all()
@@ -33,7 +33,7 @@ def test_no_images_have_no_digests() -> None:
     assert group_ids(image_digests(random_images(0))).shape == (0,)
 
 
-def test_a_color_image_is_not_the_gray_one_with_the_same_bytes_in_another_order() -> None:
+def test_digests_depend_on_channel_order() -> None:
     image = random_images(1, channels=3)
 
     assert image_digests(image)[0] != image_digests(image[..., ::-1])[0]
@@ -49,11 +49,11 @@ def test_rows_share_a_group_if_and_only_if_they_are_equal(kinds: list[int]) -> N
 
 
 labeled_groups = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=1, max_size=60)
-"""A label and a group for each row."""
+"""Label and group of each row."""
 
 
 @given(labeled_groups, st.integers(2, 5), st.integers(0, 3))
-def test_folds_part_no_group_and_spread_every_class_evenly(rows: list[tuple[int, int]], folds: int, seed: int) -> None:
+def test_folds_are_stratified_and_keep_groups_together(rows: list[tuple[int, int]], folds: int, seed: int) -> None:
     labels, groups = np.array(rows).T
     fold_of_row = stratified_folds(labels, groups, folds, np.random.default_rng(seed))
 
@@ -63,12 +63,12 @@ def test_folds_part_no_group_and_spread_every_class_evenly(rows: list[tuple[int,
     for group in distinct:
         assert len(set(fold_of_row[groups == group].tolist())) == 1
     for label in (None, 0, 1, 2):
-        dealt = first if label is None else first[labels[first] == label]
-        in_fold = np.bincount(fold_of_row[dealt], minlength=folds)
-        assert in_fold.max() - in_fold.min() <= 1
+        representatives = first if label is None else first[labels[first] == label]
+        groups_in_fold = np.bincount(fold_of_row[representatives], minlength=folds)
+        assert groups_in_fold.max() - groups_in_fold.min() <= 1
 
 
-def test_the_random_generator_decides_which_rows_share_a_fold() -> None:
+def test_folds_depend_on_the_random_generator() -> None:
     labels, groups = np.repeat([0, 1], 20), np.arange(40)
     one, again, other = (stratified_folds(labels, groups, 4, np.random.default_rng(seed)) for seed in (1, 1, 2))
 

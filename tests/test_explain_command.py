@@ -1,4 +1,4 @@
-"""`fer-augment explain`: class scores as bars, and feature maps as sheets."""
+"""`fer-augment explain`: class probabilities as bars, and feature maps as sheets."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ from fer_augment.runs.feature_maps import Explained, LayerMaps, feature_map_shee
 from fer_augment.runs.run_models import load_run_model
 from fer_augment.sheets import Sheet, picture_of
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
-from tests.tiny_runs import CLASSES, SIDE, do_run, tiny_place, write_recipe, write_squares
+from tests.data_files import SQUARE_CLASSES as CLASSES
+from tests.data_files import SQUARE_SIDE as SIDE
+from tests.data_files import write_squares
+from tests.tiny_runs import do_run, tiny_place, write_recipe
 
 SETTINGS = TrainingSettings(precision="float32", device="cpu")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with `data` and a finished run, `run`."""
+    """A folder with `data` and a finished run in `run`."""
     with tiny_place(tmp_path_factory.mktemp("explain"), steps="- mirror_views") as folder:
         yield folder
 
@@ -36,7 +39,7 @@ def explain(place: Path, *arguments: object) -> Ran:
     return fer_augment("explain", str(place / "run"), *map(str, arguments))
 
 
-def test_one_image_of_each_class_is_told_with_bars_of_its_scores(place: Path) -> None:
+def test_one_image_per_class_is_explained_with_bars(place: Path) -> None:
     ran = explain(place, "--data", place / "data")
 
     assert (ran.code, ran.err) == (0, "")
@@ -45,15 +48,16 @@ def test_one_image_of_each_class_is_told_with_bars_of_its_scores(place: Path) ->
     first = [int(np.flatnonzero(recorded.labels == label)[0]) for label in range(3)]
     paragraphs = ran.out.split("\n\n")
     for label, row, paragraph in zip(range(3), first, paragraphs, strict=True):
-        scores = softmax(recorded.logits[[row]])[0]
+        probabilities = softmax(recorded.logits[[row]])[0]
+        highest_first = sorted(probabilities, reverse=True)
         title, *lines = paragraph.strip().splitlines()
-        assert title == f"{CLASSES[label]}, validation row {row}: {CLASSES[scores.argmax()]}"
-        assert [line.split()[0] for line in lines] == [CLASSES[place] for place in np.argsort(-scores)]
-        assert [line.split()[-1] for line in lines] == [f"{score:.1%}" for score in sorted(scores, reverse=True)]
-        assert [line.count("█") for line in lines] == [int(40 * score + 1e-9) for score in sorted(scores, reverse=True)]
+        assert title == f"{CLASSES[label]}, validation row {row}: {CLASSES[probabilities.argmax()]}"
+        assert [line.split()[0] for line in lines] == [CLASSES[label] for label in np.argsort(-probabilities)]
+        assert [line.split()[-1] for line in lines] == [f"{value:.1%}" for value in highest_first]
+        assert [line.count("█") for line in lines] == [int(40 * value + 1e-9) for value in highest_first]
 
 
-def test_the_maps_are_the_outputs_of_the_convolutions(place: Path) -> None:
+def test_feature_maps_are_the_outputs_of_convolutions(place: Path) -> None:
     model = load_run_model(RunDirectory(place / "run"))
     image = installed_plugins().read(str(place / "data")).test.images[[0]][0]
 
@@ -72,7 +76,7 @@ def test_the_maps_are_the_outputs_of_the_convolutions(place: Path) -> None:
         np.testing.assert_allclose(layers[2].maps, blocks[:11](pixels)[0], atol=1e-4)
 
 
-def test_hooks_are_gone_afterwards_also_if_the_network_fails() -> None:
+def test_forward_hooks_are_removed_even_if_the_network_fails() -> None:
     class Failing(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -88,7 +92,7 @@ def test_hooks_are_gone_afterwards_also_if_the_network_fails() -> None:
     assert not network.convolution._forward_hooks
 
 
-def test_a_convolution_that_is_used_twice_is_shown_as_used_first() -> None:
+def test_a_shared_convolution_shows_its_first_output() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -114,19 +118,19 @@ def decoded(png: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def test_a_sheet_holds_each_map_scaled_to_its_own_range() -> None:
+def test_feature_maps_are_scaled_to_their_own_range() -> None:
     maps = np.stack([np.arange(16.0).reshape(4, 4) * 1000 - 5, np.full((4, 4), 7.0)]).astype(np.float32)
     image = np.full((4, 4, 1), 200, np.uint8)
 
-    sheet = decoded(feature_map_sheet([Explained("an image", "told", image, (LayerMaps("features.0", maps),))]))
+    sheet = decoded(feature_map_sheet([Explained("an image", "a prediction", image, (LayerMaps("features.0", maps),))]))
 
     levels = np.unique(sheet[..., 0].astype(int))
     assert set(np.round(np.arange(16) * 17).astype(int)) <= set(levels.tolist())
-    assert 128 in levels, "a map without differences is gray"
-    assert 200 in levels, "the image is there as it is"
+    assert 128 in levels, "a constant feature map is gray"
+    assert 200 in levels, "the image is unchanged"
 
 
-def test_pictures_stand_where_they_are_put_pixel_for_pixel() -> None:
+def test_sheets_contain_pictures_unchanged() -> None:
     pictures = [np.random.default_rng(n).integers(0, 256, (30, 50, 3), dtype=np.uint8) for n in range(5)]
     sheet = Sheet(width=200, margin=10)
 
@@ -135,14 +139,14 @@ def test_pictures_stand_where_they_are_put_pixel_for_pixel() -> None:
     drawn = decoded(sheet.png())
     assert drawn.shape == (2 * 10 + 2 * 35, 200, 3)
     for number, picture in enumerate(pictures):
-        line, place = divmod(number, 3)
-        top, left = 10 + 35 * line, 10 + 55 * place
+        row, column = divmod(number, 3)
+        top, left = 10 + 35 * row, 10 + 55 * column
         assert np.array_equal(drawn[top : top + 30, left : left + 50], picture)
     assert (drawn[80:] == 255).all() and (drawn[:, :10] == 255).all()
 
 
 @pytest.mark.parametrize("text", ["$x$ and $", "平静 ¿wütend?", "_{}^\\frac"])
-def test_any_text_can_be_written(text: str) -> None:
+def test_sheets_accept_any_text(text: str) -> None:
     sheet, without = Sheet(width=300), Sheet(width=300)
     sheet.write(text)
     without.write("")
@@ -154,7 +158,7 @@ def test_any_text_can_be_written(text: str) -> None:
     ("shape", "side", "expected"),
     [((16, 16, 1), 60, (48, 48, 3)), ((100, 50, 3), 60, (60, 30, 3)), ((8, 4, 2), 8, (8, 4, 3))],
 )
-def test_images_are_enlarged_by_whole_numbers_and_made_smaller_to_fit(shape, side: int, expected) -> None:
+def test_images_are_enlarged_by_integer_factors_or_reduced_to_fit(shape, side: int, expected) -> None:
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     picture = picture_of(image, side)
@@ -166,25 +170,25 @@ def test_images_are_enlarged_by_whole_numbers_and_made_smaller_to_fit(shape, sid
         assert np.array_equal(picture[..., 1], image.mean(axis=2).round())
 
 
-def test_one_sheet_for_all_or_a_folder_with_one_for_each(place: Path, tmp_path: Path) -> None:
-    together = explain(place, "--data", place / "data", "--out", tmp_path / "all.png")
-    apart = explain(place, "--data", place / "data", "--out", tmp_path / "apart")
+def test_one_sheet_for_all_images_or_a_folder_with_one_each(place: Path, tmp_path: Path) -> None:
+    single = explain(place, "--data", place / "data", "--out", tmp_path / "all.png")
+    folder = explain(place, "--data", place / "data", "--out", tmp_path / "folder")
 
-    assert f"Wrote {tmp_path / 'all.png'}" in together.err.replace("\n", "") and apart.code == 0
-    files = sorted((tmp_path / "apart").iterdir())
+    assert f"Wrote {tmp_path / 'all.png'}" in single.err.replace("\n", "") and folder.code == 0
+    files = sorted((tmp_path / "folder").iterdir())
     assert [file.name for file in files] == [
         "01_ant_validation_row_0.png",
         "02_bee_validation_row_12.png",
         "03_cat_validation_row_21.png",
     ]
-    alone = [cv2.imread(str(file)) for file in files]
+    sheets = [cv2.imread(str(file)) for file in files]
     sheet = cv2.imread(str(tmp_path / "all.png"))
-    assert {picture.shape[1] for picture in (*alone, sheet)} == {1060}
-    assert len(sheet) == sum(map(len, alone)) - 2 * 2 * 20
-    assert together.out == apart.out
+    assert {picture.shape[1] for picture in (*sheets, sheet)} == {1060}
+    assert len(sheet) == sum(map(len, sheets)) - 2 * 2 * 20
+    assert single.out == folder.out
 
 
-def test_files_are_explained_and_their_names_lead_nowhere(place: Path, tmp_path: Path) -> None:
+def test_sheet_names_of_files_are_safe(place: Path, tmp_path: Path) -> None:
     folder = tmp_path / "odd $names"
     folder.mkdir()
     cv2.imwrite(str(folder / "it's; a.png"), np.full((SIDE, SIDE), 90, np.uint8))
@@ -200,7 +204,7 @@ def test_files_are_explained_and_their_names_lead_nowhere(place: Path, tmp_path:
     assert len(written) == 2 and all(file.parent == tmp_path / "sheets" for file in written)
 
 
-def test_many_classes_are_shown_as_the_highest_ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_ten_most_probable_classes_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
     data = write_squares(tmp_path / "data", classes=[f"class_with_a_rather_long_name_{n}" for n in range(12)])
     do_run(write_recipe(tmp_path), data, tmp_path / "results").rename(tmp_path / "run")
@@ -211,14 +215,14 @@ def test_many_classes_are_shown_as_the_highest_ten(tmp_path: Path, monkeypatch: 
     assert ran.out.count("%") == 10 and "and 2 more classes" in ran.out
 
 
-def test_mistakes_are_one_line(place: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused_in_one_line(place: Path, tmp_path: Path) -> None:
     both = ("--data", place / "data", "--image", "x.png")
 
     assert_refused(explain(place), "--data SRC or --image FILE")
     assert_refused(explain(place, *both), "--data SRC or --image FILE")
     others = write_squares(tmp_path / "others", classes=("dog", "elk", "fox"))
-    assert_refused(explain(place, "--data", others), "other classes or image sizes", "ant, bee, cat; 16x16x1")
+    assert_refused(explain(place, "--data", others), "different classes or image sizes", "ant, bee, cat; 16x16x1")
     (tmp_path / "file").touch()
-    assert_refused(fer_augment("explain", str(tmp_path), "--data", str(place / "data")), "no directory of a run")
+    assert_refused(fer_augment("explain", str(tmp_path), "--data", str(place / "data")), "not a run directory")
     ran = explain(place, "--data", place / "data", "--out", tmp_path / "file" / "below.png")
     assert ran.code == 2 and "cannot be written" in ran.err.splitlines()[-1]

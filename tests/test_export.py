@@ -1,4 +1,4 @@
-"""Rewritten training sets as files: what other programs, and our own readers, get back."""
+"""Exported training sets are read back by other programs and by the built-in readers."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def source_splits(classes=FER2013_CLASSES, shape=(12, 12, 1)) -> Splits:
         )
         for number, (name, rows) in enumerate(ROWS.items())
     }
-    return Splits(parts["train"], parts["validation"], parts["test"], "drawn")
+    return Splits(parts["train"], parts["validation"], parts["test"], "synthetic")
 
 
 def rewritten_from(splits: Splits) -> ImageDataset:
-    """Drop a row, mirror two, blend two, and repeat one: every kind of provenance."""
+    """Drop a row, mirror two, interpolate two, and repeat one: every kind of provenance."""
     train = splits.train.without([4])
     mirrored = train.append(train.images[[0, 7]][:, :, ::-1], parents=[0, 7]).stamped(1)
     pair = mirrored.images[[2, 3]].mean(axis=0).astype(np.uint8)
-    blended = mirrored.append(pair[None], parents=[[2, 3]]).stamped(2)
-    return blended.take([*range(len(blended)), 5]).stamped(3)
+    interpolated = mirrored.append(pair[None], parents=[[2, 3]]).stamped(2)
+    return interpolated.take([*range(len(interpolated)), 5]).stamped(3)
 
 
 def export(form: str, splits: Splits, folder: Path) -> Path:
-    """Write the rewritten set and check that as many rows are told as are written."""
-    rewritten, told = rewritten_from(splits), []
+    """Write the rewritten training set and check the reported number of rows."""
+    rewritten, row_counts = rewritten_from(splits), []
     refuse_unfit([form], splits)
-    name = write_export(form, rewritten, splits, folder, told.append)
-    assert sum(told) == rows_to_write(form, rewritten, splits)
+    name = write_export(form, rewritten, splits, folder, row_counts.append)
+    assert sum(row_counts) == rows_to_write(form, rewritten, splits)
     return folder / name
 
 
 def by_pixels(dataset: ImageDataset) -> list[tuple[bytes, str]]:
-    """Return the rows of a set as pixels and class name, in an order of their own."""
+    """Return sorted pairs of pixels and class name."""
     names = [dataset.class_names[label] for label in dataset.labels]
     return sorted(zip((image.tobytes() for image in dataset.images[:]), names, strict=True))
 
@@ -63,7 +63,7 @@ def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("rows_at_once")
 class TestEveryFormat:
-    def test_npz_holds_the_set_and_nothing_pickled(self, tmp_path: Path) -> None:
+    def test_npz_contains_all_arrays_without_pickling(self, tmp_path: Path) -> None:
         splits = source_splits()
         rewritten = rewritten_from(splits)
 
@@ -75,16 +75,16 @@ class TestEveryFormat:
             assert tuple(arrays["class_names"]) == FER2013_CLASSES
 
     @pytest.mark.parametrize("shape", [(12, 12, 1), (12, 9, 3)], ids=["gray", "color"])
-    def test_a_folder_is_read_again_as_class_folders(self, tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    def test_folders_are_read_back_by_the_image_reader(self, tmp_path: Path, shape: tuple[int, int, int]) -> None:
         splits = source_splits(shape=shape)
 
         read = installed_plugins().read(str(export("folder", splits, tmp_path)))
 
         assert read.class_names == FER2013_CLASSES
-        again = sorted(row for part in read.parts.values() for row in by_pixels(part))
-        assert again == by_pixels(rewritten_from(splits))
+        rows = sorted(row for part in read.parts.values() for row in by_pixels(part))
+        assert rows == by_pixels(rewritten_from(splits))
 
-    def test_csv_stands_in_the_place_of_the_source(self, tmp_path: Path) -> None:
+    def test_csv_can_replace_the_source(self, tmp_path: Path) -> None:
         splits = source_splits()
         rewritten = rewritten_from(splits)
 
@@ -96,7 +96,7 @@ class TestEveryFormat:
         assert np.array_equal(read.train.labels, rewritten.labels)
 
 
-def test_pandas_reads_the_csv_with_its_columns_of_provenance(tmp_path: Path) -> None:
+def test_pandas_reads_csv_with_provenance_columns(tmp_path: Path) -> None:
     splits = source_splits()
     rewritten = rewritten_from(splits)
 
@@ -111,7 +111,7 @@ def test_pandas_reads_the_csv_with_its_columns_of_provenance(tmp_path: Path) -> 
     assert table.Usage.value_counts().to_dict() == {"Training": len(rewritten), "PublicTest": 8, "PrivateTest": 9}
 
 
-def test_every_file_of_a_folder_is_named_after_its_provenance_and_listed(tmp_path: Path) -> None:
+def test_files_in_a_folder_are_named_by_provenance_and_listed(tmp_path: Path) -> None:
     splits = source_splits()
     rewritten = rewritten_from(splits)
 
@@ -125,8 +125,8 @@ def test_every_file_of_a_folder_is_named_after_its_provenance_and_listed(tmp_pat
             rewritten.labels, rewritten.origin, rewritten.copies, rewritten.step, strict=True
         )
     ]
-    blended = lines[int(np.flatnonzero(rewritten.step == 2)[0])]
-    assert (blended["class"], blended["origins"]) == ("fear", "2 3")
+    interpolated = lines[int(np.flatnonzero(rewritten.step == 2)[0])]
+    assert (interpolated["class"], interpolated["origins"]) == ("fear", "2 3")
     for line, image in zip(lines, rewritten.images[:], strict=True):
         assert np.array_equal(cv2.imread(str(folder / line["file"]), cv2.IMREAD_UNCHANGED), image[..., 0])
     assert sum(1 for _ in folder.rglob("*.png")) == len(rewritten)
@@ -135,18 +135,18 @@ def test_every_file_of_a_folder_is_named_after_its_provenance_and_listed(tmp_pat
 @pytest.mark.parametrize(
     "name", ["a/b", "a\\b", "..", ".hidden", "", " padded", "line\nbreak", "what?", "c:", "nul\0"], ids=repr
 )
-def test_a_class_name_that_could_lead_elsewhere_names_no_folder(name: str) -> None:
-    with pytest.raises(DatasetError, match="cannot name a folder; choose --format npz"):
+def test_unsafe_class_names_are_refused_as_folder_names(name: str) -> None:
+    with pytest.raises(DatasetError, match="not a valid folder name; use --format npz"):
         refuse_unfit(["folder"], source_splits(("ant", name)))
 
 
-def test_formats_refuse_what_they_cannot_hold() -> None:
-    with pytest.raises(DatasetError, match="letter case only"):
+def test_formats_refuse_unsuitable_data() -> None:
+    with pytest.raises(DatasetError, match="differ only in case"):
         refuse_unfit(["folder"], source_splits(("Ant", "ant")))
-    with pytest.raises(DatasetError, match="these images have 2"):
+    with pytest.raises(DatasetError, match="images have 2 channels"):
         refuse_unfit(["folder"], source_splits(shape=(12, 12, 2)))
     for unfit in (source_splits(("ant", "bee")), source_splits(shape=(12, 9, 1)), source_splits(shape=(12, 12, 3))):
-        with pytest.raises(DatasetError, match="csv is the form of FER2013"):
+        with pytest.raises(DatasetError, match="csv requires square gray images of FER2013"):
             refuse_unfit(["csv"], unfit)
         refuse_unfit(["npz", "folder"], unfit)
     refuse_unfit(FORMATS, source_splits())

@@ -1,4 +1,4 @@
-"""Images that networks confused: the right ones, the surest first, each once, in a file that needs no torch."""
+"""Confused images are collected by probability without duplicates; reading them does not require torch."""
 
 from __future__ import annotations
 
@@ -45,17 +45,20 @@ def splits_with(test: ImageDataset) -> Splits:
     return Splits(other, other, test, "noise")
 
 
-def run_that_says(folder: Path, labels, logits, *, recipe="base", seed=0) -> RunDirectory:
+def run_with_logits(folder: Path, labels, logits, *, recipe="base", seed=0) -> RunDirectory:
     rows = len(labels)
-    said = Predictions(np.asarray(labels), np.asarray(logits, np.float32), np.arange(rows), np.zeros(rows, dtype=bool))
-    return write_run(folder / recipe / str(seed), record(recipe, seed), {"test": said, "validation": said})
+    logits = np.asarray(logits, np.float32)
+    predictions = Predictions(np.asarray(labels), logits, np.arange(rows), np.zeros(rows, dtype=bool))
+    return write_run(
+        folder / recipe / str(seed), record(recipe, seed), {"test": predictions, "validation": predictions}
+    )
 
 
-def test_test_images_are_those_taken_for_the_other_class_the_surest_first(tmp_path):
+def test_confused_test_images_are_sorted_by_probability(tmp_path):
     labels = [ANT, ANT, ANT, BEE, ANT]
     logits = [[0, 1, 0], [0, 3, 0], [2, 0, 0], [0, 5, 0], [0, 0, 4]]
     test = ImageDataset.from_arrays(random_images(5, side=8), labels, CLASSES)
-    run = run_that_says(tmp_path, labels, logits)
+    run = run_with_logits(tmp_path, labels, logits)
     collect_confused(splits_with(test), {"base": [run]}, [("ant", "bee")], tmp_path / CONFUSED_FILE)
     (confused,) = load_confused(tmp_path / CONFUSED_FILE)
     assert confused.rows == ConfusedRows(run=run.record.identity, split="test", true="ant", predicted="bee", total=2)
@@ -63,14 +66,14 @@ def test_test_images_are_those_taken_for_the_other_class_the_surest_first(tmp_pa
     assert_allclose(confused.probabilities, softmax(np.array(logits, np.float32))[[1, 0]], rtol=1e-6)
 
 
-def test_images_that_are_the_same_stand_once_and_the_file_stays_small(tmp_path):
+def test_exact_duplicates_are_shown_once_and_the_number_of_images_is_limited(tmp_path):
     rows = 3 * IMAGES_OF_A_PAIR
     images = random_images(rows, side=8)
     images[1::3] = images[::3]
     labels = [ANT] * rows
     logits = np.zeros((rows, 3))
     logits[:, BEE] = np.linspace(1, 2, rows)
-    run = run_that_says(tmp_path, labels, logits)
+    run = run_with_logits(tmp_path, labels, logits)
     test = ImageDataset.from_arrays(images, labels, CLASSES)
     collect_confused(splits_with(test), {"base": [run]}, [("ant", "bee"), ("ant", "bee")], tmp_path / CONFUSED_FILE)
     (confused,) = load_confused(tmp_path / CONFUSED_FILE)
@@ -80,26 +83,26 @@ def test_images_that_are_the_same_stand_once_and_the_file_stays_small(tmp_path):
     assert np.all(np.diff(confused.probabilities[:, BEE]) < 0)
 
 
-def test_every_arm_is_shown_by_its_first_seed_and_an_arm_without_runs_by_none(tmp_path):
+def test_each_arm_is_represented_by_its_first_seed(tmp_path):
     labels = [ANT, BEE]
     test = ImageDataset.from_arrays(random_images(2, side=8), labels, CLASSES)
     runs = {
-        "base": [run_that_says(tmp_path, labels, np.eye(3)[[BEE, BEE]], seed=seed) for seed in (5, 2, 9)],
+        "base": [run_with_logits(tmp_path, labels, np.eye(3)[[BEE, BEE]], seed=seed) for seed in (5, 2, 9)],
         "failed": [],
-        "other": [run_that_says(tmp_path, labels, np.eye(3)[[ANT, BEE]], recipe="other", seed=2)],
+        "other": [run_with_logits(tmp_path, labels, np.eye(3)[[ANT, BEE]], recipe="other", seed=2)],
     }
     pairs = [("ant", "bee"), ("bee", "cat")]
     collect_confused(splits_with(test), runs, pairs, tmp_path / CONFUSED_FILE)
-    found = [
+    confused = [
         (one.rows.run.recipe, one.rows.run.seed, one.rows.true, one.rows.total)
         for one in load_confused(tmp_path / CONFUSED_FILE)
     ]
-    assert found == [("base", 2, "ant", 1), ("base", 2, "bee", 0), ("other", 2, "ant", 0), ("other", 2, "bee", 0)]
+    assert confused == [("base", 2, "ant", 1), ("base", 2, "bee", 0), ("other", 2, "ant", 0), ("other", 2, "bee", 0)]
 
 
-def test_a_class_that_does_not_exist_is_named(tmp_path):
+def test_unknown_classes_are_refused(tmp_path):
     test = ImageDataset.from_arrays(random_images(1, side=8), [ANT], CLASSES)
-    run = run_that_says(tmp_path, [ANT], [[0, 1, 0]])
+    run = run_with_logits(tmp_path, [ANT], [[0, 1, 0]])
     with pytest.raises(DatasetError, match="no class 'dog'"):
         collect_confused(splits_with(test), {"base": [run]}, [("ant", "dog")], tmp_path / CONFUSED_FILE)
 
@@ -109,7 +112,7 @@ MIRROR = "- confusion_mirror: {pairs: [[ant, cat], [bee, cat]], predictions: in_
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """Two real trainings, compared."""
+    """A comparison of two arms with real trainings."""
     folder = tmp_path_factory.mktemp("compared")
     files = [write_recipe(folder, "base"), write_recipe(folder, "mirror", steps=MIRROR)]
     recipes = load_recipes([str(file) for file in files])
@@ -123,23 +126,22 @@ def compared(tmp_path_factory):
     return folder, experiment.splits, runs, comparison
 
 
-def test_training_images_are_what_the_weights_confuse(compared):
+def test_confused_training_images_are_predicted_with_the_final_weights(compared):
     folder, splits, runs, _ = compared
     train = splits.train
     in_train = [one for one in load_confused(folder / CONFUSED_FILE) if one.rows.split == "train"]
     assert [(one.rows.run.recipe, one.rows.true, one.rows.predicted) for one in in_train] == [
         (arm, true, "cat") for arm in ("base", "mirror") for true in ("ant", "bee")
     ]
-    said = softmax(load_run_model(runs["base"][0]).logits(train.images[:]))
+    probabilities = softmax(load_run_model(runs["base"][0]).logits(train.images[:]))
     for one, true in zip(in_train[:2], (ANT, BEE), strict=True):
-        rows = np.flatnonzero((train.labels == true) & (said.argmax(axis=1) == CAT))
+        rows = np.flatnonzero((train.labels == true) & (probabilities.argmax(axis=1) == CAT))
         assert one.rows.total == len(np.unique(train.digests[rows])) > 0
         assert {image.tobytes() for image in one.images} <= {image.tobytes() for image in train.images[rows]}
-        surest = np.sort(said[rows, CAT])[::-1]
-        assert_allclose(one.probabilities[0, CAT], surest[0], rtol=1e-4)
+        assert_allclose(one.probabilities[0, CAT], probabilities[rows, CAT].max(), rtol=1e-4)
 
 
-def test_a_report_of_real_runs_shows_them(compared):
+def test_reports_of_real_runs_show_confused_images(compared):
     folder, _, _, comparison = compared
     page = parse(report_html(comparison, folder))
     confused = next(page.find("section", id="confused"))
@@ -150,7 +152,7 @@ def test_a_report_of_real_runs_shows_them(compared):
     assert len(list(added.find("img"))) >= 2
 
 
-def test_what_is_saved_is_read_back_without_torch(tmp_path):
+def test_confused_images_round_trip_without_torch(tmp_path):
     rows = ConfusedRows(
         run=RunIdentity(recipe="ä", seed=3, key="k"), split="train", true="<a>", predicted="b\n", total=99
     )
@@ -171,7 +173,7 @@ def test_what_is_saved_is_read_back_without_torch(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 40, None])
-def test_a_damaged_or_missing_file_is_named(tmp_path, content):
+def test_missing_or_damaged_files_are_refused_by_name(tmp_path, content):
     file = tmp_path / CONFUSED_FILE
     if content is not None:
         file.write_bytes(content)
@@ -179,7 +181,7 @@ def test_a_damaged_or_missing_file_is_named(tmp_path, content):
         load_confused(file)
 
 
-def test_a_file_of_something_else_is_named(tmp_path):
+def test_other_files_are_refused_by_name(tmp_path):
     save_file({"0.images": np.zeros(3)}, tmp_path / CONFUSED_FILE)
     with pytest.raises(RunError, match=CONFUSED_FILE):
         load_confused(tmp_path / CONFUSED_FILE)

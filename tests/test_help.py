@@ -1,4 +1,4 @@
-"""The list of commands: it is true, and nothing is imported to show it."""
+"""`--help` lists all commands without importing them; examples are valid; lines fit 80 columns."""
 
 from __future__ import annotations
 
@@ -11,58 +11,76 @@ import click
 import pytest
 
 from fer_augment.cli import group
-from tests.command_line import fer_augment
+from tests.command_line import assert_readable, fer_augment
 
 COMMANDS = group.list_commands(click.Context(group))
 
 
-def test_the_list_names_every_command_in_order() -> None:
+def test_all_commands_are_listed_in_order() -> None:
     listed = fer_augment("--help").out.split("Commands:")[1]
     assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "] == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_it_says_of_each_command_what_the_command_says_of_itself(name: str) -> None:
+def test_listed_descriptions_are_those_of_the_commands(name: str) -> None:
     command = group.get_command(click.Context(group), name)
     assert command is not None
     listed = fer_augment("--help").out.split("Commands:")[1]
     assert command.get_short_help_str(limit=200) in " ".join(listed.split())
 
 
-def test_it_imports_no_command() -> None:
+def test_help_imports_no_command() -> None:
     program = "import sys; from fer_augment.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = {name for name in ran.stderr.split() if name.startswith("fer_augment.cli")}
-    assert loaded == {"fer_augment.cli"}
+    imported = {name for name in ran.stderr.split() if name.startswith("fer_augment.cli")}
+    assert imported == {"fer_augment.cli"}
+
+
+def test_the_package_can_be_run_as_a_module() -> None:
+    ran = subprocess.run([sys.executable, "-m", "fer_augment", "--help"], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("Usage: fer-augment ")
+    assert ran.stderr == ""
+
+
+def test_errors_of_the_module_have_exit_status_2() -> None:
+    command = [sys.executable, "-m", "fer_augment", "data", "show", "missing.csv"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("fer-augment: missing.csv: no such file")
 
 
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Give the words of every command that does something."""
+    """Yield the path of every command that is not a group."""
     if not isinstance(command, click.Group):
         yield path
         return
     context = click.Context(command)
     for name in command.list_commands(context):
-        below = command.get_command(context, name)
-        assert below is not None
-        yield from _commands(below, (*path, name))
+        subcommand = command.get_command(context, name)
+        assert subcommand is not None
+        yield from _commands(subcommand, (*path, name))
 
 
 def _command(*path: str) -> click.Command:
     command: click.Command = group
     for name in path:
         assert isinstance(command, click.Group)
-        below = command.get_command(click.Context(command), name)
-        assert below is not None
-        command = below
+        subcommand = command.get_command(click.Context(command), name)
+        assert subcommand is not None
+        command = subcommand
     return command
 
 
 @pytest.mark.parametrize("path", list(_commands(group)), ids=" ".join)
-def test_every_command_gives_an_example_that_it_understands(path: tuple[str, ...]) -> None:
+def test_every_command_has_a_valid_example(path: tuple[str, ...]) -> None:
     lines = [line.strip() for line in fer_augment(*path, "--help").out.splitlines()]
     examples = [line for line in lines if line.startswith(f"fer-augment {' '.join(path)}")]
     assert examples
     for line in examples:
         words = shlex.split(line.partition(" > ")[0])[1 + len(path) :]
         _command(*path).make_context(path[-1], words)
+
+
+@pytest.mark.parametrize("path", [(), ("data",), ("plugins",), ("recipes",), *_commands(group)], ids=" ".join)
+def test_help_fits_80_columns(path: tuple[str, ...]) -> None:
+    assert_readable(fer_augment(*path, "--help"))

@@ -1,4 +1,4 @@
-"""A converted folder is plain npy files that hold the rows of each split in order; readers are tested elsewhere."""
+"""Writing of npy folders; reading is tested in test_npy_reader.py."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CLASSES = ("wütend", "fröhlich")
 
 
 def three_splits(train: ImageDataset) -> Splits:
-    return Splits(train, train.take([0, 1]), train.take([1]), "drawn")
+    return Splits(train, train.take([0, 1]), train.take([1]), "synthetic")
 
 
 def source_rows() -> ImageDataset:
     return ImageDataset.from_arrays(random_images(5, channels=3), [0, 1, 1, 0, 1], CLASSES)
 
 
-def test_numpy_reads_back_what_was_written_with_no_help_of_ours(tmp_path: Path) -> None:
+def test_numpy_reads_the_files(tmp_path: Path) -> None:
     write_npy_folder(three_splits(source_rows()), tmp_path / "npy")
 
     images, labels = (np.load(tmp_path / "npy" / name("training")) for name in (images_file, labels_file))
@@ -37,7 +37,7 @@ def test_numpy_reads_back_what_was_written_with_no_help_of_ours(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("bytes_at_once", [1, 100, 1 << 24])
-def test_rows_are_written_in_their_order_from_whichever_block_and_in_pieces_of_any_size(
+def test_rows_of_several_blocks_are_written_in_order_in_chunks_of_any_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_at_once: int
 ) -> None:
     monkeypatch.setattr("fer_augment.data.npy_format._BYTES_AT_ONCE", bytes_at_once)
@@ -49,7 +49,7 @@ def test_rows_are_written_in_their_order_from_whichever_block_and_in_pieces_of_a
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link to nothing"])
-def test_nothing_that_is_there_is_overwritten(tmp_path: Path, kind: str) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "npy"
     if kind == "folder":
         target.mkdir()
@@ -58,17 +58,17 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path, kind: str) -> None
     else:
         target.symlink_to(tmp_path / "nothing")
 
-    with pytest.raises(DatasetError, match="npy: exists already; name a folder that does not, or remove it"):
+    with pytest.raises(DatasetError, match="npy: already exists; choose another folder or remove it"):
         write_npy_folder(three_splits(source_rows()), target)
     assert kind != "file" or target.read_text() == "kept"
 
 
-def test_a_folder_that_cannot_be_written_is_told_with_the_reason(tmp_path: Path) -> None:
+def test_write_errors_include_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"cannot be written \(File name too long\)"):
         write_npy_folder(three_splits(source_rows()), tmp_path / ("n" * 300))
 
 
-def test_a_converted_folder_is_recognized_in_any_letter_case_and_nothing_else_is(tmp_path: Path) -> None:
+def test_npy_folders_are_recognized_ignoring_case(tmp_path: Path) -> None:
     (tmp_path / "yes").mkdir()
     (tmp_path / "yes" / "x_Training.NPY").touch()
     (tmp_path / "no").mkdir()

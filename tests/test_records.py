@@ -1,4 +1,4 @@
-"""A run directory holds all that was put into it, appears whole or not at all, and says what is wrong with it."""
+"""Run directories are written atomically, round trip, and damaged files are reported."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ RECORD = RunRecord(
 )
 
 
-def said(rows: int, seed: int = 0) -> Predictions:
+def random_predictions(rows: int, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
     return Predictions(
         labels=rng.integers(0, 2, rows),
@@ -69,11 +69,12 @@ def said(rows: int, seed: int = 0) -> Predictions:
 def saved(
     path: Path, record: RunRecord = RECORD, files: Iterable[Path] = (), **predictions: Predictions
 ) -> RunDirectory:
-    return save_run(path, record, "name: mirror\n", predictions or {"validation": said(3), "test": said(4)}, files)
+    arrays = predictions or {"validation": random_predictions(3), "test": random_predictions(4)}
+    return save_run(path, record, "name: mirror\n", arrays, files)
 
 
-def rewritten_json(directory: RunDirectory, **changes: Any) -> RunDirectory:
-    """Change what stands in record.json; a change to ... takes a key away."""
+def with_changed_json(directory: RunDirectory, **changes: Any) -> RunDirectory:
+    """Change keys of record.json; `...` as value removes the key."""
     file = directory.path / "record.json"
     content = json.loads(file.read_text(encoding="utf-8")) | changes
     file.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
@@ -81,10 +82,10 @@ def rewritten_json(directory: RunDirectory, **changes: Any) -> RunDirectory:
 
 
 class TestRunDirectory:
-    def test_the_record_reads_back_as_it_was(self, tmp_path: Path) -> None:
+    def test_records_round_trip(self, tmp_path: Path) -> None:
         assert saved(tmp_path / "run").record == RECORD
 
-    def test_record_json_is_plain_json_that_others_can_read(self, tmp_path: Path) -> None:
+    def test_record_json_is_plain_json(self, tmp_path: Path) -> None:
         record = json.loads((saved(tmp_path / "run").path / "record.json").read_text(encoding="utf-8"))
 
         assert record["schema_version"] == 2
@@ -93,17 +94,18 @@ class TestRunDirectory:
         assert record["curve"][0]["validation_recall"] == [0.25, None]
 
     @pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e-310, 0.1 + 0.2])
-    def test_every_number_survives(self, tmp_path: Path, number: float) -> None:
+    def test_all_floats_round_trip(self, tmp_path: Path, number: float) -> None:
         directory = saved(tmp_path / "run", RECORD.model_copy(update={"test_loss": number}))
 
         assert_array_equal(directory.record.test_loss, number)
         json.loads((directory.path / "record.json").read_text(), parse_constant=pytest.fail)
 
-    def test_predictions_read_back_as_they_were(self, tmp_path: Path) -> None:
-        adjusted = replace(said(4, seed=1), raw_logits=np.asfortranarray(said(4, seed=2).logits))
-        directory = saved(tmp_path / "run", validation=said(3), test=adjusted)
+    def test_predictions_round_trip(self, tmp_path: Path) -> None:
+        raw_logits = np.asfortranarray(random_predictions(4, seed=2).logits)
+        adjusted = replace(random_predictions(4, seed=1), raw_logits=raw_logits)
+        directory = saved(tmp_path / "run", validation=random_predictions(3), test=adjusted)
 
-        for split, expected in (("validation", said(3)), ("test", adjusted)):
+        for split, expected in (("validation", random_predictions(3)), ("test", adjusted)):
             read = directory.predictions(split)
             for name in ("labels", "logits", "groups", "in_train"):
                 array = getattr(read, name)
@@ -112,7 +114,7 @@ class TestRunDirectory:
         assert directory.predictions("validation").raw_logits is None
         assert_array_equal(directory.predictions("test").raw_logits, adjusted.raw_logits)
 
-    def test_files_are_kept_under_their_own_names(self, tmp_path: Path) -> None:
+    def test_files_are_copied(self, tmp_path: Path) -> None:
         (tmp_path / "weights.safetensors").write_bytes(b"weights")
         directory = saved(tmp_path / "runs" / "run", files=[tmp_path / "weights.safetensors"])
 
@@ -125,13 +127,13 @@ class TestRunDirectory:
         assert (directory.path / "weights.safetensors").read_bytes() == b"weights"
         assert (directory.path / "recipe.yaml").read_text() == "name: mirror\n"
 
-    def test_records_are_frozen_and_take_no_unknown_keys(self) -> None:
+    def test_records_are_frozen_and_refuse_unknown_keys(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
             RECORD.test_loss = 0.0  # type: ignore[misc]
         with pytest.raises(ValidationError, match="Extra inputs"):
             RunIdentity.model_validate({"recipe": "a", "seed": 1, "key": "b", "sed": 2})
 
-    def test_reading_a_run_loads_no_torch(self, tmp_path: Path) -> None:
+    def test_reading_a_run_does_not_import_torch(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "run").path
         code = (
             "import sys\nfrom pathlib import Path\nfrom fer_augment.data.records import RunDirectory\n"
@@ -144,15 +146,15 @@ class TestRunDirectory:
 class TestDamage:
     def refusal(self, directory: RunDirectory) -> str:
         with pytest.raises(RunError) as caught:
-            directory.record  # noqa: B018 - reading it is what is tested
+            directory.record  # noqa: B018 - the property reads the file
         assert "\n" not in str(caught.value)
         return str(caught.value).removeprefix(f"{directory.path}/record.json: ")
 
-    def test_a_missing_record_is_named(self, tmp_path: Path) -> None:
-        told = "No such file or directory; delete the directory to run again"
-        assert self.refusal(RunDirectory(tmp_path)) == told
+    def test_missing_record(self, tmp_path: Path) -> None:
+        message = "No such file or directory; delete the directory to run again"
+        assert self.refusal(RunDirectory(tmp_path)) == message
 
-    def test_a_cut_off_record_is_named(self, tmp_path: Path) -> None:
+    def test_truncated_record(self, tmp_path: Path) -> None:
         directory = saved(tmp_path / "run")
         content = (directory.path / "record.json").read_bytes()
         (directory.path / "record.json").write_bytes(content[: len(content) // 2])
@@ -160,11 +162,11 @@ class TestDamage:
         assert self.refusal(directory).startswith("is not a readable run record (Invalid JSON: EOF")
 
     @pytest.mark.parametrize(
-        ("changes", "told"),
+        ("changes", "reason"),
         [
             (
                 {"schema_version": 1},
-                "has schema version 1 (before `optimiser_steps` was renamed `optimizer_steps`, `held_out_copies` "
+                "has schema version 1 (`optimiser_steps` is now `optimizer_steps`, `held_out_copies` is now "
                 "`held_out_duplicates`); this version of fer_augment reads 2",
             ),
             ({"schema_version": 0, "test_loss": ...}, "has schema version 0; this version of fer_augment reads 2"),
@@ -177,15 +179,15 @@ class TestDamage:
             ),
         ],
     )
-    def test_a_record_of_another_version_or_form_is_told_by_its_field(
-        self, tmp_path: Path, changes: dict[str, Any], told: str
+    def test_invalid_records_are_refused_with_the_key(
+        self, tmp_path: Path, changes: dict[str, Any], reason: str
     ) -> None:
-        directory = rewritten_json(saved(tmp_path / "run"), **changes)
+        directory = with_changed_json(saved(tmp_path / "run"), **changes)
 
-        assert self.refusal(directory) == f"{told}; delete the directory to run again"
+        assert self.refusal(directory) == f"{reason}; delete the directory to run again"
 
     @pytest.mark.parametrize("content", [None, b"", b"\x08" * 50])
-    def test_predictions_that_are_missing_or_damaged_are_named(self, tmp_path: Path, content: bytes | None) -> None:
+    def test_missing_or_damaged_predictions(self, tmp_path: Path, content: bytes | None) -> None:
         directory = saved(tmp_path / "run")
         file = directory.path / "predictions.safetensors"
         file.unlink() if content is None else file.write_bytes(content)
@@ -195,13 +197,13 @@ class TestDamage:
         ):
             directory.predictions("test")
 
-    def test_a_split_that_was_not_predicted_is_named(self, tmp_path: Path) -> None:
+    def test_predictions_of_an_unknown_split(self, tmp_path: Path) -> None:
         with pytest.raises(RunError, match=r"not readable \('train.labels'\)"):
             saved(tmp_path / "run").predictions("train")
 
 
-class TestWholeDirectories:
-    def test_a_directory_appears_when_it_is_complete(self, tmp_path: Path) -> None:
+class TestAtomicDirectories:
+    def test_the_directory_exists_only_when_complete(self, tmp_path: Path) -> None:
         target = tmp_path / "deep" / "target"
         with whole_directory(target) as scratch:
             (scratch / "file").write_text("content")
@@ -212,16 +214,14 @@ class TestWholeDirectories:
         assert target.stat().st_mode & 0o777 == 0o755
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-    def test_nothing_is_left_of_a_directory_that_was_not_finished(
-        self, tmp_path: Path, error: type[BaseException]
-    ) -> None:
+    def test_nothing_is_left_after_an_error(self, tmp_path: Path, error: type[BaseException]) -> None:
         with pytest.raises(error), whole_directory(tmp_path / "target") as scratch:
             (scratch / "file").write_text("content")
             raise error
 
         assert not list(tmp_path.iterdir())
 
-    def test_where_another_process_was_first_its_directory_stays(self, tmp_path: Path) -> None:
+    def test_an_existing_directory_of_another_process_is_kept(self, tmp_path: Path) -> None:
         for content in ("first", "second"):
             with whole_directory(tmp_path / "target") as scratch:
                 (scratch / "file").write_text(content)
@@ -229,7 +229,7 @@ class TestWholeDirectories:
         assert (tmp_path / "target" / "file").read_text() == "first"
         assert list(tmp_path.iterdir()) == [tmp_path / "target"]
 
-    def test_a_file_in_the_way_is_an_error(self, tmp_path: Path) -> None:
+    def test_an_existing_file_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "target").write_text("kept")
         with pytest.raises(OSError, match="target"), whole_directory(tmp_path / "target"):
             pass
@@ -238,9 +238,9 @@ class TestWholeDirectories:
         assert list(tmp_path.iterdir()) == [tmp_path / "target"]
 
 
-class TestWholeFiles:
+class TestAtomicFiles:
     @pytest.mark.parametrize("content", ["zwölf\n", b"\x00\xff"])
-    def test_a_file_is_replaced_and_nothing_else_is_left(self, tmp_path: Path, content: str | bytes) -> None:
+    def test_files_are_replaced_without_leftovers(self, tmp_path: Path, content: str | bytes) -> None:
         file = tmp_path / "deep" / "file"
         write_whole(file, "old")
         write_whole(file, content)
@@ -249,7 +249,7 @@ class TestWholeFiles:
         assert list(file.parent.iterdir()) == [file]
 
 
-def test_provenance_says_of_each_row_where_it_came_from() -> None:
+def test_provenance_arrays() -> None:
     dataset = ImageDataset.from_arrays(random_images(3), [0, 1, 1], ("ant", "bee"))
     grown = dataset.append(random_images(2), parents=[[0, 1], [2, 2]]).stamped(1).take([4, 0, 3])
 

@@ -1,4 +1,4 @@
-"""`fer-augment verify`: a run done again, compared bit by bit."""
+"""`fer-augment verify`: a run is repeated and compared bit by bit."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from fer_augment.data.records import RunDirectory
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
-from tests.tiny_runs import tiny_place, write_squares
+from tests.data_files import write_squares
+from tests.tiny_runs import tiny_place
 
 STEPS = "- confusion_mirror: {pairs: [[ant, bee], [bee, ant]]}\n- mirror_views\n- logit_adjustment: {tau: 1}"
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with `data`, a finished run with scouts, `run`, and the `cache` that its trainings lie in."""
+    """A folder with `data`, a finished run with scouts in `run`, and the `cache` of its trainings."""
     with tiny_place(tmp_path_factory.mktemp("verify"), steps=STEPS, scout="{folds: 2}") as folder:
         yield folder
 
@@ -41,7 +42,7 @@ def edit_record(run: Path, change: Callable[[dict], object]) -> None:
     (run / "record.json").write_text(json.dumps(record))
 
 
-def test_the_same_training_is_equal_bit_by_bit(place: Path) -> None:
+def test_a_repeated_run_is_equal_bit_by_bit(place: Path) -> None:
     ran = verify(place / "run", place / "data")
 
     assert (ran.code, ran.err) == (0, "")
@@ -56,7 +57,7 @@ def test_the_same_training_is_equal_bit_by_bit(place: Path) -> None:
     ]
 
 
-def test_nothing_is_reused_and_nothing_is_left(
+def test_the_cache_is_not_used_and_no_files_are_left(
     place: Path, copied_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
@@ -70,7 +71,7 @@ def test_nothing_is_reused_and_nothing_is_left(
     assert sorted(file.name for file in copied_run.iterdir()) == sorted(file.name for file in (place / "run").iterdir())
 
 
-def test_one_number_that_was_changed_is_found(place: Path, copied_run: Path) -> None:
+def test_a_changed_weight_is_reported(place: Path, copied_run: Path) -> None:
     weights = load_file(copied_run / "weights.safetensors")
     name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
     weights[name].view(-1)[0] += 0.25
@@ -82,54 +83,52 @@ def test_one_number_that_was_changed_is_found(place: Path, copied_run: Path) -> 
     assert_readable(ran)
     assert f"different: weights, 1 of {len(weights)} tensors, by up to 0.25" in ran.out
     assert "equal: test logits" in ran.out
-    assert "the run's files were changed" in " ".join(ran.out.split())
+    assert "the files of the run were modified" in " ".join(ran.out.split())
 
 
-def test_what_is_no_number_is_found_and_json_stays_json(place: Path, copied_run: Path) -> None:
-    said = load_file(copied_run / "predictions.safetensors")
-    said["test.logits"][3, 0] = float("nan")
-    save_file(said, copied_run / "predictions.safetensors")
+def test_nan_is_reported_as_valid_json(place: Path, copied_run: Path) -> None:
+    predictions = load_file(copied_run / "predictions.safetensors")
+    predictions["test.logits"][3, 0] = float("nan")
+    save_file(predictions, copied_run / "predictions.safetensors")
 
-    told = json.loads(verify(copied_run, place / "data", "--json").out, parse_constant=pytest.fail)
+    result = json.loads(verify(copied_run, place / "data", "--json").out, parse_constant=pytest.fail)
 
-    parts = {part["name"]: part for part in told["parts"]}
+    parts = {part["name"]: part for part in result["parts"]}
     assert parts["test logits"]["different"] == 1 and parts["validation logits"]["different"] == 0
 
 
-def test_another_training_differs_everywhere_and_its_changed_circumstances_are_told(
-    place: Path, copied_run: Path
-) -> None:
-    def of_another_machine(record: dict) -> None:
+def test_another_seed_differs_and_changes_of_the_environment_are_listed(place: Path, copied_run: Path) -> None:
+    def change_environment(record: dict) -> None:
         record["identity"]["seed"] = 1
         record["environment"] |= {"torch": "1.0.0", "threads": "8"}
         record["environment"]["processor"] = "abacus"
 
-    edit_record(copied_run, of_another_machine)
+    edit_record(copied_run, change_environment)
 
     ran = verify(copied_run, place / "data")
 
     assert ran.code == 1
     assert_readable(ran)
     assert "different: weights" in ran.out and "different: test logits, 24 of 24 rows, by up to" in ran.out
-    told = [line.split() for line in ran.out.partition("Not as it was")[2].splitlines()]
-    assert ["torch", "1.0.0", torch.__version__] in told
-    assert ["threads", "8", "1"] in told
-    assert any(words[:2] == ["processor", "abacus"] for words in told)
+    changes = [line.split() for line in ran.out.partition("Changes since the run:")[2].splitlines()]
+    assert ["torch", "1.0.0", torch.__version__] in changes
+    assert ["threads", "8", "1"] in changes
+    assert any(words[:2] == ["processor", "abacus"] for words in changes)
 
 
-def test_what_is_equal_in_spite_of_changes_is_equal(place: Path, copied_run: Path) -> None:
+def test_equal_results_are_equal_despite_changes(place: Path, copied_run: Path) -> None:
     edit_record(copied_run, lambda record: record["environment"].update(torch="1.0.0"))
     edit_record(copied_run, lambda record: record["steps"][0].update(source="0" * 64))
 
     ran = verify(copied_run, place / "data", "--json")
 
-    told = json.loads(ran.out)
-    assert (ran.code, told["equal"]) == (0, True)
-    changed = {change["what"].partition(" (fer_augment")[0] for change in told["changes"]}
+    result = json.loads(ran.out)
+    assert (ran.code, result["equal"]) == (0, True)
+    changed = {change["what"].partition(" (fer_augment")[0] for change in result["changes"]}
     assert changed == {"torch", "code of step 1 (confusion_mirror)"}
 
 
-def test_changed_code_that_no_record_names_is_told_by_the_key(place: Path, copied_run: Path) -> None:
+def test_a_changed_run_key_is_reported_as_changed_code(place: Path, copied_run: Path) -> None:
     edit_record(copied_run, lambda record: record["identity"].update(key="0" * 64))
 
     ran = verify(copied_run, place / "data")
@@ -138,7 +137,7 @@ def test_changed_code_that_no_record_names_is_told_by_the_key(place: Path, copie
     assert "code of fer_augment" in ran.out
 
 
-def test_other_data_are_told_and_not_trained_on(place: Path, tmp_path: Path) -> None:
+def test_different_data_is_reported_without_training(place: Path, tmp_path: Path) -> None:
     ran = verify(place / "run", write_squares(tmp_path / "others", classes=("dog", "elk", "fox")))
 
     assert ran.code == 1
@@ -148,8 +147,8 @@ def test_other_data_are_told_and_not_trained_on(place: Path, tmp_path: Path) -> 
     assert "weights" not in ran.out
 
 
-def test_mistakes_are_one_line(place: Path, copied_run: Path, tmp_path: Path) -> None:
-    assert_refused(verify(tmp_path, place / "data"), "no directory of a run")
+def test_invalid_arguments_are_refused_in_one_line(place: Path, copied_run: Path, tmp_path: Path) -> None:
+    assert_refused(verify(tmp_path, place / "data"), "not a run directory")
     assert_refused(verify(place / "run", tmp_path / "nothing"), "nothing: no such file")
     (copied_run / "weights.safetensors").write_bytes(b"")
     assert_refused(verify(copied_run, place / "data"), "weights.safetensors", "not readable")

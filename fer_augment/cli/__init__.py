@@ -1,4 +1,4 @@
-"""The command line. Every command is a module of its own and is imported when it is called."""
+"""Command-line interface. Each command is a module that is imported when the command is called."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ import click
 from fer_augment.errors import FerAugmentError, NothingFinishedError
 
 
-class _Place(NamedTuple):
-    """The module that a command lives in, under its own name, and what the list of commands says of it."""
+class _Command(NamedTuple):
+    """Module with a function named after the command, and the description in the list of commands."""
 
     module: str
     short_help: str
 
 
 _COMMANDS = {
-    "demo": _Place("compare", "The whole job on drawn faces, in one to three minutes."),
-    "compare": _Place("compare", "Compare recipes on the same data; the first one is the baseline."),
-    "run": _Place("run", "Train one recipe with one seed, score it on the test split once, and keep everything."),
-    "rewrite": _Place("rewrite", "Rewrite the training set as a recipe does; write it to files."),
-    "predict": _Place("predict", "Tell the class scores of new png or jpg images."),
-    "explain": _Place("explain", "Show what a network says of images, and its feature maps."),
-    "verify": _Place("verify", "Train a run again, and compare it with the run bit by bit."),
-    "data": _Place("data", "Look at a data source, audit it, convert it."),
-    "plugins": _Place("plugins", "What is installed, and tools for writing strategies."),
-    "recipes": _Place("recipes", "Recipes: what ships, what one amounts to, and what is wrong with one."),
-    "report": _Place("report", "Show the comparison that lies in DIR, and write DIR/report.html again."),
+    "demo": _Command("compare", "Compare three recipes on synthetic faces, in one to three minutes."),
+    "compare": _Command("compare", "Compare recipes on the same data; the first one is the baseline."),
+    "run": _Command("run", "Train one recipe with one seed, score it on the test split once, and keep all results."),
+    "rewrite": _Command("rewrite", "Rewrite the training set as a recipe does, and write it to files."),
+    "predict": _Command("predict", "Predict class probabilities for new images."),
+    "explain": _Command("explain", "Show predictions and feature maps of a run."),
+    "verify": _Command("verify", "Repeat a run and compare the results bit by bit."),
+    "data": _Command("data", "Show, audit or convert a data source."),
+    "plugins": _Command("plugins", "List installed plugins; create and check strategies."),
+    "recipes": _Command("recipes", "List, show and check recipes."),
+    "report": _Command("report", "Show the comparison in DIR and rewrite DIR/report.html."),
 }
-"""The commands in the order in which people meet them, told so that `--help` imports none of them."""
+"""All commands, most common first. Descriptions are repeated here so that `--help` imports no command."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is called: `--help` must not wait for numpy or torch."""
+    """A group that imports commands lazily, so that `--help` does not wait for numpy or torch."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names."""
+        """Return the command names."""
         return list(_COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Import the module of a command."""
+        """Import and return a command."""
         if name not in _COMMANDS:
             return None
         command = getattr(importlib.import_module(f"fer_augment.cli.{_COMMANDS[name].module}"), name)
@@ -50,17 +50,17 @@ class LazyGroup(click.Group):
         return _with_line_breaks(command)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands; no module of a command is imported for it."""
+        """Write the list of commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, place.short_help) for name, place in _COMMANDS.items()])
+            formatter.write_dl([(name, entry.short_help) for name, entry in _COMMANDS.items()])
 
 
 def _with_line_breaks(command: click.Command) -> click.Command:
-    """Let the help of a command, written as a raw docstring, have the mark that tells click to keep lines apart."""
+    r"""Replace `\b` in raw docstrings by the character that makes click keep line breaks, also in subcommands."""
     if command.help:
         command.help = command.help.replace(r"\b", "\b")
-    for below in command.commands.values() if isinstance(command, click.Group) else ():
-        _with_line_breaks(below)
+    for subcommand in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_line_breaks(subcommand)
     return command
 
 
@@ -68,17 +68,17 @@ def _with_line_breaks(command: click.Command) -> click.Command:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fer_augment")
 def group() -> None:
-    r"""Compare ways to repair a training set, honestly: did this idea raise the recall of the small classes?
+    r"""Compare data augmentation and class balancing for image classifiers.
 
     \b
-    fer-augment demo            the whole thing on drawn faces, in minutes
+    fer-augment demo            complete comparison on synthetic faces
     fer-augment compare paper oversample --data fer2013.csv --seeds 5
-    fer-augment plugins list    what a recipe can be made of
+    fer-augment plugins list    strategies, models and losses for recipes
     """
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with 0, with 1 if a run failed, with 2 if the user has to change something."""
+    """Run the command line; exit status 0 on success, 1 if a run failed, 2 on invalid input, 130 if interrupted."""
     try:
         group.main(arguments, prog_name="fer-augment", standalone_mode=False)
     except FerAugmentError as error:
@@ -87,13 +87,13 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        stop("interrupted; call the same command again to go on", code=130)
-    except BrokenPipeError:  # the reader of our output, `head` for one, has gone
+        stop("interrupted; run the same command again to resume", code=130)
+    except BrokenPipeError:  # the reader of our output has exited, for example `head`
         sys.stderr.close()
         sys.exit(0)
 
 
 def stop(message: str, *, code: int) -> None:
-    """Print one line for people and exit."""
+    """Print a one-line message and exit."""
     click.echo(f"fer-augment: {message}", err=True)
     sys.exit(code)

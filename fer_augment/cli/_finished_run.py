@@ -1,4 +1,4 @@
-"""What the commands about one finished run have in common: the RUN argument, and class scores as text."""
+"""Shared code of the commands on a finished run: the RUN argument and sorted class probabilities."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ def finished_run(path: Path) -> RunDirectory:
     """Return a run directory.
 
     Raises:
-        RunError: if it is none; where there are runs below it, one is named.
+        RunError: if the path is not a run directory; the message names a run in a subdirectory, if there is one.
     """
     if not (path / "record.json").is_file():
-        below = next(iter(sorted(path.glob("runs/*/*/record.json"))), None)
-        hint = f"; it holds runs, such as {below.parent}" if below else "; `fer-augment run` makes one"
-        raise RunError(f"{path}: is no directory of a run, it has no record.json{hint}")
+        record = next(iter(sorted(path.glob("runs/*/*/record.json"))), None)
+        hint = (
+            f"it contains run directories, such as {record.parent}" if record else "create one with `fer-augment run`"
+        )
+        raise RunError(f"{path}: not a run directory (no record.json); {hint}")
     return RunDirectory(path)
 
 
-def score_by_class(class_names: tuple[str, ...], probabilities: NDArray[np.float64]) -> dict[str, float]:
-    """Return the scores of one image, `(K,)`, by class name, the highest first."""
+def probability_by_class(class_names: tuple[str, ...], probabilities: NDArray[np.float64]) -> dict[str, float]:
+    """Return the `(K,)` class probabilities of one image by class name, in descending order."""
     order = np.argsort(-probabilities, kind="stable")
     return {printable(class_names[label]): float(probabilities[label]) for label in order}

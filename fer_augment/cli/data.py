@@ -1,4 +1,4 @@
-"""`fer-augment data`: what is in a data source, what is wrong with it, and a form of it that opens at once."""
+"""`fer-augment data`: show, audit and convert data sources."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
 
-from fer_augment.cli._console import progress_of, results
 from fer_augment.errors import FerAugmentError
+from fer_augment.reports.console import progress_of, results
 
 if TYPE_CHECKING:
-    from fer_augment.data.dataset import Splits
+    pass
 
 source_argument = click.argument("source", metavar="SRC")
-json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def data() -> None:
-    """Look at a data source, audit it, convert it.
+    """Show, audit or convert a data source.
 
-    SRC is fer2013.csv, icml_face_data.csv, a zip or folder of images (split/class/image or class/image), a converted
-    folder, or the word demo.
+    SRC is fer2013.csv, icml_face_data.csv, a zip file or folder of images (split/class/image or class/image), a folder
+    written by `fer-augment data convert`, or the word demo.
     """
 
 
@@ -35,15 +34,17 @@ def data() -> None:
 def show(source: str, as_json: bool) -> None:
     r"""Show class counts, image size and fingerprint.
 
-    The last line is the imbalance ratio of each split: rows of its largest class over rows of its smallest.
+    The last line is the imbalance ratio of each split: number of rows of the largest class divided by that of the
+    smallest.
 
     \b
     fer-augment data show fer2013.csv
     fer-augment data show demo --json
     """
+    from fer_augment.reading import read_data
     from fer_augment.reports.data_terminal import imbalance, print_histograms
 
-    splits = _read(source)
+    splits = read_data(source)
     if not as_json:
         print_histograms(splits, results())
         return
@@ -56,8 +57,8 @@ def show(source: str, as_json: bool) -> None:
         for name, part in splits.parts.items()
     }
     image = dict(zip(("height", "width", "channels"), splits.train.image_shape, strict=True))
-    described = {"source": splits.source, "fingerprint": splits.fingerprint, "image": image, "splits": parts}
-    click.echo(json.dumps(described, indent=1))
+    summary = {"source": splits.source, "fingerprint": splits.fingerprint, "image": image, "splits": parts}
+    click.echo(json.dumps(summary, indent=1))
 
 
 @data.command()
@@ -67,63 +68,59 @@ def show(source: str, as_json: bool) -> None:
     "--sheet",
     metavar="FILE.png",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also draw the worst groups, contradictory ones first, and the blank images; replaces FILE.png.",
+    help="Also write a contact sheet of the worst groups and the blank images; overwrites FILE.png.",
 )
 def audit(source: str, as_json: bool, sheet: Path | None) -> None:
-    r"""Find repeated, mirrored, contradictory and blank images.
+    r"""Find duplicates, conflicting labels and blank images.
 
-    Looks within and across splits, and says how many validation and test rows also stand in the training split: scores
-    on them tell what was learnt by heart. JSON has every group with its rows.
+    Finds exact, near and mirrored duplicates within and across splits, and counts the validation and test rows with a
+    duplicate in the training split: scores on these rows measure memorization. JSON output lists all groups with
+    their rows.
 
     \b
     fer-augment data audit fer2013.csv --sheet worst.png
     fer-augment data audit fer2013.csv --json > audit.json
     """
-    from fer_augment.data.audit import audit as audited
+    from fer_augment.data.audit import audit as audit_splits
+    from fer_augment.reading import read_data
     from fer_augment.reports.contact_sheet import contact_sheet
     from fer_augment.reports.data_terminal import print_audit
 
     if sheet and sheet.suffix.lower() != ".png":
-        raise FerAugmentError(f"--sheet {sheet}: the sheet is a PNG file; give it a name that ends in .png")
-    splits = _read(source)
-    with progress_of("looking at images") as progress:
-        found = audited(splits, progress)
+        raise FerAugmentError(f"--sheet {sheet}: the contact sheet is a PNG file; use the suffix .png")
+    splits = read_data(source)
+    with progress_of("auditing images") as progress:
+        result = audit_splits(splits, progress)
     if sheet:
-        _write(sheet, contact_sheet(splits, found))
+        _write(sheet, contact_sheet(splits, result))
     if as_json:
-        click.echo(found.model_dump_json(indent=1))
+        click.echo(result.model_dump_json(indent=1))
     else:
-        print_audit(found, results())
+        print_audit(result, results())
 
 
 @data.command()
 @source_argument
 @click.argument("out", type=click.Path(path_type=Path))
 def convert(source: str, out: Path) -> None:
-    r"""Write a data source as a folder of .npy files.
+    r"""Convert a data source to a folder of .npy files.
 
-    OUT is a new folder; its files open at once and need no memory. The data stay the same to the last bit, and so does
-    the fingerprint; every command takes the folder as a source.
+    OUT is a new folder. Its files are memory-mapped: opening them is instant and needs no memory. Pixels, labels and
+    fingerprint are unchanged, and every command accepts the folder as SRC.
 
     \b
     fer-augment data convert fer2013.csv fer2013
     fer-augment compare paper oversample --data fer2013 --seeds 5
     """
     from fer_augment.data.npy_format import refuse_existing, write_npy_folder
+    from fer_augment.reading import read_data
 
     refuse_existing(out)
-    splits = _read(source)
-    with progress_of(f"writing {escape(str(out))}") as progress:
+    splits = read_data(source)
+    with progress_of(f"writing {out}") as progress:
         write_npy_folder(splits, out, progress)
     rows = sum(map(len, splits.parts.values()))
     click.echo(f"{out}: {rows:,} images, fingerprint {splits.fingerprint[:16]}")
-
-
-def _read(source: str) -> Splits:
-    from fer_augment.hooks.plugin_manager import installed_plugins
-
-    with progress_of(f"reading {escape(source)}") as progress:
-        return installed_plugins().read(source, progress)
 
 
 def _write(file: Path, content: bytes) -> None:

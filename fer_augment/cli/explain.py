@@ -1,4 +1,4 @@
-"""`fer-augment explain`: what a trained network says of images, and what its convolutions make of them."""
+"""`fer-augment explain`: show predictions and feature maps of a run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.cli._console import messages, progress_of, results
-from fer_augment.cli._finished_run import finished_run, run_argument, score_by_class
-from fer_augment.cli._runs import read_data
+from fer_augment.cli._finished_run import finished_run, probability_by_class, run_argument
 from fer_augment.errors import DatasetError, FerAugmentError, RunError
+from fer_augment.reports.console import messages, progress_of, results
 from fer_augment.reports.wording import printable
 
 if TYPE_CHECKING:
@@ -27,20 +26,20 @@ if TYPE_CHECKING:
     from fer_augment.runs.run_models import RunModel
 
 _BAR = 40
-"""How many columns the bar of a score of 1 is wide."""
+"""Width of the bar of probability 1, in characters."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _SHOWN = 10
-"""How many classes of an image are printed, the highest scores first."""
+"""Number of classes printed per image, most probable first."""
 _IN_A_SHEET = 3
-"""How many classes of an image a sheet names."""
+"""Number of classes per image in a sheet."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """An image that the network is asked about.
+class _Input:
+    """An image to explain.
 
     Attributes:
-        title: what to call it.
+        title: title for display and file names.
         image: `(H, W, C) uint8`.
     """
 
@@ -50,54 +49,57 @@ class _Asked:
 
 @click.command(no_args_is_help=True)
 @run_argument
+@click.option("--data", "source", metavar="SRC", help="Explain the first image of each class in the validation split.")
 @click.option(
-    "--data", "source", metavar="SRC", help="Explain one image of each class: its first row in the validation split."
+    "--image",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Explain this png or jpg file; may be repeated.",
 )
-@click.option(
-    "--image", "files", multiple=True, type=click.Path(path_type=Path), help="Explain this file; may be repeated."
-)
-@click.option("--resize", is_flag=True, help="Scale files of another size; width and height each by itself.")
+@click.option("--resize", is_flag=True, help="Resize files of a different size; the aspect ratio is not kept.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE.png|DIR",
-    help="Draw the feature maps: all on one sheet, or one sheet for each image.",
+    help="Draw feature maps: one sheet for all images, or a folder with one sheet per image.",
 )  # fmt: skip
 def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool, out: Path | None) -> None:
-    r"""Show what a network says of images, and its feature maps.
+    r"""Show predictions and feature maps of a run.
 
-    RUN is the directory of a finished run. The bars are class scores, as `fer-augment predict` gives them. A sheet has
-    the output of every convolution, each map scaled by itself from black (lowest) to white (highest).
+    RUN is the directory of a finished run; specify images with either --data or --image. The bars are class
+    probabilities, as printed by `fer-augment predict`. A sheet shows the output of every convolution; each feature map
+    is scaled from its minimum (black) to its maximum (white).
 
     \b
-    fer-augment explain results/runs/paper/seed-0-1a2b3c4d5e6f --data fer2013.csv --out maps.png
-    fer-augment explain results/runs/paper/seed-0-1a2b3c4d5e6f --image face.png
+    fer-augment explain results/runs/paper/seed-0-* --data fer2013.csv
+    fer-augment explain results/runs/paper/seed-0-* --image a.png --out maps.png
     """
     from fer_augment.metrics import softmax
     from fer_augment.runs.run_models import load_run_model
 
     if bool(source) == bool(files):
-        raise FerAugmentError("say what to explain: --data SRC or --image FILE, one of both")
+        raise FerAugmentError("specify either --data SRC or --image FILE")
     model = load_run_model(finished_run(run))
-    asked = _first_of_classes(model.record, source) if source else _of_files(model.record, files, resize=resize)
-    scores = softmax(model.logits(np.stack([one.image for one in asked])))
+    inputs = _first_of_classes(model.record, source) if source else _of_files(model.record, files, resize=resize)
+    probabilities = softmax(model.logits(np.stack([one.image for one in inputs])))
     console = results()
-    for number, (one, said) in enumerate(zip(asked, scores, strict=True)):
+    for number, (one, row) in enumerate(zip(inputs, probabilities, strict=True)):
         if number:
             console.print()
-        _print_scores(console, one.title, score_by_class(model.record.class_names, said))
+        _print_prediction(console, one.title, probability_by_class(model.record.class_names, row))
     if out:
-        _draw(model, asked, scores, out)
+        _draw(model, inputs, probabilities, out)
 
 
-def _first_of_classes(record: RunRecord, source: str) -> list[_Asked]:
-    """Return the first validation row of each class that has one."""
-    from fer_augment.hooks.plugin_manager import installed_plugins
+def _first_of_classes(record: RunRecord, source: str) -> list[_Input]:
+    """Return the first validation image of each class that has any."""
+    from fer_augment.reading import read_data
 
-    splits = read_data(installed_plugins(), source)
+    splits = read_data(source)
     _refuse_other_data(record, splits)
     part = splits.validation
     labels, rows = np.unique(part.labels, return_index=True)
     return [
-        _Asked(f"{printable(part.class_names[label])}, validation row {row}", image)
+        _Input(f"{printable(part.class_names[label])}, validation row {row}", image)
         for label, row, image in zip(labels, rows, part.images[rows], strict=True)
     ]
 
@@ -105,52 +107,52 @@ def _first_of_classes(record: RunRecord, source: str) -> list[_Asked]:
 def _refuse_other_data(record: RunRecord, splits: Splits) -> None:
     if splits.class_names != record.class_names or splits.train.image_shape != record.image_shape:
         raise DatasetError(
-            f"{splits.source}: has other classes or image sizes than the data that the run was trained on "
+            f"{splits.source}: has different classes or image sizes than the training data of the run "
             f"({', '.join(record.class_names)}; {'x'.join(map(str, record.image_shape))})"
         )
 
 
-def _of_files(record: RunRecord, files: Sequence[Path], *, resize: bool) -> list[_Asked]:
+def _of_files(record: RunRecord, files: Sequence[Path], *, resize: bool) -> list[_Input]:
     from fer_augment.data.new_images import read_images
 
     images = read_images(files, record.image_shape, resize=resize)
-    return [_Asked(printable(str(file)), image) for file, image in zip(files, images, strict=True)]
+    return [_Input(printable(str(file)), image) for file, image in zip(files, images, strict=True)]
 
 
-def _print_scores(console: Console, title: str, scores: dict[str, float]) -> None:
-    """Print the scores of an image, the highest first, as bars."""
-    shown = list(scores.items())[:_SHOWN]
+def _print_prediction(console: Console, title: str, probabilities: dict[str, float]) -> None:
+    """Print the sorted class probabilities of an image as bars."""
+    shown = list(probabilities.items())[:_SHOWN]
     console.print(Text.assemble((title, "bold"), f": {shown[0][0]}"))
     table = Table.grid(padding=(0, 1))
     table.add_column(max_width=26, overflow="ellipsis", no_wrap=True)
     table.add_column(width=_BAR)
     table.add_column(justify="right")
-    for name, score in shown:
-        table.add_row(Text(f"  {name}"), Text(_bar(score)), Text(f"{score:.1%}"))
+    for name, probability in shown:
+        table.add_row(Text(f"  {name}"), Text(_bar(probability)), Text(f"{probability:.1%}"))
     console.print(table)
-    if len(scores) > len(shown):
-        console.print(f"  and {len(scores) - len(shown)} more classes")
+    if len(probabilities) > len(shown):
+        console.print(f"  and {len(probabilities) - len(shown)} more classes")
 
 
-def _bar(score: float) -> str:
-    full, eighths = divmod(round(8 * _BAR * score), 8)
+def _bar(probability: float) -> str:
+    full, eighths = divmod(round(8 * _BAR * probability), 8)
     return "█" * full + _EIGHTHS[eighths].strip()
 
 
-def _draw(model: RunModel, asked: Sequence[_Asked], scores: NDArray[np.float64], out: Path) -> None:
-    """Write one sheet, or a folder with a sheet for each image."""
+def _draw(model: RunModel, inputs: Sequence[_Input], probabilities: NDArray[np.float64], out: Path) -> None:
+    """Write one sheet, or a folder with one sheet per image."""
     from fer_augment.data.records import write_whole
     from fer_augment.runs.feature_maps import Explained, feature_map_sheet, feature_maps
 
     explained = []
-    with progress_of("working out feature maps") as progress:
-        for number, (one, said) in enumerate(zip(asked, scores, strict=True), 1):
-            highest = list(score_by_class(model.record.class_names, said).items())[:_IN_A_SHEET]
-            told = "Scores: " + ", ".join(f"{name} {score:.1%}" for name, score in highest)
+    with progress_of("computing feature maps") as progress:
+        for number, (one, row) in enumerate(zip(inputs, probabilities, strict=True), 1):
+            highest = list(probability_by_class(model.record.class_names, row).items())[:_IN_A_SHEET]
+            caption = "Prediction: " + ", ".join(f"{name} {probability:.1%}" for name, probability in highest)
             explained.append(
-                Explained(one.title, told, one.image, feature_maps(model.network, one.image, model.settings))
+                Explained(one.title, caption, one.image, feature_maps(model.network, one.image, model.settings))
             )
-            progress(number, len(asked))
+            progress(number, len(inputs))
     if out.suffix.lower() == ".png":
         sheets = {out: explained}
     else:
@@ -164,5 +166,5 @@ def _draw(model: RunModel, asked: Sequence[_Asked], scores: NDArray[np.float64],
 
 
 def _file_name(title: str) -> str:
-    """Return a title as a file's name without anything that could lead elsewhere."""
+    """Convert a title to a safe file name."""
     return re.sub(r"\W+", "_", title).strip("_")[-60:]

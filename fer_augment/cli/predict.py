@@ -1,4 +1,4 @@
-"""`fer-augment predict`: what a trained network says of new images."""
+"""`fer-augment predict`: predict class probabilities for new images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.cli._console import messages, progress_of, results
-from fer_augment.cli._finished_run import finished_run, run_argument, score_by_class
+from fer_augment.cli._finished_run import finished_run, probability_by_class, run_argument
+from fer_augment.reports.console import messages, progress_of, results
 from fer_augment.reports.wording import printable
 
 if TYPE_CHECKING:
@@ -25,42 +25,44 @@ if TYPE_CHECKING:
 
 _IMAGES_AT_ONCE = 512
 _SHOWN = 3
-"""How many classes of an image are printed, the highest scores first; JSON and CSV have all."""
+"""Number of classes printed per image, most probable first; JSON and CSV contain all."""
 
 
 @click.command(no_args_is_help=True)
 @run_argument
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@click.option("--resize", is_flag=True, help="Scale images of another size; width and height each by itself.")
-@click.option("--json", "form", flag_value="json", help="Write JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Write CSV.")
+@click.option("--resize", is_flag=True, help="Resize images of a different size; the aspect ratio is not kept.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None) -> None:
-    r"""Tell the class scores of new png or jpg images.
+    r"""Predict class probabilities for new images.
 
-    RUN is the directory of a finished run. Scores are the softmax of the network's logits, averaged over the recipe's
-    test-time views and adjusted as the recipe says; they sum to 1. Color and gray are converted as the network needs
-    it.
+    RUN is the directory of a finished run, IMAGE a png or jpg file. Probabilities are the softmax of the logits,
+    averaged over test-time views and adjusted as specified in the recipe. Color images are converted to gray, and gray
+    images to color, as the network requires.
 
     \b
-    fer-augment predict results/runs/paper/seed-0-1a2b3c4d5e6f face.png other.jpg
-    fer-augment predict results/runs/paper/seed-0-1a2b3c4d5e6f faces/*.png --csv > scores.csv
+    fer-augment predict results/runs/paper/seed-0-* face.png other.jpg
+    fer-augment predict results/runs/paper/seed-0-* faces/*.png --csv > scores.csv
     """
     from fer_augment.runs.run_models import changed_steps, load_run_model
 
     directory = finished_run(run)
     model = load_run_model(directory)
     for step in changed_steps(model.record, model.pipeline.steps):
-        messages().print(f"warning: {step} has changed since the run was made", markup=False, soft_wrap=True)
-    scores = _scores(model, images, resize)
+        messages().print(f"warning: {step} has changed since the run", markup=False, soft_wrap=True)
+    probabilities = _predict(model, images, resize)
     if form == "json":
-        click.echo(json.dumps(_as_json(directory.path, model.record, images, scores), indent=1, ensure_ascii=False))
+        click.echo(
+            json.dumps(_as_json(directory.path, model.record, images, probabilities), indent=1, ensure_ascii=False)
+        )
     elif form == "csv":
-        _write_csv(model.record, images, scores)
+        _write_csv(model.record, images, probabilities)
     else:
-        _print(model.record, images, scores)
+        _print(model.record, images, probabilities)
 
 
-def _scores(model: RunModel, files: Sequence[Path], resize: bool) -> NDArray[np.float64]:
+def _predict(model: RunModel, files: Sequence[Path], resize: bool) -> NDArray[np.float64]:
     """Return the `(N, K)` class probabilities of N files."""
     from fer_augment.data.new_images import read_images
     from fer_augment.metrics import softmax
@@ -74,7 +76,9 @@ def _scores(model: RunModel, files: Sequence[Path], resize: bool) -> NDArray[np.
     return np.concatenate(parts)
 
 
-def _as_json(run: Path, record: RunRecord, files: Sequence[Path], scores: NDArray[np.float64]) -> dict[str, object]:
+def _as_json(
+    run: Path, record: RunRecord, files: Sequence[Path], probabilities: NDArray[np.float64]
+) -> dict[str, object]:
     return {
         "run": str(run),
         "recipe": record.identity.recipe,
@@ -82,28 +86,28 @@ def _as_json(run: Path, record: RunRecord, files: Sequence[Path], scores: NDArra
         "images": [
             {
                 "file": str(file),
-                "predicted": record.class_names[int(said.argmax())],
-                "scores": dict(zip(record.class_names, said.tolist(), strict=True)),
+                "predicted": record.class_names[int(row.argmax())],
+                "scores": dict(zip(record.class_names, row.tolist(), strict=True)),
             }
-            for file, said in zip(files, scores, strict=True)
+            for file, row in zip(files, probabilities, strict=True)
         ],
     }
 
 
-def _write_csv(record: RunRecord, files: Sequence[Path], scores: NDArray[np.float64]) -> None:
+def _write_csv(record: RunRecord, files: Sequence[Path], probabilities: NDArray[np.float64]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", "predicted", *(f"score_{name}" for name in record.class_names)])
-    for file, said in zip(files, scores, strict=True):
-        writer.writerow([file, record.class_names[int(said.argmax())], *(f"{score:.6f}" for score in said)])
+    for file, row in zip(files, probabilities, strict=True):
+        writer.writerow([file, record.class_names[int(row.argmax())], *(f"{probability:.6f}" for probability in row)])
 
 
-def _print(record: RunRecord, files: Sequence[Path], scores: NDArray[np.float64]) -> None:
+def _print(record: RunRecord, files: Sequence[Path], probabilities: NDArray[np.float64]) -> None:
     shown = min(_SHOWN, len(record.class_names))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("image", overflow="fold")
-    for place in ("most likely", "second", "third")[:shown]:
-        table.add_column(place, no_wrap=True)
-    for file, said in zip(files, scores, strict=True):
-        highest = list(score_by_class(record.class_names, said).items())[:shown]
-        table.add_row(Text(printable(str(file))), *(Text(f"{name} {score:.1%}") for name, score in highest))
+    for rank in ("most likely", "second", "third")[:shown]:
+        table.add_column(rank, no_wrap=True)
+    for file, row in zip(files, probabilities, strict=True):
+        highest = list(probability_by_class(record.class_names, row).items())[:shown]
+        table.add_row(Text(printable(str(file))), *(Text(f"{name} {value:.1%}") for name, value in highest))
     results().print(table)

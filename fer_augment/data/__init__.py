@@ -1,1 +1,1 @@
-"""Images with their provenance, and what is known and kept of them."""
+"""Image data sets with provenance, audits of them, and run records."""

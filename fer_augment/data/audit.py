@@ -1,6 +1,6 @@
-"""What is wrong with a data source before anything is trained on it: repeated, contradictory and empty images.
+"""Audit of a data source: duplicate, mislabeled and blank images.
 
-Legend of shapes: N rows of all splits laid end to end, U distinct images among them, K classes.
+Shape legend: N rows of all splits concatenated, U distinct images among them, K classes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fer_augment.data.near_duplicates import in_pieces, near_pairs
 from fer_augment.errors import DatasetError
 
 BLANK = 1.0
-"""An image is blank if in every channel the standard deviation of its pixels, of 0 … 255, is below this."""
+"""An image is blank if the standard deviation of its pixels (0 … 255) is below this in every channel."""
 
 RowCounts = dict[str, dict[str, int]]
-"""How many rows: by split, then by class name."""
+"""Number of rows by split and class name."""
 
 
 class _Plain(BaseModel):
@@ -34,8 +34,8 @@ class Row(_Plain):
 
     Attributes:
         split: train, validation or test.
-        row: its position in the split.
-        label: the name of its class.
+        row: position in the split.
+        label: class name.
     """
 
     split: str
@@ -44,12 +44,12 @@ class Row(_Plain):
 
 
 class GroupCounts(_Plain):
-    """How many groups there are.
+    """Number of groups and rows.
 
     Attributes:
-        groups: how many.
-        rows: how many rows they have together.
-        conflicting: how many of the groups carry more than one label.
+        groups: number of groups.
+        rows: total number of rows in these groups.
+        conflicting: number of groups with more than one label.
     """
 
     groups: int
@@ -58,15 +58,15 @@ class GroupCounts(_Plain):
 
 
 class Duplicates(_Plain):
-    """Rows that show one picture, in groups.
+    """Groups of duplicate rows.
 
     Attributes:
-        total: groups over all splits together.
-        across: those of them that have rows in more than one split.
-        within: for each split, groups among the rows of this split alone.
-        rows: rows that belong to a group.
-        conflicting_rows: rows of groups that carry more than one label.
-        groups: the groups over all splits, worst first: contradictory ones, then those across splits, then large ones.
+        total: groups over all splits.
+        across: groups with rows in more than one split.
+        within: for each split, groups among the rows of this split only.
+        rows: number of rows that belong to a group.
+        conflicting_rows: number of rows in groups with more than one label.
+        groups: the groups over all splits, worst first: conflicting labels, then across splits, then by size.
     """
 
     total: GroupCounts
@@ -78,21 +78,21 @@ class Duplicates(_Plain):
 
 
 class Audit(_Plain):
-    """What an audit of a data source found.
+    """Result of an audit.
 
     Attributes:
-        source: where the data came from, for people.
+        source: description of the data source.
         fingerprint: digest of the data.
         class_names: the K class names.
-        counts: all rows.
-        identical: images that are byte for byte the same.
-        mirrored: different images of which one is the mirror image, left to right, of another, exactly or nearly.
-        near: different images that show one picture, see `near_duplicates`.
-        held_out_in_train: validation and test rows that are byte for byte the same as a training row.
-        held_out_near_train: further ones that show one picture with a training row, upright or mirrored.
-        blank: rows whose image is all but even, see `BLANK`.
-        constant: those of them in which all pixels are the same.
-        blank_rows: which rows are blank.
+        counts: number of rows.
+        identical: exact duplicates (identical bytes).
+        mirrored: mirrored duplicates: distinct images, one a horizontal mirror image of the other, exactly or nearly.
+        near: near duplicates: distinct images of the same picture, see `near_duplicates`.
+        held_out_in_train: validation and test rows with an exact duplicate in the training split.
+        held_out_near_train: further validation and test rows with a near or mirrored duplicate in the training split.
+        blank: rows with a blank image, see `BLANK`.
+        constant: blank rows in which all pixels are equal.
+        blank_rows: the blank rows.
     """
 
     source: str
@@ -110,12 +110,12 @@ class Audit(_Plain):
 
     @property
     def summary(self) -> dict[str, int]:
-        """The numbers that a reader of a comparison has to know, each by what it counts."""
-        whole = self.identical.total
+        """Key figures for the report of a comparison, by description."""
+        identical = self.identical.total
         return {
-            "groups of identical images": whole.groups,
-            "rows in these groups": whole.rows,
-            "groups of identical images with conflicting labels": whole.conflicting,
+            "groups of identical images": identical.groups,
+            "rows in these groups": identical.rows,
+            "groups of identical images with conflicting labels": identical.conflicting,
             "groups of nearly identical images": self.near.total.groups,
             "groups of mirrored images": self.mirrored.total.groups,
             **{
@@ -127,14 +127,14 @@ class Audit(_Plain):
 
 
 def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, total: None) -> Audit:
-    """Look for repeated, mirrored, nearly repeated, contradictory and blank images within and across splits.
+    """Find exact, near and mirrored duplicates, conflicting labels and blank images within and across splits.
 
-    Pixels are looked at a few megabytes at a time. Why it matters: Barz and Denzler 2020, "Do We Train on Test Data?
-    Purging CIFAR of Near-Duplicates", Journal of Imaging 6(6).
+    Pixels are processed a few megabytes at a time. For the effect of duplicates on test scores see Barz and Denzler
+    2020, "Do We Train on Test Data? Purging CIFAR of Near-Duplicates", Journal of Imaging 6(6).
 
     Args:
-        splits: what to look at.
-        progress: told how many images were looked at and how many there are.
+        splits: the data to audit.
+        progress: called with the number of images processed and their total.
     """
     rows = _AllRows(splits)
     spread = rows.spread_of_pixels()
@@ -163,30 +163,31 @@ def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, to
 
 
 def drop_held_out_duplicates(splits: Splits) -> Splits:
-    """Return the splits less the training rows that are byte for byte the same as a validation or test row.
+    """Drop training rows that have an exact duplicate in the validation or test split.
 
-    The rows that stay are the source rows of the result: their origins are numbered anew. No pixels are copied.
+    The remaining rows are the source rows of the result: their origins are renumbered. No pixels are copied.
 
     Args:
-        splits: as read; validation and test stay as they are.
+        splits: as read; validation and test are unchanged.
 
     Raises:
-        DatasetError: if a class would have held-out rows and no training row left.
+        DatasetError: if a class with validation or test rows would have no training rows left.
     """
     rows = _AllRows(splits)
     is_train = rows.split == 0
-    copied = np.isin(rows.image[is_train], rows.image[~is_train])
-    if not copied.any():
+    is_duplicate = np.isin(rows.image[is_train], rows.image[~is_train])
+    if not is_duplicate.any():
         return splits
-    source = f"{splits.source} (less {copied.sum():,} training rows with a copy held out)"
+    note = f"without {is_duplicate.sum():,} training rows that have an exact duplicate in a held-out split"
     try:
-        return replace(splits, train=_source_rows(splits.train, np.flatnonzero(~copied)), source=source)
+        train = _source_rows(splits.train, np.flatnonzero(~is_duplicate))
+        return replace(splits, train=train, source=f"{splits.source} ({note})")
     except DatasetError as error:
-        raise DatasetError(f"{error}; set held_out_duplicates to keep") from error
+        raise DatasetError(f"{error}; set data.held_out_duplicates to keep") from error
 
 
 def _source_rows(dataset: ImageDataset, rows: NDArray[np.int64]) -> ImageDataset:
-    """Return rows of a set as source rows of a set of their own."""
+    """Return a new set that has the given rows as its source rows."""
     zeros = np.zeros(len(rows), dtype=np.int64)
     return replace(
         dataset,
@@ -200,23 +201,23 @@ def _source_rows(dataset: ImageDataset, rows: NDArray[np.int64]) -> ImageDataset
 
 @dataclass(frozen=True, eq=False)
 class _AllRows:
-    """The rows of all splits laid end to end."""
+    """The rows of all splits, concatenated."""
 
     splits: Splits
 
     @cached_property
     def split(self) -> NDArray[np.int64]:
-        """`(N,) int64`, number of the split that each row stands in."""
+        """`(N,) int64`, split number of each row."""
         return np.repeat(np.arange(3), [len(part) for part in self.splits.parts.values()])
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """`(N,) int64`."""
+        """`(N,) int64`, labels of all rows."""
         return np.concatenate([part.labels for part in self.splits.parts.values()])
 
     @cached_property
     def image(self) -> NDArray[np.int64]:
-        """`(N,) int64` in 0 … U - 1, equal for rows that are byte for byte the same."""
+        """`(N,) int64` in 0 … U - 1, equal for exact duplicates."""
         return group_ids(np.concatenate([part.digests for part in self.splits.parts.values()]))
 
     @cached_property
@@ -236,14 +237,14 @@ class _AllRows:
         )
 
     def rows_at(self, numbers: NDArray[np.int64]) -> tuple[Row, ...]:
-        """Name rows by their split and their position in it."""
+        """Return split, position and class name of the given rows."""
         names, class_names = list(self.splits.parts), self.splits.class_names
         position = numbers - np.searchsorted(self.split, self.split[numbers])
         columns = zip(self.split[numbers], position.tolist(), self.labels[numbers], strict=True)
         return tuple(Row(split=names[split], row=row, label=class_names[label]) for split, row, label in columns)
 
     def counts(self, mask: NDArray[np.bool_], among: Iterable[str] = ("train", "validation", "test")) -> RowCounts:
-        """Count the rows of an `(N,)` mask in the named splits."""
+        """Count the rows in an `(N,)` mask for each of the named splits."""
         names = self.splits.class_names
         return {
             name: dict(
@@ -258,12 +259,12 @@ class _AllRows:
         }
 
     def spread_of_pixels(self) -> NDArray[np.float64]:
-        """Return `(U,) float64`, each image's standard deviation in the channel where it is largest."""
+        """Return `(U,) float64`, the largest per-channel standard deviation of each image."""
         pieces = in_pieces(self.images, self.first)
         return np.concatenate([piece.std(axis=(1, 2)).max(axis=1) for piece in pieces])
 
     def exactly_mirrored(self) -> NDArray[np.int64]:
-        """Return `(p, 2) int64` pairs of distinct images that are each other's mirror image, left to right."""
+        """Return `(p, 2) int64` pairs of distinct images that are exact horizontal mirror images of each other."""
         mirrored = [image_digests(piece[:, :, ::-1]) for piece in in_pieces(self.images, self.first)]
         digests = np.concatenate([part.digests for part in self.splits.parts.values()])[self.first]
         own, other = np.split(group_ids(np.concatenate([digests, *mirrored])), 2)
@@ -273,7 +274,7 @@ class _AllRows:
         return pairs[pairs[:, 0] < pairs[:, 1]]
 
     def connected(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return `(N,) int64`, equal for rows whose images are connected by a chain of `(p, 2)` pairs of images."""
+        """Return `(N,) int64` component numbers of the rows in the graph whose edges are `(p, 2)` pairs of images."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -283,11 +284,11 @@ class _AllRows:
         return group_of_image[self.image]
 
     def held_out_with_train(self, group: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return an `(N,) bool` mask of the held-out rows in whose group, `(N,)`, there is a training row."""
+        """Return an `(N,) bool` mask of the held-out rows whose `(N,)` group contains a training row."""
         return (self.split > 0) & np.isin(group, group[self.split == 0])
 
     def duplicates(self, group: NDArray[np.int64], member: NDArray[np.int64]) -> Duplicates:
-        """Describe groups of rows: those, by `(N,)` group number, in which there is more than one `(N,)` member."""
+        """Describe the groups, by `(N,)` group number, that have more than one distinct `(N,)` member."""
         everywhere = np.full(len(group), True)
         grouped = _varied(group, member, everywhere)
         conflicting = _varied(group, self.labels, grouped)
@@ -316,18 +317,18 @@ class _AllRows:
         rows = rows[np.argsort(group[rows], kind="stable")]
         members = np.split(rows, np.flatnonzero(np.diff(group[rows])) + 1) if len(rows) else []
         members.sort(
-            key=lambda of_group: (
-                len(set(self.labels[of_group])) == 1,
-                len(set(self.split[of_group])) == 1,
-                -len(of_group),
-                of_group[0],
+            key=lambda numbers: (
+                len(set(self.labels[numbers])) == 1,
+                len(set(self.split[numbers])) == 1,
+                -len(numbers),
+                numbers[0],
             )
         )
-        return tuple(self.rows_at(of_group) for of_group in members)
+        return tuple(self.rows_at(numbers) for numbers in members)
 
 
 def _varied(group: NDArray[np.int64], value: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return an `(N,) bool` mask of the masked rows among whose group, as masked, there is more than one value."""
+    """Return an `(N,) bool` mask of the masked rows whose group has more than one value among its masked rows."""
     span = int(value.max()) + 1
     distinct = np.unique(group[mask] * span + value[mask])
     values_in_group = np.bincount(distinct // span, minlength=int(group.max()) + 1)

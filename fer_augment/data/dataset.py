@@ -1,7 +1,7 @@
-"""The data that flows through the house: labeled images that remember where every row came from.
+"""Labeled images with the provenance of every row.
 
-Legend of shapes: N rows, H height, W width, C channels, K classes, P the largest number of source rows that one row
-descends from (1 until something interpolates).
+Shape legend: N rows, H height, W width, C channels, K classes, P the maximum number of source rows per row (1 unless a
+step interpolates).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fer_augment.errors import DatasetError, did_you_mean
 from fer_augment.randomness import mix64
 
 AS_READ = 0
-"""The step number of a row that stands as the reader gave it."""
+"""Step number of a row as read from the data source."""
 UNSTAMPED = -1
-"""The step number of a row that a strategy has just made; the core stamps it when the hook returns."""
+"""Step number of a row that a strategy has just created; it is set when the hook returns."""
 
 _DIGEST_CHUNK = 4096
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -31,25 +31,25 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True, eq=False)
 class PixelBlock:
-    """Images that lie together, in memory or in a memory-mapped `.npy` file.
+    """A contiguous block of images, in memory or in a memory-mapped `.npy` file.
 
-    A memory-mapped block is pickled as its path, so that a worker process opens the file instead of receiving the
+    A memory-mapped block is pickled as its path, so that worker processes open the file instead of receiving the
     pixels.
 
     Attributes:
-        pixels: `(n, H, W, C) uint8`, read-only; given as `(n, H, W)`, they get one channel. They are not copied, so
-            nobody may change them afterwards; `of` copies.
-        path: the `.npy` file behind the pixels, or None when they are in memory.
+        pixels: `(n, H, W, C) uint8`, read-only; a channel axis is added to `(n, H, W)`. Pixels are not copied and must
+            not be modified afterwards; use `of` to copy them.
+        path: the `.npy` file of the pixels, or None if they are in memory.
 
     Raises:
-        DatasetError: if the images are not uint8 or have another number of dimensions.
+        DatasetError: if the images are not uint8 or not 3- or 4-dimensional.
     """
 
     pixels: NDArray[np.uint8]
     path: Path | None = None
 
     def __post_init__(self) -> None:
-        """Check the pixels and protect them."""
+        """Validate the pixels and make them read-only."""
         pixels = self.pixels
         if pixels.dtype != np.uint8:
             raise DatasetError(f"images must be uint8 in 0..255, got {pixels.dtype}; convert them first")
@@ -62,16 +62,16 @@ class PixelBlock:
         """Copy `(n, H, W)` or `(n, H, W, C)` uint8 images into a block.
 
         Raises:
-            DatasetError: if the images are not uint8 or have another number of dimensions.
+            DatasetError: if the images are not uint8 or not 3- or 4-dimensional.
         """
         return cls(np.array(images, order="C"))
 
     @classmethod
     def open(cls, path: Path) -> PixelBlock:
-        """Memory-map the images in a `.npy` file, `(n, H, W)` or `(n, H, W, C)` uint8.
+        """Memory-map a `.npy` file with `(n, H, W)` or `(n, H, W, C)` uint8 images.
 
         Raises:
-            DatasetError: if the file is no such array.
+            DatasetError: if the file does not contain such an array.
         """
         try:
             array = np.lib.format.open_memmap(path, mode="r")
@@ -83,12 +83,12 @@ class PixelBlock:
             raise DatasetError(f"{path}: {error}") from error
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle a memory map as the path of its file."""
+        """Pickle a memory-mapped block as its path."""
         return (PixelBlock.open, (self.path,)) if self.path else (PixelBlock.of, (self.pixels,))
 
     @cached_property
     def row_digests(self) -> NDArray[np.void]:
-        """One digest per image, see `image_digests`."""
+        """`(n,)`, one digest per image, see `image_digests`."""
         starts = range(0, len(self.pixels), _DIGEST_CHUNK)
         parts = [image_digests(self.pixels[start : start + _DIGEST_CHUNK]) for start in starts]
         return np.concatenate([np.empty(0, dtype="V16"), *parts])
@@ -96,7 +96,7 @@ class PixelBlock:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The pixels of a data set, gathered on demand: `images[rows]` is a fresh `(n, H, W, C) uint8` array."""
+    """The pixels of a data set, gathered on demand: `images[rows]` is a new `(n, H, W, C) uint8` array."""
 
     blocks: tuple[PixelBlock, ...]
     index: NDArray[np.int64]
@@ -108,11 +108,11 @@ class Images:
         return len(self.index), height, width, channels
 
     def __len__(self) -> int:
-        """The number of rows, N."""
+        """Number of rows, N."""
         return len(self.index)
 
     def __getitem__(self, rows: slice | ArrayLike) -> NDArray[np.uint8]:
-        """Gather rows (a slice, positions or a boolean mask) into a new array that the caller owns."""
+        """Gather rows (a slice, positions or a boolean mask) into a new, writable array."""
         positions = self.index[_chosen(rows)]
         if len(self.blocks) == 1:
             return np.take(np.asarray(self.blocks[0].pixels), positions, axis=0)
@@ -127,19 +127,19 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Labeled images with provenance; immutable, checked when made.
+    """Labeled images with provenance; immutable and validated on construction.
 
-    New sets are made from old ones by `take`, `append` and `without` only, so no row can lose its provenance. Pixels
-    are never copied by these: the set is an index into shared blocks, and a million-row view of a file is normal use.
+    Derive new data sets with `take`, `append` and `without`, which maintain provenance. They never copy pixels: a data
+    set is an index into shared blocks, so a view of a million rows of a file is cheap.
 
     Attributes:
-        blocks: where the pixels lie.
-        index: `(N,) int64`, position of each row's pixels in the blocks laid end to end.
+        blocks: blocks of pixels.
+        index: `(N,) int64`, position of each row's pixels in the concatenated blocks.
         labels: `(N,) int64` in `0 … K - 1`.
-        class_names: K names.
-        origins: `(N, P) int64`, the source rows that a row descends from, -1 where there are fewer than P.
-        copies: `(N,) int64`, tells the rows of one first origin apart; 0 for the row as read.
-        step: `(N,) int64`, number of the recipe step that made the row; 0 as read, -1 not stamped yet.
+        class_names: K class names.
+        origins: `(N, P) int64`, source rows of each row, padded with -1.
+        copies: `(N,) int64`, copy number, unique among rows with the same first origin; 0 for source rows.
+        step: `(N,) int64`, number of the recipe step that created the row; 0 for source rows, -1 if not yet set.
     """
 
     blocks: tuple[PixelBlock, ...]
@@ -151,19 +151,19 @@ class ImageDataset:
     step: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        """Check what every other part of the program relies on."""
+        """Validate the arrays and make them read-only."""
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
                 object.__setattr__(self, field.name, _read_only(value))
                 if value.ndim != (2 if field.name == "origins" else 1):
-                    raise DatasetError(f"{field.name} must be one number for each row, got shape {value.shape}")
+                    raise DatasetError(f"{field.name} must have one number per row, got shape {value.shape}")
                 if len(value) != len(self.index):
                     raise DatasetError(f"{field.name} has {len(value)} rows, index has {len(self.index)}")
         if len(set(self.class_names)) != len(self.class_names) or not self.class_names:
-            raise DatasetError(f"class names must be given and differ from each other, got {self.class_names}")
+            raise DatasetError(f"class_names must be non-empty and unique, got {self.class_names}")
         if any(block.pixels.shape[1:] != self.blocks[0].pixels.shape[1:] for block in self.blocks):
-            raise DatasetError("all images of a data set must have one size and number of channels")
+            raise DatasetError("all images of a data set must have the same size and number of channels")
         if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
             row = int(np.flatnonzero((self.labels < 0) | (self.labels >= len(self.class_names)))[0])
             raise DatasetError(
@@ -180,17 +180,17 @@ class ImageDataset:
         *,
         rows: ArrayLike | None = None,
     ) -> ImageDataset:
-        """Make a data set of source rows.
+        """Create a data set of source rows.
 
         Args:
-            images: `(M, H, W)` or `(M, H, W, C) uint8`, or a block of pixels (a memory-mapped file).
-            labels: `(N,)` integers in `0 … K - 1`, of the chosen rows.
-            class_names: K distinct names.
-            rows: `(N,)` positions in `images` of the rows that make the set, by default all of them (N = M);
-                this way the splits of one file share its block.
+            images: `(M, H, W)` or `(M, H, W, C) uint8`, or a block of pixels (for example a memory-mapped file).
+            labels: `(N,)` integers in `0 … K - 1`, labels of the selected rows.
+            class_names: K unique names.
+            rows: `(N,)` positions in `images` of the rows to select, by default all (N = M); lets several splits
+                share a block.
 
         Raises:
-            DatasetError: if the arrays do not fit together.
+            DatasetError: if the arrays are invalid or inconsistent.
         """
         block = images if isinstance(images, PixelBlock) else PixelBlock.of(images)
         index = np.arange(len(block.pixels)) if rows is None else _integers(rows, "rows")
@@ -202,15 +202,15 @@ class ImageDataset:
         return cls((block,), index, _integers(labels, "labels"), names, number[:, None], zeros, zeros)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the fields alone, so that the copy is made, checked and protected like every other set."""
+        """Pickle the fields only, so that unpickling validates the data set and makes it read-only."""
         return ImageDataset, tuple(getattr(self, field.name) for field in fields(self))
 
     def __len__(self) -> int:
-        """The number of rows, N."""
+        """Number of rows, N."""
         return len(self.index)
 
     def __repr__(self) -> str:
-        """A line for people."""
+        """Summary of size and classes."""
         height, width, channels = self.image_shape
         return f"ImageDataset({len(self)} rows of {height}x{width}x{channels}, {len(self.class_names)} classes)"
 
@@ -226,17 +226,17 @@ class ImageDataset:
 
     @property
     def origin(self) -> NDArray[np.int64]:
-        """`(N,) int64`, the (first) source row that each row descends from."""
+        """`(N,) int64`, the (first) source row of each row."""
         return self.origins[:, 0]
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """`(K,) int64`, rows of each class."""
+        """`(K,) int64`, number of rows per class."""
         return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of everything in the set; equal contents give equal fingerprints, wherever they were read from."""
+        """Digest of the contents; equal contents have equal fingerprints, whatever their source."""
         digest = hashlib.sha256("\x1f".join(self.class_names).encode())
         digest.update(repr(self.image_shape).encode() + self.digests.tobytes())
         for array in (self.labels, self.origins, self.copies):
@@ -245,29 +245,29 @@ class ImageDataset:
 
     @cached_property
     def digests(self) -> NDArray[np.void]:
-        """`(N,)` one digest per row; equal digests mean equal pixels."""
+        """`(N,)`, one digest per row; equal digests mean equal pixels."""
         return np.concatenate([block.row_digests for block in self.blocks])[self.index]
 
     def rows_of(self, classes: Iterable[str]) -> NDArray[np.int64]:
-        """Return the positions of all rows that belong to one of the named classes, in order.
+        """Return the positions of all rows of the given classes, in ascending order.
 
         Raises:
-            DatasetError: if a name is not a class of this set.
+            DatasetError: if a class does not exist.
         """
         return np.flatnonzero(np.isin(self.labels, [self.class_number(name) for name in classes]))
 
     def class_number(self, name: str) -> int:
-        """Return the label that stands for a class name.
+        """Return the label of a class.
 
         Raises:
-            DatasetError: if the name is not a class of this set.
+            DatasetError: if the class does not exist.
         """
         if name not in self.class_names:
             raise DatasetError(f"there is no class {name!r}{did_you_mean(name, self.class_names)}")
         return self.class_names.index(name)
 
     def take(self, rows: ArrayLike) -> ImageDataset:
-        """Return the set of the given rows, in the given order; a row that is named again becomes a copy.
+        """Select rows, in the given order; a repeated row becomes an augmented copy with its own copy number.
 
         Args:
             rows: `(n,)` positions or an `(N,)` boolean mask.
@@ -288,29 +288,29 @@ class ImageDataset:
         )
 
     def without(self, rows: ArrayLike) -> ImageDataset:
-        """Return the set less the given rows, `(n,)` positions or an `(N,)` boolean mask."""
+        """Drop rows, given as `(n,)` positions or an `(N,)` boolean mask."""
         keep = np.ones(len(self), dtype=bool)
         keep[_chosen(rows)] = False
         return self.take(np.flatnonzero(keep))
 
     def append(self, images: ArrayLike, labels: ArrayLike | None = None, *, parents: ArrayLike) -> ImageDataset:
-        """Return the set with new images at its end.
+        """Append new images.
 
         Args:
-            images: `(n, H, W, C) uint8`, the same H, W and C as this set's.
-            labels: `(n,)` integers; by default each image has the label of its (first) parent.
-            parents: positions in this set of the rows that each image was made from: `(n,)`, or `(n, 2)` where an
-                image was interpolated between two.
+            images: `(n, H, W, C) uint8`, with H, W and C of this data set.
+            labels: `(n,)` integers; by default the label of the (first) parent.
+            parents: positions in this data set of the rows that each image was created from: `(n,)`, or `(n, 2)` for
+                interpolations of two rows.
 
         Raises:
-            DatasetError: if the arrays do not fit each other or this set.
+            DatasetError: if the arrays are inconsistent with each other or with this data set.
         """
         block = PixelBlock.of(images)
         if block.pixels.shape[1:] != self.image_shape:
-            raise DatasetError(f"appended images are {block.pixels.shape[1:]}, the data set's {self.image_shape}")
+            raise DatasetError(f"appended images have shape {block.pixels.shape[1:]}, expected {self.image_shape}")
         parents_nP = np.atleast_2d(_integers(parents, "parents").T).T
         if len(parents_nP) != len(block.pixels):
-            raise DatasetError(f"{len(block.pixels)} appended images have {len(parents_nP)} parents")
+            raise DatasetError(f"{len(block.pixels)} appended images, but {len(parents_nP)} rows of parents")
         if not len(parents_nP):
             return self
         if not (parents_nP.min() >= 0 and parents_nP.max() < len(self)):
@@ -330,22 +330,22 @@ class ImageDataset:
         )
 
     def row_keys(self, rows: slice | ArrayLike = slice(None)) -> NDArray[np.uint64]:
-        """Return `(n,) uint64` keys that stay with a row wherever it moves: made of its origin and copy number."""
+        """Return `(n,) uint64` keys that depend on a row's origin and copy number only, not on its position."""
         chosen = _chosen(rows)
         return _key(self.origin[chosen], self.copies[chosen])
 
     def copy_keys(self, parents: ArrayLike) -> NDArray[np.uint64]:
-        """Return the `(n,) uint64` row keys that `append(…, parents=parents)` is going to give its new rows."""
+        """Return the `(n,) uint64` keys that the new rows of `append(…, parents=parents)` will have."""
         positions = _integers(parents, "parents")
         origin = self.origin[positions if positions.ndim == 1 else positions[:, 0]]
         return _key(origin, self._next_copies(origin))
 
     def stamped(self, step: int) -> ImageDataset:
-        """Return the set with all rows that are not stamped yet marked as made by the given step."""
+        """Set the step number of all rows that have none yet."""
         return replace(self, step=np.where(self.step == UNSTAMPED, step, self.step))
 
     def _next_copies(self, origin: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the copy numbers of new rows that descend from the given source rows."""
+        """Return the copy numbers of new rows created from the given source rows."""
         highest = np.full(max(self.origin.max(initial=0), origin.max(initial=0)) + 1, -1, dtype=np.int64)
         np.maximum.at(highest, self.origin, self.copies)
         return highest[origin] + 1 + occurrence(origin)
@@ -353,15 +353,16 @@ class ImageDataset:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The three parts of a data source; for FER2013 Training, PublicTest and PrivateTest.
+    """Training, validation and test split; for FER2013, Training, PublicTest and PrivateTest.
 
-    Strategies see `train` only. `validation` serves every choice; `test` is scored once a run, after training.
+    Strategies see `train` only. `validation` is used for all model selection; `test` is scored once per run, after
+    training.
 
     Attributes:
-        train: the rows to learn from.
-        validation: the rows to choose by.
-        test: the rows to report.
-        source: where the data came from, for people.
+        train: training split.
+        validation: validation split.
+        test: test split.
+        source: description of the data source.
     """
 
     train: ImageDataset
@@ -370,16 +371,16 @@ class Splits:
     source: str
 
     def __post_init__(self) -> None:
-        """Check that the parts belong together."""
+        """Validate that the splits are consistent."""
         for name, part in self.parts.items():
             if not len(part):
                 raise DatasetError(f"{self.source}: the {name} split is empty")
             if part.class_names != self.train.class_names or part.image_shape != self.train.image_shape:
-                raise DatasetError(f"{self.source}: the {name} split has other classes or image sizes than train")
-            lacking = np.flatnonzero((part.counts > 0) & (self.train.counts == 0))
-            if len(lacking):
-                names = ", ".join(self.class_names[label] for label in lacking)
-                raise DatasetError(f"{self.source}: {name} has rows of {names}, the train split has none")
+                raise DatasetError(f"{self.source}: the {name} split has different classes or image sizes than train")
+            missing = np.flatnonzero((part.counts > 0) & (self.train.counts == 0))
+            if len(missing):
+                names = ", ".join(self.class_names[label] for label in missing)
+                raise DatasetError(f"{self.source}: the {name} split has rows of {names}, the train split has none")
 
     @property
     def parts(self) -> dict[str, ImageDataset]:
@@ -393,11 +394,11 @@ class Splits:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of all three parts; the root of every cache key."""
+        """Digest of all three splits; part of every training key."""
         return hashlib.sha256("".join(part.fingerprint for part in self.parts.values()).encode()).hexdigest()
 
     def in_train(self, part: ImageDataset) -> NDArray[np.bool_]:
-        """Return an `(N,) bool` mask: which rows of a part are byte for byte the same as a training row."""
+        """Return an `(N,) bool` mask of the rows with an exact duplicate in the training split."""
         both = group_ids(np.concatenate([self.train.digests, part.digests]))
         return np.isin(both[len(self.train) :], both[: len(self.train)])
 
@@ -409,7 +410,7 @@ def _read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
 
 
 def _chosen(rows: slice | ArrayLike) -> slice | NDArray[np.generic]:
-    """Return rows as an index of arrays; numpy takes an empty list for one of floats, which is none."""
+    """Convert rows to an array index; an empty list would otherwise be a float array, which cannot index."""
     if isinstance(rows, slice):
         return rows
     array = np.atleast_1d(rows)
@@ -424,7 +425,7 @@ def _integers(values: ArrayLike, name: str) -> NDArray[np.int64]:
 
 
 def occurrence(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each value how many equal ones stand before it."""
+    """Return, for each value, the number of equal values before it."""
     order = _grouping(values)
     ordered = values[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(values) else order
@@ -435,10 +436,10 @@ def occurrence(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _grouping(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return an order in which equal values lie together and stay in order.
+    """Return a stable order that groups equal values.
 
-    It sorts by 16 bits at a time, for which numpy has a radix sort: a fifth of the time of sorting whole numbers, and
-    in proportion to how many there are.
+    Sorts 16 bits at a time, for which numpy uses a radix sort: linear time, and five times as fast as sorting 64-bit
+    integers.
     """
     bits = values.astype(np.uint64)
     order = np.argsort(bits.astype(np.uint16), kind="stable")
@@ -448,7 +449,7 @@ def _grouping(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _union(origins: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Drop repeated source rows from each row of `(n, m)`, move the -1 to the right and trim them."""
+    """Remove repeated source rows from each row of `(n, m)`, move -1 to the right and trim."""
     distinct = origins.copy()
     for column in range(1, distinct.shape[1]):
         repeated = (distinct[:, :column] == distinct[:, column, None]).any(axis=1)
@@ -459,7 +460,7 @@ def _union(origins: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _trimmed(origins: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Drop the columns at the right that hold nothing but -1; one is always left."""
+    """Drop trailing columns that contain only -1; keep at least one column."""
     used = int((origins != -1).any(axis=0).sum())
     return origins[:, : max(1, used)]
 

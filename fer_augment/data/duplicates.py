@@ -1,4 +1,4 @@
-"""Which images are byte for byte the same, and how to split rows without parting such a group."""
+"""Exact duplicates, and stratified folds that keep groups of rows together."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def image_digests(images: NDArray[np.uint8]) -> NDArray[np.void]:
         images: `(N, H, W, C) uint8`.
 
     Returns:
-        `(N,)` array of 16-byte records that can be compared, sorted and searched.
+        `(N,)` array of 16-byte values that can be compared, sorted and searched.
     """
     digests = b"".join(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images)
     return np.frombuffer(digests, dtype="V16")
 
 
 def group_ids(digests: NDArray[np.void]) -> NDArray[np.int64]:
-    """Return `(N,) int64` group numbers: two rows have the same number if, and only if, their digests are equal."""
+    """Return `(N,) int64` group numbers: two rows have the same number if and only if their digests are equal."""
     _, inverse = np.unique(digests, return_inverse=True)
     return inverse.astype(np.int64)
 
@@ -30,16 +30,16 @@ def group_ids(digests: NDArray[np.void]) -> NDArray[np.int64]:
 def stratified_folds(
     labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Deal rows into folds so that classes are spread evenly and no group is parted.
+    """Assign rows to stratified folds that keep groups together.
 
-    Groups are dealt one class after another, in random order, to the folds in turn; a group whose rows carry
-    several labels counts for the label of its first row.
+    The groups of one class after another are shuffled and assigned to the folds in turn. A group with several labels
+    counts as the label of its first row.
 
     Args:
         labels: `(N,) int64`, class of each row.
-        groups: `(N,) int64`, rows of one group always share a fold.
-        folds: how many folds, at least 2.
-        rng: where the random order comes from.
+        groups: `(N,) int64`, group of each row; all rows of a group are in the same fold.
+        folds: number of folds, at least 2.
+        rng: random generator.
 
     Returns:
         `(N,) int64` fold numbers in `0 … folds - 1`.

@@ -1,11 +1,9 @@
-"""A rewritten training set as files that other programs read, with where every row came from.
+"""Export of a rewritten training set, with provenance, to formats that other programs can read.
 
 `npz`: `training_set.npz` with the arrays images, labels, origins, copies, step and class_names.
-`folder`: `training_set/CLASS/ORIGIN_COPY_STEP.png`, and `training_set/provenance.csv` with a line for each image.
-`csv`: `training_set.csv` in the manner of fer2013.csv with the columns of provenance; the held-out rows follow, so that
-it can stand in the place of the source.
-
-Legend of shapes: N rows, H, W, C height, width and channels, P source rows of a row.
+`folder`: `training_set/CLASS/ORIGIN_COPY_STEP.png`, and `training_set/provenance.csv` with one line per image.
+`csv`: `training_set.csv` in the format of fer2013.csv with provenance columns; it includes the validation and test
+rows, so that it can replace the source.
 """
 
 from __future__ import annotations
@@ -27,56 +25,56 @@ from fer_augment.errors import DatasetError
 
 FORMATS = ("npz", "folder", "csv")
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The classes that the numbers in fer2013.csv stand for."""
+"""Class names in the order of the label numbers in fer2013.csv."""
 USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
-"""What fer2013.csv calls the splits."""
+"""Usage column of fer2013.csv by split."""
 
 _NAME = "training_set"
 _ROWS_AT_ONCE = 1024
 _PROVENANCE = ("origins", "copies", "step")
 
 Written = Callable[[int], None]
-"""Called with how many more rows are written."""
+"""Called with the number of rows written since the last call."""
 
 
 def refuse_unfit(formats: Sequence[str], splits: Splits) -> None:
-    """Refuse formats that cannot hold images or class names such as these.
+    """Refuse formats that cannot represent these images or class names.
 
     Raises:
-        DatasetError: if one cannot; it says why, and which one can.
+        DatasetError: if a format is unsuitable; the message suggests another.
     """
     height, width, channels = splits.train.image_shape
     if "folder" in formats:
         if channels not in (1, 3):
-            raise DatasetError(f"png files hold 1 or 3 channels, these images have {channels}; choose --format npz")
+            raise DatasetError(f"images have {channels} channels, png files need 1 or 3; use --format npz")
         for name in splits.class_names:
             if not _names_a_folder(name):
-                raise DatasetError(f"the class {name!r} cannot name a folder; choose --format npz")
+                raise DatasetError(f"class {name!r} is not a valid folder name; use --format npz")
         if len({name.casefold() for name in splits.class_names}) < len(splits.class_names):
-            raise DatasetError("some class names differ in letter case only, folders may not; choose --format npz")
+            raise DatasetError("some class names differ only in case, folder names must not; use --format npz")
     if "csv" in formats and (height != width or channels != 1 or splits.class_names != FER2013_CLASSES):
         raise DatasetError(
-            "csv is the form of FER2013: square gray images of its seven classes; choose --format npz or folder"
+            "--format csv requires square gray images of FER2013's seven classes; use --format npz or folder"
         )
 
 
 def rows_to_write(form: str, rewritten: ImageDataset, splits: Splits) -> int:
-    """Return how many rows a format holds."""
+    """Return the number of rows that a format contains."""
     return len(rewritten) + (len(splits.validation) + len(splits.test) if form == "csv" else 0)
 
 
 def write_export(form: str, rewritten: ImageDataset, splits: Splits, folder: Path, written: Written) -> str:
-    """Write a rewritten training set, some rows at a time.
+    """Write a rewritten training set in chunks.
 
     Args:
-        form: one of `FORMATS` that `refuse_unfit` does not refuse.
-        rewritten: the training set.
-        splits: the data that it was made from.
-        folder: where to.
-        written: told how many more rows are written.
+        form: one of `FORMATS` that `refuse_unfit` accepts.
+        rewritten: rewritten training set.
+        splits: the data that it was created from.
+        folder: output directory.
+        written: called with the number of rows written since the last call.
 
     Returns:
-        The name of what was written into the folder.
+        The name of the file or folder written.
     """
     if form == "npz":
         with zipfile.ZipFile(folder / f"{_NAME}.npz", "w") as archive:
@@ -91,7 +89,7 @@ def write_export(form: str, rewritten: ImageDataset, splits: Splits, folder: Pat
 
 
 def _write_arrays(archive: zipfile.ZipFile, rewritten: ImageDataset, written: Written) -> None:
-    """Write what `numpy.load` reads; no array holds objects, so nothing is pickled."""
+    """Write the members of an `.npz` file; no array has dtype object, so nothing is pickled."""
     with archive.open("images.npy", "w", force_zip64=True) as entry:
         write_images(rewritten, entry, written)
     arrays = {**provenance_arrays(rewritten), "class_names": np.array(rewritten.class_names)}
@@ -142,6 +140,6 @@ def _chunks(dataset: ImageDataset, written: Written) -> Iterator[tuple[range, ND
 
 
 def _names_a_folder(name: str) -> bool:
-    """Whether a class name is that of one visible folder here and on other systems."""
+    """Return whether a class name is a valid, visible folder name on all platforms."""
     separators = {os.sep, os.altsep or os.sep, *'/\\:*?"<>|'}
     return name.isprintable() and not (set(name) & separators) and name[:1] not in ("", ".") and name == name.strip()

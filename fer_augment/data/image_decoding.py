@@ -1,4 +1,4 @@
-"""The bytes of a png or jpg file into pixels."""
+"""Decoding of png and jpg files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from fer_augment.errors import DatasetError
 
 Decode = Callable[[bytes, str], NDArray[np.uint8]]
-"""From a file's bytes and what to call it in a message to `(H, W, C) uint8`, gray (C = 1) or RGB (C = 3)."""
+"""Function of a file's content and its name for messages; returns `(H, W, C) uint8`, gray (C = 1) or RGB (C = 3)."""
 
 
 @contextmanager
 def image_decoder() -> Iterator[Decode]:
-    """Give a function that decodes images and raises DatasetError; OpenCV is loaded here."""
+    """Provide a function that decodes images and raises DatasetError; imports OpenCV."""
     import cv2
     from cv2.utils import logging
 
@@ -26,15 +26,15 @@ def image_decoder() -> Iterator[Decode]:
         except cv2.error:  # an empty file, or one that claims to be too large
             image = None
         if image is None:
-            raise DatasetError(f"{title}: is no image that can be decoded; get it again, or take it away")
+            raise DatasetError(f"{title}: not a readable image; re-download or remove it")
         if image.dtype != np.uint8:
-            raise DatasetError(f"{title}: has {image.dtype} pixels; convert it to 8 bits a channel")
+            raise DatasetError(f"{title}: has {image.dtype} pixels; convert it to 8 bits per channel")
         if image.ndim == 2:
             return np.asarray(image[..., None])
         has_alpha = image.shape[2] == 4
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if has_alpha else cv2.COLOR_BGR2RGB))
 
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # our error names the file, OpenCV's do not
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # unlike OpenCV's, our error names the file
     try:
         yield decode
     finally:
@@ -42,7 +42,7 @@ def image_decoder() -> Iterator[Decode]:
 
 
 def size_in_words(shape: tuple[int, ...]) -> str:
-    """Return `(H, W, C)` as people write it: `48x48 gray`, width first."""
+    """Return `(H, W, C)` as text, such as `48x48 gray`, width first."""
     height, width, channels = shape
     kind = {1: "gray", 3: "color"}.get(channels, f"with {channels} channels")
     return f"{width}x{height} {kind}"

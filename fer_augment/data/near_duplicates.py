@@ -1,8 +1,9 @@
-"""Which images show one picture, upright or mirrored, though their bytes differ.
+"""Near and mirrored duplicates: different images of the same picture.
 
-Candidates are pairs of images whose perceptual hashes differ in few bits (Zauner 2010, "Implementation and
-Benchmarking of Perceptual Image Hash Functions": the signs of low frequencies of the cosine transform, against their
-median). They are compared pixel by pixel, because the hash alone takes faces that are merely posed alike for one.
+Candidates are pairs of images whose perceptual hashes differ in few bits (pHash, see Zauner 2010, "Implementation and
+Benchmarking of Perceptual Image Hash Functions": one bit per low frequency of the cosine transform, set if it is above
+the median). Candidates are then compared by correlation, because different faces in a similar pose can have similar
+hashes.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from numpy.typing import NDArray
 from fer_augment.data.dataset import Images
 
 HASH_DISTANCE = 7
-"""Candidates differ in at most so many of the 64 bits, and so have at least one of the 8 bytes in common.
+"""Maximum number of differing bits (of 64) of candidates, so that at least one of the 8 bytes is equal.
 
-All copies of FER2013's images that were compressed again are within it; of copies shifted by one of 48 pixels three in
-four, by two one in ten. So this undercounts new crops of a photograph.
+On FER2013 it finds all recompressed images, three in four images shifted by 1 of 48 pixels, and one in ten shifted by 2
+pixels. Different crops of a photograph are therefore undercounted.
 """
 CORRELATION = 0.95
-"""What candidates must reach, from -1 to 1, to count as one picture.
+"""Minimum correlation (-1 … 1) of near duplicates.
 
-Checked by eye on FER2013: in each of 120 groups drawn at random all images were of one photograph, cropped, lit or
-watermarked in another way. The demo faces are much alike, no two are of one picture, and no pair reaches it.
+Checked visually on FER2013: in each of 120 randomly selected groups, all images show the same photograph with different
+cropping, brightness or watermark. The synthetic faces are similar to each other but all distinct, and no pair reaches
+this correlation.
 """
 SHIFT = 4
-"""By how many of 48 pixels one picture may be shifted against the other, up, down, left and right."""
+"""Maximum shift between near duplicates in each direction, in pixels of 48."""
 
 _SIDE = 48
 _FREQUENCIES = 8
@@ -42,27 +44,27 @@ Pairs = NDArray[np.int64]
 def near_pairs(
     images: Images, rows: NDArray[np.int64], progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[Pairs, Pairs]:
-    """Find pairs of images that show one picture.
+    """Find pairs of near and mirrored duplicates.
 
-    Memory holds the hashes, and thumbnails of candidates; never a comparison of all with all. Of images with one and
-    the same hash only the first is compared with images of other hashes, and the rest are compared with the first.
+    Only the hashes and thumbnails of candidates are kept in memory; there is no all-pairs comparison. Among images with
+    the same hash, only the first is compared with images of other hashes; the rest are compared with the first.
 
     Args:
-        images: where the pixels are.
-        rows: `(n,)` positions in `images` of n images, no two of them byte for byte the same.
-        progress: told how many images are hashed and how many there are.
+        images: the pixels.
+        rows: `(n,)` positions in `images` of n images without exact duplicates.
+        progress: called with the number of images hashed and their total.
 
     Returns:
-        Pairs that are alike as they stand, and pairs of which one is like the other's mirror image, left to right, and
-        less like it upright. Both hold positions in `rows`, the lower one first.
+        Pairs of near duplicates, and pairs of mirrored duplicates (one image correlates more with the horizontal mirror
+        image of the other than with the other itself). Both contain positions in `rows`, the lower one first.
     """
     hashes, mirrored_hashes, has_detail = _hashes(images, rows, progress)
     _, first, inverse = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
-    of_one_hash = np.stack([first[inverse.reshape(-1)], np.arange(len(rows))], axis=1)
+    with_equal_hash = np.stack([first[inverse.reshape(-1)], np.arange(len(rows))], axis=1)
     upright, mirrored = (
         _in_order(pairs[has_detail[pairs].all(axis=1)])
         for pairs in (
-            np.concatenate([of_one_hash, _candidates(first, hashes, hashes)]),
+            np.concatenate([with_equal_hash, _candidates(first, hashes, hashes)]),
             _candidates(first, hashes, mirrored_hashes),
         )
     )
@@ -76,14 +78,14 @@ def near_pairs(
 
 
 def in_pieces(images: Images, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    """Gather rows a few megabytes at a time, each piece `(n, H, W, C) uint8`."""
+    """Gather rows a few megabytes at a time; yields `(n, H, W, C) uint8`."""
     at_once = max(1, _BYTES_AT_ONCE // max(1, math.prod(images.shape[1:])))
     for start in range(0, len(rows), at_once):
         yield images[rows[start : start + at_once]]
 
 
 def _thumbnails(images: Images, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    """Give the images some at a time, gray and 48 by 48, each `(n, 48, 48) uint8`."""
+    """Yield gray thumbnails of the images in chunks, each `(n, 48, 48) uint8`."""
     for piece in in_pieces(images, rows):
         gray = piece[..., 0] if piece.shape[3] == 1 else np.rint(piece.mean(axis=3)).astype(np.uint8)
         if gray.shape[1:] != (_SIDE, _SIDE):
@@ -94,7 +96,7 @@ def _thumbnails(images: Images, rows: NDArray[np.int64]) -> Iterator[NDArray[np.
 def _hashes(
     images: Images, rows: NDArray[np.int64], progress: Callable[[int, int], None]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return `(n, 8) uint8` hashes of the images and of their mirror images, and `(n,)` whether there is any detail."""
+    """Return `(n, 8) uint8` hashes of the images and of their mirror images, and an `(n,) bool` mask: not blank."""
     frequency, pixel = np.mgrid[:_FREQUENCIES, :_SIDE]
     cosines = np.cos(np.pi * (2 * pixel + 1) * frequency / (2 * _SIDE)).astype(np.float32)
     mirroring = np.where(np.arange(_FREQUENCIES) % 2, np.float32(-1), np.float32(1))
@@ -120,18 +122,18 @@ def _bits(spectrum: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _middle(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut off what a shift may push out of the picture, from `(…, 48, 48)`."""
+    """Crop a margin of `SHIFT` pixels from `(…, 48, 48)`."""
     return thumbnails[..., SHIFT:-SHIFT, SHIFT:-SHIFT]
 
 
 def _candidates(chosen: NDArray[np.int64], hashes: NDArray[np.uint8], others: NDArray[np.uint8]) -> Pairs:
-    """Return all pairs (i, j) of chosen images where hash i and other hash j differ in `HASH_DISTANCE` bits or fewer.
+    """Return all pairs (i, j) of chosen images where hash i and other hash j differ in at most `HASH_DISTANCE` bits.
 
-    Only images that have a byte in common are compared, as in multi-index hashing (Norouzi, Punjani and Fleet 2012,
-    "Fast Search in Hamming Space with Multi-Index Hashing").
+    Only hashes with an equal byte are compared, as in multi-index hashing (Norouzi, Punjani and Fleet 2012, "Fast
+    Search in Hamming Space with Multi-Index Hashing").
     """
     words, other_words = hashes.view(np.uint64)[:, 0], others.view(np.uint64)[:, 0]
-    found = [np.empty((0, 2), np.int64)]
+    pairs = [np.empty((0, 2), np.int64)]
     for byte in range(_FREQUENCIES):
         for left, right in zip(_by_value(chosen, hashes[:, byte]), _by_value(chosen, others[:, byte]), strict=True):
             at_once = max(1, _BYTES_AT_ONCE // max(1, len(right)))
@@ -139,25 +141,25 @@ def _candidates(chosen: NDArray[np.int64], hashes: NDArray[np.uint8], others: ND
                 some = left[start : start + at_once]
                 is_near = np.bitwise_count(words[some, None] ^ other_words[right]) <= HASH_DISTANCE
                 i, j = np.nonzero(is_near)
-                found.append(np.stack([some[i], right[j]], axis=1))
-    return np.concatenate(found)
+                pairs.append(np.stack([some[i], right[j]], axis=1))
+    return np.concatenate(pairs)
 
 
 def _by_value(chosen: NDArray[np.int64], byte: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-    """Return the chosen images of each value, 0 … 255, of a byte."""
+    """Group the chosen images by the value (0 … 255) of a byte."""
     order = np.argsort(byte[chosen], kind="stable")
     ends = np.cumsum(np.bincount(byte[chosen], minlength=256))
     return np.split(chosen[order], ends[:-1])
 
 
 def _in_order(pairs: Pairs) -> Pairs:
-    """Put the lower position first in each pair, and drop repeated pairs and pairs of one image with itself."""
+    """Sort each pair, and drop repeated pairs and pairs of an image with itself."""
     ordered = np.sort(pairs, axis=1)
     return np.unique(ordered[ordered[:, 0] < ordered[:, 1]], axis=0)
 
 
 def _correlations(one: NDArray[np.uint8], other: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.float64]:
-    """Return `(p,)` the correlation of the middle of one thumbnail with the best-fitting part of the other."""
+    """Return `(p,)` maximum correlations of the cropped thumbnail over all shifts against the other thumbnail."""
     return np.array(
         [cv2.matchTemplate(other[b], _middle(one[a]), cv2.TM_CCOEFF_NORMED).max() for a, b in pairs], dtype=np.float64
     )

@@ -1,9 +1,9 @@
-"""What a run leaves behind: plain typed results and their files; reading them needs no torch.
+"""Records and files of runs; reading them does not require torch.
 
-A run directory holds `record.json` (recipe, environment, fingerprints, curve), `recipe.yaml` (as resolved),
-`predictions.safetensors` (labels and logits of the held-out splits), `provenance.safetensors` (of the rewritten
-training set), `examples.safetensors` (a few rows that each step made, beside their sources) and
-`weights.safetensors`. It is moved into place whole, so a directory that exists is complete.
+A run directory contains `record.json` (recipe, environment, fingerprints, curve), `recipe.yaml` (resolved recipe),
+`predictions.safetensors` (labels and logits of the validation and test split), `provenance.safetensors` (of the
+rewritten training set), `examples.safetensors` (examples of rows added by each step, with their source rows) and
+`weights.safetensors`. It is created atomically: a directory that exists is complete.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from fer_augment.errors import RunError
 
 RECORD_SCHEMA: Final = 2
 HELD_OUT = ("validation", "test")
-RENAMED = {1: "before `optimiser_steps` was renamed `optimizer_steps`, `held_out_copies` `held_out_duplicates`"}
-"""What changed after an earlier schema version of run records and comparisons, by version."""
+RENAMED = {1: "`optimiser_steps` is now `optimizer_steps`, `held_out_copies` is now `held_out_duplicates`"}
+"""Keys renamed after each schema version of run records and comparisons, as a hint in messages."""
 
 
 class _Plain(BaseModel):
-    # Otherwise a number that is not finite is written as null, which cannot be read back as one.
+    # By default, infinite numbers and NaN are written as null and cannot be read back.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class RunIdentity(_Plain):
-    """Which run: an arm's recipe with one seed.
+    """Identity of a run.
 
     Attributes:
-        recipe: the recipe's name.
-        seed: the seed of the run.
-        key: a digest of everything that decides the run's result.
+        recipe: name of the recipe.
+        seed: seed of the run.
+        key: run key, a digest of everything that determines the result of the run.
     """
 
     recipe: str
@@ -52,15 +52,15 @@ class RunIdentity(_Plain):
 
 
 class Evaluation(_Plain):
-    """One point of a run's curves.
+    """One point of a run's learning curves.
 
     Attributes:
-        epoch: epochs trained so far.
-        step: optimizer steps taken so far.
-        training_loss: mean loss of the batches since the last evaluation, as augmented, dropout on.
-        selection_loss: mean loss on a fixed random selection of training rows, as many as the test split has.
+        epoch: number of epochs completed.
+        step: number of optimizer steps completed.
+        training_loss: mean loss of the augmented batches since the last evaluation, with dropout.
+        selection_loss: mean loss on a fixed random sample of training rows, of the size of the test split.
         validation_loss: mean loss on the validation split.
-        validation_accuracy: share of validation rows that are right.
+        validation_accuracy: accuracy on the validation split.
         validation_recall: recall of each class on the validation split, None for a class without rows.
     """
 
@@ -74,46 +74,48 @@ class Evaluation(_Plain):
 
 
 class StepRecord(_Plain):
-    """A strategy as it acted in a run.
+    """A step of a run's recipe.
 
     Attributes:
-        name: the strategy's name.
-        parameters: its parameters, defaults included.
-        provider: the distribution and version it came from.
-        source: SHA-256 of the file that defines it.
-        rows: how many rows of the rewritten training set this step made.
-        chosen: numbers that it chose by itself.
+        name: name of the strategy.
+        parameters: parameters, including defaults.
+        provider: distribution and version that registered the strategy.
+        source: SHA-256 of the file that defines the strategy.
+        watched_pairs: pairs (true class, predicted class) whose confusions reports count.
+        rows: number of rows of the rewritten training set created by this step.
+        chosen: values that the strategy selected automatically.
     """
 
     name: str
     parameters: dict[str, Any]
     provider: str
     source: str
+    watched_pairs: tuple[tuple[str, str], ...] = ()
     rows: int = 0
     chosen: dict[str, float] = {}
 
 
 class RunRecord(_Plain):
-    """Everything about a finished run that is not an array.
+    """Record of a finished run, without arrays.
 
     Attributes:
-        identity: which run this is.
-        training_key: a digest of everything that decides the trained weights.
-        recipe: the recipe as resolved.
-        steps: its strategies, in order.
+        identity: recipe, seed and run key.
+        training_key: digest of everything that determines the trained weights.
+        recipe: resolved recipe.
+        steps: steps of the recipe, in order.
         class_names: the K class names.
         image_shape: height, width and channels of the images.
-        data_fingerprint: digest of the data the run saw.
-        train_counts: rows of each class in the training split, after `data` settings.
-        rewritten_counts: rows of each class in the rewritten training set.
-        class_prior: class frequencies as drawn in the last epoch, summing to 1.
-        optimizer_steps: steps taken.
-        parameter_count: numbers in the network.
-        curve: evaluations in order.
+        data_fingerprint: digest of the data.
+        train_counts: number of rows per class in the training split, after applying `data` settings.
+        rewritten_counts: number of rows per class in the rewritten training set.
+        class_prior: class frequencies of the batches of the last epoch, summing to 1.
+        optimizer_steps: number of optimizer steps.
+        parameter_count: number of network parameters.
+        curve: evaluations, in order.
         test_loss: mean loss on the test split.
         environment: versions, processor, threads, device, precision.
-        warnings: what the reader of the result should know.
-        training_seconds: wall time of the training, None where it was reused from another run.
+        warnings: warnings about this run.
+        training_seconds: training time in seconds, None if the training was cached.
     """
 
     schema_version: Literal[2] = RECORD_SCHEMA
@@ -138,14 +140,14 @@ class RunRecord(_Plain):
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a run said about a held-out split.
+    """Predictions of a run for the validation or test split.
 
     Attributes:
         labels: `(N,) int64`.
-        logits: `(N, K) float32`, adjusted and averaged over views as the recipe asks.
-        groups: `(N,) int64`, equal for images that are byte for byte the same.
-        in_train: `(N,) bool`, rows that also stand in the training split.
-        raw_logits: `(N, K) float32`, the logits before they were adjusted; None where the recipe adjusts nothing.
+        logits: `(N, K) float32`, averaged over views and adjusted as specified in the recipe.
+        groups: `(N,) int64`, equal for exact duplicates.
+        in_train: `(N,) bool`, rows with an exact duplicate in the training split.
+        raw_logits: `(N, K) float32`, logits before adjustment; None if the recipe has no adjustment.
     """
 
     labels: NDArray[np.int64]
@@ -157,7 +159,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A finished run on disk."""
+    """Directory of a finished run."""
 
     path: Path
 
@@ -166,7 +168,7 @@ class RunDirectory:
         """Read `record.json`.
 
         Raises:
-            RunError: if it is missing, damaged, or of another schema version.
+            RunError: if the file is missing, damaged, or has a different schema version.
         """
         file = self.path / "record.json"
         try:
@@ -174,11 +176,11 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"{file}: {error.strerror}; delete the directory to run again") from error
         except ValidationError as error:
-            told = why_unreadable(error, "run record", RECORD_SCHEMA)
-            raise RunError(f"{file}: {told}; delete the directory to run again") from error
+            reason = why_unreadable(error, "run record", RECORD_SCHEMA)
+            raise RunError(f"{file}: {reason}; delete the directory to run again") from error
 
     def predictions(self, split: str) -> Predictions:
-        """Read the predictions about `validation` or `test`.
+        """Read the predictions for `validation` or `test`.
 
         Raises:
             RunError: if the file is missing or damaged.
@@ -192,8 +194,17 @@ class RunDirectory:
             raise RunError(f"{file}: not readable ({error}); delete the directory to run again") from error
 
 
+KEY_LETTERS = 12
+"""How many letters of a run key the name of its directory has."""
+
+
+def run_path(folder: Path, identity: RunIdentity) -> Path:
+    """Return the directory of a run below the folder that holds all runs of a comparison."""
+    return folder / identity.recipe / f"seed-{identity.seed}-{identity.key[:KEY_LETTERS]}"
+
+
 def why_unreadable(error: ValidationError, kind: str, readable: int) -> str:
-    """Say why the content of a file is no result of a kind, or is of another schema version than the readable one."""
+    """Return why a file is not a valid result of this kind, or has a schema version other than the readable one."""
     details = error.errors(include_url=False)
     version = next((detail for detail in details if detail["loc"] == ("schema_version",)), None)
     if version:
@@ -210,22 +221,22 @@ def save_run(
     predictions: Mapping[str, Predictions],
     files: Iterable[Path] = (),
 ) -> RunDirectory:
-    """Write a run directory; it appears whole or not at all.
+    """Write a run directory atomically.
 
     Args:
-        path: the directory.
-        record: what is known of the run.
-        recipe_yaml: the recipe as resolved.
-        predictions: about `validation` and `test`.
-        files: what is copied as it is, under its own name: weights, provenance, examples.
+        path: run directory.
+        record: record of the run.
+        recipe_yaml: resolved recipe.
+        predictions: predictions for `validation` and `test`.
+        files: files to copy, such as weights, provenance and examples.
     """
     with whole_directory(path) as scratch:
         (scratch / "record.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (scratch / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
         arrays = {
             f"{split}.{name}": np.ascontiguousarray(array)
-            for split, said in predictions.items()
-            for name, array in vars(said).items()
+            for split, part in predictions.items()
+            for name, array in vars(part).items()
             if array is not None
         }
         (scratch / "predictions.safetensors").write_bytes(save(arrays))
@@ -235,16 +246,16 @@ def save_run(
 
 
 def provenance_arrays(dataset: ImageDataset) -> dict[str, NDArray[np.int64]]:
-    """Return label, source rows, copy number and making step of each row."""
+    """Return label, source rows, copy number and step of each row."""
     columns = {"labels": dataset.labels, "origins": dataset.origins, "copies": dataset.copies, "step": dataset.step}
     return {name: np.ascontiguousarray(array) for name, array in columns.items()}
 
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Give a scratch directory that becomes `path` when the block ends well, and vanishes when it does not.
+    """Provide a temporary directory that is renamed to `path` on success and removed on failure.
 
-    If `path` came into being meanwhile (another process finished the same work), that one stays.
+    If another process has created `path` in the meantime, that directory is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -261,7 +272,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part."""
+    """Write a file atomically: readers see either the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,1 +1,1 @@
-"""The readers of data sources; each format is a module that offers itself, and is imported by nobody."""
+"""Data set readers, one module per format, found through entry points."""

@@ -1,9 +1,9 @@
-"""A data set to try things out with: seeded drawings of faces in FER2013's classes and FER2013's imbalance.
+"""Demo data: synthetic faces with FER2013's classes and class imbalance, generated from a seed.
 
-What a class looks like is a table of action units, after P. Ekman and W. V. Friesen, *Facial Action Coding
-System* (Consulting Psychologists Press, 1978). Every face shows the units of its class at an intensity of its
-own, from faint to strong, so that classes overlap as real ones do: a faintly sad face is all but a neutral
-one, fear shares its brows and lids with surprise, and disgust its frown with anger.
+Each class is defined by a table of action units, after P. Ekman and W. V. Friesen, *Facial Action Coding System*
+(Consulting Psychologists Press, 1978). The units of each face are scaled by a random intensity, so that classes overlap
+as in real data: a weakly sad face is nearly neutral, fear and surprise share brows and lids, and disgust and anger
+share the frown.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from fer_augment.readers._face_renderer import ActionUnits, Capture, Column, Identity, render_faces
 
 CLASS_NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The classes in the order of FER2013's label numbers."""
+"""Classes in the order of FER2013's label numbers."""
 
 FER2013_TRAINING_COUNTS = (3995, 436, 4097, 7215, 4830, 3171, 4965)
 SHRUNK_BY = {"train": 10, "validation": 40, "test": 20}
-"""How many times smaller than FER2013's Training each split is, class by class."""
+"""Factor by which each split is smaller than FER2013's training split, in every class."""
 
 EXPRESSIONS: Mapping[str, Mapping[str, float]] = {
     "angry": {"brow_lowerer": 1.0, "upper_lid_raiser": 0.35, "lid_tightener": 0.7, "lip_tightener": 0.9,
@@ -38,7 +38,7 @@ EXPRESSIONS: Mapping[str, Mapping[str, float]] = {
                  "lips_part": 0.4},
     "neutral": {},
 }  # fmt: skip
-"""The action units of each class at full intensity; those that are not named stay at rest."""
+"""Action units of each class at full intensity; all others are 0."""
 
 INTENSITY = {
     "angry": (1.0, 0.7),
@@ -49,12 +49,12 @@ INTENSITY = {
     "surprise": (1.2, 0.7),
     "neutral": (1.0, 1.0),
 }
-"""For each class, the two shape parameters of the beta distribution that its intensity is drawn from."""
+"""Shape parameters of the beta distribution of the intensity, by class."""
 
 UNIT_NOISE = 0.3
-"""How much a single action unit strays from the intensity of its face, as a share of itself."""
+"""Relative standard deviation of a single action unit around the intensity of its face."""
 STRAY_MOVEMENT = 0.06
-"""How much any muscle moves that has nothing to do with the expression."""
+"""Standard deviation of random movement of every action unit, independent of the expression."""
 
 IDENTITY = {
     "head_width": (0.66, 0.78),
@@ -81,7 +81,7 @@ IDENTITY = {
     "beard": (0.4, 0.9),
     "glasses": (0.8, 1.0),
 }
-"""The range that each parameter of a person is drawn from, evenly."""
+"""Range of the uniform distribution of each parameter of a person."""
 
 CAPTURE = {
     "rotation": (-0.12, 0.12),
@@ -102,28 +102,28 @@ CAPTURE = {
     "noise": (0.0, 0.012),
     "noise_seed": (0.0, 2.0**24),
 }
-"""The range that each parameter of a shot is drawn from, evenly."""
+"""Range of the uniform distribution of each parameter of the camera and pose."""
 
 SHARE = {"beard": 0.2, "glasses": 0.12, "hand": 0.06}
-"""What only some pictures have, and how many of them; it is 0 in all others."""
+"""Share of images with a non-zero value, for parameters that are 0 in all others."""
 
 
 def draw_faces(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw one new face per label.
+    """Generate one face per label.
 
     Args:
         labels: `(N,) int64`, positions in `CLASS_NAMES`.
-        rng: where expression, person and shot of every face come from.
+        rng: random generator for expressions, persons and camera.
 
     Returns:
-        `(N, 48, 48, 1) uint8`, gray from 0 for black to 255 for white.
+        `(N, 48, 48, 1) uint8`, gray, 0 is black and 255 is white.
     """
     count = len(labels)
     return render_faces(draw_actions(labels, rng), draw_identity(count, rng), draw_capture(count, rng))
 
 
 def draw_actions(labels: NDArray[np.int64], rng: np.random.Generator) -> ActionUnits:
-    """Draw what the muscles of one face per label do: the class's units, its intensity, and some noise."""
+    """Sample the action units of one face per label: units of the class, scaled by intensity, plus noise."""
     shapes = np.array([INTENSITY[name] for name in CLASS_NAMES])[labels]
     intensity = rng.beta(shapes[:, 0], shapes[:, 1])
 
@@ -137,24 +137,24 @@ def draw_actions(labels: NDArray[np.int64], rng: np.random.Generator) -> ActionU
 
 
 def draw_identity(count: int, rng: np.random.Generator) -> Identity:
-    """Draw `count` persons."""
+    """Sample the parameters of `count` persons."""
     return Identity(**_uniform_columns(IDENTITY, count, rng))
 
 
 def draw_capture(count: int, rng: np.random.Generator) -> Capture:
-    """Draw the conditions of `count` shots."""
+    """Sample pose, light and camera of `count` images."""
     return Capture(**_uniform_columns(CAPTURE, count, rng))
 
 
 def demo_arrays(seed: int = 2013) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Draw the whole data set; the same seed gives the same bytes.
+    """Generate the whole data set; the same seed gives the same bytes.
 
     Args:
-        seed: any integer from 0 on.
+        seed: non-negative integer.
 
     Returns:
-        For each of `"train"`, `"validation"` and `"test"` the images `(N, 48, 48, 1) uint8` and the labels
-        `(N,) int64`, rows shuffled, classes in the proportions of FER2013's Training.
+        For each of `"train"`, `"validation"` and `"test"`, images `(N, 48, 48, 1) uint8` and labels `(N,) int64`; rows
+        are shuffled, class proportions are those of FER2013's training split.
     """
     return {
         split: _draw_split(shrunk_by, np.random.default_rng((seed, number)))
@@ -172,7 +172,7 @@ def _uniform_columns(
     ranges: Mapping[str, tuple[float, float]], count: int, rng: np.random.Generator
 ) -> dict[str, Column]:
     def column(name: str) -> Column:
-        has_it = rng.random(count) < SHARE.get(name, 1.0)
-        return (rng.uniform(*ranges[name], count) * has_it).astype(np.float32)
+        is_present = rng.random(count) < SHARE.get(name, 1.0)
+        return (rng.uniform(*ranges[name], count) * is_present).astype(np.float32)
 
     return {name: column(name) for name in ranges}

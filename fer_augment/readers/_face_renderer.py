@@ -1,10 +1,10 @@
-"""How a face is drawn: from the columns of its parameters to 48x48 gray pixels.
+"""Renderer of synthetic faces: from tables of parameters to 48x48 gray images.
 
-Every shape is a coverage in `0 … 1`, computed from a signed distance on the face's own coordinate grid, and
-painted over what is there already. In face coordinates `x` points right and `y` down, the eyes lie just above
-`(0, 0)`, and one unit is about half the picture's side; the many small numbers below are lengths in these
-units, or shades, and were chosen by eye. All pixels of a chunk of faces are handled at once as
-`(n, pixels) float32`, but no pixel depends on another face.
+Every shape is a coverage in `0 … 1`, computed from a signed distance in the coordinate system of the face, and painted
+over the previous shapes. In face coordinates, `x` points right, `y` points down, the eyes are just above `(0, 0)`, and
+one unit is about half the side of the image. The numeric constants below are lengths in these units or gray levels,
+tuned visually. All pixels of a chunk of faces are processed at once as `(n, pixels) float32`; no pixel depends on
+another face.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ FACES_AT_ONCE = 32
 EYE_LEVEL = -0.2
 
 Column = NDArray[np.floating[Any]]
-"""One parameter of every face: `(N,) float32`, or `(n, 1)` while a chunk is drawn."""
+"""One parameter of every face: `(N,) float32`, or `(n, 1)` within a chunk."""
 Pixels = NDArray[np.floating[Any]]
-"""`(n, pixels) float32`, the pixels of each face in reading order."""
+"""`(n, pixels) float32`, pixels of each face in row-major order."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """A table with one row per face and one named column per parameter."""
+    """A table with one row per face and one column per parameter."""
 
     def chunk(self, start: int) -> Self:
-        """Return the chunk of rows from `start` on, each column as `(n, 1)` to spread over pixels."""
+        """Return the chunk of rows starting at `start`, each column as `(n, 1)` for broadcasting over pixels."""
         rows = slice(start, start + FACES_AT_ONCE)
         return replace(self, **{field.name: getattr(self, field.name)[rows, None] for field in fields(self)})
 
 
 @dataclass(frozen=True)
 class ActionUnits(Columns):
-    """What the muscles do, in the names and numbers of FACS: 0 is at rest, 1 is a full contraction."""
+    """Action units with their FACS names and numbers; 0 is at rest, 1 is full contraction."""
 
     inner_brow_raiser: Column  # 1
     outer_brow_raiser: Column  # 2
@@ -59,12 +59,12 @@ class ActionUnits(Columns):
 
 @dataclass(frozen=True)
 class Identity(Columns):
-    """Whose face it is: lengths and heights in face units, shades from 0 for black to 1 for white."""
+    """Appearance of a person: lengths and heights in face units, gray levels from 0 (black) to 1 (white)."""
 
     head_width: Column
     jaw_taper: Column  # 0 for a square jaw
-    eye_distance: Column  # from the middle of the face
-    eye_size: Column  # 1 is usual
+    eye_distance: Column  # from the center of the face
+    eye_size: Column  # 1 is average
     eye_tilt: Column
     brow_height: Column
     brow_thickness: Column
@@ -73,14 +73,14 @@ class Identity(Columns):
     nose_length: Column
     mouth_width: Column
     mouth_height: Column
-    mouth_curve: Column  # of the mouth at rest, above 0 with raised corners
+    mouth_curve: Column  # at rest; positive for raised corners
     lip_fullness: Column
     age: Column  # 0 without wrinkles … 1
-    skin: Column  # shade
-    hair: Column  # shade
+    skin: Column  # gray level
+    hair: Column  # gray level
     hairline: Column
     hair_slant: Column
-    hair_length: Column  # down to which height
+    hair_length: Column  # y coordinate of the lower end
     hair_volume: Column
     beard: Column  # 0 for none … 1 for thick
     glasses: Column  # 0 for none … 1
@@ -88,20 +88,20 @@ class Identity(Columns):
 
 @dataclass(frozen=True)
 class Capture(Columns):
-    """How the picture was taken: pose, light, what is in the way, and the camera."""
+    """Pose, light, occlusion and camera."""
 
     rotation: Column  # radians
     shift_x: Column
     shift_y: Column
     scale: Column
-    yaw: Column  # 0 looks straight ahead
+    yaw: Column  # 0 is frontal
     gaze: Column
-    background: Column  # shade
-    light_x: Column  # -1 for light from the left … 1 for light from the right
-    light_y: Column  # -1 for light from above … 1 for light from below
+    background: Column  # gray level
+    light_x: Column  # -1 for light from the left … 1 from the right
+    light_y: Column  # -1 for light from above … 1 from below
     hand: Column  # 0 for none, 1 for a hand in front of the face
-    hand_angle: Column  # radians, the side that it comes from
-    hand_reach: Column  # how far from the middle it stops
+    hand_angle: Column  # radians, direction that the hand comes from
+    hand_reach: Column  # distance of the hand from the center
     contrast: Column
     brightness: Column
     blur: Column  # 0 for sharp … 0.5
@@ -111,7 +111,7 @@ class Capture(Columns):
 
 @dataclass(frozen=True)
 class Sketch:
-    """Pictures in the making, and the face coordinates of their pixels; `side` is `x` without its sign."""
+    """Images being painted, and the face coordinates of their pixels; `side` is the absolute value of `x`."""
 
     shade: Pixels
     x: Pixels
@@ -119,29 +119,29 @@ class Sketch:
     side: Pixels
 
     def band(self, top: int, bottom: int) -> Sketch:
-        """Return a view on the pixel rows `top … bottom - 1`; to paint on it is to paint on this sketch."""
+        """Return a view of the pixel rows `top … bottom - 1`; painting on it modifies this sketch."""
         pixels = slice(top * SIDE, bottom * SIDE)
         return Sketch(self.shade[:, pixels], self.x[:, pixels], self.y[:, pixels], self.side[:, pixels])
 
     def paint(self, coverage: Pixels, shade: Pixels | float) -> None:
-        """Cover what is there with `shade`."""
+        """Blend with the gray level `shade`, weighted by `coverage`."""
         self.shade[...] += coverage * (shade - self.shade)
 
     def tint(self, coverage: Pixels, change: Column | float) -> None:
-        """Lighten what is there by the share `change`, or darken it where that is negative."""
+        """Change the brightness by the factor `1 + change`, weighted by `coverage`."""
         self.shade[...] *= 1 + coverage * change
 
 
 def render_faces(actions: ActionUnits, identity: Identity, capture: Capture) -> NDArray[np.uint8]:
-    """Draw one face per row of the three tables.
+    """Render one face per row of the three tables.
 
     Args:
-        actions: what the faces express, columns `(N,) float32`.
-        identity: who they are, columns `(N,) float32`.
-        capture: how they were taken, columns `(N,) float32`.
+        actions: facial expressions, columns `(N,) float32`.
+        identity: persons, columns `(N,) float32`.
+        capture: pose, light and camera, columns `(N,) float32`.
 
     Returns:
-        `(N, 48, 48, 1) uint8`; each picture depends on its own row only.
+        `(N, 48, 48, 1) uint8`; each image depends on its own row only.
     """
     count = len(capture.noise_seed)
     pictures = np.empty((count, SIDE, SIDE, 1), dtype=np.uint8)
@@ -170,25 +170,25 @@ def _render_chunk(act: ActionUnits, who: Identity, how: Capture) -> NDArray[np.u
 
 
 def _coverage(distance: Pixels) -> Pixels:
-    """Turn signed distances, negative inside, into a coverage with an edge one and a half pixels wide."""
+    """Convert signed distances (negative inside) to a coverage with an edge 1.5 pixels wide."""
     coverage: Pixels = np.clip(0.5 - distance / (1.5 * ONE_PIXEL), 0, 1)
     return coverage
 
 
 def _stroke(distance: Pixels, along: Pixels, thickness: Column | float) -> Pixels:
-    """Return the coverage of a line that tapers off where `along` comes near -1 and 1."""
+    """Return the coverage of a line that tapers off as `along` approaches -1 and 1."""
     arc: Pixels = np.maximum(1 - along * along, 0)
     return _coverage(np.abs(distance) - thickness * arc) * np.minimum(3 * arc, 1)
 
 
 def _bump(x: Pixels, y: Pixels, radius_x: Column | float, radius_y: Column | float) -> Pixels:
-    """Return a soft hill around `(0, 0)` that has faded out at the radii."""
+    """Return a smooth bump around `(0, 0)` that is 0 beyond the radii."""
     inside: Pixels = np.maximum(1 - (x / radius_x) ** 2 - (y / radius_y) ** 2, 0)
     return inside * inside
 
 
 def _posed_grid(how: Capture) -> Sketch:
-    """Return a blank picture with the coordinates of a shifted, scaled, rotated and slightly turned face."""
+    """Return a blank image with the coordinates of a shifted, scaled, rotated and slightly turned face."""
     ruler = (np.arange(SIDE, dtype=np.float32) + 0.5) * ONE_PIXEL - 1
     row, column = (axis.reshape(1, -1) for axis in np.meshgrid(ruler, ruler, indexing="ij"))
     across, down = (column - how.shift_x) / how.scale, (row - how.shift_y) / how.scale
@@ -200,7 +200,7 @@ def _posed_grid(how: Capture) -> Sketch:
 
 
 def _paint_backdrop(sketch: Sketch, who: Identity) -> None:
-    """Paint what the head will partly cover: ears, hair, neck."""
+    """Paint everything behind the head: ears, hair, neck."""
     x, y, side = sketch.x, sketch.y, sketch.side
     beyond = side - who.head_width
     sketch.paint(_coverage(0.1 * np.hypot(beyond / 0.09, (y + 0.05) / 0.2) - 0.1), 0.75 * who.skin)
@@ -211,7 +211,7 @@ def _paint_backdrop(sketch: Sketch, who: Identity) -> None:
 
 
 def _paint_head(sketch: Sketch, act: ActionUnits, who: Identity, how: Capture) -> Pixels:
-    """Paint the bald head with its rounded shading, and return its coverage."""
+    """Paint the head without hair, with shading, and return its coverage."""
     below = np.maximum(sketch.y, 0) / (0.9 + 0.14 * act.jaw_drop)
     across = sketch.x / (who.head_width * (1 - who.jaw_taper * below * below))
     radius = across * across + np.minimum(sketch.y, 0) ** 2 + below**3
@@ -243,7 +243,7 @@ def _paint_beard(sketch: Sketch, head: Pixels, who: Identity) -> None:
 
 
 def _paint_forehead(sketch: Sketch, act: ActionUnits, who: Identity) -> None:
-    """Paint the lines that run across under raised brows, and those between brows drawn together."""
+    """Paint the horizontal lines of raised brows and the vertical lines of a frown."""
     raised = np.maximum(act.inner_brow_raiser, act.outer_brow_raiser)
     lines = np.cos(44 * sketch.y) * _bump(sketch.x, sketch.y + 0.68, 0.55, 0.2)
     sketch.tint(lines, -0.1 * who.age - 0.22 * raised)
@@ -251,7 +251,7 @@ def _paint_forehead(sketch: Sketch, act: ActionUnits, who: Identity) -> None:
 
 
 def _paint_cheeks(sketch: Sketch, act: ActionUnits, who: Identity) -> None:
-    """Paint the cheeks, which a smile lifts and rounds, and the folds between nose and cheeks."""
+    """Paint the cheeks, raised by a smile, and the folds between nose and cheeks."""
     y, smile = sketch.y, act.lip_corner_puller
     plump = np.maximum(act.cheek_raiser, 0.8 * smile)
     outward, below = sketch.side - 0.42, y - 0.2 + 0.1 * plump
@@ -299,7 +299,7 @@ def _paint_brows(sketch: Sketch, act: ActionUnits, who: Identity) -> None:
 
 @dataclass(frozen=True)
 class _Mouth:
-    """Where a pixel lies `along` the mouth in `-1 … 1`, `outside` its opening, and below the lips' edges."""
+    """Position of pixels `along` the mouth (`-1 … 1`), `outside` its opening, and below each edge of the lips."""
 
     along: Pixels
     outside: Pixels
@@ -344,7 +344,7 @@ def _paint_mouth(sketch: Sketch, act: ActionUnits, who: Identity) -> None:
 
 
 def _paint_fringe(sketch: Sketch, head: Pixels, who: Identity) -> None:
-    """Paint the hair in front of the head, down to the hairline."""
+    """Paint the hair on the head down to the hairline."""
     line = who.hairline + who.hair_slant * sketch.x + np.maximum(sketch.side - 0.25, 0) ** 2
     strands = 1 + 0.1 * np.sin(31 * (sketch.x + who.hair_slant * sketch.y))
     gloss = 0.5 * _bump(sketch.x, sketch.y + 0.85, 0.5, 0.2)
@@ -360,7 +360,7 @@ def _paint_glasses(sketch: Sketch, who: Identity) -> None:
 
 
 def _paint_hand(sketch: Sketch, who: Identity, how: Capture) -> None:
-    """Lay four fingers over the face."""
+    """Paint four fingers over the face."""
     cos, sin = np.cos(how.hand_angle), np.sin(how.hand_angle)
     inward = how.hand_reach - cos * sketch.x - sin * sketch.y
     across = (cos * sketch.y - sin * sketch.x) / 0.2
@@ -371,7 +371,7 @@ def _paint_hand(sketch: Sketch, who: Identity, how: Capture) -> None:
 
 
 def _photograph(sketch: Sketch, how: Capture) -> NDArray[np.uint8]:
-    """Light the scene from one side, and take its picture with a blurred and noisy camera."""
+    """Apply directional light, blur, contrast, brightness and noise; return pixels."""
     ruler = (np.arange(SIDE, dtype=np.float32) + 0.5) * ONE_PIXEL - 1
     light = 1 + 0.35 * (how.light_x[..., None] * ruler + how.light_y[..., None] * ruler[:, None])
     scene = _blurred(sketch.shade.reshape(-1, SIDE, SIDE) * light, how.blur[..., None])
@@ -381,7 +381,7 @@ def _photograph(sketch: Sketch, how: Capture) -> NDArray[np.uint8]:
 
 
 def _blurred(scene: Pixels, amount: Column) -> Pixels:
-    """Mix every pixel of `(n, 48, 48)` with its neighbors, up and down first, then left and right."""
+    """Blur `(n, 48, 48)` with the neighboring pixels, first vertically, then horizontally."""
     framed = np.pad(scene, ((0, 0), (1, 1), (1, 1)), mode="edge")
     mixed = framed[:, 1:-1] + amount * (0.5 * (framed[:, :-2] + framed[:, 2:]) - framed[:, 1:-1])
     return mixed[..., 1:-1] + amount * (0.5 * (mixed[..., :-2] + mixed[..., 2:]) - mixed[..., 1:-1])

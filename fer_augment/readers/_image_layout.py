@@ -1,4 +1,4 @@
-"""Which split and class an image file belongs to: folders say so, in the FER2013 image release also names."""
+"""Split and class of image files, from folder names and, in the FER2013 image release, file names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fer_augment.readers._conventions import SPLIT_NAMES, shown, split_called
 from fer_augment.readers._image_members import Member
 
 RELEASE_PREFIXES = {"PublicTest_": "validation", "PrivateTest_": "test"}
-"""How the names of FER2013's images tell apart the two parts that lie in its folder `test`."""
+"""File name prefixes that distinguish the two splits in the folder `test` of the FER2013 image release."""
 
 EVERYTHING = "everything"
-"""Stands for the split where a source has none."""
+"""Split of all images in a source without splits."""
 
 _ORDER = (*SPLIT_NAMES, EVERYTHING)
 _KNOWN_FOLDERS = [name for names in SPLIT_NAMES.values() for name in names]
@@ -21,12 +21,12 @@ _KNOWN_FOLDERS = [name for names in SPLIT_NAMES.values() for name in names]
 
 @dataclass(frozen=True)
 class Place:
-    """Where an image belongs.
+    """Split and class of an image.
 
     Attributes:
-        member: its file.
-        split: train, validation or test, or `EVERYTHING` in a source of plain class folders.
-        class_name: the name of its class, as its folder has it.
+        member: image file.
+        split: train, validation or test, or `EVERYTHING` in a source without splits.
+        class_name: name of the class folder.
     """
 
     member: Member
@@ -35,36 +35,35 @@ class Place:
 
 
 def places(source: str, members: Sequence[Member]) -> list[Place]:
-    """Return the place of each image: `split/class/image`, or `class/image` in a source without splits.
+    """Return split and class of each image from `split/class/image` or, in a source without splits, `class/image`.
 
-    Folders around all of that are passed over. Train comes first, then validation, then test; within
-    these the order is that of `members`.
+    Common parent folders are ignored. Images are ordered by split (train, validation, test), then as in `members`.
 
     Raises:
-        DatasetError: if an image lies elsewhere, or a split folder's name is not known; it names the first.
+        DatasetError: if an image is in an unexpected folder, or a split name is unknown; the message names the first.
     """
     depth = _leading_folders(members)
     below = [member.parts[depth:] for member in members]
     has_splits = 2 * sum(len(parts) > 2 for parts in below) > len(below)
     if not has_splits and all(split_called(parts[0]) for parts in below):
-        raise DatasetError(f"{shown(source)}: the split folders hold no class folders; expected split/class/image")
-    found = []
+        raise DatasetError(f"{shown(source)}: the split folders have no class folders; expected split/class/image")
+    images = []
     for member, parts in zip(members, below, strict=True):
         if len(parts) != 2 + has_splits:
             expected = "split/class/image" if has_splits else "class/image"
-            raise DatasetError(f"{member.title}: does not lie in {expected} like the others; move it or take it away")
+            raise DatasetError(f"{member.title}: not in {expected} like the other images; move or remove it")
         if not parts[-2].isprintable():
-            raise DatasetError(f"{member.title}: not all of the class's name is printable; rename the folder")
+            raise DatasetError(f"{member.title}: the class name has unprintable characters; rename the folder")
         split = _split_of(member, parts[0]) if has_splits else EVERYTHING
-        found.append(Place(member, split, parts[-2]))
+        images.append(Place(member, split, parts[-2]))
     if has_splits:
         _refuse_two_folders(source, {parts[0] for parts in below})
-        found = _parted_by_prefix(found)
-    return sorted(found, key=lambda place: _ORDER.index(place.split))
+        images = _split_by_prefix(images)
+    return sorted(images, key=lambda place: _ORDER.index(place.split))
 
 
 def _leading_folders(members: Sequence[Member]) -> int:
-    """Return how many folders lie around the split or class folders."""
+    """Return the number of common parent folders of the split or class folders."""
     depth = 0
     while 2 * sum(len(member.parts) > depth + 2 for member in members) > len(members):
         names = {member.parts[depth : depth + 1] for member in members}
@@ -78,7 +77,7 @@ def _split_of(member: Member, folder: str) -> str:
     split = split_called(folder)
     if split is None:
         hint = did_you_mean(folder, _KNOWN_FOLDERS)
-        raise DatasetError(f"{member.title}: expected split/class/image, but {shown(folder)!r} is no split{hint}")
+        raise DatasetError(f"{member.title}: expected split/class/image, but {shown(folder)!r} is not a split{hint}")
     return split
 
 
@@ -88,26 +87,26 @@ def _refuse_two_folders(source: str, folders: Iterable[str]) -> None:
         other = by_split.setdefault(split_called(folder), folder)
         if other != folder:
             both = f"{shown(other)} and {shown(folder)}"
-            raise DatasetError(f"{shown(source)}: {both} are the same split; put them together")
+            raise DatasetError(f"{shown(source)}: {both} are the same split; merge the folders")
 
 
-def _parted_by_prefix(found: Sequence[Place]) -> list[Place]:
-    """Part the folder `test` of the FER2013 image release into two splits; leave other sources alone.
+def _split_by_prefix(images: Sequence[Place]) -> list[Place]:
+    """Divide the folder `test` of the FER2013 image release into validation and test; leave other sources unchanged.
 
     Raises:
-        DatasetError: if only some names have one of the prefixes, as nobody can tell where the others belong.
+        DatasetError: if only some file names in the folder have one of the prefixes.
     """
-    parts = [_part_in_name(place) if place.split == "test" else place.split for place in found]
-    in_names = {part for place, part in zip(found, parts, strict=True) if place.split == "test"}
-    if not {"validation", "test"} <= in_names or any(place.split == "validation" for place in found):
-        return list(found)
-    for place, part in zip(found, parts, strict=True):
-        if part is None:
-            prefixes = " nor ".join(RELEASE_PREFIXES)
-            raise DatasetError(f"{place.member.title}: begins with neither {prefixes}; rename it or take it away")
-    return [replace(place, split=part) for place, part in zip(found, parts, strict=True) if part]
+    splits = [_split_in_name(image) if image.split == "test" else image.split for image in images]
+    in_names = {split for image, split in zip(images, splits, strict=True) if image.split == "test"}
+    if not {"validation", "test"} <= in_names or any(image.split == "validation" for image in images):
+        return list(images)
+    for image, split in zip(images, splits, strict=True):
+        if split is None:
+            prefixes = " or ".join(RELEASE_PREFIXES)
+            raise DatasetError(f"{image.member.title}: name does not start with {prefixes}; rename or remove it")
+    return [replace(image, split=split) for image, split in zip(images, splits, strict=True) if split]
 
 
-def _part_in_name(place: Place) -> str | None:
-    name = place.member.parts[-1]
-    return next((part for prefix, part in RELEASE_PREFIXES.items() if name.startswith(prefix)), None)
+def _split_in_name(image: Place) -> str | None:
+    name = image.member.parts[-1]
+    return next((split for prefix, split in RELEASE_PREFIXES.items() if name.startswith(prefix)), None)

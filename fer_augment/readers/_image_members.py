@@ -1,4 +1,4 @@
-"""The image files in a zip or a folder: their names, and a way to get their bytes without extracting them."""
+"""Image files in a folder or zip archive, read without extracting the archive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _OTHER_IMAGE_SUFFIXES = (".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 _EXPECTED = "expected split/class/image or class/image"
 _DEEPEST = 6
-"""How many folders deep images are looked for, so that a link to a folder above cannot trap the search."""
+"""Maximum folder depth, so that links to a parent folder cannot cause an endless search."""
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 
@@ -26,9 +26,9 @@ class Member:
     """An image file.
 
     Attributes:
-        parts: the folders on the way to it, and its name.
-        title: what to call it in a message.
-        content: gives its bytes; raises DatasetError.
+        parts: folder names and file name, relative to the source.
+        title: name for messages.
+        content: function that returns the content; raises DatasetError.
     """
 
     parts: tuple[str, ...]
@@ -38,12 +38,12 @@ class Member:
 
 @contextmanager
 def image_members(source: str) -> Iterator[list[Member]]:
-    """Give the image files of a folder or zip, sorted by name, as long as the block lasts.
+    """Provide the image files of a folder or zip archive, sorted by name; a zip archive is open within the block.
 
-    Hidden files and what macOS adds to zips are passed over, and so are files that are no images.
+    Hidden files, `__MACOSX` folders and files that are not images are ignored.
 
     Raises:
-        DatasetError: if the source cannot be read, holds no image, or holds images of other kinds.
+        DatasetError: if the source cannot be read, has no images, or has images of unsupported formats.
     """
     if is_folder(source):
         yield _chosen(source, _folder_members(source))
@@ -53,15 +53,15 @@ def image_members(source: str) -> Iterator[list[Member]]:
 
 
 def _chosen(source: str, members: Iterable[Member]) -> list[Member]:
-    seen = sorted(members, key=lambda member: member.parts)
-    for member in seen:
-        if member.parts[-1].lower().endswith(_OTHER_IMAGE_SUFFIXES):
-            raise DatasetError(f"{member.title}: only png and jpg are read; convert it, or take it away")
-    images = [member for member in seen if member.parts[-1].lower().endswith(IMAGE_SUFFIXES)]
+    files = sorted(members, key=lambda member: member.parts)
+    for file in files:
+        if file.parts[-1].lower().endswith(_OTHER_IMAGE_SUFFIXES):
+            raise DatasetError(f"{file.title}: only png and jpg are supported; convert or remove it")
+    images = [file for file in files if file.parts[-1].lower().endswith(IMAGE_SUFFIXES)]
     if not images:
-        tables = ["/".join(member.parts) for member in seen if member.parts[-1].lower().endswith(".csv")]
-        hint = f"to read its {shown(tables[0])}, give the path of that file, unpacked" if tables else _EXPECTED
-        raise DatasetError(f"{shown(source)}: holds no png or jpg image; {hint}")
+        tables = ["/".join(file.parts) for file in files if file.parts[-1].lower().endswith(".csv")]
+        hint = f"to read {shown(tables[0])}, extract it and pass its path" if tables else _EXPECTED
+        raise DatasetError(f"{shown(source)}: no png or jpg images found; {hint}")
     return images
 
 
@@ -71,9 +71,9 @@ def _folder_members(source: str) -> Iterator[Member]:
         path = Path(folder)
         above = path.relative_to(root).parts
         is_too_deep = len(above) == _DEEPEST
-        subfolders[:] = [name for name in subfolders if not (is_too_deep or _passed_over(name))]
+        subfolders[:] = [name for name in subfolders if not (is_too_deep or _is_ignored(name))]
         for name in files:
-            if not _passed_over(name):
+            if not _is_ignored(name):
                 yield Member((*above, name), shown(str(path / name)), _FileContent(path / name))
 
 
@@ -83,14 +83,14 @@ def _refuse_folder(error: OSError) -> None:
 
 def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
-        # Some programs on Windows write backslashes, against the format's rules.
+        # Some Windows programs write backslashes, which violates the zip specification.
         parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
-        if parts and not info.is_dir() and not any(map(_passed_over, parts)):
+        if parts and not info.is_dir() and not any(map(_is_ignored, parts)):
             title = f"{shown(source)}: {shown(info.filename)}"
             yield Member(parts, title, _ZipContent(archive, info, title))
 
 
-def _passed_over(name: str) -> bool:
+def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -116,7 +116,7 @@ class _ZipContent:
             return self.archive.read(self.info)
         except _ZIP_FAULTS as error:
             raise DatasetError(
-                f"{self.title}: damaged or encrypted ({shown(str(error))}); get the zip again"
+                f"{self.title}: damaged or encrypted ({shown(str(error))}); re-download the zip file"
             ) from error
 
 
@@ -126,4 +126,4 @@ def _opened(source: str) -> zipfile.ZipFile:
     except FileNotFoundError as error:
         raise DatasetError(f"{shown(source)}: no such file; check the path") from error
     except _ZIP_FAULTS as error:
-        raise DatasetError(f"{shown(source)}: not a whole zip file ({shown(str(error))}); get it again") from error
+        raise DatasetError(f"{shown(source)}: not a complete zip file ({shown(str(error))}); re-download it") from error

@@ -1,8 +1,7 @@
-"""Numbers from 0 to 255 out of text such as `70 80 82`, many rows at a time.
+"""Parsing of pixel values (0 … 255) from text such as `70 80 82`, many rows at a time.
 
-The fast way treats the text of many rows as one array of bytes. It knows single spaces and one to three
-digits, which is what programs write; it refuses anything else, and the exact way then reads row by row, or
-says what is wrong.
+The fast path treats the text of many rows as one array of bytes. It supports single spaces and numbers of one to three
+digits, as written by programs, and rejects anything else; the slow path then parses row by row and reports errors.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ _ZERO = np.uint8(ord("0"))
 
 
 def parse_rows(rows: Sequence[bytes], count: int) -> NDArray[np.uint8] | None:
-    """Read rows of pixels the fast way.
+    """Parse rows of pixels with the fast path.
 
     Args:
-        rows: the text of each row, n of them.
-        count: how many pixels each row has.
+        rows: text of n rows.
+        count: number of pixels per row.
 
     Returns:
-        `(n, count) uint8`, or None when a row is not `count` numbers of 0 … 255 with single spaces between.
+        `(n, count) uint8`, or None if a row is not `count` numbers in 0 … 255 separated by single spaces.
     """
-    # Three spaces in front, so that three bytes end at the end of every number, at the place of the space after it.
+    # With three leading spaces, the values of the three bytes before every space are the value of its number.
     text = np.frombuffer(b"   " + b" ".join(rows) + b" ", dtype=np.uint8)
     is_space = text == _SPACE
     spaces = np.flatnonzero(is_space[3:])
     row_ends = np.cumsum([len(row) + 1 for row in rows]) - 1
     if len(spaces) != len(rows) * count or not np.array_equal(spaces[count - 1 :: count], row_ends):
         return None
-    # Subtraction wraps round, so that whatever is no digit becomes large.
+    # Subtraction wraps around, so that all bytes except digits become greater than 9.
     digits = text - _ZERO
     is_digit = digits <= 9
     if np.count_nonzero(is_digit) + len(spaces) + 3 != len(text) or (is_space[2:-1] & is_space[3:]).any():
@@ -45,11 +44,11 @@ def parse_rows(rows: Sequence[bytes], count: int) -> NDArray[np.uint8] | None:
 
 
 def _three_bytes(digits: NDArray[np.uint8], is_digit: NDArray[np.bool_]) -> NDArray[np.uint8] | None:
-    """Return the number that ends at each byte but the first two; None if one has four digits or is above 255.
+    """Return the number ending at each byte except the first two; None if one has four digits or exceeds 255.
 
     Args:
-        digits: `(n,)`, 0 where there is none.
-        is_digit: `(n,)`.
+        digits: `(n,) uint8`, 0 where the byte is not a digit.
+        is_digit: `(n,) bool`.
     """
     two = is_digit[1:-1] & is_digit[2:]
     hundreds = digits[:-2] * two
@@ -58,18 +57,18 @@ def _three_bytes(digits: NDArray[np.uint8], is_digit: NDArray[np.bool_]) -> NDAr
     values = digits[1:-1] * np.uint8(10)
     values += digits[2:]
     hundreds *= np.uint8(100)
-    values += hundreds  # wraps round above 255, and only there becomes less than its hundreds
+    values += hundreds  # a number above 255 wraps around and is then less than its hundreds
     return None if (values < hundreds).any() else values
 
 
 def parse_row(row: bytes) -> NDArray[np.uint8]:
-    """Read one row of pixels exactly: decimal numbers with white space between them.
+    """Parse one row of pixels: decimal numbers separated by any white space.
 
     Returns:
         `(count,) uint8`.
 
     Raises:
-        ValueError: if a number is not one of 0 … 255; the message says which.
+        ValueError: if a value is not a number in 0 … 255; the message names it.
     """
     numbers = row.split()
     evenly_spaced = parse_rows([b" ".join(numbers)], len(numbers))
@@ -82,14 +81,14 @@ def parse_row(row: bytes) -> NDArray[np.uint8]:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory of the scratch arrays from one block of rows to the next.
+    """Make glibc keep the memory of temporary arrays from one block of rows to the next.
 
-    Freeing one large array raises the size from which it hands memory back to the system; else every block
-    pays for fresh pages, which made the whole of FER2013 take half as long again.
+    Freeing one large array raises glibc's threshold for returning memory to the system. Without this, every block
+    allocates new pages, and reading FER2013 takes 1.5 times as long.
     """
     np.empty(1 << 24, dtype=np.uint8)
 
 
 def _excerpt(text: bytes) -> str:
-    """Return a quoted text, cut where it is long, without control characters."""
+    """Return the text quoted, truncated and with control characters escaped."""
     return ascii(text[:20].decode("utf-8", "replace")) + ("…" if len(text) > 20 else "")

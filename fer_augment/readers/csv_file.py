@@ -1,4 +1,4 @@
-"""The reader of FER2013 as a csv file: `fer2013.csv` and its later edition `icml_face_data.csv`."""
+"""Reader for FER2013 as a csv file: `fer2013.csv` and its later edition `icml_face_data.csv`."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"
 SPLITS = tuple(USAGES.values())
 
 _BYTES_AT_ONCE = 1 << 19
-"""How much text is parsed at once; more would fall out of the processor's cache and be slower."""
+"""Bytes of text parsed at once; larger blocks do not fit into the CPU cache and are slower."""
 _BUFFER = 1 << 18
-"""How much of the file is fetched at once; with less than a few lines, every line is put together from pieces."""
+"""File buffer size in bytes; a buffer of less than a few lines is slower."""
 _HEADER_LIMIT = 1 << 12
 _LABELS = {str(label).encode(): label for label in range(len(FER2013_CLASSES))}
 _SPLIT_NUMBERS = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items()}
 _WHERE = {
-    "train": "it is made of the rows whose Usage is 'Training'",
-    "test": "it is made of the rows whose Usage is 'PrivateTest'",
+    "train": "it consists of the rows with Usage 'Training'",
+    "test": "it consists of the rows with Usage 'PrivateTest'",
 }
 
 
 @hookimpl
 def register_dataset_readers() -> list[DatasetReader]:
-    """Offer the csv reader."""
+    """Register the csv reader."""
     summary = "FILE.csv with the columns emotion, pixels and Usage (fer2013.csv, icml_face_data.csv)"
     return [DatasetReader("csv_file", summary, recognizes, read)]
 
 
 def recognizes(source: str) -> bool:
-    """Return whether the source is called `.csv`, or is a file that begins with the header."""
+    """Return whether the source has the suffix `.csv`, or is a file with the expected header."""
     if source == DEMO or os.path.isdir(source):
         return False
     if source.lower().endswith(".csv"):
@@ -58,10 +58,10 @@ def recognizes(source: str) -> bool:
 def read(source: str, progress: ReportProgress) -> Splits:
     """Read the file; Training, PublicTest and PrivateTest become train, validation and test.
 
-    Images are square, of the size that the first row has: `(n, side, side, 1)`.
+    Images are square, `(n, side, side, 1)`; the first row determines their size.
 
     Raises:
-        DatasetError: if the file cannot be read or a line is not as it should be; it says which and why.
+        DatasetError: if the file cannot be read or a line is invalid; the message names the line and the reason.
     """
     try:
         with open(source, "rb", buffering=_BUFFER) as file:
@@ -75,7 +75,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows that were parsed together: `(n,)` split numbers, `(n,)` labels and `(n, count) uint8` pixels."""
+    """A block of parsed rows: `(n,)` split numbers, `(n,)` labels and `(n, count) uint8` pixels."""
 
     split: NDArray[np.int64]
     label: NDArray[np.int64]
@@ -84,7 +84,7 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the columns are: how many fields a line has, and which of them hold label, pixels and usage."""
+    """Number of fields per line, and the positions of label, pixels and usage."""
 
     source: str
     fields: int
@@ -92,8 +92,8 @@ class _Layout:
     pixels: int
     usage: int
 
-    def error(self, line: int, fault: str) -> DatasetError:
-        return DatasetError(f"{shown(self.source)}: line {line}: {fault}")
+    def error(self, line: int, reason: str) -> DatasetError:
+        return DatasetError(f"{shown(self.source)}: line {line}: {reason}")
 
 
 def _read_parts(file: BinaryIO, source: str, progress: ReportProgress) -> dict[str, ImageDataset]:
@@ -105,7 +105,7 @@ def _read_parts(file: BinaryIO, source: str, progress: ReportProgress) -> dict[s
         blocks.append(rows)
         progress(file.tell(), total)
     if not blocks:
-        raise DatasetError(f"{shown(source)}: has a header and no rows; get the file again")
+        raise DatasetError(f"{shown(source)}: has a header but no rows; re-download the file")
     split, label = (np.concatenate([getattr(rows, name) for rows in blocks]) for name in ("split", "label"))
     side = isqrt(blocks[0].pixels.shape[1])
     parts = {}
@@ -120,14 +120,14 @@ def _read_parts(file: BinaryIO, source: str, progress: ReportProgress) -> dict[s
 def _read_header(file: BinaryIO, source: str) -> _Layout:
     first = file.readline(_HEADER_LIMIT)
     if not first.strip():
-        raise DatasetError(f"{shown(source)}: is empty, or begins with an empty line; get the file again")
+        raise DatasetError(f"{shown(source)}: is empty or starts with an empty line; re-download the file")
     header = _fields(first)
     missing = _missing(header)
     if missing:
-        found = shown(first.decode("utf-8", "replace").strip()[:60])
+        excerpt = shown(first.decode("utf-8", "replace").strip()[:60])
         raise DatasetError(
-            f"{shown(source)}: line 1: the header lacks {', '.join(missing)} (it is {found}); "
-            f"name the columns {', '.join(COLUMNS)}, in any order"
+            f"{shown(source)}: line 1: the header is missing {', '.join(missing)} (it is {excerpt}); "
+            f"expected columns: {', '.join(COLUMNS)}, in any order"
         )
     position = {name: header.index(name.lower().encode()) for name in COLUMNS}
     return _Layout(source, len(header), position["emotion"], position["pixels"], position["Usage"])
@@ -138,12 +138,12 @@ def _missing(header: Sequence[bytes]) -> list[str]:
 
 
 def _fields(line: bytes) -> list[bytes]:
-    """Return the names in a header line, in lower case."""
-    return [_bare(field).lower() for field in line.removeprefix(b"\xef\xbb\xbf").split(b",")]
+    """Return the column names of a header line, in lower case."""
+    return [_stripped(field).lower() for field in line.removeprefix(b"\xef\xbb\xbf").split(b",")]
 
 
-def _bare(field: bytes) -> bytes:
-    """Return a field without white space and quotes around it."""
+def _stripped(field: bytes) -> bytes:
+    """Strip white space and quotes from a field."""
     field = field.strip()
     return field[1:-1].strip() if len(field) > 1 and field[:1] == field[-1:] == b'"' else field
 
@@ -161,7 +161,7 @@ def _blocks_of_rows(file: BinaryIO, layout: _Layout) -> Iterator[_Rows]:
 
 
 def _parse(numbered: Sequence[tuple[int, bytes]], layout: _Layout, count: int | None) -> _Rows:
-    """Parse lines; the first line of the file decides how many pixels every row has."""
+    """Parse lines; the first line of the file determines the number of pixels of all rows."""
     triples = [_split_and_label(number, line, layout) for number, line in numbered]
     texts = [text for _, _, text in triples]
     if count is None:
@@ -169,7 +169,9 @@ def _parse(numbered: Sequence[tuple[int, bytes]], layout: _Layout, count: int | 
     pixels = parse_rows(texts, count)
     if pixels is None:
         lines = [number for number, _ in numbered]
-        pixels = np.stack([_exact(number, text, count, layout) for number, text in zip(lines, texts, strict=True)])
+        pixels = np.stack(
+            [_parse_slowly(number, text, count, layout) for number, text in zip(lines, texts, strict=True)]
+        )
     split, label = (np.array([row[i] for row in triples], dtype=np.int64) for i in (0, 1))
     return _Rows(split, label, pixels)
 
@@ -178,32 +180,32 @@ def _split_and_label(number: int, line: bytes, layout: _Layout) -> tuple[int, in
     """Return split number, label and pixel text of a line."""
     fields = line.split(b",")
     if len(fields) != layout.fields:
-        raise layout.error(number, f"{len(fields)} fields, the header has {layout.fields}; repair the line")
-    label, usage = _bare(fields[layout.label]), _bare(fields[layout.usage])
+        raise layout.error(number, f"{len(fields)} fields, but the header has {layout.fields}; correct the line")
+    label, usage = _stripped(fields[layout.label]), _stripped(fields[layout.usage])
     if label not in _LABELS:
         names = ", ".join(f"{value} {name}" for value, name in enumerate(FER2013_CLASSES))
         raise layout.error(number, f"unknown label {_quoted(label)}; known: {names}")
     if usage not in _SPLIT_NUMBERS:
         hint = did_you_mean(usage.decode("utf-8", "replace"), USAGES)
         raise layout.error(number, f"unknown Usage {_quoted(usage)}{hint}")
-    return _SPLIT_NUMBERS[usage], _LABELS[label], _bare(fields[layout.pixels])
+    return _SPLIT_NUMBERS[usage], _LABELS[label], _stripped(fields[layout.pixels])
 
 
 def _pixel_count(number: int, text: bytes, layout: _Layout) -> int:
     count = len(text.split())
     if count == 0 or isqrt(count) ** 2 != count:
-        raise layout.error(number, f"{count} pixels do not make a square image; repair the line")
+        raise layout.error(number, f"{count} pixels are not a square image; correct the line")
     return count
 
 
-def _exact(number: int, text: bytes, count: int, layout: _Layout) -> NDArray[np.uint8]:
-    """Return the pixels of a row that is not written in the usual way."""
+def _parse_slowly(number: int, text: bytes, count: int, layout: _Layout) -> NDArray[np.uint8]:
+    """Parse the pixels of a row with the slow path."""
     try:
         pixels = parse_row(text)
     except ValueError as error:
-        raise layout.error(number, f"{error}; repair the line") from error
+        raise layout.error(number, f"{error}; correct the line") from error
     if len(pixels) != count:
-        raise layout.error(number, f"{len(pixels)} pixels, the rows before have {count}; repair the line")
+        raise layout.error(number, f"{len(pixels)} pixels, but previous rows have {count}; correct the line")
     return pixels
 
 

@@ -1,4 +1,4 @@
-"""The reader of the demo faces, which are drawn on demand and lie in no file."""
+"""Reader for the demo data: synthetic faces, generated on demand."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from fer_augment.readers._conventions import DEMO
 
 @hookimpl
 def register_dataset_readers() -> list[DatasetReader]:
-    """Offer the demo faces."""
-    return [DatasetReader("demo", f"the word {DEMO}: drawn faces", recognizes, read)]
+    """Register the reader of the demo data."""
+    return [DatasetReader("demo", f"the word {DEMO}: synthetic faces", recognizes, read)]
 
 
 def recognizes(source: str) -> bool:
-    """Return whether the source is the word for the demo faces."""
+    """Return whether the source is the word `demo`."""
     return source == DEMO
 
 
 def read(source: str, progress: ReportProgress) -> Splits:
-    """Draw the faces, the same ones every time."""
+    """Generate the synthetic faces; they are always the same."""
     from fer_augment.readers._demo_faces import CLASS_NAMES, demo_arrays
 
     parts = {name: ImageDataset.from_arrays(*pair, CLASS_NAMES) for name, pair in demo_arrays().items()}
     progress(1, 1)
-    return Splits(parts["train"], parts["validation"], parts["test"], "demo faces (drawn)")
+    return Splits(parts["train"], parts["validation"], parts["test"], "demo (synthetic faces)")

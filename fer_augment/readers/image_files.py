@@ -1,4 +1,4 @@
-"""The reader of image files in folders or in a zip: the FER2013 image release and all laid out like it."""
+"""Reader for image files in a folder or zip archive, such as the FER2013 image release."""
 
 from __future__ import annotations
 
@@ -23,45 +23,44 @@ from fer_augment.readers._image_layout import EVERYTHING, places
 from fer_augment.readers._image_members import image_members
 
 _WHERE = {
-    "train": "it needs a folder train with class folders and images in it",
-    "test": "it needs a folder test with class folders and images in it (of held-out parts only validation "
-    "may be missing)",
+    "train": "add a folder train with class folders",
+    "test": "add a folder test with class folders (only a validation folder is optional)",
 }
 
 
 @hookimpl
 def register_dataset_readers() -> list[DatasetReader]:
-    """Offer the reader of image files."""
+    """Register the reader of image files."""
     summary = "FOLDER or FILE.zip of split/class/*.png|jpg (train, validation, test) or class/*.png|jpg"
     return [DatasetReader("image_files", summary, recognizes, read)]
 
 
 def recognizes(source: str) -> bool:
-    """Return whether the source is called `.zip`, or is a folder other than a converted one."""
+    """Return whether the source has the suffix `.zip`, or is a folder that is not an npy folder."""
     if os.path.isdir(source):
         return is_folder(source) and not is_npy_folder(source)
     return source.lower().endswith(".zip")
 
 
 def read(source: str, progress: ReportProgress) -> Splits:
-    """Read all images, each split sorted by name: the same files are the same data on any file system.
+    """Read all images, sorted by name within each split, so that the order does not depend on the file system.
 
-    Without a validation part one row in ten is split off from train; without any splits, one in ten each for
+    If there is no validation split, 1 in 10 training rows are split off; if there are no splits, 1 in 10 rows each for
     validation and test.
 
     Raises:
-        DatasetError: if a file, or the way the files are laid out, is not as it should be.
+        DatasetError: if a file or the folder layout is invalid.
     """
     with image_members(source) as members:
-        found = places(source, members)
-        pixels = decoded([place.member for place in found], progress)
-    names, label_of = class_order(place.class_name for place in found)
-    labels = np.array([label_of[place.class_name] for place in found], dtype=np.int64)
+        images = places(source, members)
+        pixels = decoded([image.member for image in images], progress)
+    names, label_of = class_order(image.class_name for image in images)
+    labels = np.array([label_of[image.class_name] for image in images], dtype=np.int64)
     pixels.flags.writeable = False
     parts = {}
     start = 0
-    for split, together in groupby(found, key=lambda place: place.split):
-        rows = slice(start, start + len(list(together)))
+    for split, in_split in groupby(images, key=lambda image: image.split):
+        rows = slice(start, start + len(list(in_split)))
         parts[split] = ImageDataset.from_arrays(PixelBlock(pixels[rows]), labels[rows], names)
         start = rows.stop
     if EVERYTHING not in parts:

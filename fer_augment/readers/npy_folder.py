@@ -1,4 +1,4 @@
-"""The reader of converted folders: `X_training.npy`, `Y_training.npy`, …, memory-mapped."""
+"""Reader for npy folders: `X_training.npy`, `Y_training.npy`, …, memory-mapped."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ from fer_augment.readers._conventions import (
 
 FER2013_SHAPE = (48, 48, 1)
 _WHERE = {
-    name: f"it needs {images_file(SPLIT_WORDS[name])} and {labels_file(SPLIT_WORDS[name])}"
-    for name in ("train", "test")
+    name: f"add {images_file(SPLIT_WORDS[name])} and {labels_file(SPLIT_WORDS[name])}" for name in ("train", "test")
 }
 
 
 @hookimpl
 def register_dataset_readers() -> list[DatasetReader]:
-    """Offer the reader of converted folders."""
-    summary = "FOLDER with X_training.npy, Y_training.npy, X_test.npy, … as `fer-augment data convert` writes it"
+    """Register the reader of npy folders."""
+    summary = "FOLDER with X_training.npy, Y_training.npy, X_test.npy, …, as written by `fer-augment data convert`"
     return [DatasetReader("npy_folder", summary, recognizes, read)]
 
 
@@ -44,14 +43,14 @@ def recognizes(source: str) -> bool:
 
 
 def read(source: str, progress: ReportProgress) -> Splits:
-    """Open the files; images stay on disk until rows are asked for.
+    """Open the files; images are memory-mapped and loaded when rows are accessed.
 
-    Splits may be called as in folders of images, FER2013's PublicTest and PrivateTest included, in any letter
-    case. Labels are integers or one-hot. Without `classes.json`, labels up to 6 of 48x48 gray images are
-    FER2013's.
+    Split names are the same as for folders of images, including FER2013's PublicTest and PrivateTest, ignoring case.
+    Labels are integers or one-hot. If there is no `classes.json`, labels 0 … 6 of 48x48 gray images are assumed to be
+    FER2013's classes.
 
     Raises:
-        DatasetError: if a file is missing or is not as it should be; it says which and why.
+        DatasetError: if a file is missing or invalid; the message names the file and the reason.
     """
     try:
         files = {name.casefold(): Path(source, name) for name in sorted(os.listdir(source))}
@@ -71,7 +70,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A split as read: its images, the file of its labels, and these, `(N,)`."""
+    """Images, label file and `(N,)` labels of a split."""
 
     block: PixelBlock
     file: Path
@@ -79,40 +78,40 @@ class _Part:
 
 
 def _files_of(split: str, files: dict[str, Path], source: str) -> tuple[Path, Path] | None:
-    """Return the files of a split's images and labels, None if it has no images."""
+    """Return the image and label files of a split, None if it has no image file."""
     words = [word for word in SPLIT_NAMES[split] if images_file(word).casefold() in files]
     if not words:
         return None
     if len(words) > 1:
         both = " and ".join(files[images_file(word).casefold()].name for word in words)
-        raise DatasetError(f"{shown(source)}: {both} are the same split; keep one of them")
+        raise DatasetError(f"{shown(source)}: {both} are the same split; keep only one")
     labels = labels_file(words[0])
     if labels.casefold() not in files:
-        raise _error(Path(source, labels), "no such file; the images need their labels")
+        raise _error(Path(source, labels), "no such file; every X_*.npy needs a Y_*.npy with its labels")
     return files[images_file(words[0]).casefold()], files[labels.casefold()]
 
 
 def _read_labels(file: Path, count: int) -> NDArray[np.int64]:
-    """Read `(count,)` integers, or a one-hot `(count, K)` array of any number type."""
+    """Read `(count,)` integers or a one-hot `(count, K)` array of any numeric type."""
     try:
         array: NDArray[np.generic] = np.lib.format.open_memmap(file, mode="r")
     except (OSError, ValueError) as error:
         raise _error(file, f"not a readable .npy file ({error})") from error
     if array.ndim not in (1, 2) or len(array) != count:
         expected = "(N,) integers or (N, K) one-hot"
-        raise _error(file, f"labels of shape {array.shape} do not fit {count} images; expected {expected}")
+        raise _error(file, f"labels have shape {array.shape}, but there are {count} images; expected {expected}")
     if array.ndim == 2 and array.shape[1] > 1:
         return _from_one_hot(file, array)
     if not np.issubdtype(array.dtype, np.integer):
-        raise _error(file, f"labels are {array.dtype}; expected integers or one-hot")
+        raise _error(file, f"labels have dtype {array.dtype}; expected integers or one-hot")
     return array.reshape(-1).astype(np.int64)
 
 
 def _from_one_hot(file: Path, array: NDArray[np.generic]) -> NDArray[np.int64]:
     is_one = array == 1
-    odd = np.flatnonzero((is_one.sum(axis=1) != 1) | ((array != 0).sum(axis=1) != 1))
-    if len(odd):
-        raise _error(file, f"row {odd[0]} is not one-hot, a single 1 among 0s; repair it")
+    invalid = np.flatnonzero((is_one.sum(axis=1) != 1) | ((array != 0).sum(axis=1) != 1))
+    if len(invalid):
+        raise _error(file, f"row {invalid[0]} is not one-hot (a single 1, otherwise 0); correct it")
     return np.asarray(is_one.argmax(axis=1), dtype=np.int64)
 
 
@@ -124,7 +123,7 @@ def _class_names(source: str, file: Path | None, parts: Collection[_Part]) -> tu
     if is_fer2013_size and all(part.labels.max(initial=0) < len(FER2013_CLASSES) for part in parts):
         return FER2013_CLASSES
     raise DatasetError(
-        f"{shown(source)}: {CLASSES_FILE} is missing; write the class names to it, in the order of the "
+        f"{shown(source)}: {CLASSES_FILE} is missing; create it with the class names in the order of the "
         'labels, such as ["cat", "dog"]'
     )
 
@@ -136,17 +135,17 @@ def _read_class_names(file: Path) -> tuple[str, ...]:
         raise _error(file, f"not readable as JSON ({error})") from error
     is_list = isinstance(names, list) and all(isinstance(name, str) and name.isprintable() for name in names)
     if not is_list or not names or len(set(names)) != len(names):
-        raise _error(file, 'expected a list of different names, such as ["cat", "dog"]')
+        raise _error(file, 'expected a list of unique names, such as ["cat", "dog"]')
     return tuple(names)
 
 
 def _labeled(part: _Part, names: tuple[str, ...]) -> ImageDataset:
-    """Return a split as a data set; FER2013's classes are put into FER2013's order."""
-    odd = np.flatnonzero((part.labels < 0) | (part.labels >= len(names)))
-    if len(odd):
-        label, highest = part.labels[odd[0]], len(names) - 1
-        fault = f"row {odd[0]}: label {label} is outside 0..{highest}, there are {len(names)} classes"
-        raise _error(part.file, f"{fault}; repair it, or name all classes in {CLASSES_FILE}")
+    """Return a split as a data set; FER2013's classes are reordered to FER2013's order."""
+    invalid = np.flatnonzero((part.labels < 0) | (part.labels >= len(names)))
+    if len(invalid):
+        label, highest = part.labels[invalid[0]], len(names) - 1
+        reason = f"row {invalid[0]}: label {label} is outside 0..{highest} ({len(names)} classes)"
+        raise _error(part.file, f"{reason}; correct it, or list all classes in {CLASSES_FILE}")
     if len(names) != len(FER2013_CLASSES) or not is_fer2013(names):
         return ImageDataset.from_arrays(part.block, part.labels, names)
     _, label_of = class_order(names)
@@ -154,5 +153,5 @@ def _labeled(part: _Part, names: tuple[str, ...]) -> ImageDataset:
     return ImageDataset.from_arrays(part.block, number[part.labels], FER2013_CLASSES)
 
 
-def _error(file: Path, fault: str) -> DatasetError:
-    return DatasetError(f"{shown(str(file))}: {fault}")
+def _error(file: Path, reason: str) -> DatasetError:
+    return DatasetError(f"{shown(str(file))}: {reason}")

@@ -1,4 +1,4 @@
-"""A picture of what an audit found: the worst groups of images, each image with its class and where it stands."""
+"""Contact sheet of an audit: the worst groups of images, each image with class, split and row."""
 
 from __future__ import annotations
 
@@ -12,71 +12,71 @@ from fer_augment.data.audit import Audit, Row
 from fer_augment.data.dataset import Splits, occurrence
 
 Picture = NDArray[np.uint8]
-"""`(height, width, 3) uint8`, blue, green, red: OpenCV's order."""
+"""`(height, width, 3) uint8`, BGR as in OpenCV."""
 
 WIDTH = 1296
-"""Of the sheet, in pixels."""
+"""Width of the sheet in pixels."""
 GROUPS = 30
-"""How many groups of each kind are shown."""
+"""Maximum number of groups of each kind."""
 MEMBERS = 6
-"""How many rows of a group are shown."""
+"""Maximum number of rows per group."""
 
 _TILE = 96
 _GAP = 8
 _LINE = 16
 _SHORT = {"train": "train", "validation": "val", "test": "test"}
-_WHITE, _BLACK, _GREY, _RED = (255, 255, 255), (0, 0, 0), (130, 130, 130), (40, 40, 200)
+_WHITE, _BLACK, _GRAY, _RED = (255, 255, 255), (0, 0, 0), (130, 130, 130), (40, 40, 200)
 
 
-def contact_sheet(splits: Splits, found: Audit) -> bytes:
-    """Draw the worst groups of an audit, contradictory ones first, and the blank images.
+def contact_sheet(splits: Splits, audit: Audit) -> bytes:
+    """Draw the worst groups of an audit, conflicting labels first, and the blank images.
 
     Args:
         splits: the data.
-        found: what `audit` found in it.
+        audit: its audit.
 
     Returns:
-        A PNG file.
+        PNG file content.
     """
     sections = (
-        ("Identical", found.identical.groups),
-        ("Near-duplicates", found.near.groups),
-        ("Mirrored", found.mirrored.groups),
-        ("Blank", tuple((row,) for row in found.blank_rows)),
+        ("Exact duplicates", audit.identical.groups),
+        ("Near duplicates", audit.near.groups),
+        ("Mirrored duplicates", audit.mirrored.groups),
+        ("Blank images", tuple((row,) for row in audit.blank_rows)),
     )
     strips = [_line(ascii_text(splits.source), 0.5)]
     for title, groups in sections:
-        shown = "" if len(groups) <= GROUPS else f", the worst {GROUPS} of them"
+        shown = "" if len(groups) <= GROUPS else f" (worst {GROUPS} shown)"
         strips.append(_line(f"{title}: {len(groups):,}{shown}", 0.6))
         strips += _flow([_box(splits, group) for group in groups[:GROUPS]])
     return bytes(cv2.imencode(".png", np.vstack(strips))[1])
 
 
 def ascii_text(text: str) -> str:
-    """Return text with a question mark for what OpenCV's letters do not have."""
+    """Replace characters missing from OpenCV's font with question marks."""
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
 
 
 def _box(splits: Splits, group: Sequence[Row]) -> Picture:
-    """Draw a group: how many rows and labels it has, and under each image its class and its place."""
+    """Draw a group: number of rows and labels, and each image with class, split and row."""
     labels = [row.label for row in group]
     is_conflicting = len(set(labels)) > 1
     first_of_each_label_first = np.argsort(occurrence(np.unique(labels, return_inverse=True)[1]), kind="stable")
     rows = [group[number] for number in first_of_each_label_first[:MEMBERS]]
     box = _blank(3 * _LINE + _TILE + _GAP, len(rows) * (_TILE + _GAP))
     if len(group) > 1:
-        told = f"{len(group)} rows" + (f", {len(set(labels))} labels" if is_conflicting else "")
-        _write(box, told, (0, _LINE - 4), 0.42, _RED if is_conflicting else _BLACK)
+        title = f"{len(group)} rows" + (f", {len(set(labels))} labels" if is_conflicting else "")
+        _write(box, title, (0, _LINE - 4), 0.42, _RED if is_conflicting else _BLACK)
     for place, row in enumerate(rows):
         left, bottom = place * (_TILE + _GAP), _LINE + _TILE
         box[_LINE:bottom, left : left + _TILE] = _tile(splits.parts[row.split].images[[row.row]][0])
         _write(box, ascii_text(row.label)[:14], (left, bottom + 12), 0.38, _RED if is_conflicting else _BLACK)
-        _write(box, f"{_SHORT[row.split]} {row.row}", (left, bottom + 12 + _LINE), 0.35, _GREY)
+        _write(box, f"{_SHORT[row.split]} {row.row}", (left, bottom + 12 + _LINE), 0.35, _GRAY)
     return box
 
 
 def _tile(image: NDArray[np.uint8]) -> Picture:
-    """Fit an image `(H, W, C)` into a square, on white; small ones keep their pixels visible."""
+    """Fit an image `(H, W, C)` into a white square; small images are enlarged without interpolation."""
     height, width, channels = image.shape
     colored = image[..., ::-1] if channels == 3 else np.repeat(image[..., :1], 3, axis=2)
     scale = _TILE / max(height, width)
@@ -91,7 +91,7 @@ def _tile(image: NDArray[np.uint8]) -> Picture:
 
 
 def _flow(boxes: Iterable[Picture]) -> Iterator[Picture]:
-    """Set boxes side by side, as many as fit, in strips as wide as the sheet."""
+    """Arrange boxes side by side in strips of the width of the sheet."""
     strip, left = None, WIDTH
     for box in boxes:
         if left + box.shape[1] > WIDTH:

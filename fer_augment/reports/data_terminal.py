@@ -1,4 +1,4 @@
-"""A data source on a terminal: how its classes are distributed, and what an audit found in it."""
+"""Terminal output for data sources: class distribution and audit."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from fer_augment.reports.wording import printable
 from fer_augment.results.comparison_warnings import listed
 
 _LEGEND = (
-    "identical: byte for byte the same as another row, of any split; several labels: those of them whose image stands "
-    "under more than one label.",
-    "near: different images of one picture, lit, compressed or cropped in another way, as told by perceptual hash and "
-    "correlation; more strongly changed ones are missed.",
-    "mirrored: one is another's mirror image, left to right, exactly or nearly; blank: all but even.",
-    "in train: identical to a training row; near train: not that, but near or mirrored.",
+    "exact: identical images, within a split or across splits; conflicting: exact duplicates with different labels.",
+    "near: near duplicates, the same picture with different brightness, compression or cropping, found by perceptual "
+    "hash and correlation; strongly changed images are not found.",
+    "mirrored: horizontal mirror images, exact or nearly; blank: images without detail.",
+    "in train: rows with an exact duplicate in the training split; near train: further rows with a near or mirrored "
+    "duplicate in the training split.",
 )
 _BLANK_SHOWN = 20
 _NUMBERS_WIDTH = 13
-"""Of the row count and the share of a class, where a split has less than a million rows."""
+"""Width of row count and percentage of a class, for splits of less than a million rows."""
 
 
 def imbalance(dataset: ImageDataset) -> float | None:
-    """Return rows of the largest class over rows of the smallest one, or None if a class has no rows."""
+    """Return the imbalance ratio: rows of the largest class / rows of the smallest; None if a class has no rows."""
     return float(dataset.counts.max() / dataset.counts.min()) if dataset.counts.min() else None
 
 
 def print_histograms(splits: Splits, console: Console) -> None:
-    """Print the class counts of all splits side by side, readable from 80 columns on."""
+    """Print the class counts of all splits side by side; needs at least 80 columns."""
     _print_headline(splits.source, splits.fingerprint, _described(splits), console)
     class_width = min(20, max(len(name) for name in (*splits.class_names, "imbalance")))
     bar_width = max(4, (min(console.width, 110) - class_width - 1) // 3 - _NUMBERS_WIDTH)
@@ -77,39 +77,39 @@ def _ratio(part: ImageDataset) -> str:
     return "none" if ratio is None else f"{ratio:.1f}"
 
 
-def print_audit(found: Audit, console: Console) -> None:
-    """Print what an audit found, readable from 80 columns on."""
-    rows = sum(_total(found.counts, split) for split in found.counts)
-    _print_headline(found.source, found.fingerprint, f"{rows:,} images in {len(found.counts)} splits", console)
-    if _nothing(found):
-        console.print("\nNo image occurs twice, none is a mirror image of another, and none is blank.")
+def print_audit(audit: Audit, console: Console) -> None:
+    """Print an audit; needs at least 80 columns."""
+    rows = sum(_total(audit.counts, split) for split in audit.counts)
+    _print_headline(audit.source, audit.fingerprint, f"{rows:,} images in {len(audit.counts)} splits", console)
+    if _is_clean(audit):
+        console.print("\nNo exact, near or mirrored duplicates and no blank images found.")
         return
-    print_grid(_groups_grid(found), console)
-    for split in found.counts:
-        print_grid(_split_grid(found, split), console)
+    print_grid(_groups_grid(audit), console)
+    for split in audit.counts:
+        print_grid(_split_grid(audit, split), console)
     notes = Table.grid(padding=(0, 1))
-    for line in (*_LEGEND, *_notes(found)):
+    for line in (*_LEGEND, *_notes(audit)):
         notes.add_row("-", Text(line))
     console.print()
     console.print(notes)
 
 
-def _nothing(found: Audit) -> bool:
-    kinds = (found.identical, found.near, found.mirrored)
-    return not (any(kind.groups for kind in kinds) or found.blank_rows)
+def _is_clean(audit: Audit) -> bool:
+    kinds = (audit.identical, audit.near, audit.mirrored)
+    return not (any(kind.groups for kind in kinds) or audit.blank_rows)
 
 
-def _groups_grid(found: Audit) -> Grid:
-    kinds = {"identical": found.identical, "near": found.near, "mirrored": found.mirrored}
+def _groups_grid(audit: Audit) -> Grid:
+    kinds = {"exact": audit.identical, "near": audit.near, "mirrored": audit.mirrored}
     columns = (
-        "images",
+        "duplicates",
         "groups",
         "rows",
-        "several labels",
+        "conflicting",
         "across splits",
-        *(f"within {name}" for name in found.counts),
+        *(f"within {name}" for name in audit.counts),
     )
-    return Grid("Groups of images", columns, (tuple(_groups_row(name, kind) for name, kind in kinds.items()),))
+    return Grid("Groups of duplicates", columns, (tuple(_groups_row(name, kind) for name, kind in kinds.items()),))
 
 
 def _groups_row(name: str, kind: Duplicates) -> Row:
@@ -118,42 +118,45 @@ def _groups_row(name: str, kind: Duplicates) -> Row:
     return (name, *(f"{n:,}" for n in (total.groups, total.rows, total.conflicting, kind.across.groups, *within)))
 
 
-def _split_grid(found: Audit, split: str) -> Grid:
+def _split_grid(audit: Audit, split: str) -> Grid:
     columns = {
-        "rows": found.counts,
-        "identical": found.identical.rows,
-        "several labels": found.identical.conflicting_rows,
-        "near": found.near.rows,
-        "mirrored": found.mirrored.rows,
-        "blank": found.blank,
+        "rows": audit.counts,
+        "exact": audit.identical.rows,
+        "conflicting": audit.identical.conflicting_rows,
+        "near": audit.near.rows,
+        "mirrored": audit.mirrored.rows,
+        "blank": audit.blank,
     }
-    if split in found.held_out_in_train:
-        columns |= {"in train": found.held_out_in_train, "near train": found.held_out_near_train}
+    if split in audit.held_out_in_train:
+        columns |= {"in train": audit.held_out_in_train, "near train": audit.held_out_near_train}
     rows = tuple(
-        (printable(name), *(f"{counts[split][name]:,}" for counts in columns.values())) for name in found.class_names
+        (printable(name), *(f"{counts[split][name]:,}" for counts in columns.values())) for name in audit.class_names
     )
     total = ("all", *(f"{_total(counts, split):,}" for counts in columns.values()))
     return Grid(f"Rows of {split}", ("class", *columns), (rows, (total,)))
 
 
-def _notes(found: Audit) -> Iterator[str]:
-    """Say what the numbers mean for training and for scores."""
-    for split, of_class in found.held_out_in_train.items():
-        copies, rows = sum(of_class.values()), _total(found.counts, split)
-        if copies:
-            share = {name: count / found.counts[split][name] for name, count in of_class.items() if count}
-            most = sorted(share, key=lambda name: -share[name])[:3]
-            told = listed([f"{printable(name)} {of_class[name]:,} of {found.counts[split][name]:,}" for name in most])
-            yield f"{copies:,} of {rows:,} {split} rows ({100 * copies / rows:.1f} %) stand in train too; most: {told}."
-    if any(sum(of_class.values()) for of_class in found.held_out_in_train.values()):
-        yield "A recipe with `data: {held_out_duplicates: drop}` trains without them."
-    if found.identical.within["train"].groups:
-        yield "The strategy `dedup` drops repeats from the training set and settles contradictory labels."
-    for split in found.counts:
-        blank = [f"{row.row}" for row in found.blank_rows if row.split == split]
+def _notes(audit: Audit) -> Iterator[str]:
+    """Yield notes on duplicates and blank images, and on what to do about them."""
+    for split, per_class in audit.held_out_in_train.items():
+        duplicates, rows = sum(per_class.values()), _total(audit.counts, split)
+        if duplicates:
+            share = {name: count / audit.counts[split][name] for name, count in per_class.items() if count}
+            highest = sorted(share, key=lambda name: -share[name])[:3]
+            classes = [f"{printable(name)} {per_class[name]:,} of {audit.counts[split][name]:,}" for name in highest]
+            yield (
+                f"{duplicates:,} of {rows:,} {split} rows ({100 * duplicates / rows:.1f} %) have an exact duplicate in "
+                f"the training split; most affected: {listed(classes)}."
+            )
+    if any(sum(per_class.values()) for per_class in audit.held_out_in_train.values()):
+        yield "To train without them, set `data: {held_out_duplicates: drop}` in the recipe."
+    if audit.identical.within["train"].groups:
+        yield "To remove duplicates within the training split and resolve conflicting labels, use the strategy `dedup`."
+    for split in audit.counts:
+        blank = [f"{row.row}" for row in audit.blank_rows if row.split == split]
         if blank:
             more = f" and {len(blank) - _BLANK_SHOWN:,} more" if len(blank) > _BLANK_SHOWN else ""
-            yield f"Blank in {split}: row {', '.join(blank[:_BLANK_SHOWN])}{more}."
+            yield f"Blank images in {split}: row {', '.join(blank[:_BLANK_SHOWN])}{more}."
 
 
 def _total(counts: RowCounts, split: str) -> int:

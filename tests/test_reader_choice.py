@@ -1,0 +1,85 @@
+"""Every data source is recognized by exactly one reader."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.data_files import (
+    FER2013_CLASSES,
+    USAGES,
+    csv_rows,
+    random_images,
+    release,
+    write_csv,
+    write_folder,
+    write_npy,
+    write_zip,
+)
+from tests.reading import READERS, assert_source_rows, read
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Sources of each format, by reader name."""
+    images = random_images(6)
+    table = csv_rows(images, [0] * 6, USAGES * 2)
+    labels = np.arange(2)
+    pairs = {
+        f"{letter}_{word}": a
+        for word in ("training", "dev", "test")
+        for letter, a in (("X", images[:2]), ("Y", labels))
+    }
+    return {
+        "csv_file": [
+            write_csv(tmp_path / "a.CSV", table),
+            write_csv(tmp_path / "no_suffix", table),
+            "missing.csv",
+        ],
+        "image_files": [
+            write_zip(tmp_path / "a.zip", release()),
+            write_folder(tmp_path / "folder", release()),
+            write_folder(tmp_path / "folder.csv", release()),
+            "missing.zip",
+        ],
+        "npy_folder": [write_npy(tmp_path / "npy", pairs, ["a", "b"])],
+        "demo": ["demo"],
+    }
+
+
+def test_each_source_is_recognized_by_exactly_one_reader(sources):
+    assert not READERS.problems
+    for expected, of_reader in sources.items():
+        for source in of_reader:
+            readers = [offer.name for offer in READERS.of_kind("dataset reader") if offer.value.recognizes(str(source))]
+            assert readers == [expected], source
+
+
+@pytest.mark.parametrize("source", ["", "missing", "\0", "x" * 5000, "/dev/null", "demo.txt"])
+def test_other_strings_are_recognized_by_no_reader(source):
+    assert not any(offer.value.recognizes(source) for offer in READERS.offers)
+
+
+def test_demo_data_takes_precedence_over_a_folder_named_demo(tmp_path, monkeypatch):
+    write_folder(tmp_path / "demo", release())
+    monkeypatch.chdir(tmp_path)
+    readers = [offer.name for offer in READERS.offers if offer.value.recognizes("demo")]
+    assert readers == ["demo"]
+    assert len(read("./demo").train) == 14
+
+
+def test_demo_data_has_the_classes_of_fer2013():
+    splits = read("demo")
+    assert splits.source == "demo (synthetic faces)"
+    assert splits.class_names == FER2013_CLASSES
+    assert splits.train.image_shape == (48, 48, 1)
+    assert_source_rows(splits)
+
+
+def test_all_readers_report_progress_until_done(sources):
+    for of_reader in sources.values():
+        if str(of_reader[0]) != "demo":
+            calls = []
+            read(of_reader[0], lambda done, total, calls=calls: calls.append((done, total)))
+            assert calls[-1][0] == calls[-1][1] > 0
+            assert [done for done, _ in calls] == sorted(done for done, _ in calls)
