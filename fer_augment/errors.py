@@ -41,4 +41,4 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     if nearest:
         return f"; did you mean {folded[nearest[0]]!r}?"
-    return f"; known: {', '.join(names)}" if names else "; none is known"
+    return f"; known: {', '.join(names)}" if names else "; none are available"

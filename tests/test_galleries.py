@@ -33,7 +33,7 @@ from fer_augment.training.store import TrainingStore
 from tests.data_files import random_images
 from tests.html_page import parse
 from tests.synthetic_runs import CLASSES, record, write_run
-from tests.test_executors import Heard
+from tests.test_executors import Recorder
 from tests.tiny_runs import write_recipe
 from tests.tiny_training import tiny_splits
 
@@ -117,7 +117,7 @@ def compared(tmp_path_factory):
     files = [write_recipe(folder, "base"), write_recipe(folder, "mirror", steps=MIRROR)]
     recipes = load_recipes([str(file) for file in files])
     experiment = Experiment(tiny_splits(), TrainingStore(folder / "cache"), folder / "runs")
-    outcomes = do_tasks(experiment, runs_in_order(recipes, [0, 1]), 1, Heard())
+    outcomes = do_tasks(experiment, runs_in_order(recipes, [0, 1]), 1, Recorder())
     runs = {"base": list(map(RunDirectory, outcomes[:2])), "mirror": list(map(RunDirectory, outcomes[2:]))}
     counts = {name: part.counts for name, part in experiment.splits.parts.items()}
     comparison = compare_runs(runs, baseline="base", source="tiny", fingerprint="f", counts=counts)
@@ -145,7 +145,7 @@ def test_reports_of_real_runs_show_confused_images(compared):
     folder, _, _, comparison = compared
     page = parse(report_html(comparison, folder))
     confused = next(page.find("section", id="confused"))
-    assert "ant taken for cat training images" in confused.text
+    assert "ant predicted as cat training images" in confused.text
     assert len(list(confused.find("img"))) > 2
     added = next(page.find("section", id="added"))
     assert "confusion_mirror in mirror" in added.text

@@ -97,7 +97,7 @@ def test_an_unknown_class_is_told_with_the_nearest_one(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.py", SCALE)
 
     assert refusal(file, "Scala") == f"{file} has no class 'Scala'; did you mean 'Scale'?"
-    assert refusal(write(tmp_path / "empty.py", ""), "Scale").endswith("has no class 'Scale'; none is known")
+    assert refusal(write(tmp_path / "empty.py", ""), "Scale").endswith("has no class 'Scale'; none are available")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ SPLIT_PARTS = 10
 """A split that is split off contains 1 in this many rows."""
 
 
-def shown(name: str) -> str:
+def display_name(name: str) -> str:
     """Return a file name for display, with control characters escaped."""
     if name.isprintable():  # fast path, called for every file
         return name
@@ -78,12 +78,12 @@ def make_splits(source: str, parts: Mapping[str, ImageDataset], where: Mapping[s
     """
     for name in ("train", "test"):
         if name not in parts or not len(parts[name]):
-            raise DatasetError(f"{shown(source)}: the {name} split is empty; {where[name]}")
+            raise DatasetError(f"{display_name(source)}: the {name} split is empty; {where[name]}")
     if len(parts.get("validation", ())):
-        return Splits(parts["train"], parts["validation"], parts["test"], shown(source))
+        return Splits(parts["train"], parts["validation"], parts["test"], display_name(source))
     train, validation = split_off(parts["train"], 1, source)
     note = f"validation: 1 in {SPLIT_PARTS} rows of train, split off"
-    return Splits(train, validation, parts["test"], f"{shown(source)} ({note})")
+    return Splits(train, validation, parts["test"], f"{display_name(source)} ({note})")
 
 
 def split_off(dataset: ImageDataset, count: int, source: str) -> list[ImageDataset]:
@@ -110,7 +110,7 @@ def split_off(dataset: ImageDataset, count: int, source: str) -> list[ImageDatas
     masks = [part_of_row >= count, *(part_of_row == part for part in range(count))]
     if not all(mask.any() for mask in masks):
         raise DatasetError(
-            f"{shown(source)}: too few images ({len(dataset)}) to split off a validation or test split; "
+            f"{display_name(source)}: too few images ({len(dataset)}) to split off a validation or test split; "
             "add images or provide all three splits"
         )
     block, names = dataset.blocks[0], dataset.class_names

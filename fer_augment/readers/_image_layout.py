@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fer_augment import DatasetError, did_you_mean
-from fer_augment.readers._conventions import SPLIT_NAMES, shown, split_called
+from fer_augment.readers._conventions import SPLIT_NAMES, display_name, split_called
 from fer_augment.readers._image_members import Member
 
 RELEASE_PREFIXES = {"PublicTest_": "validation", "PrivateTest_": "test"}
@@ -46,7 +46,9 @@ def places(source: str, members: Sequence[Member]) -> list[Place]:
     below = [member.parts[depth:] for member in members]
     has_splits = 2 * sum(len(parts) > 2 for parts in below) > len(below)
     if not has_splits and all(split_called(parts[0]) for parts in below):
-        raise DatasetError(f"{shown(source)}: the split folders have no class folders; expected split/class/image")
+        raise DatasetError(
+            f"{display_name(source)}: the split folders have no class folders; expected split/class/image"
+        )
     images = []
     for member, parts in zip(members, below, strict=True):
         if len(parts) != 2 + has_splits:
@@ -77,7 +79,9 @@ def _split_of(member: Member, folder: str) -> str:
     split = split_called(folder)
     if split is None:
         hint = did_you_mean(folder, _KNOWN_FOLDERS)
-        raise DatasetError(f"{member.title}: expected split/class/image, but {shown(folder)!r} is not a split{hint}")
+        raise DatasetError(
+            f"{member.title}: expected split/class/image, but {display_name(folder)!r} is not a split{hint}"
+        )
     return split
 
 
@@ -86,8 +90,8 @@ def _refuse_two_folders(source: str, folders: Iterable[str]) -> None:
     for folder in sorted(folders):
         other = by_split.setdefault(split_called(folder), folder)
         if other != folder:
-            both = f"{shown(other)} and {shown(folder)}"
-            raise DatasetError(f"{shown(source)}: {both} are the same split; merge the folders")
+            both = f"{display_name(other)} and {display_name(folder)}"
+            raise DatasetError(f"{display_name(source)}: {both} are the same split; merge the folders")
 
 
 def _split_by_prefix(images: Sequence[Place]) -> list[Place]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fer_augment import DatasetError
-from fer_augment.readers._conventions import is_folder, shown
+from fer_augment.readers._conventions import display_name, is_folder
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _OTHER_IMAGE_SUFFIXES = (".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -60,8 +60,8 @@ def _chosen(source: str, members: Iterable[Member]) -> list[Member]:
     images = [file for file in files if file.parts[-1].lower().endswith(IMAGE_SUFFIXES)]
     if not images:
         tables = ["/".join(file.parts) for file in files if file.parts[-1].lower().endswith(".csv")]
-        hint = f"to read {shown(tables[0])}, extract it and pass its path" if tables else _EXPECTED
-        raise DatasetError(f"{shown(source)}: no png or jpg images found; {hint}")
+        hint = f"to read {display_name(tables[0])}, extract it and pass its path" if tables else _EXPECTED
+        raise DatasetError(f"{display_name(source)}: no png or jpg images found; {hint}")
     return images
 
 
@@ -74,11 +74,11 @@ def _folder_members(source: str) -> Iterator[Member]:
         subfolders[:] = [name for name in subfolders if not (is_too_deep or _is_ignored(name))]
         for name in files:
             if not _is_ignored(name):
-                yield Member((*above, name), shown(str(path / name)), _FileContent(path / name))
+                yield Member((*above, name), display_name(str(path / name)), _FileContent(path / name))
 
 
 def _refuse_folder(error: OSError) -> None:
-    raise DatasetError(f"{shown(str(error.filename))}: cannot be read ({error.strerror})") from error
+    raise DatasetError(f"{display_name(str(error.filename))}: cannot be read ({error.strerror})") from error
 
 
 def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
@@ -86,7 +86,7 @@ def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
         # Some Windows programs write backslashes, which violates the zip specification.
         parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
         if parts and not info.is_dir() and not any(map(_is_ignored, parts)):
-            title = f"{shown(source)}: {shown(info.filename)}"
+            title = f"{display_name(source)}: {display_name(info.filename)}"
             yield Member(parts, title, _ZipContent(archive, info, title))
 
 
@@ -102,7 +102,7 @@ class _FileContent:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise DatasetError(f"{shown(str(self.path))}: cannot be read ({error.strerror})") from error
+            raise DatasetError(f"{display_name(str(self.path))}: cannot be read ({error.strerror})") from error
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class _ZipContent:
             return self.archive.read(self.info)
         except _ZIP_FAULTS as error:
             raise DatasetError(
-                f"{self.title}: damaged or encrypted ({shown(str(error))}); re-download the zip file"
+                f"{self.title}: damaged or encrypted ({display_name(str(error))}); re-download the zip file"
             ) from error
 
 
@@ -124,6 +124,8 @@ def _opened(source: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source)
     except FileNotFoundError as error:
-        raise DatasetError(f"{shown(source)}: no such file; check the path") from error
+        raise DatasetError(f"{display_name(source)}: no such file; check the path") from error
     except _ZIP_FAULTS as error:
-        raise DatasetError(f"{shown(source)}: not a complete zip file ({shown(str(error))}); re-download it") from error
+        raise DatasetError(
+            f"{display_name(source)}: not a complete zip file ({display_name(str(error))}); re-download it"
+        ) from error

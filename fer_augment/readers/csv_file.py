@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, did_you_mean, hookimpl
 from fer_augment.hooks.declarations import ReportProgress
-from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, make_splits, shown
+from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, display_name, make_splits
 from fer_augment.readers._pixel_text import keep_freed_memory, parse_row, parse_rows
 
 COLUMNS = ("emotion", "pixels", "Usage")
@@ -67,9 +67,9 @@ def read(source: str, progress: ReportProgress) -> Splits:
         with open(source, "rb", buffering=_BUFFER) as file:
             parts = _read_parts(file, source, progress)
     except FileNotFoundError as error:
-        raise DatasetError(f"{shown(source)}: no such file; check the path") from error
+        raise DatasetError(f"{display_name(source)}: no such file; check the path") from error
     except OSError as error:
-        raise DatasetError(f"{shown(source)}: cannot be read ({error.strerror}); check the path") from error
+        raise DatasetError(f"{display_name(source)}: cannot be read ({error.strerror}); check the path") from error
     return make_splits(source, parts, _WHERE)
 
 
@@ -93,7 +93,7 @@ class _Layout:
     usage: int
 
     def error(self, line: int, reason: str) -> DatasetError:
-        return DatasetError(f"{shown(self.source)}: line {line}: {reason}")
+        return DatasetError(f"{display_name(self.source)}: line {line}: {reason}")
 
 
 def _read_parts(file: BinaryIO, source: str, progress: ReportProgress) -> dict[str, ImageDataset]:
@@ -105,7 +105,7 @@ def _read_parts(file: BinaryIO, source: str, progress: ReportProgress) -> dict[s
         blocks.append(rows)
         progress(file.tell(), total)
     if not blocks:
-        raise DatasetError(f"{shown(source)}: has a header but no rows; re-download the file")
+        raise DatasetError(f"{display_name(source)}: has a header but no rows; re-download the file")
     split, label = (np.concatenate([getattr(rows, name) for rows in blocks]) for name in ("split", "label"))
     side = isqrt(blocks[0].pixels.shape[1])
     parts = {}
@@ -120,13 +120,13 @@ def _read_parts(file: BinaryIO, source: str, progress: ReportProgress) -> dict[s
 def _read_header(file: BinaryIO, source: str) -> _Layout:
     first = file.readline(_HEADER_LIMIT)
     if not first.strip():
-        raise DatasetError(f"{shown(source)}: is empty or starts with an empty line; re-download the file")
+        raise DatasetError(f"{display_name(source)}: is empty or starts with an empty line; re-download the file")
     header = _fields(first)
     missing = _missing(header)
     if missing:
-        excerpt = shown(first.decode("utf-8", "replace").strip()[:60])
+        excerpt = display_name(first.decode("utf-8", "replace").strip()[:60])
         raise DatasetError(
-            f"{shown(source)}: line 1: the header is missing {', '.join(missing)} (it is {excerpt}); "
+            f"{display_name(source)}: line 1: the header is missing {', '.join(missing)} (it is {excerpt}); "
             f"expected columns: {', '.join(COLUMNS)}, in any order"
         )
     position = {name: header.index(name.lower().encode()) for name in COLUMNS}

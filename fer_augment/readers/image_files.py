@@ -13,9 +13,9 @@ from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._conventions import (
     SPLIT_PARTS,
     class_order,
+    display_name,
     is_folder,
     make_splits,
-    shown,
     split_off,
 )
 from fer_augment.readers._image_decoding import decoded
@@ -67,4 +67,4 @@ def read(source: str, progress: ReportProgress) -> Splits:
         return make_splits(source, parts, _WHERE)
     train, validation, test = split_off(parts[EVERYTHING], 2, source)
     note = f"validation and test: 1 in {SPLIT_PARTS} rows each, split off"
-    return Splits(train, validation, test, f"{shown(source)} ({note})")
+    return Splits(train, validation, test, f"{display_name(source)} ({note})")

@@ -18,10 +18,10 @@ from fer_augment.readers._conventions import (
     FER2013_CLASSES,
     SPLIT_NAMES,
     class_order,
+    display_name,
     is_fer2013,
     is_folder,
     make_splits,
-    shown,
 )
 
 FER2013_SHAPE = (48, 48, 1)
@@ -55,7 +55,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
     try:
         files = {name.casefold(): Path(source, name) for name in sorted(os.listdir(source))}
     except OSError as error:
-        raise DatasetError(f"{shown(source)}: cannot be read ({error.strerror}); check the path") from error
+        raise DatasetError(f"{display_name(source)}: cannot be read ({error.strerror}); check the path") from error
     opened = {}
     for number, split in enumerate(SPLIT_NAMES, start=1):
         pair = _files_of(split, files, source)
@@ -84,7 +84,7 @@ def _files_of(split: str, files: dict[str, Path], source: str) -> tuple[Path, Pa
         return None
     if len(words) > 1:
         both = " and ".join(files[images_file(word).casefold()].name for word in words)
-        raise DatasetError(f"{shown(source)}: {both} are the same split; keep only one")
+        raise DatasetError(f"{display_name(source)}: {both} are the same split; keep only one")
     labels = labels_file(words[0])
     if labels.casefold() not in files:
         raise _error(Path(source, labels), "no such file; every X_*.npy needs a Y_*.npy with its labels")
@@ -123,7 +123,7 @@ def _class_names(source: str, file: Path | None, parts: Collection[_Part]) -> tu
     if is_fer2013_size and all(part.labels.max(initial=0) < len(FER2013_CLASSES) for part in parts):
         return FER2013_CLASSES
     raise DatasetError(
-        f"{shown(source)}: {CLASSES_FILE} is missing; create it with the class names in the order of the "
+        f"{display_name(source)}: {CLASSES_FILE} is missing; create it with the class names in the order of the "
         'labels, such as ["cat", "dog"]'
     )
 
@@ -154,4 +154,4 @@ def _labeled(part: _Part, names: tuple[str, ...]) -> ImageDataset:
 
 
 def _error(file: Path, reason: str) -> DatasetError:
-    return DatasetError(f"{shown(str(file))}: {reason}")
+    return DatasetError(f"{display_name(str(file))}: {reason}")

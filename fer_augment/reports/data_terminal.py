@@ -17,7 +17,8 @@ from fer_augment.reports.wording import printable
 from fer_augment.results.comparison_warnings import listed
 
 _LEGEND = (
-    "exact: identical images, within a split or across splits; conflicting: exact duplicates with different labels.",
+    "exact: identical images, within a split or across splits; conflicting: different labels in a group (in the tables "
+    "per class, exact duplicates only).",
     "near: near duplicates, the same picture with different brightness, compression or cropping, found by perceptual "
     "hash and correlation; strongly changed images are not found.",
     "mirrored: horizontal mirror images, exact or nearly; blank: images without detail.",
