@@ -25,7 +25,7 @@ lint: venv ## check style, types and which module imports which
 	$(BIN)/lint-imports --no-logo
 
 test: lint ## lint, then all tests; those on real data need FER2013=FOLDER
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --benchmark-disable
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m '' -n 2 --dist loadfile --benchmark-disable
 
 demo: venv ## compare three recipes on drawn faces, in one to three minutes
 	$(BIN)/fer-augment demo

@@ -1,10 +1,10 @@
-"""Did a recipe change an endpoint, judged over new trainings *and* new images?
+"""Significance test for the difference between two arms, over new seeds *and* new test images.
 
 An endpoint is a weighted sum of class recalls: the recall of one class, balanced accuracy, or accuracy. Each
 arm is trained S times, so a difference between two arms varies with the seeds and with the images of the test
-set; the interval here carries one variance, and one t quantile, for each. A test that looks at images only
-takes the luck of a seed for the merit of a recipe; a test that looks at runs only forgets that the test set
-is a sample.
+set. The confidence interval has one variance and one t quantile for each of the two. A test on images alone
+mistakes variation between seeds for an effect of the recipe; a test on runs alone ignores that the test set is
+a sample.
 
 Legend: S_A, S_B runs of the arms (A = baseline), N test rows, K classes, n distinct images.
 """
@@ -24,44 +24,44 @@ FloatArray = NDArray[np.float64]
 CorrectArray = NDArray[np.bool_] | NDArray[np.float32] | NDArray[np.float64]
 
 LEVEL = 0.05
-"""The level of every interval and verdict; intervals cover `1 - LEVEL`."""
+"""Significance level of verdicts; confidence intervals cover `1 - LEVEL`."""
 
 POWER = 0.8
-"""The power at which `Difference.detectable` is stated."""
+"""Power of `Difference.detectable`."""
 
 VARIANCE_TEST_LEVEL = 0.05
-"""Level of the two-sided F test that decides whether the run variances of two arms clearly differ."""
+"""Level of the two-sided F test for unequal run variances of two arms."""
 
-_ROUNDING = 1e-13  # no two different endpoints lie this close: smaller is floating-point noise
+_ROUNDING = 1e-13  # smaller than any possible difference of two endpoints: floating-point noise
 
 
 class Verdict(StrEnum):
-    """What may be said about a difference; there is deliberately no word for "equal"."""
+    """Result of testing a difference; there is deliberately no value for "equal"."""
 
     BETTER = "better"
     WORSE = "worse"
     NO_EVIDENCE = "no evidence of a difference"
-    ONE_RUN = "one run cannot tell"
-    UNTESTABLE = "cannot be tested"
+    ONE_RUN = "not tested (one run)"
+    UNTESTABLE = "not testable"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An endpoint of arm B minus the same endpoint of arm A; what cannot be known is None.
+    """Endpoint of arm B minus the same endpoint of arm A; undefined values are None.
 
     Attributes:
-        delta: the difference, in `[-1, 1]` for a weighted mean of recalls; None if a class involved has no
-            images.
+        delta: the difference, in `[-1, 1]` for a weighted mean of recalls; None if a class with nonzero weight
+            has no images.
         ci95: 95 % confidence interval of `delta` over new runs and new images; not clipped to `[-1, 1]`.
-        p: two-sided p-value, the level at which the interval touches 0. None with fewer than two runs in an
-            arm, with fewer than two images in a class involved, or where nothing varies although `delta` is
-            not 0.
-        detectable: the smallest true difference that a test at the 5 % level, before any correction for
-            multiplicity, would find with 80 % power given the variances seen: half the width of `ci95` plus 0.84
-            standard errors. None where nothing varies.
+        p: two-sided p-value, the level at which the interval touches 0. None with fewer than two runs of an
+            arm, with fewer than two images of a class with nonzero weight, or if the variance is 0 but `delta`
+            is not.
+        detectable: minimum detectable effect: the smallest true difference that a test at the 5 % level, without
+            correction for multiple tests, detects with 80 % power given the estimated variances: half the width
+            of `ci95` plus 0.84 standard errors. None if the variance is 0.
         runs_a: number of runs of arm A.
         runs_b: number of runs of arm B.
-        images: number of distinct images in the classes involved.
+        images: number of distinct images of the classes with nonzero weight.
     """
 
     delta: float | None
@@ -73,24 +73,22 @@ class Difference:
     images: int
 
     def __post_init__(self) -> None:
-        """Refuse numbers that contradict each other."""
-        known = [value for value in (self.ci95, self.p, self.detectable) if value is not None]
-        if self.delta is None and known:
-            raise ValueError("a difference that does not exist has no interval, p-value or detectable size")
+        """Raise ValueError for inconsistent values."""
+        if self.delta is None and (self.ci95, self.p, self.detectable) != (None, None, None):
+            raise ValueError("ci95, p and detectable must be None where delta is None")
         if self.p is not None and not 0.0 <= self.p <= 1.0:
-            raise ValueError(f"p must lie in [0, 1], not {self.p}")
+            raise ValueError(f"p must be in [0, 1], not {self.p}")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and spread of one score over seeds, on one fixed test set.
+    """Mean and standard deviation of one score over seeds, on one fixed test set.
 
     Attributes:
-        mean: None if no run has the score.
+        mean: mean over runs; None if no run has the score.
         sd: sample standard deviation (divisor n - 1); None with fewer than two runs.
         n: number of runs that have the score.
-        ci95: 95 % t interval of the mean over new runs, the test set held fixed; None with fewer than two
-            runs.
+        ci95: 95 % t interval of the mean over new runs on the same test set; None with fewer than two runs.
     """
 
     mean: float | None
@@ -103,27 +101,27 @@ class Summary:
 
 
 def recall_weights(class_index: int, classes: int) -> FloatArray:
-    """Return the `(K,) float64` class weights whose endpoint is the recall of one class."""
+    """Return the `(K,) float64` class weights for the recall of one class."""
     if not 0 <= class_index < classes:
-        raise ValueError(f"class_index must lie in 0 … {classes - 1}, not {class_index}")
+        raise ValueError(f"class_index must be in 0 … {classes - 1}, not {class_index}")
     weights = np.zeros(classes)
     weights[class_index] = 1.0
     return weights
 
 
 def balanced_accuracy_weights(labels: IntArray, classes: int) -> FloatArray:
-    """Return the `(K,) float64` class weights whose endpoint is the mean recall over the classes present."""
+    """Return the `(K,) float64` class weights for balanced accuracy: mean recall over classes with rows."""
     present = (_rows_per_class(labels, classes) > 0).astype(np.float64)
     return present / float(present.sum())
 
 
 def accuracy_weights(labels: IntArray, classes: int, groups: IntArray | None = None) -> FloatArray:
-    """Return the `(K,) float64` class weights whose endpoint is accuracy.
+    """Return the `(K,) float64` class weights for accuracy.
 
     Args:
         labels: `(N,) int64` in `0 … K - 1`.
         classes: K, the number of classes.
-        groups: `(N,) int64` duplicate groups as given to `endpoint_difference`, so that copies count once.
+        groups: `(N,) int64` duplicate groups, see `endpoint_difference`; exact duplicates then count once.
     """
     rows = _rows_per_class(labels, classes)
     if groups is not None:
@@ -141,10 +139,10 @@ def endpoint_difference(
     class_weights: FloatArray,
     groups: IntArray | None = None,
 ) -> Difference:
-    """Compare two arms on one endpoint, over new trainings and new images.
+    """Test the difference of two arms on one endpoint, over new seeds and new test images.
 
-    With R the endpoint of each run, d_i the mean over runs of B minus that of A on image i of a class with
-    n_c images and weight w_c, SS_c the residual sum of squares of an arm after taking out image and run
+    Let R be the endpoint of each run, d_i the mean over runs of B minus that of A on image i of a class with
+    n_c images and weight w_c, and SS_c the residual sum of squares of an arm after removing image and run
     means:
 
         V     = var(R_a) / S_A + var(R_b) / S_B                                   (runs)
@@ -153,34 +151,35 @@ def endpoint_difference(
         V_i   = max(V_img - V_res, 0)                                             (images x recipes)
         interval = delta -+ sqrt(t(df)^2 V + t(n - 1)^2 V_i),  n = images of the smallest class involved
 
-    The interval squares and adds the half-widths that each part would have alone (Zou and Donner 2008,
-    Statist. Med. 27, p. 1693). `df` is S_A + S_B - 2; where that would claim too much, it is Welch's (1947,
-    Biometrika 34, p. 28): when the arms have different numbers of runs, for V is then no pooled variance, or
-    when their run variances clearly differ, which means that a two-sided F test of their ratio rejects
-    equality at the 5 % level.
+    The squared half-width of the interval is the sum of the squared half-widths for either part alone (Zou and
+    Donner 2008, Statist. Med. 27, p. 1693). `df` is S_A + S_B - 2, or that of Welch (1947, Biometrika 34,
+    p. 28) in two cases where S_A + S_B - 2 is too large: if the arms have different numbers of runs (V is then
+    not a pooled variance), or if a two-sided F test rejects equal run variances at the 5 % level.
 
     Simulated comparisons of a recipe with itself, on test sets like FER2013's, give false positives in 2.7 to
-    5.2 % of cases when both arms have 2, 3, 5 or 10 runs. The level is exceeded, at worst, to 7 % when one of
-    two arms with 2 or 3 runs hardly varies, and to 9 % with 2 runs against 10: give arms the same seeds.
+    5.2 % of cases when both arms have 2, 3, 5 or 10 runs. The worst cases found are 7 % if one of two arms with
+    2 or 3 runs has almost no variance, and 9 % with 2 runs against 10: use the same seeds for all arms.
 
-    Runs of the two arms need not be paired; images are. Rows with equal `groups` number *and* label are
-    copies of one image, which counts once with the mean of its rows; copies with different labels stay apart.
+    Images are paired between the arms, runs are not. Rows with the same `groups` number *and* label are exact
+    duplicates of one image and count once, with the mean of their rows; duplicates with different labels count
+    as different images.
 
     Args:
-        correct_a: `(S_A, N)` bool, or floats in `[0, 1]`: is row i right in each run of arm A, the baseline?
+        correct_a: `(S_A, N)` bool, or floats in `[0, 1]`: whether row i is correct in each run of arm A, the
+            baseline.
         correct_b: `(S_B, N)` likewise for arm B.
         labels: `(N,) int64` in `0 … K - 1`.
         class_weights: `(K,)` finite, not all 0; see `recall_weights`, `balanced_accuracy_weights`,
             `accuracy_weights`.
-        groups: `(N,) int64` duplicate groups; None if no image stands in the test set twice.
+        groups: `(N,) int64` duplicate groups; None if the test set has no duplicates.
 
     Returns:
-        The difference. One run in either arm gives `delta` only. A weighted class without images gives no
-        `delta`. Where nothing varies at all there is no interval, and p is 1 if `delta` is 0 and does not
-        exist otherwise.
+        The difference. With one run in either arm, only `delta` is set. If a class with nonzero weight has no
+        images, `delta` is None. If the total variance is 0, there is no interval, and p is 1 if `delta` is 0
+        and None otherwise.
 
     Raises:
-        ValueError: shapes do not fit, a label is not a class, or a value is out of range.
+        ValueError: if shapes do not match, a label is out of range, or a value is not in `[0, 1]`.
     """
     _require_comparable(correct_a, correct_b, labels, class_weights, groups)
     runs_a, runs_b = len(correct_a), len(correct_b)
@@ -200,38 +199,38 @@ def endpoint_difference(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjust p-values for testing several hypotheses at once (Holm 1979, Scand. J. Statist. 6, p. 65).
+    """Adjust p-values for multiple tests (Holm 1979, Scand. J. Statist. 6, p. 65).
 
     Args:
-        p_values: in `[0, 1]`; a None stays None and does not count as a hypothesis, for it can never be
+        p_values: in `[0, 1]`; None stays None and does not count as a hypothesis, since it can never be
             rejected.
 
     Returns:
-        The adjusted p-values in the order given; rejecting those below alpha keeps the chance of any false
-        rejection below alpha.
+        The adjusted p-values in the same order. Rejecting those below alpha keeps the probability of any false
+        rejection at or below alpha.
 
     Raises:
-        ValueError: a value is not in `[0, 1]`.
+        ValueError: if a value is not in `[0, 1]`.
     """
     existing = [(p, position) for position, p in enumerate(p_values) if p is not None]
     adjusted: list[float | None] = [None] * len(p_values)
     largest = 0.0
     for rank, (p, position) in enumerate(sorted(existing)):
         if not 0.0 <= p <= 1.0:
-            raise ValueError(f"p-values must lie in [0, 1], not {p}")
+            raise ValueError(f"p-values must be in [0, 1], not {p}")
         largest = max(largest, min(1.0, (len(existing) - rank) * p))
         adjusted[position] = largest
     return adjusted
 
 
 def verdict(difference: Difference, p_adjusted: float | None, level: float = LEVEL) -> Verdict:
-    """Say in one word what a difference shows.
+    """Return the verdict on a difference.
 
     Args:
         difference: the difference between an arm and its baseline.
-        p_adjusted: its p-value after correction for multiplicity, see `holm`; None where `difference.p` is
+        p_adjusted: its p-value after correction for multiple tests, see `holm`; None where `difference.p` is
             None.
-        level: below this adjusted p-value a difference counts as shown.
+        level: significance level; a difference is significant if `p_adjusted` is below it.
     """
     if difference.delta is None:
         return Verdict.UNTESTABLE
@@ -248,20 +247,19 @@ def mean_interval(values: Sequence[float] | FloatArray) -> Summary:
     """Summarize one score over seeds.
 
     Args:
-        values: one score a run; NaN where a run has no such score (recall of a class without rows) is left
-            out.
+        values: one score per run; NaN (recall of a class without rows) is ignored.
 
     Returns:
         Mean, sample standard deviation, number of runs, and the t interval of the mean over new runs. Equal
-        values give an interval without width.
+        values give an interval of zero width.
 
     Raises:
-        ValueError: a value is infinite.
+        ValueError: if a value is infinite.
     """
     scores = np.asarray(values, dtype=np.float64).ravel()
     scores = scores[~np.isnan(scores)]
     if np.isinf(scores).any():
-        raise ValueError("a score is infinite, so it has no mean")
+        raise ValueError("scores must not be infinite")
     n = len(scores)
     if n == 0:
         return Summary(None, None, 0, None)
@@ -273,7 +271,7 @@ def mean_interval(values: Sequence[float] | FloatArray) -> Summary:
     return Summary(mean, sd, n, (mean - half_width, mean + half_width))
 
 
-# --- a companion that gives no verdict on recipes
+# --- bootstrap, for information only: verdicts do not use it
 
 
 def share_above(
@@ -286,12 +284,13 @@ def share_above(
     rng: np.random.Generator,
     draws: int = 10_000,
 ) -> float | None:
-    """Return how often arm B lies above arm A when images are resampled within each class, and runs within each arm.
+    """Return the share of two-way bootstrap resamples in which arm B has the higher endpoint.
 
-    The two-way bootstrap (Owen 2007, Ann. Appl. Statist. 1, p. 386). It assumes no distribution but needs many
-    runs: resampling S runs shrinks their variance by (S - 1) / S and ignores that few runs estimate it badly. In
-    simulations its 95 % interval misses in about 14–21 % of cases with 2 runs an arm, 9–13 % with 3, 6–9 % with
-    5 and 4–6 % with 10. `endpoint_difference` holds its level at 2 runs already and decides.
+    Images are resampled within each class and runs within each arm (Owen 2007, Ann. Appl. Statist. 1, p. 386).
+    The bootstrap makes no distributional assumption but needs many runs: resampling S runs shrinks their variance
+    by (S - 1) / S and ignores the uncertainty of a variance estimated from few runs. In simulations its 95 %
+    interval misses the true value in about 14–21 % of cases with 2 runs per arm, 9–13 % with 3, 6–9 % with 5 and
+    4–6 % with 10. Verdicts therefore use `endpoint_difference`, which keeps its level with 2 runs.
 
     Args:
         correct_a: `(S_A, N)` bool, or floats in `[0, 1]`, of the baseline.
@@ -299,15 +298,15 @@ def share_above(
         labels: `(N,) int64` in `0 … K - 1`.
         class_weights: `(K,)` finite, not all 0, and 0 for classes without images.
         groups: `(N,) int64` duplicate groups; see `endpoint_difference`.
-        rng: where the resamples come from.
+        rng: random generator of the resamples.
         draws: number of resamples, at least 1.
 
     Returns:
-        The share of resamples, ties counted half, in `[0, 1]`; loosely "P(arm > baseline)", though it is a
-        property of the resamples and no posterior probability. None with fewer than two runs in an arm.
+        The share of resamples in `[0, 1]`, with ties counted half; loosely "P(arm > baseline)", but not a
+        posterior probability. None with fewer than two runs of an arm.
 
     Raises:
-        ValueError: shapes do not fit, a value is out of range, or a weighted class has no images.
+        ValueError: if shapes do not match, a value is out of range, or a class with nonzero weight has no images.
     """
     _require_comparable(correct_a, correct_b, labels, class_weights, groups)
     if draws < 1:
@@ -315,13 +314,13 @@ def share_above(
     involved = np.flatnonzero(class_weights)
     layout = _image_layout(labels, involved, groups)
     if layout.images.min() == 0:
-        raise ValueError(f"class {involved[layout.images.argmin()]} has a weight but no images")
+        raise ValueError(f"class {involved[layout.images.argmin()]} has a nonzero weight but no images")
     if min(len(correct_a), len(correct_b)) < 2:
         return None
     weight_of_image = np.repeat(class_weights[involved] / layout.images, layout.images)
     arms = [layout.merge(correct) * weight_of_image for correct in (correct_a, correct_b)]
     blocks = []
-    for start in range(0, draws, 256):  # a block of image counts stays within a few megabytes
+    for start in range(0, draws, 256):  # blocks limit the image counts to a few megabytes
         block = min(256, draws - start)
         counts = _resampled_counts(layout.images, block, rng)
         ends_a, ends_b = (_resampled_endpoint(weighted, counts, rng) for weighted in arms)
@@ -335,12 +334,12 @@ def share_above(
 
 @dataclass(frozen=True)
 class _ImageLayout:
-    """How rows become distinct images that lie sorted by class.
+    """Distinct images of the C classes with nonzero weight, sorted by class.
 
     Attributes:
-        order: `(rows involved,)`, their positions sorted by class and duplicate group.
+        order: positions of the rows of these classes, sorted by class and duplicate group.
         first: `(n,)`, where in `order` each image begins.
-        images: `(C,)`, number of images of each class involved.
+        images: `(C,)`, number of distinct images of each class.
     """
 
     order: IntArray
@@ -348,12 +347,12 @@ class _ImageLayout:
     images: IntArray
 
     def merge(self, correct: CorrectArray) -> FloatArray:
-        """Turn `(..., N)` rows into `(..., n) float64` images, each the mean of its copies."""
+        """Average `(..., N)` rows over the duplicates of each image: `(..., n) float64`."""
         rows = np.asarray(correct[..., self.order], dtype=np.float64)
         if len(self.first) == len(self.order):
             return rows
-        copies = np.diff(self.first, append=len(self.order))
-        means: FloatArray = np.add.reduceat(rows, self.first, axis=-1) / copies
+        rows_per_image = np.diff(self.first, append=len(self.order))
+        means: FloatArray = np.add.reduceat(rows, self.first, axis=-1) / rows_per_image
         return means
 
 
@@ -370,25 +369,25 @@ def _image_layout(labels: IntArray, involved: IntArray, groups: IntArray | None)
 
 
 def _class_means(values: FloatArray, images: IntArray) -> FloatArray:
-    """Average `(..., n)` values of images that lie sorted by class into `(..., C)`; no class is empty."""
+    """Average `(..., n)` values of images sorted by class into `(..., C)`; no class is empty."""
     first = np.cumsum(images) - images
     means: FloatArray = np.add.reduceat(values, first, axis=-1) / images
     return means
 
 
-# --- variances; every array may carry leading batch dimensions
+# --- variances; every array may have leading batch dimensions
 
 
 @dataclass(frozen=True)
 class _ClassStatistics:
-    """All that the endpoints need to know of two arms, class by class.
+    """Sufficient statistics of two arms per class, for any endpoint.
 
     Attributes:
         recall_a: `(..., S_A, C)`, recall of each run.
         recall_b: `(..., S_B, C)`.
-        image_variance: `(..., C)`, variance of a class's mean d_i from its finite number of images.
-        residual_variance: `(..., C)`, the part of it that comes from runs disagreeing on an image.
-        images: `(C,)`.
+        image_variance: `(..., C)`, variance of the mean d_i of a class due to its finite number of images.
+        residual_variance: `(..., C)`, the part of it due to disagreement of runs on an image.
+        images: `(C,)`, number of distinct images.
     """
 
     recall_a: FloatArray
@@ -400,7 +399,7 @@ class _ClassStatistics:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """A difference with the two parts of its variance; arrays have the batch's shape."""
+    """A difference with the two parts of its variance; arrays have the shape of the batch."""
 
     delta: FloatArray
     run_variance: FloatArray
@@ -410,21 +409,20 @@ class _Estimate:
 
 
 def _class_statistics(correct_a: FloatArray, correct_b: FloatArray, images: IntArray) -> _ClassStatistics:
-    """Reduce `(..., S, n)` images that lie sorted by class; each arm has two runs, each class two images."""
+    """Reduce `(..., S, n)` images sorted by class; each arm has at least two runs, each class two images."""
     difference = correct_b.mean(axis=-2) - correct_a.mean(axis=-2)
-    centerd = difference - np.repeat(_class_means(difference, images), images, axis=-1)
+    centered = difference - np.repeat(_class_means(difference, images), images, axis=-1)
     recall_a, recall_b = _class_means(correct_a, images), _class_means(correct_b, images)
     residual_a = _residual_variance(correct_a, recall_a, images)
     residual_b = _residual_variance(correct_b, recall_b, images)
-    image_variance = _class_means(centerd**2, images) / (images - 1)
+    image_variance = _class_means(centered**2, images) / (images - 1)
     return _ClassStatistics(recall_a, recall_b, image_variance, residual_a + residual_b, images)
 
 
 def _residual_variance(correct: FloatArray, recall: FloatArray, images: IntArray) -> FloatArray:
     """Return `(..., C)`: SS_c / ((n_c - 1)(S - 1)) / (n_c S) of one arm.
 
-    Taking out image means leaves the sum of squares around them; n_c times that of the run means goes out
-    after.
+    SS_c is the sum of squares around the image means minus n_c times the sum of squares of the run means.
     """
     runs = correct.shape[-2]
     around_images = runs * images * _class_means(correct.var(axis=-2), images)
@@ -434,7 +432,7 @@ def _residual_variance(correct: FloatArray, recall: FloatArray, images: IntArray
 
 
 def _estimate(statistics: _ClassStatistics, weights: FloatArray) -> _Estimate:
-    """Combine class statistics into the endpoint that has these `(C,)` class weights."""
+    """Combine class statistics into the endpoint with the given `(C,)` class weights."""
     scale = float(np.abs(weights).sum())
     floor = (_ROUNDING * scale) ** 2
     of_runs_a, of_runs_b = statistics.recall_a @ weights, statistics.recall_b @ weights
@@ -471,7 +469,7 @@ def _run_degrees_of_freedom(variance_a: FloatArray, variance_b: FloatArray, runs
 
 
 def _without_rounding(values: FloatArray, floor: float | FloatArray) -> FloatArray:
-    """Set to 0 what is no larger than floating-point noise, so that "nothing varies" can be seen."""
+    """Set values within floating-point noise to 0, so that zero variance is exactly 0."""
     return np.where(np.abs(values) > floor, values, 0.0)
 
 
@@ -479,17 +477,17 @@ def _without_rounding(values: FloatArray, floor: float | FloatArray) -> FloatArr
 
 
 def _half_width(estimate: _Estimate, tail: float | FloatArray) -> FloatArray:
-    """Return half the width of the interval that leaves out `tail` on either side."""
+    """Return half the width of the interval with probability `tail` outside on either side."""
     of_runs = stdtrit(estimate.run_df, tail) ** 2 * estimate.run_variance
     of_images = stdtrit(float(estimate.image_df), tail) ** 2 * estimate.image_variance
     return np.asarray(np.sqrt(of_runs + of_images), dtype=np.float64)
 
 
 def _p_values(estimate: _Estimate) -> FloatArray:
-    """Return the level at which the interval touches 0; NaN where nothing varies but `delta` is not 0.
+    """Return the level at which the interval touches 0; NaN where the variance is 0 but `delta` is not.
 
-    The root lies between the tails of the two t tests that give all of the variance to either part; it is
-    found by halving that bracket on the log scale, where 60 steps exhaust double precision.
+    The root lies between the tails of the two t tests that attribute all variance to one part. It is found by
+    bisection on the log scale; 60 steps exhaust double precision.
     """
     total = estimate.run_variance + estimate.image_variance
     t = -np.abs(estimate.delta) / np.sqrt(np.where(total > 0, total, 1.0))
@@ -524,7 +522,7 @@ def _as_difference(estimate: _Estimate, runs_a: int, runs_b: int, images: int) -
 
 
 def _resampled_counts(images: IntArray, draws: int, rng: np.random.Generator) -> FloatArray:
-    """Return `(draws, n)`: how often each image comes up when every class is resampled from itself."""
+    """Return `(draws, n)`: how often each image is drawn when images are resampled within each class."""
     counts = np.empty((draws, int(images.sum())))
     for end, size in zip(np.cumsum(images), images, strict=True):
         cells = rng.integers(0, size, (draws, size))
@@ -534,7 +532,7 @@ def _resampled_counts(images: IntArray, draws: int, rng: np.random.Generator) ->
 
 
 def _resampled_endpoint(weighted: FloatArray, counts: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return `(draws,)`: the mean endpoint of runs drawn with replacement on the images drawn."""
+    """Return `(draws,)`: the mean endpoint of resampled runs on resampled images."""
     runs = len(weighted)
     shares = rng.multinomial(runs, np.full(runs, 1 / runs), size=len(counts)) / runs
     endpoints: FloatArray = np.einsum("ds,ds->d", counts @ weighted.T, shares)
@@ -553,7 +551,7 @@ def _require_labels(labels: IntArray, classes: int) -> None:
     if labels.ndim != 1 or not len(labels) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be a vector of at least one integer, not {labels.shape} {labels.dtype}")
     if not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels must lie in 0 … {classes - 1}, but range from {labels.min()} to {labels.max()}")
+        raise ValueError(f"labels must be in 0 … {classes - 1}, but range from {labels.min()} to {labels.max()}")
 
 
 def _require_comparable(
@@ -570,6 +568,6 @@ def _require_comparable(
         if correct.ndim != 2 or not len(correct) or correct.shape[1] != len(labels):
             raise ValueError(f"{name} must be (runs, {len(labels)}) with at least one run, not {correct.shape}")
         if correct.dtype != np.bool_ and not (correct.min() >= 0 and correct.max() <= 1):
-            raise ValueError(f"{name} must be boolean or lie in [0, 1]")
+            raise ValueError(f"{name} must be boolean or in [0, 1]")
     if groups is not None and groups.shape != labels.shape:
         raise ValueError(f"groups must have the shape of labels, {labels.shape}, not {groups.shape}")

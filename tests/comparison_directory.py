@@ -1,4 +1,4 @@
-"""The directory of a comparison with made-up runs, complete with pictures, for tests of whatever reports it."""
+"""Directory of a comparison with synthetic runs and images, for tests of reports."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.data_files import random_images
 from tests.synthetic_runs import CLASSES, evaluation, write_arm
 
 COUNTS = (60, 40, 20)
-COPIES = (0, 1, 2, 60, 61, 100)
-"""Test rows that stand in the training split too; among them are rows of every class."""
+DUPLICATES = (0, 1, 2, 60, 61, 100)
+"""Test rows with an exact duplicate in the training split; some of every class."""
 
 BASE, GOOD, SAME = (0.6, 0.5, 0.4), (0.9, 0.85, 0.3), (0.6, 0.5, 0.4)
 
@@ -29,7 +29,7 @@ def write_comparison(
     class_names: Sequence[str] = CLASSES,
     seeds: Sequence[int] = (0, 1, 2),
     counts: Sequence[int] = COUNTS,
-    copies: Sequence[int] = COPIES,
+    duplicates: Sequence[int] = DUPLICATES,
     failures: Sequence[Failure] = (),
     warnings: Sequence[str] = (),
     source: str = "squares",
@@ -37,10 +37,10 @@ def write_comparison(
 ) -> ComparisonRecord:
     """Write runs, `comparison.json` and `confused.safetensors`; return the comparison.
 
-    The first arm is the baseline; the second makes rows, and is better at all classes but the last; the third is as
-    good as the baseline, and weights draws. Arms may have any names: their folders are numbered.
+    The first arm is the baseline. The second adds rows and has a higher recall for all classes but the last. The third
+    has the recall of the baseline and weighted sampling. Arms may have any names: their folders are numbered.
     """
-    in_train = np.isin(np.arange(sum(counts)), copies)
+    in_train = np.isin(np.arange(sum(counts)), duplicates)
     runs: dict[str, list[RunDirectory]] = {}
     for number, (arm, recall) in enumerate(zip(arms, (BASE, GOOD, SAME), strict=False)):
         runs[arm] = write_arm(
@@ -74,10 +74,10 @@ def write_comparison(
 
 def _record_of(number: int) -> dict[str, object]:
     rows = (120, 80, 47) if number == 1 else (120, 80, 40)
-    making = StepRecord(name="grow", parameters={}, provider="here 1.0", source="a" * 64, rows=7)
+    adding = StepRecord(name="grow", parameters={}, provider="here 1.0", source="a" * 64, rows=7)
     idle = StepRecord(name="blur", parameters={}, provider="here 1.0", source="b" * 64)
     return {
-        "steps": (making, idle) if number == 1 else (),
+        "steps": (adding, idle) if number == 1 else (),
         "train_counts": (120, 80, 40),
         "rewritten_counts": rows,
         "class_prior": (0.5, 0.3, 0.2) if number == 2 else tuple(count / sum(rows) for count in rows),

@@ -1,4 +1,4 @@
-"""A page of HTML, taken apart as far as tests want to know it."""
+"""A minimal HTML tree for tests."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 
 @dataclass
 class Element:
-    """An element with everything in it."""
+    """An element with its attributes and children."""
 
     tag: str
     attributes: dict[str, str]
     children: list[Element | str] = field(default_factory=list)
 
     def find(self, tag: str, **attributes: str) -> Iterator[Element]:
-        """Give the elements below with a tag and with these attributes, in order; `class_` is one of the classes."""
+        """Yield the descendants with a tag and these attributes, in order; `class_` matches one of the classes."""
         for child in self.children:
             if isinstance(child, Element):
                 if child.tag == tag and all(child.has(name, value) for name, value in attributes.items()):
@@ -26,7 +26,7 @@ class Element:
                 yield from child.find(tag, **attributes)
 
     def all(self) -> Iterator[Element]:
-        """Give all elements below."""
+        """Yield all descendants."""
         for child in self.children:
             if isinstance(child, Element):
                 yield child
@@ -39,7 +39,7 @@ class Element:
 
     @property
     def text(self) -> str:
-        """All text below, runs of white space as one blank."""
+        """Text of all descendants, with white space collapsed."""
         return " ".join(" ".join(self._texts()).split())
 
     def _texts(self) -> Iterator[str]:
@@ -51,7 +51,7 @@ class Element:
 
 
 def parse(html: str) -> Element:
-    """Return the page; fail where an element is not closed, or closed that was not open."""
+    """Parse a page or fragment; fail if an element is not closed, or closed without being open."""
     parser = _Parser()
     parser.feed(html)
     parser.close()

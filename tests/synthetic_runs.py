@@ -1,4 +1,4 @@
-"""Run directories with made-up predictions, for tests of whatever reads them."""
+"""Run directories with synthetic predictions, for tests."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ CLASSES = ("ant", "bee", "cat")
 
 
 def labels_of(counts: Sequence[int]) -> np.ndarray:
-    """Return labels with the given number of rows of each class, in order."""
+    """Return labels with the given number of rows per class, in order."""
     return np.repeat(np.arange(len(counts)), counts).astype(np.int64)
 
 
 def logits_for(predicted: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `(N, K) float32` logits whose largest one is at the predicted class."""
+    """Return `(N, K) float32` logits with the largest at the predicted class."""
     logits = rng.uniform(0, 1, (len(predicted), classes))
     logits[np.arange(len(predicted)), predicted] += 1.5
     return logits.astype(np.float32)
 
 
 def guesses(labels: np.ndarray, recall: Sequence[float], rng: np.random.Generator) -> np.ndarray:
-    """Return predicted classes: right with the probability of the row's class, else any other class."""
+    """Return predicted classes: correct with the recall of the true class, otherwise a random other class."""
     classes = len(recall)
-    is_right = rng.uniform(size=len(labels)) < np.asarray(recall)[labels]
-    return np.where(is_right, labels, (labels + rng.integers(1, classes, len(labels))) % classes)
+    is_correct = rng.uniform(size=len(labels)) < np.asarray(recall)[labels]
+    return np.where(is_correct, labels, (labels + rng.integers(1, classes, len(labels))) % classes)
 
 
 def predictions(labels, predicted, *, classes=3, groups=None, in_train=None, rng=None) -> Predictions:
@@ -55,7 +55,7 @@ def evaluation(epoch: int, classes: int, **changes) -> Evaluation:
 
 
 def record(recipe="base", seed=0, *, class_names=CLASSES, steps: Sequence[StepRecord] = (), settings=None, **changes):
-    """Return the record of a run; `settings` are laid over its recipe, `changes` over the record."""
+    """Return the record of a run; `settings` override its recipe, `changes` the record."""
     classes = len(class_names)
     values = {
         "identity": RunIdentity(recipe=recipe, seed=seed, key=f"key-{recipe}-{seed}"),
@@ -85,9 +85,9 @@ def record(recipe="base", seed=0, *, class_names=CLASSES, steps: Sequence[StepRe
     return RunRecord(**values | changes)
 
 
-def write_run(path: Path, said: RunRecord, of_splits: Mapping[str, Predictions]) -> RunDirectory:
+def write_run(path: Path, run_record: RunRecord, of_splits: Mapping[str, Predictions]) -> RunDirectory:
     """Write a run directory, without weights or provenance."""
-    return save_run(path, said, f"name: {said.identity.recipe}\n", of_splits)
+    return save_run(path, run_record, f"name: {run_record.identity.recipe}\n", of_splits)
 
 
 def write_arm(
@@ -102,7 +102,7 @@ def write_arm(
     in_train=None,
     **of_record,
 ) -> list[RunDirectory]:
-    """Write the runs of an arm that has about the given recalls; its runs vary by `spread` around them."""
+    """Write the runs of an arm; their recalls are normal around `recall` with standard deviation `spread`."""
     labels = labels_of(counts)
     directories = []
     for seed in seeds:
@@ -113,11 +113,10 @@ def write_arm(
             "test": predictions(labels, test, classes=len(recall), groups=groups, in_train=in_train, rng=rng),
             "validation": predictions(labels, validation, classes=len(recall), rng=rng),
         }
-        said = record(recipe, seed, **of_record)
-        directories.append(write_run(folder / recipe / str(seed), said, of_splits))
+        directories.append(write_run(folder / recipe / str(seed), record(recipe, seed, **of_record), of_splits))
     return directories
 
 
 def counts_by_split(counts: Sequence[int]) -> dict[str, Sequence[int]]:
-    """Return what `compare_runs` wants to know of the data where both held-out splits have these rows."""
+    """Return the `counts` argument of `compare_runs` for held-out splits with these rows per class."""
     return {"train": [2 * count for count in counts], "validation": counts, "test": counts}

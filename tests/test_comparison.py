@@ -1,4 +1,4 @@
-"""What a comparison says, against arithmetic done again on the predictions that the runs left behind."""
+"""Comparisons: scores and tests, checked against direct calculations on the predictions of the runs."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def compared(runs, counts=COUNTS, baseline="base", **more) -> ComparisonRecord:
 
 
 def correct_of(runs, kept=slice(None)):
-    said = [run.predictions("test") for run in runs]
-    return np.array([(one.logits.argmax(axis=1) == one.labels)[kept] for one in said])
+    of_runs = [run.predictions("test") for run in runs]
+    return np.array([(one.logits.argmax(axis=1) == one.labels)[kept] for one in of_runs])
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def three_arms(tmp_path_factory):
 # --- scores of an arm
 
 
-def test_scores_are_means_and_spreads_over_seeds(three_arms):
+def test_scores_are_mean_and_sd_over_seeds(three_arms):
     arm = compared(three_arms).arm("base")
     correct, labels = correct_of(three_arms["base"]), labels_of(COUNTS)
     accuracies = correct.mean(axis=1)
@@ -76,16 +76,16 @@ def test_scores_are_means_and_spreads_over_seeds(three_arms):
 
 def test_confusion_is_summed_over_runs_and_calibration_is_averaged(three_arms):
     scores = compared(three_arms).arm("good").test
-    said = [run.predictions("test") for run in three_arms["good"]]
+    of_runs = [run.predictions("test") for run in three_arms["good"]]
     confusion = np.zeros((3, 3), dtype=int)
-    for one in said:
+    for one in of_runs:
         np.add.at(confusion, (one.labels, one.logits.argmax(axis=1)), 1)
     assert np.array_equal(scores.confusion, confusion)
-    assert_allclose(scores.ece.mean, np.mean([expected_calibration_error(s.labels, s.logits) for s in said]))
-    assert_allclose(scores.nll.mean, np.mean([negative_log_likelihood(s.labels, s.logits) for s in said]))
+    assert_allclose(scores.ece.mean, np.mean([expected_calibration_error(one.labels, one.logits) for one in of_runs]))
+    assert_allclose(scores.nll.mean, np.mean([negative_log_likelihood(one.labels, one.logits) for one in of_runs]))
 
 
-def test_an_arm_carries_what_its_records_say(tmp_path):
+def test_an_arm_has_the_values_of_its_records(tmp_path):
     step = StepRecord(name="grow", parameters={}, provider="x 1", source="0" * 64)
     runs = [
         write_run(
@@ -113,7 +113,7 @@ def test_an_arm_carries_what_its_records_say(tmp_path):
     assert arm.curve[1].selection_loss.mean == arm.selection_loss.mean == 0.25
 
 
-def test_a_curve_has_the_points_that_all_runs_have(tmp_path):
+def test_a_curve_has_the_evaluations_that_all_runs_have(tmp_path):
     labels = labels_of(COUNTS)
     of_splits = {split: predictions(labels, labels) for split in ("test", "validation")}
     curves = [
@@ -130,29 +130,29 @@ def test_a_curve_has_the_points_that_all_runs_have(tmp_path):
 # --- verdicts
 
 
-def test_deltas_and_p_values_are_those_of_the_test_on_the_same_arrays(three_arms):
+def test_judgments_equal_those_of_endpoint_difference(three_arms):
     comparison = compared(three_arms)
     labels = labels_of(COUNTS)
     good = comparison.versus[0]
     arrays = correct_of(three_arms["base"]), correct_of(three_arms["good"]), labels
     for number, name in enumerate(CLASSES):
         expected = endpoint_difference(*arrays, recall_weights(number, 3))
-        said = good.recall[name]
-        assert (said.delta, said.ci95, said.p, said.detectable) == (
+        judgment = good.recall[name]
+        assert (judgment.delta, judgment.ci95, judgment.p, judgment.detectable) == (
             expected.delta,
             expected.ci95,
             expected.p,
             expected.detectable,
         )
         recall_of = [np.mean([run[labels == number].mean() for run in arm]) for arm in arrays[:2]]
-        assert_allclose(said.delta, recall_of[1] - recall_of[0])
+        assert_allclose(judgment.delta, recall_of[1] - recall_of[0])
     assert good.accuracy.p == endpoint_difference(*arrays, accuracy_weights(labels, 3)).p
     assert good.balanced_accuracy.p == endpoint_difference(*arrays, balanced_accuracy_weights(labels, 3)).p
     assert good.balanced_accuracy.verdict == Verdict.BETTER
     assert comparison.versus[1].balanced_accuracy.verdict == Verdict.NO_EVIDENCE
 
 
-def test_the_bootstrap_is_shown_from_five_runs_on(tmp_path, three_arms):
+def test_the_bootstrap_needs_five_runs(tmp_path, three_arms):
     seeds = range(5)
     runs = {
         "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), seeds=seeds),
@@ -174,7 +174,7 @@ def holm_by_hand(p_values):
     return adjusted
 
 
-def test_holm_goes_over_arms_for_balanced_accuracy_and_over_classes_within_an_arm(three_arms):
+def test_holm_is_over_arms_for_overall_endpoints_and_over_classes_for_recall(three_arms):
     versus = compared(three_arms).versus
     for endpoint in ("accuracy", "balanced_accuracy"):
         family = [getattr(one, endpoint) for one in versus]
@@ -185,28 +185,28 @@ def test_holm_goes_over_arms_for_balanced_accuracy_and_over_classes_within_an_ar
     assert versus[0].balanced_accuracy.p_adjusted == 2 * versus[0].balanced_accuracy.p
 
 
-def test_a_verdict_follows_the_adjusted_p(three_arms):
-    judged = [one for versus in compared(three_arms).versus for one in versus.recall.values()]
-    assert all((one.p_adjusted < 0.05) == (one.verdict != Verdict.NO_EVIDENCE) for one in judged)
+def test_verdicts_use_the_adjusted_p(three_arms):
+    judgments = [one for versus in compared(three_arms).versus for one in versus.recall.values()]
+    assert all((one.p_adjusted < 0.05) == (one.verdict != Verdict.NO_EVIDENCE) for one in judgments)
 
 
-def test_a_fall_is_called_worse(three_arms):
+def test_a_significant_drop_is_worse(three_arms):
     comparison = compared(three_arms, baseline="good")
     assert [versus.balanced_accuracy.verdict for versus in comparison.versus] == [Verdict.WORSE, Verdict.WORSE]
     assert comparison.versus[0].balanced_accuracy.delta < -0.2
 
 
-def test_the_baseline_comes_first_and_is_compared_with_nobody_else(three_arms):
+def test_the_baseline_is_the_first_arm_and_not_tested(three_arms):
     comparison = compared(three_arms, baseline="same")
     assert [arm.recipe for arm in comparison.arms] == ["same", "base", "good"]
     assert [(one.recipe, one.baseline) for one in comparison.versus] == [("base", "same"), ("good", "same")]
     assert comparison.baseline_arm is comparison.arms[0]
 
 
-# --- copies
+# --- exact duplicates
 
 
-def test_rows_that_any_arm_saw_in_training_are_left_out_of_the_deduplicated_split(tmp_path):
+def test_deduplicated_split_omits_duplicates_of_the_training_split_of_any_arm(tmp_path):
     in_base, in_other = np.zeros(90, dtype=bool), np.zeros(90, dtype=bool)
     in_base[[0, 1, 50]], in_other[[1, 89]] = True, True
     runs = {
@@ -225,25 +225,25 @@ def test_rows_that_any_arm_saw_in_training_are_left_out_of_the_deduplicated_spli
     expected = endpoint_difference(
         correct_of(runs["base"], kept), correct_of(runs["other"], kept), labels, balanced_accuracy_weights(labels, 3)
     )
-    said = comparison.versus[0].test_deduplicated.balanced_accuracy
-    assert (said.delta, said.p) == (expected.delta, expected.p)
+    judgment = comparison.versus[0].test_deduplicated.balanced_accuracy
+    assert (judgment.delta, judgment.p) == (expected.delta, expected.p)
 
 
-def test_classes_that_hardly_exist_without_copies_are_named(tmp_path):
+def test_warnings_name_classes_with_few_images_in_the_deduplicated_split(tmp_path):
     in_train = np.zeros(90, dtype=bool)
     in_train[40:69] = in_train[70:] = True  # all of bee but one, and all of cat
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), in_train=in_train) for name in ("base", "other")}
     comparison = compared(runs)
-    fewer = comparison.arms[0].test_deduplicated
-    assert_allclose(fewer.balanced_accuracy.mean, (fewer.recall["ant"].mean + fewer.recall["bee"].mean) / 2)
-    assert [warning for warning in comparison.warnings if "copies" in warning] == [
-        "All test rows of cat stand in the training split too: without copies, balanced accuracy is the mean recall of "
-        "the other classes.",
-        "Without copies the test split has a single row of bee: nothing can be said about its recall.",
+    scores = comparison.arms[0].test_deduplicated
+    assert_allclose(scores.balanced_accuracy.mean, (scores.recall["ant"].mean + scores.recall["bee"].mean) / 2)
+    assert [warning for warning in comparison.warnings if "duplicate" in warning] == [
+        "All test images of cat have an exact duplicate in the training split: on the deduplicated test split, "
+        "balanced accuracy is the mean recall of the other classes.",
+        "The deduplicated test split has one image of bee: the recall is not testable.",
     ]
 
 
-def test_a_test_split_of_nothing_but_copies_has_no_deduplicated_scores(tmp_path):
+def test_an_empty_deduplicated_split_has_no_scores(tmp_path):
     everything = np.ones(90, dtype=bool)
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), in_train=everything) for name in ("base", "other")}
     comparison = compared(runs)
@@ -253,7 +253,7 @@ def test_a_test_split_of_nothing_but_copies_has_no_deduplicated_scores(tmp_path)
     assert comparison.warnings == ()
 
 
-def test_copies_within_the_test_split_count_once_in_a_difference(tmp_path):
+def test_duplicates_within_the_test_split_count_once_in_a_difference(tmp_path):
     groups = np.arange(90)
     groups[1:30] = 0
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), groups=groups) for name in ("base", "other")}
@@ -263,30 +263,30 @@ def test_copies_within_the_test_split_count_once_in_a_difference(tmp_path):
     assert compared(runs).versus[0].recall["ant"].delta == expected.delta
 
 
-# --- where less is known
+# --- few runs, failed runs, empty classes
 
 
-def test_one_seed_gives_differences_without_p_and_says_so(tmp_path):
+def test_one_seed_gives_differences_without_p_and_a_warning(tmp_path):
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), seeds=[4]) for name in ("base", "other")}
     comparison = compared(runs)
-    judged = comparison.versus[0].balanced_accuracy
+    judgment = comparison.versus[0].balanced_accuracy
     recall = [arm.test.balanced_accuracy for arm in comparison.arms]
-    assert_allclose(judged.delta, recall[1].mean - recall[0].mean)
-    assert (judged.p, judged.p_adjusted, judged.ci95, judged.detectable) == (None, None, None, None)
-    assert judged.verdict == Verdict.ONE_RUN
+    assert_allclose(judgment.delta, recall[1].mean - recall[0].mean)
+    assert (judgment.p, judgment.p_adjusted, judgment.ci95, judgment.detectable) == (None, None, None, None)
+    assert judgment.verdict == Verdict.ONE_RUN
     assert comparison.versus[0].share_above is None
     assert recall[0].sd is None and recall[0].n == 1
-    assert [warning for warning in comparison.warnings if warning.startswith("One run cannot tell")]
+    assert [warning for warning in comparison.warnings if warning.startswith("Only one run of base and other: ")]
 
 
-@pytest.mark.parametrize(("count", "is_told"), [(2, True), (3, False)])
-def test_the_reader_is_told_what_two_runs_are_worth(tmp_path, count, is_told):
+@pytest.mark.parametrize(("count", "is_warned"), [(2, True), (3, False)])
+def test_two_runs_give_a_warning(tmp_path, count, is_warned):
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), seeds=range(count)) for name in ("base", "other")}
-    told = [warning for warning in compared(runs).warnings if "With two runs of an arm (base and other)" in warning]
-    assert len(told) == is_told
+    warnings = [warning for warning in compared(runs).warnings if "Only two runs of base and other: " in warning]
+    assert len(warnings) == is_warned
 
 
-def test_unequal_numbers_of_seeds_are_compared_and_named(tmp_path):
+def test_unequal_numbers_of_seeds_are_compared_with_a_warning(tmp_path):
     runs = {
         "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), seeds=[0, 1, 2, 3]),
         "other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4), seeds=[0, 2]),
@@ -294,10 +294,10 @@ def test_unequal_numbers_of_seeds_are_compared_and_named(tmp_path):
     comparison = compared(runs)
     assert comparison.arm("other").seeds == (0, 2)
     assert comparison.versus[0].balanced_accuracy.p is not None
-    assert "unequal numbers of runs (base 4, other 2)" in " ".join(comparison.warnings)
+    assert "Unequal numbers of runs (base 4, other 2)" in " ".join(comparison.warnings)
 
 
-def test_an_arm_without_a_finished_run_stands_in_failures_and_the_others_go_on(three_arms):
+def test_an_arm_without_finished_runs_is_only_in_failures_and_warnings(three_arms):
     failures = [Failure(recipe="lost", seed=seed, message="the loss is not finite") for seed in range(3)]
     comparison = compared({**three_arms, "lost": []}, failures=failures)
     assert [arm.recipe for arm in comparison.arms] == ["base", "good", "same"]
@@ -310,33 +310,33 @@ def test_without_a_finished_baseline_nothing_is_compared(three_arms):
     comparison = compared({"base": [], "good": three_arms["good"]})
     assert comparison.baseline_arm is None
     assert (len(comparison.arms), comparison.versus) == (1, ())
-    assert comparison.warnings[0] == "No run of the baseline base finished, so no arm is compared with it."
+    assert comparison.warnings[0] == "No run of the baseline base finished: no arm is tested against it."
 
 
 def test_no_finished_run_at_all_is_an_error_with_the_first_reason():
-    with pytest.raises(NothingFinishedError, match="nothing to compare; base with seed 3: out of memory"):
+    with pytest.raises(NothingFinishedError, match="nothing to compare: no run finished; base, seed 3: out of memory"):
         compared({"base": []}, failures=[Failure(recipe="base", seed=3, message="out of memory")])
 
 
-def test_a_class_without_test_rows_has_no_recall_and_no_verdict(tmp_path):
+def test_a_class_without_test_rows_has_no_recall_and_no_test(tmp_path):
     counts = (40, 0, 20)
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), counts=counts) for name in ("base", "other")}
     comparison = compared(runs, counts)
     assert comparison.arms[0].test.recall["bee"] == Statistic(mean=None, sd=None, n=0, ci95=None)
-    judged = comparison.versus[0].recall["bee"]
-    assert (judged.delta, judged.p_adjusted, judged.verdict) == (None, None, Verdict.UNTESTABLE)
+    judgment = comparison.versus[0].recall["bee"]
+    assert (judgment.delta, judgment.p_adjusted, judgment.verdict) == (None, None, Verdict.UNTESTABLE)
     assert comparison.versus[0].balanced_accuracy.p is not None
-    assert "The test split has no rows of bee." in comparison.warnings
+    assert "The test split has no image of bee." in comparison.warnings
 
 
-def test_infinite_logits_leave_gaps_and_no_nan(tmp_path):
+def test_infinite_logits_give_undefined_scores_and_no_nan(tmp_path):
     labels = labels_of(COUNTS)
     runs = {}
     for name in ("base", "other"):
-        said = predictions(labels, labels)
-        logits = said.logits.copy()
+        finite = predictions(labels, labels)
+        logits = finite.logits.copy()
         logits[:, 2] = -np.inf
-        of_splits = dict.fromkeys(("test", "validation"), replace(said, logits=logits))
+        of_splits = dict.fromkeys(("test", "validation"), replace(finite, logits=logits))
         runs[name] = [write_run(tmp_path / name / str(seed), record(name, seed), of_splits) for seed in range(2)]
     comparison = compared(runs)
     assert comparison.arms[0].test.nll == Statistic(mean=None, sd=None, n=0, ci95=None)
@@ -344,27 +344,27 @@ def test_infinite_logits_leave_gaps_and_no_nan(tmp_path):
     assert "NaN" not in comparison.model_dump_json()
 
 
-def test_runs_on_other_rows_are_refused(tmp_path, three_arms):
+def test_runs_on_different_rows_are_refused(tmp_path, three_arms):
     other = write_arm(tmp_path, "other", (0.6, 0.5, 0.4), counts=(30, 40, 20))
-    with pytest.raises(RunError, match="other and base were scored on different test splits"):
+    with pytest.raises(RunError, match="other and base: scored on different test splits"):
         compared({**three_arms, "other": other})
-    with pytest.raises(RunError, match="was scored on other rows than"):
+    with pytest.raises(RunError, match="scored on different rows than"):
         compared({"base": [*three_arms["base"], other[0]]})
 
 
 # --- warnings
 
 
-def test_unequal_optimizer_steps_are_named(tmp_path):
+def test_warning_of_unequal_optimizer_steps(tmp_path):
     runs = {
         "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4)),
         "longer": write_arm(tmp_path, "longer", (0.6, 0.5, 0.4), optimizer_steps=4000),
     }
     (warning,) = compared(runs).warnings
-    assert "unequal numbers of optimizer steps (base 20, longer 4,000)" in warning
+    assert "Unequal numbers of optimizer steps (base 20, longer 4,000)" in warning
 
 
-def test_differing_environments_are_named_and_shown(tmp_path):
+def test_different_environments_are_joined_with_a_warning(tmp_path):
     runs = {
         "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4)),
         "other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4), environment={"torch": "2.13.0", "device": "cuda"}),
@@ -374,7 +374,7 @@ def test_differing_environments_are_named_and_shown(tmp_path):
     assert any("they differ in device" in warning for warning in comparison.warnings)
 
 
-def test_what_runs_warned_of_is_said_once(tmp_path):
+def test_warnings_of_runs_are_not_repeated(tmp_path):
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), warnings=("it is late",)) for name in ("base", "other")}
     comparison = compared(runs, warnings=["first of all", "base and other: it is late"])
     assert comparison.warnings == ("first of all", "base and other: it is late")
@@ -383,22 +383,22 @@ def test_what_runs_warned_of_is_said_once(tmp_path):
 # --- watched pairs
 
 
-def test_pairs_that_a_strategy_names_are_watched_in_all_arms(tmp_path):
-    parameters = {"pairs": [["bee", "cat"], ["bee", "cat"]], "sizes": [[1, 2]], "words": ["bee", "cat"], "copies": 1}
-    step = StepRecord(name="mirror", parameters=parameters, provider="x 1", source="0" * 64)
+def test_pairs_watched_by_a_step_are_counted_in_all_arms(tmp_path):
+    pairs = (("bee", "cat"), ("bee", "cat"), ("bee", "dog"))
+    step = StepRecord(name="mirror", parameters={}, provider="x 1", source="0" * 64, watched_pairs=pairs)
     runs = {
         "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4)),
         "other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4), steps=[step]),
     }
     for arm in compared(runs).arms:
         (watched,) = arm.watched
-        said = [run.predictions("test") for run in runs[arm.recipe]]
-        counts = [((one.labels == 1) & (one.logits.argmax(axis=1) == 2)).sum() for one in said]
+        of_runs = [run.predictions("test") for run in runs[arm.recipe]]
+        counts = [((one.labels == 1) & (one.logits.argmax(axis=1) == 2)).sum() for one in of_runs]
         assert (watched.true, watched.predicted) == ("bee", "cat")
         assert_allclose([watched.count.mean, watched.count.sd], [np.mean(counts), np.std(counts, ddof=1)])
 
 
-def test_where_no_strategy_names_a_pair_the_most_confused_of_the_validation_split_is_watched(tmp_path):
+def test_default_watched_pair_is_the_most_frequent_confusion_on_the_validation_split(tmp_path):
     labels = labels_of(COUNTS)
     on_validation, on_test = labels.copy(), labels.copy()
     on_validation[:10] = 2
@@ -409,7 +409,7 @@ def test_where_no_strategy_names_a_pair_the_most_confused_of_the_validation_spli
     assert (watched.true, watched.predicted, watched.count.mean) == ("ant", "cat", 0.0)
 
 
-def test_where_nothing_is_confused_nothing_is_watched(tmp_path):
+def test_no_watched_pair_without_confusions(tmp_path):
     labels = labels_of(COUNTS)
     of_splits = {split: predictions(labels, labels) for split in ("test", "validation")}
     assert compared({"base": [write_run(tmp_path / "0", record(), of_splits)]}).arms[0].watched == ()
@@ -418,7 +418,7 @@ def test_where_nothing_is_confused_nothing_is_watched(tmp_path):
 # --- the file
 
 
-def test_a_comparison_is_read_back_as_it_was_written(tmp_path, three_arms):
+def test_a_comparison_survives_writing_and_reading(tmp_path, three_arms):
     comparison = compared(three_arms, audit={"blank": 3})
     file = save_comparison(comparison, tmp_path)
     assert read_comparison(tmp_path) == read_comparison(file) == comparison
@@ -430,45 +430,45 @@ def test_a_comparison_is_read_back_as_it_was_written(tmp_path, three_arms):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b'{"schema_version": 2, "basel', "is not a readable comparison"),
         (b"\xff\xfe", "is not a readable comparison"),
         (b"[]", "is not a readable comparison"),
-        (b'{"schema_version": 1}', "`optimiser_steps` was renamed `optimizer_steps`"),
+        (b'{"schema_version": 1}', "`optimiser_steps` is now `optimizer_steps`"),
         (b'{"schema_version": 2}', "baseline: Field required"),
     ],
 )
-def test_a_damaged_comparison_is_refused_in_one_line(tmp_path, content, told):
+def test_a_damaged_comparison_is_refused_in_one_line(tmp_path, content, message):
     (tmp_path / "comparison.json").write_bytes(content)
     with pytest.raises(RunError) as caught:
         read_comparison(tmp_path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "comparison.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_comparison_is_refused_with_what_to_do(tmp_path):
+def test_a_missing_comparison_is_refused_with_the_command_that_writes_it(tmp_path):
     with pytest.raises(RunError, match=r"No such file or directory; `fer-augment compare"):
         read_comparison(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "told"),
+    ("place", "value", "message"),
     [
-        (("versus", 0, "recipe"), "nobody", "a verdict is on an arm that does not exist"),
-        (("arms", 1, "recipe"), "base", "two arms have one name"),
-        (("class_names",), ["ant", "bee"], "not given for the classes of the comparison"),
+        (("versus", 0, "recipe"), "nobody", "versus: recipe or baseline is not an arm of the comparison"),
+        (("arms", 1, "recipe"), "base", "arms: two arms have the same name"),
+        (("class_names",), ["ant", "bee"], "recall: the classes differ from class_names"),
     ],
 )
-def test_a_comparison_that_contradicts_itself_is_refused(tmp_path, three_arms, place, value, told):
+def test_an_inconsistent_comparison_is_refused(tmp_path, three_arms, place, value, message):
     content = json.loads(compared(three_arms).model_dump_json())
     *above, last = place
     functools.reduce(lambda node, key: node[key], above, content)[last] = value
     (tmp_path / "comparison.json").write_text(json.dumps(content))
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=message):
         read_comparison(tmp_path)
 
 
-def test_nan_cannot_enter_a_comparison():
+def test_nan_is_refused():
     with pytest.raises(ValueError, match="finite"):
         Statistic(mean=float("nan"), sd=None, n=1, ci95=None)

@@ -250,11 +250,11 @@ class TestTheTables:
 
     def test_without_copies_there_is_no_column_for_it(self, tmp_path: Path) -> None:
         assert "| without copies |" in self.shown(write_comparison(tmp_path / "some"))
-        assert "without copies" not in self.shown(write_comparison(tmp_path / "none", copies=()))
+        assert "without copies" not in self.shown(write_comparison(tmp_path / "none", duplicates=()))
 
     def test_one_run_gives_differences_and_no_verdict(self, tmp_path: Path) -> None:
         changes, recalls = table_rows(self.shown(write_comparison(tmp_path, seeds=(0,))), "good")
-        assert re.fullmatch(r"[+-][\d.]+, one run cannot tell", changes[1])
+        assert re.fullmatch(r"[+-][\d.]+, not tested \(one run\)", changes[1])
         assert (changes[0], changes[2], changes[5], changes[6]) == ("1", "-", "-", "-")
         assert all(re.fullmatch(r"[+-]?[\d.]+", cell) for cell in recalls)
 

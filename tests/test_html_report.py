@@ -1,4 +1,4 @@
-"""The HTML report: whole, self-contained, safe with any names, and honest about what is not there."""
+"""The HTML report and the notebook fragment: self-contained, escaped, and complete when files are missing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from fer_augment.errors import RunError
 from fer_augment.metrics import score
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.curves import accuracy_charts, loss_charts
-from fer_augment.reports.figures import dot_figures, drawn_figures, reliability_figures, rewritten_figures
+from fer_augment.reports.figures import dot_figures, reliability_figures, rewritten_figures, sampling_figures
 from fer_augment.reports.forest import forest_plot
-from fer_augment.reports.html import SECTIONS, report_html, write_report
+from fer_augment.reports.html import SECTIONS, comparison_html, report_html, write_report
 from fer_augment.reports.matrices import confusion_matrix_figure, difference_matrix_figures
 from fer_augment.reports.pictures import LARGEST, data_uri
 from fer_augment.reports.run_files import RunFiles
-from fer_augment.reports.wording import cost_sentence, interval, percent, points, verdict_sentence
+from fer_augment.reports.wording import cost_sentence, interval, p_value, percent, points, verdict_sentence
 from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
 from tests.comparison_directory import COUNTS, write_comparison
 from tests.data_files import random_images
@@ -45,7 +45,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def comparison(folder) -> ComparisonRecord:
     failed = Failure(recipe="same", seed=9, message="the loss stopped being finite")
-    return write_comparison(folder, failures=[failed], warnings=["the faces are drawn"])
+    return write_comparison(folder, failures=[failed], warnings=["the faces are synthetic"])
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,14 @@ def page(folder, comparison) -> Element:
 
 
 @pytest.fixture(scope="module")
-def hostile_html(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("hostile")
-    comparison = write_comparison(
-        folder,
+def hostile_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.fixture(scope="module")
+def hostile(hostile_folder) -> ComparisonRecord:
+    return write_comparison(
+        hostile_folder,
         arms=(HOSTILE, QUOTES),
         class_names=("</style><b>", "<img src=x onerror=alert(1)>", "c\u202e\x00d"),
         failures=[Failure(recipe="</svg>", seed=1, message="<i>no</i>")],
@@ -66,7 +70,11 @@ def hostile_html(tmp_path_factory) -> str:
         settings={"description": "<h1>best</h1>", "model": "<net>"},
         environment={"<env>": "<value>"},
     )
-    return report_html(comparison, folder)
+
+
+@pytest.fixture(scope="module")
+def hostile_html(hostile_folder, hostile) -> str:
+    return report_html(hostile, hostile_folder)
 
 
 def section(page: Element, name: str) -> Element:
@@ -87,7 +95,7 @@ def test_the_report_is_written_beside_the_comparison(folder, comparison):
     assert [other.name for other in folder.glob(".*")] == []
 
 
-def test_without_a_comparison_there_is_no_report(tmp_path):
+def test_no_report_without_a_comparison(tmp_path):
     with pytest.raises(RunError, match=r"comparison\.json"):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())
@@ -107,7 +115,7 @@ def test_reporting_loads_neither_torch_nor_matplotlib(folder, comparison):
 
 
 @pytest.mark.parametrize("kind", ["plain", "hostile"])
-def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing(kind, page, hostile_html):
+def test_the_page_has_no_scripts_and_no_external_references(kind, page, hostile_html):
     elements = list(page.all()) if kind == "plain" else everything(hostile_html)
     assert not [
         one.tag for one in elements if one.tag in ("script", "iframe", "object", "base", "form", "foreignobject")
@@ -127,7 +135,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing(kind, page, host
     assert policy.attributes["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def test_anchors_are_unique_and_lead_somewhere(page):
+def test_anchors_are_unique_and_links_have_targets(page):
     ids = [one.attributes["id"] for one in page.all() if "id" in one.attributes]
     assert len(ids) == len(set(ids))
     targets = {link.attributes["href"].removeprefix("#") for link in page.find("a")}
@@ -136,7 +144,7 @@ def test_anchors_are_unique_and_lead_somewhere(page):
     assert targets | labels <= set(ids)
 
 
-def test_sections_come_in_order_and_none_is_empty(page):
+def test_sections_are_in_order_and_not_empty(page):
     sections = list(page.find("section"))
     assert [one.attributes["id"] for one in sections] == list(SECTIONS)
     for one, title in zip(sections, SECTIONS.values(), strict=True):
@@ -144,16 +152,16 @@ def test_sections_come_in_order_and_none_is_empty(page):
         assert len(one.text) > len(title) + 40
 
 
-def test_pictures_and_drawings_have_an_alternative_in_words(page):
+def test_images_and_svgs_have_a_text_alternative(page):
     assert all(image.attributes.get("alt") for image in page.find("img"))
-    drawings = [one for one in page.find("svg") if one.attributes.get("aria-hidden") != "true"]
-    assert drawings
-    for drawing in drawings:
-        assert drawing.attributes["role"] == "img"
-        assert next(drawing.find("title")).text
+    svgs = [one for one in page.find("svg") if one.attributes.get("aria-hidden") != "true"]
+    assert svgs
+    for svg in svgs:
+        assert svg.attributes["role"] == "img"
+        assert next(svg.find("title")).text
 
 
-def test_figures_say_what_to_see_and_tables_name_their_rows_and_columns(page):
+def test_figures_have_captions_and_tables_have_headings(page):
     figures, tables = list(page.find("figure")), list(page.find("table"))
     assert len(figures) >= 8 and len(tables) >= 12
     assert all(len(next(figure.find("figcaption")).text) > 60 for figure in figures)
@@ -166,13 +174,13 @@ def test_figures_say_what_to_see_and_tables_name_their_rows_and_columns(page):
         assert all(len([one for one in row.children if isinstance(one, Element)]) == columns for row in rows)
 
 
-def test_headings_do_not_jump(page):
+def test_heading_levels_are_not_skipped(page):
     levels = [int(one.tag[1]) for one in page.all() if re.fullmatch(r"h[1-6]", one.tag)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
 
 
-def test_any_name_is_shown_as_it_is_and_never_as_html(hostile_html):
+def test_names_are_escaped(hostile_html):
     page = parse(hostile_html)
     for text in (HOSTILE, QUOTES, "</style><b>", "<img src=x onerror=alert(1)>", "<i>no</i>", "<u>careful</u>",
                  "<a href=http://example.org>data</a>", "<h1>best</h1>", "<net>", "<env>", "<value>"):  # fmt: skip
@@ -183,61 +191,62 @@ def test_any_name_is_shown_as_it_is_and_never_as_html(hostile_html):
     assert len(list(page.find("h1"))) == 1
 
 
-# --- what it says
+# --- its contents
 
 
-def test_the_verdict_stands_first_with_what_it_cost(page, comparison):
+def test_the_first_section_has_verdicts_costs_failures_and_warnings(page, comparison):
     first = section(page, "verdict")
     for versus in comparison.versus:
         assert verdict_sentence(versus) in first.text
         assert cost_sentence(versus) in first.text
     assert next(first.find("div", class_="better")).text.startswith("good is better than base")
     assert "same, seed 9: the loss stopped being finite" in first.text
-    assert "the faces are drawn" in first.text
+    assert "the faces are synthetic" in first.text
 
 
-def test_the_forest_plot_has_every_change_with_its_interval(page, comparison):
+def test_the_forest_plot_has_every_difference_with_its_interval(page, comparison):
     tables = list(section(page, "recall").find("table"))
     assert len(tables) == 2
     for table, versus in zip(tables, comparison.versus, strict=True):
         rows = {next(row.find("th")).text.split(" ")[0]: row for body in table.find("tbody") for row in body.find("tr")}
-        judged = {**versus.recall, "balanced": versus.balanced_accuracy, "accuracy": versus.accuracy}
-        assert rows.keys() == judged.keys()
-        for name, said in judged.items():
-            assert f"{points(said.delta)} [{interval(said.ci95)}]" in rows[name].text
-            assert str(said.verdict) in rows[name].text
-        without = versus.test_deduplicated.recall["ant"]
-        assert f"{points(without.delta)} [{interval(without.ci95)}] without copies" in rows["ant"].text
+        judgments = {**versus.recall, "balanced": versus.balanced_accuracy, "accuracy": versus.accuracy}
+        assert rows.keys() == judgments.keys()
+        for name, judgment in judgments.items():
+            assert f"{points(judgment.delta)} [{interval(judgment.ci95)}]" in rows[name].text
+            assert str(judgment.verdict) in rows[name].text
+        deduplicated = versus.test_deduplicated.recall["ant"]
+        assert f"{points(deduplicated.delta)} [{interval(deduplicated.ci95)}] deduplicated" in rows["ant"].text
 
 
-def test_filled_marks_are_those_that_are_better_or_worse(page):
+def test_significant_marks_are_filled(page):
     style = next(page.find("style")).text
     assert ".whisker .point { fill: var(--paper);" in style
     assert ".whisker .better .point, .whisker .worse .point { fill: var(--tone); }" in style
-    assert "Filled marks are shown to be better or worse, hollow ones are not." in section(page, "recall").text
+    caption = "Filled marks are significant (adjusted p below 0.05), hollow marks are not."
+    assert caption in section(page, "recall").text
 
 
-def test_marks_of_the_forest_plot_stand_where_the_numbers_say(comparison):
+def test_marks_of_the_forest_plot_are_at_the_positions_of_their_values(comparison):
     forest = forest_plot(comparison)
     for panel, versus in zip(forest.panels, comparison.versus, strict=True):
-        for row, said in zip(panel.classes, versus.recall.values(), strict=True):
-            mark = row.change.whisker
+        for row, judgment in zip(panel.classes, versus.recall.values(), strict=True):
+            mark = row.difference.whisker
             span = forest.axis.high - forest.axis.low
-            assert mark.at == pytest.approx(100 * (100 * said.delta - forest.axis.low) / span, abs=0.01)
+            assert mark.at == pytest.approx(100 * (100 * judgment.delta - forest.axis.low) / span, abs=0.01)
             assert mark.low <= mark.at <= mark.high
-            assert mark.goes_on_below == (said.ci95[0] * 100 < forest.axis.low)
-            assert mark.goes_on_above == (said.ci95[1] * 100 > forest.axis.high)
+            assert mark.is_clipped_below == (judgment.ci95[0] * 100 < forest.axis.low)
+            assert mark.is_clipped_above == (judgment.ci95[1] * 100 > forest.axis.high)
     zero = forest.axis.at(0)
     assert 0 < zero < 100
 
 
-def test_one_interval_that_tells_nothing_does_not_press_the_others_together(comparison):
+def test_one_very_wide_interval_is_clipped(comparison):
     wide = comparison.versus[0].recall["cat"].model_copy(update={"ci95": (-0.9, 0.95)})
     first = comparison.versus[0].model_copy(update={"recall": comparison.versus[0].recall | {"cat": wide}})
     forest = forest_plot(comparison.model_copy(update={"versus": (first, *comparison.versus[1:])}))
     assert -90 < forest.axis.low < forest.axis.high < 95
-    mark = forest.panels[0].classes[2].change.whisker
-    assert (mark.low, mark.high, mark.goes_on_below, mark.goes_on_above) == (0, 100, True, True)
+    mark = forest.panels[0].classes[2].difference.whisker
+    assert (mark.low, mark.high, mark.is_clipped_below, mark.is_clipped_above) == (0, 100, True, True)
 
 
 def test_every_run_is_a_dot_at_its_score(folder, comparison):
@@ -248,23 +257,24 @@ def test_every_run_is_a_dot_at_its_score(folder, comparison):
         assert mean == pytest.approx(row.mean, abs=0.02)
         assert row.low < row.mean < row.high
     paths = sorted(folder.glob("runs/arm-1/*"))
-    said = [RunDirectory(path).predictions("test") for path in paths]
-    balanced = [score(one.labels, one.logits.argmax(axis=1), 3).balanced_accuracy for one in said]
+    of_runs = [RunDirectory(path).predictions("test") for path in paths]
+    balanced = [score(one.labels, one.logits.argmax(axis=1), 3).balanced_accuracy for one in of_runs]
     assert [dot.score for dot in figure.rows[1].dots] == [f"{100 * value:.1f}" for value in balanced]
 
 
-def test_matrices_show_shares_of_a_class_and_rows_a_run(comparison):
+def test_matrices_have_shares_of_the_class_and_images_per_run(comparison):
     arm, base = comparison.arm("good"), comparison.arms[0]
     matrix = confusion_matrix_figure(arm, comparison.class_names)
     counts = np.array(arm.test.confusion) / 3
     shown = [[float(cell.main) for cell in cells] for _, cells in matrix.rows]
     np.testing.assert_allclose(shown, 100 * counts / counts.sum(axis=1, keepdims=True), atol=0.51)
-    assert matrix.rows[0][1][0].told == f"ant as ant: {counts[0, 0]:.0f} rows a run, {100 * counts[0, 0] / 60:.1f} %"
+    text = f"ant predicted as ant: {counts[0, 0]:.0f} images per run, {100 * counts[0, 0] / 60:.1f} %"
+    assert matrix.rows[0][1][0].description == text
     (difference,) = difference_matrix_figures([arm], base, comparison.class_names)
-    moved = [[float(cell.count) for cell in cells] for _, cells in difference.rows]
-    np.testing.assert_allclose(moved, counts - np.array(base.test.confusion) / 3, atol=0.051)
-    right, lost = difference.rows[0][1][0], difference.rows[0][1][1]
-    assert (right.main[0], right.tone, lost.main[0], lost.tone) == ("+", "better", "-", "better")
+    changes = [[float(cell.count) for cell in cells] for _, cells in difference.rows]
+    np.testing.assert_allclose(changes, counts - np.array(base.test.confusion) / 3, atol=0.051)
+    correct, confused = difference.rows[0][1][0], difference.rows[0][1][1]
+    assert (correct.main[0], correct.tone, confused.main[0], confused.tone) == ("+", "better", "-", "better")
     assert difference.rows[2][1][2].tone == "worse"
 
 
@@ -282,70 +292,73 @@ def test_curves_go_through_the_means(comparison):
     assert len({one.y for one in losses}) == 1
 
 
-def test_losses_that_are_measured_alike_are_told_from_the_one_that_strategies_change(page, comparison):
+def test_comparable_losses_are_distinguished_from_the_batch_loss(page, comparison):
     labels = [line.label for line in loss_charts(comparison)[0].lines]
     assert labels == [
         "validation split",
-        "rows of the training set",
-        "batches, with what strategies make of rows and loss",
+        "sample of the training set",
+        "training batches (augmented, loss as modified by strategies)",
     ]
     caption = next(section(page, "training").find("figcaption")).text
-    assert "measured alike, by the recipe's own loss" in caption
-    assert "by the loss that strategies made of the recipe's; that line is to be compared with no other" in caption
+    assert "are both the recipe's loss without augmentation and are comparable" in caption
+    assert (
+        "The loss of training batches includes augmentation, dropout and changes of the loss by strategies" in caption
+    )
+    assert "is not comparable with the others" in caption
     assert "recipe's loss" in [heading.text for heading in section(page, "training").find("th")]
 
 
-def test_losses_of_different_kinds_get_axes_of_their_own(comparison, folder):
+def test_caption_warns_of_different_losses(comparison, folder):
     arms = tuple(arm.model_copy(update={"loss": "other"}) if arm.recipe == "same" else arm for arm in comparison.arms)
     other = comparison.model_copy(update={"arms": arms})
     assert "different losses" in report_html(other, folder)
     assert "different losses" not in report_html(comparison, folder)
 
 
-def test_class_counts_show_what_strategies_did(page, comparison, folder):
+def test_class_counts_before_and_after_rewriting_and_sampling(page, comparison, folder):
     (rewritten,) = rewritten_figures(comparison)
     assert (rewritten.title, rewritten.total) == ("good", "240 → 247 rows")
-    assert [bar.told for bar in rewritten.bars] == ["120", "80", "40 → 47"]
-    (drawn,) = drawn_figures(comparison, RunFiles(folder))
-    assert drawn.title == "same"
-    assert drawn.bars[2].told == "16.7 → 20.0 %"
+    assert [bar.text for bar in rewritten.bars] == ["120", "80", "40 → 47"]
+    (sampling,) = sampling_figures(comparison, RunFiles(folder))
+    assert sampling.title == "same"
+    assert sampling.bars[2].text == "16.7 → 20.0 %"
     text = section(page, "classes").text
-    assert "Test split without copies 114 rows" in text
-    assert "base and same train on as many rows" in text
+    assert "Deduplicated test split 114 rows" in text
+    assert "Unchanged class counts: base and same." in text
 
 
-def test_added_rows_stand_beside_their_sources(page):
+def test_added_rows_are_shown_beside_their_sources(page):
     added = section(page, "added")
     (gallery,) = added.find("figure")
-    assert "grow in good: 7 rows in a run" in gallery.text
-    sources, results = (list(gallery.find("img", alt=alt)) for alt in ("source row of cat", "row of cat made from it"))
+    assert "grow in good: 7 rows per run" in gallery.text
+    sources, results = (list(gallery.find("img", alt=f"{kind} image of cat")) for kind in ("source", "added"))
     assert len(sources) == len(results) == 3
     assert not {one.attributes["src"] for one in sources} & {one.attributes["src"] for one in results}
-    assert "plain copies" not in gallery.text
+    assert "identical to their source" not in gallery.text
     assert "No rows were added by blur in good" in added.text
 
 
-def test_confused_images_stand_with_the_scores_of_all_classes(page):
+def test_confused_images_are_shown_with_class_probabilities(page):
     text = section(page, "confused").text
-    assert "ant taken for bee test images" in text and "ant taken for bee training images" in text
+    assert "ant predicted as bee test images" in text and "ant predicted as bee training images" in text
     assert "the 2 most confident of 14 images, seed 0" in text and "2 images, seed 0" in text
-    scores = next(section(page, "confused").find("ol", class_="class-scores"))
-    assert [one.text for one in scores.find("li")] == ["ant 0.15", "bee 0.75", "cat 0.10"]
-    assert next(scores.find("li", class_="true")).text == "ant 0.15"
-    assert next(scores.find("li", class_="predicted")).text == "bee 0.75"
+    probabilities = next(section(page, "confused").find("ol", class_="class-scores"))
+    assert [one.text for one in probabilities.find("li")] == ["ant 0.15", "bee 0.75", "cat 0.10"]
+    assert next(probabilities.find("li", class_="true")).text == "ant 0.15"
+    assert next(probabilities.find("li", class_="predicted")).text == "bee 0.75"
 
 
-def test_confused_images_of_another_comparison_are_left_out(tmp_path, comparison, folder):
+def test_confused_images_of_another_comparison_are_ignored(tmp_path, comparison, folder):
     shutil.copytree(folder / "runs", tmp_path / "runs")
     shutil.copyfile(folder / "confused.safetensors", tmp_path / "confused.safetensors")
-    assert "ant taken for bee" in parse(report_html(comparison, tmp_path)).text
+    assert "ant predicted as bee test images" in parse(report_html(comparison, tmp_path)).text
     arms = tuple(arm.model_copy(update={"run_keys": ("x", "y", "z")}) for arm in comparison.arms)
     html = report_html(comparison.model_copy(update={"arms": arms}), tmp_path)
-    assert "No confused images were kept" in section(parse(html), "confused").text
+    assert "No confused images were saved" in section(parse(html), "confused").text
 
 
-def test_reliability_is_that_of_all_runs_together(folder, comparison, page):
-    assert "drawn are" not in section(page, "calibration").text
+def test_reliability_diagrams_pool_all_runs(folder, comparison, page):
+    assert "The diagrams have only" not in section(page, "calibration").text
     figure = reliability_figures(comparison, RunFiles(folder))[1]
     runs = RunFiles(folder).of(comparison.arm("good"))
     rows = sum(run.calibration.rows for run in runs)
@@ -357,90 +370,145 @@ def test_reliability_is_that_of_all_runs_together(folder, comparison, page):
         assert one.accuracy == pytest.approx(100 * right / rows[number], abs=0.01)
 
 
-def test_how_it_was_made_can_be_looked_up(page):
+def test_setup_has_recipes_strategies_runs_and_environment(page):
     text = section(page, "setup").text
-    for told in ("name: arm-1", "grow here 1.0", "aaaaaaaaaaaa", "Tries arm-0.", "torch 2.13.0", "12 s", "key-arm-1-2"):
-        assert told in text
+    for part in ("name: arm-1", "grow here 1.0", "aaaaaaaaaaaa", "Tries arm-0.", "torch 2.13.0", "12 s", "key-arm-1-2"):
+        assert part in text
 
 
-# --- what is not there
+# --- missing parts
 
 
 def test_one_seed_gives_no_interval_and_no_verdict(tmp_path):
     page = parse(report_html(write_comparison(tmp_path, seeds=(0,)), tmp_path))
-    assert "one run cannot tell a recipe from luck" in section(page, "verdict").text
+    assert "not tested (one run)" in section(page, "verdict").text
     recall = section(page, "recall")
     assert not list(recall.find("line", class_="interval"))
-    assert "There are no intervals and no verdicts" in recall.text
+    assert "There are no intervals and no tests" in recall.text
     assert "adjusted p" not in section(page, "verdict").text.lower()
     assert "better" not in {name for row in recall.find("tr") for name in row.attributes.get("class", "").split()}
 
 
-def test_without_run_directories_the_numbers_remain(tmp_path, comparison):
+def test_without_run_directories_the_scores_are_still_shown(tmp_path, comparison):
     page = parse(report_html(comparison, tmp_path))
     assert "good is better than base" in section(page, "verdict").text
     assert len(list(section(page, "recall").find("table"))) == 2
-    assert "there are no dots" in section(page, "scores").text
-    assert "no pictures of added rows" in section(page, "added").text
-    assert "No confused images were kept" in section(page, "confused").text
-    assert "no reliability diagrams" in section(page, "calibration").text
-    assert "Of 9 runs, 9 have no readable directory" in section(page, "setup").text
+    assert "No dots: the run directories are missing." in section(page, "scores").text
+    assert "No examples of added rows: the run directories are missing." in section(page, "added").text
+    assert "No confused images were saved" in section(page, "confused").text
+    assert "No reliability diagrams" in section(page, "calibration").text
+    assert "9 of 9 runs have no readable directory" in section(page, "setup").text
 
 
-def test_damaged_files_are_as_good_as_gone(tmp_path, comparison, folder):
+def test_damaged_files_count_as_missing(tmp_path, comparison, folder):
     shutil.copytree(folder / "runs", tmp_path / "runs")
     (tmp_path / "confused.safetensors").write_bytes(b"\0" * 7)
     (tmp_path / "runs/arm-0/1/record.json").write_text("{")
     (tmp_path / "runs/arm-1/0/examples.safetensors").write_bytes(b"no")
     (tmp_path / "runs/arm-2/2/predictions.safetensors").unlink()
     page = parse(report_html(comparison, tmp_path))
-    assert "Of 9 runs, 2 have no readable directory" in section(page, "setup").text
-    assert "not found" in section(page, "setup").text
-    assert "added in the run of seed 1" in section(page, "added").text
+    assert "2 of 9 runs have no readable directory" in section(page, "setup").text
+    assert "missing missing missing" in section(page, "setup").text
+    assert "added in the run with seed 1" in section(page, "added").text
     calibration = section(page, "calibration")
-    assert "drawn are no more than 2 of the 3 runs of base and 2 of the 3 runs of same" in calibration.text
+    assert "The diagrams have only 2 of the 3 runs of base and 2 of the 3 runs of same" in calibration.text
     headings = [heading.text for heading in calibration.find("h3")]
     assert headings[0] == f"base ECE {percent(comparison.arms[0].test.ece)} %, n = 3"
-    assert "No confused images were kept" in section(page, "confused").text
+    assert "No confused images were saved" in section(page, "confused").text
 
 
-def test_an_arm_alone_is_shown_without_a_verdict(tmp_path):
+def test_a_single_arm_has_no_verdict(tmp_path):
     page = parse(report_html(write_comparison(tmp_path, arms=("base",)), tmp_path))
-    assert "nothing to compare with" in section(page, "verdict").text
-    assert "No change is drawn" in section(page, "recall").text
+    assert "No verdict: only base has finished runs." in section(page, "verdict").text
+    assert "No differences" in section(page, "recall").text
     assert "No arm has a strategy." in section(page, "added").text
 
 
-def test_a_baseline_that_failed_is_told(tmp_path, comparison):
-    left = comparison.model_copy(update={"arms": comparison.arms[1:], "versus": ()})
-    page = parse(report_html(left, tmp_path))
-    assert "no run of the baseline base finished" in section(page, "verdict").text
+def test_a_failed_baseline_is_named(tmp_path, comparison):
+    remaining = comparison.model_copy(update={"arms": comparison.arms[1:], "versus": ()})
+    page = parse(report_html(remaining, tmp_path))
+    assert "No verdict: no run of the baseline base finished." in section(page, "verdict").text
     assert len(list(section(page, "confusion").find("table"))) == 2
 
 
 def test_one_evaluation_makes_no_curve(tmp_path):
     page = parse(report_html(write_comparison(tmp_path, curve=(evaluation(2, 3),)), tmp_path))
-    assert "evaluated only once" in section(page, "training").text
+    assert "evaluated once" in section(page, "training").text
     assert not list(section(page, "training").find("polyline"))
 
 
-def test_runs_without_curves_and_classes_without_rows_are_told(tmp_path):
-    comparison = write_comparison(tmp_path, counts=(60, 40, 0), copies=(), curve=())
+def test_runs_without_curves_and_classes_without_rows(tmp_path):
+    comparison = write_comparison(tmp_path, counts=(60, 40, 0), duplicates=(), curve=())
     page = parse(report_html(comparison, tmp_path))
-    assert "There are no curves" in section(page, "training").text
+    assert "No training curves" in section(page, "training").text
     recall = section(page, "recall")
     (row,) = [row for row in next(recall.find("table")).find("tr") if row.text.startswith("cat")]
-    assert "cannot be tested" in row.text and not list(row.find("circle"))
-    assert "without copies" not in recall.text
-    assert "No test row is byte for byte the same" in section(page, "data").text
+    assert "not testable" in row.text and not list(row.find("circle"))
+    assert "deduplicated" not in recall.text
+    assert "No test image has an exact duplicate" in section(page, "data").text
     assert "nan" not in page.text.lower().split()
+
+
+# --- the fragment for notebooks
+
+
+def cells(fragment: Element, title: str) -> dict[str, list[str]]:
+    """Return the cells of the table with this title, by row label."""
+    (table,) = [table for table in fragment.find("table") if next(table.find("caption")).text.startswith(title)]
+    rows = [row for body in table.find("tbody") for row in body.find("tr")]
+    return {next(row.find("th")).text: [cell.text for cell in row.find("td")] for row in rows}
+
+
+def test_the_fragment_has_verdicts_recall_failures_and_warnings(comparison):
+    fragment = parse(comparison_html(comparison))
+    (root,) = [child for child in fragment.children if isinstance(child, Element)]
+    assert (root.tag, root.attributes) == ("div", {"class": "fer-augment"})
+    assert "squares: 3 classes, 120 test images. 3 runs per arm (seeds 0, 1, 2)." in root.text
+    for versus in comparison.versus:
+        assert verdict_sentence(versus) in root.text
+        assert cost_sentence(versus) in root.text
+        rows = cells(root, f"{versus.recipe} vs. base: recall in %")
+        for name, judgment in versus.recall.items():
+            scores = [percent(comparison.arm(recipe).test.recall[name]) for recipe in ("base", versus.recipe)]
+            difference = [points(judgment.delta), interval(judgment.ci95), p_value(judgment.p_adjusted)]
+            assert rows[name][1:] == [*scores, *difference, str(judgment.verdict)]
+    assert "same, seed 9: the loss stopped being finite" in root.text
+    assert "the faces are synthetic" in root.text
+
+
+def test_the_fragment_is_escaped_and_self_contained(hostile):
+    html = comparison_html(hostile)
+    fragment = parse(html)
+    for text in (HOSTILE, QUOTES, "</style><b>", "<img src=x onerror=alert(1)>", "<i>no</i>", "<u>careful</u>",
+                 "<a href=http://example.org>data</a>"):  # fmt: skip
+        assert text in fragment.text
+    assert "c??d" in fragment.text
+    assert "\u202e" not in html and "\x00" not in html
+    tags = {one.tag for one in fragment.all()}
+    assert tags.isdisjoint({"script", "b", "i", "u", "a", "img", "link", "iframe", "object"})
+    assert not [name for one in fragment.all() for name in one.attributes if name.startswith("on")]
+    style = next(fragment.find("style")).text
+    assert "url(" not in style and "@import" not in style
+    selectors = re.findall(r"(?:^|\})([^{}]+)\{", style)
+    assert selectors
+    assert all(one.strip().startswith(".fer-augment") for group in selectors for one in group.split(","))
+
+
+@pytest.mark.parametrize("kept", ["baseline", "others"])
+def test_the_fragment_without_tests_has_the_recall_of_each_arm(comparison, kept):
+    arms = comparison.arms[:1] if kept == "baseline" else comparison.arms[1:]
+    fragment = parse(comparison_html(comparison.model_copy(update={"arms": arms, "versus": ()})))
+    rows = cells(fragment, "Recall per class")
+    assert rows["bee"] == ["40", *(percent(arm.test.recall["bee"]) for arm in arms)]
+    assert "No verdict: " in fragment.text
+    assert "the faces are synthetic" in fragment.text
 
 
 # --- its parts
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9), st.sampled_from([Axis.over, Axis.close_to]))
-def test_an_axis_covers_its_values_in_order_with_labels_in_place(values, make):
+def test_an_axis_covers_its_values_and_has_labels_at_their_positions(values, make):
     axis = make(values)
     places = [axis.at(value) for value in sorted(values)]
     assert places == sorted(places)
@@ -452,7 +520,7 @@ def test_an_axis_covers_its_values_in_order_with_labels_in_place(values, make):
     assert len({tick.label for tick in axis.ticks}) == len(axis.ticks)
 
 
-def test_ticks_are_round_and_signed_where_asked():
+def test_ticks_are_round_and_optionally_signed():
     assert [tick.label for tick in Axis.over([0, 0.5]).ticks] == ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5"]
     assert [tick.label for tick in Axis.close_to([-3, 6], is_signed=True).ticks] == ["-2", "0", "+2", "+4", "+6"]
     assert [tick.label for tick in Axis.over([0, 28709]).ticks] == ["0", "10,000", "20,000", "30,000"]
@@ -482,7 +550,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-def test_text_and_marks_stand_out_in_both_themes(page, theme):
+def test_contrast_in_both_themes(page, theme):
     style = next(page.find("style")).text
     blocks = re.findall(r":root \{(.*?)\}", style)
     colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[theme]))

@@ -1,4 +1,4 @@
-"""`fer-augment report`: the formats, what scripts get, and what a mistake leads to."""
+"""`fer-augment report`: formats, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_terminal_format_is_readable_at_80_columns(folder):
     ran = fer_augment("report", str(folder), "--format", "terminal")
     assert (ran.code, ran.err) == (0, "")
     assert_readable(ran)
-    assert "other against base" in ran.out
+    assert "other vs. base" in ran.out
 
 
 def test_json_is_the_comparison(folder, comparison):
@@ -53,46 +53,48 @@ def test_csv_and_markdown_go_to_stdout(folder, comparison):
     rows = list(csv.DictReader(io.StringIO(fer_augment("report", str(folder), "--format", "csv").out)))
     assert {row["arm"] for row in rows} == {"base", "other"}
     assert float(rows[0]["mean"]) == comparison.arms[0].test.accuracy.mean
-    assert fer_augment("report", str(folder), "--format", "markdown").out.startswith("# faces: test split of 90 rows")
+    assert fer_augment("report", str(folder), "--format", "markdown").out.startswith(
+        "# faces: 3 classes, 90 test images"
+    )
 
 
-def test_without_a_format_the_summary_is_printed_and_the_html_report_written_again(tmp_path, comparison):
+def test_without_a_format_the_summary_is_printed_and_the_html_report_rewritten(tmp_path, comparison):
     save_comparison(comparison, tmp_path)
     file = tmp_path / "report.html"
     file.write_text("an old report")
     ran = fer_augment("report", str(tmp_path))
     assert ran.out == fer_augment("report", str(tmp_path), "--format", "terminal").out
-    assert (ran.code, ran.err) == (0, f"The same with pictures is in {file}\n")
+    assert (ran.code, ran.err) == (0, f"Report with figures: {file}\n")
     assert "other" in file.read_text() and "an old report" not in file.read_text()
 
 
-def test_the_html_format_writes_the_report_and_prints_where_it_is(tmp_path, comparison):
+def test_the_html_format_writes_the_report_and_prints_its_path(tmp_path, comparison):
     save_comparison(comparison, tmp_path)
     ran = fer_augment("report", str(tmp_path), "--format", "html")
     assert (ran.code, ran.out, ran.err) == (0, f"{tmp_path / 'report.html'}\n", "")
     assert "<html" in (tmp_path / "report.html").read_text()
 
 
-def test_published_figures_are_added_on_request(tmp_path):
+def test_published_results_are_added_by_the_option(tmp_path):
     written(tmp_path, ["paper", "confusion_mirror"], tuple(TEST_COUNTS.values()), tuple(TEST_COUNTS))
     for chosen in ("terminal", "markdown"):
         plain = fer_augment("report", str(tmp_path), "--format", chosen).out
         ran = fer_augment("report", str(tmp_path), "--format", chosen, "--published")
         assert ran.code == 0
-        assert "The originating report beside ours" in ran.out
-        assert "The originating report beside ours" not in plain
+        assert "Originating report (one training) and our results" in ran.out
+        assert "Originating report" not in plain
     assert "| 5 | paper | 3 | test accuracy, % | 61.2 |" in ran.out
 
 
 @pytest.mark.usefixtures("comparison")
-def test_published_figures_of_other_data_are_refused(folder):
+def test_published_results_are_refused_for_other_data(folder):
     ran = fer_augment("report", str(folder), "--format", "terminal", "--published")
     assert_refused(ran, "--published: ", "FER2013's PrivateTest split", "paper, convnet5, confusion_mirror")
 
 
 @pytest.mark.usefixtures("comparison")
 @pytest.mark.parametrize("chosen", ["csv", "html", "json"])
-def test_published_figures_go_with_two_formats(folder, chosen):
+def test_published_results_are_refused_for_other_formats(folder, chosen):
     ran = fer_augment("report", str(folder), "--format", chosen, "--published")
     assert (ran.code, ran.out) == (2, "")
     assert f"not {chosen}" in ran.err
@@ -103,11 +105,11 @@ def test_a_directory_without_a_comparison_is_refused(tmp_path):
     assert_refused(fer_augment("report", str(tmp_path / "nowhere")), "nowhere", "`fer-augment compare")
 
 
-@pytest.mark.parametrize("words", [[], ["--format", "html"]])
-def test_a_report_that_cannot_be_written_is_told_in_a_line(tmp_path, comparison, words):
+@pytest.mark.parametrize("options", [[], ["--format", "html"]])
+def test_a_report_that_cannot_be_written_is_a_one_line_error(tmp_path, comparison, options):
     save_comparison(comparison, tmp_path)
     (tmp_path / "report.html").mkdir()
-    ran = fer_augment("report", str(tmp_path), *words)
+    ran = fer_augment("report", str(tmp_path), *options)
     assert ran.code == 2
     assert ran.err == f"fer-augment: {tmp_path / 'report.html'}: cannot be written (Is a directory)\n"
 
@@ -120,7 +122,7 @@ def test_a_damaged_comparison_is_refused(tmp_path, content):
 
 @pytest.mark.usefixtures("comparison")
 @pytest.mark.parametrize("chosen", ["terminal", "markdown", "csv", "json"])
-def test_nothing_slow_is_imported(folder, chosen):
+def test_slow_imports_are_avoided(folder, chosen):
     program = (
         f"from fer_augment.cli import main; main(['report', {str(folder)!r}, '--format', {chosen!r}]); "
         "import sys; sys.exit(sorted({'torch', 'albumentations', 'scipy.stats', 'matplotlib', 'cv2'} & {*sys.modules}))"

@@ -1,4 +1,4 @@
-"""The HTML report in a browser: it fits a phone, breaks no rule of its own, and prints. Needs `chromium` on PATH."""
+"""The HTML report in a browser: layout at several widths, content security policy, printing. Needs `chromium`."""
 
 from __future__ import annotations
 
@@ -28,60 +28,60 @@ const boxOf = one => one.getBoundingClientRect();
 const over = [...document.body.querySelectorAll("*")].filter(one => one.closest(".scroll, .hidden, svg") === null)
   .filter(one => boxOf(one).right > width + 0.5 || boxOf(one).left < -0.5);
 const boxes = [...document.querySelectorAll("section, figure, svg[role=img], img")].map(boxOf);
-const told = document.createElement("pre");
-told.id = "told";
-told.textContent = JSON.stringify({
+const measured = document.createElement("pre");
+measured.id = "measured";
+measured.textContent = JSON.stringify({
   width,
   scroll: document.documentElement.scrollWidth,
   over: over.map(one => `${one.tagName}.${one.className}: ${one.textContent.slice(0, 60)}`),
   empty: boxes.filter(box => box.width < 4 || box.height < 4).length,
   unread: [...document.images].filter(one => !one.complete || one.naturalWidth === 0).length,
 });
-document.body.append(told);
+document.body.append(measured);
 </script>"""
 FRAME = """<!doctype html><iframe src="measured.html" style="width: {width}px; height: 900px; border: 0"></iframe>
-<script>onload = () => document.body.append(frames[0].document.getElementById("told"))</script>"""
+<script>onload = () => document.body.append(frames[0].document.getElementById("measured"))</script>"""
 LONG_NAME = "recipe_with_a_name_that_goes_on_and_on_" * 3
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("comparison")
-    write_comparison(folder, warnings=["the faces are drawn"])
+    write_comparison(folder, warnings=["the faces are synthetic"])
     return write_report(folder)
 
 
 def browse(page: Path, profile: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Open a page in a browser that reaches nothing but files."""
+    """Open a page in a browser without network access."""
     offline = "--host-resolver-rules=MAP * ~NOTFOUND"
     command = [str(CHROMIUM), *FLAGS, offline, f"--user-data-dir={profile}", *arguments, page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
 
 
 def console_of(ran: subprocess.CompletedProcess[str]) -> list[str]:
-    """Return what a page, or the browser about it, wrote to the console."""
+    """Return the console messages of a page, including those of the browser."""
     return re.findall(r"CONSOLE[:(].*", ran.stderr)
 
 
 def measured(report: Path, folder: Path, width: int) -> dict[str, object]:
-    """Lay a report out at a width, its rule against scripts lifted, and say what overflows."""
+    """Lay a report out at a width, without its content security policy, and measure what overflows."""
     html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", report.read_text(encoding="utf-8"))
     (folder / "measured.html").write_text(html.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
-    page = folder / "frame.html"  # a window of its own would be 500 pixels wide at least
+    page = folder / "frame.html"  # a window would be at least 500 pixels wide
     page.write_text(FRAME.format(width=width), encoding="utf-8")
     ran = browse(page, folder / "profile", "--allow-file-access-from-files", "--dump-dom")
-    (told,) = parse(ran.stdout).find("pre", id="told")
-    return json.loads(told.text)
+    (measurements,) = parse(ran.stdout).find("pre", id="measured")
+    return json.loads(measurements.text)
 
 
-def test_the_console_stays_empty_and_all_sections_are_there(report, tmp_path):
+def test_the_console_is_empty_and_all_sections_are_rendered(report, tmp_path):
     ran = browse(report, tmp_path / "profile", "--dump-dom")
     assert console_of(ran) == []
     page = parse(ran.stdout)
     assert [one.attributes["id"] for one in page.find("section")] == list(SECTIONS)
 
 
-def test_a_broken_rule_would_be_seen(report, tmp_path):
+def test_a_violation_of_the_policy_is_reported_on_the_console(report, tmp_path):
     page = tmp_path / "broken.html"
     broken = report.read_text(encoding="utf-8").replace(
         "</body>", '<img src="https://example.org/x.png" alt="x"></body>'
@@ -94,8 +94,8 @@ def test_a_broken_rule_would_be_seen(report, tmp_path):
 
 @pytest.mark.parametrize("width", [390, 800, 1280])
 def test_nothing_is_wider_than_the_window(report, tmp_path, width):
-    told = measured(report, tmp_path, width)
-    assert told == {"width": width, "scroll": width, "over": [], "empty": 0, "unread": 0}
+    layout = measured(report, tmp_path, width)
+    assert layout == {"width": width, "scroll": width, "over": [], "empty": 0, "unread": 0}
 
 
 def test_long_names_and_many_classes_fit_a_phone(tmp_path):
@@ -107,8 +107,8 @@ def test_long_names_and_many_classes_fit_a_phone(tmp_path):
         settings={"description": "word" * 60},
         environment={"a name" * 10: "value" * 40},
     )
-    told = measured(write_report(tmp_path), tmp_path, 390)
-    assert (told["width"], told["scroll"], told["over"]) == (390, 390, [])
+    layout = measured(write_report(tmp_path), tmp_path, 390)
+    assert (layout["width"], layout["scroll"], layout["over"]) == (390, 390, [])
 
 
 def test_it_prints(report, tmp_path):

@@ -44,7 +44,7 @@ def test_a_dry_run_tells_counts_before_and_after_and_writes_nothing(data: Path, 
     assert (ran.code, ran.err) == (0, "")
     assert_readable(ran)
     assert counts_told(ran.out) == {"ant": ["40", "40"], "bee": ["24", "40", "+16"], "cat": ["8", "40", "+32"]}
-    assert "step 1, imblearn: 48 rows made, 0 removed" in ran.out
+    assert "step 1, imblearn: 48 rows added, 0 removed" in ran.out
     assert not (tmp_path / "out").exists() and not (tmp_path / "cache").exists()
 
 
@@ -66,7 +66,7 @@ def test_steps_that_are_not_in_the_rows_are_named(data: Path, tmp_path: Path) ->
 
     ran = fer_augment("rewrite", str(recipe), "--data", str(data), "--dry-run")
 
-    assert "while a network is trained, or after: power_sampler, mirror_views." in " ".join(ran.out.split())
+    assert "have no effect on these rows: power_sampler, mirror_views." in " ".join(ran.out.split())
 
 
 def test_a_recipe_that_rewrites_nothing_says_so(data: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_mined_rows_stand_in_the_file_as_mirror_images_of_their_sources(data: Pa
     train = installed_plugins().read(str(data)).train
     arrays = np.load(out / "training_set.npz")
     is_new = arrays["step"] == 1
-    assert is_new.any() and f"step 1, confusion_mirror: {is_new.sum()} rows made, 0 removed" in ran.out
+    assert is_new.any() and f"step 1, confusion_mirror: {is_new.sum()} rows added, 0 removed" in ran.out
     sources = train.images[arrays["origins"][:, 0]]
     assert np.array_equal(arrays["images"][is_new], sources[is_new][:, :, ::-1])
     assert np.array_equal(arrays["images"][~is_new], sources[~is_new])
@@ -192,8 +192,8 @@ def test_what_cannot_be_done_is_refused_before_anything_is_trained(data: Path, t
     source, out = ("--data", str(data)), ("--out", str(tmp_path / "out"))
 
     assert_refused(fer_augment("rewrite", recipe, *source), "--out DIR", "--dry-run")
-    assert_refused(fer_augment("rewrite", recipe, *source, "--out", str(tmp_path / "taken")), "exists already")
-    assert_refused(fer_augment("rewrite", recipe, *source, *out, "--format", "csv"), "csv is the form of FER2013")
+    assert_refused(fer_augment("rewrite", recipe, *source, "--out", str(tmp_path / "taken")), "already exists")
+    assert_refused(fer_augment("rewrite", recipe, *source, *out, "--format", "csv"), "requires square gray images")
     assert_refused(fer_augment("rewrite", "papr", *source, *out), "'papr'", "did you mean 'paper'?")
     assert_refused(
         fer_augment("rewrite", recipe, *source, *out, "--set", "strategies.confusion_mirror.pairs=[[ant, fly]]"),

@@ -1,4 +1,4 @@
-"""What people see of a comparison: in the terminal, as Markdown and as CSV, and beside the originating report."""
+"""Reports of a comparison in the terminal, as Markdown and as CSV, and the tables of the originating report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from fer_augment.data.records import StepRecord
-from fer_augment.reports.grids import Grid, classes_by_move
+from fer_augment.reports.grids import Grid, classes_by_change, recall_by_arm
 from fer_augment.reports.html import report_html
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS, published_grids
 from fer_augment.reports.tables import csv_table, markdown
@@ -72,7 +72,7 @@ def unwrapped(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("text", "expected"),
     [
         (percent(Statistic(mean=0.5512, sd=0.006, n=3, ci95=(0.5, 0.6))), "55.1 ± 0.6"),
         (percent(Statistic(mean=0.5512, sd=None, n=1, ci95=None)), "55.1"),
@@ -96,8 +96,8 @@ def unwrapped(text: str) -> str:
         (p_value(None), "-"),
     ],
 )
-def test_numbers_are_short_and_gaps_are_dashes(told, expected):
-    assert told == expected
+def test_number_formats(text, expected):
+    assert text == expected
 
 
 # --- sentences
@@ -107,53 +107,55 @@ def versus_of(comparison: ComparisonRecord, recipe: str):
     return next(versus for versus in comparison.versus if versus.recipe == recipe)
 
 
-def test_a_verdict_is_one_sentence_with_its_evidence(comparison):
+def test_verdict_sentence_has_the_evidence(comparison):
     good = versus_of(comparison, "good")
-    said = good.balanced_accuracy
+    tested = good.balanced_accuracy
+    p = p_value(tested.p_adjusted)
+    assert p == "<.001"
     assert verdict_sentence(good) == (
-        f"good is better than base: balanced accuracy {points(said.delta)} points (95 % interval "
-        f"{interval(said.ci95)}, adjusted p {p_value(said.p_adjusted)})."
+        f"good is better than base: balanced accuracy {points(tested.delta)} points (95 % CI "
+        f"{interval(tested.ci95)}, adjusted p < .001)."
     )
+    with_larger_p = good.model_copy(update={"balanced_accuracy": tested.model_copy(update={"p_adjusted": 0.0421})})
+    assert verdict_sentence(with_larger_p).endswith(", adjusted p = 0.042).")
     resampled = verdict_sentence(good.model_copy(update={"share_above": 0.984}))
-    assert resampled.endswith(f"p {p_value(said.p_adjusted)}, higher in 98 % of bootstrap resamples).")
-    for share, told in ((0.9997, ">99"), (1.0, ">99"), (0.003, "<1"), (0.006, "1")):
-        most = verdict_sentence(good.model_copy(update={"share_above": share}))
-        assert most.endswith(f", higher in {told} % of bootstrap resamples).")
+    assert resampled.endswith("adjusted p < .001, higher in 98 % of bootstrap resamples).")
+    for share, text in ((0.9997, ">99"), (1.0, ">99"), (0.003, "<1"), (0.006, "1")):
+        sentence = verdict_sentence(good.model_copy(update={"share_above": share}))
+        assert sentence.endswith(f", higher in {text} % of bootstrap resamples).")
     assert verdict_sentence(versus_of(comparison, "worse")).startswith("worse is worse than base: balanced accuracy -")
 
 
-def test_where_nothing_is_shown_the_sentence_says_what_could_have_been_missed(comparison):
+def test_sentence_without_evidence_has_the_minimum_detectable_effect(comparison):
     same = versus_of(comparison, "same")
-    told = verdict_sentence(same)
-    assert told.startswith("same: no evidence of a difference from base: ")
-    assert told.endswith(
-        f"; before Holm's correction, a true one of less than {same.balanced_accuracy.detectable * 100:.1f} points "
-        "would often be missed."
+    sentence = verdict_sentence(same)
+    assert sentence.startswith("same: no evidence of a difference from base: ")
+    assert sentence.endswith(
+        f"). Minimum detectable effect (80 % power, unadjusted): {same.balanced_accuracy.detectable * 100:.1f} points."
     )
-    assert "equal" not in told
-    assert "before this correction, and with several arms it takes more" in notes(comparison)[-1]
+    assert "equal" not in sentence
+    assert "The minimum detectable effect after this correction is larger." in notes(comparison)[-1]
 
 
 def overturned(comparison: ComparisonRecord) -> ComparisonRecord:
-    """Return a comparison whose first verdict is another one on the rows without copies."""
+    """Return a comparison whose first verdict differs on the deduplicated test split."""
     first, *others = comparison.versus
-    said = judgment(-0.024, Verdict.NO_EVIDENCE, (-0.06, 0.012))
-    without_copies = first.test_deduplicated.model_copy(update={"balanced_accuracy": said})
-    changed = first.model_copy(update={"test_deduplicated": without_copies})
+    balanced = judgment(-0.024, Verdict.NO_EVIDENCE, (-0.06, 0.012))
+    deduplicated = first.test_deduplicated.model_copy(update={"balanced_accuracy": balanced})
+    changed = first.model_copy(update={"test_deduplicated": deduplicated})
     return comparison.model_copy(update={"versus": (changed, *others)})
 
 
-def test_a_verdict_that_copies_decide_says_what_is_left_without_them_in_every_format(comparison, tmp_path):
+def test_different_verdict_on_the_deduplicated_test_split_is_in_every_format(comparison, tmp_path):
     good = versus_of(comparison, "good")
     assert good.test_deduplicated.balanced_accuracy.verdict == good.balanced_accuracy.verdict == Verdict.BETTER
-    assert "copies" not in verdict_sentence(good)
-    without = "; without copies of training rows: no evidence of a difference (-2.4 points)."
+    assert "deduplicated" not in verdict_sentence(good)
+    addition = " On the deduplicated test split: no evidence of a difference (-2.4 points)."
     other = overturned(comparison)
-    told = verdict_sentence(versus_of(other, "good"))
-    assert told == f"{verdict_sentence(good).removesuffix('.')}{without}"
-    assert without in unwrapped(printed(other))
-    assert without in markdown(other)
-    assert without in report_html(other, tmp_path)
+    assert verdict_sentence(versus_of(other, "good")) == f"{verdict_sentence(good)}{addition}"
+    assert addition in unwrapped(printed(other))
+    assert addition in markdown(other)
+    assert addition in report_html(other, tmp_path)
 
 
 def judgment(delta: float | None, verdict: Verdict, ci95: Interval | None = None) -> Judgment:
@@ -173,105 +175,118 @@ def judgment(delta: float | None, verdict: Verdict, ci95: Interval | None = None
             judgment(0.1, Verdict.BETTER),
             judgment(0.2, Verdict.BETTER),
             judgment(-0.3, Verdict.NO_EVIDENCE),
-            "recall better for ant (+10.0) and bee (+20.0); no class is shown to be worse; "
-            "the largest fall is cat (-30.0).",
+            "recall better for ant (+10.0) and bee (+20.0); no class is significantly worse; "
+            "largest drop: cat (-30.0).",
         ),
         (
             judgment(0.1, Verdict.NO_EVIDENCE),
             judgment(None, Verdict.UNTESTABLE),
             judgment(0.0, Verdict.NO_EVIDENCE),
-            "no class is shown to be worse; no recall fell.",
+            "no class is significantly worse; no recall dropped.",
         ),
         (
             judgment(0.1, Verdict.NO_EVIDENCE),
             judgment(-0.0004, Verdict.NO_EVIDENCE),
             judgment(0.0, Verdict.NO_EVIDENCE),
-            "no class is shown to be worse; no recall fell by a tenth of a point.",
+            "no class is significantly worse; no recall dropped by 0.1 points or more.",
         ),
     ],
 )
-def test_the_cost_on_other_classes_is_always_told(comparison, ant, bee, cat, expected):
+def test_cost_sentence_always_names_the_worst_class(comparison, ant, bee, cat, expected):
     accuracy = judgment(-0.115, Verdict.WORSE)
     recall = {"ant": ant, "bee": bee, "cat": cat}
     versus = versus_of(comparison, "good").model_copy(update={"accuracy": accuracy, "recall": recall})
     assert cost_sentence(versus) == f"Accuracy -11.5 points (worse); {expected}"
 
 
-def test_classes_come_with_the_worst_move_first_then_the_best_then_by_size(comparison):
+def test_classes_by_change_start_with_largest_drop_and_gain(comparison):
     deltas = {"a": 0.05, "b": -0.02, "c": 0.01, "d": 0.3, "e": -0.04, "f": None}
     recall = {name: judgment(delta, Verdict.NO_EVIDENCE) for name, delta in deltas.items()}
     versus = versus_of(comparison, "good").model_copy(update={"recall": recall})
-    assert [name for name, _ in classes_by_move(versus)] == ["e", "d", "a", "b", "c", "f"]
+    assert [name for name, _ in classes_by_change(versus)] == ["e", "d", "a", "b", "c", "f"]
+
+
+def test_recall_by_arm_has_a_row_per_class_and_a_column_per_arm(comparison):
+    grid = recall_by_arm(comparison)
+    assert grid.columns == ("class", "images", *(f"{name} (n = 3)" for name in ("base", "good", "same", "worse")))
+    ((ant, _, _),) = grid.groups
+    assert ant == ("ant", "40", *(percent(arm.test.recall["ant"]) for arm in comparison.arms))
 
 
 # --- the terminal
 
 
-def test_the_verdicts_stand_before_the_tables_and_the_warnings_at_the_end_each_once(comparison):
+def test_verdicts_come_before_tables_and_warnings_last_without_repetition(comparison):
     text = printed(comparison)
-    places = [text.index(part) for part in ("good is better", "same: no evidence", "All arms", "against", "Warnings")]
+    places = [text.index(part) for part in ("good is better", "same: no evidence", "All arms", " vs. ", "Warnings")]
     assert places == sorted(places)
     for warning in comparison.warnings:
         assert unwrapped(text[places[-1] :]).count(warning) == 1
     assert "- same, seed 9: epoch 3: the loss is not finite; lower the learning rate" in unwrapped(text)
 
 
-def test_every_verdict_stands_in_its_row_and_short_ones_are_explained(comparison):
+def test_tables_have_every_verdict_and_explain_abbreviations(comparison):
     text = printed(comparison)
     for versus in comparison.versus:
-        table = text[text.index(f"{versus.recipe} against base") :]
-        for name, said in versus.recall.items():
+        table = text[text.index(f"{versus.recipe} vs. base") :]
+        for name, tested in versus.recall.items():
             row = next(line for line in table.splitlines() if line.startswith(f"{name} "))
-            short = "no ev." if said.verdict == Verdict.NO_EVIDENCE else str(said.verdict)
-            assert row.rstrip().endswith(f"{p_value(said.p_adjusted)} {short}"), row
-            assert f" {points(said.delta)} " in row and f" {interval(said.ci95)} " in row
-    assert 'no ev. = "no evidence of a difference"' in text
+            short = "no ev." if tested.verdict == Verdict.NO_EVIDENCE else str(tested.verdict)
+            assert row.rstrip().endswith(f"{p_value(tested.p_adjusted)} {short}"), row
+            assert f" {points(tested.delta)} " in row and f" {interval(tested.ci95)} " in row
+    assert "no ev.: no evidence of a difference." in text
 
 
-@pytest.mark.parametrize("place", ["balanced", "w/o copies"])
-def test_a_short_verdict_on_balanced_accuracy_alone_is_explained_too(comparison, place):
+@pytest.mark.parametrize("place", ["balanced", "dedup."])
+def test_abbreviated_verdict_of_balanced_accuracy_alone_is_explained(comparison, place):
     def everywhere(verdict: Verdict) -> dict[str, object]:
         recall = {name: judgment(0.1, verdict) for name in comparison.class_names}
         return {"accuracy": judgment(0.1, verdict), "balanced_accuracy": judgment(0.1, verdict), "recall": recall}
 
-    open_one = {"balanced_accuracy": judgment(0.1, Verdict.UNTESTABLE)}
+    untestable = {"balanced_accuracy": judgment(0.1, Verdict.UNTESTABLE)}
     good = versus_of(comparison, "good").model_copy(update=everywhere(Verdict.BETTER))
-    fewer = good.test_deduplicated.model_copy(update=everywhere(Verdict.BETTER))
-    if place == "w/o copies":
-        fewer, open_one = fewer.model_copy(update=open_one), {}
-    good = good.model_copy(update={"test_deduplicated": fewer} | open_one)
+    deduplicated = good.test_deduplicated.model_copy(update=everywhere(Verdict.BETTER))
+    if place == "dedup.":
+        deduplicated, untestable = deduplicated.model_copy(update=untestable), {}
+    good = good.model_copy(update={"test_deduplicated": deduplicated} | untestable)
     text = printed(comparison.model_copy(update={"versus": (good,)}))
-    assert re.search(rf"^{place} .* n/a *$", text, flags=re.MULTILINE)
-    assert 'n/a = "cannot be tested".' in text
+    assert re.search(rf"^{re.escape(place)} .* n/a *$", text, flags=re.MULTILINE)
+    assert "n/a: not testable." in text
 
 
-def test_a_wide_terminal_has_all_columns_and_words_in_full(comparison):
+def test_wide_terminal_has_all_columns_and_no_abbreviations(comparison):
     text = printed(comparison, width=120)
     assert re.search(r"^\w+ .* no evidence of a difference *$", text, flags=re.MULTILINE)
     assert "NLL (nats)" in text and "no ev." not in text
+    assert "difference" in text and "diff." not in text
+    assert re.search("^balanced accuracy ", text, flags=re.MULTILINE)
+    assert re.search("^deduplicated ", text, flags=re.MULTILINE) and "dedup." not in text
 
 
-def test_the_split_without_copies_stands_beside_and_is_explained(comparison):
+def test_deduplicated_test_split_is_shown_and_explained(comparison):
     text = printed(comparison)
     (row,) = [line for line in text.splitlines() if line.startswith("good   ")]
     good = comparison.arm("good")
     for score in (good.test.accuracy, good.test.balanced_accuracy, good.test_deduplicated.balanced_accuracy):
         assert percent(score) in row
-    assert "less the 9 of 90 test rows that stand in the training split too" in unwrapped(text)
-    assert text.count("w/o copies") == 3
+    assert "the 81 of 90 test images without an exact duplicate in the training split" in unwrapped(text)
+    assert text.count("\ndedup. ") == 3
 
 
-def test_without_copies_nothing_is_said_of_them(tmp_path):
+def test_no_deduplicated_test_split_without_duplicates(tmp_path):
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4)) for name in ("base", "other")}
-    assert "copies" not in printed(compared(runs)).replace("copies within the test", "")
+    text = printed(compared(runs))
+    assert "dedup" not in text
+    assert "duplicate" not in text.replace("Exact duplicates", "")
 
 
-def test_added_rows_and_the_watched_pair_are_told(comparison):
+def test_notes_have_added_rows_selected_values_and_watched_pairs(comparison):
     text = unwrapped(printed(comparison))
-    assert "Rows added to the training set a run: good 1,234 by grow." in text
-    assert "Chosen by steps themselves, one number a run: good grow tau 0.7, 0.7, 0.7." in text
+    assert "Training rows added per run: good 1,234 by grow." in text
+    assert "Values selected by steps, one per run: good grow tau = 0.7, 0.7, 0.7." in text
     watched = comparison.arms[0].watched[0]
-    assert f"{watched.true} taken for {watched.predicted}, test rows a run: base {spread(watched.count)}," in text
+    counts = f"test images per run: base {spread(watched.count)},"
+    assert f"{watched.true} predicted as {watched.predicted}, {counts}" in text
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -287,24 +302,33 @@ def test_no_line_is_longer_than_the_terminal(tmp_path, width, seeds):
     assert "bee" in text and "balanced accuracy" in unwrapped(text)
 
 
-def test_one_run_gets_no_verdict(tmp_path):
+def test_one_run_is_not_tested(tmp_path):
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), seeds=[0]) for name in ("base", "other")}
     text = printed(compared(runs))
-    assert "other: one run cannot tell a recipe from luck" in text
-    assert '1 run = "one run cannot tell"' in text
-    assert "better" not in text.replace("better five", "")
+    assert "other vs. base: not tested (one run); balanced accuracy " in text
+    assert "1 run: not tested (one run)." in text
+    assert "better" not in text and "significantly" not in text
     assert "adjusted p" not in text.lower() and "intervals" not in text
-    assert "Changes are in points; copies within the test split count once." in unwrapped(text)
+    explanation = "Differences are in percentage points; exact duplicates within the test split count once."
+    assert explanation in unwrapped(text)
 
 
-def test_a_baseline_alone_and_a_lost_baseline_are_shown(tmp_path):
+def test_unequal_numbers_of_runs_are_in_the_title(tmp_path):
+    runs = {
+        "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), seeds=range(4)),
+        "other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4), seeds=range(2)),
+    }
+    assert "other vs. base: recall in %, mean ± sd, n = 2 runs (baseline 4)" in unwrapped(printed(compared(runs)))
+
+
+def test_baseline_alone_and_missing_baseline(tmp_path):
     runs = {"base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4))}
     assert "base (baseline) 3" in printed(compared(runs))
     lost = printed(compared({"other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4))}))
     assert "No run of the baseline base finished" in unwrapped(lost)
 
 
-def test_names_are_shown_as_they_are_and_cannot_steer_the_terminal(tmp_path):
+def test_names_are_neither_markup_nor_control_characters(tmp_path):
     names = ("[bold]a[/bold]", "b[/]", "c\x1b[2J")
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), class_names=names) for name in ("base", "other")}
     warnings = ["[red]mind[/red] \x1b]0;title\x07"]
@@ -314,7 +338,7 @@ def test_names_are_shown_as_they_are_and_cannot_steer_the_terminal(tmp_path):
     assert "\x1b" not in text and "\x07" not in text
 
 
-def test_color_only_adds_to_the_text(comparison):
+def test_color_does_not_change_the_text(comparison):
     colored = io.StringIO()
     print_comparison(comparison, Console(file=colored, width=80, force_terminal=True, color_system="standard"))
     assert "\x1b[1;32mbetter" in colored.getvalue()
@@ -330,23 +354,23 @@ def markdown_rows(text: str, title: str) -> list[list[str]]:
     return [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in lines]
 
 
-def test_markdown_has_the_tables_the_verdicts_and_the_warnings(comparison):
+def test_markdown_has_verdicts_tables_and_warnings(comparison):
     text = markdown(comparison)
     heading, rule, *rows = markdown_rows(text, "All arms")
     assert len(heading) == len(rule) == 8
     assert [row[0] for row in rows] == ["base (baseline)", "good", "same", "worse"]
     assert rows[1][2] == percent(comparison.arm("good").test.accuracy)
-    verdicts = {row[0]: row[-1] for row in markdown_rows(text, "same against base")}
-    assert verdicts["balanced"] == "no evidence of a difference"
+    verdicts = {row[0]: row[-1] for row in markdown_rows(text, "same vs. base")}
+    assert verdicts["balanced accuracy"] == "no evidence of a difference"
     assert text.count("## Warnings\n") == 1 and "- good is better than base: " in text
 
 
-def test_markdown_of_names_shows_what_they_are(tmp_path):
+def test_markdown_escapes_names(tmp_path):
     names = ("<script>x</script>", "a|b", "_b_ & *c*")
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), class_names=names) for name in ("base", "oth_er")}
     text = markdown(compared(runs))
     assert "<script>" not in text and "&lt;script&gt;x&lt;/script&gt;" in text
-    rows = markdown_rows(text, "oth_er against base")
+    rows = markdown_rows(text, "oth_er vs. base")
     assert {len(row) for row in rows} == {8}
     assert {r"a\|b", r"\_b\_ &amp; \*c\*"} <= {row[0] for row in rows}
 
@@ -354,22 +378,22 @@ def test_markdown_of_names_shows_what_they_are(tmp_path):
 # --- CSV
 
 
-def test_csv_holds_every_score_with_full_precision_and_the_verdicts(comparison):
+def test_csv_has_every_score_with_full_precision_and_verdict(comparison):
     rows = list(csv.DictReader(io.StringIO(csv_table(comparison))))
     assert len(rows) == 4 * 3 * (5 + 3 * 3)
     assert len({(row["split"], row["arm"], row["score"], row["class"]) for row in rows}) == len(rows)
-    found = {(row["split"], row["arm"], row["score"], row["class"]): row for row in rows}
-    said, row = versus_of(comparison, "good").recall["bee"], found["test", "good", "recall", "bee"]
+    row_of = {(row["split"], row["arm"], row["score"], row["class"]): row for row in rows}
+    tested, row = versus_of(comparison, "good").recall["bee"], row_of["test", "good", "recall", "bee"]
     assert float(row["mean"]) == comparison.arm("good").test.recall["bee"].mean
-    assert (float(row["delta"]), float(row["p_adjusted"])) == (said.delta, said.p_adjusted)
-    assert (row["verdict"], row["baseline"], row["n"]) == (str(said.verdict), "base", "3")
-    without_copies = found["test_deduplicated", "same", "balanced_accuracy", ""]
-    assert float(without_copies["p"]) == versus_of(comparison, "same").test_deduplicated.balanced_accuracy.p
+    assert (float(row["delta"]), float(row["p_adjusted"])) == (tested.delta, tested.p_adjusted)
+    assert (row["verdict"], row["baseline"], row["n"]) == (str(tested.verdict), "base", "3")
+    deduplicated = row_of["test_deduplicated", "same", "balanced_accuracy", ""]
+    assert float(deduplicated["p"]) == versus_of(comparison, "same").test_deduplicated.balanced_accuracy.p
     for key in (("test", "base", "accuracy", ""), ("validation", "good", "accuracy", "")):
-        assert found[key]["delta"] == found[key]["verdict"] == found[key]["baseline"] == ""
+        assert row_of[key]["delta"] == row_of[key]["verdict"] == row_of[key]["baseline"] == ""
 
 
-def test_csv_leaves_what_does_not_exist_empty_and_defuses_formulas(tmp_path):
+def test_csv_leaves_undefined_values_empty_and_escapes_formulas(tmp_path):
     names = ("=1+1", "bee", "cat")
     runs = {"base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), seeds=[0], class_names=names, counts=(40, 0, 20))}
     rows = list(csv.DictReader(io.StringIO(csv_table(compared(runs, counts=(40, 0, 20))))))
@@ -386,7 +410,7 @@ def repeated(tmp_path_factory) -> ComparisonRecord:
     folder = tmp_path_factory.mktemp("fer2013")
     counts, names = tuple(TEST_COUNTS.values()), tuple(TEST_COUNTS)
     of_data = {"counts": counts, "class_names": names, "seeds": range(2)}
-    pairs = StepRecord(name="mirror", parameters={"pairs": [["sad", "neutral"]]}, provider="x", source="0" * 64)
+    pairs = StepRecord(name="mirror", parameters={}, provider="x", source="0" * 64, watched_pairs=(("sad", "neutral"),))
     recall = PUBLISHED[5].classes.recall
     runs = {
         "paper": write_arm(folder, "paper", recall, **of_data),
@@ -397,7 +421,7 @@ def repeated(tmp_path_factory) -> ComparisonRecord:
     return compared(runs, counts=counts, baseline="paper")
 
 
-def test_published_figures_are_consistent_with_each_other():
+def test_published_results_are_consistent():
     rows = np.array(list(TEST_COUNTS.values()))
     for model in PUBLISHED[5:]:
         recall, precision, f1 = (np.array(getattr(model.classes, name)) for name in ("recall", "precision", "f1"))
@@ -407,7 +431,7 @@ def test_published_figures_are_consistent_with_each_other():
     assert [model.number for model in PUBLISHED] == list(range(7))
 
 
-def test_ours_stand_beside_the_published_figures(repeated):
+def test_published_tables_have_both_results(repeated):
     table, model_5, model_6 = published_grids(repeated)
     rows = {(row[0], row[3]): row for group in table.groups for row in group}
     paper, mirror = repeated.arm("paper"), repeated.arm("confusion_mirror")
@@ -417,15 +441,15 @@ def test_ours_stand_beside_the_published_figures(repeated):
     )
     assert rows["6", "test loss, sum"][4:] == ("1,962.5", f"{0.5 * 3589:,.1f} ± 0.0")
     assert rows["6", "training loss, sum"][4:] == ("1,133.7", f"{0.25 * 3589:,.1f} ± 0.0")
-    assert rows["6", "sad taken for neutral, rows"][4:] == ("116", spread(mirror.watched[0].count))
-    assert ("2", "test accuracy, %") in rows and ("2", "test loss, sum") not in rows  # another loss has another sum
+    assert rows["6", "sad predicted as neutral, rows"][4:] == ("116", spread(mirror.watched[0].count))
+    assert ("2", "test accuracy, %") in rows and ("2", "test loss, sum") not in rows  # its loss is not comparable
     assert "smote" not in {row[1] for row in rows.values()}
     happy = model_5.groups[0][3]
     assert happy[:3] == ("happy", "86.0", percent(paper.test.recall["happy"]))
     assert model_6.groups[0][1][3] == "84.6"
 
 
-def test_a_pair_that_nobody_watched_is_counted_from_the_confusion_matrix(repeated):
+def test_unwatched_pair_is_counted_from_the_confusion_matrix(repeated):
     paper = repeated.arm("paper")
     arm = paper.model_copy(update={"watched": ()})
     table = published_grids(repeated.model_copy(update={"arms": (arm,), "versus": ()}))[0]
@@ -435,21 +459,21 @@ def test_a_pair_that_nobody_watched_is_counted_from_the_confusion_matrix(repeate
 def test_published_tables_fit_the_terminal(repeated):
     text = printed(repeated, grids=tuple(published_grids(repeated)))
     assert max(map(len, text.splitlines())) <= 80
-    assert "The originating report beside ours" in text
+    assert "Originating report (one training) and our results" in text
 
 
-def test_other_data_and_other_recipes_have_no_published_figures(comparison, repeated):
+def test_other_data_and_other_recipes_have_no_published_results(comparison, repeated):
     assert published_grids(comparison) == []
     others = repeated.model_copy(update={"arms": (repeated.arm("smote"),), "versus": ()})
     assert published_grids(others) == []
 
 
-def test_a_row_that_does_not_fit_its_table_is_refused():
-    with pytest.raises(ValueError, match="does not fit the columns"):
+def test_row_of_wrong_length_is_refused():
+    with pytest.raises(ValueError, match="does not match the columns"):
         Grid("title", ("a", "b"), ((("1",),),))
 
 
-def test_words_stand_left_and_numbers_right_in_every_format(comparison):
+def test_text_is_left_aligned_and_numbers_right_aligned_in_every_format(comparison):
     grid = Grid("Words", ("name", "n", "recipe", "figure", "verdict"), ((("a", "1", "b", "c", "better"),),))
     assert [grid.is_left(place) for place in range(5)] == [True, False, True, True, True]
     assert "| :-- | --: | :-- | :-- | :-- |" in markdown(comparison, (grid,))
@@ -459,7 +483,7 @@ def test_words_stand_left_and_numbers_right_in_every_format(comparison):
     assert (one.index("1"), one.index("b"), one.index("c")) == (two.index("22") + 1, two.index("b"), two.index("c"))
 
 
-def test_tables_of_the_html_report_mark_the_same_columns(repeated, tmp_path):
+def test_html_tables_align_the_same_columns(repeated, tmp_path):
     page = parse(report_html(repeated, tmp_path))
     table_2 = published_grids(repeated)[0]
     (shown,) = [table for table in page.find("table") if next(table.find("caption")).text == table_2.title]

@@ -1,4 +1,4 @@
-"""`fer-augment report`: what a comparison found, again and in other formats; nothing is trained."""
+"""`fer-augment report`: show a finished comparison in several formats; nothing is trained."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from fer_augment.cli._console import messages, results
 from fer_augment.errors import RunError
+from fer_augment.reports.console import messages, results
 from fer_augment.reports.grids import Grid
 from fer_augment.reports.published import PUBLISHED, published_grids
 from fer_augment.reports.tables import csv_table, markdown
@@ -23,15 +23,13 @@ FORMATS = ("terminal", "markdown", "csv", "html", "json")
     "--format",
     "chosen",
     type=click.Choice(FORMATS),
-    help="Give this format only; html writes DIR/report.html and prints its path.",
+    help="Write only this format; html writes DIR/report.html and prints its path.",
 )
-@click.option(
-    "--published", is_flag=True, help="Add the originating report's figures beside ours (terminal, markdown)."
-)
+@click.option("--published", is_flag=True, help="Add the results of the originating report (terminal, markdown).")
 def report(directory: Path, chosen: str | None, published: bool) -> None:
-    r"""Show the comparison that lies in DIR, and write DIR/report.html again.
+    r"""Show the comparison in DIR and rewrite DIR/report.html.
 
-    DIR is what `fer-augment compare … --out DIR` made.
+    DIR is the output directory of `fer-augment compare … --out DIR`.
 
     \b
     fer-augment report results/paper_smote
@@ -39,7 +37,7 @@ def report(directory: Path, chosen: str | None, published: bool) -> None:
     """
     comparison = read_comparison(directory)
     if published and chosen not in (None, "terminal", "markdown"):
-        raise click.UsageError(f"--published goes with the formats terminal and markdown, not {chosen}")
+        raise click.UsageError(f"--published requires --format terminal or markdown, not {chosen}")
     further = _published(comparison) if published else ()
     if chosen == "markdown":
         click.echo(markdown(comparison, further), nl=False)
@@ -54,7 +52,7 @@ def report(directory: Path, chosen: str | None, published: bool) -> None:
         for grid in further:
             print_grid(grid, results())
     if chosen is None:
-        messages().print(f"The same with pictures is in {_write_html(directory)}", markup=False, soft_wrap=True)
+        messages().print(f"Report with figures: {_write_html(directory)}", markup=False, soft_wrap=True)
 
 
 def _write_html(directory: Path) -> Path:
@@ -68,7 +66,7 @@ def _published(comparison: ComparisonRecord) -> tuple[Grid, ...]:
     if not grids:
         recipes = ", ".join(recipe for model in PUBLISHED for recipe in model.recipes)
         raise RunError(
-            "--published: the report's figures are for FER2013's PrivateTest split and the recipes "
-            f"{recipes}; this comparison has no such arm on that split"
+            f"--published: this comparison has none of the recipes {recipes} on FER2013's PrivateTest split, "
+            "for which there are published results"
         )
     return tuple(grids)

@@ -1,1 +1,1 @@
-"""What people look at: the terminal's tables and the HTML report, made from records without torch."""
+"""Reports of results for the terminal, HTML, Markdown and CSV, made from records without torch."""

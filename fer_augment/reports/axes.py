@@ -1,4 +1,4 @@
-"""Axes of drawings: where a value stands, in percent of the drawing, so that text keeps its size at any width."""
+"""Axes of figures; positions are in percent of the figure, so that text keeps its size at any width."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Tick:
-    """A labeled place on an axis.
+    """A tick of an axis.
 
     Attributes:
-        at: percent from the start of the axis.
-        label: the value there.
+        at: position in percent from the start of the axis.
+        label: its value.
     """
 
     at: float
@@ -31,8 +31,8 @@ class Axis:
     Attributes:
         low: value at its start.
         high: value at its end.
-        step: between two ticks.
-        is_signed: whether labels carry a plus sign.
+        step: distance between two ticks.
+        is_signed: whether labels of positive values have a plus sign.
     """
 
     low: float
@@ -42,35 +42,35 @@ class Axis:
 
     @classmethod
     def over(cls, values: Iterable[float], *, ticks: int = 5) -> Axis:
-        """Return an axis that spans the given values, from and to round ones, with about as many ticks."""
+        """Return an axis over the given values with round ends and about `ticks` ticks."""
         low, high = _span(values)
         step = _round_step((high - low) / ticks)
         return cls(math.floor(low / step + _ROUNDING) * step, math.ceil(high / step - _ROUNDING) * step, step)
 
     @classmethod
     def close_to(cls, values: Iterable[float], *, is_signed: bool = False, ticks: int = 5) -> Axis:
-        """Return an axis that goes a little over the given values on both sides."""
+        """Return an axis over the given values with a small margin on both sides."""
         low, high = _span(values)
         margin = (high - low) * _MARGIN
         return cls(low - margin, high + margin, _round_step((high - low) / ticks), is_signed)
 
     def at(self, value: float) -> float:
-        """Return where a value stands, in percent; what lies outside stands at the end."""
+        """Return the position of a value in percent, clipped to the ends."""
         share = (value - self.low) / (self.high - self.low)
         return round(100 * min(max(share, 0.0), 1.0), 2)
 
     def from_top(self, value: float) -> float:
-        """Return where a value stands on a vertical axis, in percent from the top."""
+        """Return the position of a value on a vertical axis, in percent from the top."""
         return round(100 - self.at(value), 2)
 
     def covers(self, value: float) -> bool:
-        """Whether a value lies between the ends, give or take a rounding error."""
+        """Return whether a value is between the ends, up to rounding errors."""
         slack = _ROUNDING * (self.high - self.low)
         return self.low - slack <= value <= self.high + slack
 
     @cached_property
     def ticks(self) -> tuple[Tick, ...]:
-        """The labeled places: multiples of the step."""
+        """The ticks: multiples of the step."""
         first = math.ceil(self.low / self.step - _ROUNDING)
         last = math.floor(self.high / self.step + _ROUNDING)
         values = [number * self.step for number in range(first, last + 1)]
@@ -78,17 +78,17 @@ class Axis:
 
     def _label(self, value: float) -> str:
         digits = max(0, -math.floor(math.log10(self.step) + _ROUNDING))
-        rounded = round(value, digits) + 0.0  # makes -0.0 a plain 0
+        rounded = round(value, digits) + 0.0  # turns -0.0 into 0.0
         return f"{rounded:{'+' if self.is_signed and rounded else ''},.{digits}f}"
 
 
 def _span(values: Iterable[float]) -> tuple[float, float]:
-    given = list(values) or [0.0]
-    low, high = min(given), max(given)
+    numbers = list(values) or [0.0]
+    low, high = min(numbers), max(numbers)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def _round_step(least: float) -> float:
-    """Return the smallest of 1, 2 and 5 times a power of ten that is at least as large."""
+    """Return the smallest number of the form 1, 2 or 5 times a power of ten that is at least `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - _ROUNDING))

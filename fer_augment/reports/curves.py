@@ -1,4 +1,4 @@
-"""Curves: losses and scores over the epochs of a training, mean and spread over runs."""
+"""Training curves: losses and scores per epoch, mean and standard deviation over runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Line:
     """A line of a chart.
 
     Attributes:
-        label: what it is.
-        look: name of its color and dash pattern.
+        label: legend text.
+        look: CSS class with its color and dash pattern.
         points: `x,y x,y …` in percent, y from the top.
-        band: outline of one standard deviation around it, the same way; None without a spread.
-        last: its last value.
+        band: outline of the band of ± one standard deviation, in the same format; None if all are 0 or unknown.
+        last: its last value, as text.
     """
 
     label: str
@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over epochs on common axes."""
+    """Lines over epochs with common axes."""
 
     title: str
     unit: str
@@ -46,29 +46,29 @@ LOOKS = 8
 Values = Sequence[tuple[int, Statistic]]
 _LOSSES = (
     ("validation_loss", "validation split"),
-    ("selection_loss", "rows of the training set"),
-    ("training_loss", "batches, with what strategies make of rows and loss"),
+    ("selection_loss", "sample of the training set"),
+    ("training_loss", "training batches (augmented, loss as modified by strategies)"),
 )
 
 
 def loss_charts(comparison: ComparisonRecord) -> tuple[Chart, ...]:
-    """Draw the losses of each arm with a curve; arms with the same loss share an axis."""
+    """Return a chart of losses for each arm with a curve; arms with the same loss have the same y axis."""
     arms = _arms_with_curves(comparison)
     charts = []
     for arm in arms:
-        alike = [other for other in arms if other.loss == arm.loss]
-        ends = [end for other in alike for name, _ in _LOSSES for end in _ends(_over_epochs(other, name))]
+        same_loss = [other for other in arms if other.loss == arm.loss]
+        ends = [end for other in same_loss for name, _ in _LOSSES for end in _ends(_over_epochs(other, name))]
         x, y = _epochs(arms), Axis.over([0.0, *ends])
         lines = tuple(
             _line(label, f"loss-{number}", _over_epochs(arm, name), x, y, 1.0)
             for number, (name, label) in enumerate(_LOSSES)
         )
-        charts.append(Chart(printable(arm.recipe), f"{printable(arm.loss)}, mean a row", x, y, lines))
+        charts.append(Chart(printable(arm.recipe), f"{printable(arm.loss)}, mean per row", x, y, lines))
     return tuple(charts)
 
 
 def accuracy_charts(comparison: ComparisonRecord) -> tuple[Chart, ...]:
-    """Draw accuracy and mean recall of all arms with a curve, on the validation split."""
+    """Return charts of accuracy and balanced accuracy on the validation split, for all arms with a curve."""
     arms = _arms_with_curves(comparison)
     charts = []
     for title, values_of in ({"Accuracy": _accuracy, "Balanced accuracy": _balanced_accuracy} if arms else {}).items():
@@ -77,17 +77,17 @@ def accuracy_charts(comparison: ComparisonRecord) -> tuple[Chart, ...]:
             _line(printable(arm.recipe), look_of(comparison.arms.index(arm)), values_of(arm), x, y, 100.0)
             for arm in arms
         )
-        charts.append(Chart(title, "% of the validation split", x, y, lines))
+        charts.append(Chart(title, "validation split, %", x, y, lines))
     return tuple(charts)
 
 
 def _arms_with_curves(comparison: ComparisonRecord) -> list[Arm]:
-    """Return the arms that were evaluated more than once: two points make a line."""
+    """Return the arms that were evaluated at least twice."""
     return [arm for arm in comparison.arms if len(arm.curve) > 1]
 
 
 def look_of(place: int) -> str:
-    """Name the color and dash pattern of an arm by its place; the ninth arm looks as the first."""
+    """Return the CSS class with color and dash pattern of the arm at a place; they repeat after eight arms."""
     return f"look-{place % LOOKS}"
 
 
@@ -96,7 +96,7 @@ def _accuracy(arm: Arm) -> Values:
 
 
 def _balanced_accuracy(arm: Arm) -> Values:
-    """The mean over classes of the mean over runs; its spread over runs is not in a comparison."""
+    """Return the mean over classes of the mean recall over runs; its sd over runs is not in the comparison."""
     values = []
     for point in arm.curve:
         recalls = [recall.mean for recall in point.validation_recall.values() if recall.mean is not None]
@@ -112,8 +112,8 @@ def _over_epochs(arm: Arm, name: str) -> Values:
 
 
 def _ends(values: Values) -> list[float]:
-    known = [(value.mean, value.sd or 0.0) for _, value in values if value.mean is not None]
-    return [end for mean, sd in known for end in (mean - sd, mean + sd)]
+    bands = [(value.mean, value.sd or 0.0) for _, value in values if value.mean is not None]
+    return [end for mean, sd in bands for end in (mean - sd, mean + sd)]
 
 
 def _epochs(arms: Iterable[Arm]) -> Axis:
@@ -122,21 +122,20 @@ def _epochs(arms: Iterable[Arm]) -> Axis:
 
 
 def _line(label: str, look: str, values: Values, x: Axis, y: Axis, scale: float) -> Line:
-    known = [
+    points = [
         (epoch, value.mean * scale, (value.sd or 0.0) * scale) for epoch, value in values if value.mean is not None
     ]
 
-    def outline(points: Iterable[tuple[float, float]]) -> str:
-        return " ".join(f"{x.at(across):g},{y.from_top(up):g}" for across, up in points)
+    def outline(corners: Iterable[tuple[float, float]]) -> str:
+        return " ".join(f"{x.at(epoch):g},{y.from_top(height):g}" for epoch, height in corners)
 
-    above = [(epoch, mean + sd) for epoch, mean, sd in known]
-    below = [(epoch, mean - sd) for epoch, mean, sd in reversed(known)]
-    has_band = any(sd for _, _, sd in known)
-    told = spread(values[-1][1], scale=scale, digits=1 if scale > 1 else 3) if values else ""
+    upper = [(epoch, mean + sd) for epoch, mean, sd in points]
+    lower = [(epoch, mean - sd) for epoch, mean, sd in reversed(points)]
+    has_band = any(sd for _, _, sd in points)
     return Line(
         label=label,
         look=look,
-        points=outline((epoch, mean) for epoch, mean, _ in known),
-        band=outline([*above, *below]) if has_band else None,
-        last=told,
+        points=outline((epoch, mean) for epoch, mean, _ in points),
+        band=outline([*upper, *lower]) if has_band else None,
+        last=spread(values[-1][1], scale=scale, digits=1 if scale > 1 else 3) if values else "",
     )

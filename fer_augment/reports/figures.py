@@ -1,4 +1,4 @@
-"""Dots for runs, bars for classes, and reliability diagrams: places in percent, and text; templates draw them."""
+"""Data of dot plots of runs, bar charts of class counts and reliability diagrams: positions in percent, and text."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.curves import look_of
-from fer_augment.reports.run_files import FoundRun, RunFiles
+from fer_augment.reports.run_files import LocatedRun, RunFiles
 from fer_augment.reports.wording import percent, printable
 from fer_augment.results.comparison import Arm, ComparisonRecord, SplitScores, Statistic
 
-# --- dots: a score of every run
+# --- dot plots: a score of every run
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A run's score: the seed, the score in percent, and its place."""
+    """Score of a run: its seed, the score in percent, and the position of the dot."""
 
     seed: int
     score: str
@@ -27,7 +27,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class DotRow:
-    """An arm's scores: the dots that are known, the mean and its interval, all as places, and the mean as text."""
+    """Scores of an arm: dots of the located runs, positions of the mean and its interval, and `mean ± sd` as text."""
 
     arm: str
     look: str
@@ -35,13 +35,13 @@ class DotRow:
     mean: float | None
     low: float | None
     high: float | None
-    told: str
+    score: str
     n: int
 
 
 @dataclass(frozen=True)
 class DotFigure:
-    """One score of all arms."""
+    """Dot plot of one score of all arms."""
 
     title: str
     axis: Axis
@@ -49,7 +49,7 @@ class DotFigure:
 
 
 def dot_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[DotFigure, ...]:
-    """Draw accuracy and balanced accuracy on the test split."""
+    """Return dot plots of balanced accuracy and accuracy on the test split."""
     return (
         _dots("Balanced accuracy", comparison, files, "balanced_accuracy"),
         _dots("Accuracy", comparison, files, "accuracy"),
@@ -61,57 +61,57 @@ def _dots(title: str, comparison: ComparisonRecord, files: RunFiles, name: str) 
     of_runs = [[(run.seed, getattr(run.scores, name)) for run in files.of(arm)] for arm in comparison.arms]
     axis = _score_axis(of_arms, [score for runs in of_runs for _, score in runs])
     rows = []
-    for place, (arm, one, runs) in enumerate(zip(comparison.arms, of_arms, of_runs, strict=True)):
-        low, high = (axis.at(100 * end) for end in one.ci95) if one.ci95 else (None, None)
+    for place, (arm, summary, runs) in enumerate(zip(comparison.arms, of_arms, of_runs, strict=True)):
+        low, high = (axis.at(100 * end) for end in summary.ci95) if summary.ci95 else (None, None)
         rows.append(
             DotRow(
                 arm=printable(arm.recipe),
                 look=look_of(place),
                 dots=tuple(Dot(seed, f"{100 * score:.1f}", axis.at(100 * score)) for seed, score in runs),
-                mean=None if one.mean is None else axis.at(100 * one.mean),
+                mean=None if summary.mean is None else axis.at(100 * summary.mean),
                 low=low,
                 high=high,
-                told=percent(one),
-                n=one.n,
+                score=percent(summary),
+                n=summary.n,
             )
         )
     return DotFigure(title, axis, tuple(rows))
 
 
 def _score_axis(of_arms: Sequence[Statistic], of_runs: Sequence[float]) -> Axis:
-    """Return an axis for all runs and means, and for intervals as far as these reach: of two runs they are huge."""
-    scores = [*of_runs, *(one.mean for one in of_arms if one.mean is not None)]
+    """Return an axis over all runs and means; intervals, very wide for two runs, extend it at most threefold."""
+    scores = [*of_runs, *(summary.mean for summary in of_arms if summary.mean is not None)]
     reach = max(scores) - min(scores)
     bounds = max(0.0, min(scores) - reach), min(1.0, max(scores) + reach)
-    ends = np.clip([end for one in of_arms for end in one.ci95 or ()], *bounds).tolist()
+    ends = np.clip([end for summary in of_arms for end in summary.ci95 or ()], *bounds).tolist()
     return Axis.close_to([100 * value for value in (*scores, *ends)])
 
 
-# --- bars: rows of each class
+# --- bar charts: rows per class
 
 
 @dataclass(frozen=True)
 class Bar:
-    """Rows of a class.
+    """Bar of a class.
 
     Attributes:
         label: name of the class.
-        length: how long the bar is, in percent of the longest one.
-        before: how long it was before strategies acted; None where there is no before.
-        told: rows, in words.
-        spread: what differs between runs, in words; empty if nothing does.
+        length: length of the bar, in percent of the longest one.
+        before: its length before the strategies were applied; None if there is no such length.
+        text: number or share of rows.
+        spread: range over runs; empty if all runs are equal.
     """
 
     label: str
     length: float
     before: float | None
-    told: str
+    text: str
     spread: str = ""
 
 
 @dataclass(frozen=True)
 class BarFigure:
-    """Bars of all classes."""
+    """Bar chart with a bar per class."""
 
     title: str
     total: str
@@ -119,18 +119,18 @@ class BarFigure:
 
 
 _LEAST_SHIFT = 0.002
-"""A class drawn oftener or more seldom than its rows by less than this is taken for rounding."""
+"""Differences between the sampling frequency of a class and its share of rows below this are rounding errors."""
 
 _SPLITS = {
     "train": "Training split",
     "validation": "Validation split",
     "test": "Test split",
-    "test_deduplicated": "Test split without copies",
+    "test_deduplicated": "Deduplicated test split",
 }
 
 
 def split_figures(comparison: ComparisonRecord) -> tuple[BarFigure, ...]:
-    """Draw the class counts of every split; the test split without copies only where there are copies."""
+    """Return the class counts of every split; the deduplicated test split only if it differs from the test split."""
     counts = comparison.data.counts
     figures = []
     for name, title in _SPLITS.items():
@@ -147,7 +147,7 @@ def split_figures(comparison: ComparisonRecord) -> tuple[BarFigure, ...]:
 
 
 def rewritten_figures(comparison: ComparisonRecord) -> tuple[BarFigure, ...]:
-    """Draw the class counts of each rewritten training set, the mean over runs, beside what they were."""
+    """Return the class counts of each rewritten training set, mean over runs, with the counts before."""
     changed = [arm for arm in comparison.arms if any(after != arm.train_counts for after in arm.rewritten_counts)]
     longest = max(
         (max(after.values()) for arm in changed for after in (arm.train_counts, *arm.rewritten_counts)), default=1
@@ -160,15 +160,15 @@ def _rewritten(arm: Arm, longest: int) -> BarFigure:
     for label, before in arm.train_counts.items():
         after = [of_run.get(label, 0) for of_run in arm.rewritten_counts]
         mean = float(np.mean(after))
-        told = f"{before:,}" if set(after) == {before} else f"{before:,} → {mean:,.0f}"
-        differs = f"{min(after):,} to {max(after):,}" if len(set(after)) > 1 else ""
-        bars.append(Bar(printable(label), _percent(mean, longest), _percent(before, longest), told, differs))
+        text = f"{before:,}" if set(after) == {before} else f"{before:,} → {mean:,.0f}"
+        spread = f"{min(after):,} to {max(after):,}" if len(set(after)) > 1 else ""
+        bars.append(Bar(printable(label), _percent(mean, longest), _percent(before, longest), text, spread))
     total = np.mean([sum(of_run.values()) for of_run in arm.rewritten_counts])
     return BarFigure(printable(arm.recipe), f"{sum(arm.train_counts.values()):,} → {total:,.0f} rows", tuple(bars))
 
 
-def drawn_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[BarFigure, ...]:
-    """Draw how often each class was drawn in the last epoch, the mean over runs, where strategies weight draws."""
+def sampling_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[BarFigure, ...]:
+    """Return sampling frequencies of classes in the last epoch, mean over runs, for arms with weighted sampling."""
     figures = []
     for arm in comparison.arms:
         runs = files.of(arm)
@@ -187,7 +187,7 @@ def drawn_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[BarFig
                 )
                 for label, old, new in zip(comparison.class_names, before, after, strict=True)
             )
-            figures.append(BarFigure(printable(arm.recipe), "% of the rows drawn", bars))
+            figures.append(BarFigure(printable(arm.recipe), "% of sampled rows", bars))
     return tuple(figures)
 
 
@@ -199,12 +199,12 @@ def _share(rows: int, total: int) -> str:
     return f"{100 * rows / total:.1f} %" if total else "none"
 
 
-# --- reliability: confidence against accuracy
+# --- reliability diagrams: accuracy by confidence
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Test predictions of like confidence, of all runs of an arm; all places in percent, the radius in pixels."""
+    """Test predictions of all runs of an arm in one bin of confidence; positions in percent, the radius in pixels."""
 
     left: float
     width: float
@@ -212,19 +212,19 @@ class ReliabilityBin:
     confidence: float
     share: float
     radius: float
-    told: str
+    description: str
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """The reliability diagram of an arm.
+    """Reliability diagram of an arm.
 
     Attributes:
-        title: the arm.
-        ece: its expected calibration error, mean and sd in percent.
-        n: number of runs behind that.
-        missing: how many runs are drawn of how many, in words; empty if all are.
-        bins: the points.
+        title: name of the arm.
+        ece: expected calibration error in percent, `mean ± sd`.
+        n: number of runs of `ece`.
+        missing: how many of the runs are in the diagram, as text; empty if all are.
+        bins: the nonempty bins.
     """
 
     title: str
@@ -235,11 +235,11 @@ class Reliability:
 
 
 def reliability_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[Reliability, ...]:
-    """Draw the diagrams of the arms whose runs are there."""
+    """Return the diagrams of the arms with located runs."""
     return tuple(_reliability(arm, files.of(arm)) for arm in comparison.arms if files.of(arm))
 
 
-def _reliability(arm: Arm, runs: Sequence[FoundRun]) -> Reliability:
+def _reliability(arm: Arm, runs: Sequence[LocatedRun]) -> Reliability:
     rows, confidence, right = (
         np.sum([getattr(run.calibration, name) for run in runs], axis=0) for name in ("rows", "confidence", "right")
     )
@@ -252,8 +252,8 @@ def _reliability(arm: Arm, runs: Sequence[FoundRun]) -> Reliability:
             confidence=round(100 * confidence[number] / rows[number], 2),
             share=round(100 * rows[number] / rows.max(), 2),
             radius=round(2 + 3 * float(np.sqrt(rows[number] / rows.max())), 1),
-            told=f"confidence {100 * confidence[number] / rows[number]:.0f} %: "
-            f"{100 * right[number] / rows[number]:.0f} % right, {_share(rows[number], rows.sum())} of predictions",
+            description=f"confidence {100 * confidence[number] / rows[number]:.0f} %: "
+            f"{100 * right[number] / rows[number]:.0f} % correct, {_share(rows[number], rows.sum())} of predictions",
         )
         for number in np.flatnonzero(rows)
     )
@@ -262,7 +262,7 @@ def _reliability(arm: Arm, runs: Sequence[FoundRun]) -> Reliability:
     return Reliability(name, percent(arm.test.ece), arm.test.ece.n, missing, bins)
 
 
-# --- scores of every class, as a table
+# --- scores per class, as a table
 
 
 def class_scores(scores: SplitScores) -> tuple[tuple[str, str, str, str], ...]:

@@ -1,15 +1,15 @@
-"""The tables of a report as plain text cells, for whatever draws them."""
+"""Tables of a report as plain text cells, independent of the output format."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from fer_augment.reports.wording import UNKNOWN, interval, p_value, percent, points, printable, spread
+from fer_augment.reports.wording import DEDUPLICATED, UNKNOWN, interval, p_value, percent, points, printable, spread
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Statistic, Versus
 
 Row = tuple[str, ...]
-_WORDS = ("recipe", "figure", "verdict")
+_TEXT_COLUMNS = ("recipe", "figure", "verdict")
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Grid:
     """A table.
 
     Attributes:
-        title: what it shows, with the unit.
-        columns: their headings; the first one names the rows.
-        groups: rows of cells, as many as columns, in groups that belong together.
+        title: content and unit.
+        columns: column headings; the first column names the rows.
+        groups: groups of rows; every row has as many cells as there are columns.
     """
 
     title: str
@@ -27,16 +27,16 @@ class Grid:
     groups: tuple[tuple[Row, ...], ...]
 
     def __post_init__(self) -> None:
-        """Refuse rows that do not fit the columns."""
+        """Raise ValueError for a row whose length differs from the columns."""
         if any(len(row) != len(self.columns) for group in self.groups for row in group):
-            raise ValueError(f"{self.title}: a row does not fit the columns {self.columns}")
+            raise ValueError(f"{self.title}: a row does not match the columns {self.columns}")
 
     def is_left(self, place: int) -> bool:
-        """Return whether a column holds words, which stand at its left, and no numbers."""
-        return place == 0 or self.columns[place] in _WORDS
+        """Return whether a column is left-aligned: text columns are, number columns are not."""
+        return place == 0 or self.columns[place] in _TEXT_COLUMNS
 
     def without(self, columns: Collection[str]) -> Grid:
-        """Return the table less the columns with these headings."""
+        """Return the table without the columns with these headings."""
         kept = [place for place, column in enumerate(self.columns) if column not in columns]
         groups = tuple(tuple(tuple(row[place] for place in kept) for row in group) for group in self.groups)
         return replace(self, columns=tuple(self.columns[place] for place in kept), groups=groups)
@@ -47,55 +47,74 @@ def overview(comparison: ComparisonRecord) -> Grid:
     rows = []
     for arm in comparison.arms:
         name = printable(arm.recipe) + (" (baseline)" if arm.recipe == comparison.baseline else "")
-        test, fewer = arm.test, arm.test_deduplicated
-        without_copies = percent(fewer.balanced_accuracy) if fewer else UNKNOWN
-        shares = [percent(test.accuracy), percent(test.balanced_accuracy), without_copies, percent(test.macro_f1)]
-        rows.append((name, str(len(arm.seeds)), *shares, percent(test.ece), spread(test.nll, digits=3)))
+        test, deduplicated = arm.test, arm.test_deduplicated
+        on_deduplicated = percent(deduplicated.balanced_accuracy) if deduplicated else UNKNOWN
+        scores = [percent(test.accuracy), percent(test.balanced_accuracy), on_deduplicated, percent(test.macro_f1)]
+        rows.append((name, str(len(arm.seeds)), *scores, percent(test.ece), spread(test.nll, digits=3)))
     grid = Grid(
-        "All arms, test split: % as mean ± sd over n runs",
-        ("arm", "n", "accuracy", "balanced accuracy", "without copies", "macro F1", "ECE", "NLL (nats)"),
+        "All arms, test split: scores in %, mean ± sd over n runs",
+        ("arm", "n", "accuracy", "balanced accuracy", DEDUPLICATED, "macro F1", "ECE", "NLL (nats)"),
         (tuple(rows),),
     )
-    has_copies = any(
+    has_duplicates = any(
         arm.test_deduplicated is None or arm.test_deduplicated.rows < arm.test.rows for arm in comparison.arms
     )
-    return grid if has_copies else grid.without(["without copies"])
+    return grid if has_duplicates else grid.without([DEDUPLICATED])
+
+
+def recall_by_arm(comparison: ComparisonRecord) -> Grid:
+    """Return the recall of each class in every arm, without tests."""
+    counts = comparison.data.counts.get("test", {})
+    arms = [f"{printable(arm.recipe)} (n = {len(arm.seeds)})" for arm in comparison.arms]
+    rows = tuple(
+        (printable(name), f"{counts.get(name, 0):,}", *(percent(arm.test.recall[name]) for arm in comparison.arms))
+        for name in comparison.class_names
+    )
+    return Grid("Recall per class, test split: %, mean ± sd over n runs", ("class", "images", *arms), (rows,))
 
 
 def against_baseline(comparison: ComparisonRecord, versus: Versus) -> Grid:
-    """Return the recall of each class and the endpoints over all classes, of an arm and of the baseline."""
+    """Return the recall of each class and the overall endpoints of an arm and the baseline, with the tests."""
     arm, baseline = comparison.arm(versus.recipe), comparison.arm(versus.baseline)
-    runs = f"n = {len(arm.seeds)} and {len(baseline.seeds)} runs"
-    of_class = comparison.data.counts.get("test", {})
+    counts = comparison.data.counts.get("test", {})
     recalls = tuple(
-        _row(printable(name), of_class.get(name, 0), baseline.test.recall[name], arm.test.recall[name], said)
-        for name, said in classes_by_move(versus)
+        _row(printable(name), counts.get(name, 0), baseline.test.recall[name], arm.test.recall[name], judgment)
+        for name, judgment in classes_by_change(versus)
     )
     return Grid(
-        f"{printable(arm.recipe)} against {printable(baseline.recipe)}: recall in %, mean ± sd, {runs}",
-        ("recall of", "rows", "baseline", "arm", "change", "95 % interval", "adj. p", "verdict"),
-        (recalls, tuple(_over_all_classes(baseline, arm, versus))),
+        f"{printable(arm.recipe)} vs. {printable(baseline.recipe)}: recall in %, mean ± sd, {runs_of(arm, baseline)}",
+        ("class", "images", "baseline", "arm", "difference", "95 % CI", "adj. p", "verdict"),
+        (recalls, tuple(_overall(baseline, arm, versus))),
     )
 
 
-def classes_by_move(versus: Versus) -> list[tuple[str, Judgment]]:
-    """Return the classes: the one that lost most, the one that gained most, then by the size of the change."""
-    delta = {name: said.delta or 0.0 for name, said in versus.recall.items()}
+def runs_of(arm: Arm, baseline: Arm) -> str:
+    """Describe the numbers of runs of an arm and the baseline."""
+    n, n_baseline = len(arm.seeds), len(baseline.seeds)
+    if n != n_baseline:
+        return f"n = {n} runs (baseline {n_baseline})"
+    return f"n = {n} {'run' if n == 1 else 'runs'} each"
+
+
+def classes_by_change(versus: Versus) -> list[tuple[str, Judgment]]:
+    """Return the classes: first the largest drop, then the largest gain, then the others by absolute difference."""
+    delta = {name: judgment.delta or 0.0 for name, judgment in versus.recall.items()}
     by_size = sorted(delta, key=lambda name: -abs(delta[name]))
     first = [min(delta, key=lambda name: delta[name]), max(delta, key=lambda name: delta[name])]
     return [(name, versus.recall[name]) for name in dict.fromkeys([*first, *by_size])]
 
 
-def _over_all_classes(baseline: Arm, arm: Arm, versus: Versus) -> Iterator[Row]:
+def _overall(baseline: Arm, arm: Arm, versus: Versus) -> Iterator[Row]:
     old, new = baseline.test, arm.test
     yield _row("accuracy", old.rows, old.accuracy, new.accuracy, versus.accuracy)
-    yield _row("balanced", old.rows, old.balanced_accuracy, new.balanced_accuracy, versus.balanced_accuracy)
-    fewer_old, fewer_new, said = baseline.test_deduplicated, arm.test_deduplicated, versus.test_deduplicated
-    if fewer_old and fewer_new and said and fewer_old.rows != old.rows:
-        balanced = fewer_old.balanced_accuracy, fewer_new.balanced_accuracy, said.balanced_accuracy
-        yield _row("w/o copies", fewer_old.rows, *balanced)
+    yield _row("balanced accuracy", old.rows, old.balanced_accuracy, new.balanced_accuracy, versus.balanced_accuracy)
+    old_deduplicated, new_deduplicated = baseline.test_deduplicated, arm.test_deduplicated
+    judgments = versus.test_deduplicated
+    if old_deduplicated and new_deduplicated and judgments and old_deduplicated.rows != old.rows:
+        scores = old_deduplicated.balanced_accuracy, new_deduplicated.balanced_accuracy
+        yield _row(DEDUPLICATED, old_deduplicated.rows, *scores, judgments.balanced_accuracy)
 
 
-def _row(label: str, rows: int, old: Statistic, new: Statistic, said: Judgment) -> Row:
-    change = points(said.delta), interval(said.ci95), p_value(said.p_adjusted)
-    return (label, f"{rows:,}", percent(old), percent(new), *change, str(said.verdict))
+def _row(label: str, rows: int, old: Statistic, new: Statistic, judgment: Judgment) -> Row:
+    difference = points(judgment.delta), interval(judgment.ci95), p_value(judgment.p_adjusted)
+    return (label, f"{rows:,}", percent(old), percent(new), *difference, str(judgment.verdict))

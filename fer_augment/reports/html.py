@@ -1,6 +1,6 @@
-"""A comparison as one HTML file that opens anywhere, without a network and without a script.
+"""A comparison as one self-contained HTML file, or as an HTML fragment for notebooks; neither has scripts or links.
 
-Templates escape everything that they are given: names of classes and recipes come from files.
+Templates escape all values, because names of classes and recipes come from files.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from fer_augment.reports.curves import accuracy_charts, loss_charts
 from fer_augment.reports.figures import (
     class_scores,
     dot_figures,
-    drawn_figures,
     reliability_figures,
     rewritten_figures,
+    sampling_figures,
     split_figures,
 )
 from fer_augment.reports.forest import TONES, forest_plot
-from fer_augment.reports.grids import overview
+from fer_augment.reports.grids import against_baseline, overview, recall_by_arm
 from fer_augment.reports.matrices import confusion_matrix_figure, difference_matrix_figures
 from fer_augment.reports.pictures import ConfusedPair, added_galleries, confused_galleries, steps_that_add_nothing
 from fer_augment.reports.published import published_grids
-from fer_augment.reports.run_files import FoundRun, RunFiles
+from fer_augment.reports.run_files import LocatedRun, RunFiles
 from fer_augment.reports.wording import (
-    copies_sentence,
     cost_sentence,
+    duplicates_sentence,
     failures,
     headline,
     notes,
@@ -50,26 +50,26 @@ REPORT_FILE = "report.html"
 
 SECTIONS = {
     "verdict": "Verdict",
-    "recall": "Recall of every class",
-    "scores": "Scores over seeds",
-    "confusion": "Confusion",
+    "recall": "Recall per class",
+    "scores": "Scores per run",
+    "confusion": "Confusion matrices",
     "training": "Training",
     "classes": "Class counts",
-    "added": "What strategies added",
+    "added": "Added training rows",
     "confused": "Confused images",
     "calibration": "Calibration",
     "data": "Data audit",
-    "setup": "How it was made",
+    "setup": "Setup",
 }
-"""The sections in order: their anchors, which are the names of their templates too, and their titles."""
+"""The sections in order: anchor, which is also the name of the template, and title."""
 
 
 def write_report(directory: Path) -> Path:
-    """Write `report.html` from what lies in the directory of a comparison, whole or not at all.
+    """Write `report.html` into the directory of a comparison, atomically.
 
     Args:
-        directory: holds `comparison.json`; the run directories below `runs`, and `confused.safetensors`, are used
-            where they are there.
+        directory: directory with `comparison.json`; run directories below `runs` and `confused.safetensors` are
+            used if they exist.
 
     Returns:
         The path of the report.
@@ -90,12 +90,27 @@ def report_html(comparison: ComparisonRecord, directory: Path) -> str:
     """Return the report; the same files give the same text.
 
     Args:
-        comparison: what was found.
-        directory: where the runs' own files are looked for.
+        comparison: the comparison.
+        directory: directory of the run directories and of `confused.safetensors`.
     """
     template = _environment().get_template("report.html.j2")
     return template.render(sections=SECTIONS, **_results(comparison), **_evidence(comparison, RunFiles(directory)),
                            confused=_confused(comparison, directory))  # fmt: skip
+
+
+def comparison_html(comparison: ComparisonRecord) -> str:
+    """Return a comparison as an HTML fragment, for notebooks.
+
+    Args:
+        comparison: the comparison.
+
+    Returns:
+        A `div` with the verdicts, the recall of each class in every arm, notes, failures and warnings, from the same
+        tables and templates as the report. Values are escaped; the fragment has no script and no reference to other
+        files.
+    """
+    recall = [against_baseline(comparison, versus) for versus in comparison.versus] or [recall_by_arm(comparison)]
+    return _environment().get_template("fragment.html.j2").render(recall=recall, **_summary(comparison))
 
 
 def _environment() -> Environment:
@@ -115,28 +130,26 @@ def _environment() -> Environment:
 
 
 def _soft(name: str) -> str:
-    """Return a name, escaped, that may be broken after underscores and dots."""
+    """Escape a name and allow line breaks after underscores and dots."""
     from markupsafe import Markup, escape
 
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[_.])", name))
 
 
-# --- what comparison.json says
+# --- contents of comparison.json
 
 
 @dataclass(frozen=True)
 class VerdictText:
-    """The verdict on an arm: how to color it, and what to say."""
+    """Sentences of the verdict on an arm, and the CSS class of its color."""
 
     tone: str
     sentence: str
     cost: str
 
 
-def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
-    """Return what templates show of the comparison itself."""
-    names, baseline = comparison.class_names, comparison.baseline_arm
-    others = [arm for arm in comparison.arms if arm is not baseline]
+def _summary(comparison: ComparisonRecord) -> dict[str, object]:
+    """Return the values that the report and the fragment have in common."""
     return {
         "comparison": comparison,
         "title": _title(comparison),
@@ -146,8 +159,16 @@ def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
         "failures": failures(comparison),
         "warnings": [printable(warning) for warning in comparison.warnings],
         "notes": notes(comparison),
-        "copies": copies_sentence(comparison),
-        "copied_rows": _copied_rows(comparison),
+    }
+
+
+def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
+    """Return the values of the report that need no run directories."""
+    names, baseline = comparison.class_names, comparison.baseline_arm
+    others = [arm for arm in comparison.arms if arm is not baseline]
+    return _summary(comparison) | {
+        "duplicates": duplicates_sentence(comparison),
+        "duplicate_counts": _duplicate_counts(comparison),
         "forest": forest_plot(comparison),
         "class_scores": {printable(arm.recipe): class_scores(arm.test) for arm in comparison.arms},
         "published": published_grids(comparison),
@@ -167,7 +188,7 @@ def _title(comparison: ComparisonRecord) -> str:
     names = [printable(versus.recipe) for versus in comparison.versus]
     baseline = printable(comparison.baseline)
     if names:
-        return f"{listed(names)} against {baseline}"
+        return f"{listed(names)} vs. {baseline}"
     return listed(printable(arm.recipe) for arm in comparison.arms) if comparison.arms else baseline
 
 
@@ -180,25 +201,26 @@ def _changes_counts(arm: Arm) -> bool:
     return any(after != arm.train_counts for after in arm.rewritten_counts)
 
 
-def _copied_rows(comparison: ComparisonRecord) -> list[tuple[str, int, int]]:
-    """Return name, test rows and those of them that stand in the training split too, for classes that have some."""
-    whole, without = (comparison.data.counts.get(split, {}) for split in ("test", "test_deduplicated"))
-    of_classes = [(printable(name), rows, rows - without.get(name, rows)) for name, rows in whole.items()]
-    return [(name, rows, copies) for name, rows, copies in of_classes if copies]
+def _duplicate_counts(comparison: ComparisonRecord) -> list[tuple[str, int, int]]:
+    """Return name, test rows and test rows with an exact duplicate in training, for classes that have some."""
+    whole, deduplicated = (comparison.data.counts.get(split, {}) for split in ("test", "test_deduplicated"))
+    of_classes = [(printable(name), rows, rows - deduplicated.get(name, rows)) for name, rows in whole.items()]
+    return [(name, rows, duplicates) for name, rows, duplicates in of_classes if duplicates]
 
 
-# --- what the runs left on disk
+# --- contents of run directories
 
 
 @dataclass(frozen=True)
 class ArmSetup:
-    """How an arm was run.
+    """Recipe, steps and runs of an arm.
 
     Attributes:
         arm: the arm.
-        recipe_yaml: its recipe as resolved; None if no run directory is there.
-        steps: its strategies, with where they came from.
-        runs: its runs as found: seed, accuracy and balanced accuracy in percent, seconds, steps, and key.
+        recipe_yaml: its resolved recipe; None if no run directory was located.
+        steps: its steps with their providers.
+        runs: one row per run: seed, accuracy and balanced accuracy in percent, training time, optimizer steps, run
+            key.
     """
 
     arm: Arm
@@ -208,21 +230,19 @@ class ArmSetup:
 
 
 def _evidence(comparison: ComparisonRecord, files: RunFiles) -> Mapping[str, object]:
-    """Return what templates show of the run directories."""
-    expected = sum(len(arm.run_keys) for arm in comparison.arms)
-    found = sum(len(files.of(arm)) for arm in comparison.arms)
+    """Return the values of the report that need run directories."""
     return {
-        "runs_expected": expected,
-        "runs_found": found,
+        "runs_expected": sum(len(arm.run_keys) for arm in comparison.arms),
+        "runs_located": sum(len(files.of(arm)) for arm in comparison.arms),
         "dots": dot_figures(comparison, files),
-        "drawn": drawn_figures(comparison, files),
+        "sampling": sampling_figures(comparison, files),
         "added": added_galleries(comparison, files),
         "reliability": reliability_figures(comparison, files),
         "setups": [_setup(arm, files.of(arm)) for arm in comparison.arms],
     }
 
 
-def _setup(arm: Arm, runs: Iterable[FoundRun]) -> ArmSetup:
+def _setup(arm: Arm, runs: Iterable[LocatedRun]) -> ArmSetup:
     of_seed = {run.seed: run for run in runs}
     first = next(iter(of_seed.values()), None)
     text = first.recipe_yaml if first else None
@@ -237,12 +257,12 @@ def _setup(arm: Arm, runs: Iterable[FoundRun]) -> ArmSetup:
     )
 
 
-def _scores_of(run: FoundRun | None) -> tuple[str, str, str]:
+def _scores_of(run: LocatedRun | None) -> tuple[str, str, str]:
     if run is None:
-        return ("not found", "not found", "not found")
+        return ("missing", "missing", "missing")
     seconds = run.record.training_seconds
-    told = "reused" if seconds is None else f"{seconds:,.0f} s"
-    return f"{100 * run.scores.accuracy:.1f}", f"{100 * run.scores.balanced_accuracy:.1f}", told
+    time = "cached" if seconds is None else f"{seconds:,.0f} s"
+    return f"{100 * run.scores.accuracy:.1f}", f"{100 * run.scores.balanced_accuracy:.1f}", time
 
 
 def _visible(line: str) -> str:

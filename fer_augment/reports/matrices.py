@@ -1,4 +1,4 @@
-"""Confusion matrices: how each arm distributes the rows of a class, and what changed against the baseline."""
+"""Data of confusion matrices of the arms, and of their differences to the baseline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fer_augment.results.comparison import Arm
 FloatArray = NDArray[np.float64]
 
 _DARKEST = 0.1
-"""A change of so much of a class, or of more, is shaded fully."""
+"""Differences of at least this share of a class have full color."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,21 @@ class Cell:
     Attributes:
         main: the large number.
         count: the small number.
-        shade: how dark, in `[0, 1]`.
+        shade: intensity of the color, in `[0, 1]`.
         tone: `share`, `better` or `worse`.
-        told: the cell in a sentence.
+        description: the cell as a sentence.
     """
 
     main: str
     count: str
     shade: float
     tone: str
-    told: str
+    description: str
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix with classes as its columns; its rows have a class name and as many cells."""
+    """A matrix with a column per predicted class; a row is the name of a true class and its cells."""
 
     title: str
     classes: tuple[str, ...]
@@ -46,22 +46,23 @@ class Matrix:
 
 
 def confusion_matrix_figure(arm: Arm, class_names: Sequence[str]) -> Matrix:
-    """Draw how an arm's runs distribute the test rows of each class, in percent and in rows a run."""
+    """Return the confusion matrix of an arm in percent of the true class, and in test images per run."""
     counts = _counts(arm)
     shares = _shares(counts)
 
     def cell(true: int, predicted: int) -> Cell:
         share, count = shares[true, predicted], _count(counts[true, predicted])
-        told = f"{printable(class_names[true])} as {printable(class_names[predicted])}: {count} rows a run"
+        names = f"{printable(class_names[true])} predicted as {printable(class_names[predicted])}"
         if np.isnan(share):
-            return Cell("", "", 0.0, "share", f"{told}, of none")
-        return Cell(f"{100 * share:.0f}", count, round(float(share), 3), "share", f"{told}, {100 * share:.1f} %")
+            return Cell("", "", 0.0, "share", f"{names}: no test images")
+        text = f"{names}: {count} images per run, {100 * share:.1f} %"
+        return Cell(f"{100 * share:.0f}", count, round(float(share), 3), "share", text)
 
     return _matrix(printable(arm.recipe), class_names, cell)
 
 
 def difference_matrix_figures(arms: Sequence[Arm], baseline: Arm, class_names: Sequence[str]) -> tuple[Matrix, ...]:
-    """Draw how the shares of arms differ from the baseline's, in points and in rows a run."""
+    """Return the differences of confusion matrices to the baseline, in points and in test images per run."""
     old = _counts(baseline)
     return tuple(
         _difference(f"{printable(arm.recipe)} − {printable(baseline.recipe)}", _counts(arm), old, class_names)
@@ -75,13 +76,13 @@ def _difference(title: str, new: FloatArray, old: FloatArray, class_names: Seque
     def cell(true: int, predicted: int) -> Cell:
         delta, count = change[true, predicted], rows[true, predicted]
         if np.isnan(delta):
-            return Cell("", "", 0.0, "share", "no rows")
+            return Cell("", "", 0.0, "share", "no test images")
         is_better = (delta > 0) == (true == predicted)
-        moved = f"{count:+.1f}" if abs(count) >= 0.05 else "0"
-        what = f"{printable(class_names[true])} as {printable(class_names[predicted])}"
-        told = f"{what}: {points(delta)} points, {moved} rows a run"
+        images = f"{count:+.1f}" if abs(count) >= 0.05 else "0"
+        names = f"{printable(class_names[true])} predicted as {printable(class_names[predicted])}"
+        text = f"{names}: {points(delta)} points, {images} images per run"
         shade = min(1.0, round(abs(float(delta)) / _DARKEST, 3))
-        return Cell(points(delta), moved, shade, "better" if is_better else "worse", told)
+        return Cell(points(delta), images, shade, "better" if is_better else "worse", text)
 
     return _matrix(title, class_names, cell)
 
@@ -93,7 +94,7 @@ def _matrix(title: str, class_names: Sequence[str], cell: Callable[[int, int], C
 
 
 def _counts(arm: Arm) -> FloatArray:
-    """Return the test rows of each class predicted as each class, in a run on average."""
+    """Return the confusion matrix in test images, mean over runs."""
     counts: FloatArray = np.array(arm.test.confusion) / len(arm.seeds)
     return counts
 

@@ -1,4 +1,4 @@
-"""Images of a report: what strategies added, and what networks confused, as pictures that need no file beside them."""
+"""Images of a report, embedded as data URIs: rows added by strategies, and confused images."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.reports.run_files import FoundRun, RunFiles
+from fer_augment.reports.run_files import LocatedRun, RunFiles
 from fer_augment.reports.wording import printable
 from fer_augment.results.comparison import Arm, ComparisonRecord
 from fer_augment.results.confused_images import ConfusedImages
 
 LARGEST = 96
-"""Side of a picture in pixels; larger images are shown at this size."""
+"""Maximum side of a picture in pixels; larger images are scaled down."""
 
 BARS = 8
-"""How many class scores are shown beside a confused image; of more classes the highest ones."""
+"""Maximum number of class probabilities shown for a confused image: the highest ones, and that of the true class."""
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """Return an image `(H, W, C) uint8`, gray or RGB, as a PNG in a data URI; other channels are averaged."""
+    """Encode an image `(H, W, C) uint8`, gray or RGB, as a data URI with a PNG; other channels are averaged."""
     import cv2
 
     pixels = image if image.shape[2] in (1, 3) else image.mean(axis=2, keepdims=True).astype(np.uint8)
@@ -34,12 +34,12 @@ def data_uri(image: NDArray[np.uint8]) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
-# --- what strategies added
+# --- rows added by strategies
 
 
 @dataclass(frozen=True)
 class AddedRow:
-    """A row that a strategy made, beside the row that it was made from."""
+    """A row that a strategy added, with its source row."""
 
     source: str
     result: str
@@ -48,32 +48,32 @@ class AddedRow:
 
 @dataclass(frozen=True)
 class AddedRows:
-    """What one strategy of an arm added.
+    """Rows added by one strategy of an arm.
 
     Attributes:
-        arm: the arm's name.
-        strategy: the strategy's name.
-        seed: the run that the pictures are from.
-        told: rows added, in words.
-        rows: a few of them.
-        are_copies: whether all of these are the same as their sources, pixel for pixel.
+        arm: name of the arm.
+        strategy: name of the strategy.
+        seed: seed of the run of the pictures.
+        count: number of rows added per run, as text.
+        rows: examples of these rows.
+        are_unchanged: whether all of them are identical to their source rows, pixel for pixel.
     """
 
     arm: str
     strategy: str
     seed: int
-    told: str
+    count: str
     rows: tuple[AddedRow, ...]
-    are_copies: bool
+    are_unchanged: bool
 
 
 def added_galleries(comparison: ComparisonRecord, files: RunFiles) -> tuple[AddedRows, ...]:
-    """Show rows that strategies added, in the first run of each arm that kept some."""
+    """Return examples of added rows, from the first run of each arm that has some."""
     return tuple(gallery for arm in comparison.arms for gallery in _added_by(arm, files, comparison.class_names))
 
 
 def steps_that_add_nothing(comparison: ComparisonRecord) -> tuple[str, ...]:
-    """Name the strategies that made no row: they act on batches, draws, the loss, the network or its predictions."""
+    """Name the steps that added no row: they act on batches, sampling, the loss, the network or predictions."""
     return tuple(
         f"{printable(step.name)} in {printable(arm.recipe)}"
         for arm in comparison.arms
@@ -89,7 +89,7 @@ def _added_by(arm: Arm, files: RunFiles, class_names: Sequence[str]) -> Iterator
             yield _added(arm, run, number, class_names)
 
 
-def _added(arm: Arm, run: FoundRun, number: int, class_names: Sequence[str]) -> AddedRows:
+def _added(arm: Arm, run: LocatedRun, number: int, class_names: Sequence[str]) -> AddedRows:
     assert run.examples
     step = arm.steps[number - 1]
     examples = list(run.examples.of_step(number))
@@ -98,40 +98,47 @@ def _added(arm: Arm, run: FoundRun, number: int, class_names: Sequence[str]) -> 
         arm=printable(arm.recipe),
         strategy=printable(step.name),
         seed=run.seed,
-        told=f"{low:,} rows" if low == high else f"{low:,} to {high:,} rows",
+        count=f"{low:,} rows" if low == high else f"{low:,} to {high:,} rows",
         rows=tuple(
             AddedRow(data_uri(source), data_uri(result), printable(class_names[label]))
             for source, result, label in examples
         ),
-        are_copies=all(np.array_equal(source, result) for source, result, _ in examples),
+        are_unchanged=all(np.array_equal(source, result) for source, result, _ in examples),
     )
 
 
-# --- what networks confused
+# --- confused images
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """What a network said of a class: its probability in words and in percent, and what the class is to the image."""
+class ClassProbability:
+    """Predicted probability of a class.
+
+    Attributes:
+        label: name of the class.
+        text: the probability, as text.
+        percent: the probability in percent.
+        role: `true`, `predicted` or `other`.
+    """
 
     label: str
-    told: str
+    text: str
     percent: float
     role: str
 
 
 @dataclass(frozen=True)
 class ConfusedPicture:
-    """A confused image with the class scores."""
+    """A confused image with its class probabilities."""
 
     picture: str
     alternative: str
-    scores: tuple[ClassScore, ...]
+    probabilities: tuple[ClassProbability, ...]
 
 
 @dataclass(frozen=True)
 class ConfusedOfArm:
-    """The images that one arm confused."""
+    """Confused images of one arm."""
 
     arm: str
     seed: int
@@ -141,7 +148,7 @@ class ConfusedOfArm:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """The images of one split that were taken for another class, by arm."""
+    """Images of one split and class that were predicted as one other class, by arm."""
 
     true: str
     predicted: str
@@ -153,20 +160,20 @@ _SPLITS = {"test": "test", "train": "training"}
 
 
 def confused_galleries(comparison: ComparisonRecord, confused: Sequence[ConfusedImages]) -> tuple[ConfusedPair, ...]:
-    """Show confused images, those of one pair of classes and one split together.
+    """Return the confused images, grouped by pair of classes and split.
 
-    Images of runs and classes that the comparison does not have are left out: they are of an earlier one.
+    Images of runs and classes that are not in the comparison are ignored: they are from an earlier comparison.
     """
     keys = {key for arm in comparison.arms for key in arm.run_keys}
     classes = comparison.class_names
-    known = [
+    current = [
         one
         for one in confused
         if one.rows.run.key in keys
         and {one.rows.true, one.rows.predicted} <= set(classes)
         and one.probabilities.shape == (len(one.images), len(classes))
     ]
-    places = dict.fromkeys((one.rows.true, one.rows.predicted, one.rows.split) for one in known)
+    pairs = dict.fromkeys((one.rows.true, one.rows.predicted, one.rows.split) for one in current)
     return tuple(
         ConfusedPair(
             printable(true),
@@ -174,34 +181,35 @@ def confused_galleries(comparison: ComparisonRecord, confused: Sequence[Confused
             _SPLITS[split],
             tuple(
                 _confused_of_arm(one, classes)
-                for one in known
+                for one in current
                 if (one.rows.true, one.rows.predicted, one.rows.split) == (true, predicted, split)
             ),
         )
-        for true, predicted, split in places
+        for true, predicted, split in pairs
     )
 
 
 def _confused_of_arm(confused: ConfusedImages, classes: Sequence[str]) -> ConfusedOfArm:
     rows = confused.rows
-    alternative = f"{_SPLITS[rows.split]} image of {printable(rows.true)}, taken for {printable(rows.predicted)}"
+    alternative = f"{_SPLITS[rows.split]} image of {printable(rows.true)}, predicted as {printable(rows.predicted)}"
     pictures = tuple(
-        ConfusedPicture(data_uri(image), alternative, _scores(said, classes, rows.true, rows.predicted))
-        for image, said in zip(confused.images, confused.probabilities, strict=True)
+        ConfusedPicture(data_uri(image), alternative, _shown(probabilities, classes, rows.true, rows.predicted))
+        for image, probabilities in zip(confused.images, confused.probabilities, strict=True)
     )
     return ConfusedOfArm(printable(rows.run.recipe), rows.run.seed, rows.total, pictures)
 
 
-def _scores(said: NDArray[np.float32], classes: Sequence[str], true: str, predicted: str) -> tuple[ClassScore, ...]:
+def _shown(
+    probabilities: NDArray[np.float32], classes: Sequence[str], true: str, predicted: str
+) -> tuple[ClassProbability, ...]:
     roles = {true: "true", predicted: "predicted"}
-    highest = np.argsort(-said, kind="stable")[:BARS]
-    shown = sorted({*highest.tolist(), classes.index(true)})
+    highest = np.argsort(-probabilities, kind="stable")[:BARS]
     return tuple(
-        ClassScore(
+        ClassProbability(
             printable(classes[number]),
-            f"{said[number]:.2f}",
-            round(100 * float(said[number]), 1),
+            f"{probabilities[number]:.2f}",
+            round(100 * float(probabilities[number]), 1),
             roles.get(classes[number], "other"),
         )
-        for number in shown
+        for number in sorted({*highest.tolist(), classes.index(true)})
     )

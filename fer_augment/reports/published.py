@@ -1,8 +1,8 @@
-"""What the originating report (2021) published about its networks on FER2013, to be shown beside our figures.
+"""Results of the originating report (2021) on FER2013, for comparison with reproduced results.
 
-The report trained every network once, on the Training split, and scored it on PrivateTest. Its losses are sums: the
-squared error of the softmax output, summed over the classes and over the rows, 3,589 of the test split and as many
-random ones of the training split.
+The report trained every network once on the Training split and scored it on PrivateTest. Its losses are sums of the
+squared error of the softmax output over classes and rows: the 3,589 rows of the test split, and as many random rows of
+the training split.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fer_augment.reports.wording import percent, printable, spread
 from fer_augment.results.comparison import Arm, ComparisonRecord, Statistic
 
 TEST_COUNTS = {"angry": 491, "disgust": 55, "fear": 528, "happy": 879, "sad": 594, "surprise": 416, "neutral": 626}
-"""Rows of each class in FER2013's PrivateTest."""
+"""Rows per class in FER2013's PrivateTest."""
 
 REPORTED_LOSS = "mse"
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of the classes in the order of `TEST_COUNTS`, in `[0, 1]`, and how often Sad was taken for Neutral."""
+    """Scores per class in the order of `TEST_COUNTS`, in `[0, 1]`, and the number of Sad rows predicted as Neutral."""
 
     recall: tuple[float, ...]
     precision: tuple[float, ...]
@@ -35,12 +35,12 @@ class PublishedModel:
     """A network of the report.
 
     Attributes:
-        number: its number there.
-        recipes: names of the recipes that repeat it.
-        accuracy: on PrivateTest, in percent (Table 2).
-        test_loss: sum over PrivateTest (Table 2).
-        training_loss: sum over as many training rows (Table 2).
-        classes: scores of its classes (Tables 3 to 6), where published.
+        number: its number in the report.
+        recipes: names of the recipes that reproduce it.
+        accuracy: accuracy on PrivateTest, in percent (Table 2).
+        test_loss: loss on PrivateTest, sum over rows (Table 2).
+        training_loss: loss on 3,589 training rows, sum over rows (Table 2).
+        classes: scores per class (Tables 3 to 6), if published.
     """
 
     number: int
@@ -87,14 +87,14 @@ PUBLISHED = (
 
 
 def published_grids(comparison: ComparisonRecord) -> list[Grid]:
-    """Return the report's tables with our figures beside them; none if the data or the arms are not the report's."""
+    """Return tables of reported and reproduced results; empty if the data or all arms differ from the report's."""
     if comparison.data.counts.get("test") != TEST_COUNTS:
         return []
     pairs = [(model, arm) for model in PUBLISHED for arm in comparison.arms if arm.recipe in model.recipes]
     if not pairs:
         return []
     table_2 = Grid(
-        "The originating report beside ours: its one training, our mean ± sd over n runs",
+        "Originating report (one training) and our results (mean ± sd over n runs)",
         ("model", "recipe", "n", "figure", "report", "ours"),
         tuple(tuple(_figures(model, arm)) for model, arm in pairs),
     )
@@ -111,8 +111,8 @@ def _figures(model: PublishedModel, arm: Arm) -> Iterator[Row]:
         ):
             yield (*of_model, name, f"{reported:,.1f}", spread(ours, scale=arm.test.rows))
     if model.classes:
-        counted = spread(_sad_as_neutral(arm))
-        yield (*of_model, "sad taken for neutral, rows", str(model.classes.sad_as_neutral), counted)
+        count = spread(_sad_as_neutral(arm))
+        yield (*of_model, "sad predicted as neutral, rows", str(model.classes.sad_as_neutral), count)
 
 
 def _sad_as_neutral(arm: Arm) -> Statistic:
@@ -131,6 +131,6 @@ def _class_grid(number: int, published: ClassScores, arm: Arm) -> Grid:
         for score in ("recall", "precision", "f1"):
             cells += [f"{getattr(published, score)[place] * 100:.1f}", percent(getattr(arm.test, score)[name])]
         rows.append(tuple(cells))
-    headings = [f"{score} {whose}" for score in ("recall", "precision", "F1") for whose in ("report", "ours")]
-    title = f"Model {number} of the report and {printable(arm.recipe)}, %, n = {len(arm.seeds)} runs of ours"
+    headings = [f"{score}, {source}" for score in ("recall", "precision", "F1") for source in ("report", "ours")]
+    title = f"Model {number} of the report and {printable(arm.recipe)} (n = {len(arm.seeds)} runs), %"
     return Grid(title, ("class", *headings), (tuple(rows),))

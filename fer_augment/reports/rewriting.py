@@ -1,4 +1,4 @@
-"""What the rewriting of a training set did: on the terminal, as a gallery of examples, and as a card beside files."""
+"""Reports of a rewritten training set: terminal output, gallery of examples, and the card of an export."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class _Plain(BaseModel):
 
 
 class StepSummary(_Plain):
-    """What one step did.
+    """Numbers of rows that one step added and removed.
 
     Attributes:
-        number: its place in the recipe, from 1.
-        name: the strategy's name.
-        made: rows that it added.
-        removed: rows that it took away.
+        number: place of the step in the recipe, from 1.
+        name: name of the strategy.
+        made: number of rows added.
+        removed: number of rows removed.
     """
 
     number: int
@@ -40,21 +40,21 @@ class StepSummary(_Plain):
 
 
 class RewritingSummary(_Plain):
-    """What the rewriting of a training set did.
+    """Summary of a rewritten training set.
 
     Attributes:
-        recipe: the recipe's name.
-        description: what it tries.
+        recipe: name of the recipe.
+        description: the recipe's description.
         seed: the seed.
-        source: what was read.
+        source: description of the data source.
         image_shape: height, width and channels.
-        before: rows of each class before, by name.
-        after: rows of each class after.
-        steps: what each step did that rewrites.
-        later_steps: names of the steps that act only while a network is trained, or after.
-        fingerprint_before: digest of the training set before.
-        fingerprint_after: digest of it after.
-        warnings: what to be careful of.
+        before: rows per class before rewriting, by name.
+        after: rows per class after rewriting.
+        steps: numbers of rows of each step that rewrites.
+        later_steps: names of the steps that act only during or after training.
+        fingerprint_before: digest of the training set before rewriting.
+        fingerprint_after: digest of the training set after rewriting.
+        warnings: warnings about the recipe.
         environment: versions, processor, threads, device.
     """
 
@@ -74,19 +74,18 @@ class RewritingSummary(_Plain):
 
     @property
     def notes(self) -> list[str]:
-        """What the reader of the result should know, in sentences."""
-        told = []
+        """Notes on the result, and the warnings."""
+        notes = []
         if not self.steps:
-            told.append("No step of this recipe rewrites the training set: it is as it was read.")
+            notes.append("No step of this recipe rewrites the training set: it is unchanged.")
         if self.later_steps:
-            told.append(
-                f"Not in these rows is what acts while a network is trained, or after: {', '.join(self.later_steps)}."
-            )
-        return [*told, *self.warnings]
+            names = ", ".join(self.later_steps)
+            notes.append(f"Steps that act only during or after training have no effect on these rows: {names}.")
+        return [*notes, *self.warnings]
 
 
 def print_rewriting(summary: RewritingSummary, console: Console) -> None:
-    """Print the counts of each class before and after, and what each step did."""
+    """Print the counts per class before and after rewriting, and the rows of each step."""
     console.print(Text(f"{printable(summary.recipe)}, seed {summary.seed}: {printable(summary.source)}", style="bold"))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("class", overflow="fold")
@@ -97,7 +96,7 @@ def print_rewriting(summary: RewritingSummary, console: Console) -> None:
     console.print(table)
     console.print()
     for step in summary.steps:
-        console.print(Text(f"step {step.number}, {step.name}: {_told(step)}"))
+        console.print(Text(f"step {step.number}, {step.name}: {_changes(step)}"))
     for note in summary.notes:
         console.print(Text.assemble(("note: ", "yellow"), printable(note)))
 
@@ -108,27 +107,27 @@ def _count_rows(summary: RewritingSummary) -> list[tuple[str, str, str, str]]:
     return [(name, f"{old:,}", f"{new:,}", f"{new - old:+,}" if new != old else "") for name, old, new in counts]
 
 
-def _told(step: StepSummary) -> str:
-    return f"{step.made:,} rows made, {step.removed:,} removed"
+def _changes(step: StepSummary) -> str:
+    return f"{step.made:,} rows added, {step.removed:,} removed"
 
 
 def rewriting_gallery(examples: Mapping[str, NDArray[np.generic]], summary: RewritingSummary) -> bytes:
-    """Draw a few rows that each step made, each beside the source row that it descends from.
+    """Draw examples of the rows that each step added, each beside its source row.
 
     Args:
         examples: images and sources `(n, H, W, C) uint8`, labels and step `(n,)`.
-        summary: what the rewriting did.
+        summary: summary of the rewritten training set.
 
     Returns:
-        A PNG file.
+        The bytes of a PNG file.
     """
     sheet = Sheet(width=1060)
     sheet.write(f"{printable(summary.recipe)}, seed {summary.seed}", size=18, bold=True)
-    sheet.write("Each pair: the source image, and what the step made of it.", size=12)
+    sheet.write("Each pair: source image (left) and image added by the step (right).", size=12)
     class_names = [printable(name) for name in summary.before]
     for step in summary.steps:
         rows = np.flatnonzero(examples["step"] == step.number)
-        sheet.write(f"step {step.number}, {step.name}: {_told(step)}", size=14, bold=True, space_above=10)
+        sheet.write(f"step {step.number}, {step.name}: {_changes(step)}", size=14, bold=True, space_above=10)
         sheet.show(
             [
                 side_by_side([picture_of(np.asarray(examples[name][row], np.uint8), _TILE) for name in _PAIR])
@@ -147,35 +146,34 @@ def rewriting_card(summary: RewritingSummary, files: Mapping[str, str], recipe_y
     """Return the card of an export, in Markdown.
 
     Args:
-        summary: what the rewriting did.
-        files: what each file beside the card holds, by name.
-        recipe_yaml: the recipe with nothing left to inherit.
+        summary: summary of the rewritten training set.
+        files: descriptions of the exported files, by name.
+        recipe_yaml: the resolved recipe.
     """
+    counts = Grid("Rows per class", ("class", "before", "after", "change"), (tuple(_count_rows(summary)),))
     blocks = [
-        f"# The training set as {escaped(summary.recipe)} rewrites it",
+        f"# Training set rewritten by {escaped(summary.recipe)}",
         *([escaped(summary.description)] if summary.description else []),
-        f"Made from {escaped(summary.source)} with seed {summary.seed}.",
-        *grid_blocks(
-            Grid("Rows of each class", ("class", "before", "after", "change"), (tuple(_count_rows(summary)),))
-        ),
-        *grid_blocks(Grid("What each step did", ("step", "rows made", "removed"), (_step_rows(summary.steps),))),
+        f"Data: {escaped(summary.source)}. Seed: {summary.seed}.",
+        *grid_blocks(counts),
+        *grid_blocks(Grid("Rows per step", ("step", "added", "removed"), (_step_rows(summary.steps),))),
         *(["\n".join(f"- {escaped(note)}" for note in summary.notes)] if summary.notes else []),
         "## Files",
-        "\n".join(f"- `{name}`: {escaped(what)}" for name, what in files.items()),
-        "## Where a row comes from",
+        "\n".join(f"- `{name}`: {escaped(content)}" for name, content in files.items()),
+        "## Provenance",
         _PROVENANCE,
         "## Recipe",
         _code(recipe_yaml),
-        "## Made with",
+        "## Environment",
         _facts(summary),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
 _PROVENANCE = (
-    "`origins`: the source rows that a row descends from, as positions in the training split of the data above, from "
-    "0; several where images were blended. `copies`: tells the rows of one source row apart, 0 is the row as "
-    "it was read. `step`: the number of the recipe's step that made the row, 0 where none did."
+    "`origins`: source rows of a row, as 0-based positions in the training split of the data above; blended images "
+    "have several. `copies`: copy number of the row among the rows of its source row; 0 is the row as read. `step`: "
+    "number of the step that added the row; 0 for rows as read."
 )
 
 
@@ -184,7 +182,7 @@ def _step_rows(steps: Sequence[StepSummary]) -> tuple[tuple[str, ...], ...]:
 
 
 def _code(text: str) -> str:
-    """Return text as an indented block, out of which nothing in it can break."""
+    """Return text as an indented code block, which no content can end."""
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 

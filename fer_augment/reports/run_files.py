@@ -1,4 +1,4 @@
-"""What the runs of a comparison left on disk, found again by their keys."""
+"""Run directories of a comparison, located by run key."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fer_augment.results.comparison import Arm
 
 
 @dataclass(frozen=True)
-class FoundRun:
-    """A run of an arm whose directory is there.
+class LocatedRun:
+    """A run of an arm with a readable directory.
 
     Attributes:
-        record: what is known of it.
-        directory: its files.
+        record: record of the run.
+        directory: files of the run.
     """
 
     record: RunRecord
@@ -37,27 +37,27 @@ class FoundRun:
 
     @cached_property
     def scores(self) -> Scores:
-        """How well it did on the test split.
+        """Scores on the test split.
 
         Raises:
             RunError: if the predictions are missing or damaged.
         """
-        said = self.directory.predictions("test")
-        return score(said.labels, said.logits.argmax(axis=1), said.logits.shape[1])
+        predictions = self.directory.predictions("test")
+        return score(predictions.labels, predictions.logits.argmax(axis=1), predictions.logits.shape[1])
 
     @cached_property
     def calibration(self) -> CalibrationBins:
-        """Its test predictions by confidence.
+        """Test predictions binned by confidence.
 
         Raises:
             RunError: if the predictions are missing or damaged.
         """
-        said = self.directory.predictions("test")
-        return calibration_bins(said.labels, said.logits)
+        predictions = self.directory.predictions("test")
+        return calibration_bins(predictions.labels, predictions.logits)
 
     @property
     def recipe_yaml(self) -> str | None:
-        """The recipe as resolved; None if its file is gone."""
+        """The resolved recipe; None if its file is missing or not text."""
         try:
             return (self.directory.path / "recipe.yaml").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
@@ -65,7 +65,7 @@ class FoundRun:
 
     @cached_property
     def examples(self) -> Examples | None:
-        """A few rows that its strategies made; None if the file is gone or damaged."""
+        """Examples of rows added by strategies; None if the file is missing or damaged."""
         try:
             arrays = load_file(self.directory.path / "examples.safetensors")
             return Examples(**{name: arrays[name] for name in Examples.__annotations__})
@@ -75,13 +75,13 @@ class FoundRun:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Rows of a rewritten training set beside the rows that they were made from.
+    """Examples of rows of a rewritten training set with their source rows.
 
     Attributes:
         images: `(n, H, W, C) uint8`.
         sources: `(n, H, W, C) uint8`, the first source row of each.
         labels: `(n,) int64`.
-        step: `(n,) int64`, number of the step that made the row, from 1.
+        step: `(n,) int64`, number of the step that added the row, from 1.
     """
 
     images: NDArray[np.uint8]
@@ -90,26 +90,26 @@ class Examples:
     step: NDArray[np.int64]
 
     def of_step(self, number: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], int]]:
-        """Give source, result and label of each row that a step made."""
+        """Yield source, result and label of each row that a step added."""
         for row in np.flatnonzero(self.step == number):
             yield self.sources[row], self.images[row], int(self.labels[row])
 
 
 class RunFiles:
-    """The run directories below `DIR/runs`, by key; a directory is never sought by a name that a file says."""
+    """The run directories below `DIR/runs` by run key; paths are never built from names in files."""
 
     def __init__(self, directory: Path) -> None:
-        """Look at every run directory of a comparison; what is not readable is as good as gone."""
-        self._of_key: dict[str, FoundRun] = {}
+        """Read every run directory of a comparison; unreadable directories are ignored."""
+        self._of_key: dict[str, LocatedRun] = {}
         for path in sorted(directory.glob("runs/*/*/record.json")):
             run = RunDirectory(path.parent)
             try:
-                found = FoundRun(run.record, run)
+                located = LocatedRun(run.record, run)
                 run.predictions("test")
             except RunError:
                 continue
-            self._of_key[found.record.identity.key] = found
+            self._of_key[located.record.identity.key] = located
 
-    def of(self, arm: Arm) -> Sequence[FoundRun]:
-        """Return the runs of an arm that are there, in the order of its seeds."""
+    def of(self, arm: Arm) -> Sequence[LocatedRun]:
+        """Return the located runs of an arm in the order of its seeds."""
         return [self._of_key[key] for key in arm.run_keys if key in self._of_key]

@@ -1,4 +1,4 @@
-"""A comparison as Markdown for a paper or an issue, and as one long CSV table for spreadsheets and pandas."""
+"""A comparison as Markdown, and as one long CSV table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Judg
 
 
 def markdown(comparison: ComparisonRecord, further: tuple[Grid, ...] = ()) -> str:
-    """Return a comparison as Markdown: the verdicts, the tables, what to be careful of.
+    """Return a comparison as Markdown: verdicts, tables, notes, failures and warnings.
 
     Args:
-        comparison: what to show.
-        further: tables to show after those of the comparison.
+        comparison: the comparison.
+        further: tables to append to those of the comparison.
     """
     verdicts = [f"{verdict_sentence(versus)} {cost_sentence(versus)}" for versus in comparison.versus]
     grids = [overview(comparison), *(against_baseline(comparison, versus) for versus in comparison.versus), *further]
@@ -29,7 +29,7 @@ def markdown(comparison: ComparisonRecord, further: tuple[Grid, ...] = ()) -> st
         *_bullets("", verdicts),
         *(block for grid in grids for block in grid_blocks(grid)),
         *_bullets("Notes", notes(comparison)),
-        *_bullets("Runs that failed", failures(comparison)),
+        *_bullets("Failed runs", failures(comparison)),
         *_bullets("Warnings", comparison.warnings),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -43,7 +43,7 @@ def _bullets(title: str, lines: list[str] | tuple[str, ...]) -> Iterator[str]:
 
 
 def grid_blocks(grid: Grid) -> Iterator[str]:
-    """Give the heading of a table and the table itself."""
+    """Yield the heading of a table and the table."""
     yield f"## {escaped(grid.title)}"
     alignment = [":--" if grid.is_left(place) else "--:" for place in range(len(grid.columns))]
     rows = [grid.columns, *(row for group in grid.groups for row in group)]
@@ -52,7 +52,7 @@ def grid_blocks(grid: Grid) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Return text that Markdown, and the HTML made of it, shows as it stands; `a_b` needs no escape."""
+    """Escape text for Markdown, and for the HTML rendered from it; `a_b` needs no escape."""
     one_line = " ".join(text.split())
     return html.escape(re.sub(r"[\\`*\[\]|~#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", one_line), quote=False)
 
@@ -63,14 +63,14 @@ COLUMNS = (
     *("split", "arm", "score", "class", "mean", "sd", "n", "ci95_low", "ci95_high"),
     *("baseline", "delta", "delta_ci95_low", "delta_ci95_high", "p", "p_adjusted", "verdict", "detectable"),
 )
-"""Columns of the CSV table; scores and differences are shares of 1, and what does not exist is empty."""
+"""Columns of the CSV table; scores and differences are fractions of 1, and undefined values are empty."""
 
 _OF_SPLIT = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll")
 _OF_CLASS = ("recall", "precision", "f1")
 
 
 def csv_table(comparison: ComparisonRecord) -> str:
-    """Return every score of every arm as CSV, one row each, with the verdict on it where there is one."""
+    """Return a CSV table with one row per score of every arm, with the test against the baseline if there is one."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -86,31 +86,33 @@ def _arm_rows(arm: Arm, versus: Versus | None) -> Iterator[list[object]]:
         ("test_deduplicated", arm.test_deduplicated, versus.test_deduplicated if versus else None),
         ("validation", arm.validation, None),
     )
-    for split, scores, judged in splits:
-        baseline = versus.baseline if versus and judged else ""
-        for score, class_name, number, judgment in _scores(scores, judged) if scores else ():
+    for split, scores, judgments in splits:
+        baseline = versus.baseline if versus and judgments else ""
+        for score, class_name, number, judgment in _scores(scores, judgments) if scores else ():
             yield [split, arm.recipe, score, class_name, *_numbers(number), *_verdict(baseline, judgment)]
 
 
-def _scores(scores: SplitScores, judged: Judgments | None) -> Iterator[tuple[str, str, Statistic, Judgment | None]]:
-    verdicts = {"accuracy": judged.accuracy, "balanced_accuracy": judged.balanced_accuracy} if judged else {}
+def _scores(scores: SplitScores, judgments: Judgments | None) -> Iterator[tuple[str, str, Statistic, Judgment | None]]:
+    overall = {"accuracy": judgments.accuracy, "balanced_accuracy": judgments.balanced_accuracy} if judgments else {}
     for score in _OF_SPLIT:
-        yield score, "", getattr(scores, score), verdicts.get(score)
+        yield score, "", getattr(scores, score), overall.get(score)
     for score in _OF_CLASS:
         for class_name, number in getattr(scores, score).items():
-            yield score, class_name, number, judged.recall[class_name] if judged and score == "recall" else None
+            yield score, class_name, number, judgments.recall[class_name] if judgments and score == "recall" else None
 
 
 def _numbers(number: Statistic) -> list[object]:
     return [number.mean, number.sd, number.n, *(number.ci95 or (None, None))]
 
 
-def _verdict(baseline: str, said: Judgment | None) -> list[object]:
-    if said is None:
+def _verdict(baseline: str, judgment: Judgment | None) -> list[object]:
+    if judgment is None:
         return [None] * 8
-    return [baseline, said.delta, *(said.ci95 or (None, None)), said.p, said.p_adjusted, said.verdict, said.detectable]
+    low, high = judgment.ci95 or (None, None)
+    p_values = judgment.p, judgment.p_adjusted
+    return [baseline, judgment.delta, low, high, *p_values, judgment.verdict, judgment.detectable]
 
 
 def _cell(value: object) -> object:
-    """Return a cell that a spreadsheet does not take for a formula."""
+    """Prefix text that a spreadsheet would interpret as a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in set("=+-@") else value

@@ -1,6 +1,6 @@
-"""A comparison on one screen of a terminal: the verdicts first, the tables behind them, then what to be careful of.
+"""A comparison as terminal output: verdicts, then tables, then notes, failures and warnings.
 
-Text goes through rich as `Text`, never as markup: names of classes and recipes come from files.
+Text is passed to rich as `Text`, never as markup, because names of classes and recipes come from files.
 """
 
 from __future__ import annotations
@@ -14,20 +14,30 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.reports.grids import Grid, against_baseline, overview
-from fer_augment.reports.wording import cost_sentence, failures, headline, notes, printable, verdict_sentence
+from fer_augment.reports.wording import (
+    DEDUPLICATED,
+    cost_sentence,
+    failures,
+    headline,
+    notes,
+    printable,
+    verdict_sentence,
+)
 from fer_augment.results.comparison import ComparisonRecord, Versus
 from fer_augment.significance import Verdict
 
-WIDE = 100
-"""From this many columns on, verdicts are written in full and tables have all of their columns."""
+WIDE = 110
+"""Minimum width in columns for tables with all columns and without abbreviations."""
 
 _ONLY_WIDE = ("macro F1", "NLL (nats)")
 _STYLES = {Verdict.BETTER: "bold green", Verdict.WORSE: "bold red"}
-_SHORT = {Verdict.NO_EVIDENCE: "no ev.", Verdict.ONE_RUN: "1 run", Verdict.UNTESTABLE: "n/a"}
+_SHORT_VERDICTS = {Verdict.NO_EVIDENCE: "no ev.", Verdict.ONE_RUN: "1 run", Verdict.UNTESTABLE: "n/a"}
+_SHORT_HEADINGS = {"difference": "diff."}
+_SHORT_LABELS = {"balanced accuracy": "balanced", DEDUPLICATED: "dedup."}
 
 
 def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
-    """Print a comparison, readable without color and from 80 columns on."""
+    """Print a comparison; it is readable without color and at 80 columns."""
     console.print(Text(headline(comparison), style="bold"))
     for versus in comparison.versus:
         console.print()
@@ -36,10 +46,10 @@ def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
     tables = [overview(comparison), *(against_baseline(comparison, versus) for versus in comparison.versus)]
     for grid in tables:
         print_grid(grid, console)
-    remarks = notes(comparison) + ([] if console.width >= WIDE else _legend(tables))
+    remarks = notes(comparison) + ([] if console.width >= WIDE else _abbreviations(tables))
     for title, lines in (
         ("", remarks),
-        ("Runs that failed:", failures(comparison)),
+        ("Failed runs:", failures(comparison)),
         ("Warnings:", map(printable, comparison.warnings)),
     ):
         _print_list(title, list(lines), console)
@@ -65,11 +75,14 @@ def print_grid(grid: Grid, console: Console) -> None:
         padding=0,
     )
     for place, heading in enumerate(shown.columns):
-        table.add_column(heading, justify="left" if shown.is_left(place) else "right", overflow="fold")
+        text = heading if wide else _SHORT_HEADINGS.get(heading, heading)
+        table.add_column(text, justify="left" if shown.is_left(place) else "right", overflow="fold")
     for group in shown.groups:
         table.add_section()
-        for row in group:
-            table.add_row(*(_cell(heading, cell, wide) for heading, cell in zip(shown.columns, row, strict=True)))
+        for label, *cells in group:
+            first = label if wide else _SHORT_LABELS.get(label, label)
+            others = (_cell(heading, cell, wide) for heading, cell in zip(shown.columns[1:], cells, strict=True))
+            table.add_row(Text(first), *others)
     console.print()
     console.print(table)
 
@@ -78,11 +91,11 @@ def _cell(heading: str, cell: str, wide: bool) -> Text:
     if heading != "verdict":
         return Text(cell)
     verdict = Verdict(cell)
-    return Text(cell if wide else _SHORT.get(verdict, cell), style=_STYLES.get(verdict, ""))
+    return Text(cell if wide else _SHORT_VERDICTS.get(verdict, cell), style=_STYLES.get(verdict, ""))
 
 
-def _legend(tables: Iterable[Grid]) -> list[str]:
-    """Explain the short words that stand in tables."""
+def _abbreviations(tables: Iterable[Grid]) -> list[str]:
+    """Explain the abbreviated verdicts in the tables."""
     shown = {
         cell
         for grid in tables
@@ -91,12 +104,12 @@ def _legend(tables: Iterable[Grid]) -> list[str]:
         for heading, cell in zip(grid.columns, row, strict=True)
         if heading == "verdict"
     }
-    told = [f'{short} = "{verdict}"' for verdict, short in _SHORT.items() if verdict in shown]
-    return [f"{', '.join(told)}."] if told else []
+    explained = [f"{short}: {verdict}" for verdict, short in _SHORT_VERDICTS.items() if verdict in shown]
+    return [f"{'; '.join(explained)}."] if explained else []
 
 
 def _print_list(title: str, lines: Iterable[str], console: Console) -> None:
-    """Print paragraphs whose further lines stand under the first word."""
+    """Print paragraphs as a list with hanging indents."""
     grid = Table.grid(padding=(0, 1))
     for line in lines:
         grid.add_row("-", Text(line))

@@ -1,1 +1,1 @@
-"""What runs show: comparisons, verdicts, and what is behind them."""
+"""Results: comparisons of finished runs, tests against the baseline, warnings and confused images; torch-free."""

@@ -1,7 +1,7 @@
-"""What a comparison of recipes found: plain typed results, kept as `comparison.json`; reading them needs no torch.
+"""Results of a comparison of recipes as typed records, stored as `comparison.json`; reading them needs no torch.
 
-Every mapping from a class is keyed by its name, in the order of `ComparisonRecord.class_names`. What cannot be known is
-None: a comparison holds no NaN and no infinity.
+Mappings with a value per class are keyed by class name, in the order of `ComparisonRecord.class_names`. Undefined
+values are None: a comparison contains no NaN and no infinity.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class _Plain(BaseModel):
 
 
 class Statistic(_Plain):
-    """One number over the seeds of an arm; see `significance.Summary`.
+    """Summary of one number over the seeds of an arm; see `significance.Summary`.
 
     Attributes:
-        mean: None if no run has the number.
+        mean: mean over seeds; None if no run has the number.
         sd: sample standard deviation over seeds; None with fewer than two runs.
         n: number of runs that have the number.
-        ci95: 95 % t interval of the mean over new runs, the rows held fixed; None with fewer than two runs.
+        ci95: 95 % t interval of the mean over new runs on the same rows; None with fewer than two runs.
     """
 
     mean: Finite | None
@@ -43,19 +43,19 @@ class Statistic(_Plain):
 
 
 class SplitScores(_Plain):
-    """How well the runs of an arm did on one set of rows; scores lie in `[0, 1]`, as `metrics.Scores` defines them.
+    """Scores of the runs of an arm on one set of rows; scores are in `[0, 1]` and defined in `metrics.Scores`.
 
     Attributes:
         rows: number of rows.
-        accuracy: share of rows that are right.
-        balanced_accuracy: mean recall over the classes that have rows.
-        macro_f1: mean F1 over the classes that have rows.
+        accuracy: share of correct predictions.
+        balanced_accuracy: mean recall over the classes with rows.
+        macro_f1: mean F1 over the classes with rows.
         ece: expected calibration error.
         nll: mean negative log-likelihood of the true class, in nats.
-        recall: of each class; mean None for a class without rows.
-        precision: of each class.
-        f1: of each class; mean None for a class without rows.
-        confusion: `K x K` counts summed over the runs, rows are true classes and columns predicted ones; divide by
+        recall: recall per class; mean None for a class without rows.
+        precision: precision per class.
+        f1: F1 per class; mean None for a class without rows.
+        confusion: `K x K` counts summed over the runs; rows are true classes, columns predicted classes. Divide by
             the number of seeds for the mean.
     """
 
@@ -72,12 +72,12 @@ class SplitScores(_Plain):
 
 
 class Confusion(_Plain):
-    """How often one class was taken for another.
+    """How often one class was predicted as another.
 
     Attributes:
-        true: the class that the rows have.
-        predicted: the class that they were taken for.
-        count: rows of the test split a run.
+        true: true class of the rows.
+        predicted: predicted class.
+        count: rows of the test split per run.
     """
 
     true: str
@@ -86,12 +86,12 @@ class Confusion(_Plain):
 
 
 class StepRows(_Plain):
-    """What one strategy of an arm did that differs from run to run.
+    """Results of one step of an arm that may differ between runs.
 
     Attributes:
-        name: the strategy's name.
-        rows: rows of the rewritten training set that it made, one number a seed.
-        chosen: numbers that it chose by itself, by name, one number a seed; None for a run without one.
+        name: name of the strategy.
+        rows: rows that it added to the rewritten training set, one number per seed.
+        chosen: values that the step selected, by name, one per seed; None for a run without the value.
     """
 
     name: str
@@ -105,11 +105,11 @@ class CurvePoint(_Plain):
     Attributes:
         epoch: epochs trained so far.
         step: optimizer steps taken so far.
-        training_loss: of the batches since the last evaluation, as augmented, by the loss that strategies built.
-        selection_loss: on a random selection of training rows, by the recipe's loss.
-        validation_loss: on the validation split, by the recipe's loss.
-        validation_accuracy: share of validation rows that are right.
-        validation_recall: of each class.
+        training_loss: loss of the augmented batches since the last evaluation, as modified by strategies.
+        selection_loss: the recipe's loss on a random sample of training rows.
+        validation_loss: the recipe's loss on the validation split.
+        validation_accuracy: accuracy on the validation split.
+        validation_recall: recall per class on the validation split.
     """
 
     epoch: int
@@ -122,29 +122,29 @@ class CurvePoint(_Plain):
 
 
 class Arm(_Plain):
-    """A recipe with all of its finished runs; whatever is given "one a seed" stands in the order of `seeds`.
+    """A recipe with its finished runs; values "per seed" are in the order of `seeds`.
 
     Attributes:
-        recipe: the recipe's name.
-        description: what it tries, in its own words.
+        recipe: name of the recipe.
+        description: the recipe's description.
         model: name of its network.
         loss: name of the recipe's loss, before strategies change it.
-        seeds: seeds of the finished runs, in ascending order, at least one.
-        run_keys: the key of each run, one a seed.
+        seeds: seeds of the finished runs in ascending order, at least one.
+        run_keys: run key per seed.
         test: scores on the test split.
-        test_deduplicated: on the test rows that do not stand in the training split too, the same for all arms; None
-            if there are none.
+        test_deduplicated: scores on the deduplicated test split: the test rows without an exact duplicate in the
+            training split, the same for all arms; None if there are none.
         validation: scores on the validation split.
-        test_loss: mean loss per row of the test split, as the recipe's own loss counts it.
-        selection_loss: the same on the selection of training rows, at the end of training.
-        watched: how often the watched pairs of classes were confused, the same pairs for all arms.
-        steps: the strategies in order.
-        train_counts: rows of each class in the training split, before any strategy.
-        rewritten_counts: rows of each class in the rewritten training set, one mapping a seed.
-        optimizer_steps: optimizer steps taken, one number a seed.
-        parameter_count: numbers in the network.
-        training_seconds: wall time of a training; runs that reused another's weights do not count.
-        curve: evaluations during training, those that all of the runs have.
+        test_loss: the recipe's loss on the test split, mean per row.
+        selection_loss: the recipe's loss on the sample of training rows at the end of training, mean per row.
+        watched: counts of the watched confusions, the same pairs for all arms.
+        steps: the steps in order.
+        train_counts: rows per class in the training split, before any strategy.
+        rewritten_counts: rows per class in the rewritten training set, one mapping per seed.
+        optimizer_steps: optimizer steps taken, per seed.
+        parameter_count: number of parameters of the network.
+        training_seconds: wall time of a training, without cached trainings.
+        curve: evaluations during training that all runs have in common.
     """
 
     recipe: str
@@ -169,17 +169,17 @@ class Arm(_Plain):
 
 
 class Judgment(_Plain):
-    """What may be said of one endpoint of an arm against the baseline; see `significance.Difference`.
+    """Test of one endpoint of an arm against the baseline; see `significance.Difference`.
 
     Attributes:
-        delta: arm minus baseline, in `[-1, 1]`, over distinct images: copies within the split count once.
-        ci95: 95 % interval of `delta` over new runs and new images, for this endpoint alone; not clipped.
-        p: two-sided p-value of this endpoint alone.
-        p_adjusted: after Holm's correction, over arms for balanced accuracy and for accuracy, over the classes of
-            an arm for recall.
-        verdict: what `p_adjusted` and the number of runs allow to be said.
-        detectable: the true difference that a test with these runs and images would find with 80 % power, before
-            Holm's correction; with several arms or classes it takes more.
+        delta: arm minus baseline, in `[-1, 1]`, over distinct images: exact duplicates within the split count once.
+        ci95: 95 % confidence interval of `delta` over new runs and new images, unadjusted and not clipped.
+        p: two-sided p-value, unadjusted.
+        p_adjusted: p-value after Holm's correction: over arms for balanced accuracy and for accuracy, over the
+            classes of an arm for recall.
+        verdict: result of the test, by `p_adjusted` and the number of runs.
+        detectable: minimum detectable effect of this test (80 % power, unadjusted); larger after Holm's correction
+            for several arms or classes.
     """
 
     delta: Finite | None
@@ -191,12 +191,12 @@ class Judgment(_Plain):
 
 
 class Judgments(_Plain):
-    """The endpoints of an arm against the baseline on one set of rows.
+    """Tests of an arm against the baseline on one set of rows.
 
     Attributes:
-        accuracy: the guard.
+        accuracy: the guard endpoint.
         balanced_accuracy: the primary endpoint.
-        recall: of each class.
+        recall: recall per class.
     """
 
     accuracy: Judgment
@@ -205,15 +205,15 @@ class Judgments(_Plain):
 
 
 class Versus(Judgments):
-    """An arm against the baseline, on the test split.
+    """Tests of an arm against the baseline on the test split.
 
     Attributes:
         recipe: the arm.
-        baseline: what it is compared with.
-        share_above: share of two-way bootstrap resamples, of runs and of images, in which the arm's balanced accuracy
-            lies above the baseline's, ties counted half: loosely "P(arm > baseline)". None with few runs in either,
-            of which resampling makes too much.
-        test_deduplicated: the same endpoints on the test rows that do not stand in the training split too.
+        baseline: the arm that it is compared with.
+        share_above: share of two-way bootstrap resamples, of runs and images, in which the arm's balanced accuracy
+            is above the baseline's, with ties counted half: loosely "P(arm > baseline)". None with fewer than five
+            runs of either arm, where the bootstrap is too optimistic.
+        test_deduplicated: the same tests on the deduplicated test split; None if it is empty.
     """
 
     recipe: str
@@ -223,13 +223,13 @@ class Versus(Judgments):
 
 
 class Data(_Plain):
-    """What the runs were trained and scored on.
+    """The data that the runs were trained and scored on.
 
     Attributes:
-        source: where the data came from, for people.
+        source: description of the data source, for display.
         fingerprint: digest of the data.
-        counts: rows of each class in `train`, `validation`, `test` and `test_deduplicated`.
-        audit: what the audit counted, by name.
+        counts: rows per class in `train`, `validation`, `test` and `test_deduplicated`.
+        audit: counts of the data audit, by name.
     """
 
     source: str
@@ -239,12 +239,12 @@ class Data(_Plain):
 
 
 class Failure(_Plain):
-    """A run that gave no result.
+    """A failed run.
 
     Attributes:
         recipe: its arm.
         seed: its seed.
-        message: why, in one line.
+        message: the reason, in one line.
     """
 
     recipe: str
@@ -253,18 +253,18 @@ class Failure(_Plain):
 
 
 class ComparisonRecord(_Plain):
-    """Everything that a report says.
+    """The results of a comparison: scores, tests against the baseline, failures and warnings.
 
     Attributes:
-        baseline: name of the arm that the others are compared with.
+        baseline: name of the baseline.
         class_names: the K class names.
-        data: what the runs were trained and scored on.
+        data: the data that the runs were trained and scored on.
         environment: versions, processor, threads, device, precision; values that differ between runs are joined
             by ` | `.
         arms: arms with at least one finished run, the baseline first.
-        versus: every other arm against the baseline; empty if the baseline has no finished run.
-        failures: runs that gave no result.
-        warnings: what the reader has to know, one sentence each, none twice.
+        versus: tests of every other arm against the baseline; empty if the baseline has no finished run.
+        failures: failed runs.
+        warnings: limitations of the results, one sentence each, without repetition.
     """
 
     schema_version: Literal[2] = COMPARISON_SCHEMA
@@ -278,29 +278,29 @@ class ComparisonRecord(_Plain):
     warnings: tuple[str, ...]
 
     @model_validator(mode="after")
-    def _names_what_exists(self) -> ComparisonRecord:
+    def _check_names(self) -> ComparisonRecord:
         arms = [arm.recipe for arm in self.arms]
         if len(set(arms)) != len(arms):
-            raise ValueError("two arms have one name")
+            raise ValueError("arms: two arms have the same name")
         if any(name not in arms for versus in self.versus for name in (versus.recipe, versus.baseline)):
-            raise ValueError("a verdict is on an arm that does not exist")
+            raise ValueError("versus: recipe or baseline is not an arm of the comparison")
         scored = [tuple(arm.test.recall) for arm in self.arms] + [tuple(versus.recall) for versus in self.versus]
         if any(names != self.class_names for names in scored):
-            raise ValueError("the recall of an arm is not given for the classes of the comparison")
+            raise ValueError("recall: the classes differ from class_names")
         return self
 
     @property
     def baseline_arm(self) -> Arm | None:
-        """The baseline, None if none of its runs finished."""
+        """The baseline; None if none of its runs finished."""
         return next((arm for arm in self.arms if arm.recipe == self.baseline), None)
 
     def arm(self, recipe: str) -> Arm:
-        """Return the arm of a recipe; `versus` names only arms that exist."""
+        """Return the arm of a recipe, which must be one of `arms`."""
         return next(arm for arm in self.arms if arm.recipe == recipe)
 
 
 def save_comparison(comparison: ComparisonRecord, directory: Path) -> Path:
-    """Write `comparison.json` into a directory, whole or not at all, and return its path."""
+    """Write `comparison.json` into a directory atomically and return its path."""
     file = directory / COMPARISON_FILE
     write_whole(file, comparison.model_dump_json(indent=1) + "\n")
     return file
@@ -310,16 +310,16 @@ def read_comparison(path: Path) -> ComparisonRecord:
     """Read a comparison.
 
     Args:
-        path: `comparison.json`, or the directory that holds it.
+        path: `comparison.json` or its directory.
 
     Raises:
-        RunError: if it is missing, damaged, or of another schema version.
+        RunError: if the file is missing, damaged, or has another schema version.
     """
     file = path / COMPARISON_FILE if path.is_dir() else path
     try:
         return ComparisonRecord.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise RunError(f"{file}: {error.strerror}; `fer-augment compare … --out DIR` writes it") from error
+        raise RunError(f"{file}: {error.strerror}; `fer-augment compare … --out DIR` writes this file") from error
     except ValidationError as error:
-        told = why_unreadable(error, "comparison", COMPARISON_SCHEMA)
-        raise RunError(f"{file}: {told}; run `fer-augment compare` again to rewrite it") from error
+        reason = why_unreadable(error, "comparison", COMPARISON_SCHEMA)
+        raise RunError(f"{file}: {reason}; run `fer-augment compare` again to rewrite it") from error

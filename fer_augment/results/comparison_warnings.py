@@ -1,4 +1,4 @@
-"""What the reader of a comparison has to know, found in the records of its runs."""
+"""Warnings about limitations of a comparison, derived from the records of its runs."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from fer_augment.data.records import RunRecord
 from fer_augment.results.comparison import Failure
 
 Runs = Mapping[str, Sequence[RunRecord]]
-"""The finished runs of each arm that has any."""
+"""Records of the finished runs by arm; every arm has at least one."""
 
 
 def warnings_of_runs(
     baseline: str, runs: Runs, failures: Sequence[Failure], test_counts: ArrayLike, deduplicated_counts: ArrayLike
 ) -> list[str]:
-    """Return one sentence for each thing that limits what the comparison can say.
+    """Return the warnings, one sentence each.
 
     Args:
-        baseline: name of the arm that the others are compared with.
+        baseline: name of the baseline.
         runs: records of the finished runs of each arm.
-        failures: runs that gave no result.
-        test_counts: `(K,)` rows of each class in the test split.
-        deduplicated_counts: `(K,)` those of them that do not stand in the training split too.
+        failures: failed runs.
+        test_counts: `(K,)` rows per class in the test split.
+        deduplicated_counts: `(K,)` rows per class in the deduplicated test split.
     """
     return [
         *_of_failures(baseline, runs, failures),
         *_of_seeds(runs),
         *_of_classes(runs, test_counts),
-        *_of_copies(runs, test_counts, deduplicated_counts),
+        *_of_duplicates(runs, test_counts, deduplicated_counts),
         *_of_steps(runs),
         *_of_environments(runs),
-        *_told_by_runs(runs),
+        *_from_runs(runs),
     ]
 
 
 def _of_failures(baseline: str, runs: Runs, failures: Sequence[Failure]) -> Iterator[str]:
     if baseline not in runs:
-        yield f"No run of the baseline {baseline} finished, so no arm is compared with it."
-    lost = dict.fromkeys(failure.recipe for failure in failures if failure.recipe not in {baseline, *runs})
-    if lost:
-        yield f"No run of {listed(lost)} finished."
+        yield f"No run of the baseline {baseline} finished: no arm is tested against it."
+    unfinished = dict.fromkeys(failure.recipe for failure in failures if failure.recipe not in {baseline, *runs})
+    if unfinished:
+        yield f"No run of {listed(unfinished)} finished."
 
 
 def _of_seeds(runs: Runs) -> Iterator[str]:
@@ -50,45 +50,45 @@ def _of_seeds(runs: Runs) -> Iterator[str]:
     single = [recipe for recipe, number in numbers.items() if number == 1]
     if single:
         yield (
-            f"One run cannot tell a recipe from luck ({listed(single)}): there is no verdict; "
-            "give at least two seeds, better five."
+            f"Only one run of {listed(single)}: no significance test, because the variance between seeds is unknown. "
+            "Use at least two seeds, preferably five."
         )
     two = [recipe for recipe, number in numbers.items() if number == 2]
     if two:
         yield (
-            f"With two runs of an arm ({listed(two)}) its spread is known from a single difference: an interval may "
-            "come out far too narrow or too wide by luck. Verdicts hold their level on average; five seeds are better."
+            f"Only two runs of {listed(two)}: the variance between seeds is estimated from one difference, so a "
+            "single confidence interval may be much too narrow or too wide. The 5 % level holds on average; "
+            "preferably use five seeds."
         )
     if len(set(numbers.values())) > 1:
-        told = ", ".join(f"{recipe} {number}" for recipe, number in numbers.items())
-        yield f"The arms have unequal numbers of runs ({told}); verdicts hold their level best with the same seeds."
+        numbers_of_arms = ", ".join(f"{recipe} {number}" for recipe, number in numbers.items())
+        yield f"Unequal numbers of runs ({numbers_of_arms}); use the same seeds for all arms to keep the 5 % level."
 
 
 def _of_classes(runs: Runs, test_counts: ArrayLike) -> Iterator[str]:
     rows = _by_class(runs, test_counts)
     absent = [name for name, count in rows.items() if count == 0]
     if absent:
-        yield f"The test split has no rows of {listed(absent)}."
-    alone = [name for name, count in rows.items() if count == 1]
-    if alone:
-        yield f"The test split has a single row of {listed(alone)}: nothing can be said about its recall."
+        yield f"The test split has no image of {listed(absent)}."
+    single = [name for name, count in rows.items() if count == 1]
+    if single:
+        yield f"The test split has one image of {listed(single)}: the recall is not testable."
 
 
-def _of_copies(runs: Runs, test_counts: ArrayLike, deduplicated_counts: ArrayLike) -> Iterator[str]:
-    """Say which classes hardly exist in the test split without copies, where there is one."""
-    rows, fewer = _by_class(runs, test_counts), _by_class(runs, deduplicated_counts)
-    if not any(fewer.values()):
+def _of_duplicates(runs: Runs, test_counts: ArrayLike, deduplicated_counts: ArrayLike) -> Iterator[str]:
+    """Name the classes with no or one image in the deduplicated test split, unless it is empty."""
+    rows, deduplicated = _by_class(runs, test_counts), _by_class(runs, deduplicated_counts)
+    if not any(deduplicated.values()):
         return
-    lost = [name for name in rows if rows[name] > fewer[name] == 0]
-    if lost:
+    absent = [name for name in rows if rows[name] > deduplicated[name] == 0]
+    if absent:
         yield (
-            f"All test rows of {listed(lost)} stand in the training split too: without copies, balanced accuracy is "
-            "the mean recall of the other classes."
+            f"All test images of {listed(absent)} have an exact duplicate in the training split: on the deduplicated "
+            "test split, balanced accuracy is the mean recall of the other classes."
         )
-    alone = [name for name in rows if rows[name] > fewer[name] == 1]
-    if alone:
-        told = listed(alone)
-        yield f"Without copies the test split has a single row of {told}: nothing can be said about its recall."
+    single = [name for name in rows if rows[name] > deduplicated[name] == 1]
+    if single:
+        yield f"The deduplicated test split has one image of {listed(single)}: the recall is not testable."
 
 
 def _by_class(runs: Runs, counts: ArrayLike) -> dict[str, int]:
@@ -99,8 +99,8 @@ def _by_class(runs: Runs, counts: ArrayLike) -> dict[str, int]:
 def _of_steps(runs: Runs) -> Iterator[str]:
     steps = {recipe: sorted({record.optimizer_steps for record in records}) for recipe, records in runs.items()}
     if len({number for numbers in steps.values() for number in numbers}) > 1:
-        told = ", ".join(f"{recipe} {' or '.join(f'{n:,}' for n in numbers)}" for recipe, numbers in steps.items())
-        yield f"The arms took unequal numbers of optimizer steps ({told}); `training.budget: steps` makes them equal."
+        of_arms = ", ".join(f"{recipe} {' or '.join(f'{n:,}' for n in numbers)}" for recipe, numbers in steps.items())
+        yield f"Unequal numbers of optimizer steps ({of_arms}); set `training.budget: steps` to equalize them."
 
 
 def _of_environments(runs: Runs) -> Iterator[str]:
@@ -108,20 +108,20 @@ def _of_environments(runs: Runs) -> Iterator[str]:
     names = dict.fromkeys(name for environment in environments for name in environment)
     differing = [name for name in names if len({environment.get(name) for environment in environments}) > 1]
     if differing:
-        yield f"The runs were not all made in one environment; they differ in {listed(differing)}."
+        yield f"The runs have different environments: they differ in {listed(differing)}."
 
 
-def _told_by_runs(runs: Runs) -> Iterator[str]:
-    """Repeat what the runs warned of, with the arms that said so."""
-    said: dict[str, list[str]] = {}
+def _from_runs(runs: Runs) -> Iterator[str]:
+    """Repeat the warnings of runs, each once with its arms."""
+    arms_of: dict[str, list[str]] = {}
     for recipe, records in runs.items():
         for warning in dict.fromkeys(warning for record in records for warning in record.warnings):
-            said.setdefault(warning, []).append(recipe)
-    for warning, recipes in said.items():
+            arms_of.setdefault(warning, []).append(recipe)
+    for warning, recipes in arms_of.items():
         yield f"{listed(recipes)}: {warning}"
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return `a, b and c`; there is at least one name."""
+    """Join at least one name as `a, b and c`."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last

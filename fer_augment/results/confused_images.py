@@ -1,4 +1,4 @@
-"""Images that trained networks took for another class, kept as `confused.safetensors`; reading them needs no torch.
+"""Misclassified images of pairs of classes, stored as `confused.safetensors`; reading them needs no torch.
 
 Legend of shapes: n images, H height, W width, C channels, K classes.
 """
@@ -23,14 +23,14 @@ CONFUSED_FILE = "confused.safetensors"
 
 
 class ConfusedRows(BaseModel):
-    """Which images were confused, by which network.
+    """Identity of a set of confused images.
 
     Attributes:
-        run: the run whose network it was.
-        split: where the images stand.
-        true: the class that they have.
-        predicted: the class that they were taken for.
-        total: how many distinct images there are; the most confidently confused of them are kept.
+        run: the run whose network made the predictions.
+        split: the split of the images.
+        true: their true class.
+        predicted: their predicted class.
+        total: number of distinct images; only those with the most confident predictions are stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,12 +44,12 @@ class ConfusedRows(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class ConfusedImages:
-    """The images that one network took for one class.
+    """Images of one class that one network predicted as another.
 
     Attributes:
-        rows: which these are.
-        images: `(n, H, W, C) uint8`, the most confident confusion first.
-        probabilities: `(n, K) float32`, what the network said.
+        rows: identity of the set.
+        images: `(n, H, W, C) uint8`, the most confident prediction first.
+        probabilities: `(n, K) float32`, predicted class probabilities.
     """
 
     rows: ConfusedRows
@@ -61,28 +61,28 @@ _ROWS = TypeAdapter(tuple[ConfusedRows, ...])
 
 
 def save_confused(path: Path, confused: Sequence[ConfusedImages]) -> None:
-    """Write a file of confused images, whole or not at all."""
+    """Write a file of confused images atomically."""
     arrays: dict[str, NDArray[np.generic]] = {}
     for number, one in enumerate(confused):
         arrays[f"{number}.images"] = np.ascontiguousarray(one.images)
         arrays[f"{number}.probabilities"] = np.ascontiguousarray(one.probabilities)
-    told = _ROWS.dump_json(tuple(one.rows for one in confused)).decode()
-    write_whole(path, save(arrays, metadata={"rows": told}))
+    rows = _ROWS.dump_json(tuple(one.rows for one in confused)).decode()
+    write_whole(path, save(arrays, metadata={"rows": rows}))
 
 
 def load_confused(path: Path) -> tuple[ConfusedImages, ...]:
     """Read a file of confused images.
 
     Raises:
-        RunError: if it is missing or damaged.
+        RunError: if the file is missing or damaged.
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            told = _ROWS.validate_json((file.metadata() or {}).get("rows", ""))
+            sets = _ROWS.validate_json((file.metadata() or {}).get("rows", ""))
             return tuple(
                 ConfusedImages(rows, file.get_tensor(f"{n}.images"), file.get_tensor(f"{n}.probabilities"))
-                for n, rows in enumerate(told)
+                for n, rows in enumerate(sets)
             )
     except (OSError, SafetensorError, ValidationError) as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{path}: not readable ({reason}); `fer-augment compare` writes it again") from error
+        raise RunError(f"{path}: cannot be read ({reason}); run `fer-augment compare` again to rewrite it") from error

@@ -1,4 +1,4 @@
-"""From the records of finished runs to a comparison: scores of every arm, and a verdict on each against the baseline.
+"""Compute a comparison from finished runs: scores of every arm, and tests of each arm against the baseline.
 
 Legend: S runs of an arm, N rows of a split, K classes.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,7 +45,7 @@ from fer_augment.significance import (
 Pair = tuple[str, str]
 
 BOOTSTRAP_RUNS = 5
-"""Fewest runs of either arm for `Versus.share_above`: with fewer, the bootstrap claims too much."""
+"""Minimum number of runs of both arms for `Versus.share_above`; with fewer, the bootstrap is too optimistic."""
 
 
 def compare_runs(
@@ -62,27 +61,27 @@ def compare_runs(
 ) -> ComparisonRecord:
     """Compare the finished runs of several arms.
 
-    The primary endpoint is balanced accuracy on the test split, with accuracy as the guard and the recall of each
-    class beside it, judged by `significance.endpoint_difference`. Holm's correction goes over the arms for balanced
-    accuracy and for accuracy, and over the classes within an arm for recall.
+    The primary endpoint is balanced accuracy on the test split; accuracy is the guard, and the recall of each class
+    is reported as well. All are tested with `significance.endpoint_difference`. Holm's correction is over the arms
+    for balanced accuracy and for accuracy, and over the classes of an arm for recall.
 
     Args:
-        runs: finished runs of each arm, in the order of the arms; an arm none of whose runs finished may be left out
-            or stand with none.
-        baseline: name of the arm that the others are compared with.
-        source: where the data came from, for people.
+        runs: finished runs of each arm, in the order of the arms; an arm without finished runs may be missing or
+            empty.
+        baseline: name of the baseline.
+        source: description of the data source, for display.
         fingerprint: digest of the data as read.
-        counts: `(K,)` rows of each class in `train`, `validation` and `test` as read.
-        audit: what the audit counted, by name.
-        failures: runs that gave no result.
-        warnings: sentences to stand before those found here.
+        counts: `(K,)` rows per class in `train`, `validation` and `test` as read.
+        audit: counts of the data audit, by name.
+        failures: failed runs.
+        warnings: warnings to list before those of the runs.
 
     Returns:
-        The comparison. With one run in an arm there are differences without p and verdict.
+        The comparison. For arms with one run it has differences without p-values.
 
     Raises:
         NothingFinishedError: if no run finished.
-        RunError: if a run's files are damaged, or runs were not scored on the same rows.
+        RunError: if files of a run are damaged, or runs were scored on different rows.
     """
     arms = [_ArmRuns.read(recipe, directories) for recipe, directories in runs.items() if directories]
     arms.sort(key=lambda arm: arm.recipe != baseline)
@@ -95,7 +94,7 @@ def compare_runs(
     of_splits = {**counts, "test_deduplicated": np.bincount(arms[0].test.labels[kept], minlength=len(class_names))}
     records = {arm.recipe: arm.records for arm in arms}
     watched = _watched_pairs(arms)
-    found = warnings_of_runs(baseline, records, failures, of_splits["test"], of_splits["test_deduplicated"])
+    of_runs = warnings_of_runs(baseline, records, failures, of_splits["test"], of_splits["test_deduplicated"])
     return ComparisonRecord(
         baseline=baseline,
         class_names=class_names,
@@ -109,14 +108,14 @@ def compare_runs(
         arms=tuple(_arm(arm, kept, watched) for arm in arms),
         versus=versus,
         failures=tuple(failures),
-        warnings=tuple(dict.fromkeys([*warnings, *found])),
+        warnings=tuple(dict.fromkeys([*warnings, *of_runs])),
     )
 
 
 def nothing_finished(failures: Sequence[Failure]) -> NothingFinishedError:
-    """Return the error that says so, with the first reason."""
-    why = f"; {failures[0].recipe} with seed {failures[0].seed}: {failures[0].message}" if failures else ""
-    return NothingFinishedError(f"no run finished, so there is nothing to compare{why}")
+    """Return the error for a comparison without finished runs, with the first failure as reason."""
+    reason = f"; {failures[0].recipe}, seed {failures[0].seed}: {failures[0].message}" if failures else ""
+    return NothingFinishedError(f"nothing to compare: no run finished{reason}")
 
 
 # --- runs in memory
@@ -124,12 +123,12 @@ def nothing_finished(failures: Sequence[Failure]) -> NothingFinishedError:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """What S runs said about the same N rows.
+    """Predictions of S runs for the same N rows.
 
     Attributes:
         labels: `(N,) int64`.
-        groups: `(N,) int64`, equal for copies.
-        in_train: `(N,) bool`, for a row that any run saw in the training split.
+        groups: `(N,) int64`, equal for exact duplicates.
+        in_train: `(N,) bool`, whether the row has an exact duplicate in the training split of any run.
         logits: `(S, N, K) float32`.
     """
 
@@ -139,9 +138,10 @@ class _Rows:
     logits: NDArray[np.float32]
 
     @classmethod
-    def of(cls, said: Sequence[Predictions]) -> _Rows:
-        in_train = np.logical_or.reduce([predictions.in_train for predictions in said])
-        return cls(said[0].labels, said[0].groups, in_train, np.stack([predictions.logits for predictions in said]))
+    def of(cls, of_runs: Sequence[Predictions]) -> _Rows:
+        in_train = np.logical_or.reduce([predictions.in_train for predictions in of_runs])
+        logits = np.stack([predictions.logits for predictions in of_runs])
+        return cls(of_runs[0].labels, of_runs[0].groups, in_train, logits)
 
     def where(self, kept: NDArray[np.bool_]) -> _Rows:
         return _Rows(self.labels[kept], self.groups[kept], self.in_train[kept], self.logits[:, kept])
@@ -170,13 +170,11 @@ class _ArmRuns:
     @classmethod
     def read(cls, recipe: str, directories: Iterable[RunDirectory]) -> _ArmRuns:
         runs = sorted(((run.record, run) for run in directories), key=lambda pair: pair[0].identity.seed)
-        said = [(run.predictions("test"), run.predictions("validation")) for _, run in runs]
-        for (_, run), predictions in zip(runs, said, strict=True):
-            if any(
-                not np.array_equal(ours.labels, first.labels) for ours, first in zip(predictions, said[0], strict=True)
-            ):
-                raise RunError(f"{run.path}: was scored on other rows than {runs[0][1].path}; delete the wrong one")
-        test, validation = (_Rows.of(split) for split in zip(*said, strict=True))
+        of_runs = [(run.predictions("test"), run.predictions("validation")) for _, run in runs]
+        for (_, run), of_run in zip(runs, of_runs, strict=True):
+            if any(not np.array_equal(own.labels, first.labels) for own, first in zip(of_run, of_runs[0], strict=True)):
+                raise RunError(f"{run.path}: scored on different rows than {runs[0][1].path}; remove the wrong run")
+        test, validation = (_Rows.of(split) for split in zip(*of_runs, strict=True))
         return cls(recipe, tuple(record for record, _ in runs), test, validation)
 
     @property
@@ -189,7 +187,8 @@ def _require_same_rows(arms: Sequence[_ArmRuns]) -> None:
     for arm in arms[1:]:
         same_rows = np.array_equal(arm.test.labels, first.test.labels)
         if arm.class_names != first.class_names or not same_rows:
-            raise RunError(f"{arm.recipe} and {first.recipe} were scored on different test splits; compare runs of one")
+            names = f"{arm.recipe} and {first.recipe}"
+            raise RunError(f"{names}: scored on different test splits; compare runs on the same data")
 
 
 # --- scores of one arm
@@ -249,7 +248,7 @@ def _summed_confusion(scores: Iterable[Scores]) -> tuple[tuple[int, ...], ...]:
 
 
 def _statistic(values: ArrayLike) -> Statistic:
-    """Summarize one number a run; NaN and infinity count as "the run does not have it"."""
+    """Summarize one number per run; NaN and infinity count as missing."""
     numbers = np.asarray(values, dtype=np.float64)
     summary = mean_interval(numbers[np.isfinite(numbers)])
     return Statistic(mean=summary.mean, sd=summary.sd, n=summary.n, ci95=summary.ci95)
@@ -297,13 +296,13 @@ def _curve(records: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
 
 
 def _watched_pairs(arms: Sequence[_ArmRuns]) -> tuple[Pair, ...]:
-    """Return the pairs (true, predicted) that strategies name, or else the one that the first arm confuses most.
+    """Return the pairs (true, predicted) that steps watch, or the most frequent confusion of the first arm.
 
-    The latter is looked up on the validation split: nothing is chosen by the test split.
+    The latter is determined on the validation split, so that nothing is selected on the test split.
     """
     class_names = arms[0].class_names
     steps = (step for arm in arms for step in arm.records[0].steps)
-    named = [pair for step in steps for pair in _named_pairs(step.parameters, class_names)]
+    named = [pair for step in steps for pair in step.watched_pairs if set(pair) <= set(class_names)]
     if named:
         return tuple(dict.fromkeys(named))
     confusion = np.array(_split_scores(arms[0].validation, class_names).confusion)
@@ -312,13 +311,6 @@ def _watched_pairs(arms: Sequence[_ArmRuns]) -> tuple[Pair, ...]:
         return ()
     true, predicted = np.unravel_index(confusion.argmax(), confusion.shape)
     return ((class_names[true], class_names[predicted]),)
-
-
-def _named_pairs(parameters: Mapping[str, Any], class_names: Sequence[str]) -> list[Pair]:
-    """Return what looks like `[[true, predicted], …]` in a strategy's parameters."""
-    lists = (value for value in parameters.values() if isinstance(value, list | tuple))
-    items = (item for value in lists for item in value if isinstance(item, list | tuple) and len(item) == 2)
-    return [(item[0], item[1]) for item in items if item[0] != item[1] and all(name in class_names for name in item)]
 
 
 def _confusion(rows: _Rows, class_names: Sequence[str], pair: Pair) -> Confusion:
@@ -331,7 +323,7 @@ def _confusion(rows: _Rows, class_names: Sequence[str], pair: Pair) -> Confusion
 
 
 def _versus(arms: Sequence[_ArmRuns], kept: NDArray[np.bool_]) -> tuple[Versus, ...]:
-    """Judge every arm after the first against the first."""
+    """Test every other arm against the first."""
     baseline, *others = arms
     names = baseline.class_names
     whole = _judgments(baseline.test, [arm.test for arm in others], names)
@@ -344,9 +336,9 @@ def _versus(arms: Sequence[_ArmRuns], kept: NDArray[np.bool_]) -> tuple[Versus, 
             recipe=arm.recipe,
             baseline=baseline.recipe,
             share_above=_share_above(baseline.test, arm.test, len(names)),
-            test_deduplicated=without_copies,
+            test_deduplicated=on_deduplicated,
         )
-        for arm, judgments, without_copies in zip(others, whole, deduplicated, strict=True)
+        for arm, judgments, on_deduplicated in zip(others, whole, deduplicated, strict=True)
     )
 
 
@@ -371,7 +363,7 @@ def _judgments(baseline: _Rows, arms: Sequence[_Rows], class_names: Sequence[str
 
 
 def _judged(family: Sequence[Difference]) -> list[Judgment]:
-    """Judge the differences that are tested together."""
+    """Judge a family of differences with Holm's correction."""
     adjusted = holm([difference.p for difference in family])
     return [
         Judgment(
@@ -390,7 +382,7 @@ def _share_above(baseline: _Rows, arm: _Rows, classes: int) -> float | None:
     if min(len(baseline.logits), len(arm.logits)) < BOOTSTRAP_RUNS:
         return None
     weights = balanced_accuracy_weights(baseline.labels, classes)
-    rng = np.random.default_rng(0)  # a report made again says the same
+    rng = np.random.default_rng(0)  # the same runs give the same comparison
     arms = baseline.correct, arm.correct
     return share_above(*arms, baseline.labels, weights, baseline.groups, rng=rng)
 
