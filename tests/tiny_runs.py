@@ -1,40 +1,18 @@
-"""Tiny data sources of drawn squares and runs on them that take a second, for tests of commands about runs."""
+"""Recipes and runs on tiny data that take a second, for tests of commands on runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
-from tests.command_line import fer_augment
+import fer_augment as fa
+from tests.data_files import SQUARE_CLASSES as CLASSES
+from tests.data_files import write_squares
 
-CLASSES = ("ant", "bee", "cat")
-SIDE = 16
-COUNTS = {"train": (40, 24, 8), "validation": (12, 9, 6), "test": (10, 8, 6)}
-
-
-def squares(label: int, count: int, channels: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `(count, SIDE, SIDE, channels)` noise with a bright square whose place tells the class, roughly."""
-    images = rng.integers(0, 160, (count, SIDE, SIDE, channels), dtype=np.uint8)
-    for image in images:
-        top, left = rng.integers(0, 4, 2) + 4 * (label % 3)
-        image[top : top + 5, left : left + 5] = 255
-    return images
-
-
-def write_squares(folder: Path, *, classes: Sequence[str] = CLASSES, channels: int = 1) -> Path:
-    """Write `split/class/NUMBER.png`; classes from the fourth on are as small as the third."""
-    rng = np.random.default_rng(0)
-    for split, counts in COUNTS.items():
-        for label, name in enumerate(classes):
-            (folder / split / name).mkdir(parents=True)
-            for number, image in enumerate(squares(label, counts[min(label, 2)], channels, rng)):
-                cv2.imwrite(str(folder / split / name / f"{number:02}.png"), image)
-    return folder
+__all__ = ["CLASSES", "do_run", "tiny_place", "write_recipe", "write_squares"]
 
 
 def write_recipe(folder: Path, name: str = "tiny", *, steps: str = "", **training: object) -> Path:
@@ -60,7 +38,4 @@ def tiny_place(folder: Path, *, steps: str = "", **training: object) -> Iterator
 
 def do_run(recipe: Path, data: Path, out: Path) -> Path:
     """Do a run with seed 0; return its directory."""
-    ran = fer_augment("run", str(recipe), "--data", str(data), "--out", str(out))
-    assert ran.code == 0, ran.err
-    (record,) = out.glob(f"runs/{recipe.stem}/*/record.json")
-    return record.parent
+    return fa.run(recipe, data, out=out, progress=False).path

@@ -1,0 +1,380 @@
+"""`fer_augment.compare` and its kin, on real trainings of tiny data."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fer_augment as fa
+from fer_augment.comparing import _directory_name
+from fer_augment.errors import FerAugmentError, NothingFinishedError
+from tests.comparison_place import CLASSES, face_files, write_place
+from tests.data_files import encoded, write_folder
+from tests.html_page import parse
+
+ARMS = ["small.yaml", "more.yaml", "mined.yaml"]
+
+
+@pytest.fixture(scope="module")
+def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_place(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture(autouse=True)
+def place(shared_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the files of the shared place, and a cache that all tests share."""
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(shared_place / "cache"))
+    for file in shared_place.iterdir():
+        if file.name not in ("cache", "results"):
+            (tmp_path / file.name).symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def comparison(shared_place: Path) -> fa.Comparison:
+    """A comparison of three arms with two seeds, in two processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_AUGMENT_CACHE", str(shared_place / "cache"))
+        patch.chdir(shared_place)
+        finished = fa.compare(ARMS, "faces", seeds=2, jobs=2, progress=False)
+        return fa.load_comparison(shared_place / finished.directory)
+
+
+def run_files(directory: Path) -> dict[str, bytes]:
+    files = sorted((directory / "runs").rglob("*.safetensors"))
+    return {str(file.relative_to(directory)): file.read_bytes() for file in files}
+
+
+def without_times(comparison: fa.Comparison) -> dict[str, object]:
+    """Return the content of a comparison but for wall times and the path of the data."""
+    content = json.loads(comparison.model_dump_json())
+    for arm in content["arms"]:
+        del arm["training_seconds"]
+    del content["data"]["source"]
+    return content
+
+
+class TestCompare:
+    def test_writes_everything(self, comparison: fa.Comparison) -> None:
+        assert [arm.recipe for arm in comparison.arms] == ["small", "more", "mined"]
+        assert [arm.seeds for arm in comparison.arms] == [(0, 1)] * 3
+        assert comparison.arm("more").rewritten_counts == (dict.fromkeys(CLASSES, 30),) * 2
+        assert comparison.arm("small").watched[0].true == "<dog>"
+        files = {path.name for path in comparison.directory.iterdir()}
+        assert files == {"audit.json", "comparison.json", "confused.safetensors", "report.html", "runs"}
+        assert not comparison.failures
+
+    def test_scores_are_those_of_the_runs(self, comparison: fa.Comparison) -> None:
+        accuracies = [
+            (test.logits.argmax(axis=1) == test.labels).mean()
+            for test in (run.predictions("test") for run in comparison.runs["more"])
+        ]
+        assert comparison.arm("more").test.accuracy.mean == pytest.approx(np.mean(accuracies))
+
+    def test_shows_nothing_without_progress(self, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        fa.compare("small.yaml", "faces", seeds=1, progress=False)
+        assert capfd.readouterr() == ("", "")
+
+    def test_recipes_data_and_seeds_may_be_objects(self, place: Path, comparison: fa.Comparison) -> None:
+        recipes = [fa.load_recipe(name) for name in ARMS]
+        same = fa.compare(
+            recipes, fa.read_data("faces", progress=False), seeds=[1, 0], out=place / "o", jobs=1, progress=False
+        )
+        assert run_files(same.directory) == run_files(comparison.directory)
+        first, second = without_times(same), without_times(comparison)
+        first["warnings"], second["warnings"] = [], []  # one run more may have been entered in the ledger
+        assert first == second
+
+    def test_a_recipe_built_in_python_takes_overrides(self, place: Path) -> None:
+        recipe = fa.Recipe(
+            name="mine",
+            model="convnet4",
+            training={"epochs": 7, "precision": "float32"},
+            strategies=[{"name": "imblearn", "parameters": {"sampler": "SMOTE"}}],
+        )
+        overrides = ["training.epochs=1", "strategies.imblearn.sampler=RandomOverSampler"]
+        (run,) = fa.compare(recipe, "faces", seeds=1, overrides=overrides, progress=False).runs["mine"]
+        assert run.record.recipe["training"]["epochs"] == 1
+        assert run.record.steps[0].parameters["sampler"] == "RandomOverSampler"
+
+    def test_resumes_with_the_same_bytes(self, place: Path) -> None:
+        fa.compare(ARMS, "faces", seeds=[0], out="resumed", jobs=1, progress=False)
+        first = run_files(place / "resumed")
+        fa.compare(ARMS, "faces", seeds=2, out="resumed", jobs=1, progress=False)
+        files = run_files(place / "resumed")
+        assert {name: content for name, content in files.items() if "seed-0" in name} == first
+        assert len(files) == 2 * len(first)
+
+    def test_a_failed_run_does_not_affect_others(self, place: Path) -> None:
+        comparison = fa.compare(["small.yaml", "breaks.yaml"], "faces", seeds=2, jobs=1, progress=False)
+        assert [arm.seeds for arm in comparison.arms] == [(0, 1), (0,)]
+        (failure,) = comparison.failures
+        assert failure.message.endswith("RuntimeError: not [today]")
+        assert [len(runs) for runs in comparison.runs.values()] == [2, 1]
+
+    def test_nothing_is_written_if_all_runs_fail(self, place: Path) -> None:
+        with pytest.raises(NothingFinishedError, match=r"no run finished.*breaks.* seed 1: step 1 \(breaks\)"):
+            fa.compare("breaks.yaml", "faces", seeds=[1], progress=False)
+        assert not list(place.glob("results/**/*.json"))
+
+    def test_a_script_needs_no_main_guard(self, place: Path) -> None:
+        script = place / "script.py"
+        script.write_text(
+            "import fer_augment as fa\n"
+            "print('imported')\n"
+            "comparison = fa.compare(['small.yaml', 'more.yaml'], 'faces', seeds=2, jobs=2, out='scripted')\n"
+            "print([arm.seeds for arm in comparison.arms])\n"
+        )
+        ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=place)
+        assert (ran.returncode, ran.stdout) == (0, "imported\n[(0, 1), (0, 1)]\n"), ran.stderr
+
+
+class TestComparison:
+    def test_frame_has_a_row_for_every_endpoint(self, comparison: fa.Comparison) -> None:
+        frame = comparison.to_frame()
+        judged = frame[(frame.arm == "more") & (frame.split == "test")]
+        assert set(judged.endpoint) == {"accuracy", "balanced_accuracy", "recall"}
+        assert list(judged[judged.endpoint == "recall"]["class"]) == sorted(CLASSES)
+        (balanced,) = judged[judged.endpoint == "balanced_accuracy"].to_dict("records")
+        versus = comparison.versus[0].balanced_accuracy
+        assert (balanced["delta"], balanced["verdict"]) == (versus.delta, str(versus.verdict))
+        assert balanced["n"] == 2
+
+    def test_displays_itself_in_a_notebook_with_names_escaped(self, comparison: fa.Comparison) -> None:
+        html = comparison._repr_html_()
+        page = parse(html)
+        assert "no evidence of a difference" in page.text
+        assert "<dog>" in page.text and "<dog>" not in html
+
+    def test_a_comparison_in_memory_has_no_directory(self, comparison: fa.Comparison) -> None:
+        with pytest.raises(fa.RunError, match="has no directory"):
+            _ = fa.Comparison.model_validate(comparison.model_dump()).runs
+
+    def test_a_missing_run_is_named(self, place: Path) -> None:
+        comparison = fa.compare("small.yaml", "faces", seeds=1, progress=False)
+        (record,) = comparison.directory.rglob("record.json")
+        record.unlink()
+        with pytest.raises(fa.RunError, match="the run of small with seed 0 is missing or damaged"):
+            _ = comparison.runs
+
+
+class TestRun:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def finished(comparison: fa.Comparison) -> fa.Run:
+        return comparison.runs["small"][0]
+
+    def test_predicts_as_it_did_for_the_test_split(self, finished: fa.Run) -> None:
+        test = fa.read_data("faces", progress=False).test
+        probabilities = finished.predict(test.images[:])
+        assert probabilities.shape == (len(test), 3)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+        predicted = finished.predictions("test").logits.argmax(axis=1)
+        assert (probabilities.argmax(axis=1) == predicted).all()
+        np.testing.assert_array_equal(finished.predict(test.images[:][..., 0]), probabilities)
+
+    def test_gives_its_network(self, finished: fa.Run) -> None:
+        model = finished.load_model()
+        images = fa.read_data("faces", progress=False).test.images[:]
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+        assert isinstance(model, torch.nn.Module) and not model.training
+        np.testing.assert_allclose(logits.softmax(dim=1).numpy(), finished.predict(images), atol=1e-5)
+
+    @pytest.mark.parametrize(
+        "images", [np.zeros((1, 12, 12, 3), np.uint8), np.zeros((1, 12, 12)), np.zeros((12, 12), np.uint8)]
+    )
+    def test_refuses_other_images(self, finished: fa.Run, images: np.ndarray) -> None:
+        with pytest.raises(fa.DatasetError, match=r"must be uint8 of shape \(N, 12, 12, 1\), got"):
+            finished.predict(images)
+
+    def test_is_loaded_by_its_directory(self, finished: fa.Run, comparison: fa.Comparison) -> None:
+        assert fa.load_run(finished.path).record == finished.record
+        with pytest.raises(fa.RunError, match="not a run directory.*such as .*seed-0"):
+            fa.load_run(comparison.directory)
+
+    def test_may_be_done_alone(self, place: Path, finished: fa.Run) -> None:
+        alone = fa.run("small.yaml", "faces", out="alone", progress=False)
+        assert alone.record.identity == finished.record.identity
+        with pytest.raises(fa.RunError, match=r"breaks, seed 1 failed: .*not \[today\]"):
+            fa.run("breaks.yaml", "faces", seed=1, progress=False)
+
+
+class TestRewrite:
+    def test_returns_the_rewritten_training_set_with_provenance(self, place: Path) -> None:
+        rewriting = fa.rewrite("more.yaml", "faces", progress=False)
+        assert rewriting.before.counts.tolist() == [10, 30, 20]
+        assert rewriting.after.counts.tolist() == [30, 30, 30]
+        (result,) = rewriting.steps
+        assert (result.step.name, result.made, result.removed) == ("imblearn", 30, 0)
+        assert (rewriting.after.step == 1).sum() == 30
+
+
+class TestPlan:
+    def test_lists_distinct_trainings_and_writes_nothing(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FER_AUGMENT_CACHE", str(place / "empty"))
+        prepared = fa.prepare(ARMS, "faces", seeds=2, progress=False)
+        assert [one.needed.name for one in prepared.plan.trainings] == ["small"] * 2 + ["more"] * 2 + ["mined"] * 2
+        assert prepared.plan.trainings[0].runs == ("small, seed 0", "mined, seed 0")
+        assert len(prepared.plan.missing) == 6
+        assert prepared.plan.minutes(1) > 0
+        assert not (place / "results").exists() and not (place / "empty").exists()
+
+    def test_finds_what_is_cached(self, comparison: fa.Comparison) -> None:
+        plan = fa.prepare(ARMS, "faces", seeds=3, progress=False).plan
+        assert [one.is_stored for one in plan.trainings].count(True) == 6
+        assert len(plan.missing) == 3
+
+    def test_times_the_data_that_will_be_trained_on(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Half of the training rows are exact duplicates of held-out rows, and dropped."""
+        files = dict(face_files())
+        files |= {
+            f"train/bird/copy-{name.replace('/', '-')}": content
+            for name, content in files.items()
+            if "test/bird" in name
+        }
+        write_folder(place / "leaky", files)
+        monkeypatch.setattr("fer_augment.runs.plan.seconds_per_step", lambda training: len(training.training_set))
+        rows = [
+            fa.prepare("small.yaml", "leaky", seeds=1, overrides=overrides, progress=False).plan.minutes(1)
+            for overrides in (
+                ["training.batch_size=1000"],
+                ["training.batch_size=1000", "data.held_out_duplicates=drop"],
+            )
+        ]
+        assert [round(minutes * 60 / 2) for minutes in rows] == [72, 60]
+
+
+class TestPreflight:
+    """Everything is refused before the first training, and by every entry alike."""
+
+    @pytest.fixture(autouse=True)
+    @staticmethod
+    def nothing_is_trained(place: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("FER_AUGMENT_CACHE", str(place / "unused"))
+        yield
+        assert not (place / "unused").exists()
+
+    def assert_refused(self, recipe: str, match: str, *, data: str = "faces") -> None:
+        with pytest.raises(FerAugmentError, match=match):
+            fa.prepare(["small.yaml", recipe], data, progress=False)
+        with pytest.raises(FerAugmentError, match=match):
+            fa.run(recipe, data, progress=False)
+        with pytest.raises(FerAugmentError, match=match):
+            fa.rewrite(recipe, data, progress=False)
+
+    def write(self, place: Path, content: str) -> str:
+        (place / "refused.yaml").write_text(f"extends: ./small.yaml\n{content}\n")
+        return "refused.yaml"
+
+    def test_unknown_classes(self, place: Path) -> None:
+        recipe = self.write(place, "strategies: [{confusion_mirror: {pairs: [[bird, dog]]}}]")
+        self.assert_refused(recipe, r"'refused', step 1 \(confusion_mirror\): .*no class 'dog'")
+
+    def test_a_network_without_a_linear_head(self) -> None:
+        self.assert_refused("refining.yaml", r"recipe 'refining': step 1 \(tau_norm\): .*linear last layer")
+
+    def test_a_network_that_a_step_cannot_prepare(self, place: Path) -> None:
+        recipe = self.write(place, "strategies: [ldam_loss]")
+        self.assert_refused(recipe, r"recipe 'refused': step 1 \(ldam_loss\), prepare_model: .*linear last layer")
+
+    def test_images_too_small_for_the_network(self, place: Path) -> None:
+        shades = {f"{split}/a/{shade}.png": shade for split in ("train", "val", "test") for shade in range(9)}
+        images = {name: encoded(np.full((4, 4), shade, np.uint8)) for name, shade in shades.items()}
+        write_folder(place / "minute", images)
+        recipe = self.write(place, "model: vgg_mini")
+        self.assert_refused(recipe, "recipe '.*': .* needs images of at least 8x8", data="minute")
+
+    def test_a_device_that_is_missing(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        self.assert_refused(self.write(place, "training: {device: cuda}"), "recipe 'refused': training.device is cuda")
+
+    def test_a_file_that_a_strategy_reads(self, place: Path) -> None:
+        (place / "reads.py").write_text(
+            "from pathlib import Path\n"
+            "from fer_augment import Strategy, hookimpl\n\n"
+            "class Reads(Strategy):\n"
+            '    """Reads a file."""\n\n'
+            "    file: Path\n\n"
+            "    @property\n"
+            "    def files(self):\n"
+            "        return [self.file]\n\n"
+            "    @hookimpl\n"
+            "    def sampling_weights(self, weights):\n"
+            "        return weights\n"
+        )
+        recipe = self.write(place, "strategies: [{./reads.py:Reads: {file: gone.csv}}]")
+        self.assert_refused(recipe, r"'refused': step 1 \(reads\): gone.csv: cannot be read \(No such file")
+
+    @pytest.mark.parametrize("entry", [fa.prepare, fa.run])
+    def test_a_directory_that_cannot_be_written(self, entry, place: Path) -> None:
+        (place / "taken").write_text("")
+        for out, reason in (
+            ("taken", "taken: is a file"),
+            ("taken/below", "taken/below: cannot be created, .*taken is a file"),
+            ("/proc/x", r"/proc/x: cannot be written \("),
+        ):
+            with pytest.raises(fa.RecipeError, match=f"{reason}.*; name another directory with --out"):
+                entry("small.yaml", "faces", out=out, progress=False)
+
+    def test_an_executor_jobs_or_seeds_that_do_not_exist(self) -> None:
+        with pytest.raises(fa.RunError, match="executor: must be 'local' or 'ray', got 'slurm'"):
+            fa.prepare("small.yaml", "faces", executor="slurm", progress=False)  # type: ignore[arg-type] # the point
+        with pytest.raises(fa.RecipeError, match="jobs: must be 1 or more, got 0"):
+            fa.prepare("small.yaml", "faces", jobs=0, progress=False)
+        for seeds in (0, -1, [], [1, 1], [-1], "3"):
+            with pytest.raises(fa.RecipeError, match="seeds: must be how many"):
+                fa.prepare("small.yaml", "faces", seeds=seeds, progress=False)  # type: ignore[arg-type] # the point
+
+    def test_no_recipe_and_the_same_recipe_twice(self) -> None:
+        with pytest.raises(fa.RecipeError, match="no recipe given"):
+            fa.prepare([], "faces", progress=False)
+        with pytest.raises(fa.RecipeError, match="a Recipe object and small.yaml are all named 'small'"):
+            fa.prepare(["small.yaml", fa.load_recipe("small.yaml")], "faces", progress=False)
+
+
+def test_a_comparison_on_other_data_is_not_overwritten(place: Path) -> None:
+    fa.compare("small.yaml", "faces", seeds=1, progress=False)
+    file = place / "results/small/comparison.json"
+    first = file.read_bytes()
+    write_folder(place / "others", dict(list(face_files())[1:]))
+    with pytest.raises(fa.RecipeError, match=r"results/small: holds a comparison on other data, .*another directory"):
+        fa.prepare("small.yaml", "others", progress=False)
+    assert file.read_bytes() == first
+    fa.prepare("small.yaml", "others", out="new", progress=False)
+    file.write_text("{")  # what cannot be read is not protected
+    fa.prepare("small.yaml", "others", progress=False)
+
+
+def test_long_lists_of_recipes_with_the_same_beginning_get_directories_of_their_own() -> None:
+    names = [f"recipe_number_{number}" for number in range(12)]
+    directories = {_directory_name(names[:count]) for count in range(1, 13)}
+    assert len(directories) == 12
+    assert max(map(len, directories)) == 80
+    assert _directory_name(["paper", "smote"]) == "paper_smote"
+
+
+@pytest.mark.skipif(not os.environ.get("FER2013"), reason="FER2013 is not set: the folder of the image release")
+def test_the_reports_experiment_on_a_fraction_of_fer2013(place: Path) -> None:
+    source = Path(os.environ["FER2013"])
+    make = [sys.executable, source / "make_csv.py", place / "fer2013.csv", "--fraction", "0.03"]
+    subprocess.run(make, check=True, capture_output=True)
+    comparison = fa.compare(
+        ["paper", "confusion_mirror", "oversample"],
+        "fer2013.csv",
+        seeds=2,
+        overrides=["training.epochs=1"],
+        progress=False,
+    )
+    assert comparison.class_names[0] == "angry" and comparison.class_names[6] == "neutral"
+    assert sum(comparison.data.counts["train"].values()) == pytest.approx(0.03 * 28_709, rel=0.02)
+    assert len(set(comparison.arm("oversample").rewritten_counts[0].values())) == 1
+    assert comparison.arm("paper").optimizer_steps == comparison.arm("oversample").optimizer_steps
