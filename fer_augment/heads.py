@@ -1,4 +1,4 @@
-"""The last layer of a network, for strategies that work on its weights."""
+"""Access to the linear last layer of a network, for strategies that change its weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 def linear_head(model: nn.Module) -> nn.Linear:
-    """Return the linear last layer of a network, `model.head`, with weights `(K, D)` and a bias `(K,)` or none.
+    """Return the linear last layer of a network, `model.head`, with weights `(K, D)` and a bias `(K,)` or None.
 
     Raises:
-        StrategyError: if it has none, as convnet1 to convnet5 have not.
+        StrategyError: if the network has no linear head, such as convnet1 to convnet5.
     """
     from torch import nn
 
     head = getattr(model, "head", None)
     if isinstance(head, nn.Linear):
         return head
-    found = "has no `head`" if head is None else f"has a {type(head).__name__} for a `head`"
+    actual = "has no `head`" if head is None else f"has a {type(head).__name__} as `head`"
     raise StrategyError(
-        f"this works on a linear last layer, and the network {found} (convnet1 to convnet5 end in batch norm and "
-        "ReLU); choose another model, such as vgg_tiny or vgg_mini, or take this step out"
+        f"a linear last layer is required, but the network {actual} (convnet1 to convnet5 end in batch norm and "
+        "ReLU); choose another model, such as vgg_tiny or vgg_mini, or remove this step"
     )

@@ -1,6 +1,6 @@
-"""Scores of one set of predictions: confusion matrix, recall, precision, F1, calibration.
+"""Classification metrics: confusion matrix, recall, precision, F1 and calibration.
 
-Legend: N rows, K classes. Everything is a pure function of the labels and of what the model said.
+Shapes: N rows, K classes. All functions are pure functions of labels and predictions.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ LogitArray = NDArray[np.float32] | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scores:
-    """How well a set of predictions agrees with the labels; every number lies in `[0, 1]`.
+    """Metrics of one set of predictions; all but the confusion matrix are in `[0, 1]`.
 
     Attributes:
-        accuracy: share of rows that are predicted right.
+        accuracy: fraction of rows that are predicted correctly.
         balanced_accuracy: mean recall over the classes that have rows (Brodersen et al. 2010, ICPR, p. 3121).
         macro_f1: mean F1 over the classes that have rows.
-        recall: `(K,) float64`, share of a class's rows that are found; NaN for a class without rows.
-        precision: `(K,) float64`, share of right ones among the rows predicted as the class; 0 for a class
-            that is never predicted, like scikit-learn's `zero_division=0`.
+        recall: `(K,) float64`, fraction of the rows of each class that are predicted correctly; NaN for a class
+            without rows.
+        precision: `(K,) float64`, fraction of the rows predicted as each class that belong to it; 0 for a class
+            that is never predicted, as with scikit-learn's `zero_division=0`.
         f1: `(K,) float64`, `2 TP / (2 TP + FP + FN)`; 0 for a class that is never predicted, NaN for a class
             without rows.
-        confusion: `(K, K) int64`, rows are true classes and columns are predicted ones.
+        confusion: `(K, K) int64`; row = true class, column = predicted class.
     """
 
     accuracy: float
@@ -41,7 +42,7 @@ class Scores:
 
 
 def softmax(logits: LogitArray) -> FloatArray:
-    """Return the class probabilities of `(N, K)` logits as `(N, K) float64`; every row sums to 1."""
+    """Return the class probabilities of `(N, K)` logits, `(N, K) float64`; every row sums to 1."""
     shifted = np.asarray(logits, dtype=np.float64)
     exponentials = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
     probabilities: FloatArray = exponentials / exponentials.sum(axis=-1, keepdims=True)
@@ -49,32 +50,33 @@ def softmax(logits: LogitArray) -> FloatArray:
 
 
 def without_ties(logits: NDArray[np.float32], chances: FloatArray) -> NDArray[np.float32]:
-    """Raise one of several equal largest logits of a row to the next number, so that no class is favored.
+    """Break ties between equal largest logits of a row at random, by raising one to the next float.
 
-    `argmax` gives all such rows to the class that happens to stand first. They are not rare: a network that ends in a
-    ReLU is at 0 for every class of many rows, and bfloat16 has few numbers.
+    `argmax` would assign all tied rows to the class that comes first. Ties are not rare: the logits of a network that
+    ends in a ReLU are 0 for all classes of many rows, and bfloat16 has few distinct values.
 
     Args:
         logits: `(N, K) float32`.
-        chances: `(N,)` in [0, 1), which of its largest logits a row gets: the first at 0, the last near 1.
+        chances: `(N,)` in [0, 1), random numbers that select the raised logit: 0 the first of the tied ones, values
+            near 1 the last.
 
     Returns:
-        `(N, K) float32`; the logits themselves where nothing is tied.
+        `(N, K) float32`; `logits` itself if there are no ties.
     """
     largest = logits == logits.max(axis=1, keepdims=True)
     ties = largest.sum(axis=1)
     rows = np.flatnonzero(ties > 1)
     if not len(rows):
         return logits
-    place = np.floor(chances[rows] * ties[rows]).astype(np.int64)
-    chosen = np.argmax(largest[rows].cumsum(axis=1) > place[:, None], axis=1)
+    tied_index = np.floor(chances[rows] * ties[rows]).astype(np.int64)
+    chosen = np.argmax(largest[rows].cumsum(axis=1) > tied_index[:, None], axis=1)
     untied = logits.copy()
     untied[rows, chosen] = np.nextafter(untied[rows, chosen], np.float32(np.inf))
     return untied
 
 
 def confusion_matrix(labels: IntArray, predictions: IntArray, classes: int) -> IntArray:
-    """Count how often each class is predicted as each class.
+    """Compute the confusion matrix.
 
     Args:
         labels: `(N,) int64` in `0 … K - 1`.
@@ -85,18 +87,18 @@ def confusion_matrix(labels: IntArray, predictions: IntArray, classes: int) -> I
         `(K, K) int64`; row = true class, column = predicted class.
 
     Raises:
-        ValueError: the shapes differ, or a value is not a class.
+        ValueError: if the shapes differ, or a value is not a class number.
     """
     _require_classes("labels", labels, classes)
     _require_classes("predictions", predictions, classes)
     if labels.shape != predictions.shape:
-        raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} must have one shape")
+        raise ValueError(f"labels and predictions must have the same shape, got {labels.shape} and {predictions.shape}")
     cells = np.bincount(labels * classes + predictions, minlength=classes * classes)
     return cells.reshape(classes, classes).astype(np.int64)
 
 
 def score(labels: IntArray, predictions: IntArray, classes: int) -> Scores:
-    """Score predictions against labels.
+    """Compute all scores of a set of predictions.
 
     Args:
         labels: `(N,) int64` in `0 … K - 1`, at least one row.
@@ -104,24 +106,24 @@ def score(labels: IntArray, predictions: IntArray, classes: int) -> Scores:
         classes: K, the number of classes.
 
     Returns:
-        The scores; see `Scores` for what happens to classes without rows or without predictions.
+        The scores; see `Scores` for classes without rows or without predictions.
 
     Raises:
-        ValueError: the shapes differ, there are no rows, or a value is not a class.
+        ValueError: if the shapes differ, there are no rows, or a value is not a class number.
     """
     confusion = confusion_matrix(labels, predictions, classes)
-    rows, predicted, right = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+    rows, predicted, correct = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
     if not len(labels):
         raise ValueError("there are no rows to score")
     present = rows > 0
-    recall = _ratio(right, rows, where_undefined=np.nan)
-    f1 = np.where(present, _ratio(2 * right, rows + predicted, where_undefined=0.0), np.nan)
+    recall = _ratio(correct, rows, where_undefined=np.nan)
+    f1 = np.where(present, _ratio(2 * correct, rows + predicted, where_undefined=0.0), np.nan)
     return Scores(
-        accuracy=float(right.sum() / rows.sum()),
+        accuracy=float(correct.sum() / rows.sum()),
         balanced_accuracy=float(recall[present].mean()),
         macro_f1=float(f1[present].mean()),
         recall=recall,
-        precision=_ratio(right, predicted, where_undefined=0.0),
+        precision=_ratio(correct, predicted, where_undefined=0.0),
         f1=f1,
         confusion=confusion,
     )
@@ -129,12 +131,14 @@ def score(labels: IntArray, predictions: IntArray, classes: int) -> Scores:
 
 @dataclass(frozen=True)
 class CalibrationBins:
-    """Rows sorted by the probability of their predicted class into B bins of equal width, for a reliability diagram.
+    """Statistics of B equal-width confidence bins, for a reliability diagram.
+
+    The confidence of a row is the probability of its predicted class.
 
     Attributes:
         rows: `(B,) int64`, number of rows.
-        confidence: `(B,) float64`, sum of the probabilities of the predicted classes.
-        right: `(B,) int64`, number of rows that are predicted right.
+        confidence: `(B,) float64`, sum of the confidence of the rows.
+        right: `(B,) int64`, number of rows that are predicted correctly.
     """
 
     rows: IntArray
@@ -143,7 +147,7 @@ class CalibrationBins:
 
 
 def calibration_bins(labels: IntArray, logits: LogitArray, bins: int = 15) -> CalibrationBins:
-    """Sort rows into bins by confidence; each bin is open on the left and closed on the right.
+    """Bin rows by confidence; bins are open on the left and closed on the right.
 
     Args:
         labels: `(N,) int64` in `0 … K - 1`, at least one row.
@@ -151,14 +155,14 @@ def calibration_bins(labels: IntArray, logits: LogitArray, bins: int = 15) -> Ca
         bins: the number of bins.
 
     Raises:
-        ValueError: the shapes do not fit, there are no rows, a label is not a class, or `bins` is below 1.
+        ValueError: if the shapes do not match, there are no rows, a label is not a class number, or `bins` is below 1.
     """
     _require_logits(labels, logits)
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
     probabilities = softmax(logits)
     confidence = probabilities.max(axis=1)
-    right = logits.argmax(axis=1) == labels  # not of probabilities: they may be equal where logits are not
+    right = logits.argmax(axis=1) == labels  # not of the probabilities, which can be tied where logits are not
     bin_of_row = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
     return CalibrationBins(
         rows=np.bincount(bin_of_row, minlength=bins).astype(np.int64),
@@ -168,9 +172,9 @@ def calibration_bins(labels: IntArray, logits: LogitArray, bins: int = 15) -> Ca
 
 
 def expected_calibration_error(labels: IntArray, logits: LogitArray, bins: int = 15) -> float:
-    """Return how far confidence is from accuracy on average, in `[0, 1]` (Guo et al. 2017, ICML, eq. 3).
+    """Return the expected calibration error, in `[0, 1]` (Guo et al. 2017, ICML, eq. 3).
 
-    The gaps between mean confidence and accuracy in `calibration_bins` are averaged, weighted by rows.
+    It is the mean absolute difference between mean confidence and accuracy over `calibration_bins`, weighted by rows.
 
     Args:
         labels: `(N,) int64` in `0 … K - 1`, at least one row.
@@ -178,21 +182,21 @@ def expected_calibration_error(labels: IntArray, logits: LogitArray, bins: int =
         bins: the number of bins.
 
     Raises:
-        ValueError: the shapes do not fit, there are no rows, a label is not a class, or `bins` is below 1.
+        ValueError: if the shapes do not match, there are no rows, a label is not a class number, or `bins` is below 1.
     """
     binned = calibration_bins(labels, logits, bins)
     return float(np.abs(binned.confidence - binned.right).sum() / len(labels))
 
 
 def negative_log_likelihood(labels: IntArray, logits: LogitArray) -> float:
-    """Return the mean of `-ln p(true class)`, in nats; 0 is perfect, `ln K` is what knowing nothing costs.
+    """Return the mean of `-ln p(true class)`, in nats; 0 is perfect, `ln K` the value of uniform probabilities.
 
     Args:
         labels: `(N,) int64` in `0 … K - 1`, at least one row.
         logits: `(N, K)` floats before softmax.
 
     Raises:
-        ValueError: the shapes do not fit, there are no rows, or a label is not a class.
+        ValueError: if the shapes do not match, there are no rows, or a label is not a class number.
     """
     _require_logits(labels, logits)
     shifted = np.asarray(logits, dtype=np.float64)
@@ -209,14 +213,14 @@ def _ratio(numerator: IntArray, denominator: IntArray, where_undefined: float) -
 
 def _require_classes(name: str, values: IntArray, classes: int) -> None:
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{name} must be (N,) integers, not {values.shape} {values.dtype}")
+        raise ValueError(f"{name} must be integers of shape (N,), got {values.dtype} of shape {values.shape}")
     if len(values) and not 0 <= values.min() <= values.max() < classes:
-        raise ValueError(f"{name} must lie in 0 … {classes - 1}, but range from {values.min()} to {values.max()}")
+        raise ValueError(f"{name} must be in 0 … {classes - 1}, but range from {values.min()} to {values.max()}")
 
 
 def _require_logits(labels: IntArray, logits: LogitArray) -> None:
     if logits.ndim != 2 or len(logits) != len(labels):
-        raise ValueError(f"logits must be ({len(labels)}, K) to fit the labels, not {logits.shape}")
+        raise ValueError(f"logits must have shape ({len(labels)}, K) to match the labels, got {logits.shape}")
     if not len(labels):
         raise ValueError("there are no rows to score")
     _require_classes("labels", labels, logits.shape[1])

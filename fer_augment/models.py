@@ -1,4 +1,4 @@
-"""The networks that come with fer_augment: those of the originating report, a stronger small one, and a quick one."""
+"""Networks shipped with fer_augment: those of the originating report, a stronger small one, and a fast one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ ImageShape = tuple[int, int, int]
 
 
 def convnet0(image_shape: ImageShape, classes: int) -> nn.Module:
-    """Build the report's set-up network: three convolutions and a linear layer, without pooling or batch norm."""
+    """Build the report's ConvNet 0: three convolutions and a linear layer, without pooling or batch norm.
+
+    Args:
+        image_shape: H, W, C, at least 4 pixels on each side.
+        classes: K.
+
+    Raises:
+        DatasetError: if the images are too small.
+    """
     from torch import nn
 
     height, width, channels = image_shape
@@ -35,21 +43,24 @@ def convnet0(image_shape: ImageShape, classes: int) -> nn.Module:
 def convnet(
     image_shape: ImageShape, classes: int, *, name: str, channels: Sequence[int], hidden: int, dropout: float
 ) -> nn.Module:
-    """Build one of the report's networks 1 to 5: three convolution blocks and two dense blocks.
+    """Build one of the report's ConvNets 1 to 5: three convolutional blocks and two dense blocks.
 
-    The report's blocks are convolution, batch norm, ReLU, dropout of channels, pooling. Here pooling comes right
-    after batch norm: ReLU and a channel's dropout scale by numbers that are not negative, so the maximum commutes
-    with both. The result is the same, at a quarter of the work.
+    The report's blocks are convolution, batch norm, ReLU, channel dropout, pooling. Here, pooling directly follows
+    batch norm: ReLU and channel dropout scale by non-negative numbers, so the maximum commutes with both. The result is
+    the same with a quarter of the computation.
 
-    The last block ends in batch norm, dropout and ReLU, as the report has it, so there is no linear `head`.
+    As in the report, the last block ends in batch norm, dropout and ReLU, so there is no linear `head`.
 
     Args:
         image_shape: H, W, C, at least 8 pixels on each side.
         classes: K.
-        name: of the network, for errors.
-        channels: of the three convolutions.
+        name: name of the network, for error messages.
+        channels: output channels of the convolutions.
         hidden: outputs of the first dense block.
-        dropout: probability, of a channel after a convolution and of a number after a dense layer.
+        dropout: dropout probability, of channels after convolutions and of units after dense layers.
+
+    Raises:
+        DatasetError: if the images are too small.
     """
     from torch import nn
 
@@ -70,15 +81,18 @@ def convnet(
 
 
 def vgg_mini(image_shape: ImageShape, classes: int) -> nn.Module:
-    """Build a small network in the manner of VGG: 3x3 convolutions in pairs, with batch norm, and a linear head.
+    """Build a small VGG network: pairs of 3x3 convolutions with batch norm, and a linear head.
 
     After Simonyan and Zisserman 2015, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR,
-    with batch norm, one convolution before the first pooling, and a global average in the place of the wide dense
+    with batch norm, a single convolution before the first pooling, and global average pooling instead of wide dense
     layers (Lin, Chen and Yan 2014, "Network In Network", ICLR).
 
     Args:
         image_shape: H, W, C, at least 8 pixels on each side.
         classes: K.
+
+    Raises:
+        DatasetError: if the images are too small.
     """
     from torch import nn
 
@@ -94,14 +108,17 @@ def vgg_mini(image_shape: ImageShape, classes: int) -> nn.Module:
 
 
 def vgg_tiny(image_shape: ImageShape, classes: int) -> nn.Module:
-    """Build a network for trying things out in seconds: `vgg_mini` with one narrow convolution where that has two.
+    """Build a fast network for experiments of seconds: like `vgg_mini`, with single, narrower convolutions.
 
-    It learns the demo faces in ten epochs and, unlike the report's quick networks, has batch norm and a linear head,
-    so that every strategy can act on it.
+    It learns the demo data in ten epochs. Unlike the report's fast networks, it has batch norm and a linear head, so
+    that it works with every strategy.
 
     Args:
         image_shape: H, W, C, at least 8 pixels on each side.
         classes: K.
+
+    Raises:
+        DatasetError: if the images are too small.
     """
     from torch import nn
 
@@ -128,7 +145,7 @@ def _dense_block(inputs: int, outputs: int, dropout: float) -> list[nn.Module]:
 
 
 def _network(features: nn.Module, last: nn.Module, *, has_linear_head: bool = False) -> nn.Module:
-    """Chain both parts; the last one is called `head` if it is linear, or else `output`."""
+    """Chain `features` and the last part, named `head` if it is linear and `output` otherwise."""
     from collections import OrderedDict
 
     from torch import nn
@@ -141,7 +158,7 @@ def _refuse_small(name: str, image_shape: ImageShape, at_least: int) -> None:
         height, width, _ = image_shape
         raise DatasetError(
             f"{name} needs images of at least {at_least}x{at_least} pixels, these are {height}x{width}; "
-            "enlarge them, or choose another model"
+            "enlarge the images or choose another model"
         )
 
 
@@ -152,17 +169,19 @@ _CONVNETS = (
     ("convnet4", (32, 32, 32), 512, 0.1),
     ("convnet5", (64, 64, 64), 512, 0.4),
 )
-"""The report's table: name, channels, hidden, dropout."""
+"""The table of networks in the report: name, channels, hidden units, dropout."""
 
 
 @hookimpl
 def register_models() -> list[Model]:
-    """Offer the networks of this file."""
-    models = [Model("convnet0", "the report's set-up network: 8, 12, 16 channels, no batch norm", convnet0)]
+    """Register the networks of this module."""
+    models = [Model("convnet0", "ConvNet 0 of the report: 8, 12, 16 channels, no batch norm", convnet0)]
     for name, channels, hidden, dropout in _CONVNETS:
         widths = ", ".join(map(str, channels))
-        summary = f"the report's: {widths} channels, {hidden} hidden, dropout {dropout}"
+        number = name.removeprefix("convnet")
+        summary = f"ConvNet {number} of the report: {widths} channels, {hidden} hidden units, dropout {dropout}"
         build = partial(convnet, name=name, channels=channels, hidden=hidden, dropout=dropout)
         models.append(Model(name, summary, build))
-    models.append(Model("vgg_mini", "seven 3x3 convolutions of 32 to 256 channels, linear head", vgg_mini))
-    return [*models, Model("vgg_tiny", "four 3x3 convolutions of 12 to 96 channels, linear head: quick", vgg_tiny)]
+    models.append(Model("vgg_mini", "small VGG: seven 3x3 convolutions of 32 to 256 channels, linear head", vgg_mini))
+    tiny = Model("vgg_tiny", "fast VGG: four 3x3 convolutions of 12 to 96 channels, linear head", vgg_tiny)
+    return [*models, tiny]

@@ -1,4 +1,4 @@
-"""Strategies without recipes: as a sampler of scikit-learn pipelines, and their result as a torch data set.
+"""Use of strategies without recipes: as samplers in scikit-learn pipelines, with the result as a torch data set.
 
 ```python
 from fer_augment.resampling import StrategySampler, make_strategy
@@ -34,29 +34,29 @@ _STAGES = ("rewrite_training_set", "sampling_weights", "augment_rows", "augment_
 _BATCH = 256
 
 AskScout = Callable[[NDArray[Any], NDArray[Any]], ArrayLike]
-"""From X and y, as `fit_resample` was given them, to the class probabilities of each row, `(N, K)`."""
-AsGiven = Callable[[ImageDataset], tuple[NDArray[Any], NDArray[Any]]]
+"""Function from X and y, in the form passed to `fit_resample`, to the class probabilities of each row, `(N, K)`."""
+ToInputFormat = Callable[[ImageDataset], tuple[NDArray[Any], NDArray[Any]]]
 
 
 def make_strategy(name: str, **parameters: Any) -> Strategy:
-    """Make an installed strategy, with the parameters that a recipe would give it.
+    """Create an installed strategy with the given parameters, as in a recipe.
 
     Raises:
-        PluginError: if there is none of this name.
-        pydantic.ValidationError: if it refuses a parameter.
+        PluginError: if no strategy has this name.
+        pydantic.ValidationError: if a parameter is invalid.
     """
     return installed_plugins().strategy(name).value.model_validate(parameters)
 
 
 class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # both libraries are untyped
-    """Does to images and labels what one strategy does to a training set, in the manner of imbalanced-learn.
+    """Apply one strategy to images and labels, as a sampler of imbalanced-learn.
 
-    The result is what a network would see of them in one epoch: rewritten, drawn by their sampling weights if these
-    are not all equal, and augmented.
+    The result is what a network would receive in one epoch: rewritten, sampled by weight unless all weights are equal,
+    and augmented.
 
     Attributes:
-        classes_: `(K,)` the labels, in the order of the strategy's classes.
-        training_set_: the result as an `ImageDataset`, which says what each row was made from (`origins`).
+        classes_: `(K,)`, the distinct labels in the order of the strategy's classes.
+        training_set_: the result as an `ImageDataset`, with the source rows of each row (`origins`).
     """
 
     def __init__(
@@ -68,17 +68,17 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         class_names: Sequence[str] | None = None,
         scout: Scout | AskScout | None = None,
     ) -> None:
-        """Keep the parameters, as scikit-learn asks of an estimator.
+        """Store the parameters.
 
         Args:
-            strategy: acts at one or more of the stages `rewrite_training_set`, `sampling_weights`, `augment_rows`
-                and `augment_batch`, and leaves targets one-hot.
-            seed: of all random numbers; equal seeds give equal results.
-            image_shape: `(H, W)` or `(H, W, C)` where the rows of X are flat; else X has the shape.
-            class_names: the names of the labels 0 … K - 1. By default the distinct labels are the names.
-            scout: predictions about X for strategies that mine: an object with `probabilities` (and `embeddings`),
-                or a callable such as `lambda X, y: cross_val_predict(model, X, y, method="predict_proba")`, which
-                decides by itself whether it judges out of fold.
+            strategy: a strategy that acts at one or more of the stages `rewrite_training_set`, `sampling_weights`,
+                `augment_rows` and `augment_batch`, with one-hot targets.
+            seed: seed of all random numbers; equal seeds give equal results.
+            image_shape: `(H, W)` or `(H, W, C)` if the rows of X are flat; otherwise the shape of X is used.
+            class_names: names of the labels 0 … K - 1. By default, the distinct labels are the names.
+            scout: predictions for mining strategies: an object with the method `probabilities` (and `embeddings`), or
+                a callable such as `lambda X, y: cross_val_predict(model, X, y, method="predict_proba")`. A callable
+                determines itself whether its predictions are out of fold.
         """
         self.strategy = strategy
         self.seed = seed
@@ -87,55 +87,55 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         self.scout = scout
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> StrategySampler:
-        """Check the images and labels.
+        """Validate images and labels.
 
         Args:
-            X: `(N, H, W)`, `(N, H, W, C)` or, with `image_shape`, `(N, F)`: whole numbers from 0 to 255 of any dtype.
-            y: `(N,)` labels: of any kind, or numbers from 0 to K - 1 if `class_names` are given.
+            X: `(N, H, W)`, `(N, H, W, C)` or, with `image_shape`, `(N, F)`: integers from 0 to 255 of any dtype.
+            y: `(N,)` labels: of any kind, or integers from 0 to K - 1 if `class_names` are given.
 
         Raises:
-            DatasetError: if they cannot be used.
-            StrategyError: if the strategy does nothing to a training set, or gives soft targets.
+            DatasetError: if X or y is invalid.
+            StrategyError: if the strategy does not act on the training set, or gives soft targets.
         """
-        self._prepared(np.asarray(X), np.asarray(y))
+        self._validated(np.asarray(X), np.asarray(y))
         return self
 
     def fit_resample(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return images and labels as the strategy leaves them, in the shape and dtype in which they came.
+        """Return the images and labels of the resampled set, with the image shape and dtypes of X and y.
 
         Args:
-            X: as in `fit`.
-            y: as in `fit`.
+            X: as for `fit`.
+            y: as for `fit`.
 
         Raises:
-            DatasetError: if X or y cannot be used.
+            DatasetError: if X or y is invalid.
             StrategyError: if the strategy cannot be used, or fails.
         """
-        given, labels = np.asarray(X), np.asarray(y)
-        data = self._prepared(given, labels)
+        images, labels = np.asarray(X), np.asarray(y)
+        data = self._validated(images, labels)
 
-        def as_given(dataset: ImageDataset) -> tuple[NDArray[Any], NDArray[Any]]:
-            images = dataset.images[:].reshape(len(dataset), *given.shape[1:]).astype(given.dtype)
-            return images, self.classes_[dataset.labels]
+        def to_input_format(dataset: ImageDataset) -> tuple[NDArray[Any], NDArray[Any]]:
+            pixels = dataset.images[:].reshape(len(dataset), *images.shape[1:]).astype(images.dtype)
+            return pixels, self.classes_[dataset.labels]
 
-        scout = None if self.scout is None else _as_scout(self.scout, as_given)
+        scout = None if self.scout is None else _as_scout(self.scout, to_input_format)
         context = Context(self.seed, data.class_names)
         pipeline = Pipeline(steps_of([self.strategy]), context, scout_for=(lambda step: scout) if scout else None)
-        self.training_set_ = _of_one_epoch(pipeline, data, stream_rng(self.seed, "draw rows"))
-        return as_given(self.training_set_)
+        self.training_set_ = _first_epoch(pipeline, data, stream_rng(self.seed, "draw rows"))
+        return to_input_format(self.training_set_)
 
     def _fit_resample(self, X: ArrayLike, y: ArrayLike, **_: object) -> tuple[NDArray[Any], NDArray[Any]]:
         return self.fit_resample(X, y)
 
-    def _prepared(self, X: NDArray[Any], y: NDArray[Any]) -> ImageDataset:
-        """Check everything and make a data set of it."""
+    def _validated(self, X: NDArray[Any], y: NDArray[Any]) -> ImageDataset:
+        """Validate strategy, images and labels, and return them as a data set."""
         (step,) = steps_of([self.strategy])
         if not step.acts_at(_STAGES):
             raise StrategyError(
-                f"{step.name} does nothing to a training set; it acts in a run, so put it into a recipe"
+                f"{step.name} does not act on the training set, only on models or predictions; use it in a recipe"
             )
         if Effect.SOFT_TARGETS in self.strategy.effects:
-            raise StrategyError(f"{step.name} shares labels between classes, which y cannot hold; put it into a recipe")
+            raise StrategyError(f"{step.name} gives soft targets, which y cannot represent; use it in a recipe")
         if self.class_names is None:
             self.classes_, labels = np.unique(y, return_inverse=True)
         else:
@@ -146,57 +146,59 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
 
 @dataclass(frozen=True)
 class _CallableScout:
-    """A scout that passes the question on to a callable."""
+    """Adapter from a callable to a scout."""
 
-    ask: AskScout
-    as_given: AsGiven
+    predict: AskScout
+    to_input_format: ToInputFormat
 
     def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
-        answer = np.asarray(self.ask(*self.as_given(training_set)), dtype=np.float32)
+        probabilities = np.asarray(self.predict(*self.to_input_format(training_set)), dtype=np.float32)
         expected = len(training_set), len(training_set.class_names)
-        if answer.shape != expected:
-            raise StrategyError(f"the scout must give class probabilities of shape {expected}, gave {answer.shape}")
-        return answer
+        if probabilities.shape != expected:
+            raise StrategyError(
+                f"the scout must return class probabilities of shape {expected}, got {probabilities.shape}"
+            )
+        return probabilities
 
     def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
-        raise StrategyError("a callable scout has no embeddings; give an object with a method `embeddings`")
+        raise StrategyError("a callable scout has no embeddings; pass an object with the method `embeddings`")
 
 
-def _as_scout(scout: Scout | AskScout, as_given: AsGiven) -> Scout:
-    return _CallableScout(scout, as_given) if callable(scout) else scout
+def _as_scout(scout: Scout | AskScout, to_input_format: ToInputFormat) -> Scout:
+    return _CallableScout(scout, to_input_format) if callable(scout) else scout
 
 
 def _as_images(X: NDArray[Any], image_shape: tuple[int, ...] | None) -> NDArray[np.uint8]:
     """Return X as `(N, H, W)` or `(N, H, W, C) uint8`."""
     if image_shape is not None:
         if int(np.prod(X.shape[1:])) != int(np.prod(image_shape)):
-            raise DatasetError(f"rows of shape {X.shape[1:]} are no images of shape {tuple(image_shape)}")
+            raise DatasetError(f"rows of shape {X.shape[1:]} do not match `image_shape` {tuple(image_shape)}")
         X = X.reshape(len(X), *image_shape)
     elif X.ndim == 2:
-        raise DatasetError("the rows of X are flat; say by `image_shape` which images they are, for example (48, 48)")
+        raise DatasetError("the rows of X are flat; set `image_shape`, for example (48, 48)")
     if not (np.issubdtype(X.dtype, np.number) and ((X >= 0) & (X <= 255) & (np.rint(X) == X)).all()):
-        raise DatasetError("images must be whole numbers from 0 to 255; resample before they are scaled")
+        raise DatasetError("images must be integers from 0 to 255; resample before scaling")
     return X.astype(np.uint8)
 
 
-def _of_one_epoch(pipeline: Pipeline, data: ImageDataset, rng: np.random.Generator) -> ImageDataset:
-    """Return a training set as its strategies show it in the first epoch."""
-    shown = pipeline.fold("rewrite_training_set", data)
-    weights = pipeline.fold("sampling_weights", np.ones(len(shown)), epoch=0, training_set=shown)
+def _first_epoch(pipeline: Pipeline, data: ImageDataset, rng: np.random.Generator) -> ImageDataset:
+    """Return the rows of the first epoch: rewritten, sampled and augmented."""
+    rows = pipeline.fold("rewrite_training_set", data)
+    weights = pipeline.fold("sampling_weights", np.ones(len(rows)), epoch=0, training_set=rows)
     if (weights != weights[0]).any():
-        shown = shown.take(rng.choice(len(shown), size=len(shown), p=weights / weights.sum()))
+        rows = rows.take(rng.choice(len(rows), size=len(rows), p=weights / weights.sum()))
     if not (pipeline.acts_at("augment_rows") or pipeline.acts_at("augment_batch")):
-        return shown.stamped(1)
-    batches = np.array_split(np.arange(len(shown)), -(-len(shown) // _BATCH))
-    images = np.concatenate([_augmented(pipeline, shown, rows) for rows in batches])
-    changed = np.flatnonzero((images != shown.images[:]).any(axis=(1, 2, 3)))
-    order = np.arange(len(shown))
-    order[changed] = len(shown) + np.arange(len(changed))
-    return shown.append(images[changed], parents=changed).take(order).stamped(1)
+        return rows.stamped(1)
+    batches = np.array_split(np.arange(len(rows)), -(-len(rows) // _BATCH))
+    images = np.concatenate([_augmented(pipeline, rows, batch) for batch in batches])
+    changed = np.flatnonzero((images != rows.images[:]).any(axis=(1, 2, 3)))
+    order = np.arange(len(rows))
+    order[changed] = len(rows) + np.arange(len(changed))
+    return rows.append(images[changed], parents=changed).take(order).stamped(1)
 
 
 def _augmented(pipeline: Pipeline, data: ImageDataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the images of some rows as they are augmented in the first epoch, rounded to whole levels."""
+    """Return the images of the given rows as augmented in the first epoch, rounded to `uint8`."""
     arguments: dict[str, Any] = {"epoch": 0, "rows": rows, "training_set": data}
     images = pipeline.fold("augment_rows", data.images[rows], labels=data.labels[rows], **arguments)
     if not pipeline.acts_at("augment_batch"):
@@ -210,9 +212,9 @@ def _augmented(pipeline: Pipeline, data: ImageDataset, rows: NDArray[np.int64]) 
 
 
 def as_torch_dataset(dataset: ImageDataset) -> torch.utils.data.Dataset[tuple[torch.Tensor, int]]:
-    """Return a data set for a `DataLoader`: row by row a `(C, H, W) float32` image in [0, 1] and its label.
+    """Return a torch data set of `(C, H, W) float32` images in [0, 1] and their labels, for a `DataLoader`.
 
-    Pixels are gathered when they are asked for; workers open memory-mapped files themselves.
+    Pixels are read on access; worker processes open memory-mapped files themselves.
     """
     from fer_augment.torch_dataset import TorchDataset
 

@@ -1,4 +1,4 @@
-"""An image data set as torch has them."""
+"""Adapter from `ImageDataset` to a torch `Dataset`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from fer_augment.data.dataset import ImageDataset
 
 
 class TorchDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Rows of an `ImageDataset` as `(C, H, W) float32` images in [0, 1] with their labels.
+    """Map-style torch data set of `(C, H, W) float32` images in [0, 1] and their labels.
 
     Attributes:
-        dataset: the rows, with their provenance.
+        dataset: the underlying rows with their provenance.
     """
 
     def __init__(self, dataset: ImageDataset) -> None:
-        """Keep the data set."""
+        """Wrap a data set without copying its pixels."""
         self.dataset = dataset
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return len(self.dataset)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        """Return the image and the label of a row."""
+        """Return the image and label of a row."""
         return self.__getitems__([range(len(self))[row]])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
-        """Return several rows, gathered at once."""
+        """Return the images and labels of several rows, read in one operation."""
         images = torch.from_numpy(self.dataset.images[np.asarray(rows)]).permute(0, 3, 1, 2).float() / 255
         return list(zip(images, self.dataset.labels[np.asarray(rows)].tolist(), strict=True))

@@ -1,1 +1,1 @@
-"""The strategies that come with fer_augment, each an ordinary plugin."""
+"""The strategies shipped with fer_augment; each module is an ordinary plugin."""

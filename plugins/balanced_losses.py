@@ -1,10 +1,10 @@
-"""Losses for unequal classes and for hard rows, each of them around the loss that it is given.
+"""Losses for imbalanced classes and hard rows, implemented as wrappers around the recipe's loss.
 
-All of them wrap: the recipe's loss is still what is computed, on other logits, other targets or with other weights, so
-that steps of one recipe add up in their order and a recipe differs from its baseline in one thing. Around
-`cross_entropy` each is the loss of its paper.
+Each strategy modifies the logits, the targets or the weights, and computes the recipe's loss with them. So the steps of
+a recipe combine in their order, and a recipe differs from its baseline in one thing only. Wrapped around
+`cross_entropy`, each is the loss of its paper.
 
-Legend of shapes: B rows of a batch, K classes.
+Shapes: B rows of a batch, K classes.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class _LossAround(Strategy, ABC):
-    """A loss around the given one, from some epoch on."""
+class _LossWrapper(Strategy, ABC):
+    """Base class: wrap the loss from a given epoch on."""
 
     from_epoch: int = Field(
         default=0,
         ge=0,
-        description="the first epoch, counted from 0, in which it acts; before it the loss is as it was given. An "
-        "epoch and not a share of the training, as a loss is not told how long training lasts.",
+        description="first epoch in which the step acts, counted from 0; before it, the loss is unchanged. An epoch "
+        "number and not a fraction of the training, because a loss does not receive the length of the training.",
     )
 
     @property
     def acts_from(self) -> int:
-        """The first epoch with this loss."""
+        """The first epoch with the wrapped loss."""
         return self.from_epoch
 
     @hookimpl
@@ -49,81 +49,85 @@ class _LossAround(Strategy, ABC):
         epoch: int,
         context: Context,
     ) -> BatchLoss:
-        """Put this loss around the given one, once its epoch has come."""
+        """Wrap the loss from epoch `from_epoch` on."""
         if epoch < self.from_epoch:
             return loss
-        return self._around(loss, self._counts(class_prior, training_set), context.device)
+        return self._wrap(loss, self._counts(class_prior, training_set), context.device)
 
     def _counts(self, class_prior: NDArray[np.float64], training_set: ImageDataset) -> NDArray[np.float64]:
-        """Return how many rows of each class an epoch as long as the training set draws on average, `(K,)`."""
+        """Return the expected number of draws of each class in an epoch as long as the training set, `(K,)`."""
         return class_prior * len(training_set)
 
     @abstractmethod
-    def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
-        """Return the loss around another.
+    def _wrap(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
+        """Return the wrapped loss.
 
         Args:
-            loss: the other.
+            loss: the loss to wrap.
             counts: `(K,)`, from `_counts`.
-            device: where logits and targets live.
+            device: device of logits and targets.
         """
 
 
-class WeightedLoss(_LossAround):
-    """Weight the loss of a row by a power of its class's frequency, n^-exponent for a class of n rows.
+class WeightedLoss(_LossWrapper):
+    """Weight the loss by class frequency: n^-exponent for the rows of a class of n rows.
 
-    Frequencies are those in which rows are drawn, after all rewriting and sampling; weights have the mean 1 over the
-    drawn rows, so the learning rate keeps its meaning. With 1 these are the "balanced" class weights N / (K n) of
-    scikit-learn. A class without rows has the weight 0. Soft targets take the weighted sum over their classes.
+    Class frequencies are those of the drawn rows, after all rewriting and sampling. Weights are scaled to mean 1 over
+    the drawn rows, so the learning rate keeps its meaning. With exponent 1, they are the "balanced" class weights
+    N / (K n) of scikit-learn. Classes without rows get weight 0. For soft targets, the loss is the weighted sum over
+    the classes.
 
-    When: small classes are overlooked, and every row is to be seen as often as before.
+    When: small classes are rarely predicted, and every row should be drawn as often as before.
 
-    Cost: no time and no memory. Mistakes on large classes weigh less, so these tend to lose recall; with an exponent of
-    1 a row of FER2013's Disgust weighs 16.5 times one of Happy, and a few rows rule a batch.
+    Cost: no time or memory. Errors on large classes weigh less, so their recall tends to drop. With exponent 1, a row
+    of FER2013's Disgust weighs 16.5 times as much as a row of Happy, and a few rows dominate a batch.
 
     Try: exponent 0.5; 1 only with `from_epoch` at four fifths of the epochs.
 
-    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 31.6 % with exponent
-    0.5, 31.2 % with 1, 26.7 % with 1 deferred: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual
-    Recognition", AAAI, in the tables of its code.
+    Elsewhere: error on long-tailed CIFAR-10 (imbalance ratio 100, ResNet-32, no spread given) 30.1 % without, 31.6 %
+    with exponent 0.5, 31.2 % with 1, 26.7 % with 1 deferred: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for
+    Long-Tailed Visual Recognition", AAAI, tables in the code repository.
 
-    Source: weighting by the inverse frequency is folklore; its square root is in Mahajan et al. 2018, "Exploring the
+    Source: weighting by inverse frequency is folklore; its square root is from Mahajan et al. 2018, "Exploring the
     Limits of Weakly Supervised Pretraining", ECCV (as sampling). `from_epoch` gives the deferred re-weighting of Cao
     et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS, section 3.3.
     """
 
     exponent: float = Field(
-        default=0.5, ge=0, le=1, description="0: no weights; 0.5: square root; 1: all classes weigh the same in sum."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="0: no weights; 0.5: inverse square root; 1: all classes have the same total weight.",
     )
 
     @property
     def effects(self) -> Effect:
-        """The loss makes up for class frequencies."""
+        """The loss corrects for class frequencies."""
         return Effect.CORRECTS_CLASS_PRIOR if self.exponent else Effect(0)
 
-    def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
+    def _wrap(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
         return _weighted(loss, _power(counts, -self.exponent), counts, device)
 
 
-class ClassBalancedLoss(_LossAround):
-    """Weight the loss of a row by the inverse effective number of its class: (1 - beta) / (1 - beta^n).
+class ClassBalancedLoss(_LossWrapper):
+    """Apply the class-balanced loss: weight rows by the inverse effective number of their class.
 
-    The effective number of n rows is (1 - beta^n) / (1 - beta): each further row overlaps more with those before. It is
-    1 for beta 0 (no weights) and approaches n for beta towards 1 (weights 1/n). n counts the rows of a class that an
-    epoch as long as the training set draws. The paper lets the weights sum to K; here their mean over the drawn rows is
-    1, in the same proportions, so the learning rate keeps its meaning. A class without rows has the weight 0. Soft
-    targets take the weighted sum over their classes.
+    The effective number of n rows is (1 - beta^n) / (1 - beta): each additional row overlaps more with the previous
+    ones. It is 1 for beta 0 (no weights) and approaches n as beta approaches 1 (weights 1/n). n is the expected number
+    of draws of the class in an epoch as long as the training set. In the paper, the weights sum to K; here they are
+    scaled to mean 1 over the drawn rows, in the same proportions, so the learning rate keeps its meaning. Classes
+    without rows get weight 0. For soft targets, the loss is the weighted sum over the classes.
 
-    When: as `weighted_loss`, where the rows of a large class are much alike, so that most of them add little.
+    When: as for `weighted_loss`, if the rows of a large class are similar, so that most of them add little information.
 
-    Cost: no time and no memory. Mistakes on large classes weigh less, so these tend to lose recall.
+    Cost: no time or memory. Errors on large classes weigh less, so their recall tends to drop.
 
-    Try: beta 0.999, with which a row of FER2013's smallest class weighs 2.8 times one of the largest, or 0.9999 (12
-    times) with `from_epoch` at four fifths of the epochs. 0.99 is next to nothing there.
+    Try: beta 0.999, with which a row of FER2013's smallest class weighs 2.8 times as much as a row of the largest, or
+    0.9999 (12 times) with `from_epoch` at four fifths of the epochs. 0.99 has almost no effect on FER2013.
 
-    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 29.8 % with it, 26.9
-    % with it deferred: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, in the
-    tables of its code.
+    Elsewhere: error on long-tailed CIFAR-10 (imbalance ratio 100, ResNet-32, no spread given) 30.1 % without, 29.8 %
+    with it, 26.9 % with it deferred: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition",
+    AAAI, tables in the code repository.
 
     Source: Cui, Jia, Lin, Song and Belongie 2019, "Class-Balanced Loss Based on Effective Number of Samples", CVPR,
     proposition 1 and section 4.
@@ -135,125 +139,130 @@ class ClassBalancedLoss(_LossAround):
         default=0.999,
         ge=0,
         lt=1,
-        description="(N - 1) / N for classes of N distinguishable examples; the paper tries 0.9 to 0.9999.",
+        description="(N - 1) / N for classes with N distinguishable examples; the paper tries 0.9 to 0.9999.",
     )
 
     @property
     def effects(self) -> Effect:
-        """The loss makes up for class frequencies."""
+        """The loss corrects for class frequencies."""
         return Effect.CORRECTS_CLASS_PRIOR if self.beta else Effect(0)
 
-    def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
+    def _wrap(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
         effective = (1 - self.beta**counts) / (1 - self.beta)
         return _weighted(loss, _power(effective, -1), counts, device)
 
 
-class FocalLoss(_LossAround):
-    """Weight the loss of a row by (1 - p)^gamma, p being the probability that the network gives its class.
+class FocalLoss(_LossWrapper):
+    """Apply focal loss: weight the loss of a row by (1 - p)^gamma, where p is the predicted probability of its class.
 
-    Rows that the network knows already count less, whatever their class. Soft targets take the weighted sum over their
-    classes. For the class weights alpha of the paper add a `weighted_loss`.
+    Well-classified rows weigh less, whatever their class. For soft targets, the loss is the weighted sum over the
+    classes. For the class weights alpha of the paper, add `weighted_loss`.
 
-    When: most rows are learnt early and drown the others. It looks at no class frequency, so it balances only where
-    small classes are the hard ones.
+    When: most rows are learned early and dominate the loss. Class frequencies are not used, so it balances classes only
+    if the small classes are the hard ones.
 
-    Cost: no time and no memory. Rows with a wrong label are never learnt and so count most. Probabilities are no longer
-    estimates (it is no proper scoring rule), as a `logit_adjustment` after it assumes.
+    Cost: no time or memory. Mislabeled rows stay hard and so weigh most. Predicted probabilities are no longer
+    calibrated (focal loss is not a proper scoring rule), although a subsequent `logit_adjustment` assumes it.
 
-    Try: gamma 2, the paper's choice among 0.5 to 5; 1 where labels are doubtful.
+    Try: gamma 2, the paper's choice among 0.5 to 5; 1 if labels are noisy.
 
-    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 30.9 % with it:
-    Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, in the tables of its code.
+    Elsewhere: error on long-tailed CIFAR-10 (imbalance ratio 100, ResNet-32, no spread given) 30.1 % without, 30.9 %
+    with it: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, tables in the code
+    repository.
 
     Source: Lin, Goyal, Girshick, He and Dollár 2017, "Focal Loss for Dense Object Detection", ICCV, equation 4.
     """
 
-    gamma: float = Field(default=2, ge=0, description="how much known rows are discounted; 0: not at all.")
+    gamma: float = Field(
+        default=2, ge=0, description="how strongly well-classified rows are down-weighted; 0: not at all."
+    )
 
     @property
     def effects(self) -> Effect:
         """The loss reads probabilities from logits."""
         return Effect.NEEDS_RAW_LOGITS if self.gamma else Effect(0)
 
-    def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
+    def _wrap(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
         def of_labels(logits: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
-            # The logarithm of 1 - p is finite where 1 - p itself is rounded to 0 and its power has no gradient.
+            # log(1 - p) stays finite where 1 - p is rounded to 0, and a power of it would have no gradient.
             others = logits.log_softmax(dim=1).masked_fill(one_hot.bool(), -math.inf)
             return (self.gamma * others.logsumexp(dim=1)).exp() * loss(logits, one_hot)
 
         return _for_soft_targets(of_labels)
 
 
-class LdamLoss(_LossAround):
-    """Ask for a larger margin for smaller classes: n^(-1/4) for a class of n rows, `max_margin` for the smallest.
+class LdamLoss(_LossWrapper):
+    """Apply the LDAM loss: enforce larger margins for smaller classes, in proportion to n^(-1/4) for n rows.
 
-    The loss is taken with the margin subtracted from the logit of a row's class: of the cosine between the features and
-    the weights of the class, before `scale`. A margin means nothing where a network can outgrow it, so the linear head
-    is replaced by the one of the paper, without bias, whose features and weights have length 1; it gives `scale` times
-    the cosine. Networks without a linear head are refused. `from_epoch` defers the margins, not the head.
+    The margin is subtracted from the logit of the row's class before the loss is computed: from the cosine between the
+    features and the weights of the class, before `scale`. The smallest class has `max_margin`. If a network could scale
+    up its logits, a margin would have no effect; so the linear head is replaced by that of the paper, which has no bias
+    and returns `scale` times the cosine. Networks without a linear head raise an error. `from_epoch` defers the
+    margins, not the head.
 
-    n counts the rows of the training set as earlier steps have left it, however a sampler draws them: the paper's bound
-    is one for distinct examples, and no draw makes a new one. Rows that a step has appended do count, plain copies too.
+    n counts the rows of the training set as rewritten by earlier steps, regardless of sampling: the paper's bound is
+    for distinct examples, and repeated draws add none. Appended rows count, including unchanged copies.
 
-    When: small classes are learnt by heart. A margin asks for more room around them without showing their rows more
+    When: the network overfits small classes. A margin separates them more clearly without drawing their rows more
     often.
 
-    Cost: no time and no memory. Room for small classes is taken from large ones. As the head changes too, a comparison
-    is one of head and margins; `max_margin: 0` is the head alone.
+    Cost: no time or memory. Margins for small classes cost large ones recall. As the head changes too, a comparison
+    measures head and margins together; `max_margin: 0` measures the head alone.
 
-    Try: max_margin 0.5 and scale 30, as the authors' code; together with a `class_balanced_loss` whose `from_epoch` is
-    four fifths of the epochs it is LDAM-DRW, the recipe `modern_ldam_drw`.
+    Try: max_margin 0.5 and scale 30, as in the authors' code. Together with a `class_balanced_loss` whose `from_epoch`
+    is four fifths of the epochs, it is LDAM-DRW (recipe `modern_ldam_drw`).
 
-    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 29.4 % with it, 24.6
-    % as LDAM-DRW: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, in the tables
-    of its code.
+    Elsewhere: error on long-tailed CIFAR-10 (imbalance ratio 100, ResNet-32, no spread given) 30.1 % without, 29.4 %
+    with it, 24.6 % as LDAM-DRW: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI,
+    tables in the code repository.
 
     Source: Cao, Wei, Gaidon, Arechiga and Ma 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin
     Loss", NeurIPS, section 3.2, with the head and the settings of the authors' code.
     """
 
     max_margin: float = Field(default=0.5, ge=0, le=2, description="margin of the smallest class, as a cosine.")
-    scale: float = Field(default=30, gt=0, description="the logits are this times the cosines.")
+    scale: float = Field(default=30, gt=0, description="factor from cosines to logits.")
 
     @property
     def effects(self) -> Effect:
-        """Another head, and margins in its logits that favor small classes, however rows are drawn."""
+        """Replaces the head, and adds margins that favor small classes regardless of sampling."""
         head = Effect.NEEDS_LINEAR_HEAD | Effect.NEEDS_RAW_LOGITS
         return head | Effect.FAVORS_SMALL_CLASSES if self.max_margin else head
 
     @hookimpl
     def prepare_model(self, model: nn.Module) -> nn.Module:
-        """Replace the head by one whose logits are cosines, times `scale`."""
+        """Replace the head by one that returns cosines times `scale`."""
         model.head = _cosine_head(linear_head(model), self.scale)
         return model
 
     def _counts(self, class_prior: NDArray[np.float64], training_set: ImageDataset) -> NDArray[np.float64]:
-        """Return how many rows of each class there are, `(K,)`, however they are drawn."""
+        """Return the number of rows of each class, `(K,)`, regardless of sampling."""
         return training_set.counts.astype(np.float64)
 
-    def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
+    def _wrap(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
         margins = _power(counts, -0.25)
         margins_K = _tensor(self.scale * self.max_margin * margins / margins.max(), device)
         return _for_soft_targets(lambda logits, one_hot: loss(logits - margins_K * one_hot, one_hot))
 
 
-class BalancedSoftmax(_LossAround):
-    """Train the softmax of the logits plus the logarithms of the class frequencies; predict with the logits alone.
+class BalancedSoftmax(_LossWrapper):
+    """Apply balanced softmax: add the log class frequencies to the logits in the loss, but not in predictions.
 
-    The network then learns what it would say if all classes were equally frequent: exp(z_k) n_k / sum_j exp(z_j) n_j
-    estimates the probabilities under the frequencies n, as rows are drawn, and exp(z_k) / sum_j exp(z_j) those under
-    equal ones. A class without rows is not adjusted, so that it is learnt to be improbable. `logit_adjusted_loss` is
-    the same with a factor.
+    The network then learns logits for equal class frequencies: exp(z_k) n_k / sum_j exp(z_j) n_j estimates the class
+    probabilities under the frequencies n of the drawn rows, and exp(z_k) / sum_j exp(z_j) those under equal
+    frequencies. Classes without rows are not adjusted, so the network learns that they are improbable.
+    `logit_adjusted_loss` adds a factor tau.
 
-    When: classes are to count alike, whatever their size. With no number to choose, it is the loss to try first.
+    When: all classes are equally important, whatever their size. It has no parameter to tune, so try this loss first.
 
-    Cost: no time and no memory. Predictions move from large classes to small ones, so large ones lose recall, and so
-    does accuracy on data with the frequencies of the training.
+    Cost: no time or memory. Predictions shift from large classes to small ones, so large classes lose recall, and
+    accuracy drops on data with the class frequencies of the training set.
 
-    Try: it has nothing to choose. Where large classes lose too much, `logit_adjusted_loss` with tau 0.5.
+    Try: no parameters to tune. If large classes lose too much recall, use `logit_adjusted_loss` with tau 0.5.
 
-    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 23.6 % with it:
-    Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, in the tables of its code.
+    Elsewhere: error on long-tailed CIFAR-10 (imbalance ratio 100, ResNet-32, no spread given) 30.1 % without, 23.6 %
+    with it: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, tables in the code
+    repository.
 
     Source: Ren, Yu, Sheng, Ma, Zhao, Yi and Li 2020, "Balanced Meta-Softmax for Long-Tailed Visual Recognition",
     NeurIPS, section 3.
@@ -261,28 +270,28 @@ class BalancedSoftmax(_LossAround):
 
     @property
     def effects(self) -> Effect:
-        """The loss makes up for class frequencies, in the logits."""
+        """The loss corrects for class frequencies, in the logits."""
         return Effect.CORRECTS_CLASS_PRIOR | Effect.NEEDS_RAW_LOGITS
 
-    def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
+    def _wrap(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
         return _with_prior(loss, counts, 1, device)
 
 
-class LogitAdjustedLoss(_LossAround):
-    """Train the softmax of the logits plus tau times the logarithms of the class frequencies.
+class LogitAdjustedLoss(_LossWrapper):
+    """Apply the logit-adjusted loss: add tau times the log class frequencies to the logits in the loss.
 
-    With tau 1 this is `balanced_softmax`, and what is learnt is right for equal class frequencies; more favors small
-    classes further. Frequencies are those in which rows are drawn; a class without rows is not adjusted. The strategy
-    `logit_adjustment` does the same to a trained network, without training again.
+    With tau 1 it equals `balanced_softmax`, and the learned logits are for equal class frequencies; larger values favor
+    small classes further. Class frequencies are those of the drawn rows; classes without rows are not adjusted. The
+    strategy `logit_adjustment` applies the same correction to a trained network, without retraining.
 
-    When: as `balanced_softmax`, where you want to say how far large classes may pay for small ones.
+    When: as for `balanced_softmax`, with control over how much recall large classes may lose to small ones.
 
-    Cost: no time and no memory. The larger tau, the more recall moves from large classes to small ones.
+    Cost: no time or memory. The larger tau, the more recall shifts from large classes to small ones.
 
     Try: tau 0.5 and 1.
 
-    Elsewhere: accuracy on CIFAR-10 made unequal 100 to 1 (one number each) 71.3 % without, 78.6 % with tau 1:
-    github.com/Chumsy0725/logit-adj-pytorch, code of others for the paper.
+    Elsewhere: accuracy on long-tailed CIFAR-10 (imbalance ratio 100, no spread given) 71.3 % without, 78.6 % with tau
+    1: github.com/Chumsy0725/logit-adj-pytorch, a third-party implementation of the paper.
 
     Source: Menon et al. 2021, "Long-Tail Learning via Logit Adjustment", ICLR, equation 10.
     """
@@ -291,44 +300,47 @@ class LogitAdjustedLoss(_LossAround):
 
     @property
     def effects(self) -> Effect:
-        """The loss makes up for class frequencies, in the logits."""
+        """The loss corrects for class frequencies, in the logits."""
         return Effect.CORRECTS_CLASS_PRIOR | Effect.NEEDS_RAW_LOGITS if self.tau else Effect(0)
 
-    def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
+    def _wrap(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
         return _with_prior(loss, counts, self.tau, device)
 
 
-class LabelSmoothing(_LossAround):
-    """Give a share of each target to all K classes alike: (1 - smoothing) target + smoothing / K.
+class LabelSmoothing(_LossWrapper):
+    """Apply label smoothing: replace each target by (1 - smoothing) target + smoothing / K.
 
-    When: labels are wrong or arguable, as many of FER2013 are, or the network is too sure of itself.
+    When: labels are wrong or ambiguous, as many in FER2013 are, or the network is overconfident.
 
-    Cost: no time and no memory. It looks at no class frequency, so small classes gain nothing by it as such;
-    probabilities of sure predictions come out lower.
+    Cost: no time or memory. Class frequencies are not used, so small classes do not gain from it as such; the
+    probabilities of confident predictions are lower.
 
-    Try: smoothing 0.1, as the paper; 0.05 or 0.2 for fewer or more doubtful labels.
+    Try: smoothing 0.1, as in the paper; 0.05 for fewer and 0.2 for more ambiguous labels.
 
-    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 30.4 % with it:
-    Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, in the tables of its code.
+    Elsewhere: error on long-tailed CIFAR-10 (imbalance ratio 100, ResNet-32, no spread given) 30.1 % without, 30.4 %
+    with it: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, tables in the code
+    repository.
 
     Source: Szegedy, Vanhoucke, Ioffe, Shlens and Wojna 2016, "Rethinking the Inception Architecture for Computer
     Vision", CVPR, section 7.
     """
 
-    smoothing: float = Field(default=0.1, ge=0, lt=1, description="share of a target that is spread over all classes.")
+    smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="fraction of each target that is spread evenly over all classes."
+    )
 
     @property
     def effects(self) -> Effect:
         """Targets are no longer one-hot."""
         return Effect.SOFT_TARGETS if self.smoothing else Effect(0)
 
-    def _around(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
+    def _wrap(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
         uniform = self.smoothing / len(counts)
         return lambda logits, targets: loss(logits, (1 - self.smoothing) * targets + uniform)
 
 
 def _power(counts: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
-    """Return each count to a power, `(K,)`; 0 for a count of 0."""
+    """Return counts raised to a power, `(K,)`; 0 for a count of 0."""
     return np.power(counts, exponent, out=np.zeros_like(counts), where=counts > 0)
 
 
@@ -339,20 +351,20 @@ def _tensor(values: NDArray[np.float64], device: str) -> torch.Tensor:
 
 
 def _weighted(loss: BatchLoss, weights: NDArray[np.float64], counts: NDArray[np.float64], device: str) -> BatchLoss:
-    """Weight a loss by class, `(K,)`, after scaling the weights to the mean 1 over the drawn rows."""
+    """Weight a loss by class weights, `(K,)`, scaled to mean 1 over the drawn rows."""
     weights_K = _tensor(weights * counts.sum() / (weights @ counts), device)
     return _for_soft_targets(lambda logits, one_hot: (weights_K * one_hot).sum(dim=1) * loss(logits, one_hot))
 
 
 def _with_prior(loss: BatchLoss, counts: NDArray[np.float64], tau: float, device: str) -> BatchLoss:
-    """Add tau times the logarithms of the class frequencies to the logits; a class without rows counts as frequent."""
+    """Add tau times the log class frequencies to the logits; nothing is added for classes without rows."""
     prior = counts / counts.sum()
     offsets_K = _tensor(tau * np.log(np.where(prior > 0, prior, 1)), device)
     return lambda logits, targets: loss(logits + offsets_K, targets)
 
 
 def _for_soft_targets(of_labels: BatchLoss) -> BatchLoss:
-    """Extend a loss that takes one-hot targets to all targets: the sum over the classes, weighted by the targets."""
+    """Extend a loss for one-hot targets to soft targets: the sum over the classes, weighted by the targets."""
     import torch
 
     def of_targets(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -365,7 +377,7 @@ def _for_soft_targets(of_labels: BatchLoss) -> BatchLoss:
 
 
 def _cosine_head(head: nn.Linear, scale: float) -> nn.Module:
-    """Return a layer with a linear head's weights that gives `scale` times the cosines of features and weights."""
+    """Return a layer with the head's weights that computes `scale` times the cosine of features and weights."""
     from torch import nn
     from torch.nn.functional import linear, normalize
 
@@ -382,7 +394,7 @@ def _cosine_head(head: nn.Linear, scale: float) -> nn.Module:
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategies of this file."""
+    """Register the strategies of this module."""
     return [
         WeightedLoss,
         ClassBalancedLoss,

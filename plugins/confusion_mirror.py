@@ -1,8 +1,8 @@
-"""The step of the originating report: mirror the training images that a model confuses, and add them."""
+"""The step of the originating report: append mirrored copies of the training images that a model confuses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,63 +15,61 @@ Pair = tuple[ClassName, ClassName]
 
 
 class ConfusionMirror(Strategy):
-    """Append mirrored copies of the training rows of one class that the scout takes for another.
+    """Append mirrored copies of the training rows of one class that the scout predicts as another.
 
-    `predictions: in_sample` asks the model that was trained on these very rows, as the report did; it hardly errs on
-    them. `out_of_fold`, the default, asks for each row a model that never saw it, and so does not under-report
-    confusion. Rows that the scout cannot judge (NaN) are never chosen.
+    `predictions: in_sample` uses the model trained on these same rows, as the report did; it makes few errors on them.
+    `out_of_fold`, the default, predicts each row with a model that was not trained on it, and so does not underestimate
+    confusion. Rows without predictions (NaN) are never chosen.
 
-    Two controls tell what a gain is owed to: with `transform: none` the same rows are added plain, with `rows:
-    random_same_class` as many random others of the same classes, which the scout does not confuse so. Where more than
-    half of a class is confused, there are not enough others: all are added, and random confused ones to fill up.
+    Two controls isolate the cause of a gain: `transform: none` appends the same rows unmirrored; `rows:
+    random_same_class` appends as many random rows of the same classes that are not confused. If more than half of a
+    class is confused, there are too few of these: all of them are added, and random confused rows make up the number.
 
-    When: one class is often taken for another, and a mirror image of a row shows the same class.
+    When: one class is often predicted as another, and mirroring preserves the class.
 
-    Cost: `out_of_fold` trains `training.scout.folds` networks more for each seed; `in_sample` none, where the same
-    recipe without it is an arm. More rows of the one class move predictions away from the other: look at the recall of
-    both. Where images are flipped at random, a mirrored copy is a second plain one.
+    Cost: `out_of_fold` trains `training.scout.folds` additional networks per seed; `in_sample` trains none if the same
+    recipe without this step is an arm. More rows of one class shift predictions away from the other: check the recall
+    of both. With a random flip, a mirrored copy is no different from an unmirrored one.
 
-    Try: `out_of_fold`, with the pairs that the validation split shows to be confused most, next to both controls
+    Try: `out_of_fold` with the pairs that are confused most often on the validation split, together with both controls
     (recipes `confusion_unmirrored` and `confusion_random_rows`).
 
-    Measured: on FER2013, Sad taken for Neutral (recipe `confusion_mirror`), 10 epochs, n = 3 runs: balanced accuracy
-    -1.2 points (95 % interval -1.7 to -0.6), worse; recall of Sad +14.9 (+5.9 to +24.0), of Neutral -16.6 (-32.9 to
-    -0.2), no evidence of a difference for either.
+    Measured: on FER2013, Sad predicted as Neutral (recipe `confusion_mirror`), 10 epochs, n = 3 runs: balanced accuracy
+    -1.2 points (95 % CI -1.7 to -0.6), worse; recall of Sad +14.9 (+5.9 to +24.0) and of Neutral -16.6 (-32.9 to -0.2),
+    no evidence of a difference for either.
 
-    Source: the originating report (2021), "Model 6": the trained model 5 runs over its own training set, the 149 images
-    of Sad that it takes for Neutral are mirrored and inserted at random positions, and the network is trained again.
+    Source: the originating report (2021), "Model 6": the trained model 5 predicts its own training set, the 149 images
+    of Sad that it predicts as Neutral are mirrored and inserted at random positions, and the network is trained again.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"pairs": [["ant", "bee"], ["bee", "cat"]]}
 
     pairs: list[Pair] = Field(
         min_length=1,
-        description="[true class, predicted class]; rows of the first taken for the second are added.",
+        description="[true class, predicted class]: rows of the first class predicted as the second are added.",
     )
     both_directions: bool = Field(
-        default=False, description="also add rows of the second class of each pair that are taken for the first."
+        default=False, description="also add rows of the second class of each pair that are predicted as the first."
     )
     rows: Literal["confused", "random_same_class"] = Field(
         default="confused",
-        description="random_same_class: in place of the confused rows as many random others of each class (a control).",
+        description="random_same_class: instead of the confused rows, as many random others of each class (a control).",
     )
     predictions: Literal["in_sample", "out_of_fold"] = Field(
         default="out_of_fold",
-        description="in_sample: by the model trained on these rows; out_of_fold: by others.",
+        description="in_sample: by the model trained on these rows; out_of_fold: by models not trained on the row.",
     )
     transform: Literal["mirror", "none"] = Field(
-        default="mirror", description="mirror the added images, or add them as they are (a control)."
+        default="mirror", description="mirror the added images, or add them unchanged (a control)."
     )
     axis: Literal["left_right", "up_down"] = Field(
-        default="left_right", description="which sides of an image a mirror exchanges."
+        default="left_right", description="mirror images left to right, or upside down."
     )
-    copies: int = Field(
-        default=1, ge=1, description="how many times each chosen row is added, the same image each time."
-    )
+    copies: int = Field(default=1, ge=1, description="number of identical copies of each chosen row.")
     insert: Literal["random", "end"] = Field(
         default="random",
-        description="random: at random positions between the old rows; end: after them. It shows in exported sets. "
-        "Training shuffles by the rows themselves, not by their places: both train the same network, to the bit.",
+        description="random: at random positions among the existing rows; end: after them. It affects exported sets "
+        "only: training shuffles rows regardless of their positions, so both train bit-identical networks.",
     )
 
     @field_validator("pairs")
@@ -79,12 +77,17 @@ class ConfusionMirror(Strategy):
     def _names_two_classes(cls, pairs: list[Pair]) -> list[Pair]:
         for true, predicted in pairs:
             if true == predicted:
-                raise ValueError(f"a pair names two classes, [true, predicted]; both are {true!r}")
+                raise ValueError(f"a pair must name two different classes, [true, predicted]; both are {true!r}")
         return pairs
 
     @property
+    def watched_pairs(self) -> Collection[tuple[str, str]]:
+        """The pairs given in the recipe."""
+        return tuple(self.pairs)
+
+    @property
     def effects(self) -> Effect:
-        """More rows of the confused classes; mirrored left to right they are what a random flip makes anyway."""
+        """Adds rows of the confused classes; left-right mirroring is redundant with a random flip."""
         effects = Effect.SHIFTS_CLASS_PRIOR
         if self.transform == "mirror" and self.axis == "left_right":
             effects |= Effect.MIRRORED_COPIES
@@ -96,7 +99,7 @@ class ConfusionMirror(Strategy):
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
-        """Append the mirrored rows; a set without such confusion is returned as it is."""
+        """Append the mirrored rows; return the set unchanged if no row is confused."""
         chosen = self._confused_rows(training_set, context)
         if self.rows == "random_same_class":
             chosen = _others_of_each_class(training_set.labels, chosen, context.rng)
@@ -113,31 +116,31 @@ class ConfusionMirror(Strategy):
 
     def _confused_rows(self, training_set: ImageDataset, context: Context) -> NDArray[np.int64]:
         probabilities = context.require_scout().probabilities(training_set, how=self.predictions)
-        judged = np.isfinite(probabilities).all(axis=1)
+        has_prediction = np.isfinite(probabilities).all(axis=1)
         predicted = np.argmax(probabilities, axis=1)
         chosen = np.zeros(len(training_set), dtype=bool)
         swapped = [(predicted, true) for true, predicted in self.pairs if self.both_directions]
         for true_name, predicted_name in [*self.pairs, *swapped]:
-            is_pair = training_set.labels == training_set.class_number(true_name)
-            chosen |= is_pair & judged & (predicted == training_set.class_number(predicted_name))
+            is_true_class = training_set.labels == training_set.class_number(true_name)
+            chosen |= is_true_class & has_prediction & (predicted == training_set.class_number(predicted_name))
         return np.flatnonzero(chosen)
 
 
 def _others_of_each_class(
     labels: NDArray[np.int64], rows: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return as many distinct rows of each class as are given, `(n,)`: random others, and given ones if those end."""
-    is_given = np.isin(np.arange(len(labels)), rows)
+    """Return as many distinct random rows of each class as `rows` has, `(n,)`, with rows not in `rows` first."""
+    is_excluded = np.isin(np.arange(len(labels)), rows)
     drawn = [np.empty(0, dtype=np.int64)]
     for label, count in enumerate(np.bincount(labels[rows])):
         shuffled = rng.permutation(np.flatnonzero(labels == label))
-        others_first = shuffled[np.argsort(is_given[shuffled], kind="stable")]
+        others_first = shuffled[np.argsort(is_excluded[shuffled], kind="stable")]
         drawn.append(others_first[:count])
     return np.sort(np.concatenate(drawn))
 
 
 def _new_rows_between(old: int, new: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the order in which new rows, in random order, stand at random positions between the old ones."""
+    """Return an order that places the new rows, shuffled, at random positions among the old ones."""
     is_new = np.zeros(old + new, dtype=bool)
     is_new[rng.choice(old + new, size=new, replace=False)] = True
     order = np.empty(old + new, dtype=np.int64)
@@ -148,5 +151,5 @@ def _new_rows_between(old: int, new: int, rng: np.random.Generator) -> NDArray[n
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategy of this file."""
+    """Register the strategy of this module."""
     return [ConfusionMirror]

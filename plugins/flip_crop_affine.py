@@ -1,4 +1,4 @@
-"""The usual small changes of pose, made for a whole batch at once on the device."""
+"""Standard geometric augmentation, applied to a whole batch at once on the device."""
 
 from __future__ import annotations
 
@@ -16,45 +16,46 @@ if TYPE_CHECKING:
 
 
 class FlipCropAffine(Strategy):
-    """Mirror, shift, rotate and scale the images of each batch at random.
+    """Flip, shift, rotate and scale the images of each batch at random.
 
-    All of it is one bilinear sampling of the batch. A row's numbers depend on the row, the epoch and how often it was
-    drawn before in this epoch: not on the batch it is in, and a row that is drawn twice looks different.
+    All changes are applied in a single bilinear resampling. The random numbers of a row depend on the row, the epoch
+    and on how often the row was already drawn in this epoch: not on its batch, and a row drawn twice is changed in two
+    ways.
 
-    When: nearly always: small changes of pose leave an expression as it is, and keep a network from learning images by
-    heart. It is the baseline that every other augmentation has to beat.
+    When: almost always: small changes of pose preserve an expression and reduce overfitting. It is the baseline for
+    every other augmentation.
 
-    Cost: a second of one core for as many rows as FER2013 has, a tenth of that for the flip alone. No image is seen
-    twice, so it pays off over many epochs. It favors no class.
+    Cost: one second on one core for the rows of FER2013, a tenth of that for the flip alone. No image is seen twice, so
+    it pays off over many epochs. It favors no class.
 
-    Try: the defaults for upright faces; `flip: 0` where left and right differ in meaning, as in digits.
+    Try: the defaults for upright faces; `flip: 0` if left and right are not interchangeable, as in digits.
 
-    Source: mirrored and shifted crops are those of Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with
-    Deep Convolutional Neural Networks", NeurIPS, section 4.1; rotated and scaled digits those of Simard, Steinkraus and
-    Platt 2003, "Best Practices for Convolutional Neural Networks", ICDAR.
+    Source: flips and shifted crops: Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep
+    Convolutional Neural Networks", NeurIPS, section 4.1; rotated and scaled digits: Simard, Steinkraus and Platt 2003,
+    "Best Practices for Convolutional Neural Networks", ICDAR.
     """
 
-    flip: float = Field(default=0.5, ge=0, le=1, description="probability of a left-right mirror image.")
+    flip: float = Field(default=0.5, ge=0, le=1, description="probability of a left-right flip.")
     shift: float = Field(
         default=0.1,
         ge=0,
         le=0.5,
-        description="largest shift, as a fraction of height and width; in whole pixels.",
+        description="largest shift, as a fraction of height and width, rounded to whole pixels.",
     )
-    rotate: float = Field(default=10, ge=0, le=180, description="largest rotation to either side, in degrees.")
+    rotate: float = Field(default=10, ge=0, le=180, description="largest rotation in either direction, in degrees.")
     scale: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="largest change of size, as a fraction: 0.1 gives 0.9 to 1.1 times.",
+        description="largest relative change of size: 0.1 scales by a factor of 0.9 to 1.1.",
     )
     padding: Literal["border", "reflection"] = Field(
-        default="border", description="what moves in from outside: the nearest edge pixel, or a mirror image."
+        default="border", description="fill outside the image: the nearest edge pixel, or the image mirrored there."
     )
 
     @property
     def effects(self) -> Effect:
-        """Random, and a random flip, unless set to nothing."""
+        """Random, and a random flip, depending on the parameters."""
         effects = Effect.RANDOM if 0 < self.flip < 1 or self._moves else Effect(0)
         return effects | Effect.RANDOM_FLIP if self.flip else effects
 
@@ -72,15 +73,15 @@ class FlipCropAffine(Strategy):
         training_set: ImageDataset,
         context: Context,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Change each image by its own random numbers; the targets stay."""
+        """Transform each image with its own random numbers; targets are unchanged."""
         import torch
 
-        chance = uniforms(context.row_seeds(training_set.row_keys(rows), draws), 5)
-        flipped = chance[:, 0] < self.flip
+        uniform = uniforms(context.row_seeds(training_set.row_keys(rows), draws), 5)
+        flipped = uniform[:, 0] < self.flip
         if not self._moves:
             mirror = torch.from_numpy(flipped).to(images.device)[:, None, None, None]
             return torch.where(mirror, images.flip(3), images), targets
-        theta = torch.from_numpy(self._sampling_maps(flipped, chance[:, 1:], images.shape[2:])).to(images)
+        theta = torch.from_numpy(self._sampling_maps(flipped, uniform[:, 1:], images.shape[2:])).to(images)
         grid = torch.nn.functional.affine_grid(theta, list(images.shape), align_corners=False)
         moved = torch.nn.functional.grid_sample(
             images, grid, mode="bilinear", padding_mode=self.padding, align_corners=False
@@ -90,20 +91,20 @@ class FlipCropAffine(Strategy):
         return moved, targets
 
     def _sampling_maps(
-        self, flipped: NDArray[np.bool_], chance: NDArray[np.float64], size: Sequence[int]
+        self, flipped: NDArray[np.bool_], uniform: NDArray[np.float64], size: Sequence[int]
     ) -> NDArray[np.float32]:
-        """Return for each image the map from where a pixel goes to where it comes from.
+        """Return for each image the affine map from output to input coordinates.
 
         Args:
-            flipped: `(B,)`, which images are mirrored.
-            chance: `(B, 4)` in [0, 1): of shift down, shift right, rotation and scale.
+            flipped: `(B,)`, which images are flipped.
+            uniform: `(B, 4)` random numbers in [0, 1) for the shift down, the shift right, rotation and scale.
             size: H, W.
 
         Returns:
-            `(B, 2, 3) float32` maps of `(x, y, 1)`, where both coordinates run from -1 to 1 across the image.
+            `(B, 2, 3) float32` maps of `(x, y, 1)`; both coordinates range from -1 to 1 across the image.
         """
         height, width = size
-        down, right, turn, growth = (2 * chance - 1).T
+        down, right, turn, growth = (2 * uniform - 1).T
         angle = np.deg2rad(self.rotate) * turn
         zoom = 1 + self.scale * growth
         cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
@@ -117,5 +118,5 @@ class FlipCropAffine(Strategy):
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategy of this file."""
+    """Register the strategy of this module."""
     return [FlipCropAffine]

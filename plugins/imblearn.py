@@ -1,4 +1,4 @@
-"""Any sampler of imbalanced-learn, by class name, on the pixels or the embeddings of the training images."""
+"""Samplers of imbalanced-learn by class name, applied to the pixels or embeddings of the training images."""
 
 from __future__ import annotations
 
@@ -22,54 +22,55 @@ from fer_augment import (
 )
 
 _NOT_FOR_IMAGES = {
-    "SMOTEN": "it is for categories and would treat gray levels as names without order",
-    "SMOTENC": "it is for tables that mix numbers and categories",
+    "SMOTEN": "it is for categorical data and treats gray levels as unordered categories",
+    "SMOTENC": "it is for tables with numerical and categorical columns",
 }
-_LABELS_ARE_ENOUGH = ("RandomOverSampler", "RandomUnderSampler")
-"""Samplers that choose rows without a look at their points."""
+_NEEDS_LABELS_ONLY = ("RandomOverSampler", "RandomUnderSampler")
+"""Samplers that select rows without using their features."""
 _SET_HERE = {
-    "random_state": "it is set from the seed of the run",
-    "sampling_strategy": "it stands beside `parameters`, where class names are checked",
-    "smote": "it is made here, so that the parents of its images are known",
+    "random_state": "it is derived from the seed of the run",
+    "sampling_strategy": "set it next to `parameters`, where class names are validated",
+    "smote": "it is created by this strategy, which records the parents of its images",
 }
 
 
 class Imblearn(Strategy):
-    """Over-sample, under-sample or clean the training set with a sampler of imbalanced-learn.
+    """Oversample, undersample or clean the training set with a sampler of imbalanced-learn.
 
-    With `space: pixels` the sampler sees images as flat `float32` pixels (on `uint8` the interpolating ones wrap around
-    silently), and only the images it makes are rounded: rows it keeps are untouched. A synthetic image has both its
-    parents as provenance, and the label that the sampler gave it.
+    With `space: pixels`, the sampler receives images as flat `float32` pixels (with `uint8`, interpolating samplers
+    overflow silently). Only synthetic images are rounded; kept rows are unchanged. The provenance of a synthetic image
+    is its two parents; its label is that assigned by the sampler.
 
-    With `space: embeddings` it sees what the scout's network makes of them before its last layer, where near means
-    alike in expression rather than in light and shade. Samplers that choose rows (under-samplers, cleaners, random
-    over-sampling) need no more; of each cluster `ClusterCentroids` keeps the row nearest to its center. Of the SMOTE
-    family the choice of parents and the position between them are taken over, and the image is interpolated between the
-    pixels of the two: no network turns embeddings into images. The network was trained on these rows, so its embeddings
-    part the classes better than those of new faces would be, and cleaners find less to clean.
+    With `space: embeddings`, the sampler receives the outputs of the scout's network before its last layer, where
+    distance reflects expression rather than lighting. For samplers that select rows (undersamplers, cleaners, random
+    oversampling) this is sufficient; `ClusterCentroids` keeps the row nearest to the center of each cluster. For the
+    SMOTE family, the parents and the position between them are determined from the embeddings, and the image is
+    interpolated between the pixels of the parents: no network converts embeddings to images. As the network was trained
+    on these rows, their embeddings separate the classes better than those of new images, and cleaners remove fewer
+    rows.
 
-    When: the usual ways of tables are to be tried: RandomOverSampler, the control for every other one; the SMOTE
-    family, which blends neighbors; TomekLinks and EditedNearestNeighbours, which clean borders; RandomUnderSampler
-    or ClusterCentroids, where rows abound.
+    When: comparing standard resampling methods: RandomOverSampler, the control for all others; the SMOTE family, which
+    interpolates between neighbors; TomekLinks and EditedNearestNeighbours, which clean class boundaries;
+    RandomUnderSampler or ClusterCentroids, for large data sets.
 
-    Cost: all rows as `float32`, 265 MB for FER2013, and 465 MB for its result filled up; random over- and
-    under-sampling need neither. SMOTE takes some 7 s on FER2013's pixels, BorderlineSMOTE 45 s. `space: embeddings`
-    asks the scout that was trained on these rows, which is the baseline's run where that is an arm. Repeated rows are
-    learnt by heart, blends of two faces need not look like one, under-sampling throws large classes away.
+    Cost: all rows as `float32` take 265 MB for FER2013, and the balanced result 465 MB; random over- and undersampling
+    need neither. SMOTE takes about 7 s on FER2013's pixels, BorderlineSMOTE 45 s. `space: embeddings` needs the
+    in-sample scout, which is the baseline's run if the baseline is an arm. Networks overfit repeated rows, an
+    interpolation of two faces need not look like a face, and undersampling discards rows of large classes.
 
-    Try: RandomOverSampler first; SMOTE with 5 neighbors in both spaces. A `power_sampler` balances draws without a row
-    more.
+    Try: RandomOverSampler first; then SMOTE with 5 neighbors in both spaces. `power_sampler` balances classes without
+    adding rows.
 
     Measured: on FER2013, RandomOverSampler (recipe `oversample`), 10 epochs, n = 3 runs: balanced accuracy +6.2 points
-    (95 % interval +4.2 to +8.1), better; accuracy -6.0 points (-8.2 to -3.9), worse.
+    (95 % CI +4.2 to +8.1), better; accuracy -6.0 points (-8.2 to -3.9), worse.
 
     Source: Lemaître, Nogueira and Aridas 2017, "Imbalanced-learn: A Python Toolbox to Tackle the Curse of Imbalanced
-    Datasets in Machine Learning", JMLR 18(17); each sampler's documentation names its own.
+    Datasets in Machine Learning", JMLR 18(17); the documentation of each sampler cites its own source.
     """
 
     example: ClassVar[Mapping[str, Any]] = {"sampler": "SMOTE", "sampling_strategy": {"ant": 15, "bee": 20}}
 
-    sampler: str = Field(description="class name of a sampler of imbalanced-learn, such as SMOTE or TomekLinks.")
+    sampler: str = Field(description="class name of an imbalanced-learn sampler, such as SMOTE or TomekLinks.")
     sampling_strategy: (
         Literal["minority", "majority", "not minority", "not majority", "all", "auto"]
         | dict[ClassName, int]
@@ -78,32 +79,32 @@ class Imblearn(Strategy):
         | None
     ) = Field(
         default=None,
-        description="which classes to re-sample, or how many rows each is to have; the sampler's own by default.",
+        description="classes to resample, or {class: number of rows}; by default that of the sampler.",
     )
     space: Literal["pixels", "embeddings"] = Field(
-        default="pixels", description="where the sampler looks for neighbors: pixels, or the scout's embeddings."
+        default="pixels", description="input of the sampler: pixels, or the scout's embeddings."
     )
     parameters: dict[str, JsonValue] = Field(
-        default={}, description="the sampler's other parameters, as imbalanced-learn documents them."
+        default={}, description="other parameters of the sampler, as documented by imbalanced-learn."
     )
 
     @model_validator(mode="after")
     def _sampler_takes_the_parameters(self) -> Imblearn:
-        known = set(inspect.signature(_sampler_class(self.sampler)).parameters) - set(_SET_HERE)
+        valid_names = set(inspect.signature(_sampler_class(self.sampler)).parameters) - set(_SET_HERE)
         for name in self.parameters:
             if name in _SET_HERE:
-                raise ValueError(f"leave {name} out of `parameters`: {_SET_HERE[name]}")
-            if name not in known:
-                raise ValueError(f"{self.sampler} has no parameter {name!r}{did_you_mean(name, known)}")
+                raise ValueError(f"remove {name} from `parameters`: {_SET_HERE[name]}")
+            if name not in valid_names:
+                raise ValueError(f"{self.sampler} has no parameter {name!r}{did_you_mean(name, valid_names)}")
         if self.sampler == "ClusterCentroids" and self.parameters.get("voting", "hard") != "hard":
-            raise ValueError("an average of a cluster descends from no row that could be named; leave voting out")
+            raise ValueError("cluster averages have no source row, only `voting: hard` is supported; remove `voting`")
         if self.space == "embeddings" and self.parameters.get("shrinkage") is not None:
-            raise ValueError("shrinkage adds noise, and an embedding with noise has no image; use `space: pixels`")
+            raise ValueError("`shrinkage` adds noise, and noisy embeddings have no image; use `space: pixels`")
         return self
 
     @property
     def effects(self) -> Effect:
-        """Class frequencies change; by chance where the sampler draws, and by a scout's features if it is asked."""
+        """Class frequencies shift; random if the sampler is, and `space: embeddings` needs a scout."""
         effects = Effect.SHIFTS_CLASS_PRIOR
         if "random_state" in inspect.signature(_sampler_class(self.sampler)).parameters:
             effects |= Effect.RANDOM
@@ -111,35 +112,35 @@ class Imblearn(Strategy):
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
-        """Return the set as the sampler draws it, in the sampler's order."""
-        sampler = self._built(training_set, context.rng)
+        """Return the resampled set, in the sampler's order."""
+        sampler = self._build_sampler(training_set, context.rng)
         points = self._points(training_set, context)
         try:
             resampled, labels = sampler.fit_resample(points, training_set.labels)
         except (ValueError, RuntimeError) as error:
             counts = dict(zip(training_set.class_names, training_set.counts.tolist(), strict=True))
             raise StrategyError(f"{self.sampler} cannot resample {counts}: {' '.join(str(error).split())}") from error
-        parents, is_new = _lineage(sampler, points, resampled)
-        made = resampled[is_new]
+        parents, is_new = _parents(sampler, points, resampled)
+        synthetic = resampled[is_new]
         if self.space == "embeddings":
-            made = _interpolated(training_set, parents[is_new], _positions(points, parents[is_new], made))
-        np.clip(np.rint(made, out=made), 0, 255, out=made)
-        images = made.astype(np.uint8).reshape(-1, *training_set.image_shape)
+            synthetic = _interpolate(training_set, parents[is_new], _positions(points, parents[is_new], synthetic))
+        np.clip(np.rint(synthetic, out=synthetic), 0, 255, out=synthetic)
+        images = synthetic.astype(np.uint8).reshape(-1, *training_set.image_shape)
         grown = training_set.append(images, labels[is_new], parents=parents[is_new])
         order = parents[:, 0].copy()
         order[is_new] = len(training_set) + np.arange(len(images))
         return grown.take(order)
 
     def _points(self, training_set: ImageDataset, context: Context) -> NDArray[np.float32]:
-        """Return what the sampler is to see of each row, `(N, D)`."""
+        """Return the features that the sampler receives, `(N, D)`."""
         if self.space == "embeddings":
             return context.require_scout().embeddings(training_set)
-        if self.sampler in _LABELS_ARE_ENOUGH and self.parameters.get("shrinkage") is None:
+        if self.sampler in _NEEDS_LABELS_ONLY and self.parameters.get("shrinkage") is None:
             return np.zeros((len(training_set), 1), dtype=np.float32)
         return training_set.images[:].reshape(len(training_set), -1).astype(np.float32)
 
-    def _built(self, training_set: ImageDataset, rng: np.random.Generator) -> Any:
-        """Make the sampler; over-samplers, also inside combinations, note the parents of what they make."""
+    def _build_sampler(self, training_set: ImageDataset, rng: np.random.Generator) -> Any:
+        """Create the sampler; oversamplers, also within combinations, record the parents of synthetic rows."""
         from imblearn import combine, over_sampling
 
         sampler_class = _sampler_class(self.sampler)
@@ -149,27 +150,27 @@ class Imblearn(Strategy):
         if "random_state" in inspect.signature(sampler_class).parameters:
             common["random_state"] = int(rng.integers(2**31))
         if self.sampler in combine.__all__:
-            common["smote"] = _noting_parents(over_sampling.SMOTE, self.space)(**common)
+            common["smote"] = _recording_parents(over_sampling.SMOTE, self.space)(**common)
         elif self.sampler in over_sampling.__all__:
-            sampler_class = _noting_parents(sampler_class, self.space)
+            sampler_class = _recording_parents(sampler_class, self.space)
         elif self.sampler == "ClusterCentroids":
-            sampler_class = _choosing_rows(sampler_class)
+            sampler_class = _selecting_rows(sampler_class)
         return sampler_class(**common, **self.parameters)
 
 
 def _sampler_class(name: str) -> Any:
-    """Look a sampler up by name.
+    """Return a sampler class by name.
 
     Raises:
-        ValueError: if there is none of this name, or it is not for images.
+        ValueError: if it does not exist, or is not for images.
     """
     from imblearn import combine, over_sampling, under_sampling
 
     classes = {
-        known: getattr(module, known)
+        class_name: getattr(module, class_name)
         for module in (over_sampling, under_sampling, combine)
-        for known in module.__all__
-        if known not in _NOT_FOR_IMAGES
+        for class_name in module.__all__
+        if class_name not in _NOT_FOR_IMAGES
     }
     if name in _NOT_FOR_IMAGES:
         raise ValueError(f"{name} cannot be used on images: {_NOT_FOR_IMAGES[name]}")
@@ -179,7 +180,7 @@ def _sampler_class(name: str) -> Any:
 
 
 def _with_labels(sampling_strategy: object, training_set: ImageDataset) -> object:
-    """Put labels in the place of class names."""
+    """Replace class names by labels."""
     if isinstance(sampling_strategy, dict):
         return {training_set.class_number(name): count for name, count in sampling_strategy.items()}
     if isinstance(sampling_strategy, list):
@@ -188,76 +189,76 @@ def _with_labels(sampling_strategy: object, training_set: ImageDataset) -> objec
 
 
 class _Rows(np.ndarray[Any, np.dtype[np.float32]]):
-    """Rows of points that know their numbers in the training set, through any selection of them.
+    """Feature rows that carry their row numbers in the training set through indexing.
 
-    Every interpolating sampler computes `base + step * (neighbor - base)`. The subtraction of one selection
-    from another is where both parents of each new row are known, exactly and without a search; it is noted.
+    Every interpolating sampler computes `base + step * (neighbor - base)`. Recording each subtraction of one selection
+    of rows from another gives both parents of every synthetic row, exactly and without a search.
     """
 
     numbers: NDArray[np.int64] | None
-    noted: list[NDArray[np.int64]] | None
+    recorded: list[NDArray[np.int64]] | None
 
     @classmethod
-    def of(cls, points: NDArray[np.float32], noted: list[NDArray[np.int64]]) -> _Rows:
-        """View `(N, D)` points as rows 0 … N - 1 that note `(n, 2)` pairs of base and neighbor."""
+    def of(cls, points: NDArray[np.float32], recorded: list[NDArray[np.int64]]) -> _Rows:
+        """View `(N, D)` points as rows 0 … N - 1, and append `(n, 2)` pairs of base and neighbor to `recorded`."""
         rows = points.view(cls)
-        rows.numbers, rows.noted = np.arange(len(points)), noted
+        rows.numbers, rows.recorded = np.arange(len(points)), recorded
         return rows
 
     def __array_finalize__(self, source: object) -> None:
-        """Forget the numbers: only a selection of rows knows them."""
-        self.numbers = self.noted = None
+        """Drop the row numbers: only `of` and indexing set them."""
+        self.numbers = self.recorded = None
 
     def __getitem__(self, key: Any) -> Any:
-        """Select the numbers along with the rows."""
+        """Index the row numbers along with the rows."""
         selected = super().__getitem__(key)
         if isinstance(selected, _Rows) and self.numbers is not None:
             selected.numbers = self.numbers[key[0] if isinstance(key, tuple) else key]
-            selected.noted = self.noted
+            selected.recorded = self.recorded
         return selected
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: Any, *inputs: Any, **options: Any) -> Any:
-        """Compute on plain arrays, and note both sides of a subtraction of rows from rows."""
+        """Compute on plain arrays, and record both operands when rows are subtracted from rows."""
         numbers = [value.numbers for value in inputs if isinstance(value, _Rows) and value.numbers is not None]
-        if ufunc is np.subtract and len(numbers) == 2 and self.noted is not None:
+        if ufunc is np.subtract and len(numbers) == 2 and self.recorded is not None:
             neighbor, base = numbers
-            self.noted.append(np.stack([base, neighbor], axis=1))
+            self.recorded.append(np.stack([base, neighbor], axis=1))
         plain = [np.asarray(value) if isinstance(value, _Rows) else value for value in inputs]
         return getattr(ufunc, method)(*plain, **options)
 
 
 class _PixelNeighbors:
-    """The nearest rows of 8-bit pixels, exactly, in half the time of scikit-learn's own search.
+    """Exact nearest-neighbor search for 8-bit pixels, in half the time of scikit-learn's search.
 
-    The product of two pixels less 128 is a whole number of at most 2**14, so `float32` sums of 2**10 of them are exact
-    in whatever order they are added up. Rows that are equally near come in their order.
+    The product of two pixels minus 128 is an integer of at most 2**14, so `float32` sums of 2**10 products are exact in
+    any order of summation. Ties are ordered by row number.
     """
 
     _EXACT_SUM = 1 << 10
-    _ROWS_AT_ONCE = 256
+    _CHUNK_ROWS = 256
 
     def __init__(self, n_neighbors: int) -> None:
-        """Look for so many neighbors; a row among the points is its own first one, as in scikit-learn."""
+        """Set the number of neighbors; as in scikit-learn, a query among the points is its own first neighbor."""
         self.n_neighbors = n_neighbors
 
     def fit(self, points: NDArray[np.float32]) -> _PixelNeighbors:
-        """Take the `(N, D)` rows to search."""
+        """Store the `(N, D)` points to search."""
         self.points = np.asarray(points) - np.float32(128)
         self.squares = np.einsum("nd,nd->n", self.points, self.points, dtype=np.float64)
         return self
 
     def kneighbors(self, queries: NDArray[np.float32], return_distance: Literal[False] = False) -> NDArray[np.int64]:
-        """Return the nearest rows of each of n queries, `(n, n_neighbors)`, nearest first."""
+        """Return the row numbers of the nearest neighbors of n queries, `(n, n_neighbors)`, nearest first."""
         if self.n_neighbors > len(self.points):
-            raise ValueError(f"n_neighbors is {self.n_neighbors}, and there are {len(self.points)} rows to search")
-        centerd = np.asarray(queries) - np.float32(128)
-        starts = range(0, len(centerd), self._ROWS_AT_ONCE)
-        blocks = [self._nearest(centerd[start : start + self._ROWS_AT_ONCE]) for start in starts]
-        return np.concatenate([np.empty((0, self.n_neighbors), dtype=np.int64), *blocks])
+            raise ValueError(f"n_neighbors is {self.n_neighbors}, but there are only {len(self.points)} rows to search")
+        centered = np.asarray(queries) - np.float32(128)
+        starts = range(0, len(centered), self._CHUNK_ROWS)
+        chunks = [self._nearest(centered[start : start + self._CHUNK_ROWS]) for start in starts]
+        return np.concatenate([np.empty((0, self.n_neighbors), dtype=np.int64), *chunks])
 
     def _nearest(self, queries: NDArray[np.float32]) -> NDArray[np.int64]:
         count, distances = self.n_neighbors, self._distances(queries)
-        # So many groups of rows hold one that is as near as the bound; few rows that are not wanted are, too.
+        # `count` groups contain a row within the bound, so all nearest rows are within it, and few others.
         groups = np.arange(0, len(self.points), max(1, len(self.points) // (8 * count)))
         bound = np.partition(np.minimum.reduceat(distances, groups, axis=1), count - 1, axis=1)[:, count - 1, None]
         query, row = np.nonzero(distances <= bound)
@@ -266,7 +267,7 @@ class _PixelNeighbors:
         return np.asarray(row[order][first[:, None] + np.arange(count)])
 
     def _distances(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return squared distances, `(n, N)`, less the square of each query."""
+        """Return squared distances, `(n, N)`, minus the squared norm of each query."""
         distances = np.zeros((len(queries), len(self.points)))
         for start in range(0, queries.shape[1], self._EXACT_SUM):
             part = slice(start, start + self._EXACT_SUM)
@@ -276,10 +277,10 @@ class _PixelNeighbors:
         return distances
 
 
-def _noting_parents(sampler_class: Any, space: str) -> Any:
-    """Derive an over-sampler that keeps in `parents_` the pairs of rows between which its new rows lie.
+def _recording_parents(sampler_class: Any, space: str) -> Any:
+    """Derive an oversampler that records the parents of its synthetic rows in `parents_`.
 
-    Among pixels it searches for neighbors the faster way.
+    For pixels, it uses the faster neighbor search.
     """
 
     def fit_resample(self: Any, X: NDArray[np.float32], y: NDArray[np.int64]) -> Any:
@@ -297,36 +298,36 @@ def _noting_parents(sampler_class: Any, space: str) -> Any:
     return type(sampler_class.__name__, (sampler_class,), methods)
 
 
-def _choosing_rows(cluster_centroids: Any) -> Any:
-    """Derive a `ClusterCentroids` that votes hard and keeps in `sample_indices_` the rows that it chose."""
+def _selecting_rows(cluster_centroids: Any) -> Any:
+    """Derive a `ClusterCentroids` with hard voting that records the selected rows in `sample_indices_`."""
 
     def fit_resample(self: Any, X: NDArray[np.float32], y: NDArray[np.int64]) -> Any:
-        self.voting, self.chosen_ = "hard", {}
+        self.voting, self.selected_ = "hard", {}
         result = cluster_centroids._fit_resample(self, X, y)
-        of_classes = [np.flatnonzero(y == label)[self.chosen_.get(label, slice(None))] for label in np.unique(y)]
-        self.sample_indices_ = np.concatenate(of_classes)
+        by_class = [np.flatnonzero(y == label)[self.selected_.get(label, slice(None))] for label in np.unique(y)]
+        self.sample_indices_ = np.concatenate(by_class)
         return result
 
     def generate_sample(self: Any, X: NDArray[np.float32], y: NDArray[np.int64], centroids: Any, label: Any) -> Any:
         from sklearn.neighbors import NearestNeighbors
 
         nearest = NearestNeighbors(n_neighbors=1).fit(X).kneighbors(centroids, return_distance=False).ravel()
-        self.chosen_[label] = nearest
+        self.selected_[label] = nearest
         return X[nearest], y[nearest]
 
     methods = {"_fit_resample": fit_resample, "_generate_sample": generate_sample}
     return type(cluster_centroids.__name__, (cluster_centroids,), methods)
 
 
-def _lineage(
+def _parents(
     sampler: Any, points: NDArray[np.float32], resampled: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return for each row of a sampler's result its parents, `(n, 2)`, and whether it is a new image, `(n,)`.
+    """Return the parents of each row of the result, `(n, 2)`, and whether it is a synthetic image, `(n,)`.
 
-    A row with one parent has it twice.
+    Rows with a single parent have it twice.
 
     Raises:
-        StrategyError: if the sampler did not tell.
+        StrategyError: if the parents were not recorded.
     """
     if hasattr(sampler, "sample_indices_"):
         source = np.asarray(sampler.sample_indices_, dtype=np.int64)
@@ -340,31 +341,31 @@ def _lineage(
         parents, is_new = parents[cleaner.sample_indices_], is_new[cleaner.sample_indices_]
     if len(parents) != len(resampled):
         raise StrategyError(
-            f"{type(sampler).__name__} of the installed imbalanced-learn does not tell which rows its images "
-            "were made from; install version 0.14, with which this strategy was tested"
+            f"the parents of the synthetic images of {type(sampler).__name__} cannot be determined with the installed "
+            "imbalanced-learn; install version 0.14, with which this strategy was tested"
         )
     return parents, is_new
 
 
 def _positions(
-    points: NDArray[np.float32], parents: NDArray[np.int64], made: NDArray[np.float32]
+    points: NDArray[np.float32], parents: NDArray[np.int64], synthetic: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Return where made points lie on the lines through their parents, `(n,)`: 0 the first, 1 the second."""
+    """Return the positions of synthetic points between their parents, `(n,)`: 0 is the first, 1 the second."""
     base, neighbor = (points[parents[:, parent]].astype(np.float64) for parent in (0, 1))
-    way = neighbor - base
-    length = (way**2).sum(axis=1)
-    return np.asarray(((made - base) * way).sum(axis=1) / np.where(length > 0, length, 1))
+    direction = neighbor - base
+    squared_length = (direction**2).sum(axis=1)
+    return np.asarray(((synthetic - base) * direction).sum(axis=1) / np.where(squared_length > 0, squared_length, 1))
 
 
-def _interpolated(
+def _interpolate(
     training_set: ImageDataset, parents: NDArray[np.int64], positions: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the pixels, `(n, H, W, C)`, at positions between the images of two parents."""
+    """Return pixels, `(n, H, W, C)`, interpolated between the images of two parents at the given positions."""
     base, neighbor = (training_set.images[parents[:, parent]].astype(np.float64) for parent in (0, 1))
     return base + positions[:, None, None, None] * (neighbor - base)
 
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategy of this file."""
+    """Register the strategy of this module."""
     return [Imblearn]

@@ -1,6 +1,6 @@
-"""Mixing two images of a batch and their labels: mixup, CutMix, Remix, and mixing what is confused.
+"""Mixing pairs of images and labels in a batch: mixup, CutMix, Remix, and mixup between confused classes.
 
-Legend of shapes: B rows of a batch, H, W, C height, width and channels, K classes.
+Shapes: B rows of a batch, H, W, C height, width and channels, K classes.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class _Mixing(Strategy):
-    """What the strategies of this file have in common: partners from the batch, and shares by a beta distribution."""
+    """Base class: partners from the batch, and an image's share of the mix (lambda) from a beta distribution."""
 
     alpha: float = Field(
         default=1.0,
         gt=0,
-        description="both parameters of the beta distribution of an image's share: 1: all shares are equally likely; "
-        "below: nearly all or nearly nothing; above: about half.",
+        description="both parameters of the beta distribution of an image's share of the mix: 1: uniform; below 1: "
+        "mostly near 0 or 1; above 1: mostly near 0.5.",
     )
-    probability: float = Field(default=1.0, ge=0, le=1, description="chance that an image is mixed at all.")
+    probability: float = Field(default=1.0, ge=0, le=1, description="probability that an image is mixed.")
 
     @property
     def effects(self) -> Effect:
-        """Targets are shared between classes, by chance, if anything is ever mixed."""
+        """Random soft targets, unless the probability is 0."""
         return Effect.RANDOM | Effect.SOFT_TARGETS if self.probability else Effect(0)
 
     @hookimpl
@@ -44,26 +44,26 @@ class _Mixing(Strategy):
         training_set: ImageDataset,
         context: Context,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mix each image, and its target, with those of another row of the batch."""
+        """Mix the image and the target of each row with those of another row of the batch."""
         import torch
 
         rng = context.rng
         partners = self._partners(training_set.labels[rows], training_set, context)
         drawn = rng.beta(self.alpha, self.alpha, len(rows))
         share = np.where(rng.random(len(rows)) < self.probability, drawn, 1.0)
-        places = torch.from_numpy(partners).to(images.device)
-        mixed, share = self._mixed(images, images[places], share, rng)
+        indices = torch.from_numpy(partners).to(images.device)
+        mixed, share = self._mix(images, images[indices], share, rng)
         share = self._label_share(share, training_set.labels[rows], training_set.labels[rows[partners]], training_set)
-        return mixed, targets.lerp(targets[places], torch.from_numpy(1 - share).to(targets)[:, None])
+        return mixed, targets.lerp(targets[indices], torch.from_numpy(1 - share).to(targets)[:, None])
 
     def _partners(self, labels: NDArray[np.int64], training_set: ImageDataset, context: Context) -> NDArray[np.int64]:
-        """Return for each row of a batch the place of its partner, `(B,)`: a random order of the batch."""
+        """Return the index of each row's partner within the batch, `(B,)`: a random permutation."""
         return context.rng.permutation(len(labels))
 
-    def _mixed(
+    def _mix(
         self, images: torch.Tensor, others: torch.Tensor, share: NDArray[np.float64], rng: np.random.Generator
     ) -> tuple[torch.Tensor, NDArray[np.float64]]:
-        """Mix `(B, C, H, W)` images by the share, `(B,)`, that each keeps; return the share that it then has."""
+        """Mix `(B, C, H, W)` images with their partners; return them with the actual share of each image, `(B,)`."""
         import torch
 
         return images.lerp(others, torch.from_numpy(1 - share).to(images)[:, None, None, None]), share
@@ -75,25 +75,26 @@ class _Mixing(Strategy):
         other_labels: NDArray[np.int64],
         training_set: ImageDataset,
     ) -> NDArray[np.float64]:
-        """Return the share of a row's own label, `(B,)`, from the share of its image."""
+        """Return the share of each row's own label, `(B,)`, given the share of its image."""
         return share
 
 
 class Mixup(_Mixing):
-    """Blend each image with another one of the batch, and their labels in the same proportion.
+    """Apply mixup: blend each image with another image of the batch, and their labels in the same proportion.
 
     With a share s from Beta(alpha, alpha) for each row: image s x_i + (1 - s) x_j, target s y_i + (1 - s) y_j. The
-    authors' code draws one share for a whole batch; here each row has its own, as in the paper's formula.
+    authors' code draws one share per batch; here each row has its own, as in the paper's formula.
 
-    When: the network learns its training images by heart, or is too sure of itself.
+    When: the network overfits or is overconfident.
 
-    Cost: a tenth of a second for as many rows as FER2013 has. It pays off over many epochs. Partners are drawn as rows
-    come, so that classes stay as unequal as they are: `remix` is for that.
+    Cost: 0.1 s for the rows of FER2013. It pays off over many epochs. Partners are drawn at random from the batch, so
+    class imbalance is unchanged; `remix` addresses it.
 
-    Try: alpha 0.2; 1 mixes most images thoroughly.
+    Try: alpha 0.2; alpha 1 mixes most images strongly.
 
-    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 28.6 % with alpha 1:
-    Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, in the tables of its code.
+    Elsewhere: error on long-tailed CIFAR-10 (imbalance ratio 100, ResNet-32, no spread given) 30.1 % without, 28.6 %
+    with alpha 1: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, tables in the
+    code repository.
 
     Source: Zhang, Cisse, Dauphin and Lopez-Paz 2018, "mixup: Beyond Empirical Risk Minimization", ICLR, which
     recommends alpha from 0.1 to 0.4 for ImageNet and uses 1 for CIFAR.
@@ -102,21 +103,23 @@ class Mixup(_Mixing):
     alpha: float = Field(
         default=0.2,
         gt=0,
-        description="both parameters of the beta distribution of an image's share; small: one of the two prevails.",
+        description="both parameters of the beta distribution of an image's share of the mix; small values: one of "
+        "the two images dominates.",
     )
 
 
 class CutMix(_Mixing):
-    """Paste a rectangle of another image of the batch into each image; labels are shared by area.
+    """Apply CutMix: paste a rectangle of another image of the batch into each image, and mix the labels by area.
 
-    With a share s from Beta(alpha, alpha) for each row, the rectangle has sides of sqrt(1 - s) of the image's and a
-    center anywhere in the image; what stands out is cut off. The row's own label has the share of the pixels that are
-    left of its image. The authors' code draws one rectangle for a whole batch; here each row has its own.
+    With a share s from Beta(alpha, alpha) for each row, the sides of the rectangle are sqrt(1 - s) times those of the
+    image and its center is anywhere in the image; parts outside the image are cut off. The share of the row's own label
+    is the fraction of its pixels that remain. The authors' code draws one rectangle per batch; here each row has its
+    own.
 
-    When: as `mixup`, where one part of an image decides alone. Every pixel stays one of a real image.
+    When: as for `mixup`, if predictions depend on a single part of the image. Pixels are not blended.
 
-    Cost: a fifth of a second for as many rows as FER2013 has. Labels go by area, but an expression sits in mouth, eyes
-    and brows: a pasted mouth may carry more than its share. Classes stay as unequal as they are.
+    Cost: 0.2 s for the rows of FER2013. Labels are mixed by area, but mouth, eyes and eyebrows carry most of an
+    expression: a pasted mouth may deserve more than its share. Class imbalance is unchanged.
 
     Try: alpha 1 with `probability: 0.5`.
 
@@ -126,10 +129,10 @@ class CutMix(_Mixing):
 
     @classmethod
     def strategy_name(cls) -> str:
-        """Return the name that the field writes in one word."""
+        """Return `cutmix`: the method is written as one word."""
         return "cutmix"
 
-    def _mixed(
+    def _mix(
         self, images: torch.Tensor, others: torch.Tensor, share: NDArray[np.float64], rng: np.random.Generator
     ) -> tuple[torch.Tensor, NDArray[np.float64]]:
         import torch
@@ -144,41 +147,41 @@ class CutMix(_Mixing):
 
 
 class Remix(_Mixing):
-    """Blend images as mixup does, and give the label to the rarer class where the classes differ much in size.
+    """Apply Remix: blend images as in mixup, and assign the label to the rarer class if class sizes differ strongly.
 
-    With n_i and n_j rows of the two classes and a share s of image i, the share of label i is 0 if n_i / n_j >= kappa
-    and s < tau; 1 if n_i / n_j <= 1 / kappa and 1 - s < tau; else s. Rows are counted in the training set as earlier
-    steps have left it.
+    With n_i and n_j rows of the two classes and share s of image i, the share of label i is 0 if n_i / n_j >= kappa and
+    s < tau; 1 if n_i / n_j <= 1 / kappa and 1 - s < tau; else s. Rows are counted in the training set as rewritten by
+    earlier steps.
 
-    When: as `mixup`, where some classes are several times larger than others.
+    When: as for `mixup`, if some classes are several times larger than others.
 
-    Cost: a tenth of a second for as many rows as FER2013 has. Large classes lose labels to small ones, and with them
-    recall. It does nothing between classes that differ less than kappa times.
+    Cost: 0.1 s for the rows of FER2013. Large classes lose labels, and with them recall, to small ones. It has no
+    effect between classes whose sizes differ by a factor of less than kappa.
 
-    Try: kappa 3 and tau 0.5, the paper's, with alpha 1; on FER2013 that concerns Disgust alone, which every other class
-    outnumbers seven times or more.
+    Try: kappa 3 and tau 0.5, as in the paper, with alpha 1. On FER2013, this affects only Disgust; every other class is
+    at least seven times larger.
 
-    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 28.6 % with mixup,
-    29.5 % with it: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, in the
-    tables of its code.
+    Elsewhere: error on long-tailed CIFAR-10 (imbalance ratio 100, ResNet-32, no spread given) 30.1 % without, 28.6 %
+    with mixup, 29.5 % with it: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI,
+    tables in the code repository.
 
     Source: Chou, Chang, Pan, Wei and Juan 2020, "Remix: Rebalanced Mixup", ECCV Workshops, LNCS 12540; kappa and tau
     are the paper's.
     """
 
     kappa: float = Field(
-        default=3.0, ge=1, description="how many times larger a class must be to lose its label to the other."
+        default=3.0, ge=1, description="smallest ratio of class sizes at which the larger class can lose its label."
     )
     tau: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="the larger class loses its label where its image has less than this share.",
+        description="the larger class loses its label if its image has a smaller share than this.",
     )
 
     @property
     def effects(self) -> Effect:
-        """As of all mixing; besides, labels lean to the rarer classes."""
+        """As for all mixing; also favors small classes."""
         return super().effects | Effect.FAVORS_SMALL_CLASSES if self.probability else Effect(0)
 
     def _label_share(
@@ -195,68 +198,69 @@ class Remix(_Mixing):
 
 
 class ConfusionMix(_Mixing):
-    """Blend each image, as mixup does, with one of a class that its own class is confused with.
+    """Apply mixup between confused classes: blend each image with one of a class that its own class is confused with.
 
-    The class of the partner is drawn by how much probability the scout gives to each other class, on average over the
-    training rows of the row's class, among the classes in the batch; the partner is any row of it.
+    The class of the partner is drawn from the classes in the batch, in proportion to the probability that the scout
+    assigns to it, averaged over the training rows of the row's own class. The partner is a random row of that class in
+    the batch.
 
-    When: some classes are confused far more than others, and their border is to be taught most.
+    When: some classes are confused far more often than others, and training should focus on the boundary between them.
 
-    Cost: `out_of_fold` trains `training.scout.folds` networks more for each seed. Confusions are counted once a run;
-    mixing itself takes a fifth of a second for as many rows as FER2013 has. Classes that are confused with many are
-    partners more often.
+    Cost: `out_of_fold` trains `training.scout.folds` additional networks per seed. Confusion is computed once per run;
+    mixing takes 0.2 s for the rows of FER2013. Classes that are confused with many others are partners more often.
 
-    Try: alpha 0.2, next to `mixup` with the same alpha, its control.
+    Try: alpha 0.2, compared with `mixup` at the same alpha as a control.
 
-    Source: after the idea of Yoon, Hong, Joo, Qin, Jeong and Lee 2024, "Mix from Failure: Confusion-Pairing Mixup for
-    Long-Tailed Recognition", arXiv:2411.07621. There confusions are counted on the model while it is trained, and
-    labels are mixed with regard to the imbalance of classes; here they are the scout's, and labels are mixup's.
+    Source: based on Yoon, Hong, Joo, Qin, Jeong and Lee 2024, "Mix from Failure: Confusion-Pairing Mixup for
+    Long-Tailed Recognition", arXiv:2411.07621. In the paper, confusion is counted on the model during training, and
+    labels are mixed with regard to class imbalance; here, confusion is the scout's, and labels are mixed as in mixup.
     """
 
     predictions: Literal["in_sample", "out_of_fold"] = Field(
         default="out_of_fold",
-        description="in_sample: by the model trained on these rows; out_of_fold: by others.",
+        description="in_sample: by the model trained on these rows; out_of_fold: by models not trained on the row.",
     )
 
     @property
     def effects(self) -> Effect:
-        """As of all mixing; besides, a scout chooses the partners, if anything is ever mixed."""
+        """As for all mixing; also needs a scout, which chooses the partners."""
         in_sample = self.predictions == "in_sample"
         mining = Effect.IN_SAMPLE_MINING if in_sample else Effect.OUT_OF_FOLD_MINING
         return super().effects | mining if self.probability else Effect(0)
 
     def _partners(self, labels: NDArray[np.int64], training_set: ImageDataset, context: Context) -> NDArray[np.int64]:
-        """Return for each row the place of its partner, `(B,)`; its own where no confused class is in the batch."""
+        """Return the index of each row's partner, `(B,)`; its own index if no confused class is in the batch."""
         confusion = self._confusion(training_set, context)
         in_batch = np.bincount(labels, minlength=len(confusion))
         weights = confusion[labels][:, labels] / in_batch[labels]
-        reached = np.cumsum(weights, axis=1)
-        aim = context.rng.random(len(labels)) * reached[:, -1]
-        return np.where(reached[:, -1] > 0, (reached <= aim[:, None]).sum(axis=1), np.arange(len(labels)))
+        cumulative = np.cumsum(weights, axis=1)
+        drawn = context.rng.random(len(labels)) * cumulative[:, -1]
+        partners = (cumulative <= drawn[:, None]).sum(axis=1)
+        return np.where(cumulative[:, -1] > 0, partners, np.arange(len(labels)))
 
     def _confusion(self, training_set: ImageDataset, context: Context) -> NDArray[np.float64]:
-        """Return what the rows of each class give to each other class on average, `(K, K)`; 0 to their own."""
+        """Return the mean predicted probability of each class over the rows of each class, `(K, K)`, diagonal 0."""
         scout = context.require_scout()
-        known, question = _KNOWN_CONFUSIONS.setdefault(scout, {}), (training_set.fingerprint, self.predictions)
-        if question not in known:
-            known[question] = _confusion_of(training_set, scout.probabilities(training_set, how=self.predictions))
-        return known[question]
+        cached, key = _CONFUSION_CACHE.setdefault(scout, {}), (training_set.fingerprint, self.predictions)
+        if key not in cached:
+            cached[key] = _confusion_of(training_set, scout.probabilities(training_set, how=self.predictions))
+        return cached[key]
 
 
-_KNOWN_CONFUSIONS: WeakKeyDictionary[object, dict[tuple[str, str], NDArray[np.float64]]] = WeakKeyDictionary()
-"""What scouts say in this process, for as long as they live: each batch asks, and the answer takes all N rows."""
+_CONFUSION_CACHE: WeakKeyDictionary[object, dict[tuple[str, str], NDArray[np.float64]]] = WeakKeyDictionary()
+"""Confusion by scout and training set: every batch needs it, and computing it takes predictions of all N rows."""
 
 
 def _confusion_of(training_set: ImageDataset, probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    judged = np.isfinite(probabilities).all(axis=1)
+    has_prediction = np.isfinite(probabilities).all(axis=1)
     classes = probabilities.shape[1]
-    own = np.eye(classes)[training_set.labels[judged]]
-    confusion = own.T @ probabilities[judged] / np.maximum(own.sum(axis=0), 1)[:, None]
+    one_hot = np.eye(classes)[training_set.labels[has_prediction]]
+    confusion = one_hot.T @ probabilities[has_prediction] / np.maximum(one_hot.sum(axis=0), 1)[:, None]
     return np.where(np.eye(classes, dtype=bool), 0.0, confusion)
 
 
 def _span(length: NDArray[np.float64], center: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
-    """Return `(B, side)` masks of half a length to either side of a center."""
+    """Return `(B, side)` masks of the positions within half a length of a center."""
     position = np.arange(side)
     half = length[:, None] // 2
     return (position >= center[:, None] - half) & (position < center[:, None] + half)
@@ -264,5 +268,5 @@ def _span(length: NDArray[np.float64], center: NDArray[np.int64], side: int) -> 
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategies of this file."""
+    """Register the strategies of this module."""
     return [Mixup, CutMix, Remix, ConfusionMix]

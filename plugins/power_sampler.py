@@ -1,4 +1,4 @@
-"""Sampling by a power of the class counts: balanced, square-root, and everything between, at once or later."""
+"""Class-balanced sampling with weights n^-exponent: balanced, square-root or in between, optionally deferred."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from fer_augment import Effect, ImageDataset, Strategy, hookimpl
 
 
 class PowerSampler(Strategy):
-    """Draw the rows of a class of n rows with weight n^-exponent, so that small classes are seen more often.
+    """Sample small classes more often: draw the rows of a class of n rows with weight n^-exponent.
 
-    A class is then drawn in proportion to n^(1 - exponent). With 1 all classes are drawn equally often (class-balanced
-    sampling), with 0.5 in proportion to the square root of their size. The weights of earlier steps are multiplied.
+    Each class is then drawn in proportion to n^(1 - exponent): with exponent 1, all classes equally often
+    (class-balanced sampling); with 0.5, in proportion to the square root of their size. The weights of earlier steps
+    are multiplied.
 
-    `from_epoch` defers this: before it, rows are drawn as they stand. `ramp_epochs` brings it in by and by: so many
-    epochs long the probabilities go in a straight line from those of the rows as they stand to the balanced ones. Both
-    count epochs, as a sampler is not told how long training lasts; progressively-balanced sampling over a training of T
-    epochs is `exponent: 1` with `ramp_epochs` T - 1.
+    `from_epoch` defers the effect: before this epoch, the weights are unchanged. `ramp_epochs` phases it in: over this
+    number of epochs, the draw probabilities are interpolated linearly from the unchanged to the balanced ones. Both are
+    numbers of epochs, because a sampler does not receive the length of the training. Progressively-balanced sampling
+    over T epochs is `exponent: 1` with `ramp_epochs` T - 1.
 
-    When: small classes are overlooked and their rows differ enough to be shown more often; next to a random
-    augmentation, no two draws are alike.
+    When: small classes are rarely predicted and have enough variation to be shown more often. With random augmentation,
+    repeated draws differ.
 
-    Cost: no time and no memory. With exponent 1 a row of FER2013's Disgust is drawn 9.4 times an epoch and one of Happy
-    0.6 times, with 0.5 it is 3.2 and 0.8 times: small classes are learnt by heart, and large ones lose recall.
+    Cost: no time or memory. With exponent 1, a row of FER2013's Disgust is drawn 9.4 times per epoch and a row of Happy
+    0.6 times; with 0.5, 3.2 and 0.8 times. The network overfits small classes, and large classes lose recall.
 
     Try: exponent 0.5; or 1 with `from_epoch` at four fifths of the epochs (deferred re-sampling).
 
-    Elsewhere: error on CIFAR-10 made unequal 100 to 1 (ResNet-32, one number each) 30.1 % without, 30.8 % with exponent
-    0.5, 30.4 % with 1, 29.4 % progressively, 27.1 % with 1 deferred: Zhang, Wei, Zhou and Wu 2021, "Bag of Tricks for
-    Long-Tailed Visual Recognition", AAAI, in the tables of its code.
+    Elsewhere: error on long-tailed CIFAR-10 (imbalance ratio 100, ResNet-32, no spread given) 30.1 % without, 30.8 %
+    with exponent 0.5, 30.4 % with 1, 29.4 % progressively balanced, 27.1 % with 1 deferred: Zhang, Wei, Zhou and Wu
+    2021, "Bag of Tricks for Long-Tailed Visual Recognition", AAAI, tables in the code repository.
 
     Measured: on FER2013, exponent 0.5 (recipe `modern_power_sampler`), 18 epochs, n = 3 runs: balanced accuracy +4.3
-    points (95 % interval +2.6 to +6.0), better, for -0.3 points of accuracy (-1.4 to +0.9), no evidence of a
-    difference.
+    points (95 % CI +2.6 to +6.0), better; accuracy -0.3 points (-1.4 to +0.9), no evidence of a difference.
 
     Sources: Kang et al. 2020, "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR, the section
-    on sampling strategies, where q = 1 - exponent, progressively-balanced sampling included; square-root sampling:
+    on sampling strategies, where q = 1 - exponent, including progressively-balanced sampling; square-root sampling:
     Mahajan et al. 2018, "Exploring the Limits of Weakly Supervised Pretraining", ECCV; deferred re-sampling: Cao et al.
     2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS.
     """
@@ -48,41 +48,41 @@ class PowerSampler(Strategy):
         default=0.5,
         ge=0,
         le=1,
-        description="0: rows as they stand; 0.5: square root; 1: all classes equally often.",
+        description="0: weights unchanged; 0.5: square root; 1: all classes equally often.",
     )
     from_epoch: int = Field(
         default=0,
         ge=0,
-        description="the first epoch, counted from 0, in which it acts; before it rows are drawn as they stand.",
+        description="first epoch in which the step acts, counted from 0; before it, the weights are unchanged.",
     )
     ramp_epochs: int = Field(
         default=0,
         ge=0,
-        description="how many epochs after `from_epoch` it takes to come fully into effect; 0: at once.",
+        description="number of epochs after `from_epoch` until the full effect; 0: immediately.",
     )
 
     @property
     def effects(self) -> Effect:
-        """Classes are drawn in other proportions than they stand in the set."""
+        """Classes are drawn in proportions other than those of the training set."""
         return Effect.SHIFTS_CLASS_PRIOR if self.exponent else Effect(0)
 
     @property
     def acts_from(self) -> int:
-        """The first epoch with other weights."""
+        """The first epoch with changed weights."""
         return self.from_epoch + (self.ramp_epochs > 0)
 
     @hookimpl
     def sampling_weights(
         self, weights: NDArray[np.float64], training_set: ImageDataset, epoch: int
     ) -> NDArray[np.float64]:
-        """Multiply each row's weight by a power of the size of its class, as far as that is in effect."""
+        """Multiply each row's weight by a power of its class size, to the extent in effect in this epoch."""
         rows_in_class = training_set.counts[training_set.labels].astype(np.float64)
         balanced = rows_in_class**-self.exponent
-        share = self._share_in_effect(epoch)
-        factors: NDArray[np.float64] = 1 - share + share * balanced / balanced.mean()
+        extent = self._extent(epoch)
+        factors: NDArray[np.float64] = 1 - extent + extent * balanced / balanced.mean()
         return weights * factors
 
-    def _share_in_effect(self, epoch: int) -> float:
+    def _extent(self, epoch: int) -> float:
         if epoch < self.from_epoch:
             return 0
         return min(1, (epoch - self.from_epoch) / self.ramp_epochs) if self.ramp_epochs else 1
@@ -90,5 +90,5 @@ class PowerSampler(Strategy):
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategy of this file."""
+    """Register the strategy of this module."""
     return [PowerSampler]

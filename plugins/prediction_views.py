@@ -1,4 +1,4 @@
-"""Test-time views: look at a held-out image several times, a little moved or mirrored, and average the logits."""
+"""Test-time augmentation: average the logits over several shifted or mirrored views of each image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class MirrorViews(Strategy):
-    """Predict from each image and its left-right mirror image; nothing is trained again.
+    """Apply test-time augmentation with mirroring: predict from each image and its left-right mirror image.
 
-    When: a mirror image shows the same class, and a prediction may take twice the time.
+    When: mirroring preserves the class, and prediction may take twice as long. No retraining is needed.
 
-    Cost: each image is predicted twice. It favors no class. An arm with it is to be compared with one that has it too.
+    Cost: two predictions per image. It favors no class. Compare an arm that uses it with arms that also use it.
 
-    Try: it has nothing to choose.
+    Try: no parameters to tune.
 
-    Measured: on FER2013 (recipe `modern_mirror_views`), 18 epochs, n = 3 runs: balanced accuracy +1.3 points (95 %
-    interval +0.4 to +2.2) and accuracy +0.9 points (+0.6 to +1.3), both better.
+    Measured: on FER2013 (recipe `modern_mirror_views`), 18 epochs, n = 3 runs: balanced accuracy +1.3 points (95 % CI
+    +0.4 to +2.2) and accuracy +0.9 points (+0.6 to +1.3), both better.
 
-    Source: common practice, as the mirrored half of the views of Krizhevsky, Sutskever and Hinton 2012, "ImageNet
+    Source: common practice; the mirrored half of the views of Krizhevsky, Sutskever and Hinton 2012, "ImageNet
     Classification with Deep Convolutional Neural Networks", NeurIPS, section 4.1.
     """
 
@@ -36,41 +36,44 @@ class MirrorViews(Strategy):
 
 
 class TenCropViews(Strategy):
-    """Predict from each image, from it moved towards each corner, and from the mirror images of these five.
+    """Apply ten-crop test-time augmentation: predict from each image, shifted to its corners, and mirrored.
 
-    In the paper the five are crops of a larger image, at its corners and center. Here a view keeps the image's size: it
-    is moved by whole pixels, and the edge pixels are repeated where nothing moves in. Nothing is trained again.
+    The ten views are the image, the image shifted toward each corner, and the mirror images of these five. In the
+    paper, they are crops from the center and corners of a larger image. Here, each view keeps the size of the image: it
+    is shifted by whole pixels, and edge pixels are repeated to fill the gap. No retraining is needed.
 
-    When: faces do not stand in the same place in every image, and a prediction may take ten times the time.
+    When: the position of faces varies between images, and prediction may take ten times as long.
 
-    Cost: each image is predicted ten times. It favors no class. An arm with it is to be compared with one that has it
-    too.
+    Cost: ten predictions per image. It favors no class. Compare an arm that uses it with arms that also use it.
 
-    Try: shift 0.1, or as far as the training moves images (`flip_crop_affine`).
+    Try: shift 0.1, or the shift used in training (`flip_crop_affine`).
 
     Source: Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep Convolutional Neural Networks",
     NeurIPS, section 4.1.
     """
 
     shift: float = Field(
-        default=0.1, ge=0, le=0.5, description="how far to move, as a fraction of height and width; in whole pixels."
+        default=0.1,
+        ge=0,
+        le=0.5,
+        description="size of the shift, as a fraction of height and width, rounded to whole pixels.",
     )
 
     @hookimpl
     def predict_views(self, views: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Replace each view, `(B, C, H, W)`, by ten."""
-        moved = [crop for view in views for crop in self._crops(view)]
-        return [*moved, *_mirrored(moved)]
+        """Replace each view, `(B, C, H, W)`, by ten views."""
+        shifted = [crop for view in views for crop in self._crops(view)]
+        return [*shifted, *_mirrored(shifted)]
 
     def _crops(self, view: torch.Tensor) -> list[torch.Tensor]:
-        """Cut images of the old size from the center and the corners of images with wider edges."""
+        """Crop images of the original size from the center and corners of the padded images."""
         from torch.nn.functional import pad
 
         height, width = view.shape[2:]
         down, right = round(self.shift * height), round(self.shift * width)
-        wider = pad(view, (right, right, down, down), mode="replicate")
+        padded = pad(view, (right, right, down, down), mode="replicate")
         corners = [(down, right), (0, 0), (0, 2 * right), (2 * down, 0), (2 * down, 2 * right)]
-        return [wider[:, :, top : top + height, left : left + width] for top, left in corners]
+        return [padded[:, :, top : top + height, left : left + width] for top, left in corners]
 
 
 def _mirrored(views: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -79,5 +82,5 @@ def _mirrored(views: list[torch.Tensor]) -> list[torch.Tensor]:
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategies of this file."""
+    """Register the strategies of this module."""
     return [MirrorViews, TenCropViews]

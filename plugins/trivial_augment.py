@@ -1,4 +1,4 @@
-"""TrivialAugment: each image of a batch is changed by one random operation of random strength."""
+"""TrivialAugment: apply one random operation of random strength to each image of a batch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LEVELS = 31
 
 @dataclass(frozen=True)
 class _Space:
-    """The largest strengths: degrees, slope, fraction of the side, change of an enhancement, bits that are lost."""
+    """Largest strengths: degrees, slope, fraction of the side, relative change of an enhancement, bits dropped."""
 
     rotate: float
     shear: float
@@ -52,21 +52,21 @@ _SPACES = {
 
 
 class TrivialAugment(Strategy):
-    """Change each image by one operation, drawn at random, with a strength drawn at random: nothing to tune.
+    """Apply TrivialAugment: change each image by one random operation of random strength, without tuning.
 
-    The operations on gray levels are those of Pillow, on levels of 1/255. Shifts are in parts of the side, where the
-    paper has pixels of images of 32x32; images turn and slant about their center, are sampled bilinearly, and their
-    edge pixels are repeated outside.
+    Operations on gray levels are those of Pillow, on levels of 1/255. Shifts are fractions of the side, whereas the
+    paper gives pixels of 32x32 images. Images are rotated and sheared about their center with bilinear interpolation,
+    and edge pixels are repeated outside.
 
-    `color` (the saturation) is left out on images that are not of three channels. A row's numbers depend on the row,
-    the epoch and how often it was drawn before in this epoch.
+    `color` (saturation) is skipped for images that do not have three channels. The random numbers of a row depend on
+    the row, the epoch and on how often the row was already drawn in this epoch.
 
-    When: a strong augmentation is wanted and there is no time to tune one.
+    When: strong augmentation is needed, without time to tune it.
 
-    Cost: a second of one core for as many rows as FER2013 has. It is strong for a small network: it pays off over many
+    Cost: one second on one core for the rows of FER2013. It is strong for a small network and pays off over many
     epochs. It favors no class.
 
-    Try: space `standard` for upright faces. `wide` turns them to 135 degrees; leave operations out by `operations`.
+    Try: space `standard` for upright faces. `wide` rotates by up to 135 degrees; exclude operations with `operations`.
 
     Source: Müller and Hutter 2021, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation", ICCV;
     operations and strengths are those of its spaces "RA" (here `standard`; after Cubuk, Zoph, Shlens and Le 2020,
@@ -75,18 +75,18 @@ class TrivialAugment(Strategy):
 
     space: Literal["standard", "wide"] = Field(
         default="standard",
-        description="largest strengths: standard turns to 30 degrees, for upright faces; wide to 135, and so on.",
+        description="largest strengths; standard, for upright faces, rotates by up to 30 degrees, wide by up to 135.",
     )
     operations: list[Operation] = Field(
-        default=list(get_args(Operation)), min_length=1, description="the operations to draw from; all by default."
+        default=list(get_args(Operation)), min_length=1, description="operations to draw from; all by default."
     )
 
     @property
     def effects(self) -> Effect:
-        """Random, if there is a choice of operation or of strength."""
-        drawn = set(self.operations)
-        sure = len(drawn) == 1 and drawn <= {"identity", "autocontrast", "equalize"}
-        return Effect(0) if sure else Effect.RANDOM
+        """Random, unless there is a single operation without strength."""
+        operations = set(self.operations)
+        is_deterministic = len(operations) == 1 and operations <= {"identity", "autocontrast", "equalize"}
+        return Effect(0) if is_deterministic else Effect.RANDOM
 
     @hookimpl
     def augment_batch(
@@ -98,36 +98,38 @@ class TrivialAugment(Strategy):
         training_set: ImageDataset,
         context: Context,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Change each image by its own operation; the targets stay."""
+        """Apply a random operation to each image; targets are unchanged."""
         import torch
 
-        known = self._operations_for(images.shape[1])
-        chance = uniforms(context.row_seeds(training_set.row_keys(rows), draws), 3)
-        drawn = np.array(known)[np.floor(chance[:, 0] * len(known)).astype(np.int64)]
-        strength = np.floor(chance[:, 1] * _LEVELS) / (_LEVELS - 1)
-        sign = np.where(chance[:, 2] < 0.5, -1.0, 1.0)
+        operations = self._operations_for(images.shape[1])
+        uniform = uniforms(context.row_seeds(training_set.row_keys(rows), draws), 3)
+        drawn = np.array(operations)[np.floor(uniform[:, 0] * len(operations)).astype(np.int64)]
+        strength = np.floor(uniform[:, 1] * _LEVELS) / (_LEVELS - 1)
+        sign = np.where(uniform[:, 2] < 0.5, -1.0, 1.0)
         changed = images.clone()
-        moving = np.flatnonzero(np.isin(drawn, _MOVES))
-        if len(moving):
-            places = torch.from_numpy(moving).to(images.device)
-            maps = self._sampling_maps(drawn[moving], strength[moving] * sign[moving], images.shape[2:])
-            changed[places] = _sampled(images[places], torch.from_numpy(maps).to(images))
+        chosen = np.flatnonzero(np.isin(drawn, _GEOMETRIC))
+        if len(chosen):
+            indices = torch.from_numpy(chosen).to(images.device)
+            maps = self._sampling_maps(drawn[chosen], strength[chosen] * sign[chosen], images.shape[2:])
+            changed[indices] = _resample(images[indices], torch.from_numpy(maps).to(images))
         for name, operation in _ON_LEVELS.items():
             chosen = np.flatnonzero(drawn == name)
             if len(chosen):
-                places = torch.from_numpy(chosen).to(images.device)
-                amounts = torch.from_numpy(self._amounts(name, strength[chosen], sign[chosen]))
-                changed[places] = operation(images[places], amounts.to(images)[:, None, None, None])
+                indices = torch.from_numpy(chosen).to(images.device)
+                arguments = torch.from_numpy(self._arguments(name, strength[chosen], sign[chosen]))
+                changed[indices] = operation(images[indices], arguments.to(images)[:, None, None, None])
         return changed, targets
 
     def _operations_for(self, channels: int) -> list[Operation]:
-        known = [name for name in self.operations if name != "color" or channels == 3]
-        if not known:
-            raise StrategyError(f"`color` needs images of three channels, these have {channels}; name other operations")
-        return known
+        operations = [name for name in self.operations if name != "color" or channels == 3]
+        if not operations:
+            raise StrategyError(
+                f"`color` requires images with three channels, these have {channels}; add other `operations`"
+            )
+        return operations
 
-    def _amounts(self, name: str, strength: NDArray[np.float64], sign: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what an operation on levels is given for each image, `(n,)`; strengths are in [0, 1]."""
+    def _arguments(self, name: str, strength: NDArray[np.float64], sign: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the argument of an operation on levels for each image, `(n,)`, from strengths in [0, 1]."""
         space = _SPACES[self.space]
         if name == "solarize":
             return 256 - np.floor(256 * strength)
@@ -138,15 +140,15 @@ class TrivialAugment(Strategy):
     def _sampling_maps(
         self, drawn: NDArray[np.str_], strength: NDArray[np.float64], size: Sequence[int]
     ) -> NDArray[np.float32]:
-        """Return for each image the map from where a pixel goes to where it comes from.
+        """Return for each image the affine map from output to input coordinates.
 
         Args:
-            drawn: `(n,)` names of operations that move pixels.
+            drawn: `(n,)` names of geometric operations.
             strength: `(n,)` in [-1, 1].
             size: H, W.
 
         Returns:
-            `(n, 2, 3) float32` maps of `(x, y, 1)`, where both coordinates run from -1 to 1 across the image.
+            `(n, 2, 3) float32` maps of `(x, y, 1)`; both coordinates range from -1 to 1 across the image.
         """
         height, width = size
         space = _SPACES[self.space]
@@ -159,8 +161,8 @@ class TrivialAugment(Strategy):
         return np.stack([np.stack(to_x, axis=1), np.stack(to_y, axis=1)], axis=1).astype(np.float32)
 
 
-def _sampled(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Move the pixels of `(n, C, H, W)` images by `(n, 2, 3)` maps."""
+def _resample(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Resample `(n, C, H, W)` images by `(n, 2, 3)` affine maps."""
     from torch.nn import functional
 
     grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
@@ -169,31 +171,31 @@ def _sampled(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
 
 
 def _levels(images: torch.Tensor) -> torch.Tensor:
-    """Return the nearest whole levels, 0 … 255."""
+    """Return the nearest integer levels, 0 … 255."""
     return (images * 255).round_()
 
 
 def _blend(plain: torch.Tensor, images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """Return images as far from their plain version as the factor says: 0 the plain one, 1 the image, 2 beyond."""
+    """Interpolate from the plain version (factor 0) to the image (factor 1), or extrapolate beyond it (factor 2)."""
     return (plain + factor * (images - plain)).clamp_(0, 1)
 
 
 def _luma(images: torch.Tensor) -> torch.Tensor:
-    """Return the brightness of each pixel, `(n, 1, H, W)`: ITU-R 601 for three channels, else their mean."""
+    """Return the luma of each pixel, `(n, 1, H, W)`: ITU-R 601 for three channels, otherwise the channel mean."""
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True)
     return (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def _autocontrast(images: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    """Stretch each channel to the whole range; a flat channel stays."""
+    """Stretch each channel to the full range; constant channels are unchanged."""
     low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
     stretched = (images - low) / (high - low).clamp(min=1e-6)
     return stretched.where(high - low > 0.5 / 255, images)
 
 
 def _equalize(images: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    """Make all levels of a channel about equally frequent, by the arithmetic of Pillow's `ImageOps.equalize`."""
+    """Equalize the histogram of each channel, with the arithmetic of Pillow's `ImageOps.equalize`."""
     levels = _levels(images).long().flatten(2)
     frequency = levels.new_zeros((*levels.shape[:2], 256)).scatter_add_(
         2, levels, levels.new_ones(()).expand_as(levels)
@@ -207,12 +209,12 @@ def _equalize(images: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
 
 
 def _solarize(images: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
-    """Invert what is as bright as the threshold, a level, or brighter."""
+    """Invert pixels at or above the threshold, a level."""
     return images.where(_levels(images) < threshold, 1 - images)
 
 
 def _posterize(images: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
-    """Round down to multiples of a number of levels."""
+    """Round levels down to multiples of the width."""
     return (_levels(images) / width).floor_() * width / 255
 
 
@@ -229,7 +231,7 @@ def _brighten(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
 
 def _sharpen(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """Blend with a version smoothed by [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13; edge pixels stay."""
+    """Blend with the image smoothed by [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13; edge pixels are unchanged."""
     from torch.nn import functional
 
     smooth = images.clone()
@@ -239,7 +241,7 @@ def _sharpen(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return _blend(smooth, images, factor)
 
 
-_MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+_GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 _ON_LEVELS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "autocontrast": _autocontrast,
     "equalize": _equalize,
@@ -254,5 +256,5 @@ _ON_LEVELS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategy of this file."""
+    """Register the strategy of this module."""
     return [TrivialAugment]

@@ -1,4 +1,4 @@
-"""What a strategy makes of a batch, for tests of strategies that act while training."""
+"""Helpers that run a strategy on a batch, for tests of batch augmentation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer_augment.testing.fixtures import as_tensor
 
 
 def faces(count: int, size: tuple[int, int, int] = (20, 16, 1), classes: int = 1) -> ImageDataset:
-    """Make a data set of noise whose labels go round the classes `a`, `b`, …"""
+    """Return a data set of noise images whose labels cycle through the classes `a`, `b`, …"""
     images = np.random.default_rng(0).integers(0, 256, (count, *size), dtype=np.uint8)
     return ImageDataset.from_arrays(images, np.arange(count) % classes, "abcdefghij"[:classes])
 
@@ -37,10 +37,9 @@ def augmented(
     scout: Any = None,
     images: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run `augment_batch` on rows of a set, all by default, or on images in their place."""
+    """Run `augment_batch` on rows of a set (all by default); `images` replaces their images."""
     batch = np.arange(len(data)) if rows is None else rows
-    given = as_tensor(data.images[batch]) if images is None else images
-    pair = (given, one_hot(data, batch))
+    inputs = as_tensor(data.images[batch]) if images is None else images
     return pipeline_of(strategy, data, seed, scout).fold(
-        "augment_batch", pair, rows=batch, training_set=data, epoch=epoch
+        "augment_batch", (inputs, one_hot(data, batch)), rows=batch, training_set=data, epoch=epoch
     )

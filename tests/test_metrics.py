@@ -1,3 +1,5 @@
+"""Metrics, compared with hand-computed values and with scikit-learn."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,7 +23,7 @@ LOGITS = (RNG.normal(size=(500, 7)) + 2 * np.eye(7)[LABELS]).astype(np.float32)
 PREDICTIONS = LOGITS.argmax(axis=1)
 
 
-def test_scores_by_hand():
+def test_scores_equal_hand_computed_values():
     scores = score(np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 1, 0]), classes=2)
 
     assert_array_equal(scores.confusion, [[3, 1], [1, 1]])
@@ -52,7 +54,7 @@ def test_rows_of_the_confusion_matrix_are_true_classes():
     )
 
 
-def test_a_class_without_rows_has_no_recall_and_does_not_enter_the_means():
+def test_classes_without_rows_have_recall_nan_and_are_excluded_from_means():
     scores = score(np.array([0, 0, 1]), np.array([0, 2, 1]), classes=3)
 
     assert_array_equal(scores.recall, [0.5, 1.0, np.nan])
@@ -62,7 +64,7 @@ def test_a_class_without_rows_has_no_recall_and_does_not_enter_the_means():
     assert_allclose(scores.macro_f1, 5 / 6)
 
 
-def test_a_class_that_is_never_predicted_has_precision_and_f1_of_zero_like_scikit_learn():
+def test_classes_never_predicted_have_precision_and_f1_0_like_scikit_learn():
     labels, predictions = np.array([0, 0, 1]), np.array([0, 0, 0])
     scores = score(labels, predictions, classes=2)
 
@@ -72,7 +74,7 @@ def test_a_class_that_is_never_predicted_has_precision_and_f1_of_zero_like_sciki
     assert scores.precision[1] == scores.f1[1] == scores.recall[1] == 0.0
 
 
-def test_softmax_rows_are_probabilities_and_large_logits_do_not_overflow():
+def test_softmax_gives_probabilities_and_does_not_overflow():
     probabilities = softmax(np.array([[0.0, np.log(3.0)], [3e38, -3e38]], dtype=np.float32))
 
     assert_allclose(probabilities, [[0.25, 0.75], [1.0, 0.0]], rtol=1e-6)
@@ -80,7 +82,7 @@ def test_softmax_rows_are_probabilities_and_large_logits_do_not_overflow():
 
 @pytest.mark.parametrize(("chance", "chosen"), [(0.0, 0), (0.33, 0), (0.34, 2), (0.66, 2), (0.67, 3), (1 - 2**-53, 3)])
 @pytest.mark.parametrize("largest", [0.0, 3.0, -1e-30, 1e30])
-def test_of_equal_largest_logits_chance_takes_one(chance: float, chosen: int, largest: float):
+def test_ties_are_broken_by_the_random_number_of_the_row(chance: float, chosen: int, largest: float):
     logits = np.array([[largest, 2 * -abs(largest) - 1, largest, largest]], dtype=np.float32)
     before = logits.copy()
 
@@ -93,38 +95,38 @@ def test_of_equal_largest_logits_chance_takes_one(chance: float, chosen: int, la
     assert_array_equal(logits, before)
 
 
-def test_logits_without_ties_for_the_largest_stay_as_they_are():
+def test_logits_without_ties_for_the_largest_are_unchanged():
     logits = np.array([[1, 0, 0], [-2, -3, -2.5], [np.nan, 1, 1]], dtype=np.float32)
 
     assert_array_equal(without_ties(logits, np.full(3, 0.9)), logits)
 
 
-def test_a_row_that_chance_decided_is_right_for_the_calibration_too():
+def test_calibration_uses_predictions_after_tie_breaking():
     untied = without_ties(np.zeros((2, 2), np.float32), np.array([0.1, 0.9]))
 
     assert calibration_bins(np.array([0, 1]), untied).right.sum() == 2
 
 
-def test_negative_log_likelihood_agrees_with_scikit_learn_and_with_knowing_nothing():
+def test_negative_log_likelihood_agrees_with_scikit_learn_and_is_log_k_for_uniform_probabilities():
     expected = sklearn_metrics.log_loss(LABELS, softmax(LOGITS), labels=range(7))
 
     assert_allclose(negative_log_likelihood(LABELS, LOGITS), expected)
     assert_allclose(negative_log_likelihood(LABELS, np.zeros((500, 7))), np.log(7))
 
 
-def test_negative_log_likelihood_of_a_confident_mistake_stays_finite():
+def test_negative_log_likelihood_of_a_confident_error_is_finite():
     assert negative_log_likelihood(np.array([1]), np.array([[1000.0, 0.0]], dtype=np.float32)) == 1000.0
 
 
-def test_calibration_error_by_hand():
-    # four rows at confidence .9 of which three are right, one row at confidence .6 that is right
+def test_calibration_error_equals_a_hand_computed_value():
+    # four rows with confidence 0.9, three of them correct, and one correct row with confidence 0.6
     logits = np.log(np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]]))
     labels = np.array([0, 0, 0, 1, 1])
 
     assert_allclose(expected_calibration_error(labels, logits), (4 * 0.15 + 1 * 0.4) / 5)
 
 
-def test_calibration_bins_by_hand():
+def test_calibration_bins_equal_hand_computed_values():
     logits = np.log(np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]]))
     binned = calibration_bins(np.array([0, 0, 0, 1, 1]), logits, bins=10)
 
@@ -136,18 +138,18 @@ def test_calibration_bins_by_hand():
 
 def test_calibration_error_agrees_with_a_loop_over_bins():
     probabilities = softmax(LOGITS)
-    confidence, right = probabilities.max(axis=1), PREDICTIONS == LABELS
+    confidence, correct = probabilities.max(axis=1), PREDICTIONS == LABELS
     expected = 0.0
     for low in np.arange(15) / 15:
         inside = (confidence > low) & (confidence <= low + 1 / 15)
         if inside.any():
-            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+            expected += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
 
     assert_allclose(expected_calibration_error(LABELS, LOGITS), expected)
 
 
-def test_a_confidence_on_the_edge_of_two_bins_belongs_to_the_lower_one():
-    # .5 and .6, right and wrong: apart (two bins, split at .5) the gaps add up, together they would cancel
+def test_a_confidence_at_the_edge_of_two_bins_is_in_the_lower_one():
+    # 0.5 (correct) and 0.6 (incorrect): in separate bins, split at 0.5, the gaps add up; in one bin they would cancel
     logits = np.log(np.array([[0.5, 0.5], [0.6, 0.4]]))
 
     assert_allclose(expected_calibration_error(np.array([0, 1]), logits, bins=2), (0.5 + 0.6) / 2)
@@ -164,14 +166,14 @@ def test_perfect_confidence_is_perfectly_calibrated():
 @pytest.mark.parametrize(
     ("labels", "predictions", "message"),
     [
-        (np.array([0, 1]), np.array([0]), "one shape"),
-        (np.array([0, 3]), np.array([0, 1]), r"labels must lie in 0 … 2, but range from 0 to 3"),
-        (np.array([0, 1]), np.array([0, -1]), r"predictions must lie in 0 … 2"),
-        (np.array([0.0, 1.0]), np.array([0, 1]), "labels must be .* integers"),
+        (np.array([0, 1]), np.array([0]), r"must have the same shape, got \(2,\) and \(1,\)"),
+        (np.array([0, 3]), np.array([0, 1]), r"labels must be in 0 … 2, but range from 0 to 3"),
+        (np.array([0, 1]), np.array([0, -1]), r"predictions must be in 0 … 2"),
+        (np.array([0.0, 1.0]), np.array([0, 1]), r"labels must be integers of shape \(N,\), got float64"),
         (np.array([], dtype=int), np.array([], dtype=int), "no rows"),
     ],
 )
-def test_predictions_that_do_not_fit_are_refused(labels, predictions, message):
+def test_invalid_predictions_are_rejected(labels, predictions, message):
     with pytest.raises(ValueError, match=message):
         score(labels, predictions, classes=3)
 
@@ -180,17 +182,17 @@ def test_predictions_that_do_not_fit_are_refused(labels, predictions, message):
 @pytest.mark.parametrize(
     ("labels", "logits", "message"),
     [
-        (np.array([0, 1]), np.zeros((3, 2)), r"logits must be \(2, K\)"),
-        (np.array([0, 1]), np.zeros(2), r"logits must be \(2, K\)"),
-        (np.array([0, 2]), np.zeros((2, 2)), "labels must lie in 0 … 1"),
+        (np.array([0, 1]), np.zeros((3, 2)), r"logits must have shape \(2, K\)"),
+        (np.array([0, 1]), np.zeros(2), r"logits must have shape \(2, K\)"),
+        (np.array([0, 2]), np.zeros((2, 2)), "labels must be in 0 … 1"),
         (np.array([], dtype=int), np.zeros((0, 2)), "no rows"),
     ],
 )
-def test_logits_that_do_not_fit_are_refused(measure, labels, logits, message):
+def test_invalid_logits_are_rejected(measure, labels, logits, message):
     with pytest.raises(ValueError, match=message):
         measure(labels, logits)
 
 
-def test_a_calibration_error_needs_a_bin():
+def test_zero_bins_are_rejected():
     with pytest.raises(ValueError, match="bins"):
         expected_calibration_error(LABELS, LOGITS, bins=0)

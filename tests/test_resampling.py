@@ -1,4 +1,4 @@
-"""A strategy stands in a pipeline of imbalanced-learn, and its result in a torch loader."""
+"""Strategies as samplers in pipelines of imbalanced-learn, and data sets in torch data loaders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fer_augment.testing import NearestMeanScout, tiny_dataset
 
 DATA = tiny_dataset(3)
 IMAGES = DATA.images[:]
-WORDS = np.array(DATA.class_names)[DATA.labels]
+NAMES = np.array(DATA.class_names)[DATA.labels]
 SHAPE = DATA.image_shape
 FLAT = IMAGES.reshape(len(IMAGES), -1)
 
@@ -35,22 +35,22 @@ def counts(labels: np.ndarray) -> dict[Any, int]:
     return dict(zip(names.tolist(), number.tolist(), strict=True))
 
 
-def test_in_a_pipeline_the_classifier_sees_the_rewritten_set_when_fitted_and_all_rows_when_asked() -> None:
-    seen = []
+def test_a_pipeline_resamples_in_fit_and_not_in_predict() -> None:
+    fitted = []
 
-    class Watched(KNeighborsClassifier):
+    class RecordingClassifier(KNeighborsClassifier):
         def fit(self, X: Any, y: Any) -> Any:
-            seen.append(counts(y))
+            fitted.append(counts(y))
             return super().fit(X, y)
 
     sampler = StrategySampler(make_strategy("imblearn", sampler="SMOTE"), image_shape=SHAPE)
-    pipeline = make_pipeline(sampler, StandardScaler(), Watched(1))
-    predicted = pipeline.fit(FLAT, WORDS).predict(FLAT)
-    assert seen == [{"ant": 24, "bee": 24, "cat": 24}]
-    assert (predicted == WORDS).mean() > 0.9
+    pipeline = make_pipeline(sampler, StandardScaler(), RecordingClassifier(1))
+    predicted = pipeline.fit(FLAT, NAMES).predict(FLAT)
+    assert fitted == [{"ant": 24, "bee": 24, "cat": 24}]
+    assert (predicted == NAMES).mean() > 0.9
 
 
-def test_it_gives_what_imbalanced_learn_gives() -> None:
+def test_the_result_equals_that_of_imbalanced_learn() -> None:
     images, labels = StrategySampler(make_strategy("imblearn", sampler="SMOTE"), image_shape=SHAPE).fit_resample(
         FLAT.astype(np.float64), DATA.labels
     )
@@ -62,44 +62,44 @@ def test_it_gives_what_imbalanced_learn_gives() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
 @pytest.mark.parametrize("shape", [(16, 14, 3), (16, 42), (672,)])
-def test_images_and_labels_come_back_as_they_came(dtype: Any, shape: tuple[int, ...]) -> None:
-    given = IMAGES.reshape(len(IMAGES), *shape).astype(dtype)
+def test_image_shape_dtype_and_labels_are_preserved(dtype: Any, shape: tuple[int, ...]) -> None:
+    inputs = IMAGES.reshape(len(IMAGES), *shape).astype(dtype)
     sampler = StrategySampler(
         make_strategy("imblearn", sampler="RandomUnderSampler"), image_shape=SHAPE if len(shape) == 1 else None
     )
-    images, labels = sampler.fit_resample(given, WORDS)
+    images, labels = sampler.fit_resample(inputs, NAMES)
     assert images.dtype == dtype and images.shape == (30, *shape)
-    assert (images == given[sampler.training_set_.origin]).all()
-    assert (labels == WORDS[sampler.training_set_.origin]).all()
+    assert (images == inputs[sampler.training_set_.origin]).all()
+    assert (labels == NAMES[sampler.training_set_.origin]).all()
 
 
-def test_labels_may_be_anything_and_may_have_names() -> None:
-    odd = np.array([7, -2, 30])[DATA.labels]
+def test_labels_of_any_kind_and_class_names_are_supported() -> None:
+    integers = np.array([7, -2, 30])[DATA.labels]
     undersample = make_strategy("imblearn", sampler="RandomUnderSampler", sampling_strategy={"30": 5})
-    _, labels = StrategySampler(undersample).fit_resample(IMAGES, odd)
+    _, labels = StrategySampler(undersample).fit_resample(IMAGES, integers)
     assert counts(labels) == {7: 10, -2: 15, 30: 5}
     named = make_strategy("imblearn", sampler="RandomUnderSampler", sampling_strategy={"cat": 5})
     _, labels = StrategySampler(named, class_names=(*DATA.class_names, "dog")).fit_resample(IMAGES, DATA.labels)
     assert counts(labels) == {0: 10, 1: 15, 2: 5}
 
 
-def test_equal_seeds_give_equal_results_and_others_do_not() -> None:
-    def of(seed: int) -> bytes:
+def test_the_result_depends_on_the_seed() -> None:
+    def resampled(seed: int) -> bytes:
         sampler = StrategySampler(make_strategy("imblearn", sampler="SMOTE"), seed)
-        images: np.ndarray = sampler.fit_resample(IMAGES, WORDS)[0]
+        images: np.ndarray = sampler.fit_resample(IMAGES, NAMES)[0]
         return images.tobytes()
 
-    assert of(0) == of(0) != of(1)
+    assert resampled(0) == resampled(0) != resampled(1)
 
 
-def test_sampling_weights_are_drawn_by() -> None:
+def test_rows_are_drawn_by_sampling_weight() -> None:
     balanced = StrategySampler(make_strategy("power_sampler", exponent=1))
     many = np.tile(IMAGES, (40, 1, 1, 1))
-    drawn = counts(balanced.fit_resample(many, np.tile(WORDS, 40))[1])
+    drawn = counts(balanced.fit_resample(many, np.tile(NAMES, 40))[1])
     assert sum(drawn.values()) == len(many)
     assert min(drawn.values()) > 590 and max(drawn.values()) < 720, "a third each"
-    as_it_stands = StrategySampler(make_strategy("power_sampler", exponent=0)).fit_resample(IMAGES, WORDS)
-    assert (as_it_stands[0] == IMAGES).all()
+    unweighted = StrategySampler(make_strategy("power_sampler", exponent=0)).fit_resample(IMAGES, NAMES)
+    assert (unweighted[0] == IMAGES).all()
 
 
 @pytest.mark.parametrize(
@@ -109,51 +109,51 @@ def test_sampling_weights_are_drawn_by() -> None:
         ("albumentations", {"transforms": [{"HorizontalFlip": {"p": 1}}]}),
     ],
 )
-def test_images_are_augmented_as_in_one_epoch_and_remember_their_origin(name: str, parameters: dict[str, Any]) -> None:
+def test_images_are_augmented_as_in_one_epoch_with_provenance(name: str, parameters: dict[str, Any]) -> None:
     sampler = StrategySampler(make_strategy(name, **parameters))
     many = np.tile(IMAGES, (7, 1, 1, 1))
-    images, labels = sampler.fit_resample(many, np.tile(WORDS, 7))
+    images, labels = sampler.fit_resample(many, np.tile(NAMES, 7))
     assert (images == many[:, :, ::-1]).all()
-    assert labels.tolist() == np.tile(WORDS, 7).tolist()
+    assert labels.tolist() == np.tile(NAMES, 7).tolist()
     assert sampler.training_set_.origin.tolist() == list(range(len(many)))
     assert (sampler.training_set_.step == 1).all()
 
 
-def test_rows_that_are_not_erased_count_as_read() -> None:
+def test_unchanged_rows_have_no_step_in_their_provenance() -> None:
     sampler = StrategySampler(make_strategy("random_erasing", probability=0.5))
-    images, _ = sampler.fit_resample(IMAGES, WORDS)
+    images, _ = sampler.fit_resample(IMAGES, NAMES)
     changed = (images != IMAGES).any(axis=(1, 2, 3))
     assert 10 < changed.sum() < 39
     assert (sampler.training_set_.step == changed).all()
 
 
-def test_a_mining_strategy_asks_a_callable_out_of_fold() -> None:
-    asked = []
+def test_a_callable_scout_gives_out_of_fold_predictions_to_a_mining_strategy() -> None:
+    calls = []
 
-    def judge(X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        asked.append((X.shape, counts(y)))
+    def predict(X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        calls.append((X.shape, counts(y)))
         probabilities: np.ndarray = cross_val_predict(KNeighborsClassifier(3), X, y, cv=3, method="predict_proba")
         return probabilities
 
     mirror = make_strategy("confusion_mirror", pairs=[["ant", "bee"], ["cat", "ant"]], both_directions=True)
-    sampler = StrategySampler(mirror, image_shape=SHAPE, scout=judge)
-    _, labels = sampler.fit_resample(FLAT, WORDS)
-    assert asked == [(FLAT.shape, counts(WORDS))]
-    predicted = np.unique(WORDS)[judge(FLAT, WORDS).argmax(axis=1)]
-    confused = [row for row in range(len(WORDS)) if {WORDS[row], predicted[row]} in ({"ant", "bee"}, {"ant", "cat"})]
+    sampler = StrategySampler(mirror, image_shape=SHAPE, scout=predict)
+    _, labels = sampler.fit_resample(FLAT, NAMES)
+    assert calls == [(FLAT.shape, counts(NAMES))]
+    predicted = np.unique(NAMES)[predict(FLAT, NAMES).argmax(axis=1)]
+    confused = [row for row in range(len(NAMES)) if {NAMES[row], predicted[row]} in ({"ant", "bee"}, {"ant", "cat"})]
     assert len(confused) > 3
     added = sampler.training_set_.take(sampler.training_set_.step == 1)
     assert sorted(added.origin.tolist()) == confused
-    assert len(labels) == len(WORDS) + len(confused)
+    assert len(labels) == len(NAMES) + len(confused)
 
 
-def test_a_scout_may_be_an_object() -> None:
+def test_a_scout_object_is_supported() -> None:
     space = make_strategy("imblearn", sampler="SMOTE", space="embeddings")
-    _, labels = StrategySampler(space, scout=NearestMeanScout()).fit_resample(IMAGES, WORDS)
+    _, labels = StrategySampler(space, scout=NearestMeanScout()).fit_resample(IMAGES, NAMES)
     assert counts(labels) == {"ant": 24, "bee": 24, "cat": 24}
 
 
-def test_it_can_be_cloned_and_searched_over() -> None:
+def test_samplers_can_be_cloned_and_used_in_a_grid_search() -> None:
     sampler = StrategySampler(make_strategy("imblearn", sampler="SMOTE"), 3, image_shape=SHAPE)
     copied = clone(sampler)
     assert copied.strategy.model_dump() == sampler.strategy.model_dump()
@@ -161,61 +161,61 @@ def test_it_can_be_cloned_and_searched_over() -> None:
     pipeline = make_pipeline(sampler, StandardScaler(), LogisticRegression(max_iter=300))
     strategies = [make_strategy("power_sampler", exponent=exponent) for exponent in (0, 1)]
     search = GridSearchCV(pipeline, {"strategysampler__strategy": strategies}, cv=2, scoring="balanced_accuracy")
-    search.fit(FLAT, WORDS)
+    search.fit(FLAT, NAMES)
     assert len(search.cv_results_["mean_test_score"]) == 2
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-def test_fit_alone_checks_and_names_the_classes() -> None:
+def test_fit_sets_the_classes_and_returns_the_sampler() -> None:
     sampler = StrategySampler(make_strategy("power_sampler"))
-    assert sampler.fit(IMAGES, WORDS) is sampler
+    assert sampler.fit(IMAGES, NAMES) is sampler
     assert sampler.classes_.tolist() == ["ant", "bee", "cat"]
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "options", "message"),
     [
-        (FLAT, WORDS, {}, r"flat; say by `image_shape`"),
-        (FLAT, WORDS, {"image_shape": (48, 48)}, r"shape \(672,\) are no images of shape \(48, 48\)"),
-        (IMAGES / 255, WORDS, {}, "whole numbers from 0 to 255"),
-        (IMAGES.astype(int) + 1000, WORDS, {}, "whole numbers from 0 to 255"),
-        (np.full((49, 2, 2), np.nan), WORDS, {}, "whole numbers from 0 to 255"),
-        (IMAGES.astype(str), WORDS, {}, "whole numbers from 0 to 255"),
-        (IMAGES, WORDS[1:], {}, "labels has 48 rows, index has 49"),
+        (FLAT, NAMES, {}, r"flat; set `image_shape`"),
+        (FLAT, NAMES, {"image_shape": (48, 48)}, r"shape \(672,\) do not match `image_shape` \(48, 48\)"),
+        (IMAGES / 255, NAMES, {}, "integers from 0 to 255"),
+        (IMAGES.astype(int) + 1000, NAMES, {}, "integers from 0 to 255"),
+        (np.full((49, 2, 2), np.nan), NAMES, {}, "integers from 0 to 255"),
+        (IMAGES.astype(str), NAMES, {}, "integers from 0 to 255"),
+        (IMAGES, NAMES[1:], {}, "labels has 48 rows, index has 49"),
         (IMAGES, DATA.labels, {"class_names": ("ant", "bee")}, "label 2 is outside 0..1"),
-        (IMAGES, WORDS, {"class_names": ("ant", "bee")}, "labels must be integers"),
+        (IMAGES, NAMES, {"class_names": ("ant", "bee")}, "labels must be integers"),
     ],
 )
-def test_images_and_labels_that_do_not_fit_are_refused(
+def test_invalid_images_and_labels_are_rejected(
     images: np.ndarray, labels: np.ndarray, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DatasetError, match=message):
         StrategySampler(make_strategy("power_sampler"), **options).fit_resample(images, labels)
 
 
-def test_strategies_that_cannot_be_shown_in_x_and_y_are_refused() -> None:
-    with pytest.raises(StrategyError, match="mixup shares labels between classes, which y cannot hold"):
-        StrategySampler(make_strategy("mixup")).fit(IMAGES, WORDS)
-    with pytest.raises(StrategyError, match="logit_adjustment does nothing to a training set"):
-        StrategySampler(make_strategy("logit_adjustment")).fit(IMAGES, WORDS)
+def test_unsupported_strategies_are_rejected() -> None:
+    with pytest.raises(StrategyError, match="mixup gives soft targets, which y cannot represent"):
+        StrategySampler(make_strategy("mixup")).fit(IMAGES, NAMES)
+    with pytest.raises(StrategyError, match="logit_adjustment does not act on the training set"):
+        StrategySampler(make_strategy("logit_adjustment")).fit(IMAGES, NAMES)
     with pytest.raises(PluginError, match="no strategy 'smoote'"):
         make_strategy("smoote")
 
 
-def test_a_scout_that_answers_in_another_shape_is_refused() -> None:
+def test_scouts_with_missing_or_invalid_predictions_are_rejected() -> None:
     mining = make_strategy("hard_examples")
-    with pytest.raises(StrategyError, match=r"of shape \(49, 3\), gave \(49, 2\)"):
-        StrategySampler(mining, scout=lambda X, y: np.ones((len(X), 2))).fit_resample(IMAGES, WORDS)
+    with pytest.raises(StrategyError, match=r"of shape \(49, 3\), got \(49, 2\)"):
+        StrategySampler(mining, scout=lambda X, y: np.ones((len(X), 2))).fit_resample(IMAGES, NAMES)
     with pytest.raises(StrategyError, match="there is no scout"):
-        StrategySampler(mining).fit_resample(IMAGES, WORDS)
+        StrategySampler(mining).fit_resample(IMAGES, NAMES)
     space = make_strategy("imblearn", sampler="SMOTE", space="embeddings")
     with pytest.raises(StrategyError, match="a callable scout has no embeddings"):
-        StrategySampler(space, scout=lambda X, y: np.ones((len(X), 3))).fit_resample(IMAGES, WORDS)
+        StrategySampler(space, scout=lambda X, y: np.ones((len(X), 3))).fit_resample(IMAGES, NAMES)
 
 
-def test_a_torch_loader_gives_images_and_labels() -> None:
+def test_a_torch_loader_yields_images_and_labels() -> None:
     sampler = StrategySampler(make_strategy("imblearn", sampler="SMOTE"))
-    sampler.fit_resample(IMAGES, WORDS)
+    sampler.fit_resample(IMAGES, NAMES)
     rewritten = sampler.training_set_
     dataset = as_torch_dataset(rewritten)
     image, label = dataset[-1]
@@ -230,7 +230,7 @@ def test_a_torch_loader_gives_images_and_labels() -> None:
         dataset[len(rewritten)]
 
 
-def test_workers_open_a_memory_mapped_file_themselves(tmp_path: Path) -> None:
+def test_pickled_data_sets_reopen_memory_mapped_files(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", IMAGES)
     mapped = ImageDataset.from_arrays(PixelBlock.open(tmp_path / "x.npy"), DATA.labels, DATA.class_names)
     dataset = as_torch_dataset(mapped)

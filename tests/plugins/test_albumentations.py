@@ -1,4 +1,4 @@
-"""Albumentations gives what albumentations itself gives, row by row, and refuses what cannot work."""
+"""The strategy `albumentations`: results equal those of the library, and invalid transforms raise errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def augmented(rows: np.ndarray, strategy: Any = None, channels: int = 1, **param
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_row_is_what_albumentations_itself_makes_with_the_rows_seed(channels: int) -> None:
+def test_each_row_equals_the_librarys_result_for_the_seed_of_the_row(channels: int) -> None:
     import albumentations as A
 
     data = dataset(channels)
@@ -70,7 +70,7 @@ def test_each_row_is_what_albumentations_itself_makes_with_the_rows_seed(channel
     assert (result != data.images[:]).any(axis=(1, 2, 3)).mean() > 0.8
 
 
-def test_chances_of_transforms_are_independent_of_each_other() -> None:
+def test_probabilities_of_transforms_are_independent() -> None:
     flips = [{"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}}]
     data = dataset()
     result = rewritten(data, transforms=flips, copies=20)
@@ -82,7 +82,7 @@ def test_chances_of_transforms_are_independent_of_each_other() -> None:
     assert shares == pytest.approx([0.25] * 4, abs=0.07)
 
 
-def test_a_rows_result_depends_neither_on_its_batch_nor_on_the_process() -> None:
+def test_results_depend_neither_on_the_batch_nor_on_the_process() -> None:
     rows = np.array([30, 2, 17, 9])
     strategy = Albumentations(transforms=PIPELINE)
     whole = augmented(np.arange(34), strategy)
@@ -90,32 +90,32 @@ def test_a_rows_result_depends_neither_on_its_batch_nor_on_the_process() -> None
     assert (augmented(rows, pickle.loads(pickle.dumps(strategy))) == whole[rows]).all()
 
 
-def test_copies_are_the_same_by_whatever_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The little work is made to look like much, so that processes are started for it."""
+def test_copies_do_not_depend_on_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are started for few images because their startup time is set to 0."""
     strategy = Albumentations(transforms=PIPELINE, when="rewrite", copies=2)
     module = sys.modules[Albumentations.__module__]
-    monkeypatch.setattr(module, "_TRIED", 5)
-    here = pipeline(strategy).fold("rewrite_training_set", dataset())
-    parts: list[Future[Any]] = []
+    monkeypatch.setattr(module, "_TIMED_IMAGES", 5)
+    serial = pipeline(strategy).fold("rewrite_training_set", dataset())
+    futures: list[Future[Any]] = []
 
-    class Watched(ProcessPoolExecutor):
+    class RecordingExecutor(ProcessPoolExecutor):
         def submit(self, *call: Any) -> Future[Any]:
-            parts.append(super().submit(*call))
-            return parts[-1]
+            futures.append(super().submit(*call))
+            return futures[-1]
 
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Watched)
-    monkeypatch.setattr(module, "_SECONDS_TO_START", 0.0)
-    shared = Pipeline(steps_of([strategy]), Context(0, NAMES, cores=3)).fold("rewrite_training_set", dataset())
-    assert len({part.cancelled() for part in parts}) == 2, "the calling process and others each do some of the work"
-    assert np.array_equal(shared.images[:], here.images[:]) and len(here) == 3 * sum(COUNTS)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", RecordingExecutor)
+    monkeypatch.setattr(module, "_STARTUP_SECONDS", 0.0)
+    parallel = Pipeline(steps_of([strategy]), Context(0, NAMES, cores=3)).fold("rewrite_training_set", dataset())
+    assert len({future.cancelled() for future in futures}) == 2, "the calling process and the workers share the work"
+    assert np.array_equal(parallel.images[:], serial.images[:]) and len(serial) == 3 * sum(COUNTS)
 
 
-def test_a_row_drawn_again_is_transformed_anew() -> None:
+def test_a_repeated_row_is_transformed_differently() -> None:
     twice = augmented(np.array([3, 3]), transforms=[{"GaussNoise": {"p": 1}}])
     assert (twice[0] != twice[1]).any()
 
 
-def test_only_rows_of_the_named_classes_are_transformed() -> None:
+def test_only_rows_of_the_given_classes_are_transformed() -> None:
     data = dataset()
     changed = augmented(np.arange(34), transforms=["InvertImg"], classes=["bee"]) != data.images[:]
     inverted = augmented(np.arange(34), transforms=[{"InvertImg": {"p": 1}}], classes=["bee"])
@@ -123,7 +123,7 @@ def test_only_rows_of_the_named_classes_are_transformed() -> None:
     assert (inverted[data.labels == 1] == 255 - data.images[data.labels == 1]).all()
 
 
-def test_rows_of_a_class_are_transformed_with_its_chance() -> None:
+def test_rows_are_transformed_with_the_probability_of_their_class() -> None:
     labels = np.repeat([0, 1, 2], 1000)
     data = ImageDataset.from_arrays(np.zeros((3000, 2, 2), np.uint8), labels, NAMES)
     strategy = Albumentations(transforms=[{"InvertImg": {"p": 1}}], classes={"ant": 1, "bee": 0.3})
@@ -149,7 +149,7 @@ def test_copies_of_every_row_are_appended() -> None:
         ({"target_count": 15}, [15, 15, 20]),
     ],
 )
-def test_classes_are_filled_up_evenly(parameters: dict[str, Any], counts: list[int]) -> None:
+def test_target_count_enlarges_classes_with_evenly_repeated_rows(parameters: dict[str, Any], counts: list[int]) -> None:
     result = rewritten(transforms=["GaussNoise"], **parameters)
     assert result.counts.tolist() == counts
     for label in range(3):
@@ -157,7 +157,7 @@ def test_classes_are_filled_up_evenly(parameters: dict[str, Any], counts: list[i
         assert np.ptp(rows_of_each[rows_of_each > 0]) <= 1
 
 
-def test_copies_get_the_numbers_of_the_rows_they_become() -> None:
+def test_random_numbers_of_a_copy_depend_on_its_copy_number_only() -> None:
     result = rewritten(transforms=PIPELINE, copies=2)
     again = rewritten(transforms=PIPELINE, copies=1)
     assert (result.images[: len(again)] == again.images[:]).all()
@@ -180,21 +180,21 @@ def test_copies_get_the_numbers_of_the_rows_they_become() -> None:
             {"transforms": [{"OneOf": {"transforms": [{"Blur": {"size": 3}}]}}]},
             "Blur has no parameter 'size'",
         ),
-        ({"transforms": [{"Blur": {}, "Rotate": {}}]}, "one transform is one"),
-        ({"transforms": ["MaskDropout"]}, "MaskDropout needs mask beside the image"),
+        ({"transforms": [{"Blur": {}, "Rotate": {}}]}, r"each transform is one .*\['Blur', 'Rotate'\]"),
+        ({"transforms": ["MaskDropout"]}, "MaskDropout requires mask besides the image"),
         ({"transforms": ["Lambda"]}, "no transform 'Lambda'"),
         ({"transforms": []}, "at least 1"),
         ({"transforms": ["Blur"], "when": "rewrite"}, "either `copies` or `target_count`"),
         ({"transforms": ["Blur"], "when": "rewrite", "copies": 1, "target_count": 9}, "either `copies`"),
-        ({"transforms": ["Blur"], "copies": 1}, "`copies` belongs to `when: rewrite`"),
+        ({"transforms": ["Blur"], "copies": 1}, "`copies` requires `when: rewrite`"),
         (
             {"transforms": ["Blur"], "when": "rewrite", "copies": 1, "classes": {"ant": 0.5}},
-            "belongs to `when: batch`",
+            "requires `when: batch`",
         ),
         ({"transforms": ["Blur"], "classes": {"ant": 1.5}}, "less than or equal to 1"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_any_training(parameters: dict[str, Any], message: str) -> None:
+def test_invalid_parameters_are_rejected(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Albumentations(**parameters)
 
@@ -209,56 +209,56 @@ def test_what_cannot_be_used_is_refused_before_any_training(parameters: dict[str
         ),
         (
             {"CenterCrop": {"height": 8, "width": 8}},
-            r"CenterCrop made .*\(8, 8, 1\).* end the list with .*Resize",
+            r"CenterCrop changed the image shape from \(12, 12, 1\) to \(8, 8, 1\).* append .*Resize",
         ),
-        ({"ToRGB": {"p": 1}}, r"ToRGB made an image of shape \(12, 12, 3\)"),
-        ({"ToFloat": {"p": 1}}, "ToFloat made float32 pixels"),
+        ({"ToRGB": {"p": 1}}, r"ToRGB changed the image shape from \(12, 12, 1\) to \(12, 12, 3\)"),
+        ({"ToFloat": {"p": 1}}, "ToFloat returned float32 pixels instead of uint8"),
     ],
 )
-def test_what_images_cannot_take_is_named_with_the_reason(transform: dict[str, Any], message: str) -> None:
+def test_errors_name_the_failed_transform_and_the_reason(transform: dict[str, Any], message: str) -> None:
     with pytest.raises(StrategyError, match=message):
         augmented(np.arange(3), transforms=[transform])
 
 
-def test_a_crop_that_is_resized_again_keeps_the_size() -> None:
+def test_a_crop_followed_by_a_resize_is_accepted() -> None:
     crop = [{"RandomCrop": {"height": 9, "width": 9}}, {"Resize": {"height": 12, "width": 12}}]
     assert augmented(np.arange(5), transforms=crop).shape == (5, 12, 12, 1)
 
 
-def test_the_librarys_warnings_stay_inside() -> None:
-    # Both warn, and pytest makes warnings errors: on being made, and on gray images.
+def test_warnings_of_the_library_are_suppressed() -> None:
+    # The first warns when created, the second on gray images; pytest turns warnings into errors.
     warning = [{"ShiftScaleRotate": {"p": 1}}, {"ToGray": {"p": 1}}]
     augmented(np.arange(3), transforms=warning)
 
 
-def test_the_library_is_told_not_to_ask_the_network() -> None:
+def test_the_librarys_online_version_check_is_disabled() -> None:
     Albumentations(transforms=["Blur"])
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_opencv_gets_one_thread_and_has_its_own_back(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
-    import albumentations  # not above: the strategy has told it by now not to ask the network
+def test_opencv_uses_one_thread_and_its_setting_is_restored(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    import albumentations  # not at the top: the strategy has disabled its online version check by now
 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(2)
-    meanwhile: list[int] = []
+    threads_used: list[int] = []
 
-    def blurred(self: object, image: np.ndarray, **_: object) -> np.ndarray:
-        meanwhile.append(cv2.getNumThreads())
+    def blur(self: object, image: np.ndarray, **_: object) -> np.ndarray:
+        threads_used.append(cv2.getNumThreads())
         return image[:-1] if fails else image
 
-    monkeypatch.setattr(albumentations.Blur, "apply", blurred)
+    monkeypatch.setattr(albumentations.Blur, "apply", blur)
     try:
         with pytest.raises(StrategyError) if fails else nullcontext():
             augmented(np.arange(3), transforms=[{"Blur": {"p": 1}}])
-        assert set(meanwhile) == {1}
+        assert set(threads_used) == {1}
         assert cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(threads)
 
 
-def test_effects_follow_from_the_transforms_and_the_stage() -> None:
+def test_effects_depend_on_the_transforms_and_the_stage() -> None:
     mirror = [{"OneOf": {"transforms": ["HorizontalFlip", "Blur"]}}]
     assert Albumentations(transforms=["Blur"]).effects == Effect.RANDOM
     assert Albumentations(transforms=mirror).effects == Effect.RANDOM | Effect.RANDOM_FLIP
@@ -268,11 +268,11 @@ def test_effects_follow_from_the_transforms_and_the_stage() -> None:
     assert filling.effects == Effect.RANDOM | Effect.SHIFTS_CLASS_PRIOR
 
 
-def test_it_acts_only_at_the_stage_that_when_names() -> None:
-    copying = pipeline(Albumentations(transforms=["Blur"], when="rewrite", copies=1))
+def test_it_acts_only_at_the_stage_selected_by_when() -> None:
+    rewriting = pipeline(Albumentations(transforms=["Blur"], when="rewrite", copies=1))
     transforming = pipeline(Albumentations(transforms=["Blur"]))
     acts = [
-        [run.acts_at(stage) for stage in ("rewrite_training_set", "augment_rows")] for run in (copying, transforming)
+        [run.acts_at(stage) for stage in ("rewrite_training_set", "augment_rows")] for run in (rewriting, transforming)
     ]
     assert acts == [[True, False], [False, True]]
     assert transforming.fold("rewrite_training_set", dataset()).fingerprint == dataset().fingerprint

@@ -1,4 +1,4 @@
-"""ConfusionMirror mines what a scout confuses, and adds it mirrored."""
+"""The strategy `confusion_mirror` appends mirrored copies of the rows that a scout confuses."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ ConfusionMirror: Any = installed_plugins().strategy("confusion_mirror").value
 NAMES = ("sad", "neutral", "happy")
 LABELS = [0, 1, 0, 2, 0, 1]
 PREDICTED = [1, 1, 0, 0, 1, 0]
-"""Rows 0 and 4 are sad and taken for neutral, row 5 is neutral and taken for sad."""
+"""Rows 0 and 4 are sad and predicted as neutral, row 5 is neutral and predicted as sad."""
 
 
 class StubScout:
-    """Predicts what it is told to, and remembers how it was asked."""
+    """Returns fixed predictions, and records the requested kind."""
 
-    def __init__(self, unknown: list[int]) -> None:
-        self.unknown, self.asked = unknown, ""
+    def __init__(self, unpredicted: list[int]) -> None:
+        self.unpredicted, self.requested = unpredicted, ""
 
     def probabilities(self, training_set: ImageDataset, how: Any = "") -> Any:
-        self.asked = how
+        self.requested = how
         probabilities = np.eye(3, dtype=np.float32)[PREDICTED] * 0.8 + 0.1
-        probabilities[self.unknown] = np.nan
+        probabilities[self.unpredicted] = np.nan
         return probabilities
 
     def embeddings(self, training_set: ImageDataset) -> np.ndarray:
@@ -42,12 +42,12 @@ def dataset() -> ImageDataset:
     return ImageDataset.from_arrays(images, LABELS, NAMES)
 
 
-def rewritten(unknown: list[int] | None = None, seed: int = 0, **parameters: Any) -> ImageDataset:
-    scout = StubScout(unknown or [])
+def rewritten(unpredicted: list[int] | None = None, seed: int = 0, **parameters: Any) -> ImageDataset:
+    scout = StubScout(unpredicted or [])
     strategy = ConfusionMirror(**{"pairs": [["sad", "neutral"]], **parameters})
     pipeline = Pipeline(steps_of([strategy]), Context(seed, NAMES), scout_for=lambda step: scout)
     result = pipeline.fold("rewrite_training_set", dataset())
-    assert scout.asked == strategy.predictions
+    assert scout.requested == strategy.predictions
     return result
 
 
@@ -63,17 +63,17 @@ def test_rows_of_the_pair_are_appended_mirrored_left_to_right() -> None:
     assert (result.images[:6] == dataset().images[:]).all()
 
 
-def test_up_down_exchanges_top_and_bottom() -> None:
+def test_axis_up_down_swaps_top_and_bottom() -> None:
     result = rewritten(insert="end", axis="up_down")
     assert (result.images[6:] == dataset().images[[0, 4]][:, ::-1]).all()
 
 
-def test_the_control_adds_the_same_images_unmirrored() -> None:
+def test_transform_none_adds_the_same_images_unmirrored() -> None:
     result = rewritten(insert="end", transform="none")
     assert (result.images[6:] == dataset().images[[0, 4]]).all()
 
 
-def test_several_pairs_choose_the_union_of_their_rows() -> None:
+def test_several_pairs_select_the_union_of_their_rows() -> None:
     assert added(rewritten(pairs=[["sad", "neutral"], ["neutral", "sad"]], insert="end")).origin.tolist() == [
         0,
         4,
@@ -81,25 +81,25 @@ def test_several_pairs_choose_the_union_of_their_rows() -> None:
     ]
 
 
-def test_each_copy_is_the_same_image_with_its_own_copy_number() -> None:
+def test_copies_are_identical_with_consecutive_copy_numbers() -> None:
     copies = added(rewritten(copies=3, insert="end"))
     assert copies.origin.tolist() == [0, 0, 0, 4, 4, 4]
     assert copies.copies.tolist() == [1, 2, 3, 1, 2, 3]
     assert len(set(copies.digests.tolist())) == 2
 
 
-def test_random_positions_keep_the_order_of_the_old_rows() -> None:
+def test_random_positions_preserve_the_order_of_the_existing_rows() -> None:
     orders = set()
     for seed in range(40):
         result = rewritten(seed=seed)
         assert result.origin[result.step == 0].tolist() == [0, 1, 2, 3, 4, 5]
         assert sorted(added(result).origin) == [0, 4]
         orders.add(tuple(result.step))
-    assert len(orders) > 15, "there are 28 ways to place two rows among eight"
+    assert len(orders) > 15, "there are 28 positions of two rows among eight"
 
 
 @pytest.mark.parametrize("parameters", [{}, {"copies": 3}, {"rows": "random_same_class"}])
-def test_where_rows_are_inserted_makes_no_difference_in_training(parameters: dict[str, Any]) -> None:
+def test_the_position_of_inserted_rows_does_not_affect_training(parameters: dict[str, Any]) -> None:
     sets, networks = [], []
     for insert in ("random", "end"):
         strategy = ConfusionMirror(pairs=[["ant", "bee"], ["bee", "cat"]], insert=insert, **parameters)
@@ -112,16 +112,16 @@ def test_where_rows_are_inserted_makes_no_difference_in_training(parameters: dic
     assert same_bits(*networks)
 
 
-def test_rows_that_the_scout_cannot_judge_are_never_chosen() -> None:
-    assert added(rewritten(unknown=[0, 5])).origin.tolist() == [4]
+def test_rows_without_predictions_are_never_chosen() -> None:
+    assert added(rewritten(unpredicted=[0, 5])).origin.tolist() == [4]
 
 
-def test_nothing_confused_leaves_the_set_as_it_is() -> None:
+def test_a_set_without_confused_rows_is_unchanged() -> None:
     result = rewritten(pairs=[["happy", "neutral"]])
     assert result.fingerprint == dataset().fingerprint
 
 
-def test_out_of_fold_is_the_default_and_either_way_of_asking_is_declared() -> None:
+def test_predictions_are_out_of_fold_by_default_and_their_kind_is_declared() -> None:
     pairs = {"pairs": [["sad", "neutral"]]}
     mining = Effect.IN_SAMPLE_MINING | Effect.OUT_OF_FOLD_MINING
     assert ConfusionMirror(**pairs).predictions == "out_of_fold"
@@ -133,53 +133,60 @@ def test_out_of_fold_is_the_default_and_either_way_of_asking_is_declared() -> No
     ("parameters", "declared"),
     [({}, True), ({"transform": "none"}, False), ({"axis": "up_down"}, False)],
 )
-def test_only_left_right_mirrors_compound_with_a_random_flip(parameters: dict[str, str], declared: bool) -> None:
+def test_only_left_right_mirroring_is_declared_as_mirrored_copies(parameters: dict[str, str], declared: bool) -> None:
     strategy = ConfusionMirror(pairs=[["sad", "neutral"]], **parameters)
     assert (Effect.MIRRORED_COPIES in strategy.effects) is declared
 
 
-def test_a_pair_of_one_class_and_an_empty_list_are_refused() -> None:
-    with pytest.raises(ValueError, match="a pair names two classes"):
+def test_a_pair_of_equal_classes_and_an_empty_list_are_rejected() -> None:
+    with pytest.raises(ValueError, match="a pair must name two different classes"):
         ConfusionMirror(pairs=[["sad", "sad"]])
     with pytest.raises(ValueError, match="at least 1"):
         ConfusionMirror(pairs=[])
 
 
-def test_an_unknown_class_is_named() -> None:
+def test_the_given_pairs_are_watched() -> None:
+    pairs = [["sad", "neutral"], ["neutral", "sad"]]
+    assert list(ConfusionMirror(pairs=pairs).watched_pairs) == [("sad", "neutral"), ("neutral", "sad")]
+    both = ConfusionMirror(pairs=[["sad", "neutral"]], both_directions=True)
+    assert list(both.watched_pairs) == [("sad", "neutral")]
+
+
+def test_an_unknown_class_raises_an_error() -> None:
     with pytest.raises(DatasetError, match="no class 'said'; did you mean 'sad'"):
         rewritten(pairs=[["said", "neutral"]])
 
 
-def test_both_directions_also_choose_the_second_class_taken_for_the_first() -> None:
+def test_both_directions_also_selects_the_second_class_predicted_as_the_first() -> None:
     assert added(rewritten(both_directions=True, insert="end")).origin.tolist() == [0, 4, 5]
 
 
 BOTH_PAIRS = {"pairs": [["sad", "neutral"], ["neutral", "sad"]], "rows": "random_same_class", "insert": "end"}
 
 
-def test_the_random_control_adds_as_many_rows_of_each_class() -> None:
+def test_the_random_control_adds_the_same_number_of_rows_of_each_class() -> None:
     for seed in range(10):
         result = rewritten(seed=seed, **BOTH_PAIRS)
         rows = added(result).origin.tolist()
-        assert rows == sorted(set(rows)), "no row is added twice"
+        assert rows == sorted(set(rows)), "rows are distinct"
         assert added(result).labels.tolist().count(0) == 2
         assert added(result).labels.tolist().count(1) == 1
         assert (added(result).images[:] == dataset().images[rows][:, :, ::-1]).all()
 
 
-def test_the_random_control_draws_from_the_rows_that_are_not_confused() -> None:
-    """With row 0 unknown, rows 4 and 5 are confused; rows 0 and 2 are the other sad ones, 1 the other neutral one."""
+def test_the_random_control_draws_from_rows_that_are_not_confused() -> None:
+    """Row 0 has no prediction, so rows 4 and 5 are confused; the others are 0 and 2 (sad) and 1 (neutral)."""
     chosen = {tuple(added(rewritten([0], seed=seed, **BOTH_PAIRS)).origin.tolist()) for seed in range(30)}
     assert chosen == {(0, 1), (1, 2)}
 
 
-def test_the_random_control_fills_up_with_confused_rows_where_others_are_too_few() -> None:
-    """Of the three sad rows two are confused, so that row 2 alone is left to draw."""
+def test_the_random_control_adds_confused_rows_if_there_are_too_few_others() -> None:
+    """Two of the three sad rows are confused, so row 2 is the only other one."""
     chosen = {tuple(added(rewritten(seed=seed, **BOTH_PAIRS)).origin.tolist()) for seed in range(30)}
     assert chosen == {(0, 1, 2), (1, 2, 4)}
 
 
-def test_the_random_control_of_nothing_is_nothing() -> None:
+def test_the_random_control_adds_nothing_if_no_row_is_confused() -> None:
     result = rewritten(pairs=[["happy", "neutral"]], rows="random_same_class")
     assert result.fingerprint == dataset().fingerprint
 

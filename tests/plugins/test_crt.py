@@ -1,4 +1,4 @@
-"""Crt trains the last layer again, that alone, on classes drawn equally often."""
+"""The strategy `crt` retrains only the last layer, with class-balanced sampling."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.testing import tiny_dataset
 from fer_augment.training.trainer import Trained, Training, predict, refine, train
 
-CATALOGUE = installed_plugins()
-Crt: Any = CATALOGUE.strategy("crt").value
+PLUGINS = installed_plugins()
+Crt: Any = PLUGINS.strategy("crt").value
 DATA = tiny_dataset()
 SETTINGS = TrainingSettings(epochs=3, batch_size=16, learning_rate=0.01)
 
 
 def trained(*strategies: Strategy, model: str = "convnet0", seed: int = 0) -> Trained:
-    """Train for real, three epochs of four steps."""
+    """Train for three epochs of four optimizer steps."""
     pipeline = Pipeline(steps_of(strategies), Context(seed, DATA.class_names))
-    network, loss = CATALOGUE.model(model).value, CATALOGUE.loss("cross_entropy").value
+    network, loss = PLUGINS.model(model).value, PLUGINS.loss("cross_entropy").value
     training = Training(network, loss, SETTINGS, pipeline, DATA, len(DATA), DATA, 4)
     return refine(training, train(training))
 
@@ -38,58 +38,61 @@ def same(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool
 
 
 @pytest.mark.parametrize("model", ["convnet0", "vgg_mini"])
-def test_only_the_head_is_trained_again(model: str) -> None:
-    """Statistics of batch norm are part of the features, and stay."""
+def test_only_the_head_is_retrained(model: str) -> None:
+    """Batch norm statistics are part of the features, and unchanged."""
     once, again = trained(model=model), trained(Crt(epochs=2), model=model)
     assert same(state(once, "features"), state(again, "features"))
     assert not same(state(once, "head"), state(again, "head"))
     assert again.optimizer_steps == once.optimizer_steps + 2 * 4
 
 
-def test_the_head_starts_anew_and_learns() -> None:
+def test_the_head_learns_after_reinitialization() -> None:
     again = trained(Crt(epochs=30))
     labels = predict(again.model, DATA, SETTINGS).argmax(axis=1)
     assert np.bincount(DATA.labels[labels == DATA.labels], minlength=3).min() > 5
-    assert same(state(again, "head"), state(trained(Crt(epochs=30)), "head")), "one seed, one result"
+    assert same(state(again, "head"), state(trained(Crt(epochs=30)), "head")), "equal seeds give equal results"
     assert not same(state(again, "head"), state(trained(Crt(epochs=30), seed=1), "head"))
 
 
-class Asked:
-    """Takes down how a strategy trains again; the network stays as it is."""
+class RecordingTrain:
+    """Records the arguments of `context.train`, and returns the network unchanged."""
 
     def __init__(self) -> None:
-        self.asked: dict[str, Any] = {}
+        self.arguments: dict[str, Any] = {}
         self.head: dict[str, torch.Tensor] = {}
 
-    def __call__(self, model: Any, **asked: Any) -> Any:
-        self.asked = {**asked, "parameters": list(asked["parameters"])}
+    def __call__(self, model: Any, **arguments: Any) -> Any:
+        self.arguments = {**arguments, "parameters": list(arguments["parameters"])}
         self.head = {name: tensor.clone() for name, tensor in model.head.state_dict().items()}
         return model
 
 
-def asked_by(strategy: Strategy, data: ImageDataset, seed: int = 0, model: str = "convnet0") -> tuple[Any, Asked]:
-    network, train_again = CATALOGUE.model(model).value.build(data.image_shape, 3), Asked()
+def refined(
+    strategy: Strategy, data: ImageDataset, seed: int = 0, model: str = "convnet0"
+) -> tuple[Any, RecordingTrain]:
+    network, train_again = PLUGINS.model(model).value.build(data.image_shape, 3), RecordingTrain()
     pipeline = Pipeline(steps_of([strategy]), Context(seed, data.class_names))
     pipeline.fold("refine_model", network, training_set=data, train=train_again)
     return network, train_again
 
 
 def test_all_classes_are_drawn_equally_often() -> None:
-    model, train_again = asked_by(Crt(epochs=7), DATA)
-    drawn = np.bincount(DATA.labels, train_again.asked["weights"])
+    model, train_again = refined(Crt(epochs=7), DATA)
+    drawn = np.bincount(DATA.labels, train_again.arguments["weights"])
     assert drawn == pytest.approx([1, 1, 1])
-    assert train_again.asked["weights"].dtype == np.float64 and train_again.asked["epochs"] == 7
-    assert [id(parameter) for parameter in train_again.asked["parameters"]] == [id(p) for p in model.head.parameters()]
+    assert train_again.arguments["weights"].dtype == np.float64 and train_again.arguments["epochs"] == 7
+    parameters = train_again.arguments["parameters"]
+    assert [id(parameter) for parameter in parameters] == [id(parameter) for parameter in model.head.parameters()]
 
 
-def test_a_class_without_rows_is_no_obstacle() -> None:
-    _, train_again = asked_by(Crt(), DATA.without(DATA.rows_of(["bee"])))
-    drawn = np.bincount(DATA.without(DATA.rows_of(["bee"])).labels, train_again.asked["weights"], minlength=3)
+def test_a_class_without_rows_is_allowed() -> None:
+    _, train_again = refined(Crt(), DATA.without(DATA.rows_of(["bee"])))
+    drawn = np.bincount(DATA.without(DATA.rows_of(["bee"])).labels, train_again.arguments["weights"], minlength=3)
     assert drawn == pytest.approx([1, 0, 1])
 
 
-def test_new_weights_are_drawn_as_torch_does_for_a_linear_layer() -> None:
-    heads = [asked_by(Crt(), DATA, seed)[1].head for seed in (0, 0, 1)]
+def test_the_head_is_initialized_like_a_linear_layer_of_torch() -> None:
+    heads = [refined(Crt(), DATA, seed)[1].head for seed in (0, 0, 1)]
     weight, bias = heads[0]["weight"], heads[0]["bias"]
     bound = weight.shape[1] ** -0.5
     assert weight.abs().max() <= bound and bias.abs().max() <= bound
@@ -97,10 +100,10 @@ def test_new_weights_are_drawn_as_torch_does_for_a_linear_layer() -> None:
     assert torch.equal(weight, heads[1]["weight"]) and not torch.equal(weight, heads[2]["weight"])
 
 
-def test_networks_without_a_linear_head_are_refused() -> None:
+def test_networks_without_a_linear_head_are_rejected() -> None:
     with pytest.raises(StrategyError, match=r"step 1 \(crt\), refine_model: .*convnet1 to convnet5.*choose another"):
-        asked_by(Crt(), DATA, model="convnet4")
+        refined(Crt(), DATA, model="convnet4")
 
 
-def test_effects() -> None:
+def test_effects_are_declared() -> None:
     assert Crt().effects == Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR | Effect.RANDOM

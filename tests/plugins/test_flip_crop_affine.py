@@ -1,4 +1,4 @@
-"""FlipCropAffine moves every image of a batch by its own random pose, exactly as far as it says."""
+"""The strategy `flip_crop_affine` transforms each image by its own random affine map within the given limits."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DATA = ImageDataset.from_arrays(
     np.zeros(ROWS, int),
     ["face"],
 )
-NOTHING = {"flip": 0, "shift": 0, "rotate": 0, "scale": 0}
+NO_CHANGE = {"flip": 0, "shift": 0, "rotate": 0, "scale": 0}
 
 
 def pipeline(seed: int = 0, **parameters: Any) -> Pipeline:
-    return Pipeline(steps_of([FlipCropAffine(**{**NOTHING, **parameters})]), Context(seed, DATA.class_names))
+    return Pipeline(steps_of([FlipCropAffine(**{**NO_CHANGE, **parameters})]), Context(seed, DATA.class_names))
 
 
 def images_of(rows: np.ndarray) -> torch.Tensor:
@@ -34,10 +34,10 @@ def images_of(rows: np.ndarray) -> torch.Tensor:
 def moved(
     images: torch.Tensor | None = None, rows: np.ndarray | None = None, epoch: int = 0, **parameters: Any
 ) -> np.ndarray:
-    """Augment a batch of all rows, or of some; give `(B, H, W, C)`."""
+    """Augment a batch of rows (all by default) and return `(B, H, W, C)`."""
     batch = np.arange(ROWS) if rows is None else rows
-    given = images_of(batch) if images is None else images
-    pair = (given, torch.ones(len(given), 1))
+    inputs = images_of(batch) if images is None else images
+    pair = (inputs, torch.ones(len(inputs), 1))
     result, targets = pipeline(**parameters).fold("augment_batch", pair, rows=batch, training_set=DATA, epoch=epoch)
     assert (targets == 1).all()
     changed: np.ndarray = result.permute(0, 2, 3, 1).numpy()
@@ -45,36 +45,36 @@ def moved(
 
 
 def poses(**parameters: Any) -> np.ndarray:
-    """Recover from moved images of coordinates where pixels came from: `(B, 2, 3)` maps, in pixels from the center."""
+    """Estimate affine maps `(B, 2, 3)`, in pixels from the center, from transformed images of coordinates."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     coordinates = torch.from_numpy(np.stack([x / 100, y / 100])).expand(ROWS, 2, HEIGHT, WIDTH).contiguous()
     sampled = 100 * moved(coordinates, **parameters)
-    here = np.stack([x - (WIDTH - 1) / 2, y - (HEIGHT - 1) / 2, np.ones_like(x)], axis=-1)
+    targets = np.stack([x - (WIDTH - 1) / 2, y - (HEIGHT - 1) / 2, np.ones_like(x)], axis=-1)
     maps = []
     for source in sampled:
         inside = (source > 0.01).all(axis=-1) & (source < [WIDTH - 1.01, HEIGHT - 1.01]).all(axis=-1)
-        centerd = source[inside] - [(WIDTH - 1) / 2, (HEIGHT - 1) / 2]
-        solution, residue, _, _ = np.linalg.lstsq(here[inside], centerd, rcond=None)
-        assert residue.max() < 1e-4, "it is affine"
+        centered = source[inside] - [(WIDTH - 1) / 2, (HEIGHT - 1) / 2]
+        solution, residuals, _, _ = np.linalg.lstsq(targets[inside], centered, rcond=None)
+        assert residuals.max() < 1e-4, "the map is affine"
         maps.append(solution.T)
     return np.stack(maps)
 
 
-def test_a_sure_flip_alone_is_numpys_flip_to_the_last_bit() -> None:
+def test_flip_with_probability_1_equals_numpys_flip_exactly() -> None:
     assert (moved(flip=1) == images_of(np.arange(ROWS)).permute(0, 2, 3, 1).numpy()[:, :, ::-1]).all()
 
 
-def test_nothing_changes_nothing() -> None:
+def test_zero_parameters_leave_images_unchanged() -> None:
     assert (moved() == images_of(np.arange(ROWS)).permute(0, 2, 3, 1).numpy()).all()
 
 
-def test_half_of_the_images_are_flipped_at_one_half() -> None:
+def test_images_are_flipped_with_the_given_probability() -> None:
     mirrored = np.linalg.det(poses(flip=0.5, shift=0.1)[:, :, :2]) < 0
     assert 20 < mirrored.sum() < 44
-    assert (mirrored == (moved(flip=0.5) != moved()).any(axis=(1, 2, 3))).all(), "with and without moving"
+    assert (mirrored == (moved(flip=0.5) != moved()).any(axis=(1, 2, 3))).all(), "with and without a shift"
 
 
-def test_shifts_are_whole_pixels_and_move_the_picture_exactly() -> None:
+def test_shifts_are_exact_and_in_whole_pixels() -> None:
     maps = poses(shift=0.1)
     assert np.abs(maps[:, :, :2] - np.eye(2)).max() < 1e-4
     shifts = np.rint(maps[:, :, 2]).astype(int)
@@ -87,15 +87,15 @@ def test_shifts_are_whole_pixels_and_move_the_picture_exactly() -> None:
         assert moved(shift=0.1)[row][3:-3, 3:-3] == pytest.approx(rolled[3:-3, 3:-3], abs=1e-5)
 
 
-def test_rotations_reach_but_do_not_pass_their_limit() -> None:
+def test_rotations_cover_the_range_up_to_the_limit() -> None:
     maps = poses(rotate=20)[:, :, :2]
-    assert np.abs(maps @ maps.transpose(0, 2, 1) - np.eye(2)).max() < 1e-3, "pixels turn as a rigid picture"
+    assert np.abs(maps @ maps.transpose(0, 2, 1) - np.eye(2)).max() < 1e-3, "the map is a rotation"
     angles = np.rad2deg(np.arctan2(maps[:, 0, 1], maps[:, 0, 0]))
     assert -20 <= angles.min() < -15
     assert 15 < angles.max() <= 20
 
 
-def test_scaling_reaches_but_does_not_pass_its_limit() -> None:
+def test_scaling_covers_the_range_up_to_the_limit() -> None:
     maps = poses(scale=0.2)[:, :, :2]
     zoom = 1 / maps[:, 0, 0]
     assert np.abs(maps - np.eye(2) / zoom[:, None, None]).max() < 1e-4
@@ -104,7 +104,7 @@ def test_scaling_reaches_but_does_not_pass_its_limit() -> None:
 
 
 @pytest.mark.parametrize(("padding", "border"), [("border", cv2.BORDER_REPLICATE), ("reflection", cv2.BORDER_REFLECT)])
-def test_all_at_once_is_what_opencv_makes_of_the_same_pose(padding: str, border: int) -> None:
+def test_the_combined_transform_equals_opencvs_for_the_same_map(padding: str, border: int) -> None:
     parameters: dict[str, Any] = {"flip": 0.5, "shift": 0.1, "rotate": 15, "scale": 0.2}
     result, original = moved(padding=padding, **parameters), moved()
     center = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
@@ -118,17 +118,17 @@ def test_all_at_once_is_what_opencv_makes_of_the_same_pose(padding: str, border:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=border,
         )
-        # OpenCV rounds coordinates to 1/32 of a pixel, and the noise has steps of 1 between neighbors.
+        # OpenCV rounds coordinates to 1/32 pixel, and neighboring pixels of the noise differ by up to 1.
         assert np.abs(result[row] - expected).mean() < 0.02
 
 
-def test_a_rows_pose_does_not_depend_on_its_batch() -> None:
+def test_results_do_not_depend_on_the_batch() -> None:
     parameters: dict[str, Any] = {"flip": 0.5, "shift": 0.1, "rotate": 15, "scale": 0.2}
     some = np.array([40, 3, 17])
     assert moved(rows=some, **parameters) == pytest.approx(moved(**parameters)[some], abs=1e-6)
 
 
-def test_epochs_and_seeds_and_repeated_draws_have_their_own_poses() -> None:
+def test_epochs_seeds_and_repeated_draws_give_different_results() -> None:
     parameters: dict[str, Any] = {"shift": 0.1, "rotate": 15}
     first = moved(**parameters)
     assert (moved(epoch=1, **parameters) != first).any(axis=(1, 2, 3)).all()
@@ -138,7 +138,7 @@ def test_epochs_and_seeds_and_repeated_draws_have_their_own_poses() -> None:
     assert len(np.unique(thrice.reshape(3, -1), axis=0)) == 3
 
 
-def test_a_row_drawn_again_in_a_later_batch_looks_different() -> None:
+def test_a_row_repeated_in_a_later_batch_is_transformed_differently() -> None:
     run = pipeline(rotate=15)
     rows = np.array([5, 6])
     batches = [
@@ -148,26 +148,26 @@ def test_a_row_drawn_again_in_a_later_batch_looks_different() -> None:
     assert not any(torch.equal(batches[one], batches[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
 
 
-def test_memory_format_is_kept() -> None:
-    given = images_of(np.arange(4)).contiguous(memory_format=torch.channels_last)
-    pair = (given, torch.ones(4, 1))
+def test_memory_format_is_preserved() -> None:
+    inputs = images_of(np.arange(4)).contiguous(memory_format=torch.channels_last)
+    pair = (inputs, torch.ones(4, 1))
     result, _ = pipeline(rotate=5).fold("augment_batch", pair, rows=np.arange(4), training_set=DATA, epoch=0)
     assert result.is_contiguous(memory_format=torch.channels_last)
     plain, _ = pipeline(rotate=5).fold(
-        "augment_batch", (given.contiguous(), torch.ones(4, 1)), rows=np.arange(4), training_set=DATA, epoch=0
+        "augment_batch", (inputs.contiguous(), torch.ones(4, 1)), rows=np.arange(4), training_set=DATA, epoch=0
     )
     assert plain.is_contiguous()
     assert torch.allclose(plain, result)
 
 
-def test_only_what_happens_is_declared() -> None:
+def test_effects_depend_on_the_parameters() -> None:
     assert FlipCropAffine().effects == Effect.RANDOM | Effect.RANDOM_FLIP
-    assert FlipCropAffine(**NOTHING).effects == Effect(0)
-    assert FlipCropAffine(**{**NOTHING, "flip": 1}).effects == Effect.RANDOM_FLIP
-    assert FlipCropAffine(**{**NOTHING, "rotate": 5}).effects == Effect.RANDOM
+    assert FlipCropAffine(**NO_CHANGE).effects == Effect(0)
+    assert FlipCropAffine(**{**NO_CHANGE, "flip": 1}).effects == Effect.RANDOM_FLIP
+    assert FlipCropAffine(**{**NO_CHANGE, "rotate": 5}).effects == Effect.RANDOM
 
 
 @pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"shift": 0.6}, {"rotate": -1}, {"scale": 1}, {"padding": "zeros"}])
-def test_parameters_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+def test_parameters_out_of_range_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         FlipCropAffine(**wrong)

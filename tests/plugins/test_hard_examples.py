@@ -1,4 +1,4 @@
-"""HardExamples chooses the rows that its rule names, the hardest first, and shows them more often."""
+"""The strategy `hard_examples` selects rows by its rule, the hardest first, and oversamples them."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ HardExamples: Any = installed_plugins().strategy("hard_examples").value
 NAMES = ("sad", "neutral", "happy")
 SAD, NEUTRAL, HAPPY = range(3)
 ROWS = [
-    (SAD, [0.70, 0.20, 0.10]),  # 0: right
-    (SAD, [0.40, 0.50, 0.10]),  # 1: taken for neutral, close
-    (SAD, [0.02, 0.90, 0.08]),  # 2: taken for neutral, far off
-    (SAD, [0.30, 0.25, 0.45]),  # 3: taken for happy
-    (NEUTRAL, [0.45, 0.50, 0.05]),  # 4: right, close to sad
-    (NEUTRAL, [0.60, 0.30, 0.10]),  # 5: taken for sad
-    (NEUTRAL, [0.05, 0.35, 0.60]),  # 6: taken for happy
-    (HAPPY, [0.10, 0.10, 0.80]),  # 7: right
-    (HAPPY, [0.10, 0.60, 0.30]),  # 8: taken for neutral
-    (HAPPY, [0.05, 0.46, 0.49]),  # 9: right, close to neutral
-    (SAD, [np.nan] * 3),  # 10: cannot be judged
+    (SAD, [0.70, 0.20, 0.10]),  # 0: correct
+    (SAD, [0.40, 0.50, 0.10]),  # 1: predicted as neutral, small margin
+    (SAD, [0.02, 0.90, 0.08]),  # 2: predicted as neutral, large margin
+    (SAD, [0.30, 0.25, 0.45]),  # 3: predicted as happy
+    (NEUTRAL, [0.45, 0.50, 0.05]),  # 4: correct, close to sad
+    (NEUTRAL, [0.60, 0.30, 0.10]),  # 5: predicted as sad
+    (NEUTRAL, [0.05, 0.35, 0.60]),  # 6: predicted as happy
+    (HAPPY, [0.10, 0.10, 0.80]),  # 7: correct
+    (HAPPY, [0.10, 0.60, 0.30]),  # 8: predicted as neutral
+    (HAPPY, [0.05, 0.46, 0.49]),  # 9: correct, close to neutral
+    (SAD, [np.nan] * 3),  # 10: no prediction
 ]
 
 
 class StubScout:
-    """Knows the probabilities of each source row, wherever it stands, and remembers how it was asked."""
+    """Returns the fixed probabilities of each source row, and records the requested kind."""
 
-    asked = ""
+    requested = ""
 
     def probabilities(self, training_set: ImageDataset, how: Any = "") -> np.ndarray:
-        self.asked = how
+        self.requested = how
         return np.array([ROWS[origin][1] for origin in training_set.origin], dtype=np.float32)
 
     def embeddings(self, training_set: ImageDataset) -> np.ndarray:
@@ -48,8 +48,8 @@ def dataset() -> ImageDataset:
 
 
 def pipeline(scout: Any = None, **parameters: Any) -> Pipeline:
-    asked = scout or StubScout()
-    return Pipeline(steps_of([HardExamples(**parameters)]), Context(0, NAMES), scout_for=lambda step: asked)
+    used_scout = scout or StubScout()
+    return Pipeline(steps_of([HardExamples(**parameters)]), Context(0, NAMES), scout_for=lambda step: used_scout)
 
 
 def rewritten(data: ImageDataset | None = None, **parameters: Any) -> ImageDataset:
@@ -57,7 +57,7 @@ def rewritten(data: ImageDataset | None = None, **parameters: Any) -> ImageDatas
 
 
 def chosen(data: ImageDataset | None = None, **parameters: Any) -> list[int]:
-    """Give the source rows of what was added."""
+    """Return the source rows of the added copies."""
     result = rewritten(data, **parameters)
     rows: list[int] = result.origin[result.step == 1].tolist()
     return rows
@@ -81,7 +81,7 @@ PAIR = {"pairs": [["sad", "neutral"]]}
         ({"rule": "predicted_in_pair", "pairs": [["happy", "sad"]]}, [0, 1, 2, 3, 5, 6, 7, 8, 9]),
     ],
 )
-def test_a_rule_chooses_the_rows_that_it_names(parameters: dict[str, Any], rows: list[int]) -> None:
+def test_each_rule_selects_its_rows(parameters: dict[str, Any], rows: list[int]) -> None:
     assert chosen(**parameters) == rows
 
 
@@ -96,15 +96,15 @@ def test_a_rule_chooses_the_rows_that_it_names(parameters: dict[str, Any], rows:
         ({"rule": "predicted_in_pair", **PAIR, "max_per_class": 1}, [2, 5, 8]),
     ],
 )
-def test_the_cap_keeps_the_hardest_and_the_filter_drops_what_may_be_mislabeled(
+def test_the_hardest_rows_are_kept_and_probably_mislabeled_rows_are_excluded(
     parameters: dict[str, Any], rows: list[int]
 ) -> None:
     assert chosen(**parameters) == rows
 
 
-def test_the_choice_does_not_depend_on_the_order_of_rows_even_among_equals() -> None:
-    class Undecided(StubScout):
-        """Says the same of every row, so that all are equally hard."""
+def test_selection_does_not_depend_on_the_order_of_rows_even_with_ties() -> None:
+    class ConstantScout(StubScout):
+        """Returns the same probabilities for all rows, so that all are equally hard."""
 
         def probabilities(self, training_set: ImageDataset, how: Any = "") -> np.ndarray:
             return np.tile(np.array([0.2, 0.3, 0.5], np.float32), (len(training_set), 1))
@@ -112,17 +112,17 @@ def test_the_choice_does_not_depend_on_the_order_of_rows_even_among_equals() -> 
     chosen_rows = set()
     for seed in range(5):
         data = dataset().take(np.random.default_rng(seed).permutation(len(ROWS)))
-        result = pipeline(Undecided(), max_per_class=2).fold("rewrite_training_set", data)
+        result = pipeline(ConstantScout(), max_per_class=2).fold("rewrite_training_set", data)
         chosen_rows.add(tuple(sorted(result.origin[result.step == 1].tolist())))
     assert len(chosen_rows) == 1
 
 
-def test_copies_are_plain_or_mirrored_and_stand_at_the_end() -> None:
+def test_unchanged_or_mirrored_copies_are_appended() -> None:
     data = dataset()
-    plain = rewritten(copies=2)
-    assert plain.origin.tolist() == [*range(11), 1, 1, 2, 2, 3, 3, 5, 5, 6, 6, 8, 8]
-    assert (plain.images[11:] == data.images[plain.origin[11:]]).all()
-    assert (plain.labels == data.labels[plain.origin]).all()
+    unchanged = rewritten(copies=2)
+    assert unchanged.origin.tolist() == [*range(11), 1, 1, 2, 2, 3, 3, 5, 5, 6, 6, 8, 8]
+    assert (unchanged.images[11:] == data.images[unchanged.origin[11:]]).all()
+    assert (unchanged.labels == data.labels[unchanged.origin]).all()
     mirrored = rewritten(transform="mirror")
     assert (mirrored.images[11:] == data.images[[1, 2, 3, 5, 6, 8]][:, :, ::-1]).all()
 
@@ -138,36 +138,44 @@ def test_sampling_weights_of_the_chosen_rows_are_multiplied() -> None:
     assert (doubled / before).tolist() == [1, 2, 2, 2, 1, 2, 2, 1, 2, 1, 1]
 
 
-def test_rewriting_leaves_the_weights_alone() -> None:
+def test_rewriting_does_not_change_the_weights() -> None:
     ones = np.ones(len(ROWS))
     assert (pipeline().fold("sampling_weights", ones, training_set=dataset(), epoch=0) == 1).all()
 
 
-def test_it_acts_only_at_the_stage_that_when_names() -> None:
+def test_it_acts_only_at_the_stage_selected_by_when() -> None:
     both = ("rewrite_training_set", "sampling_weights")
     assert [pipeline(when="rewrite").acts_at(stage) for stage in both] == [True, False]
     assert [pipeline(when="sampling").acts_at(stage) for stage in both] == [False, True]
 
 
-def test_nothing_hard_leaves_the_set_as_it_is() -> None:
+def test_a_set_without_hard_rows_is_unchanged() -> None:
     easy = dataset().take([0, 7])
     assert rewritten(easy).fingerprint == easy.fingerprint
 
 
 @pytest.mark.parametrize("how", ["in_sample", "out_of_fold"])
-def test_the_scout_is_asked_as_the_recipe_says(how: str) -> None:
+def test_predictions_of_the_given_kind_are_requested(how: str) -> None:
     scout = StubScout()
     pipeline(scout, predictions=how).fold("rewrite_training_set", dataset())
-    assert scout.asked == how
+    assert scout.requested == how
     assert HardExamples().predictions == "out_of_fold"
 
 
-def test_without_a_scout_there_is_nothing_to_go_by() -> None:
+def test_a_missing_scout_raises_an_error() -> None:
     with pytest.raises(StrategyError, match="no scout"):
         Pipeline(steps_of([HardExamples()]), Context(0, NAMES)).fold("rewrite_training_set", dataset())
 
 
-def test_what_changes_is_declared() -> None:
+def test_the_given_pairs_are_watched() -> None:
+    pairs = [["sad", "neutral"], ["happy", "neutral"]]
+    watched = [("sad", "neutral"), ("happy", "neutral")]
+    assert list(HardExamples(rule="small_margin", pairs=pairs).watched_pairs) == watched
+    assert list(HardExamples(rule="predicted_in_pair", pairs=pairs).watched_pairs) == watched
+    assert list(HardExamples().watched_pairs) == []
+
+
+def test_effects_depend_on_the_parameters() -> None:
     assert HardExamples().effects == Effect.SHIFTS_CLASS_PRIOR | Effect.OUT_OF_FOLD_MINING
     assert HardExamples(transform="mirror").effects == HardExamples().effects | Effect.MIRRORED_COPIES
     assert HardExamples(predictions="in_sample").effects == Effect.SHIFTS_CLASS_PRIOR | Effect.IN_SAMPLE_MINING
@@ -177,18 +185,18 @@ def test_what_changes_is_declared() -> None:
     ("parameters", "message"),
     [
         ({"rule": "wrong"}, "rule"),
-        ({"rule": "predicted_in_pair"}, "needs `pairs`"),
-        ({"pairs": [["sad", "neutral"]]}, "`pairs` belongs to"),
-        ({"rule": "small_margin", "pairs": [["sad", "sad"]]}, "a pair names two classes"),
-        ({"margin": 0.1}, "`margin` belongs to"),
+        ({"rule": "predicted_in_pair"}, "requires `pairs`"),
+        ({"pairs": [["sad", "neutral"]]}, "`pairs` requires `rule: small_margin` or"),
+        ({"rule": "small_margin", "pairs": [["sad", "sad"]]}, "a pair must name two different classes"),
+        ({"margin": 0.1}, "`margin` requires `rule: small_margin`"),
         ({"rule": "small_margin", "margin": 1.5}, "margin"),
-        ({"when": "sampling", "copies": 2}, "`copies` belongs to `when: rewrite`"),
-        ({"when": "sampling", "transform": "none"}, "`transform` belongs to `when: rewrite`"),
-        ({"weight": 2}, "`weight` belongs to `when: sampling`"),
+        ({"when": "sampling", "copies": 2}, "`copies` requires `when: rewrite`"),
+        ({"when": "sampling", "transform": "none"}, "`transform` requires `when: rewrite`"),
+        ({"weight": 2}, "`weight` requires `when: sampling`"),
         ({"max_per_class": 0}, "max_per_class"),
         ({"min_label_probability": 2}, "min_label_probability"),
     ],
 )
-def test_parameters_that_do_not_fit_are_refused(parameters: dict[str, Any], message: str) -> None:
+def test_invalid_parameters_are_rejected(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         HardExamples(**parameters)

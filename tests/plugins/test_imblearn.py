@@ -1,4 +1,4 @@
-"""Imblearn gives what imbalanced-learn gives on float pixels, rounded, and knows every parent."""
+"""The strategy `imblearn` equals imbalanced-learn on float pixels, rounded, and records the parents of each row."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ SELECTING: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def test_no_sampler_that_imbalanced_learn_ships_goes_untested() -> None:
+def test_every_sampler_of_imbalanced_learn_is_tested() -> None:
     modules = (imblearn.over_sampling, imblearn.under_sampling, imblearn.combine)
     shipped = {name for module in modules for name in module.__all__}
     assert shipped - {name for name, _ in INTERPOLATING + SELECTING} == {"SMOTEN", "SMOTENC"}
 
 
 def blobs(channels: int = 3) -> ImageDataset:
-    """Make overlapping clouds of images, cut off at black and white; two images of a class are the same."""
+    """Return overlapping clusters of images, clipped to 0 … 255; two images of a class are identical."""
     rng = np.random.default_rng(5)
     labels = rng.permutation(np.repeat([0, 1, 2], COUNTS))
     centers = rng.normal(120, 20, (3, 4, 3, channels))
@@ -72,18 +72,18 @@ def blobs(channels: int = 3) -> ImageDataset:
 def reference(
     data: ImageDataset, name: str, parameters: dict[str, Any], points: np.ndarray | None = None, **common: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Call imbalanced-learn itself on float pixels, or on other points; give points and labels."""
+    """Return the points and labels that imbalanced-learn itself gives for float pixels or other points."""
     modules = (imblearn.over_sampling, imblearn.under_sampling, imblearn.combine)
     sampler_class = next(getattr(module, name) for module in modules if name in module.__all__)
     if "random_state" in sampler_class().get_params():
         common["random_state"] = RANDOM_STATE
-    given = data.images[:].reshape(len(data), -1).astype(np.float32) if points is None else points
-    resampled, labels = sampler_class(**common, **parameters).fit_resample(given, data.labels)
+    inputs = data.images[:].reshape(len(data), -1).astype(np.float32) if points is None else points
+    resampled, labels = sampler_class(**common, **parameters).fit_resample(inputs, data.labels)
     return resampled, labels
 
 
 def rewritten(data: ImageDataset, embeddings: np.ndarray | None = None, **parameters: Any) -> ImageDataset:
-    """Run the strategy with the random state of the reference."""
+    """Run the strategy with the random state used by `reference`."""
     scout = SimpleNamespace(embeddings=lambda training_set: embeddings)
     context = SimpleNamespace(rng=SimpleNamespace(integers=lambda high: RANDOM_STATE), require_scout=lambda: scout)
     strategy: Any = Imblearn(**parameters)
@@ -92,7 +92,9 @@ def rewritten(data: ImageDataset, embeddings: np.ndarray | None = None, **parame
 
 
 @pytest.mark.parametrize(("name", "parameters"), INTERPOLATING + SELECTING)
-def test_result_is_imbalanced_learns_own_on_float_pixels_rounded(name: str, parameters: dict[str, Any]) -> None:
+def test_the_result_equals_that_of_imbalanced_learn_on_float_pixels_rounded(
+    name: str, parameters: dict[str, Any]
+) -> None:
     data = blobs()
     pixels, labels = reference(data, name, parameters)
     result = rewritten(data, sampler=name, parameters=parameters)
@@ -104,98 +106,98 @@ def test_result_is_imbalanced_learns_own_on_float_pixels_rounded(name: str, para
 
 @pytest.fixture(scope="module")
 def faces() -> ImageDataset:
-    drawn = installed_plugins().read("demo").train
-    return drawn.take(np.arange(0, len(drawn), 4))
+    demo = installed_plugins().read("demo").train
+    return demo.take(np.arange(0, len(demo), 4))
 
 
 @pytest.mark.parametrize("name", ["SMOTE", "BorderlineSMOTE", "ADASYN"])
-def test_result_is_imbalanced_learns_own_on_faces(faces: ImageDataset, name: str) -> None:
+def test_the_result_equals_that_of_imbalanced_learn_on_faces(faces: ImageDataset, name: str) -> None:
     pixels, labels = reference(faces, name, {}, sampling_strategy={2: 300, 6: 300})
-    wanted = dict.fromkeys([faces.class_names[2], faces.class_names[6]], 300)
-    result = rewritten(faces, sampler=name, sampling_strategy=wanted)
+    target_counts = dict.fromkeys([faces.class_names[2], faces.class_names[6]], 300)
+    result = rewritten(faces, sampler=name, sampling_strategy=target_counts)
     assert result.labels.tolist() == labels.tolist()
     assert (result.images[:].reshape(len(result), -1) == np.rint(pixels).astype(np.uint8)).all()
 
 
-class TestNeighbours:
-    """The search among pixels, against scikit-learn's brute force in float64."""
+class TestPixelNeighbors:
+    """The neighbor search for pixels, compared with scikit-learn's brute-force search in float64."""
 
     search = inspect.getmodule(Imblearn)._PixelNeighbors  # type: ignore[union-attr]
 
     @pytest.mark.parametrize(("rows", "width"), [(1, 5), (7, 1), (40, 2304), (700, 2304)])
     @pytest.mark.parametrize("neighbors", [1, 2, 6, 11])
-    def test_are_the_same_where_none_are_equally_near(self, rows: int, width: int, neighbors: int) -> None:
+    def test_neighbors_equal_those_of_scikit_learn_without_ties(self, rows: int, width: int, neighbors: int) -> None:
         points = np.random.default_rng(3).integers(0, 256, (rows, width)).astype(np.float32)
         queries = points[: min(rows, 300)]
         if neighbors > rows:
             with pytest.raises(ValueError, match="n_neighbors"):
                 self.search(neighbors).fit(points).kneighbors(queries)
             return
-        found = self.search(neighbors).fit(points).kneighbors(queries)
+        actual = self.search(neighbors).fit(points).kneighbors(queries)
         brute = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(points.astype(np.float64))
         distances, expected = brute.kneighbors(queries.astype(np.float64))
         tied = (np.diff(distances, axis=1) == 0).any(axis=1)
         if width == 2304:
             assert not tied.any()
-            assert (found == expected).all()
-        assert (self.squared_distances(queries, points[found]) == np.rint(distances**2)).all()
+            assert (actual == expected).all()
+        assert (self.squared_distances(queries, points[actual]) == np.rint(distances**2)).all()
 
-    def test_are_exact_at_the_ends_of_the_scale(self) -> None:
+    def test_distances_are_exact_for_black_and_white_images(self) -> None:
         points = np.zeros((3, 48 * 48 * 3), np.float32)
         points[0] = 255
         points[1, 1:] = 255
         assert self.search(3).fit(points).kneighbors(points).tolist() == [[0, 1, 2], [1, 0, 2], [2, 1, 0]]
 
-    def test_that_are_equally_near_come_in_their_order(self) -> None:
+    def test_ties_are_ordered_by_row_number(self) -> None:
         points = np.random.default_rng(4).integers(0, 2, (300, 4)).astype(np.float32)
-        found = self.search(40).fit(points).kneighbors(points)
+        neighbors = self.search(40).fit(points).kneighbors(points)
         distances = self.squared_distances(points, points[None, :, :].repeat(300, axis=0))
-        assert found.tolist() == np.argsort(distances, axis=1, kind="stable")[:, :40].tolist()
+        assert neighbors.tolist() == np.argsort(distances, axis=1, kind="stable")[:, :40].tolist()
 
-    def test_of_no_queries_are_none(self) -> None:
+    def test_zero_queries_give_an_empty_result(self) -> None:
         points = np.zeros((4, 9), np.float32)
         assert self.search(2).fit(points).kneighbors(points[:0]).shape == (0, 2)
 
     @staticmethod
     def squared_distances(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return `(n, k)` of `(n, D)` queries and `(n, k, D)` rows, in whole numbers."""
+        """Return the `(n, k)` integer squared distances between `(n, D)` queries and `(n, k, D)` rows."""
         distances: np.ndarray = ((queries.astype(np.int64)[:, None] - rows.astype(np.int64)) ** 2).sum(axis=2)
         return distances
 
 
-def test_samplers_that_choose_by_labels_alone_get_no_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+def test_samplers_that_need_only_labels_receive_no_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
     fit_resample = imblearn.over_sampling.RandomOverSampler.fit_resample
     monkeypatch.setattr(
         imblearn.over_sampling.RandomOverSampler,
         "fit_resample",
-        lambda self, X, y: (seen.append(X.shape), fit_resample(self, X, y))[1],
+        lambda self, X, y: (shapes.append(X.shape), fit_resample(self, X, y))[1],
     )
     rewritten(blobs(), sampler="RandomOverSampler")
     rewritten(blobs(), sampler="RandomOverSampler", parameters={"shrinkage": 0.5})
-    assert seen == [(sum(COUNTS), 1), (sum(COUNTS), 36)]
+    assert shapes == [(sum(COUNTS), 1), (sum(COUNTS), 36)]
 
 
 @pytest.mark.parametrize(("name", "parameters"), INTERPOLATING)
-def test_synthetic_image_lies_between_its_two_recorded_parents(name: str, parameters: dict[str, Any]) -> None:
+def test_synthetic_images_lie_between_their_recorded_parents(name: str, parameters: dict[str, Any]) -> None:
     data = blobs()
     exact, _ = reference(data, name, parameters)
     result = rewritten(data, sampler=name, parameters=parameters)
-    made = (result.step == -1) & (result.copies > 0)
-    assert made.sum() > 10
+    synthetic = (result.step == -1) & (result.copies > 0)
+    assert synthetic.sum() > 10
     source = data.images[:].reshape(len(data), -1).astype(np.float64)
-    base, neighbor = (source[result.origins[made, parent]] for parent in (0, 1))
+    base, neighbor = (source[result.origins[synthetic, parent]] for parent in (0, 1))
     difference = neighbor - base
-    length = np.maximum((difference**2).sum(axis=1), 1)  # two of the images are the same
-    step = ((exact[made] - base) * difference).sum(axis=1) / length
-    assert np.abs(base + step[:, None] * difference - exact[made]).max() < 1e-3, "it is on the line"
-    furthest = -0.5 if name == "SVMSMOTE" else 0.0
-    assert furthest - 1e-6 <= step.min() < step.max() <= 1 + 1e-6
-    assert (data.labels[result.origins[made, 0]] == result.labels[made]).all(), "the base is of the class"
+    length = np.maximum((difference**2).sum(axis=1), 1)  # two of the images are identical
+    step = ((exact[synthetic] - base) * difference).sum(axis=1) / length
+    assert np.abs(base + step[:, None] * difference - exact[synthetic]).max() < 1e-3, "the image is on the line"
+    lowest = -0.5 if name == "SVMSMOTE" else 0.0
+    assert lowest - 1e-6 <= step.min() < step.max() <= 1 + 1e-6
+    assert (data.labels[result.origins[synthetic, 0]] == result.labels[synthetic]).all(), "the base is of the class"
 
 
 @pytest.mark.parametrize(("name", "parameters"), SELECTING)
-def test_selected_rows_are_rows_of_the_set(name: str, parameters: dict[str, Any]) -> None:
+def test_selected_rows_are_unchanged(name: str, parameters: dict[str, Any]) -> None:
     data = blobs(channels=1)
     result = rewritten(data, sampler=name, parameters=parameters)
     assert result.origins.shape[1] == 1
@@ -205,7 +207,7 @@ def test_selected_rows_are_rows_of_the_set(name: str, parameters: dict[str, Any]
     assert (result.copies > 0).sum() == repeated
 
 
-def test_of_each_cluster_the_row_nearest_to_its_center_is_kept() -> None:
+def test_cluster_centroids_keeps_the_row_nearest_to_the_center() -> None:
     data = blobs(channels=1)
     result = rewritten(data, sampler="ClusterCentroids", sampling_strategy={"cat": 1})
     assert result.counts.tolist() == [30, 45, 1]
@@ -215,13 +217,13 @@ def test_of_each_cluster_the_row_nearest_to_its_center_is_kept() -> None:
     assert result.origin[result.rows_of(["cat"])].tolist() == [nearest]
 
 
-def test_rows_that_are_kept_count_as_read() -> None:
+def test_kept_rows_have_no_step_in_their_provenance() -> None:
     result = rewritten(blobs(), sampler="SMOTE")
     assert (result.step[: sum(COUNTS)] == 0).all()
     assert result.origin[: sum(COUNTS)].tolist() == list(range(sum(COUNTS)))
 
 
-def test_a_smoothed_bootstrap_makes_new_images_with_one_parent() -> None:
+def test_a_smoothed_bootstrap_gives_new_images_with_one_parent() -> None:
     data = blobs()
     parameters = {"shrinkage": 0.5}
     exact, _ = reference(data, "RandomOverSampler", parameters)
@@ -241,18 +243,18 @@ def test_a_smoothed_bootstrap_makes_new_images_with_one_parent() -> None:
         (None, [90, 90, 90]),
     ],
 )
-def test_classes_are_named_not_numbered(sampling_strategy: Any, counts: list[int]) -> None:
+def test_sampling_strategy_uses_class_names(sampling_strategy: Any, counts: list[int]) -> None:
     result = rewritten(blobs(), sampler="SMOTE", sampling_strategy=sampling_strategy)
     assert result.counts.tolist() == counts
 
 
-def test_cleaners_take_a_list_of_classes() -> None:
+def test_cleaners_accept_a_list_of_classes() -> None:
     result = rewritten(blobs(), sampler="EditedNearestNeighbours", sampling_strategy=["cat"])
     assert result.counts.tolist()[:2] == [30, 45]
     assert result.counts[2] < 90
 
 
-def test_combinations_pass_the_classes_on_to_their_over_sampler() -> None:
+def test_combinations_pass_the_sampling_strategy_to_their_oversampler() -> None:
     data = blobs()
     expected, _ = reference(data, "SMOTETomek", {}, sampling_strategy={0: 60})
     result = rewritten(data, sampler="SMOTETomek", sampling_strategy={"ant": 60})
@@ -263,95 +265,94 @@ def test_combinations_pass_the_classes_on_to_their_over_sampler() -> None:
     ("parameters", "message"),
     [
         ({"sampler": "Smote"}, "no sampler 'Smote'; did you mean 'SMOTE'"),
-        ({"sampler": "SMOTENC"}, "numbers and categories"),
-        ({"sampler": "SMOTEN"}, "names without order"),
-        ({"sampler": "ClusterCentroids", "parameters": {"voting": "soft"}}, "descends from no row"),
-        ({"sampler": "SMOTE", "parameters": {"k_neighbors": 3}}, "did you mean 'k_neighbors'"),
+        ({"sampler": "SMOTENC"}, "numerical and categorical columns"),
+        ({"sampler": "SMOTEN"}, "unordered categories"),
+        ({"sampler": "ClusterCentroids", "parameters": {"voting": "soft"}}, "no source row.*remove `voting`"),
+        ({"sampler": "SMOTE", "parameters": {"k_neighbours": 3}}, "did you mean 'k_neighbors'"),
         ({"sampler": "SMOTE", "parameters": {"random_state": 3}}, "the seed of the run"),
-        ({"sampler": "SMOTE", "parameters": {"sampling_strategy": "all"}}, "beside `parameters`"),
-        ({"sampler": "SMOTEENN", "parameters": {"smote": {"k_neighbors": 3}}}, "leave smote out of `parameters`"),
+        ({"sampler": "SMOTE", "parameters": {"sampling_strategy": "all"}}, "set it next to `parameters`"),
+        ({"sampler": "SMOTEENN", "parameters": {"smote": {"k_neighbors": 3}}}, "remove smote from `parameters`"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_any_training(parameters: dict[str, Any], message: str) -> None:
+def test_invalid_parameters_are_rejected(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Imblearn(**parameters)
 
 
-def test_a_sampler_that_cannot_work_says_why_with_the_counts() -> None:
+def test_errors_of_the_sampler_are_shown_with_the_class_counts() -> None:
     data = blobs().without(np.flatnonzero(blobs().labels == 0)[2:])
     with pytest.raises(StrategyError, match=r"SMOTE cannot resample \{'ant': 2, .*n_neighbors"):
         rewritten(data, sampler="SMOTE")
 
 
-def test_a_sampler_that_does_not_tell_its_parents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def silently(self: Any, X: Any, y_dtype: Any, y_type: Any, *others: Any, **options: Any) -> Any:
+def test_unknown_parents_of_synthetic_images_raise_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_samples(self: Any, X: Any, y_dtype: Any, y_type: Any, *others: Any, **options: Any) -> Any:
         return np.zeros((3, X.shape[1]), np.float32), np.full(3, y_type)
 
-    monkeypatch.setattr(imblearn.over_sampling.SMOTE, "_make_samples", silently)
-    with pytest.raises(StrategyError, match="does not tell which rows"):
+    monkeypatch.setattr(imblearn.over_sampling.SMOTE, "_make_samples", make_samples)
+    with pytest.raises(StrategyError, match="parents of the synthetic images of SMOTE cannot be determined"):
         rewritten(blobs(), sampler="SMOTE")
 
 
-def test_another_seed_draws_other_rows() -> None:
-    def of(seed: int) -> str:
+def test_the_result_depends_on_the_seed() -> None:
+    def fingerprint(seed: int) -> str:
         pipeline = Pipeline(steps_of([Imblearn(sampler="SMOTE")]), Context(seed, NAMES))
         return pipeline.fold("rewrite_training_set", blobs()).fingerprint
 
-    assert of(0) == of(0) != of(1)
+    assert fingerprint(0) == fingerprint(0) != fingerprint(1)
 
 
-def test_a_sampler_without_chance_does_not_claim_any() -> None:
+def test_deterministic_samplers_are_not_declared_random() -> None:
     assert Effect.RANDOM in Imblearn(sampler="SMOTE").effects
     assert Effect.RANDOM not in Imblearn(sampler="TomekLinks").effects
 
 
-def test_asking_for_embeddings_is_declared() -> None:
+def test_the_use_of_embeddings_is_declared() -> None:
     assert Effect.ASKS_FOR_EMBEDDINGS in Imblearn(sampler="SMOTE", space="embeddings").effects
     assert Effect.ASKS_FOR_EMBEDDINGS not in Imblearn(sampler="SMOTE").effects
 
 
 def embeddings_of(data: ImageDataset) -> np.ndarray:
-    """Make embeddings that have nothing to do with pixels: overlapping clouds of their own."""
+    """Return embeddings that are unrelated to the pixels: overlapping clusters."""
     rng = np.random.default_rng(8)
     points: np.ndarray = (rng.normal(0, 1, (3, 6))[data.labels] + rng.normal(0, 1.2, (len(data), 6))).astype(np.float32)
     return points
 
 
 @pytest.mark.parametrize(("name", "parameters"), INTERPOLATING)
-def test_parents_and_position_found_among_embeddings_are_taken_over_to_pixels(
-    name: str, parameters: dict[str, Any]
-) -> None:
+def test_parents_and_positions_of_embeddings_are_applied_to_pixels(name: str, parameters: dict[str, Any]) -> None:
     data = blobs()
     points = embeddings_of(data)
     exact, labels = reference(data, name, parameters, points)
     result = rewritten(data, points, sampler=name, parameters=parameters, space="embeddings")
     assert result.labels.tolist() == labels.tolist()
-    made = (result.step == -1) & (result.copies > 0)
-    assert made.sum() > 10
-    base, neighbor = (result.origins[made, parent] for parent in (0, 1))
-    way = points[neighbor] - points[base]
-    position = ((exact[made] - points[base]) * way).sum(axis=1) / (way**2).sum(axis=1)
-    assert np.abs(points[base] + position[:, None] * way - exact[made]).max() < 1e-4, "these are the parents"
+    synthetic = (result.step == -1) & (result.copies > 0)
+    assert synthetic.sum() > 10
+    base, neighbor = (result.origins[synthetic, parent] for parent in (0, 1))
+    direction = points[neighbor] - points[base]
+    position = ((exact[synthetic] - points[base]) * direction).sum(axis=1) / (direction**2).sum(axis=1)
+    on_line = points[base] + position[:, None] * direction
+    assert np.abs(on_line - exact[synthetic]).max() < 1e-4, "these are the parents"
     source = data.images[:].reshape(len(data), -1).astype(np.float64)
     expected = np.clip(source[base] + position[:, None] * (source[neighbor] - source[base]), 0, 255)
-    assert np.abs(result.images[made].reshape(made.sum(), -1) - expected).max() <= 0.51, "rounded"
+    assert np.abs(result.images[synthetic].reshape(synthetic.sum(), -1) - expected).max() <= 0.51, "rounded"
 
 
-def test_by_hand_neighbors_are_those_of_the_embeddings() -> None:
+def test_neighbors_are_those_of_the_embeddings_in_a_small_example() -> None:
     levels = np.array([0, 200, 100, 40, 80, 120, 160], np.uint8)
     data = ImageDataset.from_arrays(levels[:, None, None] * np.ones((1, 2, 2), np.uint8), [0] * 3 + [1] * 4, "ab")
     points = np.array([[0.0], [1.0], [50.0], [90.0], [91.0], [92.0], [93.0]], np.float32)
     parameters = {"k_neighbors": 1}
     exact, _ = reference(data, "SMOTE", parameters, points)
     result = rewritten(data, points, sampler="SMOTE", parameters=parameters, space="embeddings")
-    place = float(exact[-1, 0])
-    level = 200 * place if place <= 1 else 200 - 100 * (place - 1) / 49  # 0 is next to 200 here, not to 100
-    assert sorted(result.origins[-1].tolist()) == ([0, 1] if place <= 1 else [1, 2])
+    position = float(exact[-1, 0])
+    level = 200 * position if position <= 1 else 200 - 100 * (position - 1) / 49  # 0 is next to 200 here, not to 100
+    assert sorted(result.origins[-1].tolist()) == ([0, 1] if position <= 1 else [1, 2])
     assert result.images[[-1]].ravel().tolist() == [round(level)] * 4
 
 
 @pytest.mark.parametrize(("name", "parameters"), SELECTING)
-def test_rows_are_chosen_by_their_embeddings(name: str, parameters: dict[str, Any]) -> None:
+def test_rows_are_selected_by_their_embeddings(name: str, parameters: dict[str, Any]) -> None:
     data = blobs(channels=1)
     points = embeddings_of(data)
     exact, _ = reference(data, name, parameters, points)
@@ -360,7 +361,7 @@ def test_rows_are_chosen_by_their_embeddings(name: str, parameters: dict[str, An
     assert (result.images[:] == data.images[result.origin]).all()
 
 
-def test_pixels_as_embeddings_give_what_pixels_give() -> None:
+def test_pixels_as_embeddings_give_the_same_result_as_pixels() -> None:
     data = tiny_dataset(3)
     results = [
         Pipeline(
@@ -374,12 +375,12 @@ def test_pixels_as_embeddings_give_what_pixels_give() -> None:
     assert np.abs(results[0].images[:].astype(int) - results[1].images[:]).max() <= 1
 
 
-def test_noise_on_embeddings_has_no_image() -> None:
-    with pytest.raises(ValueError, match="shrinkage adds noise"):
+def test_shrinkage_of_embeddings_is_rejected() -> None:
+    with pytest.raises(ValueError, match="`shrinkage` adds noise"):
         Imblearn(sampler="RandomOverSampler", space="embeddings", parameters={"shrinkage": 0.5})
 
 
-def test_without_a_scout_there_are_no_embeddings() -> None:
+def test_a_missing_scout_raises_an_error() -> None:
     pipeline = Pipeline(steps_of([Imblearn(sampler="SMOTE", space="embeddings")]), Context(0, NAMES))
     with pytest.raises(StrategyError, match="no scout"):
         pipeline.fold("rewrite_training_set", blobs())

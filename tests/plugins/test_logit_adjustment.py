@@ -1,4 +1,4 @@
-"""LogitAdjustment subtracts class frequencies from logits, as strongly as told or as helps on the validation split."""
+"""The strategy `logit_adjustment` subtracts log class frequencies, with tau given or chosen on the validation split."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def adjusted(
     validation: tuple[torch.Tensor, torch.Tensor] = (LOGITS, torch.tensor([0, 1, 2])),
     prior: np.ndarray = PRIOR,
 ) -> torch.Tensor:
-    """Adjust logits by steps with these parameters, in order."""
-    pipeline = Pipeline(steps_of([LogitAdjustment(**given) for given in parameters]), Context(0, ("a", "b", "c")))
+    """Adjust logits by one step for each set of parameters, in order."""
+    pipeline = Pipeline(steps_of([LogitAdjustment(**each) for each in parameters]), Context(0, ("a", "b", "c")))
     adjust = pipeline.fold(
         "build_adjustment",
         lambda logits: logits,
@@ -37,41 +37,41 @@ def adjusted(
 
 
 def gaussians(counts: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Draw a number for each row, around 0, 1 or 2 by its class; give the Bayes logits, labels and log-likelihoods."""
+    """Return Bayes logits, labels and log-likelihoods of rows drawn from unit Gaussians around 0, 1 and 2 by class."""
     labels = np.repeat([0, 1, 2], counts)
     x = np.random.default_rng(seed).normal(labels.astype(float))
     likelihoods = -((x[:, None] - [0, 1, 2]) ** 2) / 2
     return torch.from_numpy(likelihoods + np.log(PRIOR)), torch.from_numpy(labels), likelihoods
 
 
-def test_tau_times_the_logarithm_of_the_prior_is_subtracted() -> None:
+def test_tau_times_the_log_prior_is_subtracted() -> None:
     ours = adjusted(LOGITS, {"tau": 0.5})
     torch.testing.assert_close(ours, LOGITS - torch.tensor(0.5 * np.log(PRIOR), dtype=torch.float32))
     assert ours.dtype == LOGITS.dtype
 
 
-def test_tau_1_leaves_the_likelihoods_alone() -> None:
+def test_tau_1_gives_the_likelihoods() -> None:
     logits, _, likelihoods = gaussians([70, 20, 10])
     np.testing.assert_allclose(adjusted(logits, {"tau": 1}).numpy(), likelihoods, atol=1e-12)
 
 
-def test_nothing_and_equal_priors_change_no_prediction() -> None:
+def test_tau_0_and_equal_priors_do_not_change_predictions() -> None:
     assert torch.equal(adjusted(LOGITS, {"tau": 0}), LOGITS)
     equal = adjusted(LOGITS, {"tau": 1}, prior=np.full(3, 1 / 3))
     torch.testing.assert_close(equal.softmax(dim=1), LOGITS.softmax(dim=1))
 
 
-def test_it_comes_after_the_adjustments_of_earlier_steps() -> None:
+def test_adjustments_of_several_steps_are_combined() -> None:
     torch.testing.assert_close(adjusted(LOGITS, {"tau": 0.5}, {"tau": 0.25}), adjusted(LOGITS, {"tau": 0.75}))
 
 
-def test_a_class_without_rows_is_left_as_it_is_and_never_favored() -> None:
+def test_a_class_without_rows_is_not_adjusted_and_never_favored() -> None:
     ours = adjusted(LOGITS, {"tau": 1}, prior=np.array([0.8, 0.0, 0.2]))
     assert torch.equal(ours[:, 1], LOGITS[:, 1])
     assert (ours[:, [0, 2]] > LOGITS[:, [0, 2]]).all()
 
 
-def test_auto_is_the_smallest_of_the_grid_with_the_best_balanced_accuracy() -> None:
+def test_auto_is_the_smallest_value_of_the_grid_with_the_best_balanced_accuracy() -> None:
     logits, labels, _ = gaussians([70, 20, 10])
     grid = np.arange(21) / 10
     scores = [
@@ -83,7 +83,7 @@ def test_auto_is_the_smallest_of_the_grid_with_the_best_balanced_accuracy() -> N
     torch.testing.assert_close(chosen, adjusted(logits, {"tau": best}))
 
 
-def test_the_tau_that_auto_chose_is_noted() -> None:
+def test_the_tau_chosen_by_auto_is_recorded() -> None:
     logits, labels, _ = gaussians([70, 20, 10])
     pipeline = Pipeline(steps_of([LogitAdjustment(tau=0.5), LogitAdjustment(tau="auto")]), Context(0, ("a", "b", "c")))
     adjust = pipeline.fold(
@@ -97,38 +97,39 @@ def test_the_tau_that_auto_chose_is_noted() -> None:
     torch.testing.assert_close(adjust(LOGITS), adjusted(LOGITS, {"tau": 0.5 + pipeline.chosen[2]["tau"]}))
 
 
-def test_auto_adjusts_nothing_where_nothing_is_to_be_gained() -> None:
-    """All of the grid are equally good here; the smallest is 0."""
+def test_auto_chooses_0_if_adjustment_does_not_help() -> None:
+    """All values of the grid are equally good; the smallest is 0."""
     assert torch.equal(adjusted(LOGITS, {"tau": "auto"}, prior=np.full(3, 1 / 3)), LOGITS)
 
 
-def test_auto_finds_1_where_the_logits_are_right() -> None:
+def test_auto_is_close_to_1_for_calibrated_logits() -> None:
     logits, labels, _ = gaussians([70_000, 20_000, 10_000])
     chosen = adjusted(LOGITS, {"tau": "auto"}, validation=(logits, labels))
     tau = (LOGITS - chosen)[0, 0] / np.log(PRIOR[0])
     assert 0.8 <= float(tau) <= 1.2
 
 
-def test_auto_reckons_with_earlier_steps() -> None:
+def test_auto_takes_earlier_steps_into_account() -> None:
     logits, labels, _ = gaussians([70, 20, 10])
     twice = adjusted(logits, {"tau": "auto"}, {"tau": "auto"}, validation=(logits, labels))
     torch.testing.assert_close(twice, adjusted(logits, {"tau": "auto"}, validation=(logits, labels)))
 
 
-def test_auto_without_validation_rows_is_refused() -> None:
-    nobody = (torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
-    with pytest.raises(StrategyError, match=r"step 1 \(logit_adjustment\).* no validation rows .* give `tau` a number"):
-        adjusted(LOGITS, {"tau": "auto"}, validation=nobody)
-    adjusted(LOGITS, {"tau": 1}, validation=nobody)
+def test_auto_without_validation_rows_raises_an_error() -> None:
+    empty = (torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
+    message = r"step 1 \(logit_adjustment\).* requires validation rows.*there are none; set `tau` to a number"
+    with pytest.raises(StrategyError, match=message):
+        adjusted(LOGITS, {"tau": "auto"}, validation=empty)
+    adjusted(LOGITS, {"tau": 1}, validation=empty)
 
 
 @pytest.mark.parametrize("tau", [-1, "best"])
-def test_other_taus_are_refused(tau: object) -> None:
+def test_invalid_taus_are_rejected(tau: object) -> None:
     with pytest.raises(ValueError, match="tau"):
         LogitAdjustment(tau=tau)
 
 
-def test_it_retrains_nothing_and_says_what_it_does() -> None:
+def test_no_retraining_is_needed_and_effects_are_declared() -> None:
     assert not steps_of([LogitAdjustment()])[0].acts_in_training
     assert LogitAdjustment().effects == Effect.CORRECTS_CLASS_PRIOR
     assert LogitAdjustment(tau=0).effects == Effect(0)

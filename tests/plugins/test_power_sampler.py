@@ -1,4 +1,4 @@
-"""PowerSampler draws classes in proportion to a power of their size."""
+"""The strategy `power_sampler` draws classes in proportion to a power of their size."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def drawn(weights: np.ndarray, epoch: int = 0, **parameters: float) -> np.ndarra
 
 
 @pytest.mark.parametrize(
-    ("exponent", "mass"),
+    ("exponent", "expected"),
     [(0, [4, 16, 121]), (0.5, [2, 4, 11]), (1, [1, 1, 1]), (0.75, [4**0.25, 2, 121**0.25])],
 )
-def test_a_class_of_n_rows_is_drawn_in_proportion_to_a_power_of_n(exponent: float, mass: list[float]) -> None:
-    assert drawn(np.ones(141), exponent=exponent) == pytest.approx(np.array(mass) / sum(mass))
+def test_a_class_of_n_rows_is_drawn_in_proportion_to_a_power_of_n(exponent: float, expected: list[float]) -> None:
+    assert drawn(np.ones(141), exponent=exponent) == pytest.approx(np.array(expected) / sum(expected))
 
 
 def test_square_root_is_the_default() -> None:
@@ -44,14 +44,14 @@ def test_weights_of_earlier_steps_are_multiplied() -> None:
 
 
 @pytest.mark.parametrize("exponent", [-0.1, 1.1])
-def test_an_exponent_outside_0_to_1_is_refused(exponent: float) -> None:
+def test_an_exponent_outside_0_to_1_is_rejected(exponent: float) -> None:
     with pytest.raises(ValueError, match="exponent"):
         PowerSampler(exponent=exponent)
 
 
-def test_deferred_rows_are_drawn_as_they_stand_until_the_epoch() -> None:
+def test_weights_are_unchanged_before_from_epoch() -> None:
     deferred = {"exponent": 1, "from_epoch": 3}
-    assert (weights_of(np.ones(141), 2, **deferred) == 1).all(), "equal to the last bit: a pass over all rows"
+    assert (weights_of(np.ones(141), 2, **deferred) == 1).all(), "exactly equal weights give a pass over all rows"
     for epoch in (3, 30):
         assert drawn(np.ones(141), epoch, **deferred) == pytest.approx([1 / 3] * 3)
     assert PowerSampler(**deferred).acts_from == 3
@@ -59,8 +59,8 @@ def test_deferred_rows_are_drawn_as_they_stand_until_the_epoch() -> None:
 
 @pytest.mark.parametrize(("epoch", "share"), [(0, 0), (2, 0), (3, 0.25), (4, 0.5), (5, 0.75), (6, 1), (7, 1), (100, 1)])
 @pytest.mark.parametrize("exponent", [0.5, 1])
-def test_progressive_probabilities_go_in_a_straight_line(epoch: int, share: float, exponent: float) -> None:
-    """Kang et al. 2020: p(t) = (1 - t / T) p of rows as they stand + t / T p of balanced rows."""
+def test_progressive_probabilities_are_interpolated_linearly(epoch: int, share: float, exponent: float) -> None:
+    """Kang et al. 2020: p(t) = (1 - t / T) p(instance-balanced) + t / T p(class-balanced)."""
     progressive = {"exponent": exponent, "from_epoch": 2, "ramp_epochs": 4}
     natural, balanced = drawn(np.ones(141), exponent=0), drawn(np.ones(141), exponent=exponent)
     ours = drawn(np.ones(141), epoch, **progressive)
@@ -70,6 +70,6 @@ def test_progressive_probabilities_go_in_a_straight_line(epoch: int, share: floa
 
 
 @pytest.mark.parametrize("wrong", [{"from_epoch": -1}, {"ramp_epochs": -1}, {"from_epoch": 0.5}])
-def test_what_is_no_epoch_is_refused(wrong: dict[str, float]) -> None:
+def test_invalid_epochs_are_rejected(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         PowerSampler(**wrong)

@@ -1,4 +1,4 @@
-"""Test-time views are exact copies of an image, mirrored or moved by whole pixels."""
+"""The views of test-time augmentation are the image, exactly mirrored or shifted by whole pixels."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def views(*strategies: Any, images: torch.Tensor = IMAGES) -> list[np.ndarray]:
     return [view.numpy() for view in pipeline.fold("predict_views", [images])]
 
 
-def moved(images: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Move pictures by indices that stop at the edges."""
+def shifted(images: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Shift images by indexing, with indices clipped at the edges."""
     rows = np.clip(np.arange(images.shape[2]) - down, 0, images.shape[2] - 1)
     columns = np.clip(np.arange(images.shape[3]) - right, 0, images.shape[3] - 1)
     return images[:, :, rows][:, :, :, columns]
@@ -35,35 +35,35 @@ def test_mirror_views_are_the_image_and_its_mirror_image() -> None:
 
 
 @pytest.mark.parametrize(("shift", "down", "right"), [(0.1, 2, 3), (0.5, 10, 16), (0, 0, 0)])
-def test_ten_crops_are_five_places_and_their_mirror_images(shift: float, down: int, right: int) -> None:
-    ours = views(TenCropViews(shift=shift))
-    places = [(0, 0), (down, right), (down, -right), (-down, right), (-down, -right)]
-    expected = [moved(IMAGES.numpy(), *place) for place in places]
+def test_ten_crop_views_are_five_shifts_and_their_mirror_images(shift: float, down: int, right: int) -> None:
+    actual = views(TenCropViews(shift=shift))
+    shifts = [(0, 0), (down, right), (down, -right), (-down, right), (-down, -right)]
+    expected = [shifted(IMAGES.numpy(), *each) for each in shifts]
     expected += [view[..., ::-1] for view in expected]
-    assert len(ours) == 10
-    for view, other in zip(ours, expected, strict=True):
+    assert len(actual) == 10
+    for view, other in zip(actual, expected, strict=True):
         assert (view == other).all()
 
 
-def test_every_view_of_earlier_steps_is_viewed() -> None:
+def test_views_of_several_steps_are_combined() -> None:
     assert len(views(MirrorViews(), TenCropViews())) == 20
     quadruple = views(MirrorViews(), MirrorViews())
     assert [(view == IMAGES.numpy()).all() for view in quadruple] == [True, False, False, True]
 
 
 @pytest.mark.parametrize("strategy", [MirrorViews(), TenCropViews()])
-def test_a_rows_views_do_not_depend_on_its_batch(strategy: Any) -> None:
+def test_views_do_not_depend_on_the_batch(strategy: Any) -> None:
     for together, alone in zip(views(strategy), views(strategy, images=IMAGES[2:3]), strict=True):
         assert (together[2:3] == alone).all()
 
 
 @pytest.mark.parametrize("strategy", [MirrorViews(), TenCropViews()])
-def test_they_retrain_nothing_and_change_no_training(strategy: Any) -> None:
+def test_no_retraining_is_needed_and_no_effects_are_declared(strategy: Any) -> None:
     assert not steps_of([strategy])[0].acts_in_training
     assert strategy.effects == Effect(0)
 
 
 @pytest.mark.parametrize("shift", [-0.1, 0.6])
-def test_a_shift_out_of_range_is_refused(shift: float) -> None:
+def test_a_shift_out_of_range_is_rejected(shift: float) -> None:
     with pytest.raises(ValueError, match="shift"):
         TenCropViews(shift=shift)
