@@ -134,7 +134,7 @@ def test_sentence_without_evidence_has_the_minimum_detectable_effect(comparison)
         f"). Minimum detectable effect (80 % power, unadjusted): {same.balanced_accuracy.detectable * 100:.1f} points."
     )
     assert "equal" not in sentence
-    assert "The minimum detectable effect after this correction is larger." in notes(comparison)[-1]
+    assert "With several arms, the minimum detectable effect after this correction is larger." in notes(comparison)[-1]
 
 
 def overturned(comparison: ComparisonRecord) -> ComparisonRecord:
@@ -474,7 +474,7 @@ def test_row_of_wrong_length_is_refused():
 
 
 def test_text_is_left_aligned_and_numbers_right_aligned_in_every_format(comparison):
-    grid = Grid("Words", ("name", "n", "recipe", "figure", "verdict"), ((("a", "1", "b", "c", "better"),),))
+    grid = Grid("Words", ("name", "n", "recipe", "metric", "verdict"), ((("a", "1", "b", "c", "better"),),))
     assert [grid.is_left(place) for place in range(5)] == [True, False, True, True, True]
     assert "| :-- | --: | :-- | :-- | :-- |" in markdown(comparison, (grid,))
     wide = Grid("Words", grid.columns, ((("a", "1", "b", "c", "better"), ("aa", "22", "bb", "cc", "worse")),))

@@ -9,7 +9,7 @@ from fer_augment.reports.wording import DEDUPLICATED, UNKNOWN, interval, p_value
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Statistic, Versus
 
 Row = tuple[str, ...]
-_TEXT_COLUMNS = ("recipe", "figure", "verdict")
+_TEXT_COLUMNS = ("recipe", "metric", "verdict")
 
 
 @dataclass(frozen=True)

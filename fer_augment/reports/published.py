@@ -95,13 +95,13 @@ def published_grids(comparison: ComparisonRecord) -> list[Grid]:
         return []
     table_2 = Grid(
         "Originating report (one training) and our results (mean ± sd over n runs)",
-        ("model", "recipe", "n", "figure", "report", "ours"),
-        tuple(tuple(_figures(model, arm)) for model, arm in pairs),
+        ("model", "recipe", "n", "metric", "report", "ours"),
+        tuple(tuple(_metrics(model, arm)) for model, arm in pairs),
     )
     return [table_2, *(_class_grid(model.number, model.classes, arm) for model, arm in pairs if model.classes)]
 
 
-def _figures(model: PublishedModel, arm: Arm) -> Iterator[Row]:
+def _metrics(model: PublishedModel, arm: Arm) -> Iterator[Row]:
     of_model = str(model.number), printable(arm.recipe), str(len(arm.seeds))
     yield (*of_model, "test accuracy, %", f"{model.accuracy:.1f}", percent(arm.test.accuracy))
     if arm.loss == REPORTED_LOSS:
