@@ -1,4 +1,4 @@
-"""A new distribution with one strategy, complete and working, for somebody to change into their own."""
+"""Template of a distribution with one working strategy: `fer-augment plugins new`."""
 
 from __future__ import annotations
 
@@ -14,68 +14,68 @@ from fer_augment.hooks.plugin_manager import installed_plugins
 
 
 def write_distribution(name: str, folder: Path) -> dict[str, str]:
-    """Write a distribution that offers one strategy.
+    """Write a distribution that registers one strategy.
 
     Args:
-        name: the strategy's name in recipes: lower-case words parted by `_`.
-        folder: where it goes; must not exist.
+        name: the name of the strategy in recipes: lower-case words separated by `_`.
+        folder: the folder to create.
 
     Returns:
-        The files, relative to the folder, each with what it is for.
+        The files, relative to the folder, each with a description.
 
     Raises:
-        PluginError: if the name cannot be used, the folder exists, or it cannot be written.
+        PluginError: if the name is not valid, or the folder exists or cannot be written.
     """
     class_name = _class_name(name)
-    words = {
+    substitutions = {
         "name": name,
         "class_name": class_name,
         "distribution": f"fer-augment-{name.replace('_', '-')}",
         "module": f"fer_augment_{name}",
         "version": fer_augment.__version__,
     }
-    files = {Template(file).substitute(words): purpose for file, purpose in _PURPOSES.items()}
+    files = {Template(file).substitute(substitutions): description for file, description in _DESCRIPTIONS.items()}
     try:
         folder.mkdir(parents=True)
         for file, template in zip(files, _TEMPLATES.values(), strict=True):
             (folder / file).parent.mkdir(exist_ok=True)
-            (folder / file).write_text(Template(template).substitute(words), encoding="utf-8")
+            (folder / file).write_text(Template(template).substitute(substitutions), encoding="utf-8")
     except FileExistsError as error:
-        raise PluginError(f"{folder} exists already; name a new folder with --out") from error
+        raise PluginError(f"{folder} already exists; name a new folder with --out") from error
     except OSError as error:
         raise PluginError(f"{folder} cannot be written: {error.strerror}") from error
     return files
 
 
 def _class_name(name: str) -> str:
-    """Return the name of the class whose strategy has a name.
+    """Return the class name for a strategy name.
 
     Raises:
-        PluginError: if there can be no such class, or a strategy of this name is installed.
+        PluginError: if no class can have the name, or a strategy with this name is installed.
     """
     if not _NAME.fullmatch(name):
         nearest = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")
-        told = f"{name!r} cannot name a strategy: write lower-case words of two letters or more, parted by _"
-        raise PluginError(f"{told}, such as {nearest if _NAME.fullmatch(nearest) else 'mirror_classes'}")
+        message = f"{name!r} is not a valid strategy name: use lower-case words of two or more letters, joined by _"
+        raise PluginError(f"{message}, such as {nearest if _NAME.fullmatch(nearest) else 'mirror_classes'}")
     class_name = "".join(word.capitalize() for word in name.split("_"))
-    if keyword.iskeyword(class_name) or hasattr(fer_augment, class_name) or class_name in _USED:
-        raise PluginError(f"{name!r} cannot name a strategy: its class would be {class_name}, and that is taken")
+    if keyword.iskeyword(class_name) or hasattr(fer_augment, class_name) or class_name in _IMPORTED:
+        raise PluginError(f"{name!r} is not a valid strategy name: the class name {class_name} is already in use")
     for offer in installed_plugins().of_kind("strategy"):
         if offer.name == name:
-            raise PluginError(f"a strategy {name!r} is installed already, by {offer.provider}; take another name")
+            raise PluginError(f"a strategy {name!r} is already installed, by {offer.provider}; choose another name")
     return class_name
 
 
 _NAME = re.compile(r"[a-z][a-z0-9]+(_[a-z][a-z0-9]+)*")
-"""Names that `Strategy.strategy_name` gives back from the class name made of them."""
+"""Names that survive the conversion to a class name and back by `Strategy.strategy_name`."""
 
-_USED = ("Any", "ClassVar", "Field", "Mapping", "Sequence")
-"""What the strategy's file imports beside the names of `fer_augment`."""
+_IMPORTED = ("Any", "ClassVar", "Field", "Mapping", "Sequence")
+"""Names that the strategy module imports from elsewhere than `fer_augment`."""
 
-_PURPOSES: Mapping[str, str] = {
-    "$module.py": "the strategy: put your idea here",
+_DESCRIPTIONS: Mapping[str, str] = {
+    "$module.py": "the strategy: edit this file",
     "$name.yaml": "a recipe that uses it",
-    "tests/test_$name.py": "tests: the conformity kit, and what it says",
+    "tests/test_$name.py": "tests: the conformity kit, and one for the strategy",
     "pyproject.toml": "the distribution and its entry point",
     "README.md": "how to install, check and compare it",
 }
@@ -95,65 +95,68 @@ from pydantic import Field
 class $class_name(Strategy):
     """Append a left-right mirrored copy of every row of the named classes.
 
-    When: a class is small, and a mirror image of a row shows the same class.
+    When: a class is small, and mirroring an image does not change its class.
 
-    Cost: memory for the copies. The other classes are drawn less often, and may lose recall.
+    Cost: memory for the copies; other classes are drawn less often and may lose recall.
 
-    Try: the smallest class alone.
+    Try: the smallest class only.
     """
 
-    # Parameters with which the conformity kit tries the strategy; its classes are ant, bee and cat.
+    # Parameters used by the conformity kit; the classes of its data are ant, bee and cat.
     example: ClassVar[Mapping[str, Any]] = {"classes": ["ant"]}
 
     classes: list[ClassName] = Field(min_length=1, description="Classes whose rows are mirrored.")
 
     @property
     def effects(self) -> Effect:
-        """Say what changes, so that a recipe is told what does not go well with it."""
+        """Declare what changes; recipes are checked for combinations that do not work well."""
         return Effect.SHIFTS_CLASS_PRIOR | Effect.MIRRORED_COPIES
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
-        """Return the training set with the mirrored rows at its end."""
+        """Append the mirrored rows to the training set."""
         rows = training_set.rows_of(self.classes)
         return training_set.append(training_set.images[rows][:, :, ::-1], parents=rows)
 
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategy of this file."""
+    """Register the strategy of this module."""
     return [$class_name]
 '''
 
 _RECIPE = """\
 # fer-augment compare demo $name.yaml --data demo --seeds 3
 #
-# Against `demo` it adds one step, so that the comparison is one of this step alone.
-# `demo` is a small network for trying things out; on FER2013 extend and compare with `paper` or `modern`.
+# This recipe adds one step to `demo`, so the comparison shows the effect of this step alone.
+# `demo` is a small network for quick tests; on FER2013, extend `paper` or `modern` and compare with that recipe.
 extends: demo
-description: "Mirror the training images of Disgust, and add them."
+description: "Add mirrored copies of the training images of class disgust."
 strategies:
   - $name: {classes: [disgust]}
 """
 
 _TESTS = '''\
-"""The strategy does what every strategy must do, and what it says of itself."""
+"""The strategy passes the conformity kit and does what its docstring says."""
 
-from fer_augment.testing import assert_conforms, tiny_dataset
+from fer_augment import Strategy
+from fer_augment.testing import StrategyCheck, parametrize_with_checks, tiny_dataset
 
 from $module import $class_name
 
 
-def test_it_conforms() -> None:
-    assert_conforms($class_name)
+# One case per check. To check other parameters, add instances: $class_name(classes=["bee"]).
+@parametrize_with_checks([$class_name])
+def test_conforms(strategy: type[Strategy], check: StrategyCheck) -> None:
+    check(strategy)
 
 
 def test_each_row_of_the_named_classes_gets_a_mirrored_copy() -> None:
     data = tiny_dataset()
-    grown = $class_name(classes=["ant"]).rewrite_training_set(data)
+    rewritten = $class_name(classes=["ant"]).rewrite_training_set(data)
     ants = data.rows_of(["ant"])
-    assert (grown.images[len(data) :] == data.images[ants][:, :, ::-1]).all()
-    assert (grown.labels[len(data) :] == data.class_number("ant")).all()
+    assert (rewritten.images[len(data) :] == data.images[ants][:, :, ::-1]).all()
+    assert (rewritten.labels[len(data) :] == data.class_number("ant")).all()
 '''
 
 _PYPROJECT = """\
@@ -172,7 +175,7 @@ dependencies = ["fer_augment>=$version"]
 [project.optional-dependencies]
 test = ["pytest"]
 
-# fer_augment asks the modules in this group what they offer.
+# fer_augment loads the modules in this group and registers their strategies.
 [project.entry-points.fer_augment]
 $name = "$module"
 
@@ -183,10 +186,10 @@ py-modules = ["$module"]
 _README = """\
 # $name
 
-A strategy for fer_augment. `$module.py` holds it; as it stands it mirrors the rows of
-the classes that a recipe names.
+A strategy for fer_augment. The template in `$module.py` adds mirrored copies of the
+rows of the classes that a recipe names; replace it by your strategy.
 
-Install it, and see that it is found and does what every strategy must do:
+Install the strategy and check it:
 
 ```
 pip install -e '.[test]'
@@ -195,17 +198,17 @@ fer-augment plugins check $name
 pytest
 ```
 
-Ask whether it helps, on drawn faces and with a small network first, which takes a few minutes:
+Test whether it helps, first on synthetic faces with a small network, which takes a few minutes:
 
 ```
 fer-augment recipes check $name.yaml
 fer-augment compare demo $name.yaml --data demo --seeds 3
 ```
 
-On your own data, let `$name.yaml` extend the recipe that you use, such as `paper`, and compare with that one:
+On your own data, extend the recipe that you use, such as `paper`, in `$name.yaml`, and compare with that recipe:
 `fer-augment compare paper $name.yaml --data fer2013.csv --seeds 5`.
 """
 
 _TEMPLATES: Mapping[str, str] = dict(
-    zip(_PURPOSES, (_STRATEGY, _RECIPE, _TESTS, _PYPROJECT, _README), strict=True),
+    zip(_DESCRIPTIONS, (_STRATEGY, _RECIPE, _TESTS, _PYPROJECT, _README), strict=True),
 )

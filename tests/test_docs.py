@@ -152,9 +152,9 @@ class TestHooks:
             )
             for epoch, loss in ((1, 0.9), (2, 0.4), (3, 0.6))
         ]
-        observers.tell("run_started", run=run)
-        observers.tell("epoch_finished", run=run, evaluation=curve[0])
-        observers.tell("run_finished", run=run, curve=curve)
+        observers.notify("run_started", run=run)
+        observers.notify("epoch_finished", run=run, evaluation=curve[0])
+        observers.notify("run_finished", run=run, curve=curve)
         assert (
             capsys.readouterr().out
             == {
@@ -199,7 +199,7 @@ class TestHooks:
         assert hasattr(offered.tracker("loss_printer").value.make(), "epoch_finished")
 
 
-@pytest.mark.parametrize("page", ["write_a_strategy", "recipes", "data", "statistics"])
+@pytest.mark.parametrize("page", ["write_a_strategy", "recipes", "data", "statistics", "python"])
 def test_page_code_and_commands_run_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
@@ -219,6 +219,7 @@ def run_session(block: Block, namespace: dict[str, Any]) -> None:
     report: list[str] = []
     result = doctest.DocTestRunner(verbose=False).run(session, out=report.append, clear_globs=False)
     assert result.attempted and not result.failed, "".join(report)
+    namespace.update(session.globs)
 
 
 def run_command(block: Block) -> None:

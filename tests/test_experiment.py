@@ -197,7 +197,7 @@ class TestARun:
         )
         assert contents(observed.path) == contents(plain.path)
         (warning,) = set(observed.record.warnings) - set(plain.record.warnings)
-        assert warning.startswith("Observes failed at run_started and was told no more: FileNotFoundError: ")
+        assert warning.startswith("Observes failed at run_started and was disabled: FileNotFoundError: ")
 
 
 class TestRuns:

@@ -203,7 +203,7 @@ class TestFold:
     def test_a_misspelt_stage_to_be_idle_at_is_named(self) -> None:
         with pytest.raises(
             PluginError,
-            match=r"^Moveable: idle_at names 'augment_row', which is no stage; did you mean 'augment_rows'\?$",
+            match=r"^Moveable: idle_at contains 'augment_row', which is not a stage; did you mean 'augment_rows'\?$",
         ):
             fold(stages(Moveable(when="augment_row")), "build_adjustment", str)
 
@@ -490,8 +490,8 @@ class TestObservers:
 
         log = Log()
         observers = Observers([Listens(), AppendLetter(letter="a"), log])
-        observers.tell("run_started", run=IDENTITY)
-        observers.tell("run_finished", run=IDENTITY, curve=())
+        observers.notify("run_started", run=IDENTITY)
+        observers.notify("run_finished", run=IDENTITY, curve=())
 
         assert sorted(log.told) == ["started r", "strategy"]
         assert not observers.failures
@@ -508,11 +508,11 @@ class TestObservers:
 
         log = Log()
         observers = Observers([Fails(), log])
-        observers.tell("run_started", run=IDENTITY)
-        observers.tell("run_finished", run=IDENTITY, curve=())
+        observers.notify("run_started", run=IDENTITY)
+        observers.notify("run_finished", run=IDENTITY, curve=())
 
         assert log.told == ["started r"]
-        assert observers.failures == ["Fails failed at run_started and was told no more: ConnectionError: server away"]
+        assert observers.failures == ["Fails failed at run_started and was disabled: ConnectionError: server away"]
 
     def test_a_misspelt_hook_of_a_tracker_is_named(self) -> None:
         class Misspelt:
@@ -520,7 +520,7 @@ class TestObservers:
             def run_startet(self, run: RunIdentity) -> None: ...
 
         with pytest.raises(
-            PluginError, match=r"^Misspelt can have no hook 'run_startet'; did you mean 'run_started'\?$"
+            PluginError, match=r"^Misspelt cannot have a hook 'run_startet'; did you mean 'run_started'\?$"
         ):
             Observers([Misspelt()])
 
@@ -539,6 +539,6 @@ class TestObservers:
                 return adjust
 
         with pytest.raises(
-            PluginError, match="^Meddles can have no hook 'build_adjustment'; known: epoch_finished, run"
+            PluginError, match="^Meddles cannot have a hook 'build_adjustment'; known: epoch_finished, run"
         ):
             Observers([Meddles()])

@@ -1,4 +1,4 @@
-"""`fer-augment plugins list`, `show` and `check`: what people read, what scripts read, and what a mistake leads to."""
+"""`fer-augment plugins list`, `show` and `check`: text, JSON, and invalid input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fer_augment.recipe.strategy_description import described, summary_of
 from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
-STRANGER = '''
+BROKEN_PARTS = '''
 from fer_augment import Loss, Strategy, hookimpl
 
 class Squint(Strategy):
@@ -50,9 +50,9 @@ def register_losses():
 
 
 @pytest.fixture
-def _a_stranger_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install a distribution with one good plugin, one that is misspelt and one that cannot be imported."""
-    (tmp_path / "stranger.py").write_text(STRANGER, encoding="utf-8")
+def _broken_plugins_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a valid strategy, one with a misspelled hook, and a module that cannot be imported."""
+    (tmp_path / "stranger.py").write_text(BROKEN_PARTS, encoding="utf-8")
     (tmp_path / "broken.py").write_text("import no_such_module\n", encoding="utf-8")
     info = tmp_path / "stranger-2.1.dist-info"
     info.mkdir()
@@ -66,7 +66,7 @@ def _a_stranger_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 class TestList:
-    def test_every_offer_is_told_with_its_kind_its_summary_and_its_provider(self) -> None:
+    def test_every_plugin_is_listed_with_kind_summary_and_provider(self) -> None:
         ran = fer_augment("plugins", "list")
         assert (ran.code, ran.err) == (0, "")
         assert_readable(ran)
@@ -77,7 +77,7 @@ class TestList:
             assert f"{kind} from fer_augment" in text
         assert "Trackers from" not in text
 
-    def test_json_holds_the_same(self) -> None:
+    def test_json_has_the_same_content(self) -> None:
         listed = json.loads(fer_augment("plugins", "list", "--json").out)
         assert listed["problems"] == []
         assert {(plugin["kind"], plugin["name"]) for plugin in listed["plugins"]} == {
@@ -87,8 +87,8 @@ class TestList:
         assert smote["provider"].startswith("fer_augment ")
         assert smote["module"] == "fer_augment_plugins.imblearn"
 
-    @pytest.mark.usefixtures("_a_stranger_is_installed")
-    def test_broken_plugins_are_warned_of_and_the_others_go_on(self) -> None:
+    @pytest.mark.usefixtures("_broken_plugins_are_installed")
+    def test_broken_plugins_give_a_warning_and_others_are_listed(self) -> None:
         ran = fer_augment("plugins", "list")
         assert ran.code == 0
         assert re.search(r"Strategies from stranger 2.1\n  squint +Squint \[bold]hard\[/bold]\. *\n", ran.out)
@@ -102,7 +102,7 @@ class TestList:
 
 
 class TestShow:
-    def test_a_strategy_is_told_with_all_that_one_needs_to_use_it(self) -> None:
+    def test_a_strategy_is_shown_with_everything_needed_to_use_it(self) -> None:
         ran = fer_augment("plugins", "show", "confusion_mirror")
         assert (ran.code, ran.err) == (0, "")
         assert_readable(ran)
@@ -112,13 +112,13 @@ class TestShow:
             "provider fer_augment 0.1.0, module fer_augment_plugins.confusion_mirror",
             "acts at rewrite_training_set",
             "effects shifts class prior, mirrored copies, out of fold mining, random",
-            "helps when one class is often taken for another",
-            "costs `out_of_fold` trains `training.scout.folds` networks more for each seed;",
-            "try `out_of_fold`, with the pairs",
+            "helps when one class is often predicted as another",
+            "costs `out_of_fold` trains `training.scout.folds` additional networks per seed;",
+            "try `out_of_fold` with the pairs",
             "recipes confusion_mirror, confusion_mirror_oof",
             "source the originating report (2021)",
-            "pairs: [[class name, class name], …], length at least 1; required [true class, predicted class];",
-            "copies: whole number, at least 1; default 1 how many times",
+            "pairs: [[class name, class name], …], length at least 1; required [true class, predicted class]:",
+            "copies: whole number, at least 1; default 1 number of identical copies",
             "axis: left_right | up_down; default left_right",
         ):
             assert part in text
@@ -141,33 +141,40 @@ class TestShow:
             "limits": "at least 0, at most 1",
             "required": False,
             "default": 0.5,
-            "description": "0: rows as they stand; 0.5: square root; 1: all classes equally often.",
+            "description": "0: weights unchanged; 0.5: square root; 1: all classes equally often.",
         }
 
     @pytest.mark.parametrize(
         ("name", "use"),
-        [("convnet5", "  model: convnet5\n"), ("mse", "  training: {loss: mse}\n"), ("demo", "by what `--data` is")],
+        [
+            ("convnet5", "  model: convnet5\n"),
+            ("mse", "  training: {loss: mse}\n"),
+            ("demo", "by the value of `--data`"),
+        ],
     )
-    def test_other_kinds_are_told_with_how_they_are_used(self, name: str, use: str) -> None:
+    def test_other_kinds_are_shown_with_their_use_in_a_recipe(self, name: str, use: str) -> None:
         ran = fer_augment("plugins", "show", name)
         assert_readable(ran)
         assert use in ran.out
         assert json.loads(fer_augment("plugins", "show", name, "--json").out)["name"] == name
 
-    @pytest.mark.usefixtures("_a_stranger_is_installed")
-    def test_a_name_of_two_kinds_is_told_twice(self) -> None:
+    @pytest.mark.usefixtures("_broken_plugins_are_installed")
+    def test_a_name_of_two_kinds_is_shown_twice(self) -> None:
         ran = fer_augment("plugins", "show", "squint")
         assert [line.split()[1] for line in ran.out.splitlines() if line.startswith("kind")] == ["strategy", "loss"]
 
-    def test_an_unknown_name_is_refused_with_the_nearest_one(self) -> None:
-        assert_refused(fer_augment("plugins", "show", "imblaern"), "'imblaern'; did you mean 'imblearn'?")
+    def test_an_unknown_name_is_refused_with_the_closest_one(self) -> None:
+        assert_refused(
+            fer_augment("plugins", "show", "imblaern"),
+            "no plugin named 'imblaern' is installed; did you mean 'imblearn'?",
+        )
 
-    @pytest.mark.usefixtures("_a_stranger_is_installed")
-    def test_a_plugin_that_was_not_loaded_is_said_to_be_so(self) -> None:
+    @pytest.mark.usefixtures("_broken_plugins_are_installed")
+    def test_plugins_that_could_not_be_loaded_are_named(self) -> None:
         assert_refused(fer_augment("plugins", "show", "misspelt"), "not loaded", "there is no hook 'predict_view'")
 
     @pytest.mark.parametrize("arguments", [["list"], ["show", "flip_crop_affine"], ["show", "vgg_mini"]])
-    def test_nothing_slow_is_imported(self, arguments: list[str]) -> None:
+    def test_no_slow_module_is_imported(self, arguments: list[str]) -> None:
         program = (
             f"from fer_augment.cli import main; main({['plugins', *arguments]}); "
             "import sys; sys.exit(sorted({'torch', 'albumentations', 'imblearn', 'scipy', 'cv2'} & {*sys.modules}))"
@@ -224,7 +231,7 @@ class Plain(Strategy):
 class TestDescription:
     plain = described(Offer("strategy", "plain", Plain, "p 1", "m"))
 
-    def test_a_docstring_is_taken_apart(self) -> None:
+    def test_a_docstring_is_split_by_labels(self) -> None:
         assert self.plain.summary == "Say it in a sentence."
         assert self.plain.details == (
             "And then more:",
@@ -235,16 +242,16 @@ class TestDescription:
         assert (self.plain.elsewhere, self.plain.measured) == ("", "")
         assert self.plain.sources == ("one; two.", "three.")
 
-    def test_observer_hooks_count_and_an_example_that_does_not_build_is_no_crash(self) -> None:
+    def test_observer_hooks_are_listed_and_an_invalid_example_is_no_crash(self) -> None:
         assert (self.plain.stages, self.plain.effects) == (("epoch_finished",), None)
 
-    def test_defaults_stand_as_a_recipe_writes_them(self) -> None:
-        told = {parameter.name: parameter.default_in_words for parameter in self.plain.parameters}
-        assert told == {"needed": "null", "word": "a", "empty": '""', "on": "true", "table": "{}"}
+    def test_defaults_are_written_as_in_a_recipe(self) -> None:
+        defaults = {parameter.name: parameter.default_in_words for parameter in self.plain.parameters}
+        assert defaults == {"needed": "null", "word": "a", "empty": '""', "on": "true", "table": "{}"}
         assert [parameter.name for parameter in self.plain.parameters if parameter.required] == ["needed"]
 
     @pytest.mark.parametrize(
-        ("annotation", "told"),
+        ("annotation", "text"),
         [
             (list[tuple[ClassName, ClassName]], "[[class name, class name], …]"),
             (tuple[int, ...], "[whole number, …]"),
@@ -258,10 +265,10 @@ class TestDescription:
             (Path, "Path"),
         ],
     )
-    def test_types_stand_in_the_notation_of_a_recipe(self, annotation: Any, told: str) -> None:
-        assert type_in_words(annotation) == told
+    def test_types_are_described_in_the_notation_of_a_recipe(self, annotation: Any, text: str) -> None:
+        assert type_in_words(annotation) == text
 
-    def test_limits_are_told_in_words(self) -> None:
+    def test_limits_are_described_in_words(self) -> None:
         field = Field(ge=0, lt=1, multiple_of=0.25)
         assert limits_in_words(field.metadata) == "at least 0, below 1, a multiple of 0.25"
 
@@ -293,7 +300,7 @@ class Floats(Strategy):
         return images / 255
 
 class Centers(Strategy):
-    """Take the mean of a batch out of each view."""
+    """Subtract the mean of the batch from each view."""
 
     @hookimpl
     def predict_views(self, views):
@@ -309,7 +316,7 @@ class Misspells(Strategy):
 class _Base(Strategy):
     """Have no hook."""
 
-class Sound(_Base):
+class Valid(_Base):
     """Return views as they are."""
 
     @hookimpl
@@ -324,7 +331,7 @@ class TestCheck:
         monkeypatch.chdir(tmp_path)
         Path("mine.py").write_text(FAULTY, encoding="utf-8")
 
-    def test_an_installed_strategy_is_checked_by_its_name(self) -> None:
+    def test_an_installed_strategy_is_checked_by_name(self) -> None:
         ran = fer_augment("plugins", "check", "power_sampler")
         assert (ran.code, ran.err) == (0, "")
         assert_readable(ran)
@@ -341,15 +348,15 @@ class TestCheck:
             (
                 "Shuffles",
                 "leaves global random numbers alone",
-                "drew from or seeded numpy's global random; use context",
+                "draws from or seeds numpy's global random; use context",
             ),
             ("Floats", "keeps the contract of its stages", "augment_rows must return uint8 images of shape"),
             ("Misspells", "is declared as a strategy", "no hook 'predict_view'; did you mean 'predict_views'?"),
             ("_Base", "is declared as a strategy", "implements no hook"),
-            ("Centers", "predicts each row alone", "a row's result depends on its batch"),
+            ("Centers", "predicts each row alone", "the result of a row depends on the rest of its batch"),
         ],
     )
-    def test_a_planted_fault_is_told_with_what_to_do(self, class_name: str, check: str, advice: str) -> None:
+    def test_a_planted_fault_is_reported_with_advice(self, class_name: str, check: str, advice: str) -> None:
         ran = fer_augment("plugins", "check", f"mine.py:{class_name}")
         assert (ran.code, ran.err) == (1, "")
         assert_readable(ran)
@@ -357,21 +364,21 @@ class TestCheck:
         assert any(part.startswith(check) and advice in part for part in failed)
         assert f" {len(failed)} failed" in ran.out
 
-    def test_checks_that_were_not_reached_are_counted(self) -> None:
+    def test_checks_that_were_not_run_are_counted(self) -> None:
         last = fer_augment("plugins", "check", "mine.py:Floats").out.splitlines()[-1]
-        assert last == f"2 passed, 1 failed; {len(CHECKS)} more follow once this passes"
+        assert last == f"2 passed, 1 failed; {len(CHECKS)} not run until this one passes"
 
-    def test_a_file_without_a_class_means_all_strategies_in_it(self) -> None:
+    def test_all_strategies_in_a_file_are_checked_without_a_class(self) -> None:
         Path("more.py").write_text("from fer_augment_plugins.imblearn import Imblearn\n" + FAULTY, encoding="utf-8")
         ran = fer_augment("plugins", "check", "more.py")
         titles = [line for line in ran.out.splitlines() if line.endswith("(file more.py)")]
-        names = ("fades", "shuffles", "floats", "centers", "misspells", "sound")
+        names = ("fades", "shuffles", "floats", "centers", "misspells", "valid")
         assert titles == [f"{name} (file more.py)" for name in names]
         assert ran.code == 1
 
-    def test_json_holds_every_check(self) -> None:
-        checked = json.loads(fer_augment("plugins", "check", "mine.py:Sound", "--json").out)
-        assert (checked["strategy"], checked["provider"]) == ("sound", "file mine.py")
+    def test_json_has_every_check(self) -> None:
+        checked = json.loads(fer_augment("plugins", "check", "mine.py:Valid", "--json").out)
+        assert (checked["strategy"], checked["provider"]) == ("valid", "file mine.py")
         assert len(checked["checks"]) == len(FIRST_CHECKS) + len(CHECKS)
         assert all(check["passed"] for check in checked["checks"])
         failing = fer_augment("plugins", "check", "mine.py:Floats", "--json")
@@ -379,17 +386,17 @@ class TestCheck:
         assert json.loads(failing.out)["checks"][-1]["passed"] is False
 
     @pytest.mark.parametrize(
-        ("strategy", "told"),
+        ("strategy", "message"),
         [
             ("imblaern", "did you mean 'imblearn'?"),
             ("vgg_mini", "there is no strategy 'vgg_mini'"),
             ("gone.py", "gone.py: cannot be read: No such file or directory"),
-            ("mine.py:Sund", "mine.py has no strategy 'Sund'; did you mean 'Sound'?"),
+            ("mine.py:Vaild", "mine.py has no strategy 'Vaild'; did you mean 'Valid'?"),
             ("none.py", "none.py defines no subclass of Strategy"),
             ("crash.py", "crash.py: cannot be imported: ZeroDivisionError"),
         ],
     )
-    def test_a_mistake_is_one_line(self, strategy: str, told: str) -> None:
+    def test_invalid_input_gives_one_line(self, strategy: str, message: str) -> None:
         Path("none.py").write_text("from fer_augment import Strategy\n", encoding="utf-8")
         Path("crash.py").write_text("1 / 0\n", encoding="utf-8")
-        assert_refused(fer_augment("plugins", "check", strategy), told)
+        assert_refused(fer_augment("plugins", "check", strategy), message)

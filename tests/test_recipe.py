@@ -1,4 +1,4 @@
-"""Recipes are read as a person means them, and every fault is told by file, line, key and nearest name."""
+"""Recipes are read with YAML 1.2 semantics, and every error names the file, line, key and closest valid name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def yaml_value(text: str) -> object:
 
 
 class TestReading:
-    def test_a_recipe_needs_no_more_than_a_model(self) -> None:
+    def test_only_the_model_is_required(self) -> None:
         recipe = loaded("model: tiny\n")
         assert recipe == Recipe(name="r", model="tiny")
         assert (recipe.training.epochs, recipe.training.scout.folds, recipe.strategies) == (30, 5, ())
@@ -65,13 +65,13 @@ class TestReading:
             StrategyStep(name="mixup", parameters={"alpha": 0.2}),
         )
 
-    def test_a_file_in_a_step_is_found_from_the_recipe_that_names_it(self, tmp_path: Path) -> None:
+    def test_the_path_of_a_step_is_relative_to_the_recipe_that_names_it(self, tmp_path: Path) -> None:
         write("model: tiny\nstrategies:\n  - ./mine.py:Mine: {a: 1}\n", "lab/parent.yaml")
         recipe = load_recipe(write("extends: ../lab/parent.yaml\n", "home/child.yaml"))
         assert names(recipe) == [f"{tmp_path}/lab/mine.py:Mine"]
         assert recipe.strategies[0].label == "Mine"
 
-    def test_a_byte_order_mark_is_no_part_of_the_first_key(self) -> None:
+    def test_a_byte_order_mark_is_ignored(self) -> None:
         Path("r.yaml").write_bytes(b"\xef\xbb\xbfmodel: tiny\n")
         assert load_recipe("r.yaml").model == "tiny"
 
@@ -100,7 +100,7 @@ class TestReading:
         ("", None),
     ],
 )
-def test_yaml_is_read_by_the_core_schema_of_version_1_2(text: str, value: object) -> None:
+def test_yaml_is_read_with_the_core_schema_of_version_1_2(text: str, value: object) -> None:
     assert yaml_value(text) == value
 
 
@@ -129,15 +129,13 @@ def test_dumped_text_stays_text_and_shared_values_are_repeated() -> None:
 FAULTY = {
     "": ["r.yaml: the file is empty"],
     "# a comment\n": ["r.yaml: the file is empty"],
-    "- model\n": ["r.yaml:1: the file should hold `key: value` lines"],
+    "- model\n": ["r.yaml:1: the file should contain `key: value` lines"],
     "model: [a\nname: b\n": ["r.yaml:2: while parsing a flow sequence, expected ',' or ']', but got ':'"],
     "model: a\x07\n": ["r.yaml: the character '\\x07' is not allowed in YAML"],
     "a: " + "[" * 3000: ["r.yaml: nested too deeply"],
     "model: a\n---\nmodel: b\n": ["r.yaml:2: expected a single document in the stream, but found another document"],
-    "model: a\n\nmodel: b\n": ["r.yaml:3: model: given twice; it already stands at r.yaml:1"],
-    "model: a\ntraining: {epochs: 1, epochs: 2}\n": [
-        "r.yaml:2: training.epochs: given twice; it already stands at r.yaml:2"
-    ],
+    "model: a\n\nmodel: b\n": ["r.yaml:3: model: duplicate key; first set at r.yaml:1"],
+    "model: a\ntraining: {epochs: 1, epochs: 2}\n": ["r.yaml:2: training.epochs: duplicate key; first set at r.yaml:2"],
     "model: a\ntraining:\n  epochs: " + "9" * 5000: [
         "r.yaml:3: training.epochs: a number of 5000 digits is too long",
         "r.yaml:3: training.epochs: should be a valid integer, got nothing",
@@ -147,11 +145,11 @@ FAULTY = {
         "r.yaml: model: is missing",
     ],
     "model: !!python/object/apply:os.system [ls]\n": [
-        "r.yaml:1: tags are not read, found !!python/object/apply:os.system; "
+        "r.yaml:1: tags are not supported, got !!python/object/apply:os.system; "
         "write the plain value, or put the text in quotes"
     ],
     "model: &it a\nname: *it\n": [
-        "r.yaml:1: anchors (&) and aliases (*) are not read; write the value out, or put the text in quotes"
+        "r.yaml:1: anchors (&) and aliases (*) are not supported; repeat the value, or put the text in quotes"
     ],
     "modle: a\n": ["r.yaml:1: modle: unknown key; did you mean 'model'?", "r.yaml: model: is missing"],
     "model: 3\n": ["r.yaml:1: model: should be text, got 3; put it in quotes"],
@@ -161,7 +159,7 @@ FAULTY = {
         "training, without"
     ],
     "model: a\nname: ../a\n": [
-        "r.yaml:2: name: should be of letters, digits, '_', '-' and '.', as it names a folder, got '../a'"
+        "r.yaml:2: name: should consist of letters, digits, '_', '-' and '.', as it names a folder, got '../a'"
     ],
     "model: a\ntraining:\n": ["r.yaml:2: training: should be a mapping, got nothing"],
     "model: a\ntraining:\n  epochs: true\n": ["r.yaml:3: training.epochs: should be a valid integer, got true"],
@@ -175,6 +173,11 @@ FAULTY = {
     "model: a\ndata: {held_out_duplicates: no}\n": [
         "r.yaml:2: data.held_out_duplicates: should be 'keep' or 'drop', got 'no'"
     ],
+    "model: a\ndata: {held_out_copies: drop}\n": [
+        "r.yaml:2: data.held_out_copies: renamed to 'data.held_out_duplicates'"
+    ],
+    "model: a\nheld_out_copies: drop\n": ["r.yaml:2: held_out_copies: renamed to 'data.held_out_duplicates'"],
+    "model: a\ntraining: {optimiser: sgd}\n": ["r.yaml:2: training.optimiser: unknown key; did you mean 'optimizer'?"],
     "model: a\ntrackers: csv\n": ["r.yaml:2: trackers: should be a list, got 'csv'"],
     "model: a\nstrategies: dedup\n": ["r.yaml:2: strategies: should be a list; put a dash before each step"],
     "model: a\nstrategies:\n  - 3\n  - mirror:\n    axis: x\n  - mirror: [x]\n": [
@@ -185,26 +188,26 @@ FAULTY = {
     ],
     "extends: [paper]\n": ["r.yaml:1: extends: should be the name of a shipped recipe or the path of a file"],
     "extends: papr\nmodle: b\n": [
-        "r.yaml:1: extends: there is no shipped recipe 'papr' (a file is named by its path, ./papr.yaml); "
+        "r.yaml:1: extends: there is no shipped recipe 'papr' (to use a file, give its path: ./papr.yaml); "
         "did you mean 'paper'?",
         "r.yaml:2: modle: unknown key; did you mean 'model'?",
     ],
-    "extends: gone.yaml\nwithout: [x]\n": ["r.yaml:1: extends: gone.yaml: there is no such file"],
+    "extends: gone.yaml\nwithout: [x]\n": ["r.yaml:1: extends: gone.yaml: no such file"],
     "extends: r.yaml\n": ["r.yaml:1: extends: a recipe cannot extend itself: r.yaml -> r.yaml"],
     "extends: smote\nwithout: [imblaern, 3]\n": [
         "r.yaml:2: without: no step 'imblaern' is inherited; did you mean 'imblearn'?",
         "r.yaml:2: without: no step 3 is inherited; known: imblearn",
     ],
     "extends: smote\nwithout: imblearn\n": ["r.yaml:2: without: should be a list of names of inherited strategies"],
-    "model: a\nwithout: [x]\n": ["r.yaml:2: without: no step 'x' is inherited; none is known"],
+    "model: a\nwithout: [x]\n": ["r.yaml:2: without: no step 'x' is inherited; none are available"],
 }
 
 
 @pytest.mark.parametrize("text", FAULTY)
-def test_all_faults_are_told_by_line_and_loading_tells_the_first(text: str) -> None:
+def test_check_reports_all_errors_by_line_and_load_the_first(text: str) -> None:
     faults = FAULTY[text]
     assert check_recipe_file(write(text)) == faults
-    more = f" (the first of {len(faults)} faults; `fer-augment recipes check` lists all)"
+    more = f" (first of {len(faults)} errors; `fer-augment recipes check` lists all)"
     assert refusal("r.yaml") == faults[0] + (more if len(faults) > 1 else "")
 
 
@@ -213,7 +216,7 @@ def test_a_file_that_is_not_utf_8_is_refused() -> None:
     assert check_recipe_file("r.yaml") == ["r.yaml: not UTF-8 text; save the file as UTF-8"]
 
 
-def test_faults_of_a_parent_are_told_in_the_parent_file() -> None:
+def test_errors_in_a_parent_are_reported_in_the_file_of_the_parent() -> None:
     write("model: a\ntraining: {epochs: 0}\n", "base.yaml")
     write("extends: base.yaml\nmodle: b\n", "child.yaml")
     assert check_recipe_file("child.yaml") == [
@@ -222,34 +225,34 @@ def test_faults_of_a_parent_are_told_in_the_parent_file() -> None:
     ]
 
 
-def test_a_recipe_without_faults_has_none() -> None:
+def test_a_valid_recipe_has_no_errors() -> None:
     assert check_recipe_file(write("model: tiny\n")) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
-        ("gone.yaml", "gone.yaml: there is no such file"),
-        ("./gone", "gone: there is no such file"),
+        ("gone.yaml", "gone.yaml: no such file"),
+        ("./gone", "gone: no such file"),
         (
             "smtoe",
-            "there is no shipped recipe 'smtoe' (a file is named by its path, ./smtoe.yaml); did you mean 'smote'?",
+            "there is no shipped recipe 'smtoe' (to use a file, give its path: ./smtoe.yaml); did you mean 'smote'?",
         ),
     ],
 )
-def test_what_is_not_there_is_refused_by_name(name: str, told: str) -> None:
-    assert refusal(name) == told
-    assert check_recipe_file(name) == [told]
+def test_a_missing_file_or_shipped_recipe_is_refused(name: str, message: str) -> None:
+    assert refusal(name) == message
+    assert check_recipe_file(name) == [message]
 
 
 class TestExtending:
-    def test_mappings_are_laid_over_the_parents_at_every_depth(self) -> None:
+    def test_mappings_are_merged_into_those_of_the_parent_recursively(self) -> None:
         write("model: a\ntraining: {epochs: 7, batch_size: 32, scout: {folds: 3, epochs: 2}}\n", "base.yaml")
         training = loaded("extends: base.yaml\ntraining: {epochs: 9, scout: {folds: 4}}\n").training
         assert (training.epochs, training.batch_size) == (9, 32)
         assert (training.scout.folds, training.scout.epochs) == (4, 2)
 
-    def test_strategies_are_appended_to_the_parents(self) -> None:
+    def test_strategies_are_appended_to_those_of_the_parent(self) -> None:
         write("model: a\nstrategies: [one, two]\n", "base.yaml")
         assert names(loaded("extends: base.yaml\nstrategies: [three, one]\n")) == [
             "one",
@@ -258,7 +261,7 @@ class TestExtending:
             "one",
         ]
 
-    def test_without_takes_away_all_inherited_steps_of_a_name_and_no_own_one(self) -> None:
+    def test_without_removes_all_inherited_steps_of_a_name_but_not_own_ones(self) -> None:
         write("model: a\nstrategies: [one, two, one, ./x.py:Three]\n", "base.yaml")
         child = loaded("extends: base.yaml\nwithout: [one, Three]\nstrategies: [one: {a: 1}]\n")
         assert names(child) == ["two", "one"]
@@ -268,7 +271,7 @@ class TestExtending:
         child = loaded("extends: base.yaml\n")
         assert (child.name, child.description) == ("r", "")
 
-    def test_a_parent_may_be_shipped_or_have_a_parent_of_its_own(self) -> None:
+    def test_a_parent_may_be_shipped_or_have_a_parent_itself(self) -> None:
         write("extends: paper\ntraining: {epochs: 2}\n", "middle.yaml")
         child = loaded("extends: middle.yaml\n")
         assert (child.model, child.training.epochs, child.training.loss) == ("convnet5", 2, "mse")
@@ -277,14 +280,14 @@ class TestExtending:
         write("training: {epochs: 2}\n", "settings.yaml")
         assert loaded("extends: settings.yaml\nmodel: a\n").training.epochs == 2
 
-    def test_a_circle_of_parents_is_refused(self) -> None:
+    def test_circular_inheritance_is_refused(self) -> None:
         write("extends: b.yaml\n", "a.yaml")
         write("extends: ./a.yaml\n", "b.yaml")
         assert refusal("a.yaml") == ("b.yaml:1: extends: a recipe cannot extend itself: a.yaml -> b.yaml -> a.yaml")
 
 
 class TestOverriding:
-    def test_settings_are_laid_over_every_arm(self) -> None:
+    def test_settings_are_overridden_in_every_arm(self) -> None:
         write("model: a\ntraining: {epochs: 9, batch_size: 4}\n", "a.yaml")
         write("model: b\n", "b.yaml")
         arms = load_recipes(["a.yaml", "b.yaml"], ["training.epochs=5", "training.learning_rate=1e-5", "model=c"])
@@ -303,62 +306,61 @@ class TestOverriding:
         ]
         assert second.strategies == ()
 
-    def test_a_parameter_inside_a_parameter_is_set_alone(self) -> None:
+    def test_a_nested_parameter_is_set_without_changing_others(self) -> None:
         recipe = load_recipes(["smote"], ["strategies.imblearn.parameters.k_neighbors=3"])[0]
         assert recipe.strategies[0].parameters["parameters"] == {"k_neighbors": 3}
         assert recipe.strategies[0].parameters["sampler"] == "SMOTE"
 
-    def test_a_step_in_a_file_is_called_by_its_class(self) -> None:
+    def test_a_step_in_a_file_is_named_by_its_class(self) -> None:
         recipe = loaded("model: a\nstrategies: ['./mine.py:Mine']\n", "strategies.Mine.a=1")
         assert recipe.strategies[0].parameters == {"a": 1}
 
     @pytest.mark.parametrize(
-        ("override", "told"),
+        ("override", "message"),
         [
             ("training.epoch=5", "training.epoch: unknown key; did you mean 'epochs'?"),
             ("epochs=5", "epochs: unknown key; did you mean 'training.epochs'?"),
             ("training.epochs=no", "training.epochs: should be a valid integer, got 'no'"),
             ("training=5", "training: should be a mapping, got 5"),
+            ("data.held_out_copies=drop", "data.held_out_copies: renamed to 'data.held_out_duplicates'"),
             ("model.depth=3", "model: should be text, got a mapping"),
             ("training.epochs", "write it as key=value, for example training.epochs=5"),
             ("training..epochs=5", "write it as key=value, for example training.epochs=5"),
             ("=5", "write it as key=value, for example training.epochs=5"),
-            ("extends=paper", "'extends' can only stand in a recipe file"),
+            ("extends=paper", "'extends' can only be set in a recipe file"),
             ("strategies=[]", "name a step and its parameter: strategies.NAME.parameter=value"),
             ("strategies.imblearn=3", "name a step and its parameter: strategies.NAME.parameter=value"),
             ("strategies.imblaern.a=3", "no recipe has a step 'imblaern'; did you mean 'imblearn'?"),
             (
                 "model=&a b",
-                "anchors (&) and aliases (*) are not read; write the value out, or put the text in quotes",
+                "anchors (&) and aliases (*) are not supported; repeat the value, or put the text in quotes",
             ),
         ],
     )
-    def test_an_override_that_fits_nothing_is_refused(self, override: str, told: str) -> None:
-        assert refusal("paper", "smote", overrides=(override,)) == f"--set {override}: {told}"
+    def test_an_invalid_override_is_refused(self, override: str, message: str) -> None:
+        assert refusal("paper", "smote", overrides=(override,)) == f"--set {override}: {message}"
 
 
 class TestArms:
     def test_arms_keep_their_order(self) -> None:
         assert [arm.name for arm in load_recipes(["smote", "paper"])] == ["smote", "paper"]
 
-    def test_no_arms_are_no_recipes(self) -> None:
+    def test_no_names_give_no_recipes(self) -> None:
         assert load_recipes([]) == []
 
     def test_the_same_recipe_twice_is_refused(self) -> None:
-        assert refusal("paper", "smote", "paper") == (
-            "recipe 'paper' is given twice; an arm stands in a comparison once"
-        )
+        assert refusal("paper", "smote", "paper") == ("recipe 'paper' is given twice; remove one of them")
 
-    def test_two_files_of_one_name_are_refused(self) -> None:
+    def test_two_recipes_with_the_same_name_are_refused(self) -> None:
         write("model: a\n", "one/same.yaml")
         write("model: b\n", "two/same.yaml")
         assert refusal("one/same.yaml", "two/same.yaml") == (
-            "one/same.yaml and two/same.yaml are all named 'same'; give each a `name:` of its own"
+            "one/same.yaml and two/same.yaml are all named 'same'; set a different `name:` in each"
         )
 
 
 class TestWriting:
-    def test_a_written_recipe_is_read_back_the_same(self) -> None:
+    def test_a_written_recipe_is_read_back_unchanged(self) -> None:
         recipe = loaded(
             "name: other\ndescription: 'no: 3'\nmodel: 'no'\ntraining: {learning_rate: 1e-5}\n"
             "trackers: [csv]\nstrategies:\n  - dedup\n"
@@ -367,18 +369,18 @@ class TestWriting:
         assert load_recipe(write(recipe_yaml(recipe), "elsewhere/copy.yaml")) == recipe
 
     @pytest.mark.parametrize("name", shipped_recipes())
-    def test_shipped_recipes_are_read_back_the_same(self, name: str) -> None:
+    def test_shipped_recipes_are_read_back_unchanged(self, name: str) -> None:
         recipe = load_recipe(name)
         assert load_recipe(write(recipe_yaml(recipe))) == recipe
 
 
 class TestShipped:
-    def test_they_are_named_after_their_files(self) -> None:
+    def test_names_are_those_of_the_files(self) -> None:
         assert {"paper", "confusion_mirror", "oversample", "smote", "modern"} <= set(shipped_recipes())
         assert all(load_recipe(name).name == name for name in shipped_recipes())
 
     @pytest.mark.parametrize("name", shipped_recipes())
-    def test_their_headers_say_how_to_run_them_and_where_they_come_from(self, name: str) -> None:
+    def test_headers_contain_a_command_and_a_source(self, name: str) -> None:
         lines = shipped_recipes()[name].read_text(encoding="utf-8").splitlines()
         header = [line for line in lines if line.startswith("#")]
         assert lines[: len(header)] == header
@@ -386,5 +388,5 @@ class TestShipped:
         assert any(line.startswith("# Source: ") for line in header)
 
     @pytest.mark.parametrize("name", shipped_recipes())
-    def test_they_say_what_they_try(self, name: str) -> None:
+    def test_every_recipe_has_a_description(self, name: str) -> None:
         assert load_recipe(name).description

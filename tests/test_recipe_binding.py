@@ -1,4 +1,4 @@
-"""Names in a recipe become plugins, wrong ones are refused in one line, and what misleads is told."""
+"""Names in a recipe are bound to plugins, invalid ones are refused, and misleading recipes give warnings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Limit(BaseModel):
 
 
 class Choosy(Strategy):
-    """Take parameters of every kind."""
+    """Have parameters of every kind."""
 
     pairs: list[tuple[ClassName, ClassName]] = []
     amount: int | Literal["all"] = 1
@@ -52,7 +52,7 @@ class Choosy(Strategy):
 
 
 class Declares(Strategy):
-    """Declare effects, to see what is made of them."""
+    """Declare given effects."""
 
     what: list[str]
     late: int = 0
@@ -115,7 +115,7 @@ def refusal(*steps: dict[str, Any], **others: Any) -> str:
 
 
 class TestBinding:
-    def test_names_become_what_the_plugins_offer(self) -> None:
+    def test_names_are_bound_to_plugins(self) -> None:
         recipe_bound = bound({"choosy": {"amount": 3}}, {"choosy": {}}, trackers=["csv"])
         first, second = recipe_bound.steps
         assert isinstance(first.strategy, Choosy) and first.strategy.amount == 3
@@ -124,7 +124,7 @@ class TestBinding:
         assert (recipe_bound.model.name, recipe_bound.loss.name) == ("tiny", "cross_entropy")
         assert [tracker.name for tracker in recipe_bound.trackers] == ["csv"]
 
-    def test_unknown_names_are_refused_with_the_nearest_one(self) -> None:
+    def test_unknown_names_are_refused_with_the_closest_one(self) -> None:
         assert refusal(model="tny") == "recipe 'r', model: there is no model 'tny'; did you mean 'tiny'?"
         assert refusal({"chosy": {}}) == (
             "recipe 'r', step 1 (chosy): there is no strategy 'chosy'; did you mean 'choosy'?"
@@ -135,7 +135,7 @@ class TestBinding:
         assert refusal(trackers=["cvs"]) == ("recipe 'r', trackers: there is no tracker 'cvs'; did you mean 'csv'?")
 
     @pytest.mark.parametrize(
-        ("parameters", "told"),
+        ("parameters", "message"),
         [
             ({"amuont": 3}, "amuont: unknown parameter; did you mean 'amount'?"),
             ({"amount": [3]}, "amount: should be a valid integer or 'all', got a list"),
@@ -154,20 +154,22 @@ class TestBinding:
             ({"word": [], "a": 1}, "word: should be text, got a list | a: unknown parameter"),
         ],
     )
-    def test_a_refused_parameter_is_told_by_recipe_step_and_place(self, parameters: dict[str, Any], told: str) -> None:
-        message = refusal(declaring("RANDOM"), {"choosy": parameters})
-        assert message.removesuffix("; known: amount, limits, pairs, table, word") == (
-            f"recipe 'r', step 2 (choosy): {told}"
+    def test_an_invalid_parameter_is_reported_by_recipe_step_and_key(
+        self, parameters: dict[str, Any], message: str
+    ) -> None:
+        refused = refusal(declaring("RANDOM"), {"choosy": parameters})
+        assert refused.removesuffix("; known: amount, limits, pairs, table, word") == (
+            f"recipe 'r', step 2 (choosy): {message}"
         )
 
-    def test_what_a_whole_strategy_has_against_its_parameters_is_told(self) -> None:
+    def test_an_error_about_several_parameters_is_reported(self) -> None:
         unfit = recipe({"imblearn": {"sampler": "SMOTE", "parameters": {"neighbors": 3}}}, model="convnet5")
         with pytest.raises(RecipeError, match=r"step 1 \(imblearn\): SMOTE has no parameter 'neighbors'; did"):
             bind(unfit, _with_toy_model(installed_plugins()))
 
 
 def _with_toy_model(catalog: Catalog) -> Catalog:
-    """Return a catalog's strategies with the toy models and losses, under the names of the real ones."""
+    """Return the strategies of a catalog, with toy models and losses under the names of real ones."""
     offers = [offer for offer in catalog.offers if offer.kind == "strategy"]
     toys = [offer for offer in TOYS.offers if offer.kind != "strategy"]
     models = [type(toy)("model", "convnet5", toy.value, "toys 1.0", "toys") for toy in toys if toy.kind == "model"]
@@ -199,12 +201,12 @@ class TestStrategiesInFiles:
         (folder / "r.yaml").write_text(f"model: tiny\nstrategies: [{step}]\n", encoding="utf-8")
         return bind(load_recipe(str(folder / "r.yaml")), TOYS)
 
-    def test_a_class_in_a_file_beside_the_recipe_is_a_strategy(self, tmp_path: Path) -> None:
+    def test_a_class_in_a_file_next_to_the_recipe_is_a_strategy(self, tmp_path: Path) -> None:
         step = self.bind_local(tmp_path, "./mine.py:MirrorClasses: {classes: [no]}").steps[0]
         assert step.strategy.model_dump() == {"classes": ["no"]}
         assert (step.name, step.provider) == ("mirror_classes", "file mine.py")
 
-    def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(self, tmp_path: Path) -> None:
+    def test_a_file_is_executed_again_only_if_it_changed(self, tmp_path: Path) -> None:
         given = "mine.py:MirrorClasses: {classes: [a]}"
         first, same = self.bind_local(tmp_path, given), self.bind_local(tmp_path, given)
         changed = self.bind_local(tmp_path, given, LOCAL + "\n")
@@ -212,25 +214,25 @@ class TestStrategiesInFiles:
         assert classes[0] is classes[1] and classes[0] is not classes[2]
 
     @pytest.mark.parametrize(
-        ("step", "told"),
+        ("step", "message"),
         [
             ("gone.py:Mine", "gone.py: cannot be read: No such file or directory"),
             ("mine.py:MirorClasses", "mine.py has no class 'MirorClasses'; did you mean 'MirrorClasses'?"),
             ("mine.py:NUMBER", "mine.py: NUMBER: must be a subclass of Strategy"),
             (
                 "mine.py:Idle",
-                "mine.py: Idle: implements no hook; mark one of its methods with @hookimpl",
+                "mine.py: Idle: implements no hook; mark at least one method with @hookimpl",
             ),
             ("mine.py:MirrorClasses", "classes: is missing"),
         ],
     )
-    def test_what_cannot_be_used_is_refused(self, tmp_path: Path, step: str, told: str) -> None:
+    def test_an_invalid_file_or_class_is_refused(self, tmp_path: Path, step: str, message: str) -> None:
         with pytest.raises(RecipeError) as caught:
             self.bind_local(tmp_path, step)
         label = step.rpartition(":")[2]
-        assert str(caught.value).replace(f"{tmp_path.resolve()}/", "") == (f"recipe 'r', step 1 ({label}): {told}")
+        assert str(caught.value).replace(f"{tmp_path.resolve()}/", "") == (f"recipe 'r', step 1 ({label}): {message}")
 
-    def test_a_file_that_fails_is_told_with_its_error(self, tmp_path: Path) -> None:
+    def test_an_error_when_executing_a_file_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match="cannot be imported: SyntaxError: invalid syntax"):
             self.bind_local(tmp_path, "mine.py:Mine", "class Mine(:\n")
 
@@ -245,14 +247,14 @@ class TestClasses:
             ({"limits": [{"of": "bee"}, {"of": "antt"}]}, "limits"),
         ],
     )
-    def test_an_unknown_class_is_found_wherever_it_stands(self, parameters: dict[str, Any], parameter: str) -> None:
+    def test_an_unknown_class_is_found_at_every_depth(self, parameters: dict[str, Any], parameter: str) -> None:
         with pytest.raises(RecipeError) as caught:
             check_classes(bound({"choosy": parameters}), ["ant", "bee"])
         assert str(caught.value) == (
             f"recipe 'r', step 1 (choosy): {parameter}: the data set has no class 'antt'; did you mean 'ant'?"
         )
 
-    def test_known_classes_pass_also_where_yaml_makes_no_text_of_them(self) -> None:
+    def test_known_classes_pass_also_if_yaml_reads_them_as_another_type(self) -> None:
         check_classes(bound({"choosy": {"table": [3, True, "no"], "word": "ant"}}), ["3", "true", "no"])
 
 
@@ -268,46 +270,46 @@ class TestWarnings:
             (
                 [SHIFTS, FAVORS],
                 "cross_entropy",
-                "Class frequencies are changed by step 1 (declares) and made up for by step 2 (declares): "
-                "small classes may be favored twice.",
+                "Class frequencies are changed by step 1 (declares), and small classes are favored by step 2 "
+                "(declares): they may be favored twice.",
             ),
             (
                 [CORRECTS, CORRECTS],
                 "cross_entropy",
-                "Class frequencies are made up for more than once, by step 1 (declares) and step 2 (declares)"
+                "Class frequencies are corrected more than once, by step 1 (declares) and step 2 (declares)"
                 ": small classes may be favored too much.",
             ),
             (
                 [CORRECTS, FAVORS],
                 "cross_entropy",
-                "Class frequencies are made up for more than once, by step 1 (declares) and step 2 (declares)"
+                "Class frequencies are corrected more than once, by step 1 (declares) and step 2 (declares)"
                 ": small classes may be favored too much.",
             ),
             (
                 [FLIPS, MIRRORS],
                 "cross_entropy",
-                "Under the random flip of step 1 (declares), the mirrored copies of step 2 (declares) are "
-                "plain copies: they add weight, not new images.",
+                "With the random flip of step 1 (declares), the mirrored copies of step 2 (declares) equal plain "
+                "copies: they add weight, but no new images.",
             ),
             (
                 [declaring("NEEDS_RAW_LOGITS")],
                 "mse",
-                "The loss 'mse' sees the softmax output; step 1 (declares) is meant for a loss over logits.",
+                "The loss 'mse' uses the softmax output, but step 1 (declares) requires a loss over logits.",
             ),
             (
                 [declaring("IN_SAMPLE_MINING")],
                 "cross_entropy",
-                "Predictions of a model about the rows that it was trained on under-report confusion: step 1 "
-                "(declares) chooses rows by them; out-of-fold predictions do not have this fault.",
+                "In-sample predictions under-report confusion, and step 1 (declares) selects rows by them; "
+                "out-of-fold predictions avoid this.",
             ),
             (
                 [declaring(), {"declares": {"what": [], "late": 30}}],
                 "cross_entropy",
-                "Training has 30 epochs, and step 2 (declares) acts from epoch 30 on, counted from 0: it never acts.",
+                "Training has only 30 epochs, but step 2 (declares) starts at epoch 30, counted from 0: it never acts.",
             ),
         ],
     )
-    def test_what_misleads_is_told(self, steps: list[dict[str, Any]], loss: str, warning: str) -> None:
+    def test_a_misleading_recipe_gives_a_warning(self, steps: list[dict[str, Any]], loss: str, warning: str) -> None:
         assert recipe_warnings(bound(*steps, training={"loss": loss})) == (warning,)
 
     @pytest.mark.parametrize(
@@ -325,29 +327,29 @@ class TestWarnings:
             [{"declares": {"what": [], "late": 29}}],
         ],
     )
-    def test_what_is_sound_is_not_warned_of(self, steps: list[dict[str, Any]]) -> None:
+    def test_a_good_recipe_gives_no_warning(self, steps: list[dict[str, Any]]) -> None:
         assert recipe_warnings(bound(*steps)) == ()
 
 
 class TestComparing:
-    def test_arms_that_differ_in_their_strategies_alone_are_not_warned_of(self) -> None:
+    def test_arms_that_differ_only_in_strategies_give_no_warning(self) -> None:
         arms = [bound(), bound({"choosy": {}}, name="b", description="Other.", trackers=["csv"])]
         assert comparison_warnings(arms) == ()
 
-    def test_other_differences_are_named(self) -> None:
+    def test_other_differences_give_a_warning(self) -> None:
         other = {"epochs": 3, "scout": {"folds": 3}}
         arm = bound(name="b", training=other, data={"held_out_duplicates": "drop"})
         assert comparison_warnings([bound(), bound(name="a"), arm]) == (
-            "b differs from r in more than its strategies, namely in training.epochs, training.scout.folds, "
-            "data.held_out_duplicates: its result is not that of the strategies alone.",
+            "b differs from r not only in its strategies, but also in training.epochs, training.scout.folds, "
+            "data.held_out_duplicates: differences are not due to the strategies alone.",
         )
 
-    def test_arms_that_may_be_trained_for_longer_are_named(self) -> None:
+    def test_arms_that_may_be_trained_for_longer_give_a_warning(self) -> None:
         by_epochs = {"budget": "epochs"}
         arms = [bound(training=by_epochs), bound({"choosy": {}}, name="b", training=by_epochs)]
         assert comparison_warnings(arms) == (
-            "With `training.budget: epochs` a larger rewritten training set is trained on for more optimizer "
-            "steps (b): a difference may come from the length of training alone.",
+            "With `training.budget: epochs`, a larger rewritten training set is trained for more optimizer steps "
+            "(b): differences may be due to the length of training alone.",
         )
         assert comparison_warnings(arms[1:]) == ()
         assert comparison_warnings([arms[0], bound(SHIFTS, name="b", training=by_epochs)]) == ()
@@ -355,21 +357,21 @@ class TestComparing:
 
 class TestShipped:
     @pytest.mark.parametrize("name", shipped_recipes())
-    def test_they_bind_and_mislead_in_no_way_that_their_headers_leave_out(self, name: str) -> None:
+    def test_they_bind_and_only_three_give_a_warning(self, name: str) -> None:
         warnings = recipe_warnings(bind(load_recipe(name), installed_plugins()))
         assert len(warnings) == (name in ("confusion_mirror", "demo_mirror", "modern_ldam_drw"))
 
     @pytest.mark.parametrize("name", shipped_recipes())
-    def test_only_those_that_say_so_name_classes(self, name: str) -> None:
+    def test_only_recipes_with_a_note_in_the_header_name_classes(self, name: str) -> None:
         recipe_bound = bind(load_recipe(name), installed_plugins())
-        if "# It names two classes" in shipped_recipes()[name].read_text(encoding="utf-8"):
+        if "# The pair (sad, neutral) is for FER2013" in shipped_recipes()[name].read_text(encoding="utf-8"):
             check_classes(recipe_bound, ["sad", "neutral"])
         else:
             check_classes(recipe_bound, [])
 
 
 def fits(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
-    """Judge a value by the part of JSON Schema that recipe schemas use."""
+    """Validate a value with the subset of JSON Schema that recipe schemas use."""
     if "$ref" in schema:
         referred = functools.reduce(operator.getitem, schema["$ref"].removeprefix("#/").split("/"), root)
         if not fits(value, referred, root):
@@ -429,7 +431,7 @@ def read(text: str) -> Any:
 
 class TestJsonSchema:
     @pytest.mark.parametrize("name", shipped_recipes())
-    def test_shipped_files_fit_the_schema(self, name: str) -> None:
+    def test_shipped_recipes_match_the_schema(self, name: str) -> None:
         schema = recipe_json_schema(installed_plugins())
         assert fits(read(shipped_recipes()[name].read_text(encoding="utf-8")), schema, schema)
 
@@ -442,7 +444,7 @@ class TestJsonSchema:
             "model: tiny\ntraining: {loss: mse, scout: {epochs: null}}\n",
         ],
     )
-    def test_sound_recipes_fit(self, text: str) -> None:
+    def test_valid_recipes_match(self, text: str) -> None:
         schema = recipe_json_schema(TOYS)
         assert fits(read(text), schema, schema)
 
@@ -464,7 +466,7 @@ class TestJsonSchema:
             "model: tiny\nstrategies: [choosy: {}, declares: {what: 3}]\n",
         ],
     )
-    def test_faulty_recipes_do_not(self, text: str) -> None:
+    def test_invalid_recipes_do_not_match(self, text: str) -> None:
         schema = recipe_json_schema(TOYS)
         assert not fits(read(text), schema, schema)
 
@@ -474,7 +476,7 @@ class TestJsonSchema:
         properties = [item for part in parts for item in part.get("properties", {}).items()]
         assert [name for name, value in properties if not value.get("description")] == []
 
-    def test_a_parameter_without_a_json_schema_leaves_the_others_described(self) -> None:
+    def test_a_parameter_without_a_json_schema_does_not_affect_other_strategies(self) -> None:
         class Odd(Strategy):
             model_config = ConfigDict(arbitrary_types_allowed=True)
 

@@ -1,4 +1,4 @@
-"""`fer-augment recipes`: what ships, what a recipe amounts to, and every fault in one at once."""
+"""`fer-augment recipes`: list, show, check and schema."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(name: str, text: str) -> str:
 
 
 class TestList:
-    def test_every_shipped_recipe_stands_below_the_one_that_it_extends(self) -> None:
+    def test_every_shipped_recipe_is_listed_below_its_parent(self) -> None:
         ran = fer_augment("recipes", "list")
         assert (ran.code, ran.err) == (0, "")
         assert_readable(ran)
@@ -34,7 +34,7 @@ class TestList:
         assert sorted(family, key=ran.out.index) == family
         assert load_recipe("paper").description in ran.out
 
-    def test_json_holds_the_same(self) -> None:
+    def test_json_has_the_same_content(self) -> None:
         listed = json.loads(fer_augment("recipes", "list", "--json").out)["recipes"]
         assert [recipe["name"] for recipe in listed] == list(shipped_recipes())
         by_name = {recipe["name"]: recipe for recipe in listed}
@@ -48,38 +48,40 @@ class TestList:
 
 class TestShow:
     @pytest.mark.parametrize("name", shipped_recipes())
-    def test_what_is_shown_is_a_recipe_file_that_says_the_same(self, name: str) -> None:
+    def test_the_output_is_an_equivalent_recipe_file(self, name: str) -> None:
         ran = fer_augment("recipes", "show", name)
         assert (ran.code, ran.err) == (0, "")
         assert_readable(ran)
         assert load_recipe(write("shown.yaml", ran.out)) == load_recipe(name)
 
-    def test_it_says_who_it_extends(self) -> None:
+    def test_the_output_names_the_parents(self) -> None:
         write("child.yaml", "extends: smote\n")
         write("grandchild.yaml", "extends: child.yaml\n")
         assert fer_augment("recipes", "show", "grandchild.yaml").out.startswith(
-            "# grandchild.yaml extends child.yaml, which extends smote, which extends paper; here it is in full.\n"
+            "# grandchild.yaml, with everything inherited from child.yaml, which extends smote, which extends paper\n"
         )
-        assert fer_augment("recipes", "show", "paper").out.startswith("# paper extends no other;")
+        assert fer_augment("recipes", "show", "paper").out.startswith("# paper, with all defaults\n")
 
-    def test_a_file_named_like_a_shipped_recipe_is_not_taken_for_it(self) -> None:
+    def test_a_file_with_the_name_of_a_shipped_recipe_is_not_confused_with_it(self) -> None:
         write("smote.yaml", "extends: paper\n")
-        assert fer_augment("recipes", "show", "smote.yaml").out.startswith("# smote.yaml extends paper; here")
+        assert fer_augment("recipes", "show", "smote.yaml").out.startswith(
+            "# smote.yaml, with everything inherited from paper\n"
+        )
 
     @pytest.mark.parametrize(
-        ("recipe", "told"),
+        ("recipe", "message"),
         [
             ("smtoe", "did you mean 'smote'?"),
-            ("./gone.yaml", "gone.yaml: there is no such file"),
+            ("./gone.yaml", "gone.yaml: no such file"),
             ("bad.yaml", "bad.yaml:1: modle: unknown key; did you mean 'model'?"),
         ],
     )
-    def test_a_mistake_is_one_line(self, recipe: str, told: str) -> None:
+    def test_invalid_input_gives_one_line(self, recipe: str, message: str) -> None:
         write("bad.yaml", "modle: convnet5\n")
-        assert_refused(fer_augment("recipes", "show", recipe), told)
+        assert_refused(fer_augment("recipes", "show", recipe), message)
 
 
-FAULTY = """\
+INVALID = """\
 extends: parent.yaml
 model: convnet55
 training: {loss: mes, epohcs: 3}
@@ -97,68 +99,66 @@ strategies:
         - [sad]
   - 3
 """
-FAULTS = """\
-faulty.yaml:2: model: there is no model 'convnet55'; did you mean 'convnet5'?
-faulty.yaml:3: training.epohcs: unknown key; did you mean 'epochs'?
-faulty.yaml:3: training.loss: there is no loss 'mes'; did you mean 'mse'?
-faulty.yaml:4: trackers.0: there is no tracker 'no_such_tracker'; none is known
-faulty.yaml:7: strategies.power_sampler.exponent: should be less than or equal to 1, got 2
-faulty.yaml:8: strategies.power_sampler.expnent: unknown parameter; did you mean 'exponent'?
-faulty.yaml:9: strategies.powersampler: there is no strategy 'powersampler'; did you mean 'power_sampler'?
-faulty.yaml:10: strategies.imblearn.sampler: is missing
-faulty.yaml:11: strategies.Mine: FOLDER/mine.py: cannot be read: No such file or directory
-faulty.yaml:15: strategies.confusion_mirror.pairs.1.1: is missing
-faulty.yaml:16: strategies.5: a step is the name of a strategy, or NAME: {PARAMETER: VALUE}
+ERRORS = """\
+invalid.yaml:2: model: there is no model 'convnet55'; did you mean 'convnet5'?
+invalid.yaml:3: training.epohcs: unknown key; did you mean 'epochs'?
+invalid.yaml:3: training.loss: there is no loss 'mes'; did you mean 'mse'?
+invalid.yaml:4: trackers.0: there is no tracker 'no_such_tracker'; none are available
+invalid.yaml:7: strategies.power_sampler.exponent: should be less than or equal to 1, got 2
+invalid.yaml:8: strategies.power_sampler.expnent: unknown parameter; did you mean 'exponent'?
+invalid.yaml:9: strategies.powersampler: there is no strategy 'powersampler'; did you mean 'power_sampler'?
+invalid.yaml:10: strategies.imblearn.sampler: is missing
+invalid.yaml:11: strategies.Mine: FOLDER/mine.py: cannot be read: No such file or directory
+invalid.yaml:15: strategies.confusion_mirror.pairs.1.1: is missing
+invalid.yaml:16: strategies.5: a step is the name of a strategy, or NAME: {PARAMETER: VALUE}
 parent.yaml:2: strategies.imblearn: imbalanced-learn has no sampler 'SMOTEE'; did you mean 'SMOTE'?
 """
 
 
 class TestCheck:
-    def test_all_faults_of_a_file_and_its_parents_are_told_by_line_and_key(self) -> None:
-        write("faulty.yaml", FAULTY)
+    def test_all_errors_in_a_file_and_its_parents_are_reported_by_line_and_key(self) -> None:
+        write("invalid.yaml", INVALID)
         write("parent.yaml", "model: convnet5\nstrategies: [imblearn: {sampler: SMOTEE}]\n")
-        ran = fer_augment("recipes", "check", "faulty.yaml")
+        ran = fer_augment("recipes", "check", "invalid.yaml")
         assert ran.code == 2
-        assert ran.out.replace(str(Path.cwd().resolve()), "FOLDER") == FAULTS
+        assert ran.out.replace(str(Path.cwd().resolve()), "FOLDER") == ERRORS
 
-    def test_every_file_is_looked_at(self) -> None:
+    def test_every_file_is_checked(self) -> None:
         write("one.yaml", "model: convnet5\nmodle: x\n")
         write("two.yaml", "model: vggmini\n")
         ran = fer_augment("recipes", "check", "one.yaml", "gone.yaml", "oversample", "two.yaml")
         assert (ran.code, ran.err) == (2, "")
         assert ran.out.splitlines() == [
             "one.yaml:2: modle: unknown key; did you mean 'model'?",
-            "gone.yaml: there is no such file",
-            "oversample: sound",
+            "gone.yaml: no such file",
+            "oversample: OK",
             "two.yaml:1: model: there is no model 'vggmini'; did you mean 'vgg_mini'?",
         ]
 
-    def test_a_parent_that_is_not_there_gives_one_fault(self) -> None:
+    def test_a_missing_parent_gives_one_error(self) -> None:
         ran = fer_augment("recipes", "check", write("r.yaml", "extends: papr\n"))
         assert (ran.code, ran.out.count("\n")) == (2, 1)
 
-    def test_faults_of_form_hide_none_of_the_plugins(self) -> None:
+    def test_values_of_the_wrong_type_are_no_crash(self) -> None:
         for text in ("model: 3\ntraining: 3\ntrackers: 3\nstrategies: 3\n", "model: [a]\ntrackers: [3]\n"):
             assert fer_augment("recipes", "check", write("r.yaml", text)).code == 2
 
     @pytest.mark.parametrize("name", shipped_recipes())
-    def test_shipped_recipes_are_sound(self, name: str) -> None:
+    def test_shipped_recipes_are_valid(self, name: str) -> None:
         ran = fer_augment("recipes", "check", name)
-        assert (ran.code, ran.out) == (0, f"{name}: sound\n")
+        assert (ran.code, ran.out) == (0, f"{name}: OK\n")
 
-    def test_what_misleads_is_warned_of(self) -> None:
+    def test_a_misleading_recipe_gives_a_warning(self) -> None:
         ran = fer_augment(
             "recipes", "check", write("r.yaml", "extends: modern\nstrategies: [imblearn: {sampler: SMOTE}]")
         )
         assert (ran.code, ran.err) == (0, "")
         ran = fer_augment("recipes", "check", "confusion_mirror")
-        assert ran.err.startswith(
-            "warning: confusion_mirror: Predictions of a model about the rows that it was trained on"
-        )
+        assert ran.err.startswith("warning: confusion_mirror: In-sample predictions under-report confusion, and step 1")
         assert ran.err.count("\n") == 1
 
 
-def test_the_schema_is_that_of_what_is_installed() -> None:
+def test_the_schema_includes_installed_plugins() -> None:
     ran = fer_augment("recipes", "schema")
     assert (ran.code, ran.err) == (0, "")
     assert json.loads(ran.out) == recipe_json_schema(installed_plugins())

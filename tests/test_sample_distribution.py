@@ -1,4 +1,4 @@
-"""Somebody else's distribution, installed from its wheel, is used like what comes with fer_augment, and named."""
+"""A third-party distribution, installed from a wheel, works like the built-in plugins and is named as provider."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROWS = {"train": 20, "validation": 6, "test": 10}
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an environment with the sample's wheel in it, and nothing else but a way to what is installed here."""
+    """Create an environment with the wheel of the sample, and with access to the packages installed here."""
     wheel = build_wheel(PROJECT, ["pyproject.toml", "fer_augment_sample"], tmp_path_factory.mktemp("wheel"))
     home = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
@@ -38,14 +38,14 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = Path(sysconfig.get_path("scripts", "venv", scheme)) / "python"
     options = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
     subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", *options, wheel], check=True)
-    way = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    (Path(sysconfig.get_path("purelib", "venv", scheme)) / "way.pth").write_text(way, encoding="utf-8")
+    link = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    (Path(sysconfig.get_path("purelib", "venv", scheme)) / "link.pth").write_text(link, encoding="utf-8")
     return python
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Write a recipe and a file of drawings, every one with a stray pixel."""
+    """Write a recipe, and a file of drawings with one random pixel set in each."""
     rng = np.random.default_rng(0)
     lines = []
     for split, count in ROWS.items():
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def in_environment(python: Path, folder: Path, *arguments: str) -> str:
-    """Run `fer-augment ARGUMENTS` there; return what it wrote to stdout."""
+    """Run `fer-augment ARGUMENTS` in the environment; return its standard output."""
     command = [python, "-c", "from fer_augment.cli import main; main()", *arguments]
     environment = {**os.environ, "FER_AUGMENT_CACHE": str(folder / "cache"), "COLUMNS": "200"}
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -68,7 +68,7 @@ def in_environment(python: Path, folder: Path, *arguments: str) -> str:
     return ran.stdout
 
 
-def test_what_it_offers_is_listed_with_its_distribution_and_version(python: Path, folder: Path) -> None:
+def test_its_plugins_are_listed_with_their_distribution_and_version(python: Path, folder: Path) -> None:
     listed = json.loads(in_environment(python, folder, "plugins", "list", "--json"))["plugins"]
 
     own = {(one["kind"], one["name"], one["module"]) for one in listed if one["provider"] == PROVIDER}
@@ -84,7 +84,7 @@ def test_its_strategy_conforms(python: Path, folder: Path) -> None:
     in_environment(python, folder, "plugins", "check", "dimmed_copies")
 
 
-def test_a_recipe_uses_its_strategy_and_network_on_data_that_it_reads(python: Path, folder: Path) -> None:
+def test_a_recipe_uses_its_strategy_network_and_reader(python: Path, folder: Path) -> None:
     arguments = ["--data", "shapes.drawings", "--seed", "0", "--out", "results"]
     in_environment(python, folder, "run", "dimmed.yaml", *arguments)
 
@@ -98,12 +98,12 @@ def test_a_recipe_uses_its_strategy_and_network_on_data_that_it_reads(python: Pa
     assert run.record.train_counts == (10, 10)
     assert run.record.rewritten_counts == (10, 20)
     assert run.record.parameter_count == 5 * 5 * 16 + 16 + 16 * 2 + 2
-    said = run.predictions("test")
-    assert said.logits.shape == (10, 2)
-    assert (said.logits.argmax(axis=1) == said.labels).mean() >= 0.8
+    predictions = run.predictions("test")
+    assert predictions.logits.shape == (10, 2)
+    assert (predictions.logits.argmax(axis=1) == predictions.labels).mean() >= 0.8
 
 
-def test_where_it_is_not_installed_its_name_means_nothing(folder: Path) -> None:
+def test_without_it_its_names_are_unknown(folder: Path) -> None:
     ran = fer_augment("run", str(folder / "dimmed.yaml"), "--data", "demo", "--out", str(folder / "results"))
 
     assert_refused(ran, "one_hidden_layer")

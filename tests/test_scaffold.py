@@ -1,4 +1,4 @@
-"""What `fer-augment plugins new` writes installs, passes its own tests and runs as its README says."""
+"""A distribution written by `fer-augment plugins new` installs, passes its tests, and its README commands run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from fer_augment.errors import PluginError
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.scaffold import write_distribution
+from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
 BIN = Path(sys.executable).parent
@@ -31,7 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Install the project beside what is installed, without any network; return what a shell then needs."""
+    """Install the project in addition to the installed packages, offline; return the environment variables to use."""
     site = tmp_path_factory.mktemp("site")
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(site), str(project)]
@@ -42,7 +43,7 @@ def environment(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def shell(command: str, folder: Path, environment: dict[str, str]) -> str:
-    """Run a command as a person would in a folder; return what it wrote."""
+    """Run a command in a folder; return its standard output."""
     ran = subprocess.run(shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, f"{command}\n{ran.stdout}{ran.stderr}"
     return ran.stdout
@@ -53,7 +54,7 @@ def readme_commands(project: Path) -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def test_what_was_written_is_told_with_what_to_do_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_written_files_and_next_commands_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ran = fer_augment("plugins", "new", "squint")
     assert (ran.code, ran.err) == (0, "")
@@ -69,25 +70,28 @@ def test_what_was_written_is_told_with_what_to_do_next(tmp_path: Path, monkeypat
     )
 
 
-def test_it_is_a_distribution_of_its_own(project: Path) -> None:
-    described = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-    assert described["project"]["name"] == "fer-augment-mirror-twice"
-    assert described["project"]["entry-points"] == {"fer_augment": {"mirror_twice": "fer_augment_mirror_twice"}}
+def test_it_is_a_distribution_with_an_entry_point(project: Path) -> None:
+    pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    assert pyproject["project"]["name"] == "fer-augment-mirror-twice"
+    assert pyproject["project"]["entry-points"] == {"fer_augment": {"mirror_twice": "fer_augment_mirror_twice"}}
 
 
 def test_its_own_tests_pass(project: Path, environment: dict[str, str]) -> None:
-    assert "2 passed" in shell("pytest -q -p no:cacheprovider", project, environment)
+    output = shell("pytest -v -p no:cacheprovider", project, environment)
+    for check in (*FIRST_CHECKS, *CHECKS):
+        assert f"test_conforms[mirror_twice-{check.__name__}] PASSED" in output
+    assert f"{len(FIRST_CHECKS) + len(CHECKS) + 1} passed" in output
 
 
-def test_it_is_found_under_its_name_and_conforms(project: Path, environment: dict[str, str]) -> None:
+def test_it_is_installed_under_its_name_and_conforms(project: Path, environment: dict[str, str]) -> None:
     shown = shell("fer-augment plugins show mirror_twice", project, environment)
     assert "fer-augment-mirror-twice 0.1.0, module fer_augment_mirror_twice" in shown
     assert "helps when  a class is small" in shown
     assert "0 failed" in shell("fer-augment plugins check mirror_twice", project, environment)
 
 
-def test_its_recipe_is_sound(project: Path, environment: dict[str, str]) -> None:
-    assert shell("fer-augment recipes check mirror_twice.yaml", project, environment) == "mirror_twice.yaml: sound\n"
+def test_its_recipe_is_valid(project: Path, environment: dict[str, str]) -> None:
+    assert shell("fer-augment recipes check mirror_twice.yaml", project, environment) == "mirror_twice.yaml: OK\n"
 
 
 def test_the_readme_has_these_commands_and_the_comparison(project: Path) -> None:
@@ -117,32 +121,32 @@ def test_its_files_are_tidy(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
-        ("Mirror-Twice", "parted by _, such as mirror_twice"),
+        ("Mirror-Twice", "joined by _, such as mirror_twice"),
         ("mirrorTwice", "such as mirror_twice"),
         ("../mirror", "such as mirror"),
-        ("a_b", "of two letters or more"),
+        ("a_b", "of two or more letters"),
         ("2fold", "such as mirror_classes"),
         ("", "such as mirror_classes"),
         ("é", "such as mirror_classes"),
-        ("true", "its class would be True, and that is taken"),
-        ("class_name", "its class would be ClassName, and that is taken"),
-        ("mapping", "its class would be Mapping, and that is taken"),
-        ("imblearn", "a strategy 'imblearn' is installed already, by fer_augment"),
+        ("true", "the class name True is already in use"),
+        ("class_name", "the class name ClassName is already in use"),
+        ("mapping", "the class name Mapping is already in use"),
+        ("imblearn", "a strategy 'imblearn' is already installed, by fer_augment"),
     ],
 )
-def test_a_name_that_cannot_be_used_is_refused_and_nothing_is_written(
-    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_name_is_refused_and_nothing_is_written(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     monkeypatch.chdir(inside)
-    assert_refused(fer_augment("plugins", "new", "--", name), told)
+    assert_refused(fer_augment("plugins", "new", "--", name), message)
     assert list(tmp_path.rglob("*")) == [inside]
 
 
-def test_every_name_that_is_taken_comes_back_from_its_class(tmp_path: Path) -> None:
+def test_the_class_of_every_valid_name_has_that_strategy_name(tmp_path: Path) -> None:
     for name in ("mirror", "mirror2", "m1rror_of_all2", "xy_zz"):
         write_distribution(name, tmp_path / name)
         class_name = re.search(r"class (\w+)\(Strategy\)", (tmp_path / name / f"fer_augment_{name}.py").read_text())
@@ -151,8 +155,8 @@ def test_every_name_that_is_taken_comes_back_from_its_class(tmp_path: Path) -> N
         assert strategy_class.strategy_name() == name
 
 
-def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
-    assert_refused(fer_augment("plugins", "new", "squint", "--out", str(tmp_path)), "exists already; name a new folder")
+def test_an_existing_folder_is_not_changed(tmp_path: Path) -> None:
+    assert_refused(fer_augment("plugins", "new", "squint", "--out", str(tmp_path)), "already exists; name a new folder")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(PluginError, match="cannot be written: Not a directory"):

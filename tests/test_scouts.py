@@ -1,4 +1,4 @@
-"""In a run a scout is asked each question once."""
+"""In a run, a scout predicts each training set once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 
 
-class AsksOften(Strategy):
-    """Ask the scout at every stage, for each epoch."""
+class QueriesOften(Strategy):
+    """Query the scout at two stages, in each epoch."""
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Any) -> ImageDataset:
@@ -26,7 +26,7 @@ class AsksOften(Strategy):
         return 1.5 - context.scout.probabilities(training_set)[:, 0].astype(float)
 
 
-def test_a_step_has_one_scout_and_asks_it_once_about_each_set() -> None:
+def test_a_step_has_one_scout_and_queries_it_once_per_set() -> None:
     scouts: list[NearestMeanScout] = []
 
     def scout_for(step: Any) -> NearestMeanScout:
@@ -34,19 +34,19 @@ def test_a_step_has_one_scout_and_asks_it_once_about_each_set() -> None:
         return scouts[-1]
 
     data, other = tiny_dataset(), tiny_dataset(3)
-    stages = Pipeline(steps_of([AsksOften(), AsksOften()]), Context(0, data.class_names), scout_for=scout_for)
-    stages.fold("rewrite_training_set", data)
+    pipeline = Pipeline(steps_of([QueriesOften(), QueriesOften()]), Context(0, data.class_names), scout_for=scout_for)
+    pipeline.fold("rewrite_training_set", data)
     for epoch in range(3):
-        stages.fold("sampling_weights", np.ones(len(data)), epoch=epoch, training_set=data)
+        pipeline.fold("sampling_weights", np.ones(len(data)), epoch=epoch, training_set=data)
     assert [scout.asked for scout in scouts] == [["out_of_fold", "in_sample"]] * 2
-    weights = stages.fold("sampling_weights", np.ones(len(other)), epoch=3, training_set=other)
+    weights = pipeline.fold("sampling_weights", np.ones(len(other)), epoch=3, training_set=other)
     assert [len(scout.asked) for scout in scouts] == [4, 4]
     assert weights == pytest.approx(1.5 - NearestMeanScout().probabilities(other)[:, 0])
 
 
-def test_an_answer_cannot_be_changed_for_those_who_ask_later() -> None:
-    class Scribbles(Strategy):
-        """Write into the answer."""
+def test_cached_predictions_are_read_only() -> None:
+    class ChangesPredictions(Strategy):
+        """Modify the predictions in place."""
 
         @hookimpl
         def rewrite_training_set(self, training_set: ImageDataset, context: Any) -> ImageDataset:
@@ -55,5 +55,7 @@ def test_an_answer_cannot_be_changed_for_those_who_ask_later() -> None:
             return training_set
 
     data = tiny_dataset()
-    stages = Pipeline(steps_of([Scribbles()]), Context(0, data.class_names), scout_for=lambda step: NearestMeanScout())
-    stages.fold("rewrite_training_set", data)
+    pipeline = Pipeline(
+        steps_of([ChangesPredictions()]), Context(0, data.class_names), scout_for=lambda step: NearestMeanScout()
+    )
+    pipeline.fold("rewrite_training_set", data)

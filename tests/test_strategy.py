@@ -1,4 +1,4 @@
-"""A strategy is frozen parameters under a derived name; its context gives it randomness of its own."""
+"""Strategies: names, frozen parameters, class names, and the random numbers of a context."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTEXT = Context(seed=1, class_names=("ant", "bee"), stream=("mirror", 0, "rewr
 
 
 class Mirror(Strategy):
-    """Has one parameter."""
+    """Have one parameter."""
 
     copies: int = 1
 
@@ -39,22 +39,22 @@ class TestStrategy:
     def test_its_name_is_its_class_name_in_snake_case(self, class_name: str, name: str) -> None:
         assert type(class_name, (Strategy,), {"__module__": __name__}).strategy_name() == name
 
-    def test_it_cannot_be_changed(self) -> None:
+    def test_it_is_frozen(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
             Mirror().copies = 2  # type: ignore[misc]
 
-    def test_unknown_and_unfit_parameters_are_refused(self) -> None:
+    def test_unknown_and_invalid_parameters_are_refused(self) -> None:
         for parameters in ({"copy": 1}, {"copies": "many"}):
             with pytest.raises(ValidationError):
                 Mirror.model_validate(parameters)
 
-    def test_two_with_the_same_parameters_are_two(self) -> None:
+    def test_two_with_the_same_parameters_are_not_equal(self) -> None:
         one, other = Mirror(), Mirror()
 
         assert one != other
         assert len({one, other, one}) == 2
 
-    def test_it_changes_nothing_unless_it_says_so(self) -> None:
+    def test_it_declares_no_effects_by_default(self) -> None:
         assert Mirror().effects == Effect(0)
 
 
@@ -63,30 +63,30 @@ class TestClassName:
         ("written", "name"),
         [("sad", "sad"), (3, "3"), (0, "0"), (True, "true"), (False, "false"), ("no", "no"), ("Über", "Über")],
     )
-    def test_it_takes_what_yaml_makes_of_a_name(self, written: object, name: str) -> None:
-        read = TypeAdapter(ClassName).validate_python(written)
+    def test_it_accepts_names_that_yaml_reads_as_another_type(self, written: object, name: str) -> None:
+        class_name = TypeAdapter(ClassName).validate_python(written)
 
-        assert read == name
-        assert isinstance(read, ClassName)
+        assert class_name == name
+        assert isinstance(class_name, ClassName)
 
     @pytest.mark.parametrize("written", ["", None, 1.5, ["sad"], {"sad": 1}])
-    def test_it_takes_nothing_else(self, written: object) -> None:
+    def test_it_accepts_nothing_else(self, written: object) -> None:
         with pytest.raises(ValidationError):
             TypeAdapter(ClassName).validate_python(written)
 
-    def test_it_is_text_in_the_json_schema(self) -> None:
+    def test_it_is_a_string_in_the_json_schema(self) -> None:
         assert TypeAdapter(ClassName).json_schema() == {"type": "string", "minLength": 1}
 
 
 class TestContext:
-    def test_its_generators_are_the_same_every_time(self) -> None:
+    def test_its_generators_are_reproducible(self) -> None:
         again = Context(seed=1, class_names=("ant", "bee"), stream=CONTEXT.stream)
 
         assert_array_equal(again.rng.random(3), Context(1, ("ant", "bee"), CONTEXT.stream).rng.random(3))
         assert again.generator.initial_seed() == CONTEXT.generator.initial_seed()
 
     @pytest.mark.parametrize(("seed", "stream"), [(2, CONTEXT.stream), (1, ("mirror", 1, "rewrite_training_set", -1))])
-    def test_another_seed_or_stream_draws_other_numbers(self, seed: int, stream: Any) -> None:
+    def test_another_seed_or_stream_gives_other_numbers(self, seed: int, stream: Any) -> None:
         other = Context(seed, CONTEXT.class_names, stream)
 
         assert (other.rng.random(3) != Context(1, ("ant", "bee"), CONTEXT.stream).rng.random(3)).all()
@@ -95,21 +95,21 @@ class TestContext:
             other.row_seeds(np.arange(3, dtype=np.uint64)) != CONTEXT.row_seeds(np.arange(3, dtype=np.uint64))
         ).all()
 
-    def test_the_torch_generator_takes_every_seed_and_is_not_the_global_one(self) -> None:
+    def test_the_torch_generator_accepts_every_seed_and_is_not_the_global_one(self) -> None:
         state = torch.random.get_rng_state()
         for seed in range(200):
             torch.rand(1, generator=Context(seed, ("ant",)).generator)
 
         assert torch.equal(torch.random.get_rng_state(), state)
 
-    def test_without_a_scout_there_is_an_error_for_who_needs_one(self) -> None:
+    def test_require_scout_fails_without_a_scout(self) -> None:
         scout = NearestMeanScout()
 
         assert Context(1, ("ant",), scout=scout).require_scout() is scout
         with pytest.raises(StrategyError, match="there is no scout to ask"):
             CONTEXT.require_scout()
 
-    def test_what_a_step_chose_is_noted_where_the_record_keeps_it(self) -> None:
+    def test_note_records_a_chosen_value_only_at_build_adjustment(self) -> None:
         context = replace(CONTEXT, chosen={})
         context.note("tau", np.float32(0.5))
         assert context.chosen == {"tau": 0.5}
@@ -124,20 +124,20 @@ class TestRowSeeds:
         keys = dataset.row_keys(rows)
         return CONTEXT.row_seeds(keys, None if draws is None else np.array(draws)).tolist()
 
-    def test_a_row_has_its_seed_wherever_it_stands(self) -> None:
+    def test_the_seed_of_a_row_does_not_depend_on_its_position(self) -> None:
         dataset = ImageDataset.from_arrays(random_images(5), [0, 1, 0, 1, 0], ("ant", "bee"))
         moved = dataset.take([3, 3, 1])
 
         assert self.seeds(moved, [2, 0]) == self.seeds(dataset, [1, 3])
         assert self.seeds(moved, [1]) != self.seeds(dataset, [3])
 
-    def test_a_row_drawn_again_has_another_seed_each_time(self) -> None:
+    def test_a_row_has_another_seed_each_time_it_is_drawn(self) -> None:
         dataset = ImageDataset.from_arrays(random_images(2), [0, 1], ("ant", "bee"))
 
         assert self.seeds(dataset, [0, 1]) == self.seeds(dataset, [0, 1], draws=[0, 0])
         assert len(set(self.seeds(dataset, [0] * 50 + [1] * 50, draws=[*range(50), *range(50)]))) == 100
 
-    def test_seeds_of_rows_that_are_going_to_be_appended_can_be_had_before(self) -> None:
+    def test_seeds_of_rows_are_available_before_the_rows_are_appended(self) -> None:
         dataset = ImageDataset.from_arrays(random_images(2), [0, 1], ("ant", "bee"))
         before = CONTEXT.row_seeds(dataset.copy_keys([1, 1]))
         grown = dataset.append(random_images(2, seed=1), parents=[1, 1])

@@ -1,4 +1,4 @@
-"""A strategy may live in a file beside a recipe: it is run once for each content, and its faults are told by file."""
+"""Strategies in files next to a recipe: a file is executed once per content, and errors name the file."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def refusal(file: Path, class_name: str = "Scale") -> str:
     return str(caught.value)
 
 
-def test_a_class_in_a_file_is_a_strategy_like_any_other(tmp_path: Path) -> None:
+def test_a_class_in_a_file_is_a_strategy(tmp_path: Path) -> None:
     scale = strategy_in_file(write(tmp_path / "mine.py", SCALE), "Scale")
 
     assert scale.strategy_name() == "scale"
     assert scale(by=3).sampling_weights(np.ones(2)).tolist() == [3, 3]  # type: ignore[call-arg,attr-defined]
 
 
-def test_annotations_are_looked_up_in_the_file_even_when_they_are_postponed(tmp_path: Path) -> None:
+def test_postponed_annotations_are_resolved_in_the_file(tmp_path: Path) -> None:
     scale = strategy_in_file(write(tmp_path / "mine.py", SCALE), "Scale")
 
     assert scale.model_validate({"classes": [3]}).classes == ["3"]  # type: ignore[attr-defined]
 
 
-def test_a_file_is_run_once_so_that_its_class_is_one(tmp_path: Path) -> None:
+def test_a_file_is_executed_once_so_its_class_is_always_the_same(tmp_path: Path) -> None:
     counting = f"import pathlib\nwith open({str(tmp_path / 'runs')!r}, 'a') as runs:\n    runs.write('x')\n"
     file = write(tmp_path / "mine.py", HEAD + counting + SCALE.removeprefix(HEAD))
 
@@ -69,7 +69,7 @@ def test_a_file_is_run_once_so_that_its_class_is_one(tmp_path: Path) -> None:
     assert (tmp_path / "runs").read_text() == "x"
 
 
-def test_a_changed_file_is_run_again(tmp_path: Path) -> None:
+def test_a_changed_file_is_executed_again(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.py", SCALE)
     old = strategy_in_file(file, "Scale")
     write(file, SCALE.replace("2.0", "5.0"))
@@ -78,7 +78,7 @@ def test_a_changed_file_is_run_again(tmp_path: Path) -> None:
     assert old().by == 2.0  # type: ignore[attr-defined]
 
 
-def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+def test_files_with_the_same_name_in_two_folders_are_different(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
     one, two = (write(tmp_path / folder / "mine.py", SCALE) for folder in ("one", "two"))
@@ -86,14 +86,14 @@ def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
     assert strategy_in_file(one, "Scale") is not strategy_in_file(two, "Scale")
 
 
-def test_a_file_lists_the_strategies_that_it_defines_even_idle_ones(tmp_path: Path) -> None:
+def test_all_strategies_in_a_file_are_listed_including_those_without_hooks(tmp_path: Path) -> None:
     source = SCALE + "\nclass Idle(Strategy):\n    pass\n"
 
     listed = strategies_in_file(write(tmp_path / "mine.py", source))
     assert [strategy_class.__name__ for strategy_class in listed] == ["Scale", "Idle"]
 
 
-def test_an_unknown_class_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+def test_an_unknown_class_is_reported_with_the_closest_one(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.py", SCALE)
 
     assert refusal(file, "Scala") == f"{file} has no class 'Scala'; did you mean 'Scale'?"
@@ -101,7 +101,7 @@ def test_an_unknown_class_is_told_with_the_nearest_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("def\n", "SyntaxError: invalid syntax (mine.py, line 1)"),
         ("import nowhere_to_be_found\n", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
@@ -110,22 +110,22 @@ def test_an_unknown_class_is_told_with_the_nearest_one(tmp_path: Path) -> None:
         ("\0", ""),
     ],
 )
-def test_a_file_that_cannot_be_run_is_named_with_the_reason(tmp_path: Path, source: str, told: str) -> None:
+def test_a_file_that_cannot_be_executed_is_reported_with_the_reason(tmp_path: Path, source: str, message: str) -> None:
     file = write(tmp_path / "mine.py", source)
     before = set(sys.modules)
 
-    assert refusal(file).startswith(f"{file}: cannot be imported: {told}")
+    assert refusal(file).startswith(f"{file}: cannot be imported: {message}")
     assert not [name for name in set(sys.modules) - before if name.startswith("fer_augment_local_")]
     write(file, SCALE)
     assert strategy_in_file(file, "Scale")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     assert refusal(tmp_path / "gone.py") == f"{tmp_path / 'gone.py'}: cannot be read: No such file or directory"
     assert refusal(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
 
 
-def test_all_that_is_wrong_with_a_class_is_told_in_one_line(tmp_path: Path) -> None:
+def test_all_faults_of_a_class_are_reported_in_one_line(tmp_path: Path) -> None:
     source = HEAD + (
         "class Scale(Strategy):\n    @hookimpl\n    def sampling_weight(self): ...\n    def build_loss(self): ...\n"
     )

@@ -1,4 +1,4 @@
-"""Wheels built from a copy of a project, so that building leaves nothing behind in the checkout."""
+"""Build wheels from a copy of a project, so that the checkout is not changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOT_SOURCE = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "dist"
 
 
 def build_wheel(project: Path, parts: Sequence[str], scratch: Path) -> Path:
-    """Build the wheel of a project from some of its files and folders; needs no network."""
+    """Build the wheel of a project from the given files and folders, offline."""
     copy = scratch / "project"
     for part in parts:
         source, target = project / part, copy / part

@@ -1,4 +1,4 @@
-"""A plugin as text for the terminal."""
+"""Print a plugin in the terminal."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _USE = {
     "loss": "training: {{loss: {name}}}",
     "tracker": "trackers: [{name}]",
 }
-"""How a recipe names an offer of each kind but a strategy and a reader."""
+"""How a recipe refers to a plugin, by kind; strategies and readers are not included."""
 
 
 def print_offer(console: Console, offer: Offer[Any]) -> None:
-    """Print what a plugin offers, for somebody who wants to use it in a recipe."""
+    """Print the description of a plugin and how to use it in a recipe."""
     description = described(offer) if offer.kind == "strategy" else None
     console.print(Text(offer.name, style="bold"))
     console.print(Text(summary_of(offer)))
@@ -49,7 +49,7 @@ def print_offer(console: Console, offer: Offer[Any]) -> None:
 
 def _add_strategy_facts(facts: Table, description: StrategyDescription) -> None:
     effects = "unknown: its example does not build" if description.effects is None else ", ".join(description.effects)
-    told = {
+    rows = {
         "helps when": description.when,
         "costs": description.cost,
         "try": description.values,
@@ -60,7 +60,7 @@ def _add_strategy_facts(facts: Table, description: StrategyDescription) -> None:
         "recipes": ", ".join(description.recipes),
         "source": "\n".join(description.sources),
     }
-    for fact, text in told.items():
+    for fact, text in rows.items():
         if text:
             facts.add_row(fact, Text(text))
 
@@ -79,18 +79,18 @@ def _print_parameters(console: Console, parameters: tuple[Parameter, ...]) -> No
 def _print_use(console: Console, offer: Offer[Any], description: StrategyDescription | None) -> None:
     console.print()
     if offer.kind == "dataset reader":
-        console.print("It is chosen by what `--data` is given, not by its name.")
+        console.print("The reader is selected by the value of `--data`, not by its name.")
         return
     lines = description.example_yaml if description else _USE[offer.kind].format(name=offer.name)
     console.print(Text("In a recipe", style="bold"))
     if description and _names_classes(offer.value):
-        lines = f"# ant, bee and cat stand for classes of your data\n{lines}"
+        lines = f"# replace ant, bee and cat by classes of your data\n{lines}"
     console.print(Text(textwrap.indent(lines.rstrip(), "  ")), soft_wrap=True)
 
 
 def _names_classes(strategy_class: type[Strategy]) -> bool:
     try:
         example = strategy_class(**strategy_class.example)
-    except Exception:  # noqa: BLE001 - a stranger's validators
+    except Exception:  # noqa: BLE001 - a validator of a plugin may raise anything
         return False
     return any(class_names_in(example))

@@ -1,4 +1,4 @@
-"""`fer-augment plugins`: what is installed, what it takes, and tools for those who write strategies."""
+"""`fer-augment plugins`: list and show installed plugins; create and check strategies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.cli._console import messages, results
+from fer_augment.reports.console import messages, print_warnings, results
 
 if TYPE_CHECKING:
     from fer_augment.hooks.plugin_manager import Offer
@@ -36,13 +36,13 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.
 
 @click.group()
 def plugins() -> None:
-    """What is installed, and tools for writing strategies."""
+    """List installed plugins; create and check strategies."""
 
 
 @plugins.command("list")
 @_json_option
 def list_plugins(as_json: bool) -> None:
-    r"""List what recipes can be made of, and who provides it.
+    r"""List the installed strategies, models, losses, dataset readers and trackers, by provider.
 
     \b
     fer-augment plugins list
@@ -68,16 +68,15 @@ def list_plugins(as_json: bool) -> None:
         console.print(Text.assemble((_KINDS[kind], "bold"), f" from {provider}"))
         console.print(Padding(table, (0, 0, 0, 2)))
         console.print()
-    console.print("`fer-augment plugins show NAME` tells what one of them takes.", soft_wrap=True)
-    for problem in catalog.problems:
-        messages().print(Text.assemble(("warning: ", "yellow"), problem), soft_wrap=True)
+    console.print("`fer-augment plugins show NAME` shows details and parameters.", soft_wrap=True)
+    print_warnings(catalog.problems)
 
 
 @plugins.command("show")
 @click.argument("name")
 @_json_option
 def show_plugin(name: str, as_json: bool) -> None:
-    r"""Tell what a plugin does and how a recipe uses it.
+    r"""Show what a plugin does, its parameters, and how to use it in a recipe.
 
     \b
     fer-augment plugins show confusion_mirror
@@ -92,7 +91,7 @@ def show_plugin(name: str, as_json: bool) -> None:
     if not matching:
         hint = did_you_mean(name, {offer.name for offer in catalog.offers})
         broken = f" (not loaded: {' | '.join(catalog.problems)})" if catalog.problems else ""
-        raise PluginError(f"nothing that is installed is called {name!r}{hint}{broken}")
+        raise PluginError(f"no plugin named {name!r} is installed{hint}{broken}")
     for offer in matching:
         if not as_json:
             print_offer(results(), offer)
@@ -104,11 +103,11 @@ def show_plugin(name: str, as_json: bool) -> None:
 
 @plugins.command("new")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder to write; by default ./NAME.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to create; default: ./NAME.")
 def new_plugin(name: str, out: Path | None) -> None:
-    r"""Write a new distribution with a working strategy.
+    r"""Create a distribution with a working strategy, a recipe and tests.
 
-    It comes with a recipe and tests. NAME is the strategy's name in recipes, such as `mirror_classes`.
+    NAME is the name of the strategy in recipes, such as `mirror_classes`.
 
     \b
     fer-augment plugins new mirror_classes
@@ -131,10 +130,9 @@ def new_plugin(name: str, out: Path | None) -> None:
 @click.argument("strategy", metavar="NAME|PATH.py[:CLASS]")
 @_json_option
 def check_plugin(strategy: str, as_json: bool) -> None:
-    r"""Check that a strategy does what every strategy must do.
+    r"""Run the conformity kit on an installed strategy, or on the strategies in a Python file.
 
-    Runs the conformity kit on an installed strategy, or on a file before it becomes a plugin. Exits with 1 if a check
-    fails.
+    Exits with status 1 if a check fails.
 
     \b
     fer-augment plugins check confusion_mirror
@@ -142,35 +140,35 @@ def check_plugin(strategy: str, as_json: bool) -> None:
     """
     from fer_augment.testing import check_strategy
 
-    checked = []
+    checklists = []
     for strategy_class, provider in _strategy_classes(strategy):
         with messages().status(f"Checking {strategy_class.strategy_name()} …"):
-            checked.append((strategy_class, provider, check_strategy(strategy_class)))
-    for strategy_class, provider, checks in checked:
+            checklists.append((strategy_class, provider, check_strategy(strategy_class)))
+    for strategy_class, provider, checks in checklists:
         name = strategy_class.strategy_name()
         if as_json:
             _write_json({"strategy": name, "provider": provider, "checks": [asdict(check) for check in checks]})
         else:
             _print_checklist(f"{name} ({provider})", checks)
-    if not all(check.passed for _, _, checks in checked for check in checks):
+    if not all(check.passed for _, _, checks in checklists for check in checks):
         sys.exit(1)
 
 
 def _strategy_classes(strategy: str) -> list[tuple[type[Strategy], str]]:
-    """Return the strategy classes that are meant, each with who provides it."""
+    """Return the classes that the argument of `plugins check` refers to, each with its provider."""
     from fer_augment.errors import PluginError, did_you_mean
-    from fer_augment.hooks.plugin_manager import installed_plugins
     from fer_augment.hooks.strategy_files import strategies_in_file
+    from fer_augment.reading import loaded_plugins
 
     in_file = re.fullmatch(r"(?P<file>.+\.py)(?::(?P<class_name>\w+))?", strategy)
     if not in_file:
-        offer = installed_plugins().strategy(strategy)
+        offer = loaded_plugins().strategy(strategy)
         return [(offer.value, offer.provider)]
     file, class_name = Path(in_file["file"]), in_file["class_name"]
-    found = {known.__name__: known for known in strategies_in_file(file)}
-    if class_name and class_name not in found:
-        raise PluginError(f"{file} has no strategy {class_name!r}{did_you_mean(class_name, found)}")
-    chosen = [known for name, known in found.items() if name == (class_name or name.lstrip("_"))]
+    classes = {defined.__name__: defined for defined in strategies_in_file(file)}
+    if class_name and class_name not in classes:
+        raise PluginError(f"{file} has no strategy {class_name!r}{did_you_mean(class_name, classes)}")
+    chosen = [defined for name, defined in classes.items() if name == (class_name or name.lstrip("_"))]
     if not chosen:
         raise PluginError(f"{file} defines no subclass of Strategy")
     return [(strategy_class, f"file {file.name}") for strategy_class in chosen]
@@ -193,10 +191,10 @@ def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
             lines.add_row("", Text(check.advice))
     console.print(Padding(lines, (0, 0, 0, 2)))
     failed = sum(not check.passed for check in checks)
-    beyond = len(requirements) - len(checks)
+    remaining = len(requirements) - len(checks)
     console.print(
         f"{len(checks) - failed} passed, {failed} failed"
-        + (f"; {beyond} more follow once this passes" if beyond else "")
+        + (f"; {remaining} not run until this one passes" if remaining else "")
     )
 
 

@@ -1,4 +1,4 @@
-"""`fer-augment recipes`: what ships, what a recipe amounts to, and what is wrong with one."""
+"""`fer-augment recipes`: list, show and check recipes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.cli._console import messages, results
+from fer_augment.reports.console import print_warnings, results
 
 
 @click.group()
 def recipes() -> None:
-    """Recipes: what ships, what one amounts to, and what is wrong with one."""
+    """List, show and check recipes."""
 
 
 @recipes.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def list_recipes(as_json: bool) -> None:
-    r"""List the recipes that come with fer_augment.
-
-    Each stands below the one that it extends.
+    r"""List the shipped recipes, each below the recipe that it extends.
 
     \b
     fer-augment recipes list
@@ -48,13 +46,13 @@ def list_recipes(as_json: bool) -> None:
         table.add_row(Text("  " * len(parents[name]) + name), Text(descriptions[name]))
     console = results()
     console.print(Padding(table, (0, 0, 0, 2)))
-    console.print("\n`fer-augment recipes show NAME` tells what one amounts to.", soft_wrap=True)
+    console.print("\n`fer-augment recipes show NAME` shows a recipe in full.", soft_wrap=True)
 
 
 @recipes.command("show")
 @click.argument("recipe", metavar="NAME|PATH")
 def show_recipe(recipe: str) -> None:
-    r"""Write a recipe with nothing left to inherit, as a recipe file.
+    r"""Print a recipe with everything it inherits and all defaults, as a recipe file.
 
     \b
     fer-augment recipes show confusion_mirror > my_idea.yaml
@@ -66,63 +64,61 @@ def show_recipe(recipe: str) -> None:
     path = find_recipe(recipe, Path())
     parents = [_title(parent) for parent in parents_of(path)]
     if parents:
-        click.echo(f"# {_title(path)} extends {', which extends '.join(parents)}; here it is in full.")
+        click.echo(f"# {_title(path)}, with everything inherited from {', which extends '.join(parents)}")
     else:
-        click.echo(f"# {_title(path)} extends no other; here it is with all defaults.")
+        click.echo(f"# {_title(path)}, with all defaults")
     click.echo(recipe_yaml(loaded), nl=False)
 
 
 @recipes.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def check_recipes(files: tuple[str, ...]) -> None:
-    r"""Tell everything that is wrong with recipes.
+    r"""Validate recipe files.
 
-    Each fault is a line, file:line: key: what. Looks at what the files say, what they inherit, and whether what they
-    name is installed and takes the parameters. What works and yet misleads is told as a warning. Exits with 2 if
-    anything is wrong.
+    Prints every error as `file:line: key: message`, including errors in inherited files, names that are not installed
+    and invalid parameters. Misleading combinations of steps give a warning. Exits with status 2 if there is an error.
 
     \b
     fer-augment recipes check my_idea.yaml
     """
     from functools import partial
 
-    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.reading import loaded_plugins
     from fer_augment.recipe.binding import bind, binding_faults
     from fer_augment.recipe.recipe import check_recipe_file, load_recipe
     from fer_augment.recipe.warnings import recipe_warnings
 
-    catalog = installed_plugins()
-    faulty = 0
+    catalog = loaded_plugins()
+    invalid = 0
     for file in files:
         faults = check_recipe_file(file, partial(binding_faults, catalog=catalog))
         for fault in faults:
             click.echo(fault)
-        faulty += bool(faults)
+        invalid += bool(faults)
         if not faults:
-            click.echo(f"{file}: sound")
-            for warning in recipe_warnings(bind(load_recipe(file), catalog)):
-                messages().print(Text.assemble(("warning: ", "yellow"), f"{file}: {warning}"), soft_wrap=True)
-    if faulty:
+            click.echo(f"{file}: OK")
+            print_warnings(f"{file}: {warning}" for warning in recipe_warnings(bind(load_recipe(file), catalog)))
+    if invalid:
         sys.exit(2)
 
 
 @recipes.command("schema")
 def print_schema() -> None:
-    r"""Write the JSON Schema of recipe files, for editors.
+    r"""Print the JSON Schema of recipe files, for validation and completion in editors.
 
-    It holds the parameters of all installed strategies.
+    It includes the parameters of all installed strategies.
 
     \b
     fer-augment recipes schema > recipe.schema.json
     """
-    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.reading import loaded_plugins
     from fer_augment.recipe.json_schema import recipe_json_schema
 
-    click.echo(json.dumps(recipe_json_schema(installed_plugins()), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(recipe_json_schema(loaded_plugins()), indent=2, ensure_ascii=False))
 
 
 def _title(path: Path) -> str:
-    """Name a recipe as one would name it on the command line: a shipped one by its name, another by its file."""
+    """Return the name of a shipped recipe, or the file name of any other."""
     from fer_augment.recipe.recipe import shipped_recipes
 
     return path.stem if shipped_recipes().get(path.stem) == path else path.name

@@ -1,1 +1,1 @@
-"""Plugins: what they declare, how they are found, and when they are called."""
+"""Plugins: declarations, discovery, and the stages at which strategies act."""

@@ -1,4 +1,4 @@
-"""The nouns that plugins offer besides strategies: models, readers, losses and trackers."""
+"""Declarations that plugins register in addition to strategies: models, readers, losses and trackers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     import torch
 
 BatchLoss: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
-"""From logits `(B, K)` and targets `(B, K)` to the loss of each row, `(B,)`."""
+"""A function of logits `(B, K)` and targets `(B, K)` that returns the loss of each row, `(B,)`."""
 Adjustment: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
-"""From logits `(B, K)` to logits `(B, K)`, row by row."""
+"""A function from logits `(B, K)` to logits `(B, K)` that treats each row independently."""
 ReportProgress = Callable[[int, int], None]
-"""Called with how much is done and how much there is to do."""
+"""Called with the units done and the units in total."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network that a recipe may name.
+    """A network for recipes.
 
     Attributes:
         name: the name used in recipes.
-        summary: one line for people.
-        build: makes an untrained network for `(H, W, C)` images and K classes. It takes `(B, C, H, W) float32` in
-            `[0, 1]`, returns `(B, K)` raw logits, and has `features`, a module giving `(B, D)`, so that its last
-            layers work on `features(images)`. Where the last layer is linear it is called `head`.
+        summary: one-line description.
+        build: builds an untrained network for `(H, W, C)` images and K classes. The network takes
+            `(B, C, H, W) float32` in `[0, 1]` and returns `(B, K)` logits. Its module `features` returns `(B, D)`, the
+            input of the last layers. If the last layer is linear, it is named `head`.
     """
 
     name: str
@@ -41,10 +41,10 @@ class DatasetReader:
     """A way to read a data source.
 
     Attributes:
-        name: names the format.
-        summary: one line for people: what the source looks like.
-        recognizes: whether the source (a path or a word, as typed) is of this format; cheap, never raises.
-        read: reads it, and says how far it is.
+        name: the name of the format.
+        summary: one-line description of the format.
+        recognizes: whether the source (a path or a word, as typed) has this format; must be fast and never raise.
+        read: reads the source and reports progress.
     """
 
     name: str
@@ -55,13 +55,13 @@ class DatasetReader:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss that a recipe may name.
+    """A loss for recipes.
 
     Attributes:
         name: the name used in recipes.
-        summary: one line for people.
-        of_batch: from logits `(B, K)` and targets `(B, K)` the loss of each row, `(B,)`; the trainer averages.
-        over_logits: False where the loss sees the softmax output instead of the logits.
+        summary: one-line description.
+        of_batch: returns the loss of each row, `(B,)`, for logits `(B, K)` and targets `(B, K)`; the trainer averages.
+        over_logits: False if the loss uses the softmax output instead of the logits.
     """
 
     name: str
@@ -72,12 +72,12 @@ class Loss:
 
 @dataclass(frozen=True)
 class Tracker:
-    """An observer of runs that a recipe may name; it implements the observer hooks of `StageSpecs`.
+    """An observer of runs, for recipes; it implements the observer hooks of `StageSpecs`.
 
     Attributes:
         name: the name used in recipes.
-        summary: one line for people.
-        make: makes the observer of one run.
+        summary: one-line description.
+        make: creates the observer of one run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Those who are told what happens in a run: whatever goes wrong with them changes no result."""
+"""Run observers; their exceptions never affect a run."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from fer_augment.hooks.stage_manager import StageManager
 
 
 class Observers:
-    """Trackers, and strategies that want to know; who fails is told no more, and the run goes on.
+    """Trackers, and strategies with observer hooks; an observer that fails is not called again.
 
     Attributes:
-        failures: a sentence for each that failed.
+        failures: one message per observer that failed.
     """
 
     def __init__(self, observers: Iterable[object]) -> None:
-        """Take in who is told.
+        """Register the observers.
 
         Raises:
-            PluginError: if one of them has a hook or an argument that does not exist.
+            PluginError: if an observer has a hook or an argument that does not exist.
         """
         self.failures: list[str] = []
         self._manager = StageManager(observers)
         self._failed: set[int] = set()
 
-    def tell(self, event: str, **told: Any) -> None:
-        """Call an observer hook of all who have it and have not failed."""
-        for listener in getattr(self._manager.hook, event).get_hookimpls():
-            if id(listener.plugin) in self._failed:
+    def notify(self, event: str, **arguments: Any) -> None:
+        """Call an observer hook of all observers that implement it and have not failed."""
+        for implementation in getattr(self._manager.hook, event).get_hookimpls():
+            observer = implementation.plugin
+            if id(observer) in self._failed:
                 continue
             try:
-                listener.function(*(told[name] for name in listener.argnames))
-            except Exception as error:  # noqa: BLE001 - a server that is away, a full disk: none of it is the run's fault
-                self._failed.add(id(listener.plugin))
-                what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                self.failures.append(f"{type(listener.plugin).__name__} failed at {event} and was told no more: {what}")
+                implementation.function(*(arguments[name] for name in implementation.argnames))
+            except Exception as error:  # noqa: BLE001 - an unreachable server or a full disk must not stop the run
+                self._failed.add(id(observer))
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                self.failures.append(f"{type(observer).__name__} failed at {event} and was disabled: {reason}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, occurrence
 from fer_augment.errors import FerAugmentError, StrategyError
-from fer_augment.hooks.scouts import RememberingScout
+from fer_augment.hooks.scouts import CachingScout
 from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stage_manager import StageManager
 from fer_augment.hooks.stages import STAGES, TRAINING_STAGES, Stage
@@ -183,7 +183,7 @@ class Pipeline:
     def _scout_of(self, step: Step) -> Scout | None:
         """Return the scout of a step, the same one at all stages."""
         if step.number not in self._scouts and self.scout_for:
-            self._scouts[step.number] = RememberingScout(self.scout_for(step))
+            self._scouts[step.number] = CachingScout(self.scout_for(step))
         return self._scouts.get(step.number)
 
     def _count_draws(

@@ -1,8 +1,8 @@
-"""Find plugins, load them one by one, and look up by name what they offer.
+"""Discover plugins, load them one by one, and look them up by name.
 
-pluggy's own `load_setuptools_entrypoints` silently drops a second plugin of a taken name, lets one broken plugin take
-the program down and ignores misspelt hooks; here every clash and every fault names the distribution and version, and
-the other plugins go on without the broken one.
+pluggy's own `load_setuptools_entrypoints` silently drops the second of two plugins with the same name, lets one broken
+plugin stop the program, and ignores misspelled hooks. Here every conflict and every fault names the distribution and
+version, and a broken plugin does not affect the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import pluggy
 from fer_augment.data.dataset import Splits
 from fer_augment.errors import DatasetError, PluginError, did_you_mean
 from fer_augment.hooks.declarations import DatasetReader, Loss, Model, ReportProgress, Tracker
-from fer_augment.hooks.specs import OBSERVERS, PROJECT, STAGES, RegistrationSpecs, StageSpecs
+from fer_augment.hooks.specs import OBSERVERS, PROJECT, RegistrationSpecs, StageSpecs
+from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 
 T = TypeVar("T")
@@ -35,13 +36,13 @@ _KINDS: dict[str, tuple[str, Any]] = {
 
 @dataclass(frozen=True)
 class Offer(Generic[T]):
-    """Something that a plugin offers, and who offers it.
+    """A registered strategy, model, dataset reader, loss or tracker.
 
     Attributes:
-        kind: what it is: strategy, model, dataset reader, loss or tracker.
-        name: the name to use.
+        kind: `strategy`, `model`, `dataset reader`, `loss` or `tracker`.
+        name: its name in recipes.
         value: the declaration, or the strategy class.
-        provider: the distribution and its version.
+        provider: the distribution and version that registered it.
         module: the module that registered it.
     """
 
@@ -54,18 +55,18 @@ class Offer(Generic[T]):
 
 @dataclass(frozen=True)
 class Catalog:
-    """Everything that the installed plugins offer.
+    """Everything that the installed plugins register.
 
     Attributes:
-        offers: all offers, in the order of distributions and entry points.
-        problems: one line for each plugin, or part of one, that could not be used.
+        offers: all registered objects, in the order of distributions and entry points.
+        problems: one line per plugin, or part of one, that cannot be used.
     """
 
     offers: tuple[Offer[Any], ...]
     problems: tuple[str, ...]
 
     def of_kind(self, kind: str) -> list[Offer[Any]]:
-        """Return all offers of a kind, sorted by name."""
+        """Return everything of a kind, sorted by name."""
         return sorted((offer for offer in self.offers if offer.kind == kind), key=lambda offer: offer.name)
 
     def strategy(self, name: str) -> Offer[type[Strategy]]:
@@ -81,7 +82,7 @@ class Catalog:
         return self._only("loss", name)
 
     def tracker(self, name: str) -> Offer[Tracker]:
-        """Look up an observer."""
+        """Look up a tracker."""
         return self._only("tracker", name)
 
     def read(self, source: str, progress: ReportProgress = lambda done, total: None) -> Splits:
@@ -89,18 +90,18 @@ class Catalog:
 
         Args:
             source: a path or a word such as `demo`.
-            progress: told how much is done and how much there is.
+            progress: called with the units done and the units in total.
 
         Raises:
-            DatasetError: if no reader or more than one recognizes the source, or the source is bad.
+            DatasetError: if no reader or more than one recognizes the source, or the source is invalid.
         """
         readers = [offer for offer in self.of_kind("dataset reader") if offer.value.recognizes(source)]
         if not readers:
             formats = "; ".join(offer.value.summary for offer in self.of_kind("dataset reader"))
-            raise DatasetError(f"{source}: no such file, or nothing that a reader recognizes. Readable: {formats}")
+            raise DatasetError(f"{source}: no such file, or not a supported format. Supported: {formats}")
         if len(readers) > 1:
             names = " and ".join(f"{offer.name} ({offer.provider})" for offer in readers)
-            raise DatasetError(f"{source}: recognized by {names}; rename it so that only one does")
+            raise DatasetError(f"{source}: recognized by {names}; rename it so that only one reader recognizes it")
         reader: DatasetReader = readers[0].value
         return reader.read(source, progress)
 
@@ -110,7 +111,7 @@ class Catalog:
             return matching[0]
         if matching:
             providers = " and ".join(f"{offer.provider} ({offer.module})" for offer in matching)
-            raise PluginError(f"{kind} {name!r} is offered by {providers}; uninstall or rename one of them")
+            raise PluginError(f"{kind} {name!r} is registered by {providers}; uninstall or rename one of them")
         hint = did_you_mean(name, {offer.name for offer in self.of_kind(kind)})
         broken = f" (not loaded: {' | '.join(self.problems)})" if self.problems else ""
         raise PluginError(f"there is no {kind} {name!r}{hint}{broken}")
@@ -118,28 +119,28 @@ class Catalog:
 
 @functools.cache
 def installed_plugins() -> Catalog:
-    """Collect what all installed distributions offer; once a process."""
-    found = sorted(
+    """Load the plugins of all installed distributions, once per process."""
+    entry_points = sorted(
         importlib.metadata.entry_points(group=PROJECT),
         key=lambda point: (point.dist.name if point.dist else "", point.name),
     )
     modules: list[tuple[str, str, object]] = []
     problems: list[str] = []
-    for point in found:
+    for point in entry_points:
         provider = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
         try:
             modules.append((point.value, provider, point.load()))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may do anything when imported
-            problems.append(f"{provider}: {point.value} cannot be imported: {_told(error)}")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - importing a plugin module may raise anything
+            problems.append(f"{provider}: {point.value} cannot be imported: {_in_one_line(error)}")
     catalog = collect(modules)
     return Catalog(catalog.offers, (*problems, *catalog.problems))
 
 
 def collect(modules: Iterable[tuple[str, str, object]]) -> Catalog:
-    """Ask plugin modules what they offer.
+    """Call the registration hooks of plugin modules.
 
     Args:
-        modules: `(module name, provider, module)`; a module is anything that has registration hooks.
+        modules: `(module name, provider, module)`; a module is any object with registration hooks.
     """
     offers: list[Offer[Any]] = []
     problems: list[str] = []
@@ -148,37 +149,37 @@ def collect(modules: Iterable[tuple[str, str, object]]) -> Catalog:
             own_offers, own_problems = _offers_of(name, provider, module)
             offers += own_offers
             problems += [f"{provider}: {problem}" for problem in own_problems]
-        except Exception as error:  # noqa: BLE001 - as above: a hook is the stranger's code, too
-            problems.append(f"{provider}: {name}: {_told(error)}")
+        except Exception as error:  # noqa: BLE001 - a hook of a plugin may raise anything
+            problems.append(f"{provider}: {name}: {_in_one_line(error)}")
     return Catalog(tuple(offers), tuple(problems))
 
 
 def _offers_of(name: str, provider: str, module: object) -> tuple[list[Offer[Any]], list[str]]:
-    """Return what a module offers, and what is wrong with the rest of it."""
+    """Return what a module registers, and one line for each part that cannot be used."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(RegistrationSpecs)
     manager.register(module, name)
     implemented = {caller.name for caller in manager.get_hookcallers(module) or []}
-    known = [hook for hook, _ in _KINDS.values()]
+    hooks = [hook for hook, _ in _KINDS.values()]
     offers: list[Offer[Any]] = []
-    problems = [f"{name}: there is no hook {hook!r}{did_you_mean(hook, known)}" for hook in implemented - {*known}]
+    problems = [f"{name}: there is no hook {hook!r}{did_you_mean(hook, hooks)}" for hook in implemented - {*hooks}]
     for kind, (hook, expected) in _KINDS.items():
         if hook not in implemented:
             if hasattr(module, hook):
                 problems.append(f"{name}: {hook} is a hook; mark it with @hookimpl")
             continue
-        offered = next(iter(getattr(manager.hook, hook)()), None)
-        if not isinstance(offered, list | tuple):
-            problems.append(f"{name}: {hook} must return a list, not {type(offered).__name__}")
+        declarations = next(iter(getattr(manager.hook, hook)()), None)
+        if not isinstance(declarations, list | tuple):
+            problems.append(f"{name}: {hook} must return a list, not {type(declarations).__name__}")
             continue
-        for declared in offered:
+        for declared in declarations:
             faults = strategy_faults(declared) if kind == "strategy" else _declaration_faults(declared, expected)
             if faults:
                 problems += [f"{kind} {_title(declared)}: {fault}" for fault in faults]
             else:
                 offers.append(Offer(kind, _title(declared), declared, provider, name))
     if not offers and not problems:
-        problems.append(f"{name} offers nothing; mark its registration hooks with @hookimpl")
+        problems.append(f"{name} registers nothing; mark its registration hooks with @hookimpl")
     return offers, problems
 
 
@@ -193,11 +194,10 @@ def _declaration_faults(declared: object, expected: type) -> list[str]:
 
 
 def strategy_faults(declared: object) -> list[str]:
-    """Return what is wrong with a strategy class before it has run: one line for each fault.
+    """Return what is wrong with the definition of a strategy class, one line per fault.
 
-    Refused are hooks that do not exist, arguments that a hook does not have or that pluggy would not pass, a method
-    named like a stage that lacks `@hookimpl`, and `tryfirst`, `trylast` and wrappers, which mean nothing in a fold in
-    recipe order.
+    Faults are hooks that do not exist, arguments that a hook does not have or that pluggy does not pass, methods named
+    like a hook without `@hookimpl`, and `tryfirst`, `trylast` and wrappers, as steps always act in recipe order.
     """
     if not (isinstance(declared, type) and issubclass(declared, Strategy)):
         return ["must be a subclass of Strategy"]
@@ -214,24 +214,24 @@ def strategy_faults(declared: object) -> list[str]:
             continue
         acts = True
         if any(options[name] for name in ("tryfirst", "trylast", "wrapper", "hookwrapper")):
-            faults.append(f"{method_name}: the recipe decides the order; no tryfirst, trylast or wrapper")
+            faults.append(f"{method_name}: remove tryfirst, trylast and wrapper; the recipe decides the order")
         if isinstance(inspect.getattr_static(declared, method_name), staticmethod | classmethod):
-            faults.append(f"{method_name} must be a plain method, not a staticmethod or classmethod")
+            faults.append(f"{method_name} must be an instance method, not a staticmethod or classmethod")
         else:
             faults += _argument_faults(method_name, method)
     if not acts and not faults:
-        faults.append("implements no hook; mark one of its methods with @hookimpl")
+        faults.append("implements no hook; mark at least one method with @hookimpl")
     return faults
 
 
 def _argument_faults(hook: str, method: Callable[..., object]) -> Iterator[str]:
-    known = set(inspect.signature(getattr(StageSpecs, hook)).parameters) - {"self"}
+    parameters = set(inspect.signature(getattr(StageSpecs, hook)).parameters) - {"self"}
     for argument in list(inspect.signature(method).parameters.values())[1:]:
-        if argument.name not in known:
-            yield f"{hook} has no argument {argument.name!r}{did_you_mean(argument.name, known)}"
+        if argument.name not in parameters:
+            yield f"{hook} has no argument {argument.name!r}{did_you_mean(argument.name, parameters)}"
         elif argument.kind is not argument.POSITIONAL_OR_KEYWORD or argument.default is not argument.empty:
-            yield f"{hook}: {argument.name!r} is always passed; take it as a plain argument, without a default"
+            yield f"{hook}: {argument.name!r} must be a plain argument without a default, as it is always passed"
 
 
-def _told(error: BaseException) -> str:
+def _in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

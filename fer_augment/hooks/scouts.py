@@ -1,4 +1,4 @@
-"""A scout that remembers, so that strategies may ask in every batch."""
+"""A scout that caches predictions, so that strategies may query it in every batch."""
 
 from __future__ import annotations
 
@@ -12,27 +12,25 @@ from fer_augment.hooks.strategy import PredictionKind, Scout
 
 
 @dataclass(frozen=True, eq=False)
-class RememberingScout:
-    """Passes a question on to a scout the first time, and knows the answer from then on.
+class CachingScout:
+    """Queries another scout once per training set and kind of prediction, and caches the result.
 
     Attributes:
-        scout: whom to ask.
+        scout: the scout to query.
     """
 
     scout: Scout
-    _answers: dict[tuple[str, PredictionKind], NDArray[np.float32]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _cache: dict[tuple[str, PredictionKind], NDArray[np.float32]] = field(default_factory=dict, init=False, repr=False)
 
     def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
-        """Return the scout's `(N, K) float32` class probabilities, read-only; equal sets are judged once."""
-        question = training_set.fingerprint, how
-        if question not in self._answers:
-            answer = self.scout.probabilities(training_set, how=how).view()
-            answer.flags.writeable = False
-            self._answers[question] = answer
-        return self._answers[question]
+        """Return the scout's `(N, K) float32` class probabilities, read-only; cached by the fingerprint of the set."""
+        key = training_set.fingerprint, how
+        if key not in self._cache:
+            probabilities = self.scout.probabilities(training_set, how=how).view()
+            probabilities.flags.writeable = False
+            self._cache[key] = probabilities
+        return self._cache[key]
 
     def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
-        """Return the scout's `(N, D) float32` embeddings; being large they are not kept."""
+        """Return the scout's `(N, D) float32` embeddings; these are large and not cached."""
         return self.scout.embeddings(training_set)

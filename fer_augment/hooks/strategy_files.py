@@ -1,4 +1,4 @@
-"""Strategies that live in a file beside a recipe, for trying an idea before it becomes a distribution."""
+"""Strategies in a Python file next to a recipe, for testing an idea before it becomes a distribution."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fer_augment.hooks.strategy import Strategy
 
 
 def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
-    """Run a file and return a strategy class from it.
+    """Execute a file and return a strategy class from it.
 
     Raises:
-        PluginError: if the file cannot be run or has no such class, or the class cannot act as a strategy.
+        PluginError: if the file cannot be executed, has no such class, or the class is not a valid strategy.
     """
     declared = getattr(_module_of(file), class_name, None)
     if declared is None:
-        hint = did_you_mean(class_name, [known.__name__ for known in strategies_in_file(file)])
+        hint = did_you_mean(class_name, [defined.__name__ for defined in strategies_in_file(file)])
         raise PluginError(f"{file} has no class {class_name!r}{hint}")
     faults = strategy_faults(declared)
     if faults:
@@ -30,10 +30,10 @@ def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
 
 
 def strategies_in_file(file: Path) -> list[type[Strategy]]:
-    """Run a file and return the subclasses of `Strategy` that it defines, in order, whether or not they can act.
+    """Execute a file and return the subclasses of `Strategy` that it defines, in order, valid or not.
 
     Raises:
-        PluginError: if the file cannot be run.
+        PluginError: if the file cannot be executed.
     """
     module = _module_of(file)
     return [
@@ -44,7 +44,7 @@ def strategies_in_file(file: Path) -> list[type[Strategy]]:
 
 
 def _module_of(file: Path) -> ModuleType:
-    """Run a strategy file, once for each content it ever has in this process."""
+    """Execute a strategy file, once per content and process."""
     try:
         source = file.read_bytes()
     except OSError as error:
@@ -55,11 +55,11 @@ def _module_of(file: Path) -> ModuleType:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(file)
-    sys.modules[name] = module  # annotations are looked up there
+    sys.modules[name] = module  # pydantic looks up annotations there
     try:
         exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's file does when it is run
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a file may raise anything
         del sys.modules[name]
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise PluginError(f"{file}: cannot be imported: {told}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PluginError(f"{file}: cannot be imported: {reason}") from error
     return module

@@ -1,1 +1,1 @@
-"""Recipes, as files and as settings."""
+"""Recipes: reading files, validation, and the plugins they name."""

@@ -18,7 +18,7 @@ from fer_augment.hooks.plugin_manager import Catalog
 from fer_augment.hooks.strategy import ClassName, Strategy
 from fer_augment.hooks.strategy_files import strategy_in_file
 from fer_augment.recipe.files import local_strategy
-from fer_augment.recipe.recipe import Recipe, StrategyStep, what_is_wrong
+from fer_augment.recipe.recipe import Recipe, StrategyStep, validation_message
 from fer_augment.recipe.yaml_source import Fault, Keys, Node
 
 
@@ -185,7 +185,7 @@ def _parameter_faults(
             known = [field.alias or name for name, field in strategy_class.model_fields.items()]
             yield keys, "unknown parameter" + (did_you_mean(str(keys[0]), known) if len(keys) == 1 else "")
         else:
-            yield keys, what_is_wrong(alternatives)
+            yield keys, validation_message(alternatives)
 
 
 def _keys_in(value: Any, error: ErrorDetails) -> Keys:

@@ -1,6 +1,6 @@
-"""Recipe files: finding them, and reading one together with everything it inherits.
+"""Find recipe files, and read a recipe together with everything it inherits.
 
-What comes out is a tree of nodes that know their places; `recipe` gives it a meaning.
+The result is a tree of nodes with their places in the files; `recipe` validates it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fer_augment.errors import RecipeError, did_you_mean
-from fer_augment.recipe.yaml_source import Fault, Node, Place, merged, read_mapping, shown
+from fer_augment.recipe.yaml_source import Fault, Node, Place, merged, read_mapping, value_in_words
 
 FILE_KEYS: Mapping[str, str] = {
-    "extends": "The recipe that this one changes: a shipped recipe, or a path relative to this file.",
-    "without": "Names of strategies that are not inherited.",
+    "extends": "Parent recipe: a shipped recipe, or a path relative to this file.",
+    "without": "Names of inherited strategies to remove.",
 }
-"""What a recipe file may say beside the fields of a `Recipe`, each with its meaning."""
+"""Keys of a recipe file in addition to the fields of `Recipe`, with their descriptions."""
 
 
 def _is_path(name: str) -> bool:
@@ -26,31 +26,31 @@ def _is_path(name: str) -> bool:
 
 
 def find_recipe(name: str, folder: Path) -> Path:
-    """Return the file of a recipe; paths are relative to the folder.
+    """Return the file of a recipe; relative paths start at the folder.
 
     Raises:
-        RecipeError: if there is no such file or shipped recipe.
+        RecipeError: if the file or shipped recipe does not exist.
     """
     if _is_path(name):
         if not (folder / name).is_file():
-            raise RecipeError(f"{folder / name}: there is no such file")
+            raise RecipeError(f"{folder / name}: no such file")
         return folder / name
     shipped = shipped_recipes()
     if name not in shipped:
         hint = did_you_mean(name, shipped)
-        raise RecipeError(f"there is no shipped recipe {name!r} (a file is named by its path, ./{name}.yaml){hint}")
+        raise RecipeError(f"there is no shipped recipe {name!r} (to use a file, give its path: ./{name}.yaml){hint}")
     return shipped[name]
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Return the recipes that come with the package, by name."""
+    """Return the files of the recipes in the package, by name."""
     files = importlib.resources.files("fer_augment_recipes").iterdir()
     paths = sorted(Path(str(file)) for file in files if file.name.endswith(".yaml"))
     return {path.stem: path for path in paths}
 
 
 def parents_of(path: Path) -> list[Path]:
-    """Return the files that a recipe file inherits from, the nearest one first.
+    """Return the files that a recipe file inherits from, its parent first.
 
     Raises:
         RecipeError: if one of them cannot be read.
@@ -67,11 +67,11 @@ def parents_of(path: Path) -> list[Path]:
 
 
 def read_recipe(path: Path, faults: list[Fault]) -> Node | None:
-    """Read a recipe with all that it inherits; what is wrong with it is added to `faults`.
+    """Read a recipe with everything it inherits; append errors to `faults`.
 
     Returns:
-        A mapping with the keys of `Recipe`, named after its file unless it says otherwise, each step a
-        mapping of `name` and `parameters`; None if the file cannot be read as a mapping.
+        A mapping with the keys of `Recipe`; `name` defaults to the name of the file, and each step is a mapping with
+        `name` and `parameters`. None if the file cannot be read as a mapping.
     """
     node = _with_parents(path, (), faults)
     name = Node({"name": Node(path.stem, Place(str(path)))}, Place(str(path)))
@@ -87,7 +87,7 @@ def _with_parents(path: Path, children: tuple[Path, ...], faults: list[Fault]) -
     steps = _steps(entries.pop("strategies", None), path.parent, faults)
     parent = _parent(extends, (*children, path), faults) if extends else Node({}, own.place)
     if parent is None:
-        # Its fault is told; nobody can say which steps it has, or whether it names a model.
+        # This error is reported already. Do not report `without` or a missing model, which depend on the parent.
         parent, without = Node({"model": Node("", own.place)}, own.place), None
     inherited = {key: node for key, node in parent.entries.items() if key not in ("name", "description")}
     kept = _without(inherited.pop("strategies", Node([], own.place)), without, faults)
@@ -96,7 +96,7 @@ def _with_parents(path: Path, children: tuple[Path, ...], faults: list[Fault]) -
 
 
 def _parent(extends: Node, chain: tuple[Path, ...], faults: list[Fault]) -> Node | None:
-    """Read what the last recipe of a chain extends; None if that cannot be read."""
+    """Read the parent of the last recipe of a chain; None if it cannot be read."""
     try:
         file = _parent_file(extends.value, chain)
     except RecipeError as error:
@@ -115,7 +115,7 @@ def _parent_file(extends: object, chain: tuple[Path, ...]) -> Path:
 
 
 def _without(steps: Node, without: Node | None, faults: list[Fault]) -> list[Node]:
-    """Return the inherited steps less those that the child does not want."""
+    """Return the inherited steps, except those that the child removes."""
     if without is None:
         return steps.items
     labels = [step_label(str(step.entries["name"].value)) for step in steps.items]
@@ -124,25 +124,25 @@ def _without(steps: Node, without: Node | None, faults: list[Fault]) -> list[Nod
         faults.append(Fault(without.place, ("without",), "should be a list of names of inherited strategies"))
     for node in without.items:
         if node.value not in labels:
-            told = f"no step {node.value!r} is inherited{did_you_mean(str(node.value), labels)}"
-            faults.append(Fault(node.place, ("without",), told))
+            message = f"no step {node.value!r} is inherited{did_you_mean(str(node.value), labels)}"
+            faults.append(Fault(node.place, ("without",), message))
     return [step for step, label in zip(steps.items, labels, strict=True) if label not in unwanted]
 
 
 def _steps(strategies: Node | None, folder: Path, faults: list[Fault]) -> list[Node]:
-    """Return each step as a mapping of `name` and `parameters`; files are made absolute."""
+    """Return each step as a mapping with `name` and `parameters`; paths of files become absolute."""
     if strategies is None:
         return []
     if not isinstance(strategies.value, list):
-        told = "should be a list; put a dash before each step"
-        faults.append(Fault(strategies.place, ("strategies",), told))
+        message = "should be a list; put a dash before each step"
+        faults.append(Fault(strategies.place, ("strategies",), message))
     steps = []
     for number, item in enumerate(strategies.items):
-        named = _name_and_parameters(item)
-        if isinstance(named, str):
-            faults.append(Fault(item.place, ("strategies", number), named))
+        name_and_parameters = _name_and_parameters(item)
+        if isinstance(name_and_parameters, str):
+            faults.append(Fault(item.place, ("strategies", number), name_and_parameters))
             continue
-        name, parameters = named
+        name, parameters = name_and_parameters
         file = local_strategy(name)
         full_name = f"{(folder / file[0]).resolve()}:{file[1]}" if file else name
         steps.append(Node({"name": Node(full_name, item.place), "parameters": parameters}, item.place))
@@ -150,7 +150,7 @@ def _steps(strategies: Node | None, folder: Path, faults: list[Fault]) -> list[N
 
 
 def _name_and_parameters(item: Node) -> tuple[str, Node] | str:
-    """Return the name and the parameters of a step, or what is wrong with how it is written."""
+    """Return the name and the parameters of a step, or an error message."""
     if isinstance(item.value, str):
         return item.value, Node({}, item.place)
     if len(item.entries) > 1:
@@ -160,17 +160,17 @@ def _name_and_parameters(item: Node) -> tuple[str, Node] | str:
             return name, Node({}, parameters.place)
         if isinstance(parameters.value, dict):
             return name, parameters
-        return f"the parameters of {name} should be a mapping, got {shown(parameters.plain())}"
+        return f"the parameters of {name} should be a mapping, got {value_in_words(parameters.plain())}"
     return "a step is the name of a strategy, or NAME: {PARAMETER: VALUE}"
 
 
 def local_strategy(name: str) -> tuple[Path, str] | None:
-    """Return file and class of a step that names a file, `FILE.py:CLASS`; None for an installed strategy."""
+    """Return the file and the class of a step `FILE.py:CLASS`; None for an installed strategy."""
     match = re.fullmatch(r"(.+\.py):(\w+)", name)
     return (Path(match[1]), match[2]) if match else None
 
 
 def step_label(name: str) -> str:
-    """Return the name by which `without` and `--set strategies.NAME.…` call a step: for a file its class."""
+    """Return the name of a step in `without` and `--set strategies.NAME.…`; for a file, the class name."""
     file = local_strategy(name)
     return file[1] if file else name

@@ -1,4 +1,4 @@
-"""The JSON Schema of recipe files, for editors and for validation elsewhere."""
+"""The JSON Schema of recipe files, for editors and other validators."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def recipe_json_schema(catalog: Catalog) -> dict[str, Any]:
 
 
 def _step_schema(catalog: Catalog, definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a step; what the strategies' parameters refer to is added to the definitions."""
+    """Return the schema of a step; add the definitions that the parameters of strategies refer to."""
     parameters = {offer.name: _parameter_schema(offer.value) for offer in catalog.of_kind("strategy")}
     for name, schema in parameters.items():
         inner = schema.pop("$defs", {})

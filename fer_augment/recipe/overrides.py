@@ -1,4 +1,4 @@
-"""Overrides: `key=value` lines that are laid over recipes when they are loaded, as `--set` gives them."""
+"""Overrides: `key=value` settings that replace values of recipes when they are loaded (`--set`)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fer_augment.recipe.yaml_source import Fault, Node, merged, nested, parse_ya
 
 @dataclass(frozen=True)
 class Override:
-    """A `key=value` line.
+    """A `key=value` setting.
 
     Attributes:
-        text: the line as given.
+        text: the setting as given.
         keys: the parts of the key.
-        value: what is to stand under them.
+        value: the new value.
     """
 
     text: str
@@ -25,10 +25,10 @@ class Override:
 
 
 def parse_override(text: str) -> Override:
-    """Read a `key=value` line.
+    """Parse a `key=value` setting.
 
     Raises:
-        RecipeError: if it is no such line, or its key cannot be set.
+        RecipeError: if the text is not of this form, or the key cannot be overridden.
     """
     key, equals, value = text.partition("=")
     keys = tuple(key.strip().split("."))
@@ -36,7 +36,7 @@ def parse_override(text: str) -> Override:
     if not equals or not all(keys):
         raise RecipeError(f"{source}: write it as key=value, for example training.epochs=5")
     if keys[0] in FILE_KEYS:
-        raise RecipeError(f"{source}: {keys[0]!r} can only stand in a recipe file")
+        raise RecipeError(f"{source}: {keys[0]!r} can only be set in a recipe file")
     if keys[0] == "strategies" and len(keys) < 3:
         raise RecipeError(f"{source}: name a step and its parameter: strategies.NAME.parameter=value")
     faults: list[Fault] = []
@@ -47,9 +47,9 @@ def parse_override(text: str) -> Override:
 
 
 def overridden(recipe: Node, change: Override) -> Node:
-    """Lay an override over a recipe as `read_recipe` gives it.
+    """Apply an override to a recipe as returned by `read_recipe`.
 
-    A parameter is laid over all steps of the name; a recipe that has none stays as it is.
+    A parameter is set in all steps with the name; a recipe without such a step is returned unchanged.
     """
     if change.keys[0] != "strategies":
         return Node(merged(recipe, nested(change.keys, change.value)).value, recipe.place)

@@ -1,4 +1,4 @@
-"""The types of parameters in the notation of a recipe, so that people see what to write."""
+"""Descriptions of parameter types in the notation of a recipe."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _LIMITS: tuple[tuple[type[Any], str, Callable[[Any], object]], ...] = (
 
 
 def type_in_words(annotation: Any) -> str:
-    """Return what a value of a type looks like in a recipe, such as `[class name, …]` or `mirror | none`.
+    """Describe how a value of a type is written in a recipe, such as `[class name, …]` or `mirror | none`.
 
-    Lists end in an ellipsis, tuples do not; alternatives are parted by `|`; a nested model is a mapping
-    of the names of its fields.
+    Lists end in an ellipsis, tuples do not; alternatives are separated by `|`; a nested model is a mapping with the
+    names of its fields.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is None and annotation in _WORDS:
@@ -60,7 +60,7 @@ def type_in_words(annotation: Any) -> str:
 
 
 def limits_in_words(metadata: Iterable[object]) -> str:
-    """Return the limits among the metadata of a type or a field, such as `at least 0, below 1`."""
+    """Describe the limits in the metadata of a type or a field, such as `at least 0, below 1`."""
     limits = list(_single_limits(metadata))
     return ", ".join(
         f"{words} {value(limit)}" for limit in limits for kind, words, value in _LIMITS if isinstance(limit, kind)
@@ -68,7 +68,7 @@ def limits_in_words(metadata: Iterable[object]) -> str:
 
 
 def _single_limits(metadata: Iterable[object]) -> Iterator[object]:
-    """Take apart what stands for several limits at once: `Field(ge=0, le=1)` inside a type, intervals."""
+    """Split metadata that combine several limits: `Field(ge=0, le=1)` inside a type, and intervals."""
     for limit in metadata:
         if isinstance(limit, FieldInfo):
             yield from _single_limits(limit.metadata)

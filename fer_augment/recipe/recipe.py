@@ -1,9 +1,8 @@
-"""Recipes: a model, how to train it, and an ordered list of strategies, read from YAML files.
+"""Recipes: a model, training settings, and an ordered list of strategies, read from YAML files.
 
-A file may say `extends: PARENT`, a shipped recipe or another file. Then its mappings are laid over the
-parent's key by key, its strategies are appended to the parent's, and `without: [NAME]` takes inherited ones
-away, so that two recipes differ in what the second one says and in nothing else. `name` and `description` are
-not inherited.
+A file may set `extends: PARENT`, a shipped recipe or another file. Its mappings are then merged into those of the
+parent key by key, its strategies are appended to those of the parent, and `without: [NAME]` removes inherited
+strategies, so two recipes differ only in what the child sets. `name` and `description` are not inherited.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from fer_augment.errors import RecipeError, did_you_mean
 from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
 from fer_augment.recipe.overrides import Override, overridden, parse_override
-from fer_augment.recipe.yaml_source import Fault, Keys, Node, Place, dump_yaml, shown
+from fer_augment.recipe.yaml_source import Fault, Keys, Node, Place, as_node, dump_yaml, value_in_words
 
 Whole: TypeAlias = Annotated[int, Strict()]
 Number: TypeAlias = Annotated[float, Strict(), AllowInfNan(False)]
@@ -34,56 +33,58 @@ class _Settings(BaseModel):
 
 
 class ScoutSettings(_Settings):
-    """How the model is trained that mining strategies ask about the training set."""
+    """Training of scouts, the auxiliary models that mining strategies query."""
 
-    folds: Whole = Field(default=5, ge=2, le=50, description="Parts of the training set for out-of-fold predictions.")
+    folds: Whole = Field(default=5, ge=2, le=50, description="Folds of the training set for out-of-fold predictions.")
     epochs: Whole | None = Field(
-        default=None, ge=1, description="Epochs of each scout; null: as many as the recipe's own."
+        default=None, ge=1, description="Epochs of each scout; null: the value of training.epochs."
     )
 
 
 class TrainingSettings(_Settings):
-    """How the network is trained."""
+    """Training of the network."""
 
-    epochs: Whole = Field(default=30, ge=1, description="Epochs; under the budget of steps, epochs of the source rows.")
-    batch_size: Whole = Field(default=128, ge=2, description="Rows in each optimizer step.")
+    epochs: Whole = Field(
+        default=30, ge=1, description="Number of epochs; with budget: steps, passes over the source training set."
+    )
+    batch_size: Whole = Field(default=128, ge=2, description="Rows per optimizer step.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adam", description="The optimizer; sgd uses Nesterov momentum."
+        default="adam", description="Optimizer; sgd uses Nesterov momentum."
     )
     learning_rate: Number = Field(
-        default=1e-3, gt=0, description="Learning rate; the highest one where a schedule changes it."
+        default=1e-3, gt=0, description="Learning rate; the maximum if the schedule changes it."
     )
-    momentum: Number = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum; of sgd only.")
-    weight_decay: Number = Field(default=0.0, ge=0, description="Weight decay as the optimizer defines it.")
+    momentum: Number = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum; used by sgd only.")
+    weight_decay: Number = Field(default=0.0, ge=0, description="Weight decay, as defined by the optimizer.")
     schedule: Literal["constant", "cosine", "one_cycle"] = Field(
-        default="constant", description="How the learning rate goes over the whole training."
+        default="constant", description="Learning rate schedule over the whole training."
     )
     loss: str = Field(default="cross_entropy", description="Name of an installed loss.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="Arithmetic of the network; auto: bfloat16 where the hardware is fast at it.",
+        description="Floating-point precision; auto: bfloat16 if the hardware supports it natively, else float32.",
     )
     budget: Literal["steps", "epochs"] = Field(
         default="steps",
         description="steps: every arm takes the optimizer steps of the source training set; "
-        "epochs: a larger rewritten training set is trained for longer.",
+        "epochs: a larger rewritten training set is trained for more steps.",
     )
-    evaluate_every: Whole = Field(
-        default=5, ge=1, description="Epochs between two evaluations on the validation split."
-    )
+    evaluate_every: Whole = Field(default=5, ge=1, description="Epochs between evaluations on the validation split.")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where to train; auto: on the accelerator if there is one."
+        default="auto", description="Device for training; auto: an accelerator if available."
     )
-    threads: Whole = Field(default=1, ge=1, description="Processor threads of a run; another number gives other bits.")
-    scout: ScoutSettings = Field(default=ScoutSettings(), description="The models that mining strategies ask.")
+    threads: Whole = Field(default=1, ge=1, description="CPU threads per run; changing it changes results numerically.")
+    scout: ScoutSettings = Field(
+        default=ScoutSettings(), description="Training of scouts, which mining strategies query."
+    )
 
 
 class DataSettings(_Settings):
-    """What is done to the data before any strategy."""
+    """Changes to the data before any strategy."""
 
     held_out_duplicates: Literal["keep", "drop"] = Field(
         default="keep",
-        description="Training rows that are byte for byte the same as a held-out row: keep or drop them.",
+        description="Keep or drop training rows that are exact duplicates of a held-out row.",
     )
 
 
@@ -91,77 +92,78 @@ class StrategyStep(_Settings):
     """One step of a recipe: a strategy and its parameters."""
 
     name: str = Field(
-        description="Name of an installed strategy, or FILE.py:CLASS for one in a file beside the recipe."
+        description="Name of an installed strategy, or FILE.py:CLASS for one in a file next to the recipe."
     )
-    parameters: dict[str, Any] = Field(default={}, description="The strategy's parameters.")
+    parameters: dict[str, Any] = Field(default={}, description="Parameters of the strategy.")
 
     @property
     def label(self) -> str:
-        """The name by which `without` and `--set strategies.NAME.…` call the step: for a file its class."""
+        """The name of the step in `without` and `--set strategies.NAME.…`; for a file, the class name."""
         return step_label(self.name)
 
 
 class Recipe(_Settings):
-    """A model, how to train it, and what to do to the data on the way: one arm of a comparison."""
+    """A model, its training settings and an ordered list of strategies: one arm of a comparison."""
 
-    name: str = Field(description="Names the arm; by default the file's name without .yaml.")
-    description: str = Field(default="", description="What the recipe tries, in a sentence.")
+    name: str = Field(description="Name of the arm; default: the file name without .yaml.")
+    description: str = Field(default="", description="One sentence about the recipe.")
     model: str = Field(description="Name of an installed network.")
-    training: TrainingSettings = Field(default=TrainingSettings(), description="How and for how long it is trained.")
-    data: DataSettings = Field(default=DataSettings(), description="What is done to the data before that.")
+    training: TrainingSettings = Field(default=TrainingSettings(), description="Training settings.")
+    data: DataSettings = Field(default=DataSettings(), description="Data settings.")
     strategies: tuple[StrategyStep, ...] = Field(
         default=(), description="Steps in the order in which they act; appended to those of the parent."
     )
-    trackers: tuple[str, ...] = Field(default=(), description="Names of installed observers of the runs.")
+    trackers: tuple[str, ...] = Field(default=(), description="Names of installed trackers, which observe runs.")
 
     @field_validator("name")
     @classmethod
     def _fits_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError(f"should be of letters, digits, '_', '-' and '.', as it names a folder, got {name!r}")
+            raise ValueError(f"should consist of letters, digits, '_', '-' and '.', as it names a folder, got {name!r}")
         return name
 
 
-def load_recipes(names_or_paths: Sequence[str], overrides: Sequence[str] = ()) -> list[Recipe]:
+def load_recipes(recipes: Sequence[str | Path | Recipe], overrides: Sequence[str] = ()) -> list[Recipe]:
     """Load the arms of a comparison.
 
     Args:
-        names_or_paths: shipped recipes by name, files by a path: it has a separator or ends in .yaml or .yml.
-        overrides: `key=value` lines, laid over every arm: `training.epochs=5`, `model=convnet2`, or
-            `strategies.NAME.parameter=value` for all steps of that name.
+        recipes: shipped recipes by name, files by a path (it has a separator or ends in .yaml or .yml), or recipes
+            built in Python.
+        overrides: `key=value` settings for every arm: `training.epochs=5`, `model=convnet2`, or
+            `strategies.NAME.parameter=value` for all steps with this name.
 
     Returns:
-        The recipes, in order, with everything inherited and overridden.
+        The recipes, in order, with inheritance resolved and overrides applied.
 
     Raises:
-        RecipeError: with the first fault of a recipe or an override; also if two arms have one name, or if
-            no arm has a step that an override names.
+        RecipeError: with the first error in a recipe or an override; also if two arms have the same name, or if no arm
+            has a step that an override names.
     """
     changes = [parse_override(text) for text in overrides]
-    paths = [find_recipe(name, Path()) for name in names_or_paths]
-    recipes = [_loaded(path, changes) for path in paths]
-    _refuse_unused(changes, recipes)
-    _refuse_equal_names(recipes, paths)
-    return recipes
+    sources = [recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe), Path()) for recipe in recipes]
+    loaded = [_loaded(source, changes) for source in sources]
+    _refuse_unused(changes, loaded)
+    _refuse_equal_names(loaded, [str(source) if isinstance(source, Path) else "a Recipe object" for source in sources])
+    return loaded
 
 
-def load_recipe(name_or_path: str) -> Recipe:
-    """Load one recipe.
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Load one recipe, with overrides as in `load_recipes`.
 
     Raises:
-        RecipeError: with its first fault, by file, line and key, and the number of further ones.
+        RecipeError: with the first error, by file, line and key, and the number of errors.
     """
-    return load_recipes([name_or_path])[0]
+    return load_recipes([name_or_path], overrides)[0]
 
 
 def check_recipe_file(
     name_or_path: str | Path, further_faults: Callable[[Node], Iterable[Fault]] = lambda recipe: ()
 ) -> list[str]:
-    """Return all faults of a recipe file and its parents, each as `file:line: key: what`, in order.
+    """Return all errors in a recipe file and its parents, each as `file:line: key: message`, in order.
 
     Args:
         name_or_path: a shipped recipe by name, or a file.
-        further_faults: tells what else is wrong with a recipe as `read_recipe` gives it.
+        further_faults: returns additional errors in a recipe as returned by `read_recipe`.
     """
     faults: list[Fault] = []
     try:
@@ -175,24 +177,24 @@ def check_recipe_file(
 
 
 def recipe_yaml(recipe: Recipe) -> str:
-    """Write a recipe with nothing left to inherit; `load_recipe` reads the same recipe back from it."""
+    """Return a recipe as YAML without `extends`; `load_recipe` reads the same recipe from it."""
     steps = [{step.name: step.parameters} if step.parameters else step.name for step in recipe.strategies]
     return dump_yaml({**recipe.model_dump(), "strategies": steps, "trackers": list(recipe.trackers)})
 
 
-def what_is_wrong(errors: Sequence[ErrorDetails]) -> str:
-    """Say in the words of a recipe what pydantic has against one value.
+def validation_message(errors: Sequence[ErrorDetails]) -> str:
+    """Convert pydantic's errors about one value to a message in the terms of a recipe.
 
     Args:
         errors: one error, or one for each type that the value may have.
     """
-    told = list(dict.fromkeys(map(_expected, errors)))
-    alternatives = " or ".join([told[0], *(other.removeprefix("should be ") for other in told[1:])])
+    messages = list(dict.fromkeys(map(_expected, errors)))
+    alternatives = " or ".join([messages[0], *(other.removeprefix("should be ") for other in messages[1:])])
     first = errors[0]
     if first["type"] in ("missing", "value_error", "assertion_error"):
         return alternatives
     is_unquoted = first["type"] == "string_type" and isinstance(first["input"], int | float)
-    return f"{alternatives}, got {shown(first['input'])}" + ("; put it in quotes" if is_unquoted else "")
+    return f"{alternatives}, got {value_in_words(first['input'])}" + ("; put it in quotes" if is_unquoted else "")
 
 
 def _expected(error: ErrorDetails) -> str:
@@ -211,12 +213,15 @@ _EXPECTED = {
 }
 
 
-def _loaded(path: Path, changes: Iterable[Override]) -> Recipe:
+def _loaded(source: Path | Recipe, changes: Iterable[Override]) -> Recipe:
     faults: list[Fault] = []
-    node = read_recipe(path, faults)
+    if isinstance(source, Recipe):
+        node: Node | None = as_node(source.model_dump(), Place(f"recipe {source.name!r}"))
+    else:
+        node = read_recipe(source, faults)
     recipe = _validated(functools.reduce(overridden, changes, node), faults) if node else None
     if recipe is None or faults:
-        more = f" (the first of {len(faults)} faults; `fer-augment recipes check` lists all)"
+        more = f" (first of {len(faults)} errors; `fer-augment recipes check` lists all)"
         raise RecipeError(str(_in_order(faults)[0]) + (more if len(faults) > 1 else ""))
     return recipe
 
@@ -233,13 +238,13 @@ def _fault(node: Node, error: ErrorDetails) -> Fault:
     keys = error["loc"]
     place = node.place_of(keys)
     if error["type"] == "missing":
-        return Fault(Place(place.source), keys, what_is_wrong([error]))
-    told = _unknown_key(keys) if error["type"] == "extra_forbidden" else what_is_wrong([error])
-    return Fault(place, keys, told)
+        return Fault(Place(place.source), keys, validation_message([error]))
+    message = _unknown_key(keys) if error["type"] == "extra_forbidden" else validation_message([error])
+    return Fault(place, keys, message)
 
 
 def _dotted_fields(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Return all settings below a model, as `--set` writes them."""
+    """Return the keys of all settings below a model, as in `--set`."""
     names = []
     for name, field in model.model_fields.items():
         names.append(prefix + name)
@@ -249,18 +254,22 @@ def _dotted_fields(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 _KEYS = (*_dotted_fields(Recipe), *FILE_KEYS)
+_RENAMED_KEYS = {"held_out_copies": "data.held_out_duplicates"}
+"""Keys of earlier versions (the last part), and their present names."""
 
 
 def _unknown_key(keys: Keys) -> str:
     *above, key = map(str, keys)
-    places = [known.rpartition(".") for known in _KEYS]
+    if key in _RENAMED_KEYS:
+        return f"renamed to {_RENAMED_KEYS[key]!r}"
+    places = [known_key.rpartition(".") for known_key in _KEYS]
     elsewhere = [".".join(filter(None, (prefix, name))) for prefix, _, name in places if name == key]
     siblings = [name for prefix, _, name in places if prefix == ".".join(above)]
     return "unknown key" + (f"; did you mean {elsewhere[0]!r}?" if elsewhere else did_you_mean(key, siblings))
 
 
 def _in_order(faults: Iterable[Fault]) -> list[Fault]:
-    """Sort by file and line; what is missing has no line and comes last."""
+    """Sort by file and line; missing keys have no line and come last."""
     return sorted(faults, key=lambda fault: (fault.place.source, fault.place.line or math.inf))
 
 
@@ -272,10 +281,10 @@ def _refuse_unused(changes: Iterable[Override], recipes: Iterable[Recipe]) -> No
             raise RecipeError(f"--set {change.text}: no recipe has a step {change.keys[1]!r}{hint}")
 
 
-def _refuse_equal_names(recipes: Sequence[Recipe], paths: Sequence[Path]) -> None:
+def _refuse_equal_names(recipes: Sequence[Recipe], sources: Sequence[str]) -> None:
     name, count = Counter(recipe.name for recipe in recipes).most_common(1)[0] if recipes else ("", 0)
     if count > 1:
-        files = sorted({str(path) for path, recipe in zip(paths, recipes, strict=True) if recipe.name == name})
+        files = sorted({source for source, recipe in zip(sources, recipes, strict=True) if recipe.name == name})
         if len(files) == 1:
-            raise RecipeError(f"recipe {name!r} is given twice; an arm stands in a comparison once")
-        raise RecipeError(f"{' and '.join(files)} are all named {name!r}; give each a `name:` of its own")
+            raise RecipeError(f"recipe {name!r} is given twice; remove one of them")
+        raise RecipeError(f"{' and '.join(files)} are all named {name!r}; set a different `name:` in each")

@@ -1,4 +1,4 @@
-"""What people want to know of a strategy before they use it, gathered from its class."""
+"""Descriptions of strategies for documentation and `plugins show`, collected from the classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from fer_augment.hooks.plugin_manager import Offer
-from fer_augment.hooks.specs import OBSERVERS, PROJECT, STAGES
+from fer_augment.hooks.specs import OBSERVERS, PROJECT
+from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
 from fer_augment.recipe.recipe import load_recipe, shipped_recipes
@@ -28,10 +29,10 @@ class Parameter:
 
     Attributes:
         name: its name in recipes.
-        type: what its values look like in a recipe.
-        limits: what values are allowed beside that, such as `at least 0`; empty if there are no limits.
-        required: whether a recipe has to give it.
-        default: its value otherwise; None if it is required.
+        type: how its values are written in a recipe.
+        limits: limits of its values, such as `at least 0`; empty if there are none.
+        required: whether a recipe has to set it.
+        default: its default; None if it is required.
         description: what it does.
     """
 
@@ -44,31 +45,31 @@ class Parameter:
 
     @property
     def default_in_words(self) -> str:
-        """The default as a recipe writes it."""
+        """The default as written in a recipe."""
         is_word = isinstance(self.default, str) and self.default
         return str(self.default) if is_word else json.dumps(self.default, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
 class StrategyDescription:
-    """A strategy, told to people.
+    """The description of a strategy; texts come from its docstring and are empty if missing.
 
     Attributes:
         name: the name used in recipes.
-        summary: what it does, in a sentence: the first paragraph of its docstring.
-        details: the other paragraphs without a label; items of a list stand on lines of their own.
-        when: when it helps: what its docstring says behind `When:`; empty if nothing, as those that follow.
-        cost: what it costs, behind `Cost:`: time, memory, what other classes pay.
-        values: parameters to try, behind `Try:`.
-        elsewhere: what others measured, with their source, behind `Elsewhere:`.
-        measured: what fer_augment measured, behind `Measured:`.
-        sources: where it comes from: a text for each paragraph that begins with `Source:` or `Sources:`.
+        summary: first paragraph of the docstring.
+        details: the other paragraphs without a label, each in one line; list items are on separate lines.
+        when: when it helps, from the paragraph `When:`.
+        cost: its cost in time, memory and recall of other classes, from `Cost:`.
+        values: parameters to try first, from `Try:`.
+        elsewhere: results published by others, with their source, from `Elsewhere:`.
+        measured: results measured with fer_augment, from `Measured:`.
+        sources: one text for each paragraph that begins with `Source:` or `Sources:`.
         stages: the hooks that it implements, in the order of a run.
-        effects: what it declares to change with the parameters of its example; None if these make no instance.
+        effects: effects that it declares with the parameters of its example; None if the example is not valid.
         parameters: its parameters.
-        example: parameters with which it can be tried, for the conformity kit's classes `ant`, `bee` and `cat`.
+        example: valid parameters for the classes `ant`, `bee` and `cat` of the conformity kit.
         recipes: the shipped recipes that use it.
-        provider: the distribution and its version.
+        provider: the distribution and version that registered it.
         module: the module that registered it.
     """
 
@@ -91,7 +92,7 @@ class StrategyDescription:
 
     @property
     def example_yaml(self) -> str:
-        """The example as lines of a recipe; a strategy without one is shown with its defaults."""
+        """The example as lines of a recipe; without an example, the defaults."""
         defaults = {parameter.name: parameter.default for parameter in self.parameters if not parameter.required}
         parameters = dict(self.example) or defaults
         return dump_yaml({"strategies": [{self.name: parameters} if parameters else self.name]})
@@ -122,14 +123,14 @@ def described(offer: Offer[type[Strategy]]) -> StrategyDescription:
 
 
 def summary_of(offer: Offer[Any]) -> str:
-    """Return in a sentence what an offer of any kind is."""
+    """Return the one-sentence description of a strategy, model, reader, loss or tracker."""
     if isinstance(offer.value, type):
         return (paragraphs_of(offer.value) or [""])[0]
     return str(offer.value.summary)
 
 
 def paragraphs_of(documented: type) -> list[str]:
-    """Return the paragraphs of a class's own docstring, each in one line; of a list, each item in one line."""
+    """Return the paragraphs of the docstring of a class, each in one line, or each list item in one line."""
     text = inspect.cleandoc(documented.__doc__ or "")
     paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
     lines_of = (re.split(r"\n(?=- )", text) if text.startswith("- ") else [text] for text in paragraphs)
@@ -140,7 +141,7 @@ _LABELLED = re.compile(r"(When|Cost|Try|Elsewhere|Measured|Sources?): ")
 
 
 def _behind(label: str, paragraphs: list[str]) -> tuple[str, ...]:
-    """Return what each paragraph says that begins with a label."""
+    """Return the text of each paragraph with a label."""
     matches = (re.fullmatch(f"{label}: (.+)", paragraph, re.DOTALL) for paragraph in paragraphs)
     return tuple(match[1] for match in matches if match)
 
@@ -151,14 +152,14 @@ def _implements(strategy_class: type[Strategy], hook: str) -> bool:
 
 @functools.cache
 def _used_by_shipped_recipes() -> dict[str, set[str]]:
-    """Return for each shipped recipe the names of its strategies."""
+    """Return the names of the strategies of each shipped recipe."""
     return {name: {step.name for step in load_recipe(name).strategies} for name in shipped_recipes()}
 
 
 def _effects_of(strategy_class: type[Strategy]) -> tuple[str, ...] | None:
     try:
         effects = strategy_class(**strategy_class.example).effects
-    except Exception:  # noqa: BLE001 - a stranger's validators; `plugins check` tells what is wrong with them
+    except Exception:  # noqa: BLE001 - a validator may raise anything; `plugins check` reports it
         return None
     return tuple(str(effect.name).lower() for effect in effects)
 

@@ -1,4 +1,4 @@
-"""Combinations in a recipe, and differences between recipes, that work and yet mislead."""
+"""Warnings about valid but misleading recipes and comparisons."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from fer_augment.recipe.recipe import Recipe
 
 
 def recipe_warnings(bound: BoundRecipe) -> tuple[str, ...]:
-    """Return a sentence for each combination in a recipe that works and yet misleads."""
+    """Return a warning for each misleading combination of steps in a recipe."""
     shifting, favoring = _having(bound, Effect.SHIFTS_CLASS_PRIOR), _having(bound, Effect.FAVORS_SMALL_CLASSES)
     correcting = _having(bound, Effect.CORRECTS_CLASS_PRIOR | Effect.FAVORS_SMALL_CLASSES)
     mirroring, flipping = _having(bound, Effect.MIRRORED_COPIES), _having(bound, Effect.RANDOM_FLIP)
     over_logits, in_sample = _having(bound, Effect.NEEDS_RAW_LOGITS), _having(bound, Effect.IN_SAMPLE_MINING)
     warnings = []
-    if favoring and set(shifting) - set(favoring):  # a step that does both by itself means to
+    if favoring and set(shifting) - set(favoring):  # a step with both effects intends this
         warnings.append(
-            f"Class frequencies are changed by {_listed(shifting)} and made up for by {_listed(favoring)}: "
-            "small classes may be favored twice."
+            f"Class frequencies are changed by {_listed(shifting)}, and small classes are favored by "
+            f"{_listed(favoring)}: they may be favored twice."
         )
     if len(correcting) > 1:
         warnings.append(
-            f"Class frequencies are made up for more than once, by {_listed(correcting)}: "
+            f"Class frequencies are corrected more than once, by {_listed(correcting)}: "
             "small classes may be favored too much."
         )
     if mirroring and flipping:
         warnings.append(
-            f"Under the random flip of {_listed(flipping)}, the mirrored copies of {_listed(mirroring)} are "
-            "plain copies: they add weight, not new images."
+            f"With the random flip of {_listed(flipping)}, the mirrored copies of {_listed(mirroring)} equal plain "
+            "copies: they add weight, but no new images."
         )
     if over_logits and not bound.loss.over_logits:
         warnings.append(
-            f"The loss {bound.loss.name!r} sees the softmax output; {_listed(over_logits)} is meant for a "
+            f"The loss {bound.loss.name!r} uses the softmax output, but {_listed(over_logits)} requires a "
             "loss over logits."
         )
     if in_sample:
         warnings.append(
-            "Predictions of a model about the rows that it was trained on under-report confusion: "
-            f"{_listed(in_sample)} chooses rows by them; out-of-fold predictions do not have this fault."
+            f"In-sample predictions under-report confusion, and {_listed(in_sample)} selects rows by them; "
+            "out-of-fold predictions avoid this."
         )
     epochs = bound.recipe.training.epochs
     for step in bound.steps:
         if step.strategy.acts_from >= epochs:
             warnings.append(
-                f"Training has {epochs} epochs, and {step} acts from epoch {step.strategy.acts_from} on, counted "
-                "from 0: it never acts."
+                f"Training has only {epochs} epochs, but {step} starts at epoch {step.strategy.acts_from}, "
+                "counted from 0: it never acts."
             )
     return tuple(warnings)
 
 
 def comparison_warnings(bounds: Sequence[BoundRecipe]) -> tuple[str, ...]:
-    """Return a sentence for each reason why arms do not compare as simply as it looks.
+    """Return a warning for each reason why differences between arms may mislead.
 
     Args:
         bounds: the arms; the first is the baseline.
@@ -65,20 +65,20 @@ def comparison_warnings(bounds: Sequence[BoundRecipe]) -> tuple[str, ...]:
         different = [key for key, value in settings.items() if value != baseline[key]]
         if different:
             warnings.append(
-                f"{bound.recipe.name} differs from {bounds[0].recipe.name} in more than its strategies, "
-                f"namely in {', '.join(different)}: its result is not that of the strategies alone."
+                f"{bound.recipe.name} differs from {bounds[0].recipe.name} not only in its strategies, but also in "
+                f"{', '.join(different)}: differences are not due to the strategies alone."
             )
     longer = [bound.recipe.name for bound in bounds if _may_train_longer(bound)]
     if longer and len(bounds) > 1:
         warnings.append(
-            "With `training.budget: epochs` a larger rewritten training set is trained on for more optimizer "
-            f"steps ({', '.join(longer)}): a difference may come from the length of training alone."
+            "With `training.budget: epochs`, a larger rewritten training set is trained for more optimizer steps "
+            f"({', '.join(longer)}): differences may be due to the length of training alone."
         )
     return tuple(warnings)
 
 
 def _having(bound: BoundRecipe, effects: Effect) -> list[Step]:
-    """Return the steps that declare any of some effects."""
+    """Return the steps that declare any of the given effects."""
     return [step for step in bound.steps if effects & step.strategy.effects]
 
 
@@ -87,7 +87,7 @@ def _listed(steps: Iterable[Step]) -> str:
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Return what arms should agree in, under dotted keys."""
+    """Return the settings in which arms should agree, by dotted key."""
     return dict(_flat(recipe.model_dump(include={"model", "training", "data"})))
 
 

@@ -1,9 +1,9 @@
-"""YAML as a person means it, with the place of everything, so that a fault is told by file, line and key.
+"""Read YAML with the place of every value, so that errors are reported by file, line and key.
 
-PyYAML follows YAML 1.1, where `no` and `on` are booleans, `1e-4` is text and `012` is ten. Here the core
-schema of YAML 1.2 holds: `no` and `on` are text, `1e-4` is a number, `012` is twelve, and only `true` and
-`false` are booleans. Keys are always text. Anchors, aliases and tags are refused: nothing in a file can grow
-or build objects.
+PyYAML implements YAML 1.1, where `no` and `on` are booleans, `1e-4` is text and `012` is ten. This module uses the core
+schema of YAML 1.2: `no` and `on` are text, `1e-4` is a number, `012` is twelve, and only `true` and `false` are
+booleans. Keys are always text. Anchors, aliases and tags are refused, so a file can neither expand nor construct
+objects.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ Keys: TypeAlias = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """Where something was written: a file and a line, or a source that has no lines."""
+    """A file and a line, or a source without lines."""
 
     source: str
     line: int | None = None
 
     def __str__(self) -> str:
-        """Write the place as editors read it."""
+        """Format the place as `file:line`, which editors recognize."""
         return self.source if self.line is None else f"{self.source}:{self.line}"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong, where, under which keys."""
+    """An error in a recipe: its place, the keys that lead to it, and a message."""
 
     place: Place
     keys: Keys
-    what: str
+    message: str
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Format the error in one line, as `place: keys: message`."""
         keys = ".".join(map(str, self.keys))
-        return ": ".join(part for part in (str(self.place), keys, self.what) if part)
+        return ": ".join(part for part in (str(self.place), keys, self.message) if part)
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value that knows its place.
+    """A value with its place.
 
     Attributes:
         value: a scalar, a list of nodes, or a mapping from text to nodes.
-        place: the line of its key in a mapping, or else its own.
+        place: the place of its key in a mapping, else of the value.
     """
 
     value: Scalar | list[Node] | dict[str, Node]
@@ -75,7 +75,7 @@ class Node:
         return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
 
     def place_of(self, keys: Keys) -> Place:
-        """Return the place of what stands under the keys, or of the last of them that is there."""
+        """Return the place of the value at the keys, or of the last one that exists."""
         if not keys:
             return self.place
         inner: dict[str | int, Node] = dict(enumerate(self.items))
@@ -84,25 +84,32 @@ class Node:
 
 
 def merged(under: Node, over: Node) -> Node:
-    """Lay one node over another: mappings are merged key by key, at every depth; all else is replaced."""
+    """Merge two nodes: mappings are merged recursively, key by key; any other value is replaced."""
     if not (isinstance(under.value, dict) and isinstance(over.value, dict)):
         return over
-    laid = {key: merged(under.value.get(key, node), node) for key, node in over.value.items()}
-    return Node({**under.value, **laid}, over.place)
+    replaced = {key: merged(under.value.get(key, node), node) for key, node in over.value.items()}
+    return Node({**under.value, **replaced}, over.place)
+
+
+def as_node(value: Any, place: Place) -> Node:
+    """Convert plain data to nodes that all have the same place."""
+    if isinstance(value, dict):
+        return Node({str(key): as_node(inner, place) for key, inner in value.items()}, place)
+    return Node([as_node(inner, place) for inner in value] if isinstance(value, list | tuple) else value, place)
 
 
 def nested(keys: Sequence[str], value: Node) -> Node:
-    """Wrap a node into mappings, the first key outermost."""
+    """Wrap a node in mappings, the first key outermost."""
     for key in reversed(keys):
         value = Node({key: value}, value.place)
     return value
 
 
 def read_mapping(path: Path, faults: list[Fault]) -> Node | None:
-    """Read a file that holds one YAML mapping; what is wrong with it is added to `faults`.
+    """Read a file with one YAML mapping; append errors to `faults`.
 
     Returns:
-        The mapping; None if the file cannot be read as one.
+        The mapping; None if the file cannot be read as a mapping.
     """
     whole = Place(str(path))
     try:
@@ -113,83 +120,83 @@ def read_mapping(path: Path, faults: list[Fault]) -> Node | None:
     except OSError as error:
         faults.append(Fault(whole, (), f"cannot be read: {error.strerror}"))
         return None
-    known = len(faults)
+    faults_before = len(faults)
     node = parse_yaml(text, str(path), faults)
-    if len(faults) == known and node.value is None:
+    if len(faults) == faults_before and node.value is None:
         faults.append(Fault(whole, (), "the file is empty"))
-    elif len(faults) == known and not isinstance(node.value, dict):
-        faults.append(Fault(node.place, (), "the file should hold `key: value` lines"))
+    elif len(faults) == faults_before and not isinstance(node.value, dict):
+        faults.append(Fault(node.place, (), "the file should contain `key: value` lines"))
     return node if isinstance(node.value, dict) else None
 
 
 def parse_yaml(text: str, source: str, faults: list[Fault], *, has_lines: bool = True) -> Node:
-    """Parse one YAML document; what is wrong with it is added to `faults`.
+    """Parse one YAML document; append errors to `faults`.
 
     Args:
         text: the document.
-        source: names where the text comes from.
-        faults: grows by what is wrong.
-        has_lines: whether line numbers mean something to the reader of a fault.
+        source: name of the source of the text, for messages.
+        faults: list that errors are appended to.
+        has_lines: whether messages contain line numbers.
 
     Returns:
-        What was read; a node without a value for an empty or unreadable document.
+        The root node; its value is None if the document is empty or cannot be read.
     """
     reading = _Reading(source, has_lines, faults)
     try:
         root = _composed(text)
         return reading.node(root, reading.place(root.start_mark), ()) if root else Node(None, reading.place())
     except yaml.MarkedYAMLError as error:
-        told = ", ".join(part for part in (error.context, error.problem) if part)
-        faults.append(Fault(reading.place(error.problem_mark or error.context_mark), (), told))
+        message = ", ".join(part for part in (error.context, error.problem) if part)
+        faults.append(Fault(reading.place(error.problem_mark or error.context_mark), (), message))
     except yaml.reader.ReaderError as error:
-        told = f"the character {chr(error.character)!a} is not allowed in YAML"
-        faults.append(Fault(reading.place(), (), told))
+        message = f"the character {chr(error.character)!a} is not allowed in YAML"
+        faults.append(Fault(reading.place(), (), message))
     except RecursionError:
         faults.append(Fault(reading.place(), (), "nested too deeply"))
     return Node(None, reading.place())
 
 
-def shown(value: object) -> str:
-    """Say in a few words what was given in the place of something else."""
+def value_in_words(value: object) -> str:
+    """Return a short description of an invalid value."""
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
-    told = str(value).lower() if isinstance(value, bool) else repr(value)
-    return told if len(told) <= 60 else f"{told[:60]}…"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def dump_yaml(content: dict[str, Any]) -> str:
-    """Write plain data as YAML that `parse_yaml`, and a YAML 1.1 parser too, reads back as the same data."""
-    # Innermost lists and mappings stand in one line, as people write them. A line is broken after an item beyond the
-    # width, so that most lines fit a terminal of 80 columns.
+    """Return plain data as YAML; `parse_yaml` and YAML 1.1 parsers read the same data from it."""
+    # Innermost lists and mappings are written in one line. PyYAML breaks a line only after an item beyond the width, so
+    # with this width most lines fit in 80 columns.
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=60, default_flow_style=None)
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; nothing is ever constructed from them by PyYAML."""
+    """Composes nodes; PyYAML never constructs objects from them."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call] # its stub has no types
-        told = None
+        problem = None
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            told = "anchors (&) and aliases (*) are not read; write the value out, or put the text in quotes"
+            problem = "anchors (&) and aliases (*) are not supported; repeat the value, or put the text in quotes"
         elif getattr(event, "tag", None):
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            told = f"tags are not read, found {tag}; write the plain value, or put the text in quotes"
-        if told:
-            raise yaml.MarkedYAMLError(problem=told, problem_mark=event.start_mark)
+            problem = f"tags are not supported, got {tag}; write the plain value, or put the text in quotes"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Repeats values instead of writing anchors, and quotes text that YAML 1.1 or 1.2 would take for more."""
+    """Repeats values instead of writing anchors, and quotes text that YAML 1.1 or 1.2 would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        # Line breaks other than \n survive in double quotes only.
+        # Line breaks other than \n are preserved in double quotes only.
         return self.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"')
 
 
@@ -216,7 +223,7 @@ for _tag, _pattern, _first in _CORE_SCHEMA:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Turns the nodes of PyYAML into ours, and notes what is wrong with them."""
+    """Converts nodes of PyYAML to `Node`, and collects errors."""
 
     source: str
     has_lines: bool
@@ -246,8 +253,8 @@ class _Reading:
                 continue
             key = key_node.value
             if key in entries:
-                told = f"given twice; it already stands at {entries[key].place}"
-                self.faults.append(Fault(place, (*keys, key), told))
+                message = f"duplicate key; first set at {entries[key].place}"
+                self.faults.append(Fault(place, (*keys, key), message))
             entries[key] = self.node(value_node, place, (*keys, key))
         return entries
 

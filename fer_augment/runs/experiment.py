@@ -119,10 +119,10 @@ def perform(
         StrategyError: if a strategy fails.
     """
     observers = Observers([*(tracker.make() for tracker in bound.trackers), *(step.strategy for step in bound.steps)])
-    observers.tell("run_started", run=identity)
+    observers.notify("run_started", run=identity)
     recipe = Trainings(splits, identity.seed, store, report).of(bound)
     trained = recipe.trained(evaluated=_epoch_observer(observers, identity))
-    observers.tell("run_finished", run=identity, curve=trained.facts.curve)
+    observers.notify("run_finished", run=identity, curve=trained.facts.curve)
     report(Advance("predicting", 0, 2))
     pipeline = recipe.pipeline.fresh()
     predictions = _predictions(recipe, pipeline, trained, source)
@@ -133,7 +133,7 @@ def perform(
 
 
 def _epoch_observer(observers: Observers, identity: RunIdentity) -> Callable[[Evaluation], None]:
-    return lambda evaluation: observers.tell("epoch_finished", run=identity, evaluation=evaluation)
+    return lambda evaluation: observers.notify("epoch_finished", run=identity, evaluation=evaluation)
 
 
 def _predictions(

@@ -1,1 +1,1 @@
-"""What somebody else may add to fer_augment, through its public API alone."""
+"""A third-party plugin for fer_augment that uses the public API only."""

@@ -22,5 +22,5 @@ def one_hidden_layer(image_shape: tuple[int, int, int], classes: int) -> nn.Modu
 
 @hookimpl
 def register_models() -> list[Model]:
-    """Offer the network of this file."""
+    """Register the network of this module."""
     return [Model("one_hidden_layer", "sixteen hidden units", one_hidden_layer)]

@@ -1,4 +1,4 @@
-"""A reader of drawings in a text file: an image on each line, as `SPLIT CLASS ROW/ROW/…`, with `#` for ink."""
+"""A reader of drawings in a text file: one image per line, as `SPLIT CLASS ROW/ROW/…`, with `#` for a set pixel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fer_augment import DatasetError, DatasetReader, ImageDataset, Splits, hooki
 
 
 def recognizes(source: str) -> bool:
-    """Return whether the source is called like a file of drawings."""
+    """Return whether the source is named like a file of drawings."""
     return source.endswith(".drawings")
 
 
@@ -42,5 +42,5 @@ def _part(lines: list[list[str]], names: list[str]) -> ImageDataset:
 
 @hookimpl
 def register_dataset_readers() -> list[DatasetReader]:
-    """Offer the reader of this file."""
-    return [DatasetReader("drawings", "FILE.drawings: SPLIT CLASS ROW/ROW/…, an image on each line", recognizes, read)]
+    """Register the reader of this module."""
+    return [DatasetReader("drawings", "FILE.drawings: SPLIT CLASS ROW/ROW/…, one image per line", recognizes, read)]

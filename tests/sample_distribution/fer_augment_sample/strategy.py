@@ -1,4 +1,4 @@
-"""A strategy with a parameter of each common kind."""
+"""A strategy with two parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DimmedCopies(Strategy):
 
     @property
     def effects(self) -> Effect:
-        """More rows of some classes, at random brightness."""
+        """Declare more rows of some classes, at random brightness."""
         return Effect.SHIFTS_CLASS_PRIOR | Effect.RANDOM
 
     @hookimpl
@@ -35,5 +35,5 @@ class DimmedCopies(Strategy):
 
 @hookimpl
 def register_strategies() -> Sequence[type[Strategy]]:
-    """Offer the strategy of this file."""
+    """Register the strategy of this module."""
     return [DimmedCopies]
