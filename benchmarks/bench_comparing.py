@@ -11,6 +11,7 @@ import pytest
 from benchmarks.samples import sample
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Splits
+from fer_augment.progress import Event
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.runs.executors import FailedTask, cores, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
@@ -39,13 +40,13 @@ class Comparing:
             assert not [outcome for outcome in outcomes if isinstance(outcome, FailedTask)]
 
     def started(self, task: PlannedRun) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
-    def progressed(self, task: PlannedRun, what: str, done: int, total: int) -> None:
-        """Say nothing."""
+    def progressed(self, task: PlannedRun, event: Event) -> None:
+        """Show nothing."""
 
     def ended(self, task: PlannedRun, outcome: object) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from benchmarks.gains_page import Gains, gains_in_markdown, put_in, refuse_without_place
-from fer_augment.cli._runs import Seeds, read_data, set_option
+from fer_augment.cli._options import Seeds, set_option
 from fer_augment.data.records import write_whole
 from fer_augment.errors import FerAugmentError
 from fer_augment.runs.executors import cores
@@ -20,14 +20,14 @@ RESULTS_FILE = "gains.md"
 
 
 class Refused(click.ClickException):
-    """What the user has to change, in one line."""
+    """Invalid input, in one line."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be measured; all of it stands in the tables."""
+class Request:
+    """What is to be measured; the tables name all of it."""
 
     source: str
     seeds: tuple[int, ...]
@@ -38,7 +38,7 @@ class Asked:
 
     @property
     def command(self) -> str:
-        """What to type for the same tables; of a path that holds only on this machine no more than its end."""
+        """The command for the same tables; of paths, only the last part, as the rest holds on this machine only."""
         counted = self.seeds == tuple(range(len(self.seeds)))
         seeds = str(len(self.seeds)) if counted else f"{','.join(map(str, self.seeds))},"
         words = ["--data", Path(self.source).name, "--seeds", seeds]
@@ -55,36 +55,36 @@ def _shown(recipe: str) -> str:
 
 @click.command()
 @click.option("--data", "source", default="demo", show_default=True, help="What `fer-augment compare --data` takes.")
-@click.option("--seeds", type=Seeds(), default="3", show_default=True, help="How many seeds, or a list such as 0,3,7.")
+@click.option("--seeds", type=Seeds(), default="3", show_default=True, help="Number of seeds, or a list such as 0,3,7.")
 @click.option(
     "--recipe", "recipes", multiple=True, help="A recipe to measure; may be repeated.  [default: all shipped]"
 )
-@click.option("--baseline", help="What all are compared with.  [default: the root of what each recipe extends]")
-@click.option("--quick", is_flag=True, help="A small network and few epochs, for minutes on the demo faces.")
+@click.option("--baseline", help="The baseline of all.  [default: the root of what each recipe extends]")
+@click.option("--quick", is_flag=True, help="A small network and few epochs: minutes on the demo data.")
 @set_option
-@click.option("--out", type=click.Path(path_type=Path), help="Where results go.  [default: results/gains/DATA]")
+@click.option("--out", type=click.Path(path_type=Path), help="Output directory.  [default: results/gains/DATA]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: as many as there are cores]")
-@click.option("--page", type=click.Path(path_type=Path), help="A page to put the tables in, too.")
+@click.option("--page", type=click.Path(path_type=Path), help="A page to insert the tables into.")
 @click.option("--place", help="Where on the page: below <!-- gains: PLACE -->.  [default: DATA]")
-def gains(out: Path | None, jobs: int | None, page: Path | None, place: str | None, **asked: object) -> None:
-    """Compare recipes with their baselines by `fer-augment compare`: changes of recall, and training time.
+def gains(out: Path | None, jobs: int | None, page: Path | None, place: str | None, **options: object) -> None:
+    """Compare recipes with their baselines: differences in recall, and training time.
 
-    One comparison a baseline, in OUT/BASELINE; the tables also go to OUT/gains.md. Called again it goes on where it
-    stopped. Exits with 1 if a run failed.
+    One comparison per baseline, in OUT/BASELINE; the tables are written to OUT/gains.md, too. Run the same command
+    again to resume. Exits with 1 if a run failed.
 
     \b
     python -m benchmarks gains --quick
     python -m benchmarks gains --data fer2013.csv --seeds 5 --recipe flip --recipe oversample
     """
-    told = Asked(**asked)  # type: ignore[arg-type] # click gives what the options above say
-    name = Path(told.source).stem
+    request = Request(**options)  # type: ignore[arg-type] # click gives what the options above say
+    name = Path(request.source).stem
     folder = out or Path("results") / "gains" / name
     try:
         if page:
             refuse_without_place(page, place or name)
-        measured = _measured(told, folder, jobs)
+        measured = _measured(request, folder, jobs)
         date = datetime.date.today().isoformat()
-        text = gains_in_markdown(measured, command=told.command, cores=cores(), date=date)
+        text = gains_in_markdown(measured, command=request.command, cores=cores(), date=date)
         write_whole(folder / RESULTS_FILE, f"{text}\n")
         if page:
             put_in(page, place or name, text)
@@ -95,17 +95,14 @@ def gains(out: Path | None, jobs: int | None, page: Path | None, place: str | No
         sys.exit(1)
 
 
-def _measured(asked: Asked, folder: Path, jobs: int | None) -> list[Gains]:
-    """Measure family by family; what can be refused is, before the first one."""
+def _measured(request: Request, folder: Path, jobs: int | None) -> list[Gains]:
+    """Measure family by family; everything that can be refused is refused before the first one."""
     from benchmarks.gains_families import families_of, find_arms, measure
-    from fer_augment.hooks.plugin_manager import installed_plugins
+    from fer_augment.reading import loaded_plugins, read_data
 
-    families = families_of(asked.recipes, asked.overrides, baseline=asked.baseline, quick=asked.quick)
-    catalog = installed_plugins()
-    splits = read_data(catalog, asked.source)
+    families = families_of(request.recipes, request.overrides, baseline=request.baseline, quick=request.quick)
+    catalog = loaded_plugins()
+    splits = read_data(request.source)
     for family in families:
         find_arms(family, splits, catalog)
-    return [
-        measure(family, splits, source=asked.source, seeds=asked.seeds, out=folder / family.name, jobs=jobs)
-        for family in families
-    ]
+    return [measure(family, splits, seeds=request.seeds, out=folder / family.name, jobs=jobs) for family in families]

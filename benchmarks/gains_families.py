@@ -1,27 +1,23 @@
-"""Recipes by the baseline that each is compared with, each such family compared by `fer-augment compare`."""
+"""Recipes grouped by the baseline that each is compared with; each such family is one comparison."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.gains_page import Gains
 from benchmarks.gains_times import relative_times
-from fer_augment import Splits
-from fer_augment.cli.compare import compare
+from fer_augment import Splits, compare
 from fer_augment.errors import FerAugmentError, NothingFinishedError, RecipeError
 from fer_augment.hooks.plugin_manager import Catalog
-from fer_augment.recipe.binding import BoundRecipe, bind, check_classes
+from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.files import find_recipe, parents_of
 from fer_augment.recipe.overrides import parse_override
 from fer_augment.recipe.recipe import Recipe, load_recipes, shipped_recipes
 from fer_augment.recipe.warnings import recipe_warnings
-from fer_augment.results.comparison import read_comparison
+from fer_augment.runs.preflight import preflight
 from fer_augment.training.store import default_store
-from fer_augment.training.trainings import Trainings
 
 _QUICK_TRAINING = (
     *("model=vgg_tiny", "training.epochs=10", "training.batch_size=64"),
@@ -32,20 +28,20 @@ QUICK: Mapping[str, tuple[str, ...]] = {
     "paper": _QUICK_TRAINING,
     "modern": (*_QUICK_TRAINING, "training.optimizer=adam"),
 }
-"""What is set for the recipes of a family so that all of them take minutes on the demo faces; others are quick."""
+"""Settings for the recipes of a family with which they take minutes on the demo data; others are quick already."""
 
 _QUICK_RECIPES = Path(__file__).parent / "recipes" / "quick"
-"""Shipped recipes that count epochs, for the few epochs of `QUICK`."""
+"""Versions of shipped recipes with parameters in epochs, for the few epochs of `QUICK`."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A comparison that is about to be made.
+    """A planned comparison.
 
     Attributes:
-        baseline: the recipe that all others are compared with, as `fer-augment compare` is told.
+        baseline: the recipe that all others are compared with, by name or path.
         recipes: the others.
-        overrides: what is set for all of them.
+        overrides: settings for all of them.
         arms: the baseline and those of the others that can be compared with it.
         left_out: why the others cannot, by name.
     """
@@ -70,11 +66,11 @@ def families_of(
     Args:
         recipes: shipped recipes by name and files by path; none for all shipped ones.
         overrides: `key=value` lines; a family is given those that it knows.
-        baseline: what all are compared with; None for the root of what each one extends.
-        quick: whether to lay `QUICK` below the overrides.
+        baseline: the baseline of all; None for the root of what each recipe extends.
+        quick: whether to apply `QUICK` before the overrides.
 
     Raises:
-        RecipeError: if there is no such recipe, one has no baseline, or an override is wrong or known to none.
+        RecipeError: if there is no such recipe, one has no baseline, or an override is invalid for all recipes.
     """
     grouped: dict[str, list[str]] = {}
     for recipe in recipes or _shipped():
@@ -133,29 +129,25 @@ def find_arms(family: Family, splits: Splits, catalog: Catalog) -> None:
 def _refuse_idle(recipe: Recipe, baseline: Recipe) -> None:
     labels = {"name": "", "description": ""}
     if recipe.model_copy(update=labels) == baseline.model_copy(update=labels):
-        raise RecipeError(f"with these settings it is the same as {baseline.name}")
+        raise RecipeError(f"the same as {baseline.name} with these overrides")
 
 
 def _fitting(recipe: Recipe, splits: Splits, catalog: Catalog) -> BoundRecipe:
     """Bind a recipe; refuse what would fail in training, or never act there."""
     bound = bind(recipe, catalog)
-    check_classes(bound, splits.class_names)
-    Trainings(splits, 0, default_store()).check_refinable(bound)
+    preflight([bound], splits, default_store())
     for step in bound.steps:
         if step.strategy.acts_from >= recipe.training.epochs:
-            raise RecipeError(next(told for told in recipe_warnings(bound) if "it never acts" in told))
+            raise RecipeError(next(warning for warning in recipe_warnings(bound) if "never acts" in warning))
     return bound
 
 
-def measure(
-    family: Family, splits: Splits, *, source: str, seeds: Sequence[int], out: Path, jobs: int | None = None
-) -> Gains:
-    """Compare the arms of a family, or go on with that; runs that fail are told in the result.
+def measure(family: Family, splits: Splits, *, seeds: Sequence[int], out: Path, jobs: int | None = None) -> Gains:
+    """Compare the arms of a family, or resume that; failed runs are in the result.
 
     Args:
         family: with its arms.
         splits: the data.
-        source: where the data is read from.
         seeds: of the runs.
         out: the directory of the comparison.
         jobs: runs at a time; None for as many as there are cores.
@@ -163,13 +155,8 @@ def measure(
     gains = Gains(family.name, None, overrides=family.overrides, left_out=family.left_out)
     if len(family.arms) < 2:
         return gains
-    arguments = [*family.arms, "--data", source, "--seeds", f"{','.join(map(str, seeds))},", "--out", str(out)]
-    arguments += [word for text in family.overrides for word in ("--set", text)]
-    arguments += ["--jobs", str(jobs)] if jobs else []
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):  # raised where a run failed
-            compare.main(arguments, standalone_mode=False)
+        comparison = compare(list(family.arms), splits, seeds=seeds, out=out, jobs=jobs, overrides=family.overrides)
     except NothingFinishedError as error:
         return replace(gains, trouble=str(error))
-    times = relative_times(list(family.arms.values()), splits, seeds)
-    return replace(gains, comparison=read_comparison(out), times=times)
+    return replace(gains, comparison=comparison, times=relative_times(list(family.arms.values()), splits, seeds))

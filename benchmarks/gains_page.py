@@ -17,12 +17,13 @@ from fer_augment.significance import Verdict
 END = "<!-- end -->"
 _WIDTH = 120
 _READING = (
-    "Changes are in points of the test split against the baseline, with 95 % intervals over new trainings and new "
-    "images; verdicts are after Holm's correction, over the arms for balanced accuracy and for accuracy, over the "
-    "classes of an arm for recall. A true difference of the size called detectable, here in brackets for each class, "
-    "would be found in four of five such tests before that correction; with several arms or classes it takes more. "
-    "Training time is what an arm trains in addition to its baseline, scouts included, as a multiple of the baseline's "
-    "training time (wall time, mean over n seeds); none: it works with the baseline's networks."
+    "Differences are in percentage points on the test split, arm minus baseline, with 95 % confidence intervals over "
+    "new trainings and new images. Verdicts are after Holm's correction: over the arms for balanced accuracy and "
+    "accuracy, over the classes of an arm for recall. \"detectable\", in brackets for each class, is the minimum "
+    "detectable effect: the true difference that the test finds with 80 % power, unadjusted; with several arms or "
+    "classes it is larger. Training time is what an arm trains in addition to its baseline, scouts included, as a "
+    "multiple of the baseline's training time (wall time, mean over n seeds); none: it uses the networks of the "
+    "baseline."
 )
 
 
@@ -75,7 +76,7 @@ def _where(comparison: ComparisonRecord, cores: int) -> str:
 def _on_what(comparison: ComparisonRecord) -> str:
     rows = {part: sum(of_class.values()) for part, of_class in comparison.data.counts.items()}
     source = escaped(Path(comparison.data.source).name)
-    return f"Data: {source}, {rows['train']:,} rows to train on and {rows['test']:,} to test on."
+    return f"Data: {source}, {rows['train']:,} training rows and {rows['test']:,} test rows."
 
 
 # --- one family
@@ -84,7 +85,7 @@ def _on_what(comparison: ComparisonRecord) -> str:
 def _family(gains: Gains) -> Iterator[str]:
     comparison = gains.comparison
     yield f"### Against {_code(gains.baseline)}"
-    yield _filled(f"Set for all: {', '.join(map(_code, gains.overrides)) or 'nothing, the recipes stand as they are'}.")
+    yield _filled(f"Overrides of all arms: {', '.join(map(_code, gains.overrides)) or 'none'}.")
     if comparison and comparison.versus:
         yield _arms(comparison, gains.times)
         yield _recalls(comparison)

@@ -10,23 +10,24 @@ from benchmarks.pairs import RULE, Pairs, Results
 
 _WIDTH = 120
 _HOW = f"""\
-Each pair is measured in turn, the other way first, after one pair that does not count, on one thread. Seconds are
-processor seconds unless they are marked as wall time; training loops of others run in a process of their own, as their
-users would run them, a new one for each pair. Memory is the peak of what is allocated in addition. The ratio is the
-median over n pairs, with the middle half of the ratios behind it. Seconds belong to this machine; ratios travel
-better, and `benchmarks/baseline.json` holds nothing else. No accelerator was used, here or ever: see
+The two sides of a pair are measured alternately, the alternative first, on one thread, after one discarded warm-up
+pair. Times are processor seconds unless marked as wall time. Training loops of other libraries run in a separate
+process, as their users would run them, a new one for each pair. Memory is the peak of additional allocations. The ratio
+is the median over n pairs, with the interquartile range in parentheses. Times are specific to this machine; ratios
+transfer better, and `benchmarks/baseline.json` stores only ratios. Nothing was measured on an accelerator: see
 [decision 25](decisions/0025-the-cuda-path-stays-plain-until-it-is-timed.md).
 
-`make bench` measures again (`FER2013=FOLDER` names the folder of `fer2013_images.zip`; without it faces are drawn),
-`make bench-compare` says which ratios became worse, `make bench-keep` keeps them and writes this page. {RULE}"""
+`make bench` measures again (`FER2013=FOLDER` names the folder of `fer2013_images.zip`; without it, synthetic faces are
+used), `make bench-compare` lists the ratios that became worse, and `make bench-keep` stores the ratios and writes this
+page. {RULE}"""
 
 
 def performance_page(results: Results) -> str:
     """Return the page in Markdown."""
     parts = [
         "# Performance",
-        "What fer_augment takes, against what one would pick instead, measured side by side. A ratio of 3 means that "
-        "the other way takes three times as much; below 1, ours takes more.",
+        "Time and memory of fer_augment compared with the usual alternatives. A ratio of 3 means that the alternative "
+        "takes three times as long (or as much memory); a ratio below 1 means that fer_augment takes more.",
         f"Measured on {results.date} on {results.machine}; {results.versions}.",
         *_HOW.split("\n\n"),
     ]

@@ -11,8 +11,8 @@ from statistics import median, quantiles
 CLEARLY = 0.1
 """By what share a median ratio must have fallen before it may count as worse."""
 RULE = (
-    f"A ratio is worse than before when its median fell by more than {CLEARLY:.0%} and the middle half of the new "
-    "ratios lies below the middle half of the old ones."
+    f"A ratio counts as worse when its median fell by more than {CLEARLY:.0%} and the interquartile range of the new "
+    "ratios lies below that of the old ones."
 )
 
 

@@ -96,9 +96,9 @@ class TestTheCommand:
     def test_it_says_on_what_and_how(self, measured: str, place: Path) -> None:
         assert "python -m benchmarks gains --data squares --seeds 2" in measured
         assert str(place) not in measured
-        assert "72 rows to train on and 24 to test on" in " ".join(measured.split())
+        assert "72 training rows and 24 test rows" in " ".join(measured.split())
         assert re.search(r"cores, .*torch [\d.]+.* precision float32.*; \d{4}-\d\d-\d\d\.", " ".join(measured.split()))
-        assert "Set for all: `training.scout.folds=2`." in measured
+        assert "Overrides of all arms: `training.scout.folds=2`." in measured
 
     def test_what_does_not_fit_the_data_is_left_out_with_the_reason(self, measured: str) -> None:
         assert re.search(r"(?m)^- Left out: `elsewhere`; .*dog", measured)

@@ -33,7 +33,7 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
     for step in bound.steps:
         if step.provider.startswith("file "):
             names |= _imported_by(type(step.strategy))
-    return {name: importlib.metadata.version(name) for name in sorted(names - {OWN})}
+    return {name: importlib.metadata.version(name) for name in sorted(names - {OWN}) if _is_installed(name)}
 
 
 @functools.cache
