@@ -374,6 +374,16 @@ def test_different_environments_are_joined_with_a_warning(tmp_path):
     assert any("they differ in device" in warning for warning in comparison.warnings)
 
 
+def test_a_distribution_that_only_one_arm_requires_is_no_difference(tmp_path):
+    arms = {
+        "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), environment={"torch": "2.13.0"}),
+        "other": write_arm(tmp_path, "other", (0.6, 0.5, 0.4), environment={"torch": "2.13.0", "vendor-noise": "1.0"}),
+    }
+    comparison = compared(arms)
+    assert comparison.environment == {"torch": "2.13.0", "vendor-noise": "1.0"}
+    assert not [warning for warning in comparison.warnings if "environments" in warning]
+
+
 def test_warnings_of_runs_are_not_repeated(tmp_path):
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), warnings=("it is late",)) for name in ("base", "other")}
     comparison = compared(runs, warnings=["first of all", "base and other: it is late"])

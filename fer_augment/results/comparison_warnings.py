@@ -105,8 +105,11 @@ def _of_steps(runs: Runs) -> Iterator[str]:
 
 def _of_environments(runs: Runs) -> Iterator[str]:
     environments = [record.environment for records in runs.values() for record in records]
-    names = dict.fromkeys(name for environment in environments for name in environment)
-    differing = [name for name in names if len({environment.get(name) for environment in environments}) > 1]
+    versions: dict[str, set[str]] = {}
+    for environment in environments:
+        for name, version in environment.items():  # a distribution that only some arms require differs in no version
+            versions.setdefault(name, set()).add(version)
+    differing = [name for name, of_runs in versions.items() if len(of_runs) > 1]
     if differing:
         yield f"The runs have different environments: they differ in {listed(differing)}."
 
