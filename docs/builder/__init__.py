@@ -1,1 +1,1 @@
-"""The page about strategies and its pictures: written from what is installed, by `make docs`."""
+"""Generator of docs/strategies.md and its pictures from the installed strategies, run by `make docs`."""

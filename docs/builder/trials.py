@@ -1,6 +1,6 @@
-"""A strategy alone on data that anybody may see: what the pictures of the catalog are made from.
+"""Single strategies on freely available data, the input of the pictures in docs/strategies.md.
 
-Legend of shapes: K classes, H, W, C height, width and channels of an image.
+Shapes: K classes; H, W, C height, width and channels of an image.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ FER2013_COUNTS = {
     "surprise": 3171,
     "neutral": 4965,
 }
-"""The rows of each class in FER2013's Training."""
+"""Number of rows of each class in the training split of FER2013."""
 
 
 @functools.cache
 def demo_faces() -> ImageDataset:
-    """Return the training split of the demo faces: drawn, and in FER2013's classes."""
+    """Return the training split of the demo data: synthetic faces with the classes of FER2013."""
     return installed_plugins().read("demo").train
 
 
 @functools.cache
 def fer2013_labels() -> ImageDataset:
-    """Return a set with the labels of FER2013's Training in the order of the classes, and a black pixel for each."""
+    """Return a data set with the labels of FER2013's training split, sorted by class, and one black pixel per row."""
     counts = list(FER2013_COUNTS.values())
     labels = np.repeat(np.arange(len(counts)), counts)
     return ImageDataset.from_arrays(np.zeros((len(labels), 1, 1, 1), np.uint8), labels, tuple(FER2013_COUNTS))
 
 
 def alone(data: ImageDataset, strategy: str, **parameters: Any) -> Pipeline:
-    """Return the pipeline of a run whose recipe has one step; its scout goes by the nearest mean image of a class."""
+    """Return the pipeline of a recipe with a single step; its scout predicts the class with the nearest mean image."""
     step = installed_plugins().strategy(strategy).value(**parameters)
     context = Context(seed=0, class_names=data.class_names)
     return Pipeline(steps_of([step]), context, scout_for=lambda step: NearestMeanScout())
