@@ -106,5 +106,5 @@ def test_a_name_that_is_not_installed_is_an_error() -> None:
 
 
 @parametrize_with_checks([MirrorClasses])
-def test_conforms(strategy, check):  # type: ignore[no-untyped-def] # as in the documentation
+def test_conforms(strategy, check):  # without types, as in the documentation
     check(strategy)

@@ -56,7 +56,7 @@ def problems(*modules: object) -> list[str]:
 
 class TestCollecting:
     def test_everything_registered_is_looked_up_by_name_with_its_provider(self) -> None:
-        model = Model("net", "a net", lambda shape, classes: None)  # type: ignore[arg-type,return-value]
+        model = Model("net", "a net", lambda shape, classes: None)
         loss = Loss("hinge", "a loss", lambda logits, targets: logits)
         tracker = Tracker("log", "a log", object)
         catalog = collected(
@@ -231,7 +231,8 @@ class TestStrategyFaults:
         def sampling_weights(self: Any, weights: Any) -> Any:
             yield weights
 
-        marked = hookimpl(**{option: True})(sampling_weights)
+        options: dict[str, Any] = {option: True}
+        marked = hookimpl(**options)(sampling_weights)
         assert self.faults(sampling_weights=marked) == [
             "sampling_weights: remove tryfirst, trylast and wrapper; the recipe decides the order"
         ]

@@ -77,7 +77,7 @@ class ToyPlugin:
 
     @hookimpl
     def register_models(self) -> list[Model]:
-        return [Model("tiny", "A tiny network.", lambda shape, classes: None)]  # type: ignore[arg-type,return-value]
+        return [Model("tiny", "A tiny network.", lambda shape, classes: None)]
 
     @hookimpl
     def register_losses(self) -> list[Loss]:

@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 def in_environment(python: Path, folder: Path, *arguments: str) -> str:
     """Run `fer-augment ARGUMENTS` in the environment; return its standard output."""
-    command = [python, "-c", "from fer_augment.cli import main; main()", *arguments]
+    command = [str(python), "-c", "from fer_augment.cli import main; main()", *arguments]
     environment = {**os.environ, "FER_AUGMENT_CACHE": str(folder / "cache"), "COLUMNS": "200"}
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr

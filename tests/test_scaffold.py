@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,7 +152,7 @@ def test_the_class_of_every_valid_name_has_that_strategy_name(tmp_path: Path) ->
         write_distribution(name, tmp_path / name)
         class_name = re.search(r"class (\w+)\(Strategy\)", (tmp_path / name / f"fer_augment_{name}.py").read_text())
         assert class_name is not None
-        strategy_class = type(class_name[1], (installed_plugins().strategy("imblearn").value,), {})
+        strategy_class: Any = type(class_name[1], (installed_plugins().strategy("imblearn").value,), {})
         assert strategy_class.strategy_name() == name
 
 

@@ -37,7 +37,8 @@ class TestStrategy:
         ],
     )
     def test_its_name_is_its_class_name_in_snake_case(self, class_name: str, name: str) -> None:
-        assert type(class_name, (Strategy,), {"__module__": __name__}).strategy_name() == name
+        strategy_class: Any = type(class_name, (Strategy,), {"__module__": __name__})
+        assert strategy_class.strategy_name() == name
 
     def test_it_is_frozen(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
@@ -111,7 +112,8 @@ class TestContext:
 
     def test_note_records_a_chosen_value_only_at_build_adjustment(self) -> None:
         context = replace(CONTEXT, chosen={})
-        context.note("tau", np.float32(0.5))
+        value: Any = np.float32(0.5)
+        context.note("tau", value)
         assert context.chosen == {"tau": 0.5}
         with pytest.raises(StrategyError, match="^'tau' must be a finite number to be noted, not nan$"):
             context.note("tau", float("nan"))
