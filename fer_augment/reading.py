@@ -32,9 +32,16 @@ def read_data(data: Data, *, progress: bool = True) -> Splits:
         return catalog.read(source, report)
 
 
-def loaded_plugins(*, quiet: bool = False) -> Catalog:
-    """Return what all installed plugins offer; warn, once a process, of those that could not be loaded."""
+def loaded_plugins(*, quiet: bool = False, again: bool = False) -> Catalog:
+    """Return what all installed plugins offer; warn of those that could not be loaded.
+
+    Args:
+        quiet: whether to show no warnings.
+        again: whether to repeat warnings that this process has shown already.
+    """
     catalog = installed_plugins()
+    if again:
+        _warn_once.cache_clear()
     if not quiet:
         _warn_once(catalog.problems)
     return catalog

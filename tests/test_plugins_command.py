@@ -32,7 +32,7 @@ class Squint(Strategy):
     def predict_views(self, views):
         return views
 
-class Misspelt(Strategy):
+class Misspelled(Strategy):
     """Misspell a hook."""
 
     @hookimpl
@@ -41,7 +41,7 @@ class Misspelt(Strategy):
 
 @hookimpl
 def register_strategies():
-    return [Squint, Misspelt]
+    return [Squint, Misspelled]
 
 @hookimpl
 def register_losses():
@@ -52,17 +52,17 @@ def register_losses():
 @pytest.fixture
 def _broken_plugins_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install a valid strategy, one with a misspelled hook, and a module that cannot be imported."""
-    (tmp_path / "stranger.py").write_text(BROKEN_PARTS, encoding="utf-8")
+    (tmp_path / "third_party.py").write_text(BROKEN_PARTS, encoding="utf-8")
     (tmp_path / "broken.py").write_text("import no_such_module\n", encoding="utf-8")
-    info = tmp_path / "stranger-2.1.dist-info"
+    info = tmp_path / "third_party-2.1.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 2.1\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text("[fer_augment]\na = broken\nb = stranger\n", encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third_party\nVersion: 2.1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[fer_augment]\na = broken\nb = third_party\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     installed_plugins.cache_clear()
     yield
     installed_plugins.cache_clear()
-    sys.modules.pop("stranger", None)
+    sys.modules.pop("third_party", None)
 
 
 class TestList:
@@ -91,11 +91,11 @@ class TestList:
     def test_broken_plugins_give_a_warning_and_others_are_listed(self) -> None:
         ran = fer_augment("plugins", "list")
         assert ran.code == 0
-        assert re.search(r"Strategies from stranger 2.1\n  squint +Squint \[bold]hard\[/bold]\. *\n", ran.out)
+        assert re.search(r"Strategies from third_party 2.1\n  squint +Squint \[bold]hard\[/bold]\. *\n", ran.out)
         assert "imblearn" in ran.out
         assert ran.err.splitlines() == [
-            "warning: stranger 2.1: broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
-            "warning: stranger 2.1: strategy misspelt: there is no hook 'predict_view'; did you mean 'predict_views'?",
+            "warning: third_party 2.1: broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+            "warning: third_party 2.1: strategy misspelled: there is no hook 'predict_view'; did you mean 'predict_views'?",
         ]
         problems = json.loads(fer_augment("plugins", "list", "--json").out)["problems"]
         assert [f"warning: {problem}" for problem in problems] == ran.err.splitlines()
@@ -171,7 +171,32 @@ class TestShow:
 
     @pytest.mark.usefixtures("_broken_plugins_are_installed")
     def test_plugins_that_could_not_be_loaded_are_named(self) -> None:
-        assert_refused(fer_augment("plugins", "show", "misspelt"), "not loaded", "there is no hook 'predict_view'")
+        ran = fer_augment("plugins", "show", "misspelled")
+        assert (ran.code, ran.out) == (2, "")
+        *warnings, refusal = ran.err.splitlines()
+        assert len(warnings) == 2 and refusal.startswith("fer-augment: no plugin named 'misspelled'")
+        assert "not loaded" in refusal and "there is no hook 'predict_view'" in refusal
+
+    @pytest.mark.usefixtures("_broken_plugins_are_installed")
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["compare", "demo", "--data", "demo", "--seeds", "1", "--dry-run", "--json"],
+            ["rewrite", "demo", "--data", "demo", "--dry-run"],
+            ["data", "show", "demo"],
+            ["recipes", "list"],
+            ["recipes", "check", "demo"],
+            ["plugins", "show", "imblearn"],
+        ],
+        ids=lambda arguments: "-".join(arguments[:2]),
+    )
+    def test_every_command_warns_of_them_once(self, arguments: list[str]) -> None:
+        ran = fer_augment(*arguments)
+        assert ran.code == 0
+        assert [line for line in ran.err.splitlines() if line.startswith("warning: third_party 2.1: ")] == [
+            "warning: third_party 2.1: broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+            "warning: third_party 2.1: strategy misspelled: there is no hook 'predict_view'; did you mean 'predict_views'?",
+        ]
 
     @pytest.mark.parametrize("arguments", [["list"], ["show", "flip_crop_affine"], ["show", "vgg_mini"]])
     def test_no_slow_module_is_imported(self, arguments: list[str]) -> None:

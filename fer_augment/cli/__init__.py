@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import click
@@ -47,7 +49,7 @@ class LazyGroup(click.Group):
             return None
         command = getattr(importlib.import_module(f"fer_augment.cli.{_COMMANDS[name].module}"), name)
         assert isinstance(command, click.Command)
-        return _with_line_breaks(command)
+        return _prepared(command)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
@@ -55,16 +57,30 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.short_help) for name, entry in _COMMANDS.items()])
 
 
-def _with_line_breaks(command: click.Command) -> click.Command:
-    r"""Replace `\b` in raw docstrings by the character that makes click keep line breaks, also in subcommands."""
+def _prepared(command: click.Command) -> click.Command:
+    """Keep line breaks of the help text (raw docstrings), and warn of broken plugins before the command runs."""
     if command.help:
         command.help = command.help.replace(r"\b", "\b")
-    for subcommand in command.commands.values() if isinstance(command, click.Group) else ():
-        _with_line_breaks(subcommand)
+    if isinstance(command, click.Group):
+        for subcommand in command.commands.values():
+            _prepared(subcommand)
+    elif command.callback and not hasattr(command.callback, "__wrapped__"):
+        command.callback = _after_plugin_warnings(command.callback)
     return command
 
 
-@_with_line_breaks
+def _after_plugin_warnings(callback: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(callback)
+    def run(*arguments: object, **options: object) -> object:
+        from fer_augment.reading import loaded_plugins
+
+        loaded_plugins(again=True)
+        return callback(*arguments, **options)
+
+    return run
+
+
+@_prepared
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fer_augment")
 def group() -> None:

@@ -72,11 +72,11 @@ def compare(
 @executor_option
 @json_option
 def demo(out: Path, jobs: int | None, executor: Executor, as_json: bool) -> None:
-    r"""Compare three recipes on synthetic faces, in one to three minutes: three seeds, a table and a report.
+    r"""Compare three recipes on synthetic faces, in one to three minutes.
 
-    The faces are rendered by a seeded generator, with FER2013's seven classes and their imbalance. The recipes are a
-    plain baseline, mirroring the images of Sad predicted as Neutral, and balanced sampling;
-    `fer-augment recipes show demo_mirror` prints one.
+    Trains every recipe with three seeds; prints a table and writes a report. The faces are rendered by a seeded
+    generator, with FER2013's seven classes and their imbalance. The recipes are a plain baseline, mirroring the images
+    of Sad predicted as Neutral, and balanced sampling; `fer-augment recipes show demo_mirror` prints one.
 
     \b
     fer-augment demo

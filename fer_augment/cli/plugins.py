@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.reports.console import messages, print_warnings, results
+from fer_augment.reports.console import messages, results
 
 if TYPE_CHECKING:
     from fer_augment.hooks.plugin_manager import Offer
@@ -69,7 +69,6 @@ def list_plugins(as_json: bool) -> None:
         console.print(Padding(table, (0, 0, 0, 2)))
         console.print()
     console.print("`fer-augment plugins show NAME` shows details and parameters.", soft_wrap=True)
-    print_warnings(catalog.problems)
 
 
 @plugins.command("show")
