@@ -52,17 +52,17 @@ def register_losses():
 @pytest.fixture
 def _broken_plugins_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install a valid strategy, one with a misspelled hook, and a module that cannot be imported."""
-    (tmp_path / "third_party.py").write_text(BROKEN_PARTS, encoding="utf-8")
+    (tmp_path / "extras.py").write_text(BROKEN_PARTS, encoding="utf-8")
     (tmp_path / "broken.py").write_text("import no_such_module\n", encoding="utf-8")
-    info = tmp_path / "third_party-2.1.dist-info"
+    info = tmp_path / "extras-2.1.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third_party\nVersion: 2.1\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text("[fer_augment]\na = broken\nb = third_party\n", encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: extras\nVersion: 2.1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[fer_augment]\na = broken\nb = extras\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     installed_plugins.cache_clear()
     yield
     installed_plugins.cache_clear()
-    sys.modules.pop("third_party", None)
+    sys.modules.pop("extras", None)
 
 
 class TestList:
@@ -91,11 +91,11 @@ class TestList:
     def test_broken_plugins_give_a_warning_and_others_are_listed(self) -> None:
         ran = fer_augment("plugins", "list")
         assert ran.code == 0
-        assert re.search(r"Strategies from third_party 2.1\n  squint +Squint \[bold]hard\[/bold]\. *\n", ran.out)
+        assert re.search(r"Strategies from extras 2.1\n  squint +Squint \[bold]hard\[/bold]\. *\n", ran.out)
         assert "imblearn" in ran.out
         assert ran.err.splitlines() == [
-            "warning: third_party 2.1: broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
-            "warning: third_party 2.1: strategy misspelled: there is no hook 'predict_view'; did you mean 'predict_views'?",
+            "warning: extras 2.1: broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+            "warning: extras 2.1: strategy misspelled: there is no hook 'predict_view'; did you mean 'predict_views'?",
         ]
         problems = json.loads(fer_augment("plugins", "list", "--json").out)["problems"]
         assert [f"warning: {problem}" for problem in problems] == ran.err.splitlines()
@@ -193,9 +193,9 @@ class TestShow:
     def test_every_command_warns_of_them_once(self, arguments: list[str]) -> None:
         ran = fer_augment(*arguments)
         assert ran.code == 0
-        assert [line for line in ran.err.splitlines() if line.startswith("warning: third_party 2.1: ")] == [
-            "warning: third_party 2.1: broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
-            "warning: third_party 2.1: strategy misspelled: there is no hook 'predict_view'; did you mean 'predict_views'?",
+        assert [line for line in ran.err.splitlines() if line.startswith("warning: extras 2.1: ")] == [
+            "warning: extras 2.1: broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+            "warning: extras 2.1: strategy misspelled: there is no hook 'predict_view'; did you mean 'predict_views'?",
         ]
 
     @pytest.mark.parametrize("arguments", [["list"], ["show", "flip_crop_affine"], ["show", "vgg_mini"]])

@@ -117,9 +117,9 @@ def _logits_are_lost(arguments: Arguments, one: Arrays, other: Arrays) -> bool:
 
 def _views(arguments: Arguments) -> Iterator[tuple[Any, Any]]:
     (images,) = arguments.first
-    moved, turned = images.roll(3, dims=2), images.flip(2)
-    yield [images, moved], [images, turned]
-    yield [moved, images], [turned, images]
+    moved, flipped = images.roll(3, dims=2), images.flip(2)
+    yield [images, moved], [images, flipped]
+    yield [moved, images], [flipped, images]
 
 
 def _views_are_lost(arguments: Arguments, one: Arrays, other: Arrays) -> bool:

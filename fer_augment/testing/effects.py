@@ -94,10 +94,10 @@ def _mirrors_at_random(subject: Subject) -> bool:
 
 def _is_mirrored(before: NDArray[Any], after: NDArray[Any], width: int) -> bool:
     """Whether an image equals another one mirrored, up to contrast and brightness, rather than unmirrored."""
-    plain, turned = (
+    plain, mirrored = (
         abs(np.corrcoef(image.ravel(), after.ravel())[0, 1]) for image in (before, np.flip(before, axis=width))
     )
-    return bool(turned > max(plain, _MIN_CORRELATION))
+    return bool(mirrored > max(plain, _MIN_CORRELATION))
 
 
 def _failures_without_a_linear_head(subject: Subject) -> Iterator[str]:

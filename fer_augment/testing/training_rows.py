@@ -40,8 +40,8 @@ def _has_a_wrong_parent(data: ImageDataset, rewritten: ImageDataset) -> bool:
     """Whether a row equals source rows, mirrored or not, and descends from none of them."""
     origins_of: dict[bytes, set[int]] = {}
     images = data.images[:]
-    for turned in (images, images[:, :, ::-1], images[:, ::-1], images[:, ::-1, ::-1]):
-        for digest, origin in zip(image_digests(turned), data.origin.tolist(), strict=True):
+    for flipped in (images, images[:, :, ::-1], images[:, ::-1], images[:, ::-1, ::-1]):
+        for digest, origin in zip(image_digests(flipped), data.origin.tolist(), strict=True):
             origins_of.setdefault(digest.tobytes(), set()).add(origin)
     equal_rows = [origins_of.get(digest.tobytes()) for digest in rewritten.digests]
     return any(rows and not rows & set(own) for rows, own in zip(equal_rows, rewritten.origins.tolist(), strict=True))
