@@ -155,7 +155,7 @@ class ClassBalancedLoss(_LossWrapper):
 class FocalLoss(_LossWrapper):
     """Apply focal loss: weight the loss of a row by (1 - p)^gamma, where p is the predicted probability of its class.
 
-    Well-classified rows weigh less, whatever their class. For soft targets, the loss is the weighted sum over the
+    Well-classified rows weigh less, regardless of class. For soft targets, the loss is the weighted sum over the
     classes. For the class weights alpha of the paper, add `weighted_loss`.
 
     When: most rows are learned early and dominate the loss. Class frequencies are not used, so it balances classes only
@@ -195,10 +195,10 @@ class LdamLoss(_LossWrapper):
     """Apply the LDAM loss: enforce larger margins for smaller classes, in proportion to n^(-1/4) for n rows.
 
     The margin is subtracted from the logit of the row's class before the loss is computed: from the cosine between the
-    features and the weights of the class, before `scale`. The smallest class has `max_margin`. If a network could scale
-    up its logits, a margin would have no effect; so the linear head is replaced by that of the paper, which has no bias
-    and returns `scale` times the cosine. Networks without a linear head raise an error. `from_epoch` defers the
-    margins, not the head.
+    features and the weights of the class, before `scale`. The margin of the smallest class is `max_margin`. A margin
+    has no effect if the network can scale up its logits, so the linear head is replaced by that of the paper, which
+    normalizes features and weights to length 1, has no bias and returns `scale` times the cosine. Networks without a
+    linear head raise an error. `from_epoch` defers the margins, not the head.
 
     n counts the rows of the training set as rewritten by earlier steps, regardless of sampling: the paper's bound is
     for distinct examples, and repeated draws add none. Appended rows count, including unchanged copies.
@@ -206,8 +206,8 @@ class LdamLoss(_LossWrapper):
     When: the network overfits small classes. A margin separates them more clearly without drawing their rows more
     often.
 
-    Cost: no time or memory. Margins for small classes cost large ones recall. As the head changes too, a comparison
-    measures head and margins together; `max_margin: 0` measures the head alone.
+    Cost: no time or memory. Larger margins for small classes reduce the recall of large ones. As the head changes too,
+    a comparison measures head and margins together; `max_margin: 0` measures the head alone.
 
     Try: max_margin 0.5 and scale 30, as in the authors' code. Together with a `class_balanced_loss` whose `from_epoch`
     is four fifths of the epochs, it is LDAM-DRW (recipe `modern_ldam_drw`).
@@ -253,7 +253,7 @@ class BalancedSoftmax(_LossWrapper):
     frequencies. Classes without rows are not adjusted, so the network learns that they are improbable.
     `logit_adjusted_loss` adds a factor tau.
 
-    When: all classes are equally important, whatever their size. It has no parameter to tune, so try this loss first.
+    When: all classes are equally important, regardless of size. It has no parameter to tune, so try this loss first.
 
     Cost: no time or memory. Predictions shift from large classes to small ones, so large classes lose recall, and
     accuracy drops on data with the class frequencies of the training set.

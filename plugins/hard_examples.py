@@ -18,9 +18,9 @@ _DEFAULT_MARGIN = 0.2
 
 
 class HardExamples(Strategy):
-    """Oversample hard training rows, as copies or by sampling weight, where a scout's predictions decide what is hard.
+    """Oversample hard training rows, found with a scout's predictions: append copies or raise their sampling weight.
 
-    The rules, with the order from hard to easy:
+    The rules, each with its order from hard to easy:
 
     - `misclassified`: rows whose label is not the most probable class, by increasing probability of the label.
     - `small_margin`: rows whose two most probable classes differ by at most `margin`, by increasing difference. With

@@ -55,7 +55,7 @@ class Imblearn(Strategy):
 
     Cost: all rows as `float32` take 265 MB for FER2013, and the balanced result 465 MB; random over- and undersampling
     need neither. SMOTE takes about 7 s on FER2013's pixels, BorderlineSMOTE 45 s. `space: embeddings` needs the
-    in-sample scout, which is the baseline's run if the baseline is an arm. Networks overfit repeated rows, an
+    in-sample scout, whose training is shared with the baseline if that is an arm. Networks overfit repeated rows, an
     interpolation of two faces need not look like a face, and undersampling discards rows of large classes.
 
     Try: RandomOverSampler first; then SMOTE with 5 neighbors in both spaces. `power_sampler` balances classes without
@@ -79,7 +79,7 @@ class Imblearn(Strategy):
         | None
     ) = Field(
         default=None,
-        description="classes to resample, or {class: number of rows}; by default that of the sampler.",
+        description="classes to resample, or {class: number of rows}; the sampler's default if not given.",
     )
     space: Literal["pixels", "embeddings"] = Field(
         default="pixels", description="input of the sampler: pixels, or the scout's embeddings."

@@ -18,12 +18,12 @@ _GRID = tuple(step / 10 for step in range(21))
 
 
 class LogitAdjustment(Strategy):
-    """Apply post-hoc logit adjustment: subtract tau times the log class frequencies from the logits, no retraining.
+    """Apply post-hoc logit adjustment: subtract tau times the log class frequencies from a trained network's logits.
 
-    With tau 1, the softmax estimates the class probabilities under equal class frequencies, which is optimal for
-    balanced accuracy; under the real frequencies it is less well calibrated. Class frequencies are those of the rows
-    drawn in the last epoch, so classes that sampling has balanced are not balanced twice. Classes without rows are not
-    adjusted, and so never favored.
+    No retraining is needed. With tau 1, the softmax estimates the class probabilities under equal class frequencies,
+    which is optimal for balanced accuracy; under the real frequencies it is less well calibrated. Class frequencies are
+    those of the rows drawn in the last epoch, so classes that sampling has balanced are not balanced twice. Classes
+    without rows are not adjusted, and so never favored.
 
     The softmax must estimate probabilities. Cross-entropy and the squared error of the softmax output (`mse`) ensure
     this, as they are proper scoring rules (Gneiting and Raftery 2007, JASA 102, p. 359).

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RandomErasing(Strategy):
-    """Apply random erasing: overwrite a random rectangle of an image, so that predictions use the whole face.
+    """Apply random erasing: overwrite a random rectangle of an image, so that no single part of a face is decisive.
 
     Two details of this implementation: the logarithm of the aspect ratio is uniform, so that tall and wide rectangles
     are equally likely; and the ratio is drawn only from values for which the rectangle fits into the image, so that no

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TauNorm(Strategy):
-    """Apply tau-normalization: divide each class's weight vector in the trained linear head by its norm^tau.
+    """Apply tau-normalization: divide each class's weight vector in the linear head by its norm to the power of tau.
 
     Frequent classes tend to have weight vectors with larger norms, and so larger logits; with tau 1, all norms are 1.
     The paper drops the bias of the head. Here it is divided along with the weights, so that tau 0 changes nothing.

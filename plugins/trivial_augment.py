@@ -66,7 +66,7 @@ class TrivialAugment(Strategy):
     Cost: one second on one core for the rows of FER2013. It is strong for a small network and pays off over many
     epochs. It favors no class.
 
-    Try: space `standard` for upright faces. `wide` rotates by up to 135 degrees; exclude operations with `operations`.
+    Try: space `standard` for upright faces, as `wide` rotates by up to 135 degrees; or fewer `operations`.
 
     Source: Müller and Hutter 2021, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation", ICCV;
     operations and strengths are those of its spaces "RA" (here `standard`; after Cubuk, Zoph, Shlens and Le 2020,
