@@ -165,6 +165,6 @@ def load_run(directory: str | Path) -> Run:
     path = Path(directory)
     if not (path / "record.json").is_file():
         below = next(iter(sorted(path.glob("runs/*/*/record.json"))), None)
-        hint = f"it contains runs, such as {below.parent}" if below else "`fer-augment run` creates one"
-        raise RunError(f"{path}: not a run directory, record.json is missing; {hint}")
+        hint = f"it contains run directories, such as {below.parent}" if below else "create one with `fer-augment run`"
+        raise RunError(f"{path}: not a run directory (no record.json); {hint}")
     return Run(path)

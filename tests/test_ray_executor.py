@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import fer_augment as fa
 from fer_augment import RunError
 from fer_augment.progress import Advance
 from fer_augment.recipe.recipe import Recipe, load_recipes
@@ -255,6 +256,23 @@ class TestCommand:
         assert [arm["seeds"] for arm in json.loads(out)["arms"]] == [[0, 1]]
         assert re.fullmatch(r"(done   tiny, seed \d \(\d+ s\)\n){2}Results are in .*\n", err)
         self.assert_nothing_runs()
+
+    def test_gives_the_same_comparison_as_python_and_the_terminal(self, tmp_path, monkeypatch):
+        write_recipe(tmp_path, "more", steps="- imblearn: {sampler: RandomOverSampler}", device="cpu")
+        arguments = ["compare", "tiny.yaml", "more.yaml", "--data", "squares", "--seeds", "2", "--jobs", "1"]
+        for name, run in {
+            "python": lambda out: fa.compare(
+                ["tiny.yaml", "more.yaml"], "squares", seeds=2, jobs=1, out=out, progress=False
+            ),
+            "terminal": lambda out: fer_augment(*arguments, "--out", out),
+            "ray": lambda out: self.start("more.yaml", "--seeds", "2", "--out", out).communicate(),
+        }.items():
+            monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / f"cache of {name}"))
+            run(name)
+        files = {name: Path(name, "comparison.json").read_text() for name in ("python", "terminal", "ray")}
+        texts = {name: re.sub(r'"training_seconds": \{[^}]*\}', "", text) for name, text in files.items()}
+        assert files["ray"].count("training_seconds") == 2
+        assert texts["python"] == texts["terminal"] == texts["ray"]
 
     def test_ends_everything_at_ctrl_c(self, tmp_path):
         started = self.start("--set", "training.epochs=100000")

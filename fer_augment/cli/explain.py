@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.cli._finished_run import finished_run, probability_by_class, run_argument
+from fer_augment.cli._finished_run import probability_by_class, run_argument
 from fer_augment.errors import DatasetError, FerAugmentError, RunError
+from fer_augment.finished import load_run
 from fer_augment.reports.console import messages, progress_of, results
 from fer_augment.reports.wording import printable
 
@@ -78,7 +79,7 @@ def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool
 
     if bool(source) == bool(files):
         raise FerAugmentError("specify either --data SRC or --image FILE")
-    model = load_run_model(finished_run(run))
+    model = load_run_model(load_run(run))
     inputs = _first_of_classes(model.record, source) if source else _of_files(model.record, files, resize=resize)
     probabilities = softmax(model.logits(np.stack([one.image for one in inputs])))
     console = results()

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.cli._finished_run import finished_run, probability_by_class, run_argument
+from fer_augment.cli._finished_run import probability_by_class, run_argument
+from fer_augment.finished import load_run
 from fer_augment.reports.console import messages, progress_of, results
 from fer_augment.reports.wording import printable
 
@@ -47,7 +48,7 @@ def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None)
     """
     from fer_augment.runs.run_models import changed_steps, load_run_model
 
-    directory = finished_run(run)
+    directory = load_run(run)
     model = load_run_model(directory)
     for step in changed_steps(model.record, model.pipeline.steps):
         messages().print(f"warning: {step} has changed since the run", markup=False, soft_wrap=True)

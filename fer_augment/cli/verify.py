@@ -13,8 +13,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.cli._finished_run import finished_run, run_argument
+from fer_augment.cli._finished_run import run_argument
 from fer_augment.cli._options import data_option, json_option
+from fer_augment.finished import load_run
 from fer_augment.reports.console import progress_of_activities, results
 from fer_augment.reports.wording import printable
 
@@ -40,7 +41,7 @@ def verify(run: Path, source: str, as_json: bool) -> None:
     from fer_augment.reading import read_data
     from fer_augment.runs.verification import verify_run
 
-    directory = finished_run(run)
+    directory = load_run(run)
     splits = read_data(source)
     with tempfile.TemporaryDirectory(prefix="fer_augment-") as scratch, progress_of_activities() as report:
         verification = verify_run(directory, splits, Path(scratch), report)
