@@ -429,7 +429,7 @@ class TestWeightsOfASecondStage:
             def refine_model(self, model, context):
                 return context.train(model, weights=weights)
 
-        with pytest.raises(StrategyError, match=r"step 1 \(weighs\), refine_model: context.train takes .*weights"):
+        with pytest.raises(StrategyError, match=r"step 1 \(weighs\), refine_model: context.train requires .*weights"):
             trainings.of(bound(Weighs())).trained()
 
     def test_may_be_whole_numbers(self, trainings):

@@ -1,1 +1,1 @@
-"""Plugins: declarations, discovery, and the stages at which strategies act."""
+"""The plugin contract: hook specifications, declarations, the plugin manager, and the pipeline of strategies."""

@@ -1,9 +1,11 @@
-"""All hooks. `RegistrationSpecs`: what do you offer? `StageSpecs`: what do you do at this stage of this run?
+"""Specifications of all hooks: registration hooks of plugin modules, stage hooks of strategies, observer hooks.
 
-A stage is a fold in recipe order over its first argument: what one strategy returns, the next one receives. A
-strategy implements the stages it needs and takes the arguments it needs, by name.
+A stage is a fold in recipe order: the first argument of a hook is the return value of the previous strategy. A hook
+declares only the arguments it needs, by name. Arguments must not be modified in place, except networks. The pages in
+`docs/hooks` have an example for each hook.
 
-Legend of shapes: N rows of the training set, B rows of a batch, H, W, C height, width and channels, K classes.
+Legend of shapes: N rows of the training set, B rows of a batch, V validation rows, H, W, C height, width and channels,
+K classes.
 """
 
 from __future__ import annotations
@@ -32,48 +34,74 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class RegistrationSpecs(Protocol):
-    """Hooks of a plugin module, found through the entry-point group `fer_augment`; each returns declarations."""
+    """Hooks of plugin modules, which are found through the entry-point group `fer_augment`.
+
+    Each is called once per process, when plugins are collected, and returns declarations.
+    """
 
     @hookspec
     def register_strategies(self) -> Sequence[type[Strategy]]:
-        """Called once a process, when plugins are collected. Return strategy classes."""
+        """Called once per process, when plugins are collected. Return strategy classes."""
 
     @hookspec
     def register_models(self) -> Sequence[Model]:
-        """Called once a process, when plugins are collected. Return networks."""
+        """Called once per process, when plugins are collected. Return declarations of networks."""
 
     @hookspec
     def register_dataset_readers(self) -> Sequence[DatasetReader]:
-        """Called once a process, when plugins are collected. Return readers of data sources."""
+        """Called once per process, when plugins are collected. Return declarations of readers of data sources."""
 
     @hookspec
     def register_losses(self) -> Sequence[Loss]:
-        """Called once a process, when plugins are collected. Return losses."""
+        """Called once per process, when plugins are collected. Return declarations of losses."""
 
     @hookspec
     def register_trackers(self) -> Sequence[Tracker]:
-        """Called once a process, when plugins are collected. Return observers of runs."""
+        """Called once per process, when plugins are collected. Return declarations of trackers."""
 
 
 class StageSpecs(Protocol):
-    """Hooks of a strategy, in the order in which a run reaches them, and of trackers."""
+    """Stage hooks of strategies, in the order of a run, then the observer hooks of strategies and trackers."""
 
     @hookspec
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
-        """Called once a run, before training. Return a new training set made by `take`, `append` or `without`."""
+        """Called once per run, before training.
+
+        Args:
+            training_set: the training split or the result of the previous step, N rows; no held-out rows.
+            context: with `require_scout` for predictions on the training set.
+
+        Returns:
+            A new set, made by `take`, `append` or `without`, with at least one row.
+        """
 
     @hookspec
     def prepare_model(self, model: torch.nn.Module, context: Context) -> torch.nn.Module:
-        """Called once a run, on the untrained network. Return the network to train."""
+        """Called once per run, on the untrained network.
+
+        Args:
+            model: maps images `(B, C, H, W) float32` in [0, 1] to logits `(B, K) float32`; may be modified in place.
+            context: the context of the step.
+
+        Returns:
+            The network to train, with the attributes `features` and `head` if the given one has them.
+        """
 
     @hookspec
     def sampling_weights(
         self, weights: NDArray[np.float64], training_set: ImageDataset, epoch: int, context: Context
     ) -> NDArray[np.float64]:
-        """Called at the start of each epoch (0, 1, …). Return `(N,) float64` weights, finite, ≥ 0, not all zero.
+        """Called at the start of each epoch.
 
-        Equal weights mean that every row is seen once before any is seen again; otherwise rows are drawn with
-        replacement.
+        Args:
+            weights: `(N,) float64`, 1 for all rows or the result of the previous step.
+            training_set: the rewritten training set.
+            epoch: the epoch, from 0.
+            context: the context of the step.
+
+        Returns:
+            `(N,) float64`, finite, non-negative and not all zero. With equal weights, each row is drawn once before any
+            is drawn again; otherwise rows are drawn with replacement, in proportion to their weights.
         """
 
     @hookspec
@@ -85,10 +113,19 @@ class StageSpecs(Protocol):
         epoch: int,
         context: Context,
     ) -> BatchLoss:
-        """Called at the start of each epoch. Return a callable: logits `(B, K)`, targets `(B, K)` → `(B,)`.
+        """Called at the start of each epoch, after `sampling_weights`.
 
-        `class_prior`, `(K,) float64` summing to 1, is the class frequencies as drawn in this epoch; 0 for a class
-        without rows.
+        Args:
+            loss: the loss of the recipe or of the previous step.
+            class_prior: `(K,) float64` summing to 1, class frequencies as drawn in this epoch; 0 for a class without
+                rows.
+            training_set: the rewritten training set.
+            epoch: the epoch, from 0.
+            context: the context of the step.
+
+        Returns:
+            A function from logits `(B, K) float32` and targets `(B, K) float32` to the loss of each row, `(B,)`; the
+            trainer averages it.
         """
 
     @hookspec
@@ -102,11 +139,22 @@ class StageSpecs(Protocol):
         epoch: int,
         context: Context,
     ) -> NDArray[np.uint8]:
-        """Called for each batch, on the CPU. Return `(B, H, W, C) uint8` images, the same shape.
+        """Called for each batch, on the CPU, before images are converted to tensors.
 
-        `rows`, `(B,)`, are the rows' positions in `training_set`; `draws`, `(B,)`, says how often each was drawn
-        before in this epoch. For randomness that depends neither on order nor on batch use
+        The result for a row must depend neither on its batch nor on the order of rows: derive random numbers from
         `context.row_seeds(training_set.row_keys(rows), draws)`.
+
+        Args:
+            images: `(B, H, W, C) uint8`.
+            labels: `(B,) int64`, class numbers.
+            rows: `(B,) int64`, positions of the rows in `training_set`.
+            draws: `(B,) int64`, number of earlier draws of each row in this epoch.
+            training_set: the rewritten training set.
+            epoch: the epoch, from 0.
+            context: the context of the step.
+
+        Returns:
+            `(B, H, W, C) uint8` images of the same shape.
         """
 
     @hookspec
@@ -120,21 +168,45 @@ class StageSpecs(Protocol):
         epoch: int,
         context: Context,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Called for each batch, on the device. Return images `(B, C, H, W) float32` and targets `(B, K) float32`.
+        """Called for each batch, on the device of the run, after `augment_rows`.
 
-        Images are in [0, 1]; targets are class weights that sum to 1 in each row; `rows` and `draws` are as in
-        `augment_rows`.
+        Args:
+            images: `(B, C, H, W) float32` in [0, 1].
+            targets: `(B, K) float32`, class weights that sum to 1 in each row.
+            rows: as in `augment_rows`.
+            draws: as in `augment_rows`.
+            training_set: the rewritten training set.
+            epoch: the epoch, from 0.
+            context: the context of the step.
+
+        Returns:
+            Images and targets with the same shapes, dtypes and ranges.
         """
 
     @hookspec
     def refine_model(self, model: torch.nn.Module, training_set: ImageDataset, context: Context) -> torch.nn.Module:
-        """Called once a run, on the trained network. Return the network; `context.train` trains (part of) it again."""
+        """Called once per run, on the trained network.
+
+        Args:
+            model: the trained network, in evaluation mode; may be modified in place.
+            training_set: the rewritten training set.
+            context: with `train`, which trains all or some parameters again.
+
+        Returns:
+            The network, with the same names of parameters.
+        """
 
     @hookspec
     def predict_views(self, views: list[torch.Tensor], context: Context) -> list[torch.Tensor]:
-        """Called for each batch of held-out images. Return views, each `(B, C, H, W)`, whose logits are averaged.
+        """Called for each batch of held-out images; labels are not available.
 
-        A row's views must depend on that row alone.
+        Args:
+            views: one or more views of the images, each `(B, C, H, W) float32` in [0, 1].
+            context: the context of the step.
+
+        Returns:
+            Views of the same shape and dtype, at least one; the logits of all views are averaged. The views of a row
+            must depend on this row only.
         """
 
     @hookspec
@@ -146,24 +218,46 @@ class StageSpecs(Protocol):
         class_prior: NDArray[np.float64],
         context: Context,
     ) -> Adjustment:
-        """Called once a run, after training. Return a callable from logits `(B, K)` to logits `(B, K)`, row by row.
+        """Called once per run, after training; the only stage that receives labels of the validation split.
 
-        `class_prior`, `(K,) float64` summing to 1, is the class frequencies as drawn in the last epoch: a network
-        expects what it learnt last.
+        Args:
+            adjust: the adjustment of the previous steps; the identity at first.
+            validation_logits: `(V, K) float32`, before any adjustment.
+            validation_labels: `(V,) int64`, class numbers.
+            class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch; 0 for a class
+                without rows.
+            context: with `note`, which records a value that the strategy selected.
+
+        Returns:
+            A function from logits `(B, K)` to logits `(B, K)` that processes each row independently.
         """
 
     @hookspec
     def run_started(self, run: RunIdentity) -> None:
-        """Called when a run begins; every observer is told."""
+        """Called for all observers when a run begins.
+
+        Args:
+            run: recipe, seed and key of the run.
+        """
 
     @hookspec
     def epoch_finished(self, run: RunIdentity, evaluation: Evaluation) -> None:
-        """Called after each evaluation, with the curve's newest point; every observer is told."""
+        """Called for all observers after each evaluation, that is every `training.evaluate_every` epochs.
+
+        Args:
+            run: recipe, seed and key of the run.
+            evaluation: the latest point of the curve.
+        """
 
     @hookspec
     def run_finished(self, run: RunIdentity, curve: Sequence[Evaluation]) -> None:
-        """Called when a run has been trained, with its whole curve; every observer is told."""
+        """Called for all observers when the training of a run has finished.
+
+        Args:
+            run: recipe, seed and key of the run.
+            curve: all evaluations, in order.
+        """
 
 
 OBSERVERS = ("run_started", "epoch_finished", "run_finished")
-"""The hooks of `StageSpecs` that only observe a run: trackers and strategies may implement them."""
+"""Observer hooks: the hooks of `StageSpecs` that receive events of a run and return nothing."""

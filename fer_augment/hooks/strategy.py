@@ -1,4 +1,7 @@
-"""The contract between the framework and a strategy: what a strategy declares, and what it is handed at a stage."""
+"""Base class of strategies, the effects that they declare, and the context that their hooks receive.
+
+Legend of shapes: N rows of a training set, n rows of a selection, K classes, D features.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,15 @@ PredictionKind = Literal["in_sample", "out_of_fold"]
 
 
 class ClassName(str):
-    """A parameter that names a class of the data set; the names of all arms are checked before any training.
+    """Type of a parameter that is the name of a class of the data set, such as `sad`.
 
-    Also takes what YAML makes of names such as `3` and `true`.
+    The pre-flight refuses names that the data set does not have. Integers and booleans are converted to text, since
+    YAML reads unquoted names such as `3` and `true` as such.
     """
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Validate a scalar as text and mark it as a class name."""
+        """Validate a scalar as non-empty text and convert it to a `ClassName`."""
         text = core_schema.no_info_before_validator_function(_scalar_as_text, core_schema.str_schema(min_length=1))
         return core_schema.no_info_after_validator_function(cls, text)
 
@@ -48,48 +52,53 @@ def _scalar_as_text(value: object) -> object:
 
 
 class Effect(enum.Flag):
-    """What a strategy changes; the loader refuses what cannot work together and warns of what compounds."""
+    """Effects that a strategy declares.
+
+    They are used to warn about steps that interact, to list the trainings that a recipe needs, and to refuse networks
+    that a step cannot work with. Combine several with `|`. The conformity kit checks the declaration.
+    """
 
     SHIFTS_CLASS_PRIOR = enum.auto()
-    """Classes are drawn in other proportions than they stand in the source (oversampling, weighted draws)."""
+    """Changes the class frequencies of the rows drawn in training (oversampling, weighted sampling)."""
     CORRECTS_CLASS_PRIOR = enum.auto()
-    """The loss or the logits make up for class frequencies as rows are drawn (class weights, logit adjustment)."""
+    """Corrects the loss or the logits for the class frequencies of the rows drawn (class weights, logit adjustment)."""
     FAVORS_SMALL_CLASSES = enum.auto()
-    """Small classes gain whatever the frequencies in which rows are drawn (tau-normalization)."""
+    """Favors small classes independently of the class frequencies of the rows drawn (tau-normalization)."""
     NEEDS_RAW_LOGITS = enum.auto()
-    """Assumes a loss over logits; means little with `mse` on the softmax output."""
+    """Requires a loss over logits; has no sound interpretation with `mse` on the softmax output."""
     SOFT_TARGETS = enum.auto()
-    """Targets are no longer one-hot (mixup)."""
+    """Makes targets that are not one-hot (mixup)."""
     MIRRORED_COPIES = enum.auto()
-    """Adds mirrored copies, which a random flip in the same recipe turns into plain copies."""
+    """Adds mirrored copies; a random flip in the same recipe makes them equivalent to plain copies."""
     RANDOM_FLIP = enum.auto()
-    """Mirrors images at random while training."""
+    """Mirrors images at random in training."""
     IN_SAMPLE_MINING = enum.auto()
-    """Chooses rows by predictions of a model that was trained on the same rows, which under-report confusion."""
+    """Selects rows by predictions of a scout trained on the same rows, which under-report confusion."""
     OUT_OF_FOLD_MINING = enum.auto()
-    """Asks models about rows that they were not trained on, which costs one training a fold."""
+    """Selects rows by out-of-fold predictions of scouts, at the cost of one training per fold."""
     ASKS_FOR_EMBEDDINGS = enum.auto()
-    """Asks for the features of a model that was trained on the same rows, which costs its training."""
+    """Uses the features of a scout trained on the same rows, at the cost of its training."""
     NEEDS_LINEAR_HEAD = enum.auto()
-    """Works on the weights of a linear last layer (`model.head`)."""
+    """Requires a linear last layer, `model.head`."""
     RANDOM = enum.auto()
-    """Another seed gives another result."""
+    """The result depends on the seed."""
 
 
 NO_EFFECT = Effect(0)
-ASKS_SCOUTS = Effect.IN_SAMPLE_MINING | Effect.OUT_OF_FOLD_MINING | Effect.ASKS_FOR_EMBEDDINGS
-"""What a strategy declares that needs another network to be trained first."""
+NEEDS_SCOUT = Effect.IN_SAMPLE_MINING | Effect.OUT_OF_FOLD_MINING | Effect.ASKS_FOR_EMBEDDINGS
+"""Effects of strategies that query a scout, so that it must be trained first."""
 
 
 class Strategy(BaseModel):
-    """A plugin object that acts at one or more stages of a run.
+    """Base class of strategies, which act at one or more stages of a run.
 
-    Subclass it, annotate the parameters, and implement the hooks of `StageSpecs` that you need with `@hookimpl`. An
-    instance is frozen: it holds parameters, never the state of a run, so that a run can be repeated or resumed.
+    Subclass it, annotate the parameters as in any pydantic model, and implement the hooks of `StageSpecs` that you need
+    with `@hookimpl`. Instances are frozen: they hold parameters, never the state of a run, so that a run can be
+    repeated and resumed.
 
     Class attributes:
-        example: parameters with which the conformity kit builds the strategy; the kit's classes are `ant`, `bee`
-            and `cat`.
+        example: parameters with which the conformity kit builds the strategy, if it has required ones; the classes of
+            the kit are `ant`, `bee` and `cat`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,62 +107,83 @@ class Strategy(BaseModel):
 
     @classmethod
     def strategy_name(cls) -> str:
-        """Return the name used in recipes: the class name in snake case."""
+        """Return the name used in recipes: the name of the class in snake case."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
 
     @property
     def effects(self) -> Effect:
-        """What these parameters change; override it where there is something to declare."""
+        """The effects of the strategy with its parameters; override it if there are any."""
         return NO_EFFECT
 
     @property
     def acts_from(self) -> int:
-        """The first epoch, counted from 0, in which it acts while training; override it where that may be later."""
+        """The first epoch in which the strategy has an effect, counted from 0; override it if that may be later."""
         return 0
 
     @property
     def idle_at(self) -> Collection[str]:
-        """The stages that it implements and is not asked at; override it where the parameters decide where it acts."""
+        """Implemented stages at which the strategy is not called; override it if that depends on parameters."""
         return ()
 
     @property
     def watched_pairs(self) -> Collection[tuple[str, str]]:
-        """Pairs (true class, predicted class) whose confusions every report counts; override it to name some."""
+        """Pairs (true class, predicted class) whose confusion is reported for all arms; override it to declare some."""
         return ()
 
     @property
     def files(self) -> Collection[Path]:
-        """Files that the strategy reads; their content becomes part of the training key, so an edit trains again."""
+        """Files that the strategy reads; their content is part of the training key. Override it to declare some."""
         return ()
 
     def __eq__(self, other: object) -> bool:
-        """Two strategies are equal only if they are one object: a recipe may hold two equal steps."""
+        """Compare by identity, since a recipe may contain two equal steps."""
         return self is other
 
     def __hash__(self) -> int:
-        """Hash by identity, as equality is."""
+        """Hash by identity, consistent with equality."""
         return id(self)
 
 
 class Scout(Protocol):
-    """The model that a mining strategy asks about the training set: the recipe cut before the asking step."""
+    """Auxiliary model that mining strategies query for predictions on the training set.
+
+    It is the recipe with the steps before the querying step only, trained with `training.scout.epochs` or as many
+    epochs as the run. Results are cached within a run, so repeated queries of the same set are free.
+    """
 
     def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
-        """Return the `(N, K) float32` class probabilities of each row.
+        """Return the class probabilities of each row.
 
-        `in_sample` asks the model that was trained on these very rows. `out_of_fold` asks for each row a model
-        that was trained without the row's source rows and their duplicates; rows that descend from source rows of
-        several folds get NaN. In a run, asking again about the same set costs nothing.
+        Args:
+            training_set: N rows that descend from the training split.
+            how: `in_sample` for a model trained on all training rows; `out_of_fold` for models that were each trained
+                without the source rows of the row and their exact duplicates.
+
+        Returns:
+            `(N, K) float32`. Out of fold, rows that descend from source rows of several folds are NaN.
+
+        Raises:
+            RunError: if the training of a model fails.
         """
         ...
 
     def embeddings(self, training_set: ImageDataset) -> NDArray[np.float32]:
-        """Return the `(N, D) float32` outputs of the in-sample model's `features`."""
+        """Return the features of each row, computed by a model trained on all training rows.
+
+        Args:
+            training_set: N rows.
+
+        Returns:
+            `(N, D) float32`, the outputs of the module `features` of the network.
+
+        Raises:
+            StrategyError: if the network has no module `features`.
+        """
         ...
 
 
 class TrainAgain(Protocol):
-    """Trains a model once more, for strategies with a second stage of training."""
+    """Train the network again, for strategies with a second stage of training."""
 
     def __call__(
         self,
@@ -163,28 +193,37 @@ class TrainAgain(Protocol):
         weights: NDArray[np.float64] | None = None,
         epochs: int = 1,
     ) -> torch.nn.Module:
-        """Train the given parameters (all by default) with rows drawn by `(N,)` weights (as they stand by default).
+        """Train some or all parameters of the network with the training settings of the recipe.
+
+        Args:
+            model: the network that `refine_model` received; it is modified in place.
+            parameters: the parameters to train; None for all.
+            weights: `(N,)` sampling weights of the rows; None for those of the `sampling_weights` hooks.
+            epochs: number of epochs; epoch numbers continue from the first stage.
+
+        Returns:
+            The same network, in evaluation mode.
 
         Raises:
-            StrategyError: if the weights are not N finite numbers, 0 or more, some of them more.
-            RunError: if the loss stops being finite.
+            StrategyError: if the weights are not N finite, non-negative numbers that are not all zero.
+            RunError: if the loss is not finite.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a strategy knows of the run at one stage.
+    """The context of a step at a stage of a run, passed to hooks that declare the argument `context`.
 
     Attributes:
         seed: the seed of the run.
         class_names: the K class names.
-        stream: the words that name this context's random numbers: step, occurrence, stage and epoch.
-        device: where tensors of this run live, `cpu` or `cuda`.
-        cores: how many processor cores a strategy may use; what it gives must not depend on it.
-        scout: predictions about the training set; None at stages that come after training.
-        train: trains again; only at `refine_model`.
-        chosen: numbers that the step chose by itself, see `note`; only at `build_adjustment`.
+        stream: name of the random stream of this context: step, occurrence, stage and epoch.
+        device: the device of the tensors of the run, `cpu` or `cuda`.
+        cores: number of processor cores that the strategy may use; results must not depend on it.
+        scout: predictions on the training set; None at stages after training. See `require_scout`.
+        train: trains the network again; None at stages other than `refine_model`.
+        chosen: values recorded with `note`; None at stages other than `build_adjustment`.
     """
 
     seed: int
@@ -198,12 +237,12 @@ class Context:
 
     @cached_property
     def rng(self) -> np.random.Generator:
-        """A numpy generator that belongs to this step at this stage."""
+        """A numpy generator for this step at this stage, derived from the seed."""
         return np.random.default_rng(stream_key(self.seed, *self.stream))
 
     @cached_property
     def generator(self) -> torch.Generator:
-        """A torch generator, on the device of the run, that belongs to this step at this stage."""
+        """A torch generator for this step at this stage, derived from the seed, on the device of the run."""
         import torch
 
         return torch.Generator(self.device).manual_seed(stream_key(self.seed, *self.stream) >> 1)
@@ -212,31 +251,38 @@ class Context:
         """Return the scout.
 
         Raises:
-            StrategyError: if there is none to ask.
+            StrategyError: if there is none: after training, and in uses without trainings.
         """
         if self.scout is None:
-            raise StrategyError("there is no scout to ask for predictions about the training set")
+            raise StrategyError("no scout is available here for predictions on the training set")
         return self.scout
 
     def note(self, name: str, value: float) -> None:
-        """Write down a number that the step chose by itself: it stands in the run's record and in reports.
+        """Record a value that the strategy selected, such as a strength tuned on validation, for reports.
+
+        Args:
+            name: the name of the value.
+            value: the value, finite.
 
         Raises:
-            StrategyError: at a stage other than `build_adjustment`, or if the number is not finite.
+            StrategyError: at stages other than `build_adjustment`, or if the value is not finite.
         """
         if self.chosen is None:
-            raise StrategyError(f"{name!r} can be noted at build_adjustment only")
+            raise StrategyError(f"context.note({name!r}, ...) is available at build_adjustment only")
         if not math.isfinite(value):
-            raise StrategyError(f"{name!r} must be a finite number to be noted, not {value}")
+            raise StrategyError(f"context.note({name!r}, ...): the value must be finite, got {value}")
         self.chosen[name] = float(value)
 
     def row_seeds(self, keys: NDArray[np.uint64], draws: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
-        """Return `(n,) uint64` seeds that depend on each row alone, not on its place in a batch or in the set.
+        """Return a seed for each row that is independent of its batch and of the order of rows.
 
         Args:
             keys: `(n,) uint64`, from `ImageDataset.row_keys` or `copy_keys`.
-            draws: `(n,)`, how often each row was drawn before in this epoch, so that a row drawn again gets
-                another seed; 0 for all by default.
+            draws: `(n,) int64`, number of earlier draws of each row in this epoch, so that repeated draws of a row get
+                different seeds; None for 0.
+
+        Returns:
+            `(n,) uint64`, for example for `fer_augment.uniforms`.
         """
         own = keys ^ np.uint64(stream_key(self.seed, *self.stream))
         return nth_seeds(own, np.zeros(len(keys), np.int64) if draws is None else draws)

@@ -1,4 +1,4 @@
-"""From the names in a recipe to the plugins they mean, and what misleads in a recipe or a comparison."""
+"""Bind a recipe: look up the plugins that it names and create its strategies."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from fer_augment.recipe.yaml_source import Fault, Keys, Node
 
 @dataclass(frozen=True)
 class BoundRecipe:
-    """A recipe with the plugins that it names.
+    """A recipe with its plugins.
 
     Attributes:
         recipe: the recipe.
         steps: its strategies with their parameters, in order.
-        model: the network.
+        model: the declaration of the network.
         loss: the loss.
-        trackers: the observers of its runs.
-        providers: the distributions and versions that provide model and loss.
+        trackers: the trackers of its runs.
+        providers: the providers of model and loss, as distribution and version.
     """
 
     recipe: Recipe
@@ -44,28 +44,27 @@ class BoundRecipe:
 
     @property
     def distributions(self) -> frozenset[str]:
-        """Canonical names of the distributions that provide model, loss and strategies; not of strategies in files."""
+        """Canonical names of the distributions that provide model, loss and strategies, except strategies in files."""
         providers = [*self.providers, *(step.provider for step in self.steps)]
         names = (provider.rpartition(" ")[0] for provider in providers if not provider.startswith("file "))
         return frozenset(canonicalize_name(name) for name in names if name and name != "unknown")
 
 
 def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
-    """Look up everything that a recipe names, and give the strategies their parameters.
+    """Look up the plugins of a recipe and create its strategies.
 
     Raises:
-        RecipeError: if something is not installed, the file of a step cannot be used, or a strategy refuses
-            its parameters.
+        RecipeError: if a plugin is not installed, the file of a step cannot be loaded, or parameters are invalid.
     """
-    with _blaming(recipe, "model"):
+    with _error_context(recipe, "model"):
         model = catalog.model(recipe.model)
-    with _blaming(recipe, "training.loss"):
+    with _error_context(recipe, "training.loss"):
         loss = catalog.loss(recipe.training.loss)
-    with _blaming(recipe, "trackers"):
+    with _error_context(recipe, "trackers"):
         trackers = tuple(catalog.tracker(name).value for name in recipe.trackers)
     strategies, providers = [], []
     for number, step in enumerate(recipe.strategies, 1):
-        with _blaming(recipe, f"step {number} ({step.label})"):
+        with _error_context(recipe, f"step {number} ({step.label})"):
             strategy_class, provider = _strategy_class(step, catalog)
             strategies.append(with_parameters(strategy_class, step.parameters))
             providers.append(provider)
@@ -74,11 +73,11 @@ def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
 
 
 def binding_faults(recipe: Node, catalog: Catalog) -> Iterator[Fault]:
-    """Tell everything in a recipe that `bind` would refuse, with its place.
+    """Yield everything that `bind` would refuse, with its position in the file.
 
     Args:
-        recipe: a recipe as `read_recipe` gives it; parts that are not as they should be are passed over.
-        catalog: what is installed.
+        recipe: a recipe as returned by `read_recipe`; parts with an invalid structure are skipped.
+        catalog: the installed plugins.
     """
     entries = recipe.entries
     loss = entries["training"].entries.get("loss") if "training" in entries else None
@@ -102,18 +101,18 @@ def _step_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
     try:
         with_parameters(_strategy_class(step, catalog)[0], step.parameters)
     except _ParameterError as error:
-        for keys, what in error.faults:
+        for keys, message in error.faults:
             place = node.place_of(("parameters", *keys))
-            yield Fault(place, ("strategies", step.label, *keys), what)
+            yield Fault(place, ("strategies", step.label, *keys), message)
     except FerAugmentError as error:
         yield Fault(node.place, ("strategies", step.label), str(error))
 
 
 def check_classes(bound: BoundRecipe, class_names: Sequence[str]) -> None:
-    """Refuse strategies whose parameters name classes that the data set does not have.
+    """Refuse parameters that name classes which the data set does not have.
 
     Raises:
-        RecipeError: with the first unknown class and the nearest known one.
+        RecipeError: for the first unknown class, with the most similar name as a hint.
     """
     for step in bound.steps:
         for parameter in type(step.strategy).model_fields:
@@ -125,8 +124,8 @@ def check_classes(bound: BoundRecipe, class_names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _blaming(recipe: Recipe, part: str) -> Iterator[None]:
-    """Tell which part of which recipe an error is about."""
+def _error_context(recipe: Recipe, part: str) -> Iterator[None]:
+    """Add the recipe and the part of it to the message of an error."""
     try:
         yield
     except FerAugmentError as error:
@@ -134,7 +133,7 @@ def _blaming(recipe: Recipe, part: str) -> Iterator[None]:
 
 
 def _strategy_class(step: StrategyStep, catalog: Catalog) -> tuple[type[Strategy], str]:
-    """Return the class of a step and who provides it."""
+    """Return the class of a step and its provider."""
     local = local_strategy(step.name)
     if local is None:
         offer = catalog.strategy(step.name)
@@ -144,18 +143,19 @@ def _strategy_class(step: StrategyStep, catalog: Catalog) -> tuple[type[Strategy
 
 
 class _ParameterError(RecipeError):
-    """A strategy refuses its parameters: for some keys in them, what is wrong."""
+    """Invalid parameters of a strategy, each with its keys and a message."""
 
     def __init__(self, faults: Sequence[tuple[Keys, str]]) -> None:
         self.faults = faults
-        super().__init__(" | ".join(f"{'.'.join(map(str, keys))}: {what}" if keys else what for keys, what in faults))
+        messages = (f"{'.'.join(map(str, keys))}: {message}" if keys else message for keys, message in faults)
+        super().__init__(" | ".join(messages))
 
 
 def with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, Any]) -> Strategy:
-    """Make a strategy with its parameters.
+    """Create a strategy.
 
     Raises:
-        RecipeError: if the strategy refuses them; in one line, by the place in the parameters.
+        RecipeError: if parameters are invalid; one line with the key and the message of each.
     """
     try:
         return strategy_class.model_validate(parameters)
@@ -163,17 +163,17 @@ def with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, Any
         raise _ParameterError(list(_parameter_faults(strategy_class, parameters, error.errors()))) from error
     except FerAugmentError:
         raise
-    except Exception as error:  # noqa: BLE001 - a validator is the stranger's code
+    except Exception as error:  # noqa: BLE001 - validators are third-party code
         raise RecipeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _parameter_faults(
     strategy_class: type[Strategy], parameters: Mapping[str, Any], errors: Sequence[ErrorDetails]
 ) -> Iterator[tuple[Keys, str]]:
-    """Tell for each place in its parameters what a strategy has against them.
+    """Yield the keys of each invalid parameter and a message.
 
-    A value that fits none of several types has an error for each of them. Of these only those count that got
-    furthest into the value, and they are told as alternatives.
+    A value that matches none of several types has an error for each of them. Only the errors deepest in the value are
+    kept, and reported as alternatives.
     """
     by_place: dict[Keys, list[ErrorDetails]] = {}
     for error in errors:
@@ -182,14 +182,14 @@ def _parameter_faults(
         if any(other[:1] == keys[:1] and len(other) > len(keys) for other in by_place):
             continue
         if alternatives[0]["type"] == "extra_forbidden":
-            known = [field.alias or name for name, field in strategy_class.model_fields.items()]
-            yield keys, "unknown parameter" + (did_you_mean(str(keys[0]), known) if len(keys) == 1 else "")
+            names = [field.alias or name for name, field in strategy_class.model_fields.items()]
+            yield keys, "unknown parameter" + (did_you_mean(str(keys[0]), names) if len(keys) == 1 else "")
         else:
             yield keys, validation_message(alternatives)
 
 
 def _keys_in(value: Any, error: ErrorDetails) -> Keys:
-    """Return the keys of an error that lead into a value, less the names of types between them."""
+    """Return the keys of an error that lead into a value, without the names of types that pydantic inserts."""
     keys = []
     for part in error["loc"]:
         inner = dict(enumerate(value)) if isinstance(value, list) else value
@@ -202,7 +202,7 @@ def _keys_in(value: Any, error: ErrorDetails) -> Keys:
 
 
 def class_names_in(value: Any) -> Iterator[ClassName]:
-    """Find class names in models, mappings and collections, at every depth."""
+    """Yield the class names in nested models, mappings and collections."""
     if isinstance(value, ClassName):
         yield value
     elif isinstance(value, BaseModel):

@@ -35,7 +35,7 @@ from fer_augment.runs.ledger import Ledger
 from fer_augment.training.keys import environment, run_key, source_digest
 from fer_augment.training.store import StoredTraining, TrainingStore
 from fer_augment.training.torch_runtime import reproducible
-from fer_augment.training.trainer import decided, mean_loss, predict
+from fer_augment.training.trainer import break_ties, mean_loss, predict
 from fer_augment.training.trainings import RecipeTrainings, Trainings
 
 
@@ -151,7 +151,7 @@ def _predictions(
     return {
         name: Predictions(
             labels=part.labels,
-            logits=decided(adjust(raw[name]), part, recipe.trainings.seed),
+            logits=break_ties(adjust(raw[name]), part, recipe.trainings.seed),
             groups=group_ids(part.digests),
             in_train=np.isin(part.digests, source.digests),
             raw_logits=raw[name] if is_adjusted else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from fer_augment.data.dataset import Splits
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.strategy import ASKS_SCOUTS
+from fer_augment.hooks.strategy import NEEDS_SCOUT
 from fer_augment.recipe.binding import bind
 from fer_augment.runs.experiment import PlannedRun, splits_for
 from fer_augment.training.store import TrainingStore
@@ -97,7 +97,7 @@ def minutes_for(recipe: RecipeTrainings) -> float:
     Steps that query a scout are left out: in a batch they take little time, and the scout would have to be trained.
     """
     bound, train = recipe.bound, recipe.trainings.splits.train
-    steps = tuple(step for step in bound.steps if not step.strategy.effects & ASKS_SCOUTS)
+    steps = tuple(step for step in bound.steps if not step.strategy.effects & NEEDS_SCOUT)
     timed = recipe.trainings.of(replace(bound, steps=steps))
     optimizer_steps = recipe.settings.epochs * math.ceil(len(train) / recipe.settings.batch_size)
     return optimizer_steps * seconds_per_step(timed.training(train)) / 60

@@ -1,1 +1,1 @@
-"""Trainings: the loop, and what is trained once and kept."""
+"""Training: the training loop, training keys and the store of finished trainings."""

@@ -1,4 +1,4 @@
-"""A training's whole state in one file, so that a killed run goes on where it was: safetensors, nothing pickled."""
+"""Checkpoints: the complete state of a training in one safetensors file, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _GENERATOR, _MODEL, _OPTIMIZER = "generator", "model.", "optimizer."
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Where a training stands after an epoch.
+    """The state of a training after an epoch.
 
     Attributes:
-        tensors: weights, the optimizer's state and torch's generators.
-        facts: everything else, as JSON.
+        tensors: weights, the state of the optimizer, and the states of torch's global generators.
+        facts: all other state, JSON-serializable.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -31,7 +31,7 @@ class Checkpoint:
 
     @classmethod
     def of(cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> Checkpoint:
-        """Take down the state of a training that runs now."""
+        """Capture the state of a running training."""
         tensors = {_GENERATOR: torch.get_rng_state()}
         if torch.cuda.is_available():
             tensors[f"{_GENERATOR}.cuda"] = torch.cuda.get_rng_state()
@@ -43,27 +43,27 @@ class Checkpoint:
         return cls(tensors, facts)
 
     def restore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put a training into this state."""
+        """Restore this state: weights, optimizer and torch's global generators."""
         model.load_state_dict(self._below(_MODEL))
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in self._below(_OPTIMIZER).items():
             number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = _lying_as(parameters[int(number)], tensor)
+            state.setdefault(int(number), {})[key] = _with_strides_of(parameters[int(number)], tensor)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         torch.set_rng_state(self.tensors[_GENERATOR])
         if torch.cuda.is_available() and f"{_GENERATOR}.cuda" in self.tensors:
             torch.cuda.set_rng_state(self.tensors[f"{_GENERATOR}.cuda"])
 
     def save(self, path: Path) -> None:
-        """Write the file; a reader sees the old one or this one, never a part."""
-        # A copy of each: a network may know a parameter by two names, and safetensors refuses what shares memory.
+        """Write the file atomically."""
+        # Clone all tensors: a parameter may be registered under two names, and safetensors refuses shared memory.
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.tensors.items()}
         write_whole(path, save(tensors, {"facts": json.dumps(self.facts)}))
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint | None:
-        """Read the file; None if there is none.
+        """Read a file; return None if it does not exist.
 
         Raises:
             RunError: if it is damaged.
@@ -81,6 +81,6 @@ class Checkpoint:
         return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
 
-def _lying_as(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Return a part of an optimizer's state with the strides of its parameter: fused optimizers walk through memory."""
+def _with_strides_of(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Give optimizer state the strides of its parameter, which fused optimizers require; leave scalars unchanged."""
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value

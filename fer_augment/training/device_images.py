@@ -1,4 +1,4 @@
-"""Images on the device on which a network computes.
+"""Images on the device of the network.
 
 Legend of shapes: N rows, n stored images, B rows of a batch, H, W, C height, width and channels.
 """
@@ -13,13 +13,13 @@ from fer_augment.data.dataset import Images
 
 
 class ResidentImages:
-    """The images of a data set, kept on a device as uint8, so that only row numbers cross over to it.
+    """The images of a data set, stored on a device as uint8, so that only row numbers are transferred per batch.
 
-    An image lies there once, however many rows show it.
+    Each image is stored once, however many rows repeat it.
 
     Attributes:
         pixels: `(n, H, W, C) uint8`.
-        index: `(N,) int64`, which image each row shows.
+        index: `(N,) int64`, the stored image of each row.
     """
 
     def __init__(self, images: Images, device: str) -> None:
@@ -28,20 +28,20 @@ class ResidentImages:
         self.index = torch.from_numpy(images.index.copy()).to(device)
 
     def batch(self, rows: torch.Tensor) -> torch.Tensor:
-        """Gather `(B,) int64` rows, a tensor on the device, into `(B, C, H, W) float32` in [0, 1]."""
+        """Gather the images of `(B,) int64` rows, a tensor on the device, as `(B, C, H, W) float32` in [0, 1]."""
         return _scaled(self.pixels[self.index[rows]])
 
 
 def fit_on(device: str, images: Images) -> bool:
-    """Return whether all images of a data set go to a device: to an accelerator that has twice their memory free."""
-    if device == "cpu":  # where they are already, perhaps in a file larger than memory
+    """Return whether to store all images on a device: an accelerator with at least twice their size in free memory."""
+    if device == "cpu":  # images are already there, or in a memory-mapped file that may exceed memory
         return False
     free, _ = torch.cuda.mem_get_info()
     return 2 * sum(block.pixels.nbytes for block in images.blocks) <= free
 
 
 def as_batch(images: NDArray[np.uint8], device: str) -> torch.Tensor:
-    """Turn `(B, H, W, C) uint8` into `(B, C, H, W) float32` in [0, 1], channels last in memory, on the device."""
+    """Convert `(B, H, W, C) uint8` to `(B, C, H, W) float32` in [0, 1] on the device, channels last in memory."""
     return _scaled(torch.from_numpy(images).to(device, non_blocking=True))
 
 

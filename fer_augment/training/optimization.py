@@ -1,4 +1,4 @@
-"""The optimizers and learning-rate schedules that a recipe may name."""
+"""Optimizers and learning-rate schedules of recipes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     import torch
 
 WARM_UP = 0.3
-"""Share of a one-cycle training in which the learning rate rises."""
+"""Fraction of the steps of `one_cycle` in which the learning rate rises."""
 START_DIVISOR = 25.0
-"""How many times smaller than the highest rate a one-cycle training begins."""
+"""Maximum divided by initial learning rate of `one_cycle`."""
 END_DIVISOR = 1e4
-"""How many times smaller than at its beginning a one-cycle training ends."""
+"""Initial divided by final learning rate of `one_cycle`."""
 
 
 def make_optimizer(settings: TrainingSettings, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Make the optimizer of a recipe; all of them update in one fused kernel."""
+    """Create the optimizer of a recipe, with fused kernels."""
     import torch
 
     rate, decay = settings.learning_rate, settings.weight_decay
@@ -35,26 +35,26 @@ def make_optimizer(settings: TrainingSettings, parameters: Iterable[torch.nn.Par
 def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
     """Return the learning rate of an optimizer step.
 
-    `cosine` falls from the recipe's rate to 0 along half a cosine (Loshchilov and Hutter 2017, "SGDR", ICLR, without
-    restarts). `one_cycle` rises to it over the first three tenths and falls to almost nothing (Smith and Topin 2018,
-    "Super-Convergence"), with the numbers of torch's `OneCycleLR`; momentum stays as it is.
+    `cosine` decays from `training.learning_rate` to 0 along half a cosine (Loshchilov and Hutter 2017, "SGDR", ICLR,
+    without restarts). `one_cycle` rises to it over the first 30 % of the steps, then decays to nearly 0 (Smith and
+    Topin 2018, "Super-Convergence"), like torch's `OneCycleLR` without cycling momentum.
 
     Args:
-        settings: name the schedule and the highest rate.
-        step: `0 … steps - 1`.
-        steps: of the whole training.
+        settings: schedule and maximum learning rate.
+        step: the step, from 0 to `steps - 1`.
+        steps: number of steps of the training.
     """
-    highest = settings.learning_rate
+    maximum = settings.learning_rate
     if settings.schedule == "constant":
-        return highest
+        return maximum
     if settings.schedule == "cosine":
-        return _along_cosine(highest, 0.0, step / steps)
+        return _cosine_between(maximum, 0.0, step / steps)
     peak = WARM_UP * steps - 1
-    start = highest / START_DIVISOR
+    start = maximum / START_DIVISOR
     if step <= peak:
-        return _along_cosine(start, highest, step / peak if peak > 0 else 1.0)
-    return _along_cosine(highest, start / END_DIVISOR, (step - peak) / (steps - 1 - peak))
+        return _cosine_between(start, maximum, step / peak if peak > 0 else 1.0)
+    return _cosine_between(maximum, start / END_DIVISOR, (step - peak) / (steps - 1 - peak))
 
 
-def _along_cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+def _cosine_between(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2

@@ -1,4 +1,4 @@
-"""Which rows each epoch trains on, and in which order: decided by what the rows are, not by where they stand."""
+"""The rows of each epoch and their order, derived from the keys of the rows and not from their positions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fer_augment.randomness import mix64, stream_key, stream_rng
 
 @dataclass
 class RowStream:
-    """An endless stream of rows, cut into epochs.
+    """An endless stream of rows, divided into epochs.
 
-    Under equal weights it is one shuffled pass over all rows after another, and passes go on across the ends of
-    epochs, so that batches are always full. Under other weights an epoch's rows are drawn with replacement.
+    With equal weights, it consists of shuffled passes over all rows; a pass continues across the end of an epoch, so
+    all batches are full. With other weights, the rows of an epoch are drawn with replacement.
 
     Attributes:
-        keys: `(N,) uint64`, a key for each row that stays with it wherever it stands, see `ImageDataset.row_keys`.
+        keys: `(N,) uint64`, a key for each row, independent of its position, see `ImageDataset.row_keys`.
         seed: the seed of the run.
-        name: tells this stream from others of the run.
-        passed: rows that the shuffled passes have given so far; with the epoch the whole state of the stream.
+        name: name of the random stream, different for each stream of a run.
+        passed: number of rows taken from shuffled passes so far; with the epoch, the complete state of the stream.
     """
 
     keys: NDArray[np.uint64]
@@ -35,22 +35,22 @@ class RowStream:
         """Return the next `(count,) int64` rows.
 
         Args:
-            epoch: the epoch's number.
-            weights: `(N,) float64`, at least 0 and not all 0.
-            count: how many rows.
+            epoch: the epoch number.
+            weights: `(N,) float64`, non-negative and not all zero.
+            count: number of rows.
         """
         if weights.min() == weights.max():
-            return self._next_of_passes(count)
-        cumulated = np.cumsum(weights[self._in_order_of_keys])
-        drawn = stream_rng(self.seed, self.name, "drawn", epoch).random(count) * cumulated[-1]
-        rows: NDArray[np.int64] = self._in_order_of_keys[np.searchsorted(cumulated, drawn, side="right")]
+            return self._next_in_passes(count)
+        cumulative = np.cumsum(weights[self._sorted_by_key])
+        drawn = stream_rng(self.seed, self.name, "drawn", epoch).random(count) * cumulative[-1]
+        rows: NDArray[np.int64] = self._sorted_by_key[np.searchsorted(cumulative, drawn, side="right")]
         return rows
 
     @cached_property
-    def _in_order_of_keys(self) -> NDArray[np.int64]:
+    def _sorted_by_key(self) -> NDArray[np.int64]:
         return np.argsort(self.keys)
 
-    def _next_of_passes(self, count: int) -> NDArray[np.int64]:
+    def _next_in_passes(self, count: int) -> NDArray[np.int64]:
         parts: list[NDArray[np.int64]] = []
         while count:
             number, start = divmod(self.passed, len(self.keys))

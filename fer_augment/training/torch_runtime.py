@@ -1,4 +1,4 @@
-"""Where and how torch computes: device, precision, threads, and bits that come out the same every time."""
+"""The torch runtime of a training: device, precision, threads and reproducibility."""
 
 from __future__ import annotations
 
@@ -19,57 +19,57 @@ def device_of(settings: TrainingSettings) -> str:
     """Return `cpu` or `cuda`.
 
     Raises:
-        RunError: if the recipe asks for an accelerator that is not there.
+        RunError: if `training.device` is `cuda` and no CUDA device is available.
     """
     available = torch.cuda.is_available()
     if settings.device == "auto":
         return "cuda" if available else "cpu"
     if settings.device == "cuda" and not available:
-        raise RunError("training.device is cuda, and torch finds no CUDA device; set it to auto or cpu")
+        raise RunError("training.device is cuda, but no CUDA device is available; set it to auto or cpu")
     return settings.device
 
 
 def precision_of(settings: TrainingSettings) -> str:
-    """Return `float32` or `bfloat16`; `auto` takes bfloat16 where the processor multiplies it in hardware."""
+    """Return `float32` or `bfloat16`; `auto` is bfloat16 if the hardware supports it natively."""
     if settings.precision != "auto":
         return settings.precision
     return "bfloat16" if _has_bfloat16(device_of(settings)) else "float32"
 
 
 def emulates_bfloat16(settings: TrainingSettings) -> bool:
-    """Return whether a training would be in bfloat16 where float32 is faster, many times so on a processor."""
+    """Return whether a training uses bfloat16 without hardware support, which is slower than float32."""
     return precision_of(settings) == "bfloat16" and not _has_bfloat16(device_of(settings))
 
 
 def _has_bfloat16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
 
 def autocast(settings: TrainingSettings) -> torch.autocast:
-    """Return the context in which the network computes."""
+    """Return the autocast context of the forward pass."""
     enabled = precision_of(settings) == "bfloat16"
     return torch.autocast(device_of(settings), dtype=torch.bfloat16, enabled=enabled)
 
 
 @contextmanager
 def reproducible(settings: TrainingSettings, seed: int) -> Iterator[None]:
-    """Give the same bits every time: threads, deterministic kernels, and torch's generators seeded; all put back after.
+    """Make computations bit-identical: set threads and deterministic kernels, seed torch's global generators.
 
-    Dropout draws from torch's global generator and can draw from no other, so it is borrowed here.
+    All settings are restored afterwards. Dropout cannot use any other generator than the global one.
     """
     _keep_freed_memory()
     device = device_of(settings)
     threads, mode_before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined] # its stub lacks it
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined] # missing in the stub
     if device == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuBLAS asks for
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by deterministic cuBLAS
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed)
         torch.set_num_threads(settings.threads)
-        # What use_deterministic_algorithms sets; that imports the compiler, too, which takes as long as torch itself.
+        # use_deterministic_algorithms sets the same, but imports the compiler, which takes as long as torch itself.
         torch.set_deterministic_debug_mode("error")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # as above
         try:
@@ -82,14 +82,14 @@ def reproducible(settings: TrainingSettings, seed: int) -> Iterator[None]:
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed instead of handing every large block back to the system.
+    """Configure glibc to keep large freed blocks instead of returning them to the operating system.
 
-    A training step frees and asks for the same activations again. With glibc's defaults each is mapped anew, and the
-    page faults cost a third of a step of ConvNet5. Blocks far larger than activations, data for one, still go back.
+    Each training step frees and allocates the same activations. With the defaults of glibc, each is mapped again, and
+    the page faults take a third of a step of ConvNet5. Blocks much larger than activations are still returned.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
+    trim_threshold, mmap_threshold = -1, -3  # constants of malloc.h
     mallopt(mmap_threshold, 1 << 28)
     mallopt(trim_threshold, (1 << 31) - 1)

@@ -1,4 +1,4 @@
-"""The only training loop.
+"""The training loop of all runs and scouts, evaluation included.
 
 Legend of shapes: N rows, B rows of a batch, H, W, C height, width and channels, K classes, D features.
 """
@@ -32,24 +32,24 @@ from fer_augment.training.row_stream import RowStream
 from fer_augment.training.torch_runtime import autocast, device_of, reproducible
 
 ROWS_AT_ONCE = 512
-"""How many rows are predicted in one go."""
+"""Rows in a batch of predictions."""
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
-"""A checkpoint is written after an epoch if the last one is older than this."""
+"""Minimum age of the last checkpoint for a new one to be written at the end of an epoch."""
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What is trained, on what, and how: everything that decides the weights.
+    """The inputs of a training: everything that determines the weights.
 
     Attributes:
-        model: the network's declaration.
-        loss: the recipe's loss.
-        settings: epochs, optimizer and the like.
-        pipeline: the strategies, and the seed.
-        training_set: the rewritten training set.
-        source_rows: rows of the training split before it was rewritten, the measure of `budget: steps`.
-        validation: held-out rows for the curves; nothing is learnt from them.
-        selection_rows: how many random training rows the curves' `selection_loss` is taken over.
+        model: the declaration of the network.
+        loss: the loss of the recipe.
+        settings: epochs, optimizer and other training settings.
+        pipeline: the strategies and the seed.
+        training_set: the rewritten training set, N rows.
+        source_rows: rows of the training split before rewriting; with `budget: steps` they set the number of steps.
+        validation: the validation split, for the curve only.
+        selection_rows: number of random training rows that `selection_loss` of the curve is computed on.
     """
 
     model: Model
@@ -68,21 +68,21 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch, under the recipe's budget."""
+        """Optimizer steps per epoch, according to the budget of the recipe."""
         rows = self.source_rows if self.settings.budget == "steps" else len(self.training_set)
         return math.ceil(rows / self.settings.batch_size)
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a training gives.
+    """The result of a training.
 
     Attributes:
         model: the network, in evaluation mode, on the device of the training.
         curve: evaluations in order.
-        optimizer_steps: steps taken, those of a second stage of training included.
+        optimizer_steps: number of optimizer steps, including a second stage of training.
         class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch.
-        seconds_before: that the training had taken by the checkpoint from which it went on; 0 without one.
+        seconds_before: training time before the checkpoint that was resumed, in seconds; 0 if none was.
     """
 
     model: torch.nn.Module
@@ -100,50 +100,53 @@ def train(
     evaluated: Callable[[Evaluation], None] = lambda evaluation: None,
     seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
 ) -> Trained:
-    """Train a network from scratch, or from where a checkpoint of the same training stands.
+    """Train a network from scratch, or resume from a checkpoint of the same training.
 
-    The same training gives the same bits on the same machine with the same versions, wherever it was interrupted.
+    On the same machine with the same library versions, the result is bit-identical, whether or not the training was
+    interrupted and resumed.
 
     Args:
-        training: what to train.
-        checkpoint: the file to go on from and to keep up to date; None for neither.
-        progress: told optimizer steps taken, and how many there are.
-        evaluated: told each new point of the curve.
-        seconds_between_checkpoints: how old the last checkpoint is to be before an epoch's end writes a new one.
+        training: the inputs.
+        checkpoint: the file to resume from, if it exists, and to write checkpoints to; None for no checkpoints.
+        progress: receives the number of optimizer steps taken and their total.
+        evaluated: receives each new point of the curve.
+        seconds_between_checkpoints: minimum age of the last checkpoint for a new one at the end of an epoch.
 
     Raises:
-        RunError: if the loss stops being finite, the device is missing, or the checkpoint is damaged.
+        RunError: if the loss is not finite, the device is not available, or the checkpoint is damaged.
         StrategyError: if a strategy fails.
     """
     with reproducible(training.settings, stream_key(training.seed, "torch") >> 1):
-        model = _ready(training)
+        model = _untrained_network(training)
         fit = _Fit(training, model, list(model.parameters()), training.settings.epochs, progress, evaluated)
         fit.run(checkpoint, seconds_between_checkpoints)
         return Trained(model.eval(), tuple(fit.curve), fit.steps, fit.class_prior, fit.seconds_before)
 
 
 def refine(training: Training, first: Trained, *, progress: ReportProgress = lambda done, total: None) -> Trained:
-    """Pass a trained network through the strategies' `refine_model`, some of which train it again.
+    """Apply the `refine_model` hooks of the strategies to a trained network.
 
     Args:
-        training: what was trained, and how.
-        first: what the training gave; its network is changed.
-        progress: told optimizer steps taken, and how many there are.
+        training: the inputs of the training.
+        first: its result; the network is modified in place.
+        progress: receives the number of optimizer steps taken and their total, for each further optimization.
 
     Raises:
-        RunError: if the loss stops being finite, or the device is missing.
+        RunError: if the loss is not finite or the device is not available.
         StrategyError: if a strategy fails.
     """
     with reproducible(training.settings, stream_key(training.seed, "torch again") >> 1):
-        again = _TrainAgain(training, first, progress)
-        model = training.pipeline.fold("refine_model", first.model, train=again, training_set=training.training_set)
-        return Trained(model.eval(), first.curve, again.steps, again.class_prior)
+        train_again = _TrainAgain(training, first, progress)
+        model = training.pipeline.fold(
+            "refine_model", first.model, train=train_again, training_set=training.training_set
+        )
+        return Trained(model.eval(), first.curve, train_again.steps, train_again.class_prior)
 
 
 def seconds_per_step(training: Training, steps: int = 3) -> float:
-    """Time a few optimizer steps of a training, after one that is not counted; return the mean, in seconds."""
+    """Time a few optimizer steps after one warm-up step; return the mean, in seconds."""
     with reproducible(training.settings, 0):
-        model = _ready(training)
+        model = _untrained_network(training)
         fit = _Fit(training, model, list(model.parameters()), 1, lambda done, total: None, None)
         size = training.settings.batch_size
         rows = fit.rows.epoch(0, np.ones(len(training.training_set)), size * (steps + 1)).reshape(steps + 1, size)
@@ -151,36 +154,34 @@ def seconds_per_step(training: Training, steps: int = 3) -> float:
         return sum(map(fit.time_step, rows[1:])) / steps
 
 
-def _ready(training: Training) -> torch.nn.Module:
-    """Build the untrained network on its device, channels last in memory, as batches are."""
+def _untrained_network(training: Training) -> torch.nn.Module:
+    """Build the untrained network on its device, in channels-last memory format like the batches."""
     model = build_model(training.model, training.training_set, training.pipeline).to(device_of(training.settings))
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # missing in the stub
 
 
 def build_model(model: Model, dataset: ImageDataset, pipeline: Pipeline) -> torch.nn.Module:
-    """Build the untrained network for a data set's images and classes, as the strategies prepare it."""
+    """Build the untrained network for the images and classes of a data set, with `prepare_model` applied."""
     return pipeline.fold("prepare_model", model.build(dataset.image_shape, len(dataset.class_names)))
 
 
 def predict(
     model: torch.nn.Module, dataset: ImageDataset, settings: TrainingSettings, views_of: Pipeline | None = None
 ) -> NDArray[np.float32]:
-    """Return what a network says about each row.
+    """Compute the outputs of a network for each row.
 
     Args:
-        model: in evaluation mode; a network, or a part of one such as `features`.
+        model: a network, or a part of one such as `features`, in evaluation mode.
         dataset: N rows.
         settings: device, precision and threads.
-        views_of: strategies whose test-time views are averaged; None for the plain images.
+        views_of: strategies over whose test-time views the logits are averaged; None for the images themselves.
 
     Returns:
         `(N, K) float32` logits, or `(N, D)` features.
     """
     parts = []
     with reproducible(settings, 0), torch.inference_mode(), autocast(settings):
-        for start in range(
-            0, max(len(dataset), 1), ROWS_AT_ONCE
-        ):  # once for no rows: the network knows how many columns
+        for start in range(0, max(len(dataset), 1), ROWS_AT_ONCE):  # once for no rows, to get the number of columns
             images = as_batch(dataset.images[start : start + ROWS_AT_ONCE], device_of(settings))
             views = views_of.fold("predict_views", [images]) if views_of else [images]
             logits = torch.stack([model(view).float() for view in views]).mean(dim=0)
@@ -188,16 +189,16 @@ def predict(
     return np.concatenate(parts)
 
 
-def decided(logits: NDArray[np.float32], dataset: ImageDataset, seed: int) -> NDArray[np.float32]:
-    """Break ties between the largest logits of rows by chance, the chance of a row being its own.
+def break_ties(logits: NDArray[np.float32], dataset: ImageDataset, seed: int) -> NDArray[np.float32]:
+    """Break ties between the largest logits at random, with random numbers derived from each row.
 
     Args:
         logits: `(N, K) float32`.
         dataset: the N rows.
-        seed: of the run.
+        seed: the seed of the run.
 
     Returns:
-        `(N, K) float32`, equal but for the next number in one place of a row with ties.
+        `(N, K) float32`; in a row with ties, one of the largest logits is increased to the next float.
     """
     seeds = dataset.row_keys() ^ np.uint64(stream_key(seed, "ties"))
     return without_ties(logits, uniforms(seeds, 1)[:, 0])
@@ -205,22 +206,22 @@ def decided(logits: NDArray[np.float32], dataset: ImageDataset, seed: int) -> ND
 
 @dataclass(eq=False)
 class _Fit:
-    """One optimization of some of a network's parameters, epoch by epoch.
+    """One optimization of all or some parameters of a network.
 
     Attributes:
-        training: what is trained.
+        training: the inputs.
         model: the network.
-        parameters: those that are trained; modules without any of them stay in evaluation mode.
-        epochs: how many.
-        progress: told steps taken, and how many there are.
-        evaluated: told each new point of the curve; None for no curve.
+        parameters: the parameters to train; modules without any of them stay in evaluation mode.
+        epochs: number of epochs.
+        progress: receives the number of steps taken and their total.
+        evaluated: receives each new point of the curve; None to compute no curve.
         weights: `(N,)` sampling weights; None for those of the strategies.
-        name: tells the random numbers of this optimization from those of others in the run.
-        first_epoch: the number of the first epoch as strategies are told it.
+        name: name of the random stream of the rows, different for each optimization of a run.
+        first_epoch: the epoch number passed to strategies in the first epoch.
         curve: evaluations so far, in order.
-        epoch: epochs that are done.
-        class_prior: `(K,)` summing to 1, class frequencies as drawn in the last of them.
-        seconds_before: taken by the epochs that a checkpoint had behind it.
+        epoch: number of finished epochs.
+        class_prior: `(K,)` summing to 1, class frequencies as drawn in the last epoch.
+        seconds_before: training time before the checkpoint that was resumed, in seconds.
     """
 
     training: Training
@@ -252,7 +253,7 @@ class _Fit:
         self.resident = ResidentImages(data.images, self.device) if is_resident else None
 
     def run(self, checkpoint: Path | None = None, seconds_between: float = math.inf) -> None:
-        """Train all epochs that are left."""
+        """Train the remaining epochs, after restoring the checkpoint if it exists."""
         self.epoch = self._restored(checkpoint)
         saved = time.monotonic()
         while self.epoch < self.epochs:
@@ -266,7 +267,7 @@ class _Fit:
             self.epoch += 1
 
     def time_step(self, rows: NDArray[np.int64]) -> float:
-        """Take an optimizer step and return how many seconds it took."""
+        """Take an optimizer step; return its duration in seconds."""
         started = time.perf_counter()
         self._train_step(rows, self._on_device(rows), 0, self.training.loss.of_batch)
         return time.perf_counter() - started
@@ -288,7 +289,7 @@ class _Fit:
         loss = training.pipeline.fold(
             "build_loss",
             training.loss.of_batch,
-            epoch=self._told_epoch,
+            epoch=self._strategy_epoch,
             class_prior=prior,
             training_set=training.training_set,
         )
@@ -311,7 +312,7 @@ class _Fit:
         step: int,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
-        """Take an optimizer step on `(B,)` rows, given as an array and as a tensor on the device; return the loss."""
+        """Take an optimizer step on `(B,)` rows, passed as an array and as a tensor on the device; return the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.training.settings, step, self.steps)
         images, targets = self._batch(rows, on_device)
@@ -324,8 +325,8 @@ class _Fit:
         return mean_loss.detach()
 
     def _batch(self, rows: NDArray[np.int64], on_device: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gather a batch, as the strategies augment it."""
-        data, pipeline, epoch = self.training.training_set, self.training.pipeline, self._told_epoch
+        """Gather the images and targets of a batch and augment them."""
+        data, pipeline, epoch = self.training.training_set, self.training.pipeline, self._strategy_epoch
         images = self.resident.batch(on_device) if self.resident else as_batch(self._rows(rows), self.device)
         batch = images, self.one_hot[self.labels[on_device]]
         if pipeline.acts_at("augment_batch"):
@@ -333,16 +334,17 @@ class _Fit:
         return batch
 
     def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Gather rows, as the strategies augment them on the CPU."""
+        """Gather the images of rows and augment them on the CPU."""
         data, pipeline = self.training.training_set, self.training.pipeline
-        images, epoch = data.images[rows], self._told_epoch
+        images, epoch = data.images[rows], self._strategy_epoch
         if pipeline.acts_at("augment_rows"):
             labels = data.labels[rows]
             images = pipeline.fold("augment_rows", images, epoch=epoch, labels=labels, rows=rows, training_set=data)
         return images
 
     @property
-    def _told_epoch(self) -> int:
+    def _strategy_epoch(self) -> int:
+        """The epoch number passed to strategies."""
         return self.first_epoch + self.epoch
 
     def _epoch_weights(self) -> NDArray[np.float64]:
@@ -350,11 +352,11 @@ class _Fit:
             return self.weights
         data = self.training.training_set
         return self.training.pipeline.fold(
-            "sampling_weights", np.ones(len(data)), epoch=self._told_epoch, training_set=data
+            "sampling_weights", np.ones(len(data)), epoch=self._strategy_epoch, training_set=data
         )
 
     def _enter_training_mode(self) -> None:
-        """Only modules that hold a trained parameter learn: the statistics of others stay, too."""
+        """Set training mode only where a parameter is trained, so that other modules keep their statistics."""
         trained = {id(parameter) for parameter in self.parameters}
         if all(id(parameter) in trained for parameter in self.model.parameters()):
             self.model.train()
@@ -365,10 +367,10 @@ class _Fit:
                 module.train()
 
     def _add_losses(self, losses: NDArray[np.float32]) -> None:
-        odd = np.flatnonzero(~np.isfinite(losses))
-        if len(odd):
+        invalid = np.flatnonzero(~np.isfinite(losses))
+        if len(invalid):
             raise RunError(
-                f"the loss became {losses[odd[0]]} in epoch {self._told_epoch + 1}, step {odd[0] + 1} of "
+                f"the loss became {losses[invalid[0]]} in epoch {self._strategy_epoch + 1}, step {invalid[0] + 1} of "
                 f"{len(losses)}; lower training.learning_rate"
             )
         self._loss_sum += float(losses.sum(dtype=np.float64))
@@ -377,7 +379,7 @@ class _Fit:
     def _evaluation(self) -> Evaluation:
         training = self.training
         self.model.eval()
-        logits = decided(
+        logits = break_ties(
             predict(self.model, training.validation, training.settings), training.validation, training.seed
         )
         selection = training.training_set.take(self._selection)
@@ -398,7 +400,7 @@ class _Fit:
 
     @property
     def _selection(self) -> NDArray[np.int64]:
-        """The random training rows of `selection_loss`, the same ones at every evaluation."""
+        """The random training rows of `selection_loss`, the same at every evaluation."""
         count = min(self.training.selection_rows, len(self.training.training_set))
         in_order = np.argsort(self.training.training_set.row_keys())
         return in_order[stream_rng(self.training.seed, "selection").permutation(len(in_order))[:count]]
@@ -415,7 +417,7 @@ class _Fit:
         }
 
     def _restored(self, path: Path | None) -> int:
-        """Go to where a checkpoint stands; return how many epochs it has behind it."""
+        """Restore a checkpoint if it exists; return the number of finished epochs."""
         checkpoint = Checkpoint.load(path) if path else None
         if checkpoint is None:
             return 0
@@ -425,13 +427,13 @@ class _Fit:
         self.class_prior = np.array(facts["class_prior"])
         self._loss_sum, self._loss_count = facts["loss_sum"], facts["loss_count"]
         self.curve = [Evaluation.model_validate(evaluation) for evaluation in facts["curve"]]
-        done: int = facts["epochs"]
-        self.progress(done * self.training.steps_per_epoch, self.steps)
-        return done
+        finished_epochs: int = facts["epochs"]
+        self.progress(finished_epochs * self.training.steps_per_epoch, self.steps)
+        return finished_epochs
 
 
 class _TrainAgain:
-    """What `context.train` is: further optimizations of the trained network, see `strategy.TrainAgain`."""
+    """Implementation of `context.train`, see `strategy.TrainAgain`."""
 
     def __init__(self, training: Training, first: Trained, progress: ReportProgress) -> None:
         self.training = training
@@ -451,14 +453,14 @@ class _TrainAgain:
     ) -> torch.nn.Module:
         fault = None if weights is None else weights_fault(np.ones(len(self.training.training_set)), weights)
         if fault:
-            raise StrategyError(f"context.train takes {fault}")
+            raise StrategyError(f"context.train requires {fault}")
         self.calls += 1
-        every = list(model.parameters())
-        trained = every if parameters is None else list(parameters)
-        kept = {id(parameter) for parameter in trained}
-        learnt_before = [parameter.requires_grad for parameter in every]
-        for parameter in every:
-            parameter.requires_grad_(id(parameter) in kept)
+        all_parameters = list(model.parameters())
+        trained = all_parameters if parameters is None else list(parameters)
+        trained_ids = {id(parameter) for parameter in trained}
+        required_grad = [parameter.requires_grad for parameter in all_parameters]
+        for parameter in all_parameters:
+            parameter.requires_grad_(id(parameter) in trained_ids)
         fit = _Fit(
             self.training,
             model,
@@ -471,8 +473,8 @@ class _TrainAgain:
             first_epoch=self.epochs,
         )
         fit.run()
-        for parameter, learnt in zip(every, learnt_before, strict=True):
-            parameter.requires_grad_(learnt)
+        for parameter, requires_grad in zip(all_parameters, required_grad, strict=True):
+            parameter.requires_grad_(requires_grad)
         self.epochs += epochs
         self.steps += fit.steps
         self.class_prior = fit.class_prior
@@ -480,12 +482,12 @@ class _TrainAgain:
 
 
 def mean_loss(loss: Loss, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the mean loss of rows by their hard labels.
+    """Return the mean loss over rows, with one-hot targets.
 
     Args:
         loss: the loss.
-        logits: `(N, K)`.
-        labels: `(N,)`.
+        logits: `(N, K) float32`.
+        labels: `(N,) int64`.
     """
     one_hot = torch.eye(logits.shape[1])[torch.from_numpy(labels.copy())]
     return float(loss.of_batch(torch.from_numpy(logits), one_hot).mean())
