@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_augment.hooks.stages import STAGES
 from fer_augment.testing.fixtures import as_tensor
 from fer_augment.testing.stages import Arguments, Arrays, arguments_of, same, some_rows
 from fer_augment.testing.subject import Subject
 
-_STAGES = ("augment_rows", "augment_batch")
+_STAGES = [name for name, stage in STAGES.items() if stage.counts_draws]
 _SEEDS = range(6)
 
 
