@@ -7,7 +7,9 @@ nor pandas.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fer_augment.data.dataset import ImageDataset, PixelBlock, Splits
+from fer_augment.data.dataset import ImageDataset, PixelBlock, SourceRows, Splits
+from fer_augment.data.image_files import ImageFile
+from fer_augment.data.image_source import ImageSource
 from fer_augment.errors import (
     DatasetError,
     FerAugmentError,
@@ -42,6 +44,8 @@ __all__ = [
     "Effect",
     "FerAugmentError",
     "ImageDataset",
+    "ImageFile",
+    "ImageSource",
     "Loss",
     "Model",
     "PixelBlock",
@@ -51,6 +55,7 @@ __all__ = [
     "RecipeError",
     "Run",
     "RunError",
+    "SourceRows",
     "Splits",
     "Strategy",
     "StrategyError",

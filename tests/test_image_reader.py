@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from fer_augment.readers._image_decoding import _WORTH_THREADS
+from fer_augment.data.pixel_cache import _WORTH_THREADS
 from tests.data_files import (
     FER2013_CLASSES,
     SPLITS,

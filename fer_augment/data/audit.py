@@ -196,6 +196,7 @@ def _source_rows(dataset: ImageDataset, rows: NDArray[np.int64]) -> ImageDataset
         origins=np.arange(len(rows))[:, None],
         copies=zeros,
         step=zeros,
+        sources=None if dataset.sources is None else dataset.sources.taken(dataset.origin[rows]),
     )
 
 

@@ -126,6 +126,25 @@ class Images:
 
 
 @dataclass(frozen=True, eq=False)
+class SourceRows:
+    """What a source says of its rows besides images and labels.
+
+    Attributes:
+        names: file name of each source row, for display; None if the source has no files.
+        groups: `(S,) int64`, equal for source rows that must not be parted by splits or folds, such as images of one
+            patient; None without groups.
+    """
+
+    names: tuple[str, ...] | None = None
+    groups: NDArray[np.int64] | None = None
+
+    def taken(self, rows: NDArray[np.int64]) -> SourceRows:
+        """Return the source rows at `(n,)` positions."""
+        names = None if self.names is None else tuple(self.names[row] for row in rows.tolist())
+        return SourceRows(names, None if self.groups is None else self.groups[rows])
+
+
+@dataclass(frozen=True, eq=False)
 class ImageDataset:
     """Labeled images with provenance; immutable and validated on construction.
 
@@ -140,6 +159,7 @@ class ImageDataset:
         origins: `(N, P) int64`, source rows of each row, padded with -1.
         copies: `(N,) int64`, copy number, unique among rows with the same first origin; 0 for source rows.
         step: `(N,) int64`, number of the recipe step that created the row; 0 for source rows, -1 if not yet set.
+        sources: names and groups of the source rows, by the numbers in `origins`; None if there are none.
     """
 
     blocks: tuple[PixelBlock, ...]
@@ -149,6 +169,7 @@ class ImageDataset:
     origins: NDArray[np.int64]
     copies: NDArray[np.int64]
     step: NDArray[np.int64]
+    sources: SourceRows | None = None
 
     def __post_init__(self) -> None:
         """Validate the arrays and make them read-only."""
@@ -179,6 +200,7 @@ class ImageDataset:
         class_names: Sequence[str],
         *,
         rows: ArrayLike | None = None,
+        sources: SourceRows | None = None,
     ) -> ImageDataset:
         """Create a data set of source rows.
 
@@ -188,6 +210,7 @@ class ImageDataset:
             class_names: K unique names.
             rows: `(N,)` positions in `images` of the rows to select, by default all (N = M); lets several splits
                 share a block.
+            sources: names and groups of the N rows.
 
         Raises:
             DatasetError: if the arrays are invalid or inconsistent.
@@ -199,7 +222,7 @@ class ImageDataset:
         number = np.arange(len(index), dtype=np.int64)
         zeros = np.zeros(len(index), dtype=np.int64)
         names = tuple(class_names)
-        return cls((block,), index, _integers(labels, "labels"), names, number[:, None], zeros, zeros)
+        return cls((block,), index, _integers(labels, "labels"), names, number[:, None], zeros, zeros, sources)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the fields only, so that unpickling validates the data set and makes it read-only."""
@@ -229,6 +252,10 @@ class ImageDataset:
         """`(N,) int64`, the (first) source row of each row."""
         return self.origins[:, 0]
 
+    def name_of(self, row: int) -> str | None:
+        """Return the file name of the (first) source row of a row; None if the source has no file names."""
+        return self.sources.names[self.origin[row]] if self.sources and self.sources.names else None
+
     @property
     def counts(self) -> NDArray[np.int64]:
         """`(K,) int64`, number of rows per class."""
@@ -241,6 +268,8 @@ class ImageDataset:
         digest.update(repr(self.image_shape).encode() + self.digests.tobytes())
         for array in (self.labels, self.origins, self.copies):
             digest.update(np.ascontiguousarray(array).data)
+        if self.sources and self.sources.groups is not None:  # folds depend on groups
+            digest.update(np.ascontiguousarray(self.sources.groups).data)
         return digest.hexdigest()
 
     @cached_property
@@ -327,6 +356,7 @@ class ImageDataset:
             origins=np.concatenate([_padded(self.origins, width), _padded(origins, width)]),
             copies=np.concatenate([self.copies, self._next_copies(origins[:, 0])]),
             step=np.concatenate([self.step, np.full(len(block.pixels), UNSTAMPED)]),
+            sources=self.sources,
         )
 
     def row_keys(self, rows: slice | ArrayLike = slice(None)) -> NDArray[np.uint64]:
@@ -363,12 +393,14 @@ class Splits:
         validation: validation split.
         test: test split.
         source: description of the data source.
+        notes: what was passed over or converted when the source was read, one sentence each.
     """
 
     train: ImageDataset
     validation: ImageDataset
     test: ImageDataset
     source: str
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate that the splits are consistent."""

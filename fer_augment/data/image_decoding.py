@@ -39,10 +39,3 @@ def image_decoder() -> Iterator[Decode]:
         yield decode
     finally:
         logging.setLogLevel(level)
-
-
-def size_in_words(shape: tuple[int, ...]) -> str:
-    """Return `(H, W, C)` as text, such as `48x48 gray`, width first."""
-    height, width, channels = shape
-    kind = {1: "gray", 3: "color"}.get(channels, f"with {channels} channels")
-    return f"{width}x{height} {kind}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from fer_augment.data.dataset import Splits
+from fer_augment.data.image_source import ImageSource
 
 if TYPE_CHECKING:
     import torch
@@ -44,13 +45,14 @@ class DatasetReader:
         name: the name of the format.
         summary: one-line description of the format.
         recognizes: whether the source (a path or a word, as typed) has this format; must be fast and never raise.
-        read: reads the source and reports progress.
+        read: reads the source and reports progress; returns splits, or image files that the framework decodes in the
+            size and color that a recipe asks for.
     """
 
     name: str
     summary: str
     recognizes: Callable[[str], bool]
-    read: Callable[[str, ReportProgress], Splits]
+    read: Callable[[str, ReportProgress], Splits | ImageSource]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from fer_augment.data.dataset import Splits
+from fer_augment.data.image_source import ArraySource, DataSource
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError, PluginError, did_you_mean
 from fer_augment.hooks.declarations import DatasetReader, Loss, Model, ReportProgress, Tracker
 from fer_augment.hooks.specs import OBSERVERS, PROJECT, RegistrationSpecs, StageSpecs
@@ -85,12 +87,12 @@ class Catalog:
         """Look up a tracker."""
         return self._only("tracker", name)
 
-    def read(self, source: str, progress: ReportProgress = lambda done, total: None) -> Splits:
-        """Read a data source with the reader that recognizes it.
+    def open(self, source: str, progress: ReportProgress = lambda done, total: None) -> DataSource:
+        """Open a data source with the reader that recognizes it; images are not decoded yet.
 
         Args:
             source: a path or a word such as `demo`.
-            progress: called with the units done and the units in total.
+            progress: called with the number of units read and their total.
 
         Raises:
             DatasetError: if no reader or more than one recognizes the source, or the source is invalid.
@@ -101,9 +103,14 @@ class Catalog:
             raise DatasetError(f"{source}: no such file, or not a supported format. Supported: {formats}")
         if len(readers) > 1:
             names = " and ".join(f"{offer.name} ({offer.provider})" for offer in readers)
-            raise DatasetError(f"{source}: recognized by {names}; rename it so that only one reader recognizes it")
+            raise DatasetError(f"{source}: recognized by {names}; rename it so that only one does")
         reader: DatasetReader = readers[0].value
-        return reader.read(source, progress)
+        opened = reader.read(source, progress)
+        return ArraySource(opened) if isinstance(opened, Splits) else opened
+
+    def read(self, source: str, progress: ReportProgress = lambda done, total: None) -> Splits:
+        """Open a data source and return its splits, with images in the size and color that the source gives them."""
+        return self.open(source, progress).splits(PixelSettings(), progress)
 
     def _only(self, kind: str, name: str) -> Offer[Any]:
         matching = [offer for offer in self.of_kind(kind) if offer.name == name]

@@ -1,16 +1,10 @@
-"""Conventions of all readers: class order, split names, and how missing splits are created."""
+"""Conventions of all readers: class order and split names."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Mapping
-
-import numpy as np
-
-from fer_augment import DatasetError, ImageDataset, Splits
-from fer_augment.data.duplicates import group_ids, stratified_folds
-from fer_augment.randomness import stream_rng
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """FER2013's classes in the order of the label numbers."""
@@ -24,10 +18,6 @@ SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "test": ("test", "testing", "privatetest"),
 }
 """Names of each split in folder and file names, case-insensitive."""
-
-SPLIT_SEED = 2013
-SPLIT_PARTS = 10
-"""A split that is split off contains 1 in this many rows."""
 
 
 def display_name(name: str) -> str:
@@ -63,58 +53,6 @@ def class_order(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
         return FER2013_CLASSES, {name: FER2013_CLASSES.index(name.casefold()) for name in distinct}
     ordered = tuple(sorted(distinct, key=_natural))
     return ordered, {name: label for label, name in enumerate(ordered)}
-
-
-def make_splits(source: str, parts: Mapping[str, ImageDataset], where: Mapping[str, str]) -> Splits:
-    """Create `Splits`; if there is no validation split, split it off from the training split.
-
-    Args:
-        source: name of the data source, for display.
-        parts: source rows by split name; missing splits are absent or empty.
-        where: for train and for test, where the source must provide them; used in messages.
-
-    Raises:
-        DatasetError: if train or test is missing or empty, or the splits are inconsistent.
-    """
-    for name in ("train", "test"):
-        if name not in parts or not len(parts[name]):
-            raise DatasetError(f"{display_name(source)}: the {name} split is empty; {where[name]}")
-    if len(parts.get("validation", ())):
-        return Splits(parts["train"], parts["validation"], parts["test"], display_name(source))
-    train, validation = split_off(parts["train"], 1, source)
-    note = f"validation: 1 in {SPLIT_PARTS} rows of train, split off"
-    return Splits(train, validation, parts["test"], f"{display_name(source)} ({note})")
-
-
-def split_off(dataset: ImageDataset, count: int, source: str) -> list[ImageDataset]:
-    """Split off parts of one tenth each; stratified, deterministic, and without copying pixels.
-
-    Exact duplicates stay together. A class that would be missing from the remaining rows stays there entirely.
-
-    Args:
-        dataset: source rows in one block.
-        count: number of parts to split off.
-        source: name of the data source, for messages.
-
-    Returns:
-        The remaining rows, followed by the parts; each a data set of source rows in their original order.
-
-    Raises:
-        DatasetError: if there are too few images.
-    """
-    groups = group_ids(dataset.digests)
-    part_of_row = stratified_folds(dataset.labels, groups, SPLIT_PARTS, stream_rng(SPLIT_SEED, "split off"))
-    missing = np.setdiff1d(dataset.labels, dataset.labels[part_of_row >= count])
-    stays = np.isin(groups, groups[np.isin(dataset.labels, missing)])
-    part_of_row[stays] = SPLIT_PARTS
-    masks = [part_of_row >= count, *(part_of_row == part for part in range(count))]
-    if not all(mask.any() for mask in masks):
-        raise DatasetError(
-            f"{display_name(source)}: too few images ({len(dataset)}) to split off a validation or test split; "
-            "add images or provide all three splits"
-        )
-    block, names = dataset.blocks[0], dataset.class_names
-    return [ImageDataset.from_arrays(block, dataset.labels[mask], names, rows=dataset.index[mask]) for mask in masks]
 
 
 def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:

@@ -6,11 +6,10 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_augment import DatasetError
+from fer_augment import DatasetError, ImageFile
 from fer_augment.readers._conventions import display_name, is_folder
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -29,16 +28,22 @@ class Member:
         parts: folder names and file name, relative to the source.
         title: name for messages.
         content: function that returns the content; raises DatasetError.
+        version: changes with the content.
     """
 
     parts: tuple[str, ...]
     title: str
     content: Callable[[], bytes]
+    version: str
+
+    @property
+    def file(self) -> ImageFile:
+        """The file, under its name for messages."""
+        return ImageFile(self.title, self.content, self.version)
 
 
-@contextmanager
-def image_members(source: str) -> Iterator[list[Member]]:
-    """Provide the image files of a folder or zip archive, sorted by name; a zip archive is open within the block.
+def image_members(source: str) -> list[Member]:
+    """Return the image files of a folder or zip archive, sorted by name.
 
     Hidden files, `__MACOSX` folders and files that are not images are ignored.
 
@@ -46,10 +51,8 @@ def image_members(source: str) -> Iterator[list[Member]]:
         DatasetError: if the source cannot be read, has no images, or has images of unsupported formats.
     """
     if is_folder(source):
-        yield _chosen(source, _folder_members(source))
-        return
-    with _opened(source) as archive:
-        yield _chosen(source, _zip_members(source, archive))
+        return _chosen(source, _folder_members(source))
+    return _chosen(source, _zip_members(source, _opened(source)))
 
 
 def _chosen(source: str, members: Iterable[Member]) -> list[Member]:
@@ -74,7 +77,7 @@ def _folder_members(source: str) -> Iterator[Member]:
         subfolders[:] = [name for name in subfolders if not (is_too_deep or _is_ignored(name))]
         for name in files:
             if not _is_ignored(name):
-                yield Member((*above, name), display_name(str(path / name)), _FileContent(path / name))
+                yield Member((*above, name), display_name(str(path / name)), *_content(path / name))
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -87,11 +90,19 @@ def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
         parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
         if parts and not info.is_dir() and not any(map(_is_ignored, parts)):
             title = f"{display_name(source)}: {display_name(info.filename)}"
-            yield Member(parts, title, _ZipContent(archive, info, title))
+            yield Member(parts, title, _ZipContent(archive, info, title), f"{info.file_size} {info.CRC}")
 
 
 def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
+
+
+def _content(path: Path) -> tuple[_FileContent, str]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DatasetError(f"{display_name(str(path))}: cannot be read ({error.strerror})") from error
+    return _FileContent(path), f"{status.st_size} {status.st_mtime_ns}"
 
 
 @dataclass(frozen=True)

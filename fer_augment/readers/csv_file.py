@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, did_you_mean, hookimpl
+from fer_augment.data.splitting import make_splits
 from fer_augment.hooks.declarations import ReportProgress
-from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, display_name, make_splits
+from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, display_name
 from fer_augment.readers._pixel_text import keep_freed_memory, parse_row, parse_rows
 
 COLUMNS = ("emotion", "pixels", "Usage")
@@ -70,7 +71,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
         raise DatasetError(f"{display_name(source)}: no such file; check the path") from error
     except OSError as error:
         raise DatasetError(f"{display_name(source)}: cannot be read ({error.strerror}); check the path") from error
-    return make_splits(source, parts, _WHERE)
+    return make_splits(display_name(source), parts, _WHERE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, hookimpl
 from fer_augment.data.npy_format import CLASSES_FILE, SPLIT_WORDS, images_file, is_npy_folder, labels_file
+from fer_augment.data.splitting import make_splits
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._conventions import (
     FER2013_CLASSES,
@@ -21,7 +22,6 @@ from fer_augment.readers._conventions import (
     display_name,
     is_fer2013,
     is_folder,
-    make_splits,
 )
 
 FER2013_SHAPE = (48, 48, 1)
@@ -65,7 +65,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
         progress(number, len(SPLIT_NAMES))
     names = _class_names(source, files.get(CLASSES_FILE), opened.values())
     parts = {split: _labeled(part, names) for split, part in opened.items()}
-    return make_splits(source, parts, _WHERE)
+    return make_splits(display_name(source), parts, _WHERE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.data.duplicates import group_ids, stratified_folds
+from fer_augment.data.duplicates import stratified_folds
+from fer_augment.data.splitting import groups_of
 from fer_augment.randomness import stream_rng
 
 
@@ -40,7 +41,7 @@ def all_folds(folds: int) -> list[Fold]:
 def folds_of(dataset: ImageDataset, source: ImageDataset, folds: int, seed: int) -> NDArray[np.int64]:
     """Return the fold of each source row that a row descends from.
 
-    Folds are stratified by class; exact duplicates share a fold.
+    Folds are stratified by class; exact duplicates, and rows of one group of the source, share a fold.
 
     Args:
         dataset: N rows that descend from the source.
@@ -52,7 +53,7 @@ def folds_of(dataset: ImageDataset, source: ImageDataset, folds: int, seed: int)
         `(N, P) int64`; -1 where a row has fewer than P source rows.
     """
     rng = stream_rng(seed, "folds", folds)
-    fold_of_source = stratified_folds(source.labels, group_ids(source.digests), folds, rng)
+    fold_of_source = stratified_folds(source.labels, groups_of(source), folds, rng)
     return np.append(fold_of_source, -1)[places_of(dataset.origins, source)]
 
 

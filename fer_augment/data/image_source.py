@@ -1,0 +1,133 @@
+"""A data source of image files that are not decoded yet: names, labels, splits and groups of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
+from fer_augment.data.image_files import ImageFile
+from fer_augment.data.pixel_cache import decoded_block
+from fer_augment.data.pixels import PixelSettings, fitted, with_channels
+from fer_augment.data.splitting import SplitSettings, splits_from_rows
+from fer_augment.errors import DatasetError
+
+ReportProgress = Callable[[int, int], None]
+
+
+class DataSource(Protocol):
+    """Something that gives `Splits` with images of the size and color that a recipe asks for."""
+
+    @property
+    def description(self) -> str:
+        """The source, for display."""
+        ...
+
+    def splits(self, settings: PixelSettings, progress: ReportProgress) -> Splits:
+        """Return the data with images in this size and color.
+
+        Raises:
+            DatasetError: if an image cannot be decoded, or the settings do not fit the images.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """Labeled image files; decoded when `splits` is called.
+
+    Attributes:
+        description: the source, for display.
+        files: N image files, with unique names.
+        labels: `(N,) int64` in `0 … K - 1`.
+        class_names: K class names.
+        split: `(N,) int8`: position in `SPLIT_ORDER` (train, validation, test); -1 for rows to be assigned.
+        groups: `(N,) int64`, equal for rows that must stay in one split, such as images of one patient; None without.
+        settings: size and color that the source declares; a recipe's own settings override them.
+        splitting: fractions and seed of splits that are made.
+        notes: what was passed over or changed, one sentence each, for `data show`.
+        advice: by split, where the source must provide it; for messages.
+    """
+
+    description: str
+    files: Sequence[ImageFile]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    split: NDArray[np.int8]
+    groups: NDArray[np.int64] | None = None
+    settings: PixelSettings = PixelSettings()
+    splitting: SplitSettings = SplitSettings()
+    notes: tuple[str, ...] = ()
+    advice: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Validate that there is a label and a split for each file."""
+        lengths = {len(self.files), len(self.labels), len(self.split)}
+        if self.groups is not None:
+            lengths.add(len(self.groups))
+        if len(lengths) > 1 or not self.files:
+            raise DatasetError(
+                f"{self.description}: files, labels, splits and groups must be equally many, at least one"
+            )
+
+    def splits(self, settings: PixelSettings, progress: ReportProgress = lambda done, total: None) -> Splits:
+        """Decode all files and return train, validation and test; missing splits are made.
+
+        Args:
+            settings: size and color; what is None is taken from the source's own settings.
+            progress: called with the number of images decoded and their total.
+
+        Raises:
+            DatasetError: if a file cannot be decoded, or sizes differ and no size is given.
+        """
+        order = np.argsort(self.split, kind="stable")  # rows of one split are adjacent in the pixels
+        files = [self.files[row] for row in order]
+        decoded = decoded_block(self.description, files, settings.over(self.settings), progress)
+        rows = ImageDataset.from_arrays(
+            decoded.block,
+            self.labels[order],
+            self.class_names,
+            sources=SourceRows(tuple(file.name for file in files), None if self.groups is None else self.groups[order]),
+        )
+        notes = (*self.notes, *decoded.notes)
+        return splits_from_rows(
+            self.description, rows, self.split[order], self.splitting, notes=notes, advice=self.advice
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Splits that are in memory or in memory-mapped arrays; other sizes and colors are computed from these pixels.
+
+    Attributes:
+        original: the data as they are.
+    """
+
+    original: Splits
+
+    @property
+    def description(self) -> str:
+        """The source, for display."""
+        return self.original.source
+
+    def splits(self, settings: PixelSettings, progress: ReportProgress = lambda done, total: None) -> Splits:
+        """Return the data, in another size and color if the settings say so."""
+        height, width, channels = self.original.train.image_shape
+        size, count = settings.size or (height, width), settings.channel_count or channels
+        if (size, count) == ((height, width), channels):
+            return self.original
+        total, done = sum(map(len, self.original.parts.values())), 0
+        parts = []
+        for part in self.original.parts.values():
+            pixels = np.empty((len(part), *size, count), dtype=np.uint8)
+            for row in range(len(part)):
+                pixels[row] = fitted(with_channels(part.images[[row]][0], count), size, settings.fit)
+                done += 1
+                progress(done, total)
+            parts.append(ImageDataset.from_arrays(pixels, part.labels, part.class_names, sources=part.sources))
+        train, validation, test = parts
+        return replace(self.original, train=train, validation=validation, test=test)
