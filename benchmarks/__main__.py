@@ -1,4 +1,4 @@
-"""Shows, compares and keeps the results of `make bench`, and measures what recipes gain."""
+"""`python -m benchmarks`: show, compare and store results of the benchmarks, and compare the shipped recipes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.gains import gains
-from benchmarks.page import amount, performance_page, ratio_in_words
+from benchmarks.page import amount, performance_page, ratio_text
 from benchmarks.pairs import RULE, Ratio, Results, is_worse, load_baseline, load_results, save_baseline
 
 HERE = Path(__file__).parent
@@ -18,13 +18,17 @@ RESULTS = HERE / "results" / "latest.json"
 BASELINE = HERE / "baseline.json"
 PAGE = HERE.parent / "docs" / "performance.md"
 
-results_option = click.option("--results", "file", type=click.Path(path_type=Path), default=RESULTS)
-baseline_option = click.option("--baseline", type=click.Path(path_type=Path), default=BASELINE)
+results_option = click.option(
+    "--results", "file", type=click.Path(path_type=Path), default=RESULTS, help="JSON file of pytest-benchmark."
+)
+baseline_option = click.option(
+    "--baseline", type=click.Path(path_type=Path), default=BASELINE, help="File of stored ratios."
+)
 
 
 @click.group()
 def main() -> None:
-    """Results of the benchmarks: ours against what a user would pick instead, and what the shipped recipes gain."""
+    """Compare time and memory of fer_augment with alternatives, and the shipped recipes with their baselines."""
 
 
 main.add_command(gains)
@@ -33,20 +37,21 @@ main.add_command(gains)
 @main.command()
 @results_option
 def table(file: Path) -> None:
-    """Print all measurements of the last run."""
+    """Print all measurements of the last benchmark run."""
     results, console = _loaded(file), Console(highlight=False)
-    shown = Table("what, against what", "ours", "theirs", "ratio (middle half)", "n", "aim", box=None, pad_edge=False)
-    for column in shown.columns[1:]:
+    columns = ("task vs. alternative", "fer_augment", "alternative", "ratio (IQR)", "n", "target")
+    measurements = Table(*columns, box=None, pad_edge=False)
+    for column in measurements.columns[1:]:
         column.justify = "right"
         column.no_wrap = True
     for name, section in results.sections.items():
-        shown.add_row(f"[bold]{name}[/bold]")
+        measurements.add_row(f"[bold]{name}[/bold]")
         for pairs in section:
-            ours, peer = (amount(numbers, pairs.measure) for numbers in (pairs.ours, pairs.peer))
-            met = {None: "", True: "reached", False: "[red]missed[/red]"}[pairs.is_met]
-            title = f"{pairs.what}, [dim]against {pairs.peer_is}[/dim]"
-            shown.add_row(title, ours, peer, ratio_in_words(pairs), str(len(pairs.ratios)), met)
-    console.print(shown)
+            ours, theirs = (amount(numbers, pairs.measure) for numbers in (pairs.ours, pairs.theirs))
+            target = {None: "", True: "met", False: "[red]missed[/red]"}[pairs.is_met]
+            title = f"{pairs.task} [dim]vs. {pairs.alternative}[/dim]"
+            measurements.add_row(title, ours, theirs, ratio_text(pairs), str(len(pairs.ratios)), target)
+    console.print(measurements)
     console.print(f"{results.machine}; {results.versions}; {results.date}")
 
 
@@ -54,14 +59,14 @@ def table(file: Path) -> None:
 @results_option
 @baseline_option
 def compare(file: Path, baseline: Path) -> None:
-    """Say which ratios became worse than those that are kept; exit with 1 if one did."""
+    """Compare ratios with the stored ones; exit with 1 if one is worse."""
     now, before = _ratios(_loaded(file)), load_baseline(baseline)
-    shown = Table("what, against what", "before", "now", "", box=None, pad_edge=False)
+    changes = Table("task vs. alternative", "stored ratio (IQR)", "new ratio (IQR)", "", box=None, pad_edge=False)
     verdicts = {title: _verdict(now.get(title), before.get(title)) for title in {**before, **now}}
     for title, verdict in verdicts.items():
-        shown.add_row(title, _told(before.get(title)), _told(now.get(title)), verdict)
+        changes.add_row(title, _ratio_text(before.get(title)), _ratio_text(now.get(title)), verdict)
     console = Console(highlight=False)
-    console.print(shown)
+    console.print(changes)
     console.print(RULE)
     sys.exit("worse" in verdicts.values())
 
@@ -69,9 +74,9 @@ def compare(file: Path, baseline: Path) -> None:
 @main.command()
 @results_option
 @baseline_option
-@click.option("--page", type=click.Path(path_type=Path), default=PAGE)
+@click.option("--page", type=click.Path(path_type=Path), default=PAGE, help="The page to write.")
 def keep(file: Path, baseline: Path, page: Path) -> None:
-    """Keep the ratios of the last run to compare later ones with, and write the page about them."""
+    """Store the ratios of the last benchmark run as the baseline, and write the page of results."""
     results = _loaded(file)
     save_baseline(baseline, results.measured)
     page.write_text(performance_page(results), encoding="utf-8")
@@ -79,7 +84,7 @@ def keep(file: Path, baseline: Path, page: Path) -> None:
 
 def _loaded(file: Path) -> Results:
     if not file.exists():
-        raise click.ClickException(f"{file}: there is none yet; run `make bench`")
+        raise click.ClickException(f"{file}: no such file; run `make bench` to create it")
     return load_results(file)
 
 
@@ -97,7 +102,7 @@ def _verdict(now: Ratio | None, before: Ratio | None) -> str:
     return "better" if is_worse(before, now) else "within the noise"
 
 
-def _told(ratio: Ratio | None) -> str:
+def _ratio_text(ratio: Ratio | None) -> str:
     return "" if ratio is None else f"{ratio.ratio:.2f} ({ratio.low:.2f}-{ratio.high:.2f}, n = {ratio.n})"
 
 

@@ -1,4 +1,4 @@
-"""The command line: how long it takes until help is there."""
+"""Start-up time of the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_start(side_by_side: SideBySide, arguments: list[str]) -> None:
     side_by_side(
         f"`fer-augment {' '.join(arguments)}`",
         ours=lambda: run("-c", "from fer_augment.cli import main; main()", *arguments),
-        peer=lambda: run("-c", "import torch"),
-        peer_is="`import torch`, as a script of one's own begins",
+        theirs=lambda: run("-c", "import torch"),
+        alternative="`import torch`, as in any training script",
         at_most=0.4 if "--help" in arguments else None,
     )

@@ -1,4 +1,4 @@
-"""Comparing: the runs of a comparison in several processes, and what arms need not train again."""
+"""Comparisons: runs in several processes, and trainings shared between arms."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fer_augment.progress import Event
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.runs.executors import FailedTask, cores, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.store import TrainingStore
 
 pytestmark = pytest.mark.benchmark(timer=time.perf_counter)
@@ -23,7 +24,7 @@ ROWS, HELD_OUT = 2048, 256
 
 
 class Comparing:
-    """Does the runs of comparisons, each time as if nothing had been trained before."""
+    """Does the runs of comparisons, each time with an empty cache."""
 
     def __init__(self, faces: Splits, folder: Path) -> None:
         self.splits = Splits(
@@ -32,21 +33,21 @@ class Comparing:
         self.folders = (folder / str(number) for number in itertools.count())
 
     def __call__(self, *groups: list[PlannedRun], jobs: int = 1) -> None:
-        """Do groups of runs; what one group trained, the next does not find."""
+        """Do groups of runs, each group with a cache of its own."""
         for runs in groups:
             folder = next(self.folders)
-            experiment = Experiment(self.splits, TrainingStore(folder / "store"), folder / "runs")
+            experiment = Experiment(RecipeData.of(self.splits), TrainingStore(folder / "store"), folder / "runs")
             outcomes = do_tasks(experiment, runs, jobs, self)
             assert not [outcome for outcome in outcomes if isinstance(outcome, FailedTask)]
 
     def started(self, task: PlannedRun) -> None:
-        """Show nothing."""
+        """Ignore the event."""
 
     def progressed(self, task: PlannedRun, event: Event) -> None:
-        """Show nothing."""
+        """Ignore the event."""
 
     def ended(self, task: PlannedRun, outcome: object) -> None:
-        """Show nothing."""
+        """Ignore the event."""
 
 
 @pytest.fixture
@@ -60,36 +61,36 @@ def recipes(*names: str, threads: int = 1, epochs: int = 2) -> list[Recipe]:
 
 def test_processes(side_by_side: SideBySide, comparing: Comparing) -> None:
     if cores() < 2:
-        pytest.skip("there is one core: nothing runs beside anything")
+        pytest.skip("requires two cores")
     side_by_side(
-        "two arms of two seeds of ConvNet5, 2 epochs of 2,048 rows, on two cores",
+        "two arms with two seeds of ConvNet5, 2 epochs of 2,048 rows, in two processes",
         ours=lambda: comparing(runs_in_order(recipes("paper", "flip"), [0, 1]), jobs=2),
-        peer=lambda: comparing(runs_in_order(recipes("paper", "flip", threads=2), [0, 1]), jobs=1),
-        peer_is="the same runs one after another with two threads",
+        theirs=lambda: comparing(runs_in_order(recipes("paper", "flip", threads=2), [0, 1]), jobs=1),
+        alternative="the same runs sequentially with two threads",
         n=3,
     )
 
 
-def test_a_mining_arm(side_by_side: SideBySide, comparing: Comparing) -> None:
-    """Its scout is the baseline's training."""
+def test_shared_training_of_a_scout(side_by_side: SideBySide, comparing: Comparing) -> None:
+    """The scout of the mining arm is the training of the baseline."""
     baseline, mining = ([run] for run in runs_in_order(recipes("paper", "confusion_mirror"), [0]))
     side_by_side(
         "`paper` and `confusion_mirror` in a comparison, 2 epochs of 2,048 rows",
         ours=lambda: comparing([*baseline, *mining]),
-        peer=lambda: comparing(baseline, mining),
-        peer_is="both by themselves (1.5: one training of three is saved)",
+        theirs=lambda: comparing(baseline, mining),
+        alternative="each with a cache of its own (1.5: saves one of three trainings)",
         n=3,
     )
 
 
-def test_a_second_stage(side_by_side: SideBySide, comparing: Comparing) -> None:
-    """It begins with the baseline's network."""
+def test_second_stage_of_training(side_by_side: SideBySide, comparing: Comparing) -> None:
+    """The second stage starts from the network of the baseline."""
     settings = ["training.epochs=2", "model=convnet0"]
     baseline, refining = ([run] for run in runs_in_order(load_recipes(["modern", "modern_tau_norm"], settings), [0]))
     side_by_side(
         "`modern` and `modern_tau_norm` in a comparison, 2 epochs of 2,048 rows of convnet0",
         ours=lambda: comparing([*baseline, *refining]),
-        peer=lambda: comparing(baseline, refining),
-        peer_is="both by themselves (2: one training of two is saved)",
+        theirs=lambda: comparing(baseline, refining),
+        alternative="each with a cache of its own (2: saves one of two trainings)",
         n=3,
     )

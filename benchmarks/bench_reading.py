@@ -1,4 +1,4 @@
-"""Reading: the csv file, a converted folder, and images in a zip."""
+"""Reading data: a csv file, a converted folder, and images in a zip archive."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def converted(faces: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def by_pandas(csv_file: Path, pixels_of: Callable[[str], Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read the file as is usual: pandas for the table, and each row's pixels by a function of their text."""
+def read_with_pandas(csv_file: Path, pixels_of: Callable[[str], Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read the file with pandas and convert the text of the pixels row by row."""
     table = pd.read_csv(csv_file)
     images = np.stack([pixels_of(text) for text in table["pixels"]]).reshape(-1, 48, 48)
     labels = table["emotion"].to_numpy()
@@ -58,54 +58,54 @@ def by_pandas(csv_file: Path, pixels_of: Callable[[str], Any]) -> dict[str, tupl
 
 
 @pytest.mark.parametrize(
-    ("peer_is", "pixels_of"),
+    ("alternative", "pixels_of"),
     [
-        ("pandas and np.fromstring a row", lambda text: np.fromstring(text, dtype=np.uint8, sep=" ")),
-        ("pandas and np.array of the split text a row", lambda text: np.array(text.split(), dtype=np.uint8)),
+        ("pandas and np.fromstring per row", lambda text: np.fromstring(text, dtype=np.uint8, sep=" ")),
+        ("pandas and np.array(text.split()) per row", lambda text: np.array(text.split(), dtype=np.uint8)),
     ],
     ids=["fromstring", "split"],
 )
-def test_csv_file(side_by_side: SideBySide, csv_file: Path, peer_is: str, pixels_of: Callable[[str], Any]) -> None:
-    assert (by_pandas(csv_file, pixels_of)["Training"][0][..., None] == read(csv_file).train.images[:]).all()
+def test_csv_file(side_by_side: SideBySide, csv_file: Path, alternative: str, pixels_of: Callable[[str], Any]) -> None:
+    assert (read_with_pandas(csv_file, pixels_of)["Training"][0][..., None] == read(csv_file).train.images[:]).all()
     side_by_side(
-        "reading a csv file of 48x48 faces",
+        "reading a csv file of 48x48 images",
         ours=lambda: read(csv_file),
-        peer=lambda: by_pandas(csv_file, pixels_of),
-        peer_is=peer_is,
+        theirs=lambda: read_with_pandas(csv_file, pixels_of),
+        alternative=alternative,
         at_least=3.0,
     )
 
 
-def test_opening_a_converted_set(side_by_side: SideBySide, converted: Path) -> None:
+def test_converted_folder_against_numpy(side_by_side: SideBySide, converted: Path) -> None:
     side_by_side(
-        "opening a converted set",
+        "opening a converted data set",
         ours=lambda: read(converted),
-        peer=lambda: [np.load(file) for file in converted.glob("*.npy")],
-        peer_is="np.load of the same files",
+        theirs=lambda: [np.load(file) for file in converted.glob("*.npy")],
+        alternative="np.load of the same files",
         n=15,
         at_most=0.05,
     )
 
 
-def test_opening_a_converted_set_instead_of_the_csv(side_by_side: SideBySide, csv_file: Path, tmp_path: Path) -> None:
+def test_converted_folder_against_csv_file(side_by_side: SideBySide, csv_file: Path, tmp_path: Path) -> None:
     write_npy_folder(read(csv_file), tmp_path / "converted")
     side_by_side(
-        "opening a converted set",
+        "opening a converted data set",
         ours=lambda: read(tmp_path / "converted"),
-        peer=lambda: by_pandas(csv_file, lambda text: np.fromstring(text, dtype=np.uint8, sep=" ")),
-        peer_is="the csv file, by pandas and np.fromstring",
+        theirs=lambda: read_with_pandas(csv_file, lambda text: np.fromstring(text, dtype=np.uint8, sep=" ")),
+        alternative="reading the csv file with pandas and np.fromstring",
         n=5,
     )
 
 
-def by_pillow(archive: Path) -> np.ndarray:
+def read_with_pillow(archive: Path) -> np.ndarray:
     with zipfile.ZipFile(archive) as file:
         names = sorted(file.namelist())
         return np.stack([np.asarray(Image.open(io.BytesIO(file.read(name)))) for name in names])
 
 
-def by_opencv(archive: Path) -> np.ndarray:
-    """Decode the images of a zip; color comes in OpenCV's order."""
+def read_with_opencv(archive: Path) -> np.ndarray:
+    """Decode the images of a zip archive; color channels are in BGR order."""
     with zipfile.ZipFile(archive) as file:
         contents = [np.frombuffer(file.read(name), np.uint8) for name in sorted(file.namelist())]
         return np.stack([cv2.imdecode(content, cv2.IMREAD_UNCHANGED) for content in contents])
@@ -113,13 +113,13 @@ def by_opencv(archive: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def small_images(faces: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a zip of 3,000 gray jpg files."""
+    """Return a zip archive of 3,000 gray jpg files."""
     return _zip_of(faces.train.images[:3000], tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a zip of color jpg files as a camera makes them, smooth with some noise."""
+    """Return a zip archive of color jpg files, smooth with some noise, like photos."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (PHOTOS, 8, 8, 3), dtype=np.uint8)
     smooth = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for image in coarse])
@@ -135,23 +135,31 @@ def _zip_of(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_zip(tmp_path_factory.mktemp("zip") / "images.zip", files)
 
 
-@pytest.mark.parametrize(("peer_is", "peer"), [("a loop with Pillow", by_pillow), ("a loop with OpenCV", by_opencv)])
-def test_zip_of_small_gray_images(side_by_side: SideBySide, small_images: Path, peer_is: str, peer: Any) -> None:
+@pytest.mark.parametrize(
+    ("alternative", "read_archive"),
+    [("a loop with Pillow", read_with_pillow), ("a loop with OpenCV", read_with_opencv)],
+)
+def test_zip_of_small_gray_images(
+    side_by_side: SideBySide, small_images: Path, alternative: str, read_archive: Any
+) -> None:
     side_by_side(
-        "reading a zip of 48x48 gray jpg files",
+        "reading a zip archive of 48x48 gray jpg files",
         ours=lambda: read(small_images),
-        peer=lambda: peer(small_images),
-        peer_is=peer_is,
+        theirs=lambda: read_archive(small_images),
+        alternative=alternative,
     )
 
 
 @pytest.mark.benchmark(timer=time.perf_counter)
-@pytest.mark.parametrize(("peer_is", "peer"), [("a loop with Pillow", by_pillow), ("a loop with OpenCV", by_opencv)])
-def test_zip_of_photos(side_by_side: SideBySide, photos: Path, peer_is: str, peer: Any) -> None:
+@pytest.mark.parametrize(
+    ("alternative", "read_archive"),
+    [("a loop with Pillow", read_with_pillow), ("a loop with OpenCV", read_with_opencv)],
+)
+def test_zip_of_photos(side_by_side: SideBySide, photos: Path, alternative: str, read_archive: Any) -> None:
     side_by_side(
-        f"reading a zip of {SIDE}x{SIDE} color jpg files",
+        f"reading a zip archive of {SIDE}x{SIDE} color jpg files",
         ours=lambda: read(photos),
-        peer=lambda: peer(photos),
-        peer_is=peer_is,
+        theirs=lambda: read_archive(photos),
+        alternative=alternative,
         n=9,
     )

@@ -1,4 +1,4 @@
-"""Training: optimizer steps of the report's ConvNet5, 128 images of 48x48 each, on one thread."""
+"""Training: optimizer steps of the originating report's ConvNet5 with batches of 128 images of 48x48, on one thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.bench_rewriting import TRANSFORMS
 from benchmarks.samples import sample
-from benchmarks.side_by_side import Elsewhere, SideBySide
+from benchmarks.side_by_side import InSubprocess, SideBySide
 from fer_augment import Context, ImageDataset, Splits, Strategy
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
@@ -41,7 +41,7 @@ def data(faces: Splits) -> ImageDataset:
 
 
 def our_training(data: ImageDataset, precision: str, *strategies: Strategy) -> Callable[[], object]:
-    """Return what trains ConvNet5 for a few steps, by the same way as a run does."""
+    """Return a function that trains ConvNet5 for a few steps, as a run does."""
     few, plugins = data.take([0, 1]), installed_plugins()
     training = Training(
         model=plugins.model("convnet5").value,
@@ -61,12 +61,12 @@ def our_training(data: ImageDataset, precision: str, *strategies: Strategy) -> C
 def tensors_of(data: ImageDataset) -> tuple[torch.Tensor, torch.Tensor]:
     """Return all images, `(N, 1, H, W) float32` in [0, 1], and one-hot labels, `(N, K)`."""
     images = torch.from_numpy(data.images[:][..., 0]).unsqueeze(1).float() / 255
-    assert images.stride(1) == 48 * 48, "with one channel, torch may take images for channels-last ones"
+    assert images.stride(1) == 48 * 48, "torch may treat images with one channel as channels-last"
     return images, torch.eye(CLASSES)[torch.from_numpy(data.labels.copy())]
 
 
 def report_network() -> nn.Module:
-    """Build ConvNet5 with its layers in the order in which the report prints them, softmax last."""
+    """Build ConvNet5 with the layer order of the report and a final softmax."""
     layers: list[nn.Module] = []
     for inputs, outputs in ((1, 64), (64, 64), (64, 64)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout2d(0.4)]
@@ -78,7 +78,7 @@ def report_network() -> nn.Module:
 
 
 def report_loop(images: torch.Tensor, targets: torch.Tensor) -> None:
-    """Train as the report did: float32, contiguous images, slices of shuffled tensors, Adam one tensor at a time."""
+    """Train as in the report: float32, contiguous images, slices of shuffled tensors, Adam without fused kernels."""
     network = report_network().train()
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     for rows in torch.randperm(len(images)).split(BATCH):
@@ -88,7 +88,7 @@ def report_loop(images: torch.Tensor, targets: torch.Tensor) -> None:
 
 
 def loader_loop(dataset: Dataset[Any]) -> None:
-    """Train the report's network as PyTorch's tutorials do."""
+    """Train the report's network with a DataLoader, as in PyTorch's tutorials."""
     network = report_network().train()
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     for images, labels in DataLoader(dataset, BATCH, shuffle=True):
@@ -98,7 +98,7 @@ def loader_loop(dataset: Dataset[Any]) -> None:
 
 
 def skorch_fit(images: torch.Tensor, targets: torch.Tensor) -> None:
-    """Train the report's network with skorch, which minds batches and epochs as scikit-learn would have it."""
+    """Train the report's network with skorch."""
     from skorch import NeuralNet
 
     net = NeuralNet(
@@ -116,7 +116,7 @@ def skorch_fit(images: torch.Tensor, targets: torch.Tensor) -> None:
 
 
 def lightning_fit(dataset: Dataset[Any]) -> None:
-    """Train the report's network with Lightning's Trainer, without its loggers, checkpoints and progress bar."""
+    """Train the report's network with Lightning's Trainer, without loggers, checkpoints and progress bar."""
     import lightning
 
     class Module(lightning.LightningModule):
@@ -133,7 +133,7 @@ def lightning_fit(dataset: Dataset[Any]) -> None:
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of few workers: there is one core
+        warnings.simplefilter("ignore")  # about the number of workers
         trainer = lightning.Trainer(
             max_epochs=1,
             accelerator="cpu",
@@ -145,8 +145,8 @@ def lightning_fit(dataset: Dataset[Any]) -> None:
         trainer.fit(Module(), DataLoader(dataset, BATCH, shuffle=True))
 
 
-def same_loop(images: torch.Tensor, targets: torch.Tensor, precision: str) -> None:
-    """Train with our network and settings in a loop written for nothing else."""
+def minimal_loop(images: torch.Tensor, targets: torch.Tensor, precision: str) -> None:
+    """Train the same network with the same settings in a minimal loop."""
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
     model = installed_plugins().model("convnet5").value.build((48, 48, 1), CLASSES)
@@ -164,7 +164,7 @@ def same_loop(images: torch.Tensor, targets: torch.Tensor, precision: str) -> No
 
 
 class OneByOne(Dataset[tuple[torch.Tensor, int]]):
-    """Images as most data sets of PyTorch give them: one at a time, scaled when asked for."""
+    """A typical PyTorch data set: one image at a time, scaled on access."""
 
     def __init__(self, data: ImageDataset) -> None:
         self.images, self.labels = data.images[:], data.labels
@@ -177,51 +177,51 @@ class OneByOne(Dataset[tuple[torch.Tensor, int]]):
 
 
 FASTEST = precision_of(TrainingSettings(device="cpu"))
-"""What this processor multiplies fastest: bfloat16, unless it would have to emulate that."""
+"""The default precision on this processor: bfloat16 if the hardware supports it."""
 PRECISIONS = pytest.mark.parametrize("precision", sorted({"float32", FASTEST}, reverse=True))
 
 
 @PRECISIONS
-def test_the_report(side_by_side: SideBySide, data: ImageDataset, precision: str) -> None:
+def test_loop_of_the_report(side_by_side: SideBySide, data: ImageDataset, precision: str) -> None:
     images, targets = tensors_of(data)
     side_by_side(
-        f"{STEPS} steps of ConvNet5 in {precision}",
+        f"{STEPS} optimizer steps of ConvNet5 in {precision}",
         ours=our_training(data, precision),
-        peer=Elsewhere(report_loop, images, targets),
-        peer_is="the report's own loop and order of layers, float32",
+        theirs=InSubprocess(report_loop, images, targets),
+        alternative="the report's loop and layer order, float32",
         n=5,
         at_least={"float32": 1.8, "bfloat16": 3.4}[precision],
     )
 
 
 @PRECISIONS
-def test_a_loop_by_hand(side_by_side: SideBySide, data: ImageDataset, precision: str) -> None:
+def test_minimal_loop(side_by_side: SideBySide, data: ImageDataset, precision: str) -> None:
     images, targets = tensors_of(data)
     side_by_side(
-        f"{STEPS} steps of ConvNet5 in {precision}",
+        f"{STEPS} optimizer steps of ConvNet5 in {precision}",
         ours=our_training(data, precision),
-        peer=lambda: same_loop(images, targets, precision),
-        peer_is="a loop by hand with our network and settings",
+        theirs=lambda: minimal_loop(images, targets, precision),
+        alternative="a minimal loop with the same network and settings",
         n=7,
         at_least=0.95,
     )
 
 
 @pytest.mark.parametrize("library", [None, "skorch", "lightning"])
-def test_what_others_offer(side_by_side: SideBySide, data: ImageDataset, library: str | None) -> None:
+def test_other_libraries(side_by_side: SideBySide, data: ImageDataset, library: str | None) -> None:
     if library:
         pytest.importorskip(library)
-    peers: dict[str | None, tuple[Elsewhere, str]] = {
-        None: (Elsewhere(loader_loop, OneByOne(data)), "the usual loop with a DataLoader, float32"),
-        "skorch": (Elsewhere(skorch_fit, *tensors_of(data)), "skorch's NeuralNet, float32"),
-        "lightning": (Elsewhere(lightning_fit, OneByOne(data)), "Lightning's Trainer and a DataLoader, float32"),
+    alternatives: dict[str | None, tuple[InSubprocess, str]] = {
+        None: (InSubprocess(loader_loop, OneByOne(data)), "a standard PyTorch loop with a DataLoader, float32"),
+        "skorch": (InSubprocess(skorch_fit, *tensors_of(data)), "skorch's NeuralNet, float32"),
+        "lightning": (InSubprocess(lightning_fit, OneByOne(data)), "Lightning's Trainer and a DataLoader, float32"),
     }
-    peer, peer_is = peers[library]
+    theirs, alternative = alternatives[library]
     side_by_side(
-        f"{STEPS} steps of ConvNet5 in {FASTEST}",
+        f"{STEPS} optimizer steps of ConvNet5 in {FASTEST}",
         ours=our_training(data, FASTEST),
-        peer=peer,
-        peer_is=peer_is,
+        theirs=theirs,
+        alternative=alternative,
         n=5,
     )
 
@@ -240,10 +240,10 @@ def test_augmentation(
 ) -> None:
     strategy: Any = installed_plugins().strategy(name).value
     side_by_side(
-        f"{STEPS} steps of ConvNet5 in {FASTEST} with {name}",
+        f"{STEPS} optimizer steps of ConvNet5 in {FASTEST} with {name}",
         ours=our_training(data, FASTEST, strategy(**parameters)),
-        peer=our_training(data, FASTEST),
-        peer_is="the same without it (0.9: a tenth of a step)",
+        theirs=our_training(data, FASTEST),
+        alternative="the same without it (0.9: 11 % slower)",
         n=7,
         at_least=at_least,
     )

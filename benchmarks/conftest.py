@@ -1,4 +1,4 @@
-"""What the benchmarks share: the measuring, the data, and the description of the machine."""
+"""Fixtures of the benchmarks, and the description of the machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def side_by_side(benchmark: BenchmarkFixture) -> SideBySide:
 
 @pytest.fixture(scope="session")
 def source() -> str:
-    """FER2013 where the variable of this name says where `fer2013_images.zip` lies, else the demo faces."""
+    """`fer2013_images.zip` in the folder `$FER2013`, or the demo data if the variable is not set."""
     folder = os.environ.get("FER2013")
     return str(Path(folder, "fer2013_images.zip")) if folder else "demo"
 
@@ -37,14 +37,14 @@ def faces(source: str) -> Splits:
 
 
 @pytest.fixture(scope="session")
-def faces_are(source: str) -> str:
-    return "demo faces" if source == "demo" else "FER2013"
+def data_name(source: str) -> str:
+    return "the demo data" if source == "demo" else "FER2013"
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Say in a line what the numbers were measured on."""
+    """Add one-line descriptions of the machine and of library versions."""
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     cpu = machine_info.get("cpu", {}).get("brand_raw", platform.processor())
-    machine_info["described"] = f"{cpu}, {cores()} cores, {gigabytes:.0f} GB, {platform.system()}"
+    machine_info["description"] = f"{cpu}, {cores()} cores, {gigabytes:.0f} GB, {platform.system()}"
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS]
     machine_info["versions"] = ", ".join([f"Python {platform.python_version()}", *versions])

@@ -1,4 +1,4 @@
-"""`python -m benchmarks gains`: what each recipe gains against its baseline, class by class, and what it costs."""
+"""`python -m benchmarks gains`: differences of recipes from their baselines, and their training time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.gains_page import Gains, gains_in_markdown, put_in, refuse_without_place
+from benchmarks.gains_page import Gains, check_place, gains_in_markdown, insert_tables
 from fer_augment.cli._options import Seeds, set_option
 from fer_augment.data.records import write_whole
 from fer_augment.errors import FerAugmentError
@@ -27,7 +27,7 @@ class Refused(click.ClickException):
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be measured; the tables name all of it."""
+    """The arguments that determine the tables; all are shown with them."""
 
     source: str
     seeds: tuple[int, ...]
@@ -38,71 +38,71 @@ class Request:
 
     @property
     def command(self) -> str:
-        """The command for the same tables; of paths, only the last part, as the rest holds on this machine only."""
-        counted = self.seeds == tuple(range(len(self.seeds)))
-        seeds = str(len(self.seeds)) if counted else f"{','.join(map(str, self.seeds))},"
+        """The command that reproduces the tables; absolute paths are shortened to their last part."""
+        is_count = self.seeds == tuple(range(len(self.seeds)))
+        seeds = str(len(self.seeds)) if is_count else f"{','.join(map(str, self.seeds))},"
         words = ["--data", Path(self.source).name, "--seeds", seeds]
-        words += [word for recipe in self.recipes for word in ("--recipe", _shown(recipe))]
-        words += ["--baseline", _shown(self.baseline)] if self.baseline else []
+        words += [word for recipe in self.recipes for word in ("--recipe", _short_path(recipe))]
+        words += ["--baseline", _short_path(self.baseline)] if self.baseline else []
         words += ["--quick"] if self.quick else []
         words += [word for override in self.overrides for word in ("--set", override)]
         return shlex.join(["python", "-m", "benchmarks", "gains", *words])
 
 
-def _shown(recipe: str) -> str:
+def _short_path(recipe: str) -> str:
     return Path(recipe).name if Path(recipe).is_absolute() else recipe
 
 
 @click.command()
-@click.option("--data", "source", default="demo", show_default=True, help="What `fer-augment compare --data` takes.")
+@click.option("--data", "source", default="demo", show_default=True, help="Data source, as for `fer-augment compare`.")
 @click.option("--seeds", type=Seeds(), default="3", show_default=True, help="Number of seeds, or a list such as 0,3,7.")
 @click.option(
-    "--recipe", "recipes", multiple=True, help="A recipe to measure; may be repeated.  [default: all shipped]"
+    "--recipe", "recipes", multiple=True, help="A recipe to compare; may be repeated.  [default: all shipped recipes]"
 )
-@click.option("--baseline", help="The baseline of all.  [default: the root of what each recipe extends]")
-@click.option("--quick", is_flag=True, help="A small network and few epochs: minutes on the demo data.")
+@click.option("--baseline", help="Baseline of all recipes.  [default: the recipe that each one extends, at the root]")
+@click.option("--quick", is_flag=True, help="Use a small network and few epochs; takes minutes on the demo data.")
 @set_option
 @click.option("--out", type=click.Path(path_type=Path), help="Output directory.  [default: results/gains/DATA]")
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: as many as there are cores]")
-@click.option("--page", type=click.Path(path_type=Path), help="A page to insert the tables into.")
-@click.option("--place", help="Where on the page: below <!-- gains: PLACE -->.  [default: DATA]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: as many as cores]")
+@click.option("--page", type=click.Path(path_type=Path), help="Markdown page to insert the tables into.")
+@click.option("--place", help="Position on the page: after <!-- gains: PLACE -->.  [default: DATA]")
 def gains(out: Path | None, jobs: int | None, page: Path | None, place: str | None, **options: object) -> None:
-    """Compare recipes with their baselines: differences in recall, and training time.
+    """Compare recipes with their baselines: differences in scores, and training time.
 
-    One comparison per baseline, in OUT/BASELINE; the tables are written to OUT/gains.md, too. Run the same command
-    again to resume. Exits with 1 if a run failed.
+    Makes one comparison per baseline, in OUT/BASELINE. Prints tables and writes them to OUT/gains.md. Run the same
+    command again to resume. Exits with 1 if a run failed.
 
     \b
     python -m benchmarks gains --quick
     python -m benchmarks gains --data fer2013.csv --seeds 5 --recipe flip --recipe oversample
     """
-    request = Request(**options)  # type: ignore[arg-type] # click gives what the options above say
+    request = Request(**options)  # type: ignore[arg-type] # types are set by the options above
     name = Path(request.source).stem
     folder = out or Path("results") / "gains" / name
     try:
         if page:
-            refuse_without_place(page, place or name)
+            check_place(page, place or name)
         measured = _measured(request, folder, jobs)
         date = datetime.date.today().isoformat()
         text = gains_in_markdown(measured, command=request.command, cores=cores(), date=date)
         write_whole(folder / RESULTS_FILE, f"{text}\n")
         if page:
-            put_in(page, place or name, text)
+            insert_tables(page, place or name, text)
     except FerAugmentError as error:
         raise Refused(str(error)) from error
     click.echo(text)
-    if any(one.comparison.failures if one.comparison else one.trouble for one in measured):
+    if any(gains.comparison.failures if gains.comparison else gains.error for gains in measured):
         sys.exit(1)
 
 
 def _measured(request: Request, folder: Path, jobs: int | None) -> list[Gains]:
-    """Measure family by family; everything that can be refused is refused before the first one."""
-    from benchmarks.gains_families import families_of, find_arms, measure
+    """Compare family by family; everything that can be refused is refused before the first comparison."""
+    from benchmarks.gains_families import families_of, measure, select_arms
     from fer_augment.reading import loaded_plugins, read_data
 
     families = families_of(request.recipes, request.overrides, baseline=request.baseline, quick=request.quick)
     catalog = loaded_plugins()
     splits = read_data(request.source)
     for family in families:
-        find_arms(family, splits, catalog)
+        select_arms(family, splits, catalog)
     return [measure(family, splits, seeds=request.seeds, out=folder / family.name, jobs=jobs) for family in families]

@@ -1,4 +1,4 @@
-"""Recipes grouped by the baseline that each is compared with; each such family is one comparison."""
+"""Families of recipes with the same baseline; each family is one comparison."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fer_augment.recipe.overrides import parse_override
 from fer_augment.recipe.recipe import Recipe, load_recipes, shipped_recipes
 from fer_augment.recipe.warnings import recipe_warnings
 from fer_augment.runs.preflight import preflight
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.store import default_store
 
 _QUICK_TRAINING = (
@@ -28,10 +29,10 @@ QUICK: Mapping[str, tuple[str, ...]] = {
     "paper": _QUICK_TRAINING,
     "modern": (*_QUICK_TRAINING, "training.optimizer=adam"),
 }
-"""Settings for the recipes of a family with which they take minutes on the demo data; others are quick already."""
+"""Overrides with which the recipes of a family take minutes on the demo data; other families take no longer anyway."""
 
 _QUICK_RECIPES = Path(__file__).parent / "recipes" / "quick"
-"""Versions of shipped recipes with parameters in epochs, for the few epochs of `QUICK`."""
+"""Versions of shipped recipes whose parameters are epoch numbers, adapted to the number of epochs of `QUICK`."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class Family:
     """A planned comparison.
 
     Attributes:
-        baseline: the recipe that all others are compared with, by name or path.
-        recipes: the others.
-        overrides: settings for all of them.
-        arms: the baseline and those of the others that can be compared with it.
-        left_out: why the others cannot, by name.
+        baseline: the baseline, by name or path.
+        recipes: the recipes to compare with it, by name or path.
+        overrides: `key=value` settings for all of them.
+        arms: the baseline and the recipes that can be compared with it; filled in by `select_arms`.
+        left_out: the reason for each recipe that cannot be compared, by name; filled in by `select_arms`.
     """
 
     baseline: str
@@ -64,13 +65,13 @@ def families_of(
     """Group recipes by their baselines.
 
     Args:
-        recipes: shipped recipes by name and files by path; none for all shipped ones.
-        overrides: `key=value` lines; a family is given those that it knows.
-        baseline: the baseline of all; None for the root of what each recipe extends.
+        recipes: shipped recipes by name and files by path; empty for all shipped recipes.
+        overrides: `key=value` settings; those of steps that a family does not have are not applied to it.
+        baseline: the baseline of all recipes; None for the recipe that each one extends, at the root.
         quick: whether to apply `QUICK` before the overrides.
 
     Raises:
-        RecipeError: if there is no such recipe, one has no baseline, or an override is invalid for all recipes.
+        RecipeError: if a recipe does not exist or has no baseline, or an override is invalid for all recipes.
     """
     grouped: dict[str, list[str]] = {}
     for recipe in recipes or _shipped():
@@ -78,8 +79,8 @@ def families_of(
     load_recipes([name for root, members in grouped.items() for name in (root, *members)], overrides)
     families = []
     for root, members in grouped.items():
-        known = _known(load_recipes([root, *members]), overrides)
-        settings = [*(QUICK.get(root, ()) if quick else ()), *known]
+        applicable = _applicable(load_recipes([root, *members]), overrides)
+        settings = [*(QUICK.get(root, ()) if quick else ()), *applicable]
         by_key = {parse_override(text).keys: text for text in settings}
         families.append(Family(root, tuple(members), tuple(by_key.values())))
     return families
@@ -92,7 +93,7 @@ def _shipped() -> list[str]:
 def _root_of(recipe: str) -> str:
     parents = parents_of(find_recipe(recipe, Path()))
     if not parents:
-        raise RecipeError(f"{recipe}: extends no other recipe, so it has no baseline; name one with --baseline")
+        raise RecipeError(f"{recipe}: extends no other recipe, so it has no baseline; select one with --baseline")
     return parents[-1].stem if shipped_recipes().get(parents[-1].stem) == parents[-1] else str(parents[-1])
 
 
@@ -101,8 +102,8 @@ def _quick_file(recipe: str) -> str:
     return str(file) if file.is_file() else recipe
 
 
-def _known(recipes: Sequence[Recipe], overrides: Sequence[str]) -> Iterator[str]:
-    """Give the overrides less those of steps that no recipe has."""
+def _applicable(recipes: Sequence[Recipe], overrides: Sequence[str]) -> Iterator[str]:
+    """Yield the overrides except those of steps that no recipe has."""
     labels = {step.label for recipe in recipes for step in recipe.strategies}
     for text in overrides:
         keys = parse_override(text).keys
@@ -110,32 +111,32 @@ def _known(recipes: Sequence[Recipe], overrides: Sequence[str]) -> Iterator[str]
             yield text
 
 
-def find_arms(family: Family, splits: Splits, catalog: Catalog) -> None:
-    """Sort the recipes of a family into those that can be compared with its baseline and those that cannot.
+def select_arms(family: Family, splits: Splits, catalog: Catalog) -> None:
+    """Select the recipes of a family that can be compared with its baseline, and note why others cannot.
 
     Raises:
-        FerAugmentError: if the baseline itself does not fit the data or the settings.
+        FerAugmentError: if the pre-flight refuses the baseline.
     """
     first, *others = load_recipes([family.baseline, *family.recipes], family.overrides)
-    family.arms[family.baseline] = _fitting(first, splits, catalog)
+    family.arms[family.baseline] = _checked(first, splits, catalog)
     for name, recipe in zip(family.recipes, others, strict=True):
         try:
-            _refuse_idle(recipe, first)
-            family.arms[name] = _fitting(recipe, splits, catalog)
+            _check_differs(recipe, first)
+            family.arms[name] = _checked(recipe, splits, catalog)
         except FerAugmentError as error:
             family.left_out[recipe.name] = str(error)
 
 
-def _refuse_idle(recipe: Recipe, baseline: Recipe) -> None:
+def _check_differs(recipe: Recipe, baseline: Recipe) -> None:
     labels = {"name": "", "description": ""}
     if recipe.model_copy(update=labels) == baseline.model_copy(update=labels):
         raise RecipeError(f"the same as {baseline.name} with these overrides")
 
 
-def _fitting(recipe: Recipe, splits: Splits, catalog: Catalog) -> BoundRecipe:
-    """Bind a recipe; refuse what would fail in training, or never act there."""
+def _checked(recipe: Recipe, splits: Splits, catalog: Catalog) -> BoundRecipe:
+    """Bind a recipe; refuse one that fails the pre-flight or has a step that never acts."""
     bound = bind(recipe, catalog)
-    preflight([bound], splits, default_store())
+    preflight([bound], RecipeData.of(splits), default_store())
     for step in bound.steps:
         if step.strategy.acts_from >= recipe.training.epochs:
             raise RecipeError(next(warning for warning in recipe_warnings(bound) if "never acts" in warning))
@@ -143,12 +144,12 @@ def _fitting(recipe: Recipe, splits: Splits, catalog: Catalog) -> BoundRecipe:
 
 
 def measure(family: Family, splits: Splits, *, seeds: Sequence[int], out: Path, jobs: int | None = None) -> Gains:
-    """Compare the arms of a family, or resume that; failed runs are in the result.
+    """Compare the arms of a family, or resume the comparison; failed runs are part of the result.
 
     Args:
-        family: with its arms.
+        family: the family after `select_arms`.
         splits: the data.
-        seeds: of the runs.
+        seeds: the seeds.
         out: the directory of the comparison.
         jobs: runs at a time; None for as many as there are cores.
     """
@@ -158,5 +159,5 @@ def measure(family: Family, splits: Splits, *, seeds: Sequence[int], out: Path, 
     try:
         comparison = compare(list(family.arms), splits, seeds=seeds, out=out, jobs=jobs, overrides=family.overrides)
     except NothingFinishedError as error:
-        return replace(gains, trouble=str(error))
+        return replace(gains, error=str(error))
     return replace(gains, comparison=comparison, times=relative_times(list(family.arms.values()), splits, seeds))

@@ -1,4 +1,4 @@
-"""Training time of arms in addition to their baseline, from the facts of the cached trainings."""
+"""Additional training time of arms relative to their baseline, from the records of cached trainings."""
 
 from __future__ import annotations
 
@@ -6,36 +6,42 @@ from collections.abc import Collection, Sequence
 
 from fer_augment import Splits
 from fer_augment.recipe.binding import BoundRecipe
-from fer_augment.runs.experiment import splits_for
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.store import default_store
 from fer_augment.training.trainings import RecipeTrainings, Trainings
 
 
 def relative_times(arms: Sequence[BoundRecipe], splits: Splits, seeds: Sequence[int]) -> dict[str, tuple[float, ...]]:
-    """Return, by name, the training time of each arm but the first that it does not share with the first, relative.
+    """Return the additional training time of each arm except the first, as multiples of that of the first.
 
-    The unit is the first arm's training time. Scouts count, unless they are trainings of the first arm. There is a
-    number for each seed for which all trainings are finished; 0 where an arm trains nothing of its own.
+    Args:
+        arms: the baseline and the other arms.
+        splits: the data.
+        seeds: the seeds.
+
+    Returns:
+        By name, one number for each seed for which all trainings are finished. Trainings shared with the baseline do
+        not count, those of scouts do; 0 if an arm has no trainings of its own.
     """
     baseline, *others = arms
-    shares: dict[str, list[float]] = {arm.recipe.name: [] for arm in others}
+    multiples: dict[str, list[float]] = {arm.recipe.name: [] for arm in others}
     for seed in seeds:
-        of_baseline = _trainings(baseline, splits, seed)
-        whole = _seconds(of_baseline, ())
-        shared = {needed.key for needed in of_baseline.needed()}
+        baseline_trainings = _trainings(baseline, splits, seed)
+        baseline_seconds = _seconds(baseline_trainings, ())
+        shared = {needed.key for needed in baseline_trainings.needed()}
         for arm in others:
-            further = _seconds(_trainings(arm, splits, seed), shared)
-            if whole and further is not None:
-                shares[arm.recipe.name].append(further / whole)
-    return {name: tuple(of_seeds) for name, of_seeds in shares.items()}
+            additional_seconds = _seconds(_trainings(arm, splits, seed), shared)
+            if baseline_seconds and additional_seconds is not None:
+                multiples[arm.recipe.name].append(additional_seconds / baseline_seconds)
+    return {name: tuple(per_seed) for name, per_seed in multiples.items()}
 
 
 def _trainings(arm: BoundRecipe, splits: Splits, seed: int) -> RecipeTrainings:
-    return Trainings(splits_for(arm.recipe, splits), seed, default_store()).of(arm)
+    return Trainings(RecipeData.of(splits).splits_for(arm.recipe), seed, default_store()).of(arm)
 
 
 def _seconds(recipe: RecipeTrainings, shared: Collection[str]) -> float | None:
-    """Return the wall time of a recipe's trainings besides the shared keys; None if one is not finished."""
-    further = {needed.key for needed in recipe.needed()} - set(shared)
-    finished = [recipe.trainings.store.find(key) for key in sorted(further)]
+    """Return the wall time of the trainings of a recipe without those shared; None if one is not finished."""
+    keys = {needed.key for needed in recipe.needed()} - set(shared)
+    finished = [recipe.trainings.store.find(key) for key in sorted(keys)]
     return None if None in finished else sum(stored.facts.seconds for stored in finished if stored)

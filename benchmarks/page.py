@@ -1,4 +1,4 @@
-"""The page about speed, `docs/performance.md`, written from the results of the benchmarks."""
+"""Write `docs/performance.md` from the results of the benchmarks."""
 
 from __future__ import annotations
 
@@ -37,38 +37,38 @@ def performance_page(results: Results) -> str:
 
 
 def amount(numbers: Iterable[float], measure: str) -> str:
-    """Return the median of measurements with its unit, three digits of it."""
+    """Return the median of measurements with three digits and a unit."""
     typical = median(numbers)
     if measure == "memory":
         return f"{_digits(typical / 1e6)} MB"
-    told = f"{_digits(typical)} s" if typical >= 1 else f"{_digits(1000 * typical)} ms"
-    return told + (" (wall)" if measure == "wall time" else "")
+    text = f"{_digits(typical)} s" if typical >= 1 else f"{_digits(1000 * typical)} ms"
+    return text + (" (wall)" if measure == "wall time" else "")
 
 
 def _digits(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def ratio_in_words(pairs: Pairs) -> str:
-    """Return the ratio, with its middle half where there are several pairs."""
-    low, high = pairs.spread
+def ratio_text(pairs: Pairs) -> str:
+    """Return the ratio, with its interquartile range if there are several pairs."""
+    low, high = pairs.quartiles
     return f"{pairs.ratio:.2f} ({low:.2f}-{high:.2f})" if len(pairs.ratios) > 1 else f"{pairs.ratio:.2f}"
 
 
 def _table(section: Iterable[Pairs]) -> Iterator[str]:
-    yield _row(["what", "against", "ours", "theirs", "ratio", "n", "aim"])
+    yield _row(["task", "compared with", "fer_augment", "alternative", "ratio", "n", "target"])
     yield _row([":--", ":--", "--:", "--:", "--:", "--:", ":--"])
     for pairs in section:
-        ours, peer = (amount(numbers, pairs.measure) for numbers in (pairs.ours, pairs.peer))
+        ours, theirs = (amount(numbers, pairs.measure) for numbers in (pairs.ours, pairs.theirs))
         count = str(len(pairs.ratios))
-        yield _row([pairs.what, pairs.peer_is, ours, peer, ratio_in_words(pairs), count, _aim(pairs)])
+        yield _row([pairs.task, pairs.alternative, ours, theirs, ratio_text(pairs), count, _target(pairs)])
 
 
-def _aim(pairs: Pairs) -> str:
-    aims = [] if pairs.at_least is None else [f"ratio of at least {pairs.at_least:g}"]
+def _target(pairs: Pairs) -> str:
+    targets = [] if pairs.at_least is None else [f"ratio of at least {pairs.at_least:g}"]
     if pairs.at_most is not None:
-        aims.append(f"at most {amount([pairs.at_most], pairs.measure)}")
-    return f"{' and '.join(aims)}: {'reached' if pairs.is_met else 'missed'}" if aims else ""
+        targets.append(f"at most {amount([pairs.at_most], pairs.measure)}")
+    return f"{' and '.join(targets)}: {'met' if pairs.is_met else 'missed'}" if targets else ""
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Smaller sets with the proportions of a larger one."""
+"""Samples of data sets."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from fer_augment import ImageDataset
 
 
 def sample(dataset: ImageDataset, rows: int) -> ImageDataset:
-    """Return about so many rows, evenly spread over the set, so that all classes are there."""
+    """Return about the given number of rows, evenly spaced, so that class frequencies are roughly preserved."""
     return dataset.take(np.arange(0, len(dataset), max(1, len(dataset) // rows)))

@@ -1,4 +1,4 @@
-"""Measuring ours and the peer in turn, so that whatever else the machine does hits both."""
+"""Measure fer_augment and an alternative alternately, so that other load on the machine affects both."""
 
 from __future__ import annotations
 
@@ -16,99 +16,98 @@ from benchmarks.pairs import Pairs
 
 
 def children_time() -> float:
-    """Return the CPU seconds in user mode of all processes that were started and have ended."""
+    """Return the CPU seconds in user mode of all child processes that have ended."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
 
 
 _MEASURES = {time.perf_counter: "wall time", time.process_time: "CPU time", children_time: "CPU time"}
 
 
-class Elsewhere:
-    """A peer in a process of its own, as a user would run it: ours changes settings of the process that it runs in.
+class InSubprocess:
+    """An alternative that runs in a process of its own, since fer_augment changes settings of its process.
 
-    Each call takes a new process, since how memory happens to lie makes one a third faster than another. It gives the
-    processor seconds that the peer takes there on one thread, when it acts for the second time.
+    Each call starts a new process, since the memory layout makes some processes a third faster than others. A call
+    returns the CPU seconds of the second execution in that process, on one thread.
     """
 
-    def __init__(self, act: Callable[..., object], *arguments: object) -> None:
-        """Remember what is done; both the function and its arguments are sent to the process."""
-        self._act, self._arguments = act, arguments
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        """Store the function and its arguments; both must be picklable."""
+        self._function, self._arguments = function, arguments
 
     def __call__(self) -> float:
-        """Act."""
+        """Run the function in a new process; return its CPU seconds."""
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(_seconds_of, self._act, *self._arguments).result()
+            return pool.submit(_cpu_seconds_of, self._function, *self._arguments).result()
 
 
-def _seconds_of(act: Callable[..., object], *arguments: object) -> float:
+def _cpu_seconds_of(function: Callable[..., object], *arguments: object) -> float:
     torch.set_num_threads(1)
-    act(*arguments)
+    function(*arguments)
     start = time.process_time()
-    act(*arguments)
+    function(*arguments)
     return time.process_time() - start
 
 
 class SideBySide:
-    """Times ours by pytest-benchmark, and the peer right before each time; keeps the pairs in its JSON.
+    """Time fer_augment with pytest-benchmark and the alternative directly before each round; store the pairs in JSON.
 
-    The clock is the benchmark's timer: processor time unless a mark says otherwise, as others who use the machine
-    disturb it least.
+    The clock is the timer of the benchmark: CPU time unless a mark sets another, as it is affected least by other load.
     """
 
     def __init__(self, benchmark: BenchmarkFixture) -> None:
-        """Begin without a measurement."""
+        """Start without measurements."""
         self.benchmark = benchmark
         self.benchmark.extra_info["pairs"] = []
 
     def __call__(
         self,
-        what: str,
+        task: str,
         *,
         ours: Callable[[], object],
-        peer: Callable[[], object],
-        peer_is: str,
+        theirs: Callable[[], object],
+        alternative: str,
         n: int = 7,
         at_least: float | None = None,
         at_most: float | None = None,
     ) -> Pairs:
-        """Measure n pairs, after one that does not count.
+        """Measure n pairs after one warm-up pair.
 
         Args:
-            what: what is done, for people.
-            ours: does it our way.
-            peer: does it as a user would without us; an `Elsewhere` times itself.
-            peer_is: what that way is, for people.
+            task: the task, for display.
+            ours: does the task with fer_augment.
+            theirs: does the task with the alternative; an `InSubprocess` measures its own time.
+            alternative: the alternative, for display.
             n: number of pairs.
-            at_least: the ratio that is aimed at.
-            at_most: the most seconds of ours that are aimed at.
+            at_least: target for the ratio; None for no target.
+            at_most: target for our time in seconds; None for no target.
         """
-        of_peer: list[float] = []
+        times: list[float] = []
 
-        def time_peer() -> None:
+        def time_alternative() -> None:
             start = self._clock()
-            told = peer()
-            took = self._clock() - start
-            of_peer.append(told if isinstance(peer, Elsewhere) and isinstance(told, float) else took)
+            result = theirs()
+            elapsed = self._clock() - start
+            times.append(result if isinstance(theirs, InSubprocess) and isinstance(result, float) else elapsed)
 
-        self.benchmark.pedantic(ours, setup=time_peer, rounds=n, warmup_rounds=1)
-        of_ours = self.benchmark.stats.stats.data
+        self.benchmark.pedantic(ours, setup=time_alternative, rounds=n, warmup_rounds=1)
+        our_times = self.benchmark.stats.stats.data
         measure = _MEASURES[self._clock]
-        return self._keep(Pairs(what, peer_is, measure, tuple(of_ours), tuple(of_peer[1:]), at_least, at_most))
+        return self._keep(Pairs(task, alternative, measure, tuple(our_times), tuple(times[1:]), at_least, at_most))
 
     def memory(
         self,
-        what: str,
+        task: str,
         *,
         ours: Callable[[], object],
-        peer: Callable[[], object],
-        peer_is: str,
+        theirs: Callable[[], object],
+        alternative: str,
         at_most: float | None = None,
     ) -> Pairs:
-        """Measure the peak of the memory that each way allocates in addition; once, as it does not vary.
+        """Measure the peak of additional allocations of both once, since it does not vary.
 
         Call it after the timing. `at_most` is in bytes.
         """
-        return self._keep(Pairs(what, peer_is, "memory", (_peak(ours),), (_peak(peer),), at_most=at_most))
+        return self._keep(Pairs(task, alternative, "memory", (_peak(ours),), (_peak(theirs),), at_most=at_most))
 
     @property
     def _clock(self) -> Callable[[], float]:
@@ -120,10 +119,10 @@ class SideBySide:
         return pairs
 
 
-def _peak(act: Callable[[], object]) -> float:
+def _peak(function: Callable[[], object]) -> float:
     tracemalloc.start()
     try:
-        act()
+        function()
         return float(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
