@@ -24,7 +24,7 @@ from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory, write_whole
 from fer_augment.errors import NothingFinishedError, RecipeError, RunError
 from fer_augment.finished import Comparison, Run
-from fer_augment.reading import Data, loaded_plugins, read_data
+from fer_augment.reading import Data, loaded_plugins, open_data
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.recipe.warnings import comparison_warnings
@@ -35,11 +35,12 @@ from fer_augment.results.comparison import ComparisonRecord, Failure, save_compa
 from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.results.verdicts import compare_runs, nothing_finished
 from fer_augment.runs.executors import FailedTask, Listener, cores, do_tasks
-from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order, splits_for
+from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
 from fer_augment.runs.galleries import collect_confused
 from fer_augment.runs.ledger import ledger_warning
 from fer_augment.runs.plan import Plan, plan
 from fer_augment.runs.preflight import check_executor, preflight
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.rewriting import Rewriting, rewriting_of
 from fer_augment.training.store import default_store
 from fer_augment.training.torch_runtime import device_of
@@ -126,15 +127,15 @@ def prepare(
         raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
     arms = _bound(recipes, overrides, quiet=not progress)
     directory = Path(out) if out is not None else RESULTS / _directory_name([arm.recipe.name for arm in arms])
-    splits = read_data(data, progress=progress)
+    recipe_data = _read_for(arms, data, progress=progress)
     store = default_store()
-    notices = preflight(arms, splits, store, out=directory)
+    notices = preflight(arms, recipe_data, store, out=directory)
     if progress and executor == "local":
         print_warnings(notices)
     return PreparedComparison(
         arms=tuple(arms),
         seeds=chosen_seeds,
-        experiment=Experiment(splits, store, directory / "runs"),
+        experiment=Experiment(recipe_data, store, directory / "runs"),
         directory=directory,
         jobs=jobs,
         executor=executor,
@@ -166,8 +167,8 @@ class PreparedComparison:
 
     @property
     def splits(self) -> Splits:
-        """The data as read."""
-        return self.experiment.splits
+        """The data as read for the baseline."""
+        return self.experiment.data.as_read(self.arms[0].recipe)
 
     @property
     def runs(self) -> list[PlannedRun]:
@@ -177,7 +178,7 @@ class PreparedComparison:
     @cached_property
     def plan(self) -> Plan:
         """The trainings that the runs need, and which of them are cached."""
-        return plan(self.runs, self.splits, self.experiment.store)
+        return plan(self.runs, self.experiment.data, self.experiment.store)
 
     @property
     def local_jobs(self) -> int:
@@ -225,7 +226,7 @@ class PreparedComparison:
         )
         save_comparison(comparison, self.directory)
         pairs = [(watched.true, watched.predicted) for arm in comparison.arms for watched in arm.watched]
-        collect_confused(self.splits, finished, pairs, self.directory / CONFUSED_FILE)
+        collect_confused(self.experiment.data, finished, pairs, self.directory / CONFUSED_FILE)
         write_report(self.directory)
         return comparison
 
@@ -267,14 +268,14 @@ def run(
         RunError: if the run fails; unexpected errors are in its `__notes__`, with their traceback.
     """
     (arm,) = _bound([recipe], overrides, quiet=not progress)
-    directory, splits, store = Path(out), read_data(data, progress=progress), default_store()
-    notices = preflight([arm], splits, store, out=directory, is_comparison=False)
+    directory, recipe_data, store = Path(out), _read_for([arm], data, progress=progress), default_store()
+    notices = preflight([arm], recipe_data, store, out=directory, is_comparison=False)
     if progress:
         print_warnings(notices)
     task = PlannedRun(arm.recipe, seed)
     _create(directory)
     with RunProgress([task], quiet=not progress) as display:
-        (outcome,) = do_tasks(Experiment(splits, store, directory / "runs"), [task], 1, display)
+        (outcome,) = do_tasks(Experiment(recipe_data, store, directory / "runs"), [task], 1, display)
     if isinstance(outcome, FailedTask):
         error = NothingFinishedError(f"{task} failed: {outcome.message}")
         if outcome.details:
@@ -304,11 +305,21 @@ def rewrite(
         StrategyError: if a strategy fails.
     """
     (arm,) = _bound([recipe], overrides, quiet=not progress)
-    splits, store = read_data(data, progress=progress), default_store()
-    preflight([arm], splits, store)
+    recipe_data, store = _read_for([arm], data, progress=progress), default_store()
+    preflight([arm], recipe_data, store)
     with progress_of_activities(quiet=not progress) as report:
-        trainings = Trainings(splits_for(arm.recipe, splits), seed, store, report, cores=cores())
+        trainings = Trainings(recipe_data.splits_for(arm.recipe), seed, store, report, cores=cores())
         return rewriting_of(trainings.of(arm))
+
+
+def _read_for(arms: Sequence[BoundRecipe], data: Data, *, progress: bool) -> RecipeData:
+    """Read the data once for each size and color that the recipes ask for."""
+    source = open_data(data, progress=progress)
+    recipe_data = RecipeData(source)
+    for arm in arms:
+        with progress_of(f"decoding {source.description}", quiet=not progress) as report:
+            recipe_data.as_read(arm.recipe, report)
+    return recipe_data
 
 
 def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Sequence[str], *, quiet: bool) -> list[BoundRecipe]:

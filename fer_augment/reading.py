@@ -7,6 +7,8 @@ from os import PathLike
 from typing import TypeAlias
 
 from fer_augment.data.dataset import Splits
+from fer_augment.data.image_source import ArraySource, DataSource
+from fer_augment.data.pixels import Channels, Fit, PixelSettings
 from fer_augment.hooks.plugin_manager import Catalog, installed_plugins
 from fer_augment.reports.console import print_warnings, progress_of
 
@@ -14,11 +16,35 @@ Data: TypeAlias = str | PathLike[str] | Splits
 """A data source by path or word, such as `demo`, or splits that are in memory."""
 
 
-def read_data(data: Data, *, progress: bool = True) -> Splits:
+def read_data(
+    data: Data,
+    *,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit | None = None,
+    channels: Channels | None = None,
+    progress: bool = True,
+) -> Splits:
     """Read a data source with the reader that recognizes it.
 
     Args:
-        data: a path, a word such as `demo`, or `Splits`, which are returned as they are.
+        data: a path, a word such as `demo`, or `Splits`.
+        size: height and width of all images; None keeps those of the source.
+        fit: how images of another aspect ratio are fitted: `crop`, `pad` or `stretch`; None is `crop`.
+        channels: `gray`, `color` or `auto`; None is `auto`: color if any image is.
+        progress: whether to show progress and warnings on stderr.
+
+    Raises:
+        DatasetError: if no reader or more than one recognizes the source, or the source is invalid.
+    """
+    settings = PixelSettings((size, size) if isinstance(size, int) else size, fit, channels)
+    return splits_of(open_data(data, progress=progress), settings, progress=progress)
+
+
+def open_data(data: Data, *, progress: bool = True) -> DataSource:
+    """Open a data source; image files are not decoded yet.
+
+    Args:
+        data: a path, a word such as `demo`, or `Splits`.
         progress: whether to show progress and warnings on stderr.
 
     Raises:
@@ -26,10 +52,20 @@ def read_data(data: Data, *, progress: bool = True) -> Splits:
     """
     catalog = loaded_plugins(quiet=not progress)
     if isinstance(data, Splits):
-        return data
+        return ArraySource(data)
     source = str(data)
     with progress_of(f"reading {source}", quiet=not progress) as report:
-        return catalog.read(source, report)
+        return catalog.open(source, report)
+
+
+def splits_of(source: DataSource, settings: PixelSettings, *, progress: bool = True) -> Splits:
+    """Return the splits of an open source, with images in a size and color.
+
+    Raises:
+        DatasetError: if an image cannot be decoded, or the settings do not fit the images.
+    """
+    with progress_of(f"decoding {source.description}", quiet=not progress) as report:
+        return source.splits(settings, report)
 
 
 def loaded_plugins(*, quiet: bool = False, again: bool = False) -> Catalog:

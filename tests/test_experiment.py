@@ -13,6 +13,7 @@ from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.runs.executors import FailedTask, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
 from fer_augment.runs.plan import minutes_for, plan
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.testing import tiny_dataset
 from fer_augment.training.store import TrainingStore
 from fer_augment.training.trainings import Trainings
@@ -80,6 +81,10 @@ class Observes(Strategy):
 '''
 
 
+def splits_in(experiment: Experiment) -> Splits:
+    return experiment.data.as_read(Recipe(name="any", model="any"))
+
+
 @pytest.fixture
 def recipe(tmp_path):
     (tmp_path / "shifting.py").write_text(STRATEGIES)
@@ -95,7 +100,7 @@ def recipe(tmp_path):
 
 @pytest.fixture
 def experiment(tmp_path):
-    return Experiment(tiny_splits(), TrainingStore(tmp_path / "cache" / "trainings"), tmp_path / "runs")
+    return Experiment(RecipeData.of(tiny_splits()), TrainingStore(tmp_path / "cache" / "trainings"), tmp_path / "runs")
 
 
 def done(experiment: Experiment, *recipes: Recipe, seeds=(0,), jobs=1) -> list[RunDirectory]:
@@ -136,8 +141,8 @@ class TestARun:
     def test_scores_the_logits_that_it_keeps(self, experiment, recipe):
         (run,) = done(experiment, recipe("plain"))
         said = run.predictions("test")
-        assert said.logits.shape == (len(experiment.splits.test), 3)
-        np.testing.assert_array_equal(said.labels, experiment.splits.test.labels)
+        assert said.logits.shape == (len(splits_in(experiment).test), 3)
+        np.testing.assert_array_equal(said.labels, splits_in(experiment).test.labels)
         losses = -(said.logits - np.log(np.exp(said.logits).sum(axis=1, keepdims=True)))
         assert run.record.test_loss == pytest.approx(losses[np.arange(len(losses)), said.labels].mean(), rel=1e-5)
 
@@ -147,7 +152,7 @@ class TestARun:
             np.concatenate([train.images[[4, 7]], 255 - train.images[[4]]]), train.labels[[4, 7, 4]], train.class_names
         )
         store = TrainingStore(tmp_path / "cache" / "trainings")
-        experiment = Experiment(Splits(train, held_out, held_out, "leaky"), store, tmp_path / "runs")
+        experiment = Experiment(RecipeData.of(Splits(train, held_out, held_out, "leaky")), store, tmp_path / "runs")
         kept, dropped = (
             done(experiment, recipe(name, overrides=[f"data.held_out_duplicates={name}"]))[0]
             for name in ("keep", "drop")
@@ -176,7 +181,9 @@ class TestARun:
         said = []
         for name, test in (("as_it_is", many), ("turned", many.take(np.arange(len(many))[::-1]))):
             splits = Splits(few.train, few.validation, test, name)
-            experiment = Experiment(splits, TrainingStore(tmp_path / name / "trainings"), tmp_path / name)
+            experiment = Experiment(
+                RecipeData.of(splits), TrainingStore(tmp_path / name / "trainings"), tmp_path / name
+            )
             said += [run.predictions("test").logits for run in done(experiment, undecided, seeds=(0, 1))]
         for logits in said:
             np.testing.assert_allclose(logits, 0, atol=1e-44)
@@ -206,7 +213,7 @@ class TestRuns:
         files = []
         for jobs in (1, 2):
             folder = tmp_path / str(jobs)
-            experiment = Experiment(tiny_splits(), TrainingStore(folder / "trainings"), folder / "runs")
+            experiment = Experiment(RecipeData.of(tiny_splits()), TrainingStore(folder / "trainings"), folder / "runs")
             files.append([contents(run.path) for run in done(experiment, *recipes, seeds=seeds, jobs=jobs)])
         assert files[0] == files[1]
 
@@ -232,28 +239,28 @@ class TestRuns:
         assert outcomes[3].message == "step 1 (fails), rewrite_training_set: seed 1 is not to its taste"
 
     def test_are_counted_in_the_ledger_of_their_test_split(self, experiment, recipe):
-        assert experiment.ledger.count(experiment.splits) == 0
+        assert experiment.ledger.count(splits_in(experiment)) == 0
         done(experiment, recipe("plain"), recipe("mirror", MIRROR), seeds=(0, 1))
-        assert experiment.ledger.count(experiment.splits) == 2
+        assert experiment.ledger.count(splits_in(experiment)) == 2
         done(experiment, recipe("same_by_another_name"))
-        assert experiment.ledger.count(experiment.splits) == 2
+        assert experiment.ledger.count(splits_in(experiment)) == 2
 
 
 class TestPlan:
     def test_lists_distinct_trainings_and_what_is_stored(self, experiment, recipe):
         arms = [recipe("plain"), recipe("mirror", MIRROR), recipe("adjusted", ADJUSTED)]
         runs = runs_in_order(arms, [0, 1])
-        before = plan(runs, experiment.splits, experiment.store).trainings
+        before = plan(runs, experiment.data, experiment.store).trainings
         assert [one.needed.name for one in before] == ["plain", "plain", "mirror", "mirror"]
         assert before[0].runs == ("plain, seed 0", "mirror, seed 0", "adjusted, seed 0")
         assert not any(one.is_stored for one in before)
         do_tasks(experiment, runs, 1, Recorder())
         assert {path.name for path in experiment.store.root.iterdir()} == {one.needed.key for one in before}
-        assert not plan(runs, experiment.splits, experiment.store).missing
+        assert not plan(runs, experiment.data, experiment.store).missing
 
     def test_estimates_minutes(self, experiment, recipe):
         bound = bind(recipe("plain"), installed_plugins())
-        assert 0 < minutes_for(Trainings(experiment.splits, 0, experiment.store).of(bound)) < 5
+        assert 0 < minutes_for(Trainings(splits_in(experiment), 0, experiment.store).of(bound)) < 5
 
 
 def test_a_planned_run_shows_recipe_and_seed(recipe):

@@ -15,7 +15,7 @@ from fer_augment import ImageDataset, Splits
 from fer_augment.data.records import Predictions, RunDirectory, RunIdentity
 from fer_augment.errors import DatasetError, RunError
 from fer_augment.metrics import softmax
-from fer_augment.recipe.recipe import load_recipes
+from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.reports.html import report_html
 from fer_augment.results.confused_images import (
     CONFUSED_FILE,
@@ -28,6 +28,7 @@ from fer_augment.results.verdicts import compare_runs
 from fer_augment.runs.executors import do_tasks
 from fer_augment.runs.experiment import Experiment, runs_in_order
 from fer_augment.runs.galleries import IMAGES_OF_A_PAIR, collect_confused
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.run_models import load_run_model
 from fer_augment.training.store import TrainingStore
 from tests.data_files import random_images
@@ -40,9 +41,17 @@ from tests.tiny_training import tiny_splits
 ANT, BEE, CAT = range(3)
 
 
+def splits_in(experiment: Experiment) -> Splits:
+    return experiment.data.as_read(Recipe(name="any", model="any"))
+
+
 def splits_with(test: ImageDataset) -> Splits:
     other = ImageDataset.from_arrays(random_images(6, side=8, seed=1), [ANT, BEE, CAT] * 2, CLASSES)
     return Splits(other, other, test, "noise")
+
+
+def data_with(test: ImageDataset) -> RecipeData:
+    return RecipeData.of(splits_with(test))
 
 
 def run_with_logits(folder: Path, labels, logits, *, recipe="base", seed=0) -> RunDirectory:
@@ -59,7 +68,7 @@ def test_confused_test_images_are_sorted_by_probability(tmp_path):
     logits = [[0, 1, 0], [0, 3, 0], [2, 0, 0], [0, 5, 0], [0, 0, 4]]
     test = ImageDataset.from_arrays(random_images(5, side=8), labels, CLASSES)
     run = run_with_logits(tmp_path, labels, logits)
-    collect_confused(splits_with(test), {"base": [run]}, [("ant", "bee")], tmp_path / CONFUSED_FILE)
+    collect_confused(data_with(test), {"base": [run]}, [("ant", "bee")], tmp_path / CONFUSED_FILE)
     (confused,) = load_confused(tmp_path / CONFUSED_FILE)
     assert confused.rows == ConfusedRows(run=run.record.identity, split="test", true="ant", predicted="bee", total=2)
     assert np.array_equal(confused.images, test.images[[1, 0]])
@@ -75,7 +84,9 @@ def test_exact_duplicates_are_shown_once_and_the_number_of_images_is_limited(tmp
     logits[:, BEE] = np.linspace(1, 2, rows)
     run = run_with_logits(tmp_path, labels, logits)
     test = ImageDataset.from_arrays(images, labels, CLASSES)
-    collect_confused(splits_with(test), {"base": [run]}, [("ant", "bee"), ("ant", "bee")], tmp_path / CONFUSED_FILE)
+    collect_confused(
+        RecipeData.of(splits_with(test)), {"base": [run]}, [("ant", "bee"), ("ant", "bee")], tmp_path / CONFUSED_FILE
+    )
     (confused,) = load_confused(tmp_path / CONFUSED_FILE)
     assert confused.rows.total == 2 * IMAGES_OF_A_PAIR
     assert len(confused.images) == IMAGES_OF_A_PAIR == len(np.unique(confused.images, axis=0))
@@ -92,7 +103,7 @@ def test_each_arm_is_represented_by_its_first_seed(tmp_path):
         "other": [run_with_logits(tmp_path, labels, np.eye(3)[[ANT, BEE]], recipe="other", seed=2)],
     }
     pairs = [("ant", "bee"), ("bee", "cat")]
-    collect_confused(splits_with(test), runs, pairs, tmp_path / CONFUSED_FILE)
+    collect_confused(data_with(test), runs, pairs, tmp_path / CONFUSED_FILE)
     confused = [
         (one.rows.run.recipe, one.rows.run.seed, one.rows.true, one.rows.total)
         for one in load_confused(tmp_path / CONFUSED_FILE)
@@ -104,7 +115,7 @@ def test_unknown_classes_are_refused(tmp_path):
     test = ImageDataset.from_arrays(random_images(1, side=8), [ANT], CLASSES)
     run = run_with_logits(tmp_path, [ANT], [[0, 1, 0]])
     with pytest.raises(DatasetError, match="no class 'dog'"):
-        collect_confused(splits_with(test), {"base": [run]}, [("ant", "dog")], tmp_path / CONFUSED_FILE)
+        collect_confused(data_with(test), {"base": [run]}, [("ant", "dog")], tmp_path / CONFUSED_FILE)
 
 
 MIRROR = "- confusion_mirror: {pairs: [[ant, cat], [bee, cat]], predictions: in_sample}"
@@ -116,14 +127,16 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     files = [write_recipe(folder, "base"), write_recipe(folder, "mirror", steps=MIRROR)]
     recipes = load_recipes([str(file) for file in files])
-    experiment = Experiment(tiny_splits(), TrainingStore(folder / "cache"), folder / "runs")
+    experiment = Experiment(RecipeData.of(tiny_splits()), TrainingStore(folder / "cache"), folder / "runs")
     outcomes = do_tasks(experiment, runs_in_order(recipes, [0, 1]), 1, Recorder())
-    runs = {"base": list(map(RunDirectory, outcomes[:2])), "mirror": list(map(RunDirectory, outcomes[2:]))}
-    counts = {name: part.counts for name, part in experiment.splits.parts.items()}
+    directories = [RunDirectory(outcome) for outcome in outcomes if isinstance(outcome, Path)]
+    assert len(directories) == 4, outcomes
+    runs = {"base": directories[:2], "mirror": directories[2:]}
+    counts = {name: part.counts for name, part in splits_in(experiment).parts.items()}
     comparison = compare_runs(runs, baseline="base", source="tiny", fingerprint="f", counts=counts)
     pairs = [(one.true, one.predicted) for one in comparison.arms[0].watched]
-    collect_confused(experiment.splits, runs, pairs, folder / CONFUSED_FILE)
-    return folder, experiment.splits, runs, comparison
+    collect_confused(experiment.data, runs, pairs, folder / CONFUSED_FILE)
+    return folder, splits_in(experiment), runs, comparison
 
 
 def test_confused_training_images_are_predicted_with_the_final_weights(compared):

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 
 import fer_augment as fa
-from fer_augment import RunError
+from fer_augment import RunError, Splits
 from fer_augment.progress import Advance
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.runs.executors import FailedTask, do_tasks
 from fer_augment.runs.experiment import Experiment, runs_in_order
 from fer_augment.runs.ray_executor import RETRIES, Needs, do_tasks_on_ray
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.remote_runs import do_runs_on_ray
 from fer_augment.training.store import TrainingStore
 from tests.command_line import assert_refused, fer_augment
@@ -35,6 +36,10 @@ from tests.tiny_training import tiny_splits
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves closing to the end of the process
 WITHOUT_RAY = "ray is not installed: pip install 'fer_augment[ray]'"
+
+
+def splits_in(experiment: Experiment) -> Splits:
+    return experiment.data.as_read(Recipe(name="any", model="any"))
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +167,18 @@ def recipes(tmp_path: Path) -> list[Recipe]:
 
 
 def experiment_in(folder: Path) -> Experiment:
-    return Experiment(tiny_splits(), TrainingStore(folder / "cache" / "trainings"), folder / "runs")
+    return Experiment(RecipeData.of(tiny_splits()), TrainingStore(folder / "cache" / "trainings"), folder / "runs")
+
+
+def paths_of(outcomes: list[Path | FailedTask]) -> list[Path]:
+    """Return the run directories, and check that no run failed."""
+    paths = [outcome for outcome in outcomes if isinstance(outcome, Path)]
+    assert len(paths) == len(outcomes), outcomes
+    return paths
 
 
 def contents(outcomes: list[Path | FailedTask]) -> list[dict[str, bytes]]:
-    assert not [outcome for outcome in outcomes if isinstance(outcome, FailedTask)], outcomes
-    return [{file.name: file.read_bytes() for file in path.glob("*.safetensors")} for path in outcomes]
+    return [{file.name: file.read_bytes() for file in path.glob("*.safetensors")} for path in paths_of(outcomes)]
 
 
 class TestRuns:
@@ -177,7 +188,8 @@ class TestRuns:
         here = do_tasks(experiment_in(tmp_path / "local"), runs, 1, Recorder())
         there = do_runs_on_ray(experiment_in(Path("ray")), runs, Recorder())
         assert contents(there) == contents(here)
-        assert [path.relative_to("ray") for path in there] == [path.relative_to(tmp_path / "local") for path in here]
+        expected = [path.relative_to(tmp_path / "local") for path in paths_of(here)]
+        assert [path.relative_to("ray") for path in paths_of(there)] == expected
         assert not list(Path("ray").rglob(".*"))
 
     @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="there is no /proc/self/fd, a place only seen here")
@@ -191,10 +203,10 @@ class TestRuns:
             experiment = experiment_in(Path(f"/proc/self/fd/{descriptor}"))
             back = do_runs_on_ray(experiment, runs, Recorder())
             assert contents(back) == here
-            assert experiment.ledger.count(experiment.splits) == 2
-            changed = [path.stat().st_mtime_ns for path in back]
+            assert experiment.ledger.count(splits_in(experiment)) == 2
+            changed = [path.stat().st_mtime_ns for path in paths_of(back)]
             assert do_runs_on_ray(experiment, runs, Recorder()) == back
-            assert [path.stat().st_mtime_ns for path in back] == changed
+            assert [path.stat().st_mtime_ns for path in paths_of(back)] == changed
         finally:
             os.close(descriptor)
         assert not list((ours / "cache" / "trainings").iterdir())
@@ -214,7 +226,7 @@ class TestRuns:
         recorder = LosesANode()
         outcomes = do_runs_on_ray(experiment_in(tmp_path), runs, recorder)
         assert not cluster.worker_nodes
-        assert [path.name[:6] for path in outcomes] == [f"seed-{seed}" for seed in range(4)]
+        assert [path.name[:6] for path in paths_of(outcomes)] == [f"seed-{seed}" for seed in range(4)]
         assert len(contents(outcomes)) == 4
         lines = [line.split() for line in notes.read_text().splitlines()]
         begun = [int(seed) for _, seed in lines]

@@ -80,7 +80,7 @@ def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool
     if bool(source) == bool(files):
         raise FerAugmentError("specify either --data SRC or --image FILE")
     model = load_run_model(load_run(run))
-    inputs = _first_of_classes(model.record, source) if source else _of_files(model.record, files, resize=resize)
+    inputs = _first_of_classes(model, source) if source else _of_files(model.record, files, resize=resize)
     probabilities = softmax(model.logits(np.stack([one.image for one in inputs])))
     console = results()
     for number, (one, row) in enumerate(zip(inputs, probabilities, strict=True)):
@@ -91,12 +91,12 @@ def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool
         _draw(model, inputs, probabilities, out)
 
 
-def _first_of_classes(record: RunRecord, source: str) -> list[_Input]:
+def _first_of_classes(model: RunModel, source: str) -> list[_Input]:
     """Return the first validation image of each class that has any."""
-    from fer_augment.reading import read_data
+    from fer_augment.reading import open_data, splits_of
 
-    splits = read_data(source)
-    _refuse_other_data(record, splits)
+    splits = splits_of(open_data(source), model.pixels)
+    _refuse_other_data(model.record, splits)
     part = splits.validation
     labels, rows = np.unique(part.labels, return_index=True)
     return [

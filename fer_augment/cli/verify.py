@@ -38,13 +38,14 @@ def verify(run: Path, source: str, as_json: bool) -> None:
     \b
     fer-augment verify results/runs/paper/seed-0-* --data fer2013.csv
     """
-    from fer_augment.reading import read_data
+    from fer_augment.reading import open_data
+    from fer_augment.runs.recipe_data import RecipeData
     from fer_augment.runs.verification import verify_run
 
     directory = load_run(run)
-    splits = read_data(source)
+    data = RecipeData(open_data(source))
     with tempfile.TemporaryDirectory(prefix="fer_augment-") as scratch, progress_of_activities() as report:
-        verification = verify_run(directory, splits, Path(scratch), report)
+        verification = verify_run(directory, data, Path(scratch), report)
     if as_json:
         click.echo(json.dumps({"equal": verification.is_equal, **asdict(verification)}, indent=1, ensure_ascii=False))
     else:

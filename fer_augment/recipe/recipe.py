@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from fer_augment.data.pixels import Channels, Fit, PixelSettings
 from fer_augment.errors import RecipeError, did_you_mean
 from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
@@ -25,6 +26,7 @@ from fer_augment.recipe.overrides import Override, overridden, parse_override
 from fer_augment.recipe.yaml_source import Fault, Keys, Node, Place, as_node, dump_yaml, value_in_words
 
 Whole: TypeAlias = Annotated[int, Strict()]
+Side: TypeAlias = Annotated[int, Strict(), Field(ge=1)]
 Number: TypeAlias = Annotated[float, Strict(), AllowInfNan(False)]
 
 
@@ -82,10 +84,28 @@ class TrainingSettings(_Settings):
 class DataSettings(_Settings):
     """Changes to the data before any strategy."""
 
+    size: Side | tuple[Side, Side] | None = Field(
+        default=None,
+        description="Height and width of all images: one number for square images, or [H, W]; null: as they are.",
+    )
+    fit: Fit | None = Field(
+        default=None,
+        description="How images of another aspect ratio are fitted to `size`: crop the longer side (the default), pad "
+        "the shorter one with black, or stretch.",
+    )
+    channels: Channels | None = Field(
+        default=None, description="Convert all images to gray or color; auto, the default: color if any image is."
+    )
     held_out_duplicates: Literal["keep", "drop"] = Field(
         default="keep",
         description="Keep or drop training rows that are exact duplicates of a held-out row.",
     )
+
+    @property
+    def pixels(self) -> PixelSettings:
+        """Size and color of the images."""
+        size = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return PixelSettings(size, self.fit, self.channels)
 
 
 class StrategyStep(_Settings):

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fer_augment.data.audit import drop_held_out_duplicates
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids
 from fer_augment.data.records import (
@@ -32,6 +31,7 @@ from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, TrainingSettings, recipe_yaml
 from fer_augment.recipe.warnings import recipe_warnings
 from fer_augment.runs.ledger import Ledger
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.keys import environment, run_key, source_digest
 from fer_augment.training.store import StoredTraining, TrainingStore
 from fer_augment.training.torch_runtime import reproducible
@@ -61,37 +61,32 @@ class Experiment:
     """Runs on one data source: a callable that does one run, in this process or in another.
 
     Attributes:
-        splits: the data as read, before the recipes' `data` settings.
+        data: the data as each recipe sees it.
         store: where trainings are kept.
         folder: where run directories are written.
     """
 
-    splits: Splits
+    data: RecipeData
     store: TrainingStore
     folder: Path
 
     def __call__(self, task: PlannedRun, report: Report) -> Path:
         """Do a run unless it is cached; return its directory."""
         bound = bind(task.recipe, installed_plugins())
-        splits = splits_for(task.recipe, self.splits)
+        as_read, splits = self.data.as_read(task.recipe), self.data.splits_for(task.recipe)
         identity = RunIdentity(recipe=task.recipe.name, seed=task.seed, key=run_key(bound, task.seed, splits))
         path = run_path(self.folder, identity)
         if path.is_dir():
             report(Cached("run"))
             return path
-        self.ledger.note(task.recipe, self.splits)
-        perform(bound, identity, splits, self.splits.train, self.store, path, report)
+        self.ledger.note(task.recipe, as_read)
+        perform(bound, identity, splits, as_read.train, self.store, path, report)
         return path
 
     @property
     def ledger(self) -> Ledger:
         """The ledger of recipes scored on each test split; it is kept beside the trainings."""
         return Ledger(self.store.root.parent / "scored")
-
-
-def splits_for(recipe: Recipe, splits: Splits) -> Splits:
-    """Return the data under the `data` settings of a recipe."""
-    return drop_held_out_duplicates(splits) if recipe.data.held_out_duplicates == "drop" else splits
 
 
 def perform(

@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import ImageDataset, Splits
+from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import RunDirectory
 from fer_augment.metrics import softmax
 from fer_augment.results.confused_images import ConfusedImages, ConfusedRows, save_confused
-from fer_augment.runs.experiment import splits_for
-from fer_augment.runs.run_models import bound_recipe_of, load_run_model
+from fer_augment.runs.recipe_data import RecipeData
+from fer_augment.runs.run_models import load_run_model, recipe_of
 
 IMAGES_OF_A_PAIR = 12
 """How many images are stored for each arm, split and pair of classes."""
@@ -23,7 +23,7 @@ Pair = tuple[str, str]
 
 
 def collect_confused(
-    splits: Splits, runs_by_arm: Mapping[str, Sequence[RunDirectory]], pairs: Iterable[Pair], path: Path
+    data: RecipeData, runs_by_arm: Mapping[str, Sequence[RunDirectory]], pairs: Iterable[Pair], path: Path
 ) -> None:
     """Store the test and training images that the first seed's network of each arm misclassifies.
 
@@ -31,7 +31,7 @@ def collect_confused(
     a run without weights contributes none. Of exact duplicates one is stored.
 
     Args:
-        splits: the data as read.
+        data: the data as each recipe sees it.
         runs_by_arm: the finished runs of each arm.
         pairs: (true class, predicted class) by name, as in `Arm.watched`.
         path: the file to write, see `confused_images`.
@@ -42,17 +42,18 @@ def collect_confused(
     """
     first_runs = [min(runs, key=lambda run: run.record.identity.seed) for runs in runs_by_arm.values() if runs]
     distinct = tuple(dict.fromkeys(pairs))
-    save_confused(path, [confused for run in first_runs for confused in _of_run(run, splits, distinct)])
+    save_confused(path, [confused for run in first_runs for confused in _of_run(run, data, distinct)])
 
 
-def _of_run(run: RunDirectory, splits: Splits, pairs: Sequence[Pair]) -> Iterator[ConfusedImages]:
-    test_logits = run.predictions("test").logits
+def _of_run(run: RunDirectory, data: RecipeData, pairs: Sequence[Pair]) -> Iterator[ConfusedImages]:
+    recipe = recipe_of(run)
+    splits, test_logits = data.splits_for(recipe), run.predictions("test").logits
     for pair in pairs:
         yield _confused(run, "test", splits.test, test_logits, pair)
     if not (run.path / "weights.safetensors").is_file():
         return
     model = load_run_model(run)
-    train = splits_for(bound_recipe_of(run).recipe, splits).train
+    train = splits.train
     for pair in pairs:
         candidates = train.take(train.rows_of(pair[:1]))
         if len(candidates):

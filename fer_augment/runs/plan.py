@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from fer_augment.data.dataset import Splits
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import NEEDS_SCOUT
 from fer_augment.recipe.binding import bind
-from fer_augment.runs.experiment import PlannedRun, splits_for
+from fer_augment.runs.experiment import PlannedRun
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.store import TrainingStore
 from fer_augment.training.trainer import seconds_per_step
 from fer_augment.training.trainings import NeededTraining, RecipeTrainings, Trainings
@@ -71,18 +71,18 @@ class Plan:
         return total / min(jobs, len(timed)) if timed else None
 
 
-def plan(runs: Iterable[PlannedRun], splits: Splits, store: TrainingStore) -> Plan:
+def plan(runs: Iterable[PlannedRun], data: RecipeData, store: TrainingStore) -> Plan:
     """Return the distinct trainings that runs need.
 
     Args:
         runs: in the order in which they will be done.
-        splits: the data as read.
+        data: the data as each recipe sees it.
         store: where trainings are kept.
     """
     planned: dict[str, PlannedTraining] = {}
     for run in runs:
         bound = bind(run.recipe, installed_plugins())
-        recipe = Trainings(splits_for(run.recipe, splits), run.seed, store).of(bound)
+        recipe = Trainings(data.splits_for(run.recipe), run.seed, store).of(bound)
         for needed in recipe.needed():
             first = planned.get(needed.key)
             of_runs = (*(first.runs if first else ()), str(run))

@@ -10,7 +10,7 @@ from fer_augment.data.dataset import Splits
 from fer_augment.errors import FerAugmentError, RecipeError, RunError
 from fer_augment.recipe.binding import BoundRecipe, check_classes
 from fer_augment.results.comparison import COMPARISON_FILE, read_comparison
-from fer_augment.runs.experiment import splits_for
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.keys import run_key
 from fer_augment.training.store import TrainingStore
 from fer_augment.training.torch_runtime import emulates_bfloat16
@@ -19,7 +19,7 @@ from fer_augment.training.trainings import Trainings
 
 def preflight(
     arms: Sequence[BoundRecipe],
-    splits: Splits,
+    data: RecipeData,
     store: TrainingStore,
     *,
     out: Path | None = None,
@@ -34,7 +34,7 @@ def preflight(
 
     Args:
         arms: the recipes.
-        splits: the data as read.
+        data: the data as each recipe sees it.
         store: where trainings are kept.
         out: the directory for results; None if nothing is written.
         is_comparison: whether `out` is to hold a comparison; a single run is added beside what is there.
@@ -46,17 +46,17 @@ def preflight(
         FerAugmentError: in one line, for the first thing that is refused.
     """
     for arm in arms:
-        check_classes(arm, splits.class_names)
+        check_classes(arm, data.as_read(arm.recipe).class_names)
         try:
-            data = splits_for(arm.recipe, splits)
-            Trainings(data, 0, store).of(arm).check()
-            run_key(arm, 0, data)
+            splits = data.splits_for(arm.recipe)
+            Trainings(splits, 0, store).of(arm).check()
+            run_key(arm, 0, splits)
         except FerAugmentError as error:
             raise RecipeError(f"recipe {arm.recipe.name!r}: {error}") from error
     if out is not None:
         check_writable(out)
         if is_comparison:
-            _refuse_other_data(out, splits)
+            _refuse_other_data(out, data.as_read(arms[0].recipe))
     return _slow_precisions(arms)
 
 

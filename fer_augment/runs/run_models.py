@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import RunDirectory, RunRecord
 from fer_augment.errors import RunError
 from fer_augment.hooks.pipeline import Pipeline, Step
@@ -37,6 +38,7 @@ class RunModel:
         settings: how it computes: in the precision of the run, on the device that is available.
         network: the trained network, in evaluation mode, on that device.
         pipeline: the strategies of the recipe.
+        pixels: size and color of the images, as the recipe sets them.
         adjust: from `(N, K) float32` logits to logits adjusted by the recipe's strategies.
     """
 
@@ -44,6 +46,7 @@ class RunModel:
     settings: TrainingSettings
     network: torch.nn.Module
     pipeline: Pipeline
+    pixels: PixelSettings
     adjust: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -63,8 +66,17 @@ def bound_recipe_of(directory: RunDirectory) -> BoundRecipe:
         RunError: if the record is damaged, or holds a recipe that this version cannot read.
         RecipeError: if something that the recipe names is not installed.
     """
+    return bind(recipe_of(directory), installed_plugins())
+
+
+def recipe_of(directory: RunDirectory) -> Recipe:
+    """Return the recipe of a run.
+
+    Raises:
+        RunError: if the record is damaged, or holds a recipe that this version cannot read.
+    """
     try:
-        return bind(Recipe.model_validate(directory.record.recipe), installed_plugins())
+        return Recipe.model_validate(directory.record.recipe)
     except ValidationError as error:
         place, what = error.errors()[0]["loc"], error.errors()[0]["msg"]
         raise RunError(
@@ -98,7 +110,7 @@ def load_run_model(directory: RunDirectory) -> RunModel:
     validation = directory.predictions("validation")
     raw_logits = validation.logits if validation.raw_logits is None else validation.raw_logits
     adjust = fitted_adjustment(pipeline, raw_logits, validation.labels, record.class_prior, settings)
-    return RunModel(record, settings, network, pipeline, adjust)
+    return RunModel(record, settings, network, pipeline, bound.recipe.data.pixels, adjust)
 
 
 def settings_here(settings: TrainingSettings, record: RunRecord) -> TrainingSettings:

@@ -16,7 +16,8 @@ from fer_augment.data.records import HELD_OUT, RunDirectory, RunIdentity, RunRec
 from fer_augment.errors import RunError
 from fer_augment.progress import Report
 from fer_augment.recipe.binding import BoundRecipe
-from fer_augment.runs.experiment import perform, splits_for
+from fer_augment.runs.experiment import perform
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.run_models import bound_recipe_of, changed_steps
 from fer_augment.training.keys import environment, run_key
 from fer_augment.training.store import TrainingStore
@@ -80,14 +81,14 @@ class Verification:
         return bool(self.parts) and not any(part.different for part in self.parts)
 
 
-def verify_run(directory: RunDirectory, splits: Splits, scratch: Path, report: Report) -> Verification:
+def verify_run(directory: RunDirectory, source: RecipeData, scratch: Path, report: Report) -> Verification:
     """Repeat a run, scouts included, without any cached training, and compare.
 
     Nothing is trained if the data are not those of the run.
 
     Args:
         directory: the run.
-        splits: the data, before the recipe's `data` settings.
+        source: the data as the recipe sees it.
         scratch: an empty directory for the trainings.
         report: receives progress events.
 
@@ -97,7 +98,7 @@ def verify_run(directory: RunDirectory, splits: Splits, scratch: Path, report: R
     """
     record = directory.record
     bound = replace(bound_recipe_of(directory), trackers=())  # trackers have already recorded this run
-    data = splits_for(bound.recipe, splits)
+    data = source.splits_for(bound.recipe)
     seed = record.identity.seed
     identity = RunIdentity(recipe=bound.recipe.name, seed=seed, key=run_key(bound, seed, data))
     changes = tuple(_changes(record, bound, data))
@@ -106,7 +107,7 @@ def verify_run(directory: RunDirectory, splits: Splits, scratch: Path, report: R
     if data.fingerprint != record.data_fingerprint:
         return Verification((), changes)
     store = TrainingStore(scratch / "trainings")
-    again = perform(bound, identity, data, splits.train, store, scratch / "run", report)
+    again = perform(bound, identity, data, source.as_read(bound.recipe).train, store, scratch / "run", report)
     return Verification(tuple(_compared(directory.path, again.path)), changes)
 
 
