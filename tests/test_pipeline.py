@@ -1,4 +1,4 @@
-"""A stage is a fold over the steps in recipe order, each with randomness of its own, and refuses what does not fit."""
+"""Pipeline: steps, folds of stages in recipe order, random streams, checks of results, and observers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IDENTITY = RunIdentity(recipe="r", seed=3, key="k")
 
 
 class AppendLetter(Strategy):
-    """Say in which order steps act: the adjustment returns what the earlier ones returned, and a letter."""
+    """Append a letter to the result of earlier steps, to show the order of steps."""
 
     letter: str
 
@@ -37,7 +37,7 @@ class AppendLetter(Strategy):
 
 
 class Repeat(Strategy):
-    """Take some rows again."""
+    """Repeat some rows."""
 
     rows: list[int]
 
@@ -47,7 +47,7 @@ class Repeat(Strategy):
 
 
 class Draw(Strategy):
-    """Show the numbers that each stage draws."""
+    """Return random numbers at each stage."""
 
     @hookimpl
     def sampling_weights(self, weights: Any, context: Context) -> Any:
@@ -58,8 +58,8 @@ class Draw(Strategy):
         return context.rng.integers(0, 256, images.shape, dtype=np.uint8)
 
 
-class Moveable(Strategy):
-    """Act before training or on predictions, as the parameter says."""
+class ActWhen(Strategy):
+    """Act before training or on predictions, depending on the parameter."""
 
     when: str
 
@@ -76,8 +76,8 @@ class Moveable(Strategy):
         return lambda text: adjust(text) + "!"
 
 
-class ShowDraws(Strategy):
-    """Show how often each row was drawn before."""
+class ReturnDraws(Strategy):
+    """Return the number of earlier draws of each row as images."""
 
     @hookimpl
     def augment_rows(self, images: Any, draws: Any) -> Any:
@@ -85,7 +85,7 @@ class ShowDraws(Strategy):
 
 
 def returning(stage: str, value: Any) -> Strategy:
-    """Make a strategy that returns a value at a stage."""
+    """Create a strategy that returns a value at a stage."""
 
     def method(self: Strategy) -> Any:
         return value
@@ -95,7 +95,7 @@ def returning(stage: str, value: Any) -> Strategy:
 
 
 def raising(error: BaseException) -> Strategy:
-    """Make a strategy that fails when it is to rewrite the training set."""
+    """Create a strategy that raises an error at `rewrite_training_set`."""
 
     def rewrite_training_set(self: Strategy) -> None:
         raise error
@@ -105,7 +105,7 @@ def raising(error: BaseException) -> Strategy:
     )()
 
 
-def stages(*strategies: Strategy, **settings: Any) -> Pipeline:
+def pipeline(*strategies: Strategy, **settings: Any) -> Pipeline:
     return Pipeline(steps_of(strategies), CONTEXT, **settings)
 
 
@@ -114,9 +114,9 @@ def some_rows() -> ImageDataset:
 
 
 def fold(tested: Pipeline, stage: str, first: Any, *, epoch: int = 0, rows: Any = (0, 1), train: Any = None) -> Any:
-    """Fold a stage with all arguments that its hook has, some of them made up."""
+    """Fold a stage with synthetic values for the arguments of its hook."""
     dataset, rows = some_rows(), np.array(rows)
-    known = {
+    arguments = {
         "training_set": dataset,
         "rows": rows,
         "labels": dataset.labels[rows],
@@ -125,7 +125,7 @@ def fold(tested: Pipeline, stage: str, first: Any, *, epoch: int = 0, rows: Any 
         "validation_labels": torch.zeros(4, dtype=torch.int64),
     }
     names = list(inspect.signature(getattr(StageSpecs, stage)).parameters)[2:]
-    others = {name: value for name, value in known.items() if name in names}
+    others = {name: value for name, value in arguments.items() if name in names}
     return tested.fold(stage, first, epoch=epoch if "epoch" in names else None, train=train, **others)
 
 
@@ -134,15 +134,15 @@ def augmented(tested: Pipeline, rows: list[int], epoch: int = 0) -> np.ndarray:
     return images
 
 
-def refusal(stage: str, first: Any, value: Any) -> str:
-    """Return what a strategy is told that returns a value at a stage."""
+def error_for(stage: str, first: Any, value: Any) -> str:
+    """Return the message of the error if a strategy returns a value at a stage."""
     with pytest.raises(StrategyError) as caught:
-        fold(stages(returning(stage, value)), stage, first)
+        fold(pipeline(returning(stage, value)), stage, first)
     return str(caught.value)
 
 
 class TestSteps:
-    def test_they_are_numbered_from_one_and_equal_names_are_counted(self) -> None:
+    def test_steps_are_numbered_from_one_and_repeated_names_counted(self) -> None:
         steps = steps_of([AppendLetter(letter="a"), Draw(), AppendLetter(letter="b")], ["x 1", "y 2", "x 1"])
 
         assert [(step.name, step.number, step.occurrence, step.provider) for step in steps] == [
@@ -152,7 +152,7 @@ class TestSteps:
         ]
         assert str(steps[2]) == "step 3 (append_letter)"
 
-    def test_a_step_knows_where_it_acts_and_whether_that_is_in_training(self) -> None:
+    def test_acting_stages_are_those_implemented(self) -> None:
         adjusting, drawing = steps_of([AppendLetter(letter="a"), Draw()])
 
         assert [stage for stage in STAGES if drawing.acts_at([stage])] == [
@@ -162,8 +162,8 @@ class TestSteps:
         assert drawing.acts_in_training
         assert not adjusting.acts_in_training
 
-    def test_parameters_may_decide_where_a_step_acts(self) -> None:
-        before, after = steps_of([Moveable(when="rewrite"), Moveable(when="predict")])
+    def test_idle_stages_can_depend_on_parameters(self) -> None:
+        before, after = steps_of([ActWhen(when="rewrite"), ActWhen(when="predict")])
 
         assert [stage for stage in STAGES if before.acts_at([stage])] == ["rewrite_training_set"]
         assert [stage for stage in STAGES if after.acts_at([stage])] == ["build_adjustment"]
@@ -171,58 +171,58 @@ class TestSteps:
 
 
 class TestFold:
-    def test_steps_act_in_recipe_order_each_on_what_the_one_before_returned(self) -> None:
+    def test_steps_act_in_recipe_order_on_the_previous_result(self) -> None:
         letters = [AppendLetter(letter=letter) for letter in "abc"]
-        adjust = fold(stages(*letters), "build_adjustment", str)
+        adjust = fold(pipeline(*letters), "build_adjustment", str)
 
         assert adjust("") == "abc"
 
-    def test_two_equal_steps_both_act(self) -> None:
-        twice = stages(AppendLetter(letter="a"), Repeat(rows=[0]), AppendLetter(letter="a"), Repeat(rows=[0]))
+    def test_equal_steps_both_act(self) -> None:
+        twice = pipeline(AppendLetter(letter="a"), Repeat(rows=[0]), AppendLetter(letter="a"), Repeat(rows=[0]))
 
         assert fold(twice, "build_adjustment", str)("") == "aa"
         assert len(fold(twice, "rewrite_training_set", some_rows())) == 6
 
-    def test_a_stage_at_which_nobody_acts_gives_back_what_it_was_given(self) -> None:
+    def test_stage_without_acting_steps_returns_its_input(self) -> None:
         dataset = some_rows()
-        tested = stages(AppendLetter(letter="a"))
+        tested = pipeline(AppendLetter(letter="a"))
 
         assert fold(tested, "rewrite_training_set", dataset) is dataset
         assert not tested.acts_at("rewrite_training_set")
         assert tested.acts_at("build_adjustment")
 
-    def test_a_step_is_not_asked_where_it_is_idle(self) -> None:
+    def test_idle_step_is_not_called(self) -> None:
         dataset = some_rows()
-        before, after = stages(Moveable(when="rewrite")), stages(Moveable(when="predict"))
+        before, after = pipeline(ActWhen(when="rewrite")), pipeline(ActWhen(when="predict"))
 
         assert len(fold(before, "rewrite_training_set", dataset)) == 1
         assert fold(after, "rewrite_training_set", dataset) is dataset
         assert [fold(tested, "build_adjustment", str)("") for tested in (before, after)] == ["", "!"]
         assert not before.acts_at("build_adjustment")
 
-    def test_a_misspelt_stage_to_be_idle_at_is_named(self) -> None:
+    def test_unknown_stage_in_idle_at_is_refused(self) -> None:
         with pytest.raises(
             PluginError,
-            match=r"^Moveable: idle_at contains 'augment_row', which is not a stage; did you mean 'augment_rows'\?$",
+            match=r"^ActWhen: idle_at contains 'augment_row', which is not a stage; did you mean 'augment_rows'\?$",
         ):
-            fold(stages(Moveable(when="augment_row")), "build_adjustment", str)
+            fold(pipeline(ActWhen(when="augment_row")), "build_adjustment", str)
 
-    def test_rows_are_stamped_with_the_number_of_the_step_that_made_them(self) -> None:
-        tested = stages(Repeat(rows=[1]), AppendLetter(letter="a"), Repeat(rows=[0, 4]))
+    def test_new_rows_have_the_number_of_the_step(self) -> None:
+        tested = pipeline(Repeat(rows=[1]), AppendLetter(letter="a"), Repeat(rows=[0, 4]))
 
         assert fold(tested, "rewrite_training_set", some_rows()).step.tolist() == [0, 0, 0, 0, 1, 3, 3]
 
-    def test_each_step_gets_the_arguments_that_it_takes(self) -> None:
+    def test_hook_receives_the_arguments_that_it_declares(self) -> None:
         class Everything(Strategy):
             @hookimpl
             def sampling_weights(self, weights: Any, training_set: Any, epoch: int, context: Context) -> Any:
                 return weights + len(training_set) + 10 * epoch + 100 * context.seed
 
-        weights = fold(stages(Everything()), "sampling_weights", np.ones(4), epoch=2)
+        weights = fold(pipeline(Everything()), "sampling_weights", np.ones(4), epoch=2)
         assert weights.tolist() == [325.0] * 4
 
-    def test_only_refining_can_train_again(self) -> None:
-        class Asks(Strategy):
+    def test_context_train_exists_only_at_refine_model(self) -> None:
+        class TrainAgain(Strategy):
             @hookimpl
             def refine_model(self, model: Any, context: Context) -> Any:
                 assert context.train is not None
@@ -234,8 +234,8 @@ class TestFold:
                 return model
 
         model, trained = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
-        assert fold(stages(Asks()), "prepare_model", model) is model
-        assert fold(stages(Asks()), "refine_model", model, train=lambda _: trained) is trained
+        assert fold(pipeline(TrainAgain()), "prepare_model", model) is model
+        assert fold(pipeline(TrainAgain()), "refine_model", model, train=lambda _: trained) is trained
 
 
 class TestRandomness:
@@ -244,10 +244,10 @@ class TestRandomness:
         weights: np.ndarray = fold(tested, "sampling_weights", np.ones(5), epoch=epoch)
         return weights
 
-    def test_the_same_run_draws_the_same_numbers(self) -> None:
+    def test_same_run_draws_the_same_numbers(self) -> None:
         assert_array_equal(self.weights(Draw()), self.weights(Draw()))
 
-    def test_another_seed_epoch_or_occurrence_of_a_name_draws_others(self) -> None:
+    def test_numbers_depend_on_seed_epoch_and_occurrence(self) -> None:
         drawn = [
             self.weights(Draw()),
             self.weights(Draw(), seed=4),
@@ -256,10 +256,10 @@ class TestRandomness:
         ]
         assert len({numbers.tobytes() for numbers in drawn}) == 4
 
-    def test_a_step_of_another_name_before_it_changes_nothing(self) -> None:
+    def test_numbers_do_not_depend_on_steps_with_other_names(self) -> None:
         assert_array_equal(self.weights(Repeat(rows=[0]), Draw()), self.weights(Draw()))
 
-    def test_a_step_draws_other_numbers_at_each_stage(self) -> None:
+    def test_numbers_differ_between_stages(self) -> None:
         drawn = []
 
         class DrawTwice(Strategy):
@@ -273,22 +273,22 @@ class TestRandomness:
                 drawn.append((context.rng.random(), torch.rand(1, generator=context.generator).item()))
                 return model
 
-        tested = stages(DrawTwice())
+        tested = pipeline(DrawTwice())
         fold(tested, "prepare_model", abs)
         fold(tested, "refine_model", abs)
         assert all(one != other for one, other in zip(*drawn, strict=True))
 
-    def test_numbers_go_on_from_batch_to_batch_and_begin_anew_in_each_epoch(self) -> None:
-        tested = stages(Draw())
+    def test_random_stream_continues_over_batches_and_restarts_each_epoch(self) -> None:
+        tested = pipeline(Draw())
         first, second = augmented(tested, [0, 1]), augmented(tested, [0, 1])
         next_epoch = augmented(tested, [0, 1], epoch=1)
 
         assert (first != second).any()
         assert (first != next_epoch).any()
-        assert_array_equal(augmented(stages(Draw()), [0, 1], epoch=1), next_epoch)
+        assert_array_equal(augmented(pipeline(Draw()), [0, 1], epoch=1), next_epoch)
 
-    def test_each_row_is_told_how_often_it_was_drawn_before_in_the_epoch(self) -> None:
-        tested = stages(ShowDraws())
+    def test_draws_count_earlier_draws_in_the_epoch(self) -> None:
+        tested = pipeline(ReturnDraws())
 
         def draws(rows: list[int], epoch: int) -> list[int]:
             return augmented(tested, rows, epoch)[:, 0, 0, 0].tolist()
@@ -299,22 +299,22 @@ class TestRandomness:
 
 
 class TestScouts:
-    def asked(self, stage: str, **settings: Any) -> list[Any]:
-        seen: list[Any] = []
+    def scouts_at(self, stage: str, **settings: Any) -> list[Any]:
+        scouts: list[Any] = []
 
         def method(self: Strategy, context: Context) -> Any:
-            seen.append(context.scout)
+            scouts.append(context.scout)
             return first
 
         method.__name__ = stage
-        asks = type("Asks", (Strategy,), {"__module__": __name__, stage: hookimpl(method)})()
+        strategy = type("Queries", (Strategy,), {"__module__": __name__, stage: hookimpl(method)})()
         first: Any = np.ones(4) if stage == "sampling_weights" else abs
-        tested = stages(asks, **settings)
+        tested = pipeline(strategy, **settings)
         for epoch in (0, 1):
             fold(tested, stage, first, epoch=epoch)
-        return seen
+        return scouts
 
-    def test_a_step_keeps_one_scout_which_judges_a_set_once(self) -> None:
+    def test_step_has_one_scout_that_caches_predictions(self) -> None:
         real = NearestMeanScout()
         steps: list[Step] = []
 
@@ -322,23 +322,23 @@ class TestScouts:
             steps.append(step)
             return real
 
-        first, second = self.asked("sampling_weights", scout_for=scout_for)
+        first, second = self.scouts_at("sampling_weights", scout_for=scout_for)
         data = tiny_dataset()
 
         assert first is second
-        assert [str(step) for step in steps] == ["step 1 (asks)"]
+        assert [str(step) for step in steps] == ["step 1 (queries)"]
         assert_array_equal(first.probabilities(data), NearestMeanScout().probabilities(data))
         first.probabilities(data)
         assert real.asked == ["out_of_fold"]
 
-    def test_after_training_there_is_none_to_ask(self) -> None:
-        assert self.asked("build_adjustment", scout_for=lambda step: NearestMeanScout()) == [None, None]
+    def test_scout_is_none_after_training(self) -> None:
+        assert self.scouts_at("build_adjustment", scout_for=lambda step: NearestMeanScout()) == [None, None]
 
-    def test_where_nobody_can_be_asked_there_is_none(self) -> None:
-        assert self.asked("sampling_weights") == [None, None]
+    def test_scout_is_none_without_scout_for(self) -> None:
+        assert self.scouts_at("sampling_weights") == [None, None]
 
 
-class TestWhatIsMadeOfResults:
+class TestConversion:
     def test_weights_are_float64_and_rows_contiguous(self) -> None:
         class Careless(Strategy):
             @hookimpl
@@ -349,24 +349,24 @@ class TestWhatIsMadeOfResults:
             def augment_rows(self, images: Any) -> Any:
                 return images[:, :, ::-1]
 
-        assert fold(stages(Careless()), "sampling_weights", np.ones(4)).dtype == np.float64
+        assert fold(pipeline(Careless()), "sampling_weights", np.ones(4)).dtype == np.float64
         images = random_images(4)
-        mirrored = fold(stages(Careless()), "augment_rows", images)
+        mirrored = fold(pipeline(Careless()), "augment_rows", images)
         assert mirrored.flags.c_contiguous
         assert_array_equal(mirrored, images[:, :, ::-1])
 
 
 class TestRefusals:
     @pytest.mark.parametrize("stage", STAGES)
-    def test_a_forgotten_return_is_named_at_every_stage(self, stage: str) -> None:
+    def test_missing_return_is_refused_at_every_stage(self, stage: str) -> None:
         first: Any = (torch.ones(1), torch.ones(1)) if stage == "augment_batch" else some_rows()
 
-        assert refusal(stage, first, None) == (
+        assert error_for(stage, first, None) == (
             f"step 1 (returns), {stage} returned nothing; end it with a return statement"
         )
 
     @pytest.mark.parametrize(
-        ("value", "told"),
+        ("value", "expected"),
         [
             (random_images(2), "an ImageDataset, not ndarray uint8 (2, 4, 4, 1)"),
             (some_rows().images, "an ImageDataset, not Images"),
@@ -385,13 +385,13 @@ class TestRefusals:
             ),
         ],
     )
-    def test_a_rewritten_training_set_must_descend_from_the_one_given(self, value: Any, told: str) -> None:
-        assert refusal("rewrite_training_set", some_rows(), value) == (
-            f"step 1 (returns), rewrite_training_set must return {told}"
+    def test_rewritten_training_set_must_descend_from_the_given_one(self, value: Any, expected: str) -> None:
+        assert error_for("rewrite_training_set", some_rows(), value) == (
+            f"step 1 (returns), rewrite_training_set must return {expected}"
         )
 
     @pytest.mark.parametrize(
-        ("value", "told"),
+        ("value", "expected"),
         [
             ([1, 1, 1], "weights of shape (3,), not list"),
             (np.ones(4), "weights of shape (3,), not ndarray float64 (4,)"),
@@ -402,22 +402,23 @@ class TestRefusals:
             (np.ones(3, dtype=object), "finite weights, 0 or more, that are not all zero"),
         ],
     )
-    def test_weights_must_be_fit_to_draw_by(self, value: Any, told: str) -> None:
+    def test_weights_must_be_valid(self, value: Any, expected: str) -> None:
         assert (
-            refusal("sampling_weights", np.ones(3), value) == f"step 1 (returns), sampling_weights must return {told}"
+            error_for("sampling_weights", np.ones(3), value)
+            == f"step 1 (returns), sampling_weights must return {expected}"
         )
 
     @pytest.mark.parametrize(
-        ("value", "told"),
+        ("value", "expected"),
         [
             (random_images(1), "ndarray uint8 (1, 4, 4, 1)"),
             (random_images(2).astype(np.float32), "ndarray float32 (2, 4, 4, 1)"),
             ("images", "str"),
         ],
     )
-    def test_augmented_rows_keep_shape_and_type(self, value: Any, told: str) -> None:
-        assert refusal("augment_rows", some_rows().images[[0, 1]], value) == (
-            f"step 1 (returns), augment_rows must return uint8 images of shape (2, 4, 4, 1), not {told}"
+    def test_augmented_rows_must_keep_shape_and_dtype(self, value: Any, expected: str) -> None:
+        assert error_for("augment_rows", some_rows().images[[0, 1]], value) == (
+            f"step 1 (returns), augment_rows must return uint8 images of shape (2, 4, 4, 1), not {expected}"
         )
 
     @pytest.mark.parametrize(
@@ -430,73 +431,73 @@ class TestRefusals:
             (np.ones((2, 1, 4, 4), np.float32), torch.ones(2, 3)),
         ],
     )
-    def test_an_augmented_batch_is_a_pair_like_the_one_given(self, value: Any) -> None:
+    def test_augmented_batch_must_be_a_pair_like_the_given_one(self, value: Any) -> None:
         first = (torch.ones(2, 1, 4, 4), torch.ones(2, 3))
-        told = refusal("augment_batch", first, value)
+        message = error_for("augment_batch", first, value)
 
-        assert told.endswith("a pair: images and targets with the shapes and dtypes that it was given")
+        assert message.endswith("a pair: images and targets with the shapes and dtypes that it was given")
 
     @pytest.mark.parametrize("value", [[], torch.ones(2, 1, 4, 4), [torch.ones(2, 1, 4, 5)]])
-    def test_views_are_a_list_of_images_like_those_given(self, value: Any) -> None:
-        told = refusal("predict_views", [torch.ones(2, 1, 4, 4)], value)
+    def test_views_must_be_a_list_of_images_like_the_given_ones(self, value: Any) -> None:
+        message = error_for("predict_views", [torch.ones(2, 1, 4, 4)], value)
 
-        assert told.endswith("a list of views with the shape and dtype of the images")
+        assert message.endswith("a list of views with the shape and dtype of the images")
 
     @pytest.mark.parametrize("stage", ["prepare_model", "refine_model", "build_loss", "build_adjustment"])
-    def test_models_losses_and_adjustments_can_be_called(self, stage: str) -> None:
-        assert refusal(stage, abs, 3) == f"step 1 (returns), {stage} must return a callable, not int"
+    def test_models_losses_and_adjustments_must_be_callable(self, stage: str) -> None:
+        assert error_for(stage, abs, 3) == f"step 1 (returns), {stage} must return a callable, not int"
 
-    def test_whatever_a_strategy_raises_becomes_one_line_that_names_the_step(self) -> None:
+    def test_unexpected_exception_becomes_a_one_line_error_with_the_step(self) -> None:
         with pytest.raises(StrategyError) as caught:
-            fold(stages(raising(KeyError("two\nlines"))), "rewrite_training_set", some_rows())
+            fold(pipeline(raising(KeyError("two\nlines"))), "rewrite_training_set", some_rows())
 
         assert str(caught.value) == r"step 1 (fails), rewrite_training_set: KeyError: 'two\nlines'"
         assert isinstance(caught.value.__cause__, KeyError)
 
-    def test_an_error_for_people_keeps_its_kind(self) -> None:
+    def test_fer_augment_error_keeps_its_class(self) -> None:
         with pytest.raises(PluginError, match=r"^step 1 \(fails\), rewrite_training_set: no such sampler$"):
-            fold(stages(raising(PluginError("no such sampler"))), "rewrite_training_set", some_rows())
+            fold(pipeline(raising(PluginError("no such sampler"))), "rewrite_training_set", some_rows())
 
-    def test_an_error_of_a_strangers_own_kind_is_told_as_the_kind_it_was_made_from(self) -> None:
+    def test_third_party_subclass_of_an_error_is_raised_as_its_base_class(self) -> None:
         class TwoPartError(PluginError):
             def __init__(self, what: str, where: str) -> None:
                 super().__init__(f"{what} in {where}")
 
         with pytest.raises(PluginError, match=r"rewrite_training_set: dust in the lens$"):
-            fold(stages(raising(TwoPartError("dust", "the lens"))), "rewrite_training_set", some_rows())
+            fold(pipeline(raising(TwoPartError("dust", "the lens"))), "rewrite_training_set", some_rows())
 
-    def test_a_run_that_is_interrupted_is_not_a_strategys_fault(self) -> None:
+    def test_keyboard_interrupt_is_not_converted(self) -> None:
         with pytest.raises(KeyboardInterrupt):
-            fold(stages(raising(KeyboardInterrupt())), "rewrite_training_set", some_rows())
+            fold(pipeline(raising(KeyboardInterrupt())), "rewrite_training_set", some_rows())
 
 
 @dataclass
 class Log:
-    """An observer that cannot be hashed, as mutable data classes cannot."""
+    """An observer that is not hashable, such as a mutable data class."""
 
-    told: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
 
     @hookimpl
     def run_started(self, run: RunIdentity) -> None:
-        self.told.append(f"started {run.recipe}")
+        self.events.append(f"started {run.recipe}")
 
 
 class TestObservers:
-    def test_strategies_and_trackers_are_told(self) -> None:
-        class Listens(Strategy):
+    def test_strategies_and_trackers_receive_events(self) -> None:
+        class Observes(Strategy):
             @hookimpl
             def run_started(self, run: RunIdentity) -> None:
-                log.told.append("strategy")
+                log.events.append("strategy")
 
         log = Log()
-        observers = Observers([Listens(), AppendLetter(letter="a"), log])
+        observers = Observers([Observes(), AppendLetter(letter="a"), log])
         observers.notify("run_started", run=IDENTITY)
         observers.notify("run_finished", run=IDENTITY, curve=())
 
-        assert sorted(log.told) == ["started r", "strategy"]
+        assert sorted(log.events) == ["started r", "strategy"]
         assert not observers.failures
 
-    def test_who_fails_is_named_and_told_no_more_and_the_others_are_told(self) -> None:
+    def test_failing_observer_is_disabled_and_others_still_receive_events(self) -> None:
         class Fails:
             @hookimpl
             def run_started(self, run: RunIdentity) -> None:
@@ -504,41 +505,41 @@ class TestObservers:
 
             @hookimpl
             def run_finished(self, run: RunIdentity) -> None:
-                log.told.append("not to be told")
+                log.events.append("called after a failure")
 
         log = Log()
         observers = Observers([Fails(), log])
         observers.notify("run_started", run=IDENTITY)
         observers.notify("run_finished", run=IDENTITY, curve=())
 
-        assert log.told == ["started r"]
+        assert log.events == ["started r"]
         assert observers.failures == ["Fails failed at run_started and was disabled: ConnectionError: server away"]
 
-    def test_a_misspelt_hook_of_a_tracker_is_named(self) -> None:
-        class Misspelt:
+    def test_unknown_hook_of_a_tracker_is_refused(self) -> None:
+        class Misspelled:
             @hookimpl
             def run_startet(self, run: RunIdentity) -> None: ...
 
         with pytest.raises(
-            PluginError, match=r"^Misspelt cannot have a hook 'run_startet'; did you mean 'run_started'\?$"
+            PluginError, match=r"^Misspelled cannot have a hook 'run_startet'; did you mean 'run_started'\?$"
         ):
-            Observers([Misspelt()])
+            Observers([Misspelled()])
 
-    def test_a_misspelt_argument_of_a_tracker_is_named(self) -> None:
-        class Misspelt:
+    def test_unknown_argument_of_a_tracker_is_refused(self) -> None:
+        class Misspelled:
             @hookimpl
             def run_started(self, runs: RunIdentity) -> None: ...
 
-        with pytest.raises(PluginError, match=r"^Misspelt: .*'runs'.* can not be found in the hookspec$"):
-            Observers([Misspelt()])
+        with pytest.raises(PluginError, match=r"^Misspelled: .*'runs'.* can not be found in the hookspec$"):
+            Observers([Misspelled()])
 
-    def test_a_tracker_acts_at_no_stage(self) -> None:
-        class Meddles:
+    def test_stage_hook_of_a_tracker_is_refused(self) -> None:
+        class Adjusts:
             @hookimpl
             def build_adjustment(self, adjust: Any) -> Any:
                 return adjust
 
         with pytest.raises(
-            PluginError, match="^Meddles cannot have a hook 'build_adjustment'; known: epoch_finished, run"
+            PluginError, match="^Adjusts cannot have a hook 'build_adjustment'; known: epoch_finished, run"
         ):
-            Observers([Meddles()])
+            Observers([Adjusts()])

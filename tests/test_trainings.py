@@ -1,4 +1,4 @@
-"""Scouts and what is trained once: keys, the store, folds."""
+"""Trainings: scouts, training keys, the store, second stages."""
 
 import multiprocessing
 import time
@@ -29,15 +29,15 @@ SETTINGS = TrainingSettings(
 )
 
 
-class Keeps(Strategy):
-    """Changes nothing and keeps what its scout says."""
+class RecordsPredictions(Strategy):
+    """Changes nothing and records the predictions of its scout."""
 
     how: str = "in_sample"
-    heard: ClassVar[list[np.ndarray]] = []
+    predictions: ClassVar[list[np.ndarray]] = []
 
     @hookimpl
     def rewrite_training_set(self, training_set, context):
-        self.heard.append(context.scout.probabilities(training_set, self.how))
+        self.predictions.append(context.scout.probabilities(training_set, self.how))
         return training_set
 
 
@@ -71,8 +71,8 @@ class Shifts(Strategy):
         return lambda logits: adjust(logits) + self.by
 
 
-class Moveable(Shifts):
-    """Acts on predictions, and in training if it is told to."""
+class ShiftsOrWeights(Shifts):
+    """Acts on predictions, and in training if `trains` is set."""
 
     trains: bool
 
@@ -95,60 +95,60 @@ def trainings(tmp_path):
     return Trainings(tiny_splits(), 0, TrainingStore(tmp_path / "store"))
 
 
-def stored(trainings: Trainings) -> set[str]:
+def stored_keys(trainings: Trainings) -> set[str]:
     return {path.name for path in trainings.store.root.iterdir()}
 
 
 class TestScout:
-    def test_is_the_recipe_cut_before_the_step_and_so_the_baselines_training(self, trainings):
+    def test_shares_the_training_of_the_recipe_without_later_steps(self, trainings):
         baseline = trainings.of(bound()).trained()
-        trainings.of(bound(Keeps(), name="mining")).trained()
-        assert len(stored(trainings)) == 2
+        trainings.of(bound(RecordsPredictions(), name="mining")).trained()
+        assert len(stored_keys(trainings)) == 2
         assert trainings.of(bound()).trained().was_reused
-        assert baseline.path.name in stored(trainings)
+        assert baseline.path.name in stored_keys(trainings)
 
-    def test_in_sample_says_what_that_training_says(self, trainings):
-        step = Keeps()
+    def test_in_sample_predictions_are_those_of_that_training(self, trainings):
+        step = RecordsPredictions()
         _ = trainings.of(bound(step)).rewritten
         network = trainings.of(bound()).network(trainings.of(bound()).trained())
         expected = softmax(predict(network, trainings.splits.train, SETTINGS)).astype(np.float32)
-        np.testing.assert_array_equal(step.heard[-1], expected)
+        np.testing.assert_array_equal(step.predictions[-1], expected)
 
-    def test_of_a_later_step_is_trained_with_the_earlier_ones(self, trainings):
-        _ = trainings.of(bound(Repeats(), Keeps())).rewritten
-        assert stored(trainings) == {training_key(bound(Repeats()), 0, trainings.splits)}
+    def test_scout_of_a_later_step_is_trained_with_earlier_steps(self, trainings):
+        _ = trainings.of(bound(Repeats(), RecordsPredictions())).rewritten
+        assert stored_keys(trainings) == {training_key(bound(Repeats()), 0, trainings.splits)}
 
-    def test_may_be_trained_for_fewer_epochs(self, trainings):
+    def test_number_of_epochs_can_be_set(self, trainings):
         settings = SETTINGS.model_copy(update={"scout": ScoutSettings(folds=3, epochs=1)})
-        _ = trainings.of(bound(Keeps(), settings=settings)).rewritten
+        _ = trainings.of(bound(RecordsPredictions(), settings=settings)).rewritten
         shorter = bound(settings=SETTINGS.model_copy(update={"epochs": 1}))
-        assert stored(trainings) == {training_key(shorter, 0, trainings.splits)}
+        assert stored_keys(trainings) == {training_key(shorter, 0, trainings.splits)}
 
-    def test_out_of_fold_judges_rows_that_it_never_saw(self, tmp_path):
-        """On pictures of noise with random labels a network learns by heart, and knows nothing else."""
+    def test_out_of_fold_predictions_are_of_rows_not_trained_on(self, tmp_path):
+        """A network can memorize noise images with random labels, but not generalize to others."""
         rng = np.random.default_rng(0)
         images, labels = rng.integers(0, 256, (90, 8, 8)).astype(np.uint8), rng.permutation(np.arange(90) % 3)
         part = ImageDataset.from_arrays(images, labels, ("ant", "bee", "cat"))
         splits = Splits(part, part.take(np.arange(9)), part.take(np.arange(9)), "noise")
         trainings = Trainings(splits, 0, TrainingStore(tmp_path))
         settings = SETTINGS.model_copy(update={"epochs": 60})
-        right = {}
+        accuracy = {}
         for how in ("in_sample", "out_of_fold"):
-            step = Keeps(how=how)
+            step = RecordsPredictions(how=how)
             _ = trainings.of(bound(step, settings=settings)).rewritten
-            right[how] = (step.heard[-1].argmax(axis=1) == labels).mean()
-        assert right["in_sample"] > 0.95
-        assert right["out_of_fold"] < 0.55  # one third, give or take
+            accuracy[how] = (step.predictions[-1].argmax(axis=1) == labels).mean()
+        assert accuracy["in_sample"] > 0.95
+        assert accuracy["out_of_fold"] < 0.55  # chance is one third
 
-    def test_out_of_fold_cannot_judge_rows_whose_parents_span_folds(self, trainings):
-        step = Keeps(how="out_of_fold")
+    def test_out_of_fold_is_nan_for_rows_whose_sources_span_folds(self, trainings):
+        step = RecordsPredictions(how="out_of_fold")
         rewritten = trainings.of(bound(Blends(), step)).rewritten
         folds = folds_of(rewritten, trainings.splits.train, 3, trainings.seed)
         spans = (folds[:, 1] >= 0) & (folds[:, 0] != folds[:, 1])
         assert 0 < spans.sum() < 40
-        np.testing.assert_array_equal(np.isnan(step.heard[-1]).any(axis=1), spans)
+        np.testing.assert_array_equal(np.isnan(step.predictions[-1]).any(axis=1), spans)
 
-    def test_folds_keep_copies_together(self, trainings):
+    def test_exact_duplicates_and_copies_are_in_one_fold(self, trainings):
         data = trainings.splits.train
         folds = folds_of(data, trainings.splits.train, 3, trainings.seed)[:, 0]
         for digest in np.unique(data.digests):
@@ -159,25 +159,25 @@ class TestScout:
         expected = [fold_of[origin] for origin in repeated.origin.tolist()]
         np.testing.assert_array_equal(folds_of(repeated, trainings.splits.train, 3, trainings.seed)[:, 0], expected)
 
-    def test_gives_the_outputs_of_features(self, trainings):
+    def test_embeddings_are_the_outputs_of_features(self, trainings):
         class Embeds(Strategy):
-            """Keeps embeddings."""
+            """Records embeddings."""
 
-            heard: ClassVar[list[np.ndarray]] = []
+            embeddings: ClassVar[list[np.ndarray]] = []
 
             @hookimpl
             def rewrite_training_set(self, training_set, context):
-                self.heard.append(context.scout.embeddings(training_set))
+                self.embeddings.append(context.scout.embeddings(training_set))
                 return training_set
 
         step = Embeds()
         _ = trainings.of(bound(step)).rewritten
-        assert step.heard[-1].shape == (49, 4 * 8 * 7)
-        assert step.heard[-1].dtype == np.float32
+        assert step.embeddings[-1].shape == (49, 4 * 8 * 7)
+        assert step.embeddings[-1].dtype == np.float32
 
-    def test_has_no_embeddings_of_a_network_without_features_and_says_so_before_training(self, trainings):
+    def test_embeddings_of_a_network_without_features_are_refused_before_training(self, trainings):
         class Embeds(Strategy):
-            """Asks for embeddings."""
+            """Queries embeddings."""
 
             @hookimpl
             def rewrite_training_set(self, training_set, context):
@@ -196,11 +196,11 @@ class TestScout:
 class TestTrainingKey:
     BASE = staticmethod(lambda **changes: training_key(changes.pop("of", bound()), **{**_GIVEN, **changes}))
 
-    def test_is_the_same_for_what_trains_the_same(self):
+    def test_names_and_prediction_steps_do_not_matter(self):
         assert self.BASE() == self.BASE(of=bound(name="other"))
         assert self.BASE() == self.BASE(of=bound(Shifts()))
 
-    def test_differs_with_everything_that_matters(self):
+    def test_differs_with_data_settings_seed_and_steps(self):
         settings = [
             SETTINGS.model_copy(update=change)
             for change in ({"epochs": 3}, {"threads": 2}, {"learning_rate": 0.02}, {"precision": "bfloat16"})
@@ -218,28 +218,28 @@ class TestTrainingKey:
         ]
         assert len(set(keys)) == len(keys)
 
-    def test_of_a_plain_baseline_does_not_depend_on_its_scouts_settings(self):
+    def test_scout_settings_matter_only_with_a_mining_step(self):
         other = SETTINGS.model_copy(update={"scout": ScoutSettings(folds=7)})
         assert self.BASE() == self.BASE(of=bound(settings=other))
-        assert self.BASE(of=bound(Keeps())) != self.BASE(of=bound(Keeps(), settings=other))
+        assert self.BASE(of=bound(RecordsPredictions())) != self.BASE(of=bound(RecordsPredictions(), settings=other))
 
-    def test_of_code_without_a_file_is_found_by_nobody_else(self):
-        namespace = {"Strategy": Strategy, "hookimpl": hookimpl, "__name__": "typed_in"}
-        code = "class Typed(Strategy):\n    @hookimpl\n    def rewrite_training_set(self, training_set):\n"
+    def test_classes_without_a_source_file_have_different_keys(self):
+        namespace = {"Strategy": Strategy, "hookimpl": hookimpl, "__name__": "interactive"}
+        code = "class Interactive(Strategy):\n    @hookimpl\n    def rewrite_training_set(self, training_set):\n"
         classes = []
         for body in ("return training_set", "return training_set.take([0])"):
             exec(f"{code}        {body}\n", namespace)
-            classes.append(namespace["Typed"])
-        first, second = (self.BASE(of=bound(typed())) for typed in classes)
+            classes.append(namespace["Interactive"])
+        first, second = (self.BASE(of=bound(strategy_class())) for strategy_class in classes)
         assert first != second
         assert first == self.BASE(of=bound(classes[0]()))
 
-    def test_of_a_run_counts_steps_that_act_on_predictions(self):
+    def test_run_key_depends_on_prediction_steps(self):
         keys = {run_key(bound(*steps), **_GIVEN) for steps in ((), (Shifts(),), (Shifts(by=2.0),))}
         assert len(keys) == 3
 
-    def test_leaves_out_a_step_that_its_parameters_keep_from_training(self):
-        adjusting, training = bound(Moveable(trains=False)), bound(Moveable(trains=True))
+    def test_step_idle_in_training_does_not_matter(self):
+        adjusting, training = bound(ShiftsOrWeights(trains=False)), bound(ShiftsOrWeights(trains=True))
         assert self.BASE(of=adjusting) == self.BASE() != self.BASE(of=training)
         assert run_key(adjusting, **_GIVEN) != run_key(bound(), **_GIVEN)
 
@@ -259,7 +259,7 @@ def _obtain(root: Path) -> None:
 
 
 class TestStore:
-    def test_two_who_want_one_training_make_it_once(self, tmp_path):
+    def test_two_processes_make_a_training_once(self, tmp_path):
         context = multiprocessing.get_context("spawn")
         processes = [context.Process(target=_obtain, args=(tmp_path,)) for _ in range(2)]
         for process in processes:
@@ -270,7 +270,7 @@ class TestStore:
         assert (tmp_path / "made").read_text() == "x"
         assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "made"]
 
-    def test_an_interrupted_training_leaves_its_checkpoint_and_nothing_else(self, tmp_path):
+    def test_interrupted_training_leaves_only_its_checkpoint(self, tmp_path):
         def interrupted(scratch: Path, checkpoint: Path) -> None:
             (scratch / "half").write_text("")
             checkpoint.write_text("state")
@@ -289,7 +289,7 @@ class TestStore:
         assert store.obtain("key", resumed).was_reused
         assert {path.name for path in tmp_path.iterdir()} == {"key"}
 
-    def test_damage_is_told_with_the_way_out(self, trainings):
+    def test_message_about_damage_says_what_to_do(self, trainings):
         trained = trainings.of(bound()).trained()
         (trained.path / "facts.json").write_text("{}")
         with pytest.raises(RunError, match="not readable .* to train again"):
@@ -298,13 +298,13 @@ class TestStore:
         with pytest.raises(RunError, match="not usable .* to train again"):
             trainings.of(bound()).network(trained)
 
-    def test_stands_where_the_variable_says(self, monkeypatch, tmp_path):
+    def test_folder_is_set_by_the_environment_variable(self, monkeypatch, tmp_path):
         monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path))
         assert default_store().root == tmp_path / "trainings"
 
 
 class TestTrained:
-    def test_keeps_curve_provenance_and_examples(self, trainings):
+    def test_has_curve_provenance_and_examples(self, trainings):
         trained = trainings.of(bound(Repeats())).trained()
         facts = StoredTraining(trained.path, was_reused=True).facts
         assert facts.rewritten_counts == (20, 15, 24)
@@ -316,15 +316,15 @@ class TestTrained:
         assert examples["images"].shape == (10, 16, 14, 1)
         assert set(examples["step"]) == {1}
 
-    def test_is_the_same_on_disk_and_in_memory(self, tmp_path):
+    def test_weights_are_identical_in_two_stores(self, tmp_path):
         some, others = (Trainings(tiny_splits(), 3, TrainingStore(tmp_path / name)) for name in "ab")
         files = [trainings.of(bound()).trained().weights.read_bytes() for trainings in (some, others)]
         assert files[0] == files[1]
         assert same_bits([np.frombuffer(files[0], np.uint8)], [np.frombuffer(files[1], np.uint8)])
 
-    def test_refine_model_may_not_change_the_parts_of_the_network(self, trainings):
+    def test_refine_model_must_keep_parameter_names(self, trainings):
         class Replaces(Strategy):
-            """Gives another network back."""
+            """Returns another network."""
 
             @hookimpl
             def refine_model(self, model):
@@ -333,7 +333,7 @@ class TestTrained:
         with pytest.raises(StrategyError, match="refine_model must keep the names of the network's parameters"):
             trainings.of(bound(Replaces())).trained()
 
-    def test_a_network_may_know_a_parameter_by_two_names(self, trainings):
+    def test_parameter_can_have_two_names(self, trainings):
         def twice(shape: tuple[int, int, int], classes: int):
             network = tiny_convnet(shape, classes)
             network.register_parameter("again", network.head.weight)
@@ -344,7 +344,7 @@ class TestTrained:
         assert network.again is network.head.weight
         assert trainings.of(recipe).trained().facts.parameter_count == sum(p.numel() for p in network.parameters())
 
-    def test_a_model_may_refuse_images(self, tmp_path):
+    def test_error_of_a_model_is_raised(self, tmp_path):
         def refuses(shape: tuple[int, int, int], classes: int):
             raise RunError("too small")
 
@@ -353,23 +353,23 @@ class TestTrained:
             trainings.of(replace(bound(), model=Model("refuses", "", refuses))).trained()
 
 
-def test_needed_trainings_are_those_that_are_made(trainings):
-    class Asks(Keeps):
-        """Declares what it asks for."""
+def test_needed_trainings_are_those_made(trainings):
+    class Declares(RecordsPredictions):
+        """Declares its queries as effects."""
 
         @property
         def effects(self) -> Effect:
             return Effect.OUT_OF_FOLD_MINING if self.how == "out_of_fold" else Effect.IN_SAMPLE_MINING
 
-    recipe = bound(Repeats(), Asks(), Asks(how="out_of_fold"))
+    recipe = bound(Repeats(), Declares(), Declares(how="out_of_fold"))
     needed = [one.key for one in trainings.of(recipe).needed()]
     trainings.of(recipe).trained()
-    assert set(needed) == stored(trainings)
+    assert set(needed) == stored_keys(trainings)
     assert len(needed) == 1 + 3 + 1
 
 
 class HeadAgain(Strategy):
-    """Trains the last layer a second time, on rows of one class."""
+    """Trains the last layer again on rows of one class."""
 
     epochs: int = 1
 
@@ -384,7 +384,7 @@ class HeadAgain(Strategy):
 
 
 class RepeatsAndRefines(Repeats):
-    """Acts before training and after it."""
+    """Acts before and after training."""
 
     @hookimpl
     def refine_model(self, model):
@@ -394,36 +394,36 @@ class RepeatsAndRefines(Repeats):
 
 
 class TestSeconds:
-    def test_are_those_of_the_training_itself(self, trainings, monkeypatch):
-        """Every optimization takes ten seconds by this clock; scouts and first stages are counted for themselves."""
+    def test_time_excludes_nested_trainings(self, trainings, monkeypatch):
+        """Every optimization takes ten seconds on this clock; scouts and first stages are counted separately."""
         clock = [0.0]
         monkeypatch.setattr("fer_augment.training.trainings.time.monotonic", lambda: clock[0])
 
-        def in_ten_seconds(act):
-            def acted(*arguments, **options):
+        def taking_ten_seconds(function):
+            def wrapped(*arguments, **options):
                 clock[0] += 10
-                return act(*arguments, **options)
+                return function(*arguments, **options)
 
-            return acted
+            return wrapped
 
         for name in ("train", "refine"):
-            act = getattr(fer_augment.training.trainings, name)
-            monkeypatch.setattr(fer_augment.training.trainings, name, in_ten_seconds(act))
-        recipe = bound(Repeats(), Keeps(), Keeps(how="out_of_fold"), HeadAgain())
+            function = getattr(fer_augment.training.trainings, name)
+            monkeypatch.setattr(fer_augment.training.trainings, name, taking_ten_seconds(function))
+        recipe = bound(Repeats(), RecordsPredictions(), RecordsPredictions(how="out_of_fold"), HeadAgain())
         trainings.of(recipe).trained()
-        needed = [StoredTraining(trainings.store.root / key, was_reused=True) for key in stored(trainings)]
+        needed = [StoredTraining(trainings.store.root / key, was_reused=True) for key in stored_keys(trainings)]
         assert [trained.facts.seconds for trained in needed] == [10] * (1 + 3 + 1 + 1)
 
 
-class TestWeightsOfASecondStage:
+class TestWeightsOfTrainAgain:
     @pytest.mark.parametrize(
         "weights",
         [np.ones(3), np.full(49, np.nan), np.zeros(49), -np.ones(49), [1.0] * 49],
         ids=["too few", "NaN", "all zero", "negative", "a list"],
     )
-    def test_are_refused_where_rows_cannot_be_drawn_by_them(self, trainings, weights):
+    def test_invalid_weights_are_refused(self, trainings, weights):
         class Weighs(Strategy):
-            """Trains again with odd weights."""
+            """Trains again with invalid weights."""
 
             @hookimpl
             def refine_model(self, model, context):
@@ -432,9 +432,9 @@ class TestWeightsOfASecondStage:
         with pytest.raises(StrategyError, match=r"step 1 \(weighs\), refine_model: context.train requires .*weights"):
             trainings.of(bound(Weighs())).trained()
 
-    def test_may_be_whole_numbers(self, trainings):
+    def test_integer_weights_are_accepted(self, trainings):
         class Weighs(Strategy):
-            """Draws ants by whole numbers."""
+            """Draws ants with integer weights."""
 
             @hookimpl
             def refine_model(self, model, training_set, context):
@@ -443,11 +443,11 @@ class TestWeightsOfASecondStage:
         assert trainings.of(bound(Weighs())).trained().facts.class_prior == (1, 0, 0)
 
 
-class TestSecondStages:
-    def test_begin_with_the_training_of_the_recipe_without_them(self, trainings):
+class TestSecondStage:
+    def test_starts_from_the_training_without_refining_steps(self, trainings):
         plain = trainings.of(bound()).trained()
         again, longer = (trainings.of(bound(HeadAgain(epochs=epochs))).trained() for epochs in (1, 3))
-        assert len(stored(trainings)) == 3, "nothing but the second stage was trained"
+        assert len(stored_keys(trainings)) == 3, "only second stages were trained"
         before, after = (load_file(trained.weights) for trained in (plain, again))
         assert {name for name in before if before[name].tobytes() != after[name].tobytes()} == {
             "head.weight",
@@ -459,22 +459,22 @@ class TestSecondStages:
         assert again.facts.curve == plain.facts.curve
         assert again.facts.class_prior == (0, 0, 1)
 
-    def test_are_the_same_whether_the_first_stage_was_found_or_made(self, trainings, tmp_path):
+    def test_is_identical_with_a_cached_first_stage(self, trainings, tmp_path):
         trainings.of(bound()).trained()
-        found = trainings.of(bound(HeadAgain())).trained()
-        made = Trainings(tiny_splits(), 0, TrainingStore(tmp_path / "other")).of(bound(HeadAgain())).trained()
-        assert found.weights.read_bytes() == made.weights.read_bytes()
+        from_cached = trainings.of(bound(HeadAgain())).trained()
+        from_scratch = Trainings(tiny_splits(), 0, TrainingStore(tmp_path / "other")).of(bound(HeadAgain())).trained()
+        assert from_cached.weights.read_bytes() == from_scratch.weights.read_bytes()
 
-    def test_of_a_step_that_acts_before_training_too_have_a_first_stage_of_their_own(self, trainings):
+    def test_step_that_also_acts_before_training_needs_its_own_first_stage(self, trainings):
         refined = trainings.of(bound(RepeatsAndRefines())).trained()
         needed = list(trainings.of(bound(RepeatsAndRefines())).needed())
-        assert stored(trainings) == {one.key for one in needed} and len(needed) == 2
+        assert stored_keys(trainings) == {one.key for one in needed} and len(needed) == 2
         assert [one.is_second_stage for one in needed] == [False, True]
         first = trainings.store.find(needed[0].key)
         before, after = (load_file(trained.weights)["head.bias"] for trained in (first, refined))
         np.testing.assert_allclose(after, before + 1, rtol=0, atol=1e-6)
 
-    def test_on_a_linear_head_are_refused_before_anything_is_trained(self, trainings):
+    def test_missing_linear_head_is_refused_before_training(self, trainings):
         def headless(shape: tuple[int, int, int], classes: int):
             network = tiny_convnet(shape, classes)
             network.output = network.head
