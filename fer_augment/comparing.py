@@ -39,7 +39,7 @@ from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
 from fer_augment.runs.galleries import collect_confused
 from fer_augment.runs.ledger import ledger_warning
 from fer_augment.runs.plan import Plan, plan
-from fer_augment.runs.preflight import check_executor, preflight
+from fer_augment.runs.preflight import check_executor, jobs_that_fit, memory_notice, memory_of_a_run, preflight
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.rewriting import Rewriting, rewriting_of
 from fer_augment.training.store import default_store
@@ -130,8 +130,10 @@ def prepare(
     recipe_data = _read_for(arms, data, progress=progress)
     store = default_store()
     notices = preflight(arms, recipe_data, store, out=directory)
+    memory = memory_of_a_run(arms, recipe_data, store) if executor == "local" else 0
     if progress and executor == "local":
-        print_warnings(notices)
+        too_many = memory_notice(jobs, memory) if jobs else None
+        print_warnings([*notices, *([too_many] if too_many else [])])
     return PreparedComparison(
         arms=tuple(arms),
         seeds=chosen_seeds,
@@ -140,6 +142,7 @@ def prepare(
         jobs=jobs,
         executor=executor,
         progress=progress,
+        memory=memory,
     )
 
 
@@ -155,6 +158,7 @@ class PreparedComparison:
         jobs: runs at a time; None for the default.
         executor: where runs are done.
         progress: whether to show progress on stderr.
+        memory: estimated peak memory of a run, in bytes; 0 if unknown.
     """
 
     arms: tuple[BoundRecipe, ...]
@@ -164,6 +168,7 @@ class PreparedComparison:
     jobs: int | None
     executor: Executor
     progress: bool
+    memory: int = 0
 
     @property
     def splits(self) -> Splits:
@@ -182,8 +187,9 @@ class PreparedComparison:
 
     @property
     def local_jobs(self) -> int:
-        """Runs at a time on this machine: as given, or one on an accelerator, else as many as there are cores for."""
-        return self.jobs or _default_jobs([arm.recipe for arm in self.arms])
+        """Runs at a time on this machine: as given, or one on an accelerator, else as cores and memory allow."""
+        jobs = self.jobs or _default_jobs([arm.recipe for arm in self.arms])
+        return jobs if self.jobs else min(jobs, jobs_that_fit(self.memory) or jobs)
 
     def run(self) -> Comparison:
         """Do all runs and compare those that finished.
@@ -270,6 +276,7 @@ def run(
     (arm,) = _bound([recipe], overrides, quiet=not progress)
     directory, recipe_data, store = Path(out), _read_for([arm], data, progress=progress), default_store()
     notices = preflight([arm], recipe_data, store, out=directory, is_comparison=False)
+    memory_of_a_run([arm], recipe_data, store)
     if progress:
         print_warnings(notices)
     task = PlannedRun(arm.recipe, seed)

@@ -32,7 +32,9 @@ from fer_augment.training.row_stream import RowStream
 from fer_augment.training.torch_runtime import autocast, device_of, reproducible
 
 ROWS_AT_ONCE = 512
-"""Rows in a batch of predictions."""
+"""Maximum number of rows predicted at once."""
+PIXELS_AT_ONCE = ROWS_AT_ONCE * 48 * 48
+"""Maximum number of pixels (per channel) predicted at once; fewer rows of larger images."""
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 """Minimum age of the last checkpoint for a new one to be written at the end of an epoch."""
 
@@ -144,14 +146,24 @@ def refine(training: Training, first: Trained, *, progress: ReportProgress = lam
 
 
 def seconds_per_step(training: Training, steps: int = 3) -> float:
-    """Time a few optimizer steps after one warm-up step; return the mean, in seconds."""
+    """Time a few optimizer steps after one warm-up step; return the mean, in seconds.
+
+    Steps on large images are timed with part of a batch, and the time is scaled to the whole batch.
+    """
     with reproducible(training.settings, 0):
         model = _untrained_network(training)
         fit = _Fit(training, model, list(model.parameters()), 1, lambda done, total: None, None)
-        size = training.settings.batch_size
+        batch = training.settings.batch_size
+        size = min(batch, max(2, rows_at_once(training.training_set.image_shape) // 2))
         rows = fit.rows.epoch(0, np.ones(len(training.training_set)), size * (steps + 1)).reshape(steps + 1, size)
         fit.time_step(rows[0])
-        return sum(map(fit.time_step, rows[1:])) / steps
+        return sum(map(fit.time_step, rows[1:])) / steps * batch / size
+
+
+def rows_at_once(image_shape: tuple[int, int, int]) -> int:
+    """Return how many images of a shape are predicted at once, so that the memory does not grow with their size."""
+    height, width, _ = image_shape
+    return max(1, min(ROWS_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
 
 
 def _untrained_network(training: Training) -> torch.nn.Module:
@@ -181,8 +193,9 @@ def predict(
     """
     parts = []
     with reproducible(settings, 0), torch.inference_mode(), autocast(settings):
-        for start in range(0, max(len(dataset), 1), ROWS_AT_ONCE):  # once for no rows, to get the number of columns
-            images = as_batch(dataset.images[start : start + ROWS_AT_ONCE], device_of(settings))
+        at_once = rows_at_once(dataset.image_shape)
+        for start in range(0, max(len(dataset), 1), at_once):  # once for no rows, to get the number of columns
+            images = as_batch(dataset.images[start : start + at_once], device_of(settings))
             views = views_of.fold("predict_views", [images]) if views_of else [images]
             logits = torch.stack([model(view).float() for view in views]).mean(dim=0)
             parts.append(logits.cpu().numpy())

@@ -1,0 +1,65 @@
+"""Estimate of the memory that a training needs, and of the memory that is available."""
+
+from __future__ import annotations
+
+import copy
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from fer_augment.training.torch_runtime import autocast, reproducible
+from fer_augment.training.trainings import RecipeTrainings
+
+BASE = 600 << 20
+"""Bytes of a process that has imported torch and the plugins."""
+_ROWS = 2
+"""Rows of the trial; batch normalization needs more than one."""
+_OVERHEAD = 1.5
+"""Peak over the tensors kept for the gradient: gradients of activations and workspaces of convolutions."""
+
+
+def training_memory(recipe: RecipeTrainings) -> int:
+    """Estimate the peak memory of a training on the processor, in bytes.
+
+    One forward pass with two images measures what is kept for the gradient of an image; a batch needs that many times
+    more. The pixels of the data set are counted if they are in memory.
+    """
+    splits = recipe.trainings.splits
+    height, width, channels = splits.train.image_shape
+    network = copy.deepcopy(recipe.untrained).train()
+    kept: dict[int, int] = {parameter.data_ptr(): 0 for parameter in network.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(tensor.data_ptr(), tensor.numel() * tensor.element_size())
+        return tensor
+
+    images = torch.zeros(_ROWS, channels, height, width).to(memory_format=torch.channels_last)
+    with (
+        reproducible(recipe.settings, 0),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        autocast(recipe.settings),
+    ):
+        network(images)
+    of_image = sum(kept.values()) / _ROWS + 3 * channels * height * width * 4
+    of_network = 4 * sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    blocks = [block for part in splits.parts.values() for block in part.blocks]
+    pixels = sum({id(block): block.pixels.nbytes for block in blocks if block.path is None}.values())
+    return int(BASE + _OVERHEAD * of_image * recipe.settings.batch_size + of_network + pixels)
+
+
+def available_memory() -> int | None:
+    """Return how many bytes this process and its children may still use; None where the system does not say."""
+    limits = []
+    with suppress(OSError, ValueError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        limits.append(int(lines["MemAvailable"].split()[0]) << 10)
+    with suppress(OSError, ValueError):
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        limits.append(limit - used)
+    if not limits and hasattr(os, "sysconf"):
+        with suppress(OSError, ValueError):
+            limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(limits, default=None)

@@ -1,0 +1,96 @@
+"""Memory of trainings: estimated before they start, refused if it is not available, bounded when predicting."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fer_augment as fa
+from fer_augment.runs import preflight
+from fer_augment.training.memory import available_memory
+from fer_augment.training.trainer import PIXELS_AT_ONCE, rows_at_once
+from tests.comparison_place import write_place
+
+GIGABYTE = 10**9
+
+_MEASURE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import fer_augment as fa
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.recipe.binding import bind
+from fer_augment.training.memory import training_memory
+from fer_augment.training.store import TrainingStore
+from fer_augment.training.trainer import train
+from fer_augment.training.trainings import Trainings
+
+side, batch = int(sys.argv[1]), int(sys.argv[2])
+images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+data = fa.ImageDataset.from_arrays(images, np.arange(batch) % 2, "ab")
+few = data.take([0, 1])
+recipe = fa.Recipe(
+    name="r", model="vgg_mini", training={"batch_size": batch, "epochs": 2, "precision": "float32", "device": "cpu"}
+)
+trainings = Trainings(fa.Splits(data, few, few, "noise"), 0, TrainingStore(Path("unused")))
+trained = trainings.of(bind(recipe, installed_plugins()))
+estimate = training_memory(trained)
+train(trained.training(data))
+unit = 1 if sys.platform == "darwin" else 1024
+print(estimate / (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit))
+"""
+
+
+@pytest.mark.parametrize(("side", "batch"), [(48, 128), (160, 32)])
+def test_the_estimate_is_above_the_peak_and_not_far_above(side: int, batch: int) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _MEASURE, str(side), str(batch)], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert 1 <= float(ran.stdout) < 2
+
+
+def test_this_machine_has_memory() -> None:
+    available = available_memory()
+    assert available is not None and GIGABYTE / 4 < available < 10**16
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return write_place(tmp_path)
+
+
+def test_a_run_that_does_not_fit_is_refused_with_what_to_set(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "available_memory", lambda: GIGABYTE // 10)
+    message = (
+        r"recipe 'small': a run needs about 0\.\d GB of memory, but 0\.1 GB are available; "
+        r"set data.size \(now 12x12\), or training.batch_size \(now 16\)"
+    )
+    for entry in (fa.prepare, fa.run):
+        with pytest.raises(fa.RecipeError, match=message):
+            entry("small.yaml", "faces", progress=False)
+
+
+def test_runs_at_a_time_are_those_that_fit(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fer_augment.comparing.cores", lambda: 8)
+    prepared = fa.prepare("small.yaml", "faces", progress=False)
+    assert prepared.local_jobs == 8
+    assert prepared.memory > GIGABYTE // 4
+    monkeypatch.setattr(preflight, "available_memory", lambda: 3 * prepared.memory)
+    assert prepared.local_jobs == 3
+    assert fa.prepare("small.yaml", "faces", jobs=5).local_jobs == 5
+    assert "5 runs at a time need about" in capsys.readouterr().err
+
+
+def test_fewer_large_images_are_predicted_at_once() -> None:
+    assert rows_at_once((48, 48, 1)) == rows_at_once((8, 8, 3)) == 512
+    for shape in ((224, 224, 3), (384, 512, 3)):
+        assert 1 < rows_at_once(shape) * shape[0] * shape[1] <= PIXELS_AT_ONCE
+    assert rows_at_once((4000, 3000, 3)) == 1
