@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -42,3 +43,28 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     if nearest:
         return f"; did you mean {folded[nearest[0]]!r}?"
     return f"; known: {', '.join(names)}" if names else "; none are available"
+
+
+def display_name(name: str) -> str:
+    """Return a file name for display, with control characters escaped."""
+    if name.isprintable():  # fast path, called for every file
+        return name
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
+
+
+def no_such_file(path: str) -> str:
+    """Return the message for a path that does not exist, with the most similar path that does; never raises."""
+    message = f"{display_name(path)}: no such file or folder"
+    folder, name = os.path.split(path.rstrip(os.sep))
+    while name and not os.path.isdir(folder or os.curdir):
+        folder, name = os.path.split(folder)
+    try:
+        names = {entry.casefold(): entry for entry in sorted(os.listdir(folder or os.curdir))}
+    except (OSError, ValueError):  # ValueError: not a valid file name
+        names = {}
+    nearest = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.6)
+    if nearest:
+        return f"{message}; did you mean {display_name(os.path.join(folder, names[nearest[0]]))}?"
+    if folder and folder != os.path.dirname(path):
+        return f"{message}; the nearest existing folder is {display_name(folder)}"
+    return f"{message}; check the path"

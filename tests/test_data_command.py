@@ -151,7 +151,7 @@ def positions_of(image: np.ndarray, sheet: np.ndarray) -> list[tuple[int, int]]:
             top, left = 24 * y + corner, 24 * x + corner
             color = np.broadcast_to(image[y, x], 3) @ [65536, 256, 1]
             is_match &= colors[top : top + height, left : left + width] == color
-    return [tuple(position) for position in np.argwhere(is_match).tolist()]
+    return [(top, left) for top, left in np.argwhere(is_match).tolist()]
 
 
 def test_the_sheet_shows_all_rows_of_a_group_and_blank_images(faulty, tmp_path):
@@ -251,7 +251,7 @@ PIXELS = " ".join(["7"] * 16)
 BAD = {
     "missing csv": (lambda path: path / "none.csv", ["none.csv: no such file"]),
     "missing zip": (lambda path: path / "none.zip", ["none.zip: no such file"]),
-    "missing folder": (lambda path: path / "none", ["none: no such file, or not a supported format", "demo"]),
+    "missing folder": (lambda path: path / "none", ["none: no such file or folder", "demo"]),
     "wrong header": (
         lambda path: write_text(path / "a.csv", f"label,pixels\n0,{PIXELS}\n"),
         ["line 1", "emotion, Usage"],

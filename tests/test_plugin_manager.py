@@ -175,9 +175,31 @@ class TestReading:
         catalog = collected(plugin(dataset_readers=[reader("one", "a"), reader("two", "b")]))
 
         with pytest.raises(
-            DatasetError, match="^c: no such file, or not a supported format. Supported: the word a; the word b$"
+            DatasetError, match="^c: no such file or folder; check the path. Supported: the word a; the word b$"
         ):
             catalog.read("c")
+
+    def test_an_existing_file_of_no_supported_format_is_distinguished_from_a_missing_file(self, tmp_path: Path) -> None:
+        catalog = collected(plugin(dataset_readers=[reader("one", "a")]))
+        path = tmp_path / "faces.psd"
+        path.touch()
+
+        with pytest.raises(DatasetError, match="faces.psd: not a supported format. Supported: the word a$"):
+            catalog.read(str(path))
+
+    def test_a_misspelled_path_is_reported_with_the_most_similar_existing_path(self, tmp_path: Path) -> None:
+        catalog = collected(plugin(dataset_readers=[reader("one", "a")]))
+        (tmp_path / "faces").mkdir()
+        (tmp_path / "faces" / "train.zip").touch()
+
+        for path, expected in {
+            "faces/trian.zip": f"did you mean {tmp_path / 'faces' / 'train.zip'}?",
+            "faecs/train.zip": f"did you mean {tmp_path / 'faces'}?",
+            "other/train.zip": f"the nearest existing folder is {tmp_path}.",
+        }.items():
+            with pytest.raises(DatasetError) as caught:
+                catalog.read(str(tmp_path / path))
+            assert str(caught.value).startswith(f"{tmp_path / path}: no such file or folder; {expected}")
 
     def test_a_source_that_two_readers_recognize_is_reported_with_both(self) -> None:
         catalog = collected(plugin(dataset_readers=[reader("one", "a")]), plugin(dataset_readers=[reader("two", "a")]))

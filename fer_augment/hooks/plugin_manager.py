@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -19,7 +20,7 @@ import pluggy
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.errors import DatasetError, PluginError, did_you_mean
+from fer_augment.errors import DatasetError, PluginError, did_you_mean, display_name, no_such_file
 from fer_augment.hooks.declarations import DatasetReader, Loss, Model, ReportProgress, Tracker
 from fer_augment.hooks.specs import OBSERVERS, PROJECT, RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
@@ -100,7 +101,9 @@ class Catalog:
         readers = [offer for offer in self.of_kind("dataset reader") if offer.value.recognizes(source)]
         if not readers:
             formats = "; ".join(offer.value.summary for offer in self.of_kind("dataset reader"))
-            raise DatasetError(f"{source}: no such file, or not a supported format. Supported: {formats}")
+            exists = "\0" not in source and os.path.lexists(source)
+            message = f"{display_name(source)}: not a supported format" if exists else no_such_file(source)
+            raise DatasetError(message if message.endswith("?") else f"{message}. Supported: {formats}")
         if len(readers) > 1:
             names = " and ".join(f"{offer.name} ({offer.provider})" for offer in readers)
             raise DatasetError(f"{source}: recognized by {names}; rename it so that only one does")

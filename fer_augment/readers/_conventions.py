@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+from fer_augment.errors import display_name as display_name
+from fer_augment.errors import no_such_file as no_such_file
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """FER2013's classes in the order of the label numbers."""
@@ -20,11 +23,11 @@ SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
 """Names of each split in folder and file names, case-insensitive."""
 
 
-def display_name(name: str) -> str:
-    """Return a file name for display, with control characters escaped."""
-    if name.isprintable():  # fast path, called for every file
-        return name
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
+def counted(titles: Sequence[str], kind: str = "images") -> str:
+    """Return what a message is about: the title of one file, or the number of files and the first three titles."""
+    if len(titles) == 1:
+        return titles[0]
+    return f"{len(titles):,} {kind} ({', '.join(titles[:3])}{', …' if len(titles) > 3 else ''})"
 
 
 def is_folder(source: str) -> bool:
