@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -33,7 +34,7 @@ def write_comparison(
     failures: Sequence[Failure] = (),
     warnings: Sequence[str] = (),
     source: str = "squares",
-    **of_record: object,
+    **of_record: Any,
 ) -> ComparisonRecord:
     """Write runs, `comparison.json` and `confused.safetensors`; return the comparison.
 
@@ -72,7 +73,7 @@ def write_comparison(
     return comparison
 
 
-def _record_of(number: int) -> dict[str, object]:
+def _record_of(number: int) -> dict[str, Any]:
     rows = (120, 80, 47) if number == 1 else (120, 80, 40)
     adding = StepRecord(name="grow", parameters={}, provider="here 1.0", source="a" * 64, rows=7)
     idle = StepRecord(name="blur", parameters={}, provider="here 1.0", source="b" * 64)

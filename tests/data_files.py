@@ -37,11 +37,11 @@ def random_images(count, side=4, channels=1, seed=0):
 def splits_of(images, labels, sizes, classes=("ant", "bee")) -> Splits:
     """Divide images and labels into train, validation and test of the given sizes, which share one block."""
     whole = ImageDataset.from_arrays(images, labels, classes)
-    parts = [
+    train, validation, test = (
         ImageDataset.from_arrays(whole.blocks[0], whole.labels[rows], classes, rows=rows)
         for rows in np.split(np.arange(len(whole)), np.cumsum(sizes)[:-1])
-    ]
-    return Splits(*parts, "synthetic")
+    )
+    return Splits(train, validation, test, "synthetic")
 
 
 def squares(label: int, count: int, channels: int, rng: np.random.Generator) -> np.ndarray:

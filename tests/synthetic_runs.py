@@ -24,7 +24,7 @@ def logits_for(predicted: np.ndarray, classes: int, rng: np.random.Generator) ->
     return logits.astype(np.float32)
 
 
-def guesses(labels: np.ndarray, recall: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+def guesses(labels: np.ndarray, recall: Sequence[float] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return predicted classes: correct with the recall of the true class, otherwise a random other class."""
     classes = len(recall)
     is_correct = rng.uniform(size=len(labels)) < np.asarray(recall)[labels]

@@ -84,9 +84,11 @@ def test_audits_round_trip_through_json(with_duplicates):
 def test_splits_in_separate_blocks_are_audited_together():
     images = random_images(6)
     images[5] = images[1]
-    parts = [ImageDataset.from_arrays(images[rows], [0, 1], CLASSES) for rows in ([0, 1], [2, 3], [4, 5])]
-    parts[0] = parts[0].append(images[[4]], parents=[0])
-    result = audit(Splits(*parts, "synthetic"))
+    train, validation, test = (
+        ImageDataset.from_arrays(images[rows], [0, 1], CLASSES) for rows in ([0, 1], [2, 3], [4, 5])
+    )
+    train = train.append(images[[4]], parents=[0])
+    result = audit(Splits(train, validation, test, "synthetic"))
     assert rows_in(result.identical.groups) == [
         [("train", 1, "bee"), ("test", 1, "bee")],
         [("train", 2, "ant"), ("test", 0, "ant")],
@@ -182,7 +184,8 @@ def test_exact_duplicates_join_the_group_of_their_near_duplicates():
 
 def test_synthetic_faces_have_no_duplicates():
     result = audit(installed_plugins().read("demo"))
-    assert result.identical.groups == result.mirrored.groups == result.near.groups == result.blank_rows == ()
+    assert result.identical.groups == result.mirrored.groups == result.near.groups == ()
+    assert result.blank_rows == ()
 
 
 def test_candidates_are_all_pairs_within_the_hash_distance():

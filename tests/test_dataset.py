@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from fer_augment.data.dataset import AS_READ, UNSTAMPED, ImageDataset, PixelBlock, Splits, occurrence
+from fer_augment.data.dataset import AS_READ, UNSTAMPED, ImageDataset, PixelBlock, SourceRows, Splits, occurrence
 from fer_augment.errors import DatasetError
 from tests.data_files import random_images
 
@@ -384,6 +385,49 @@ class TestMemoryMaps:
 
         with pytest.raises(DatasetError, match=message):
             PixelBlock.open(file)
+
+
+class TestSourceRows:
+    """Names, groups and soft labels belong to source rows and follow them."""
+
+    SOFT = np.array([[0.8, 0.2], [0.5, 0.5], [0.1, 0.9]], dtype=np.float32)
+
+    def data(self, **columns: Any) -> ImageDataset:
+        images = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+        return ImageDataset.from_arrays(images, [0, 1, 1], ["ant", "bee"], sources=SourceRows(**columns))
+
+    def test_names_follow_their_rows(self) -> None:
+        data = self.data(names=("a.png", "b.png", "c.png"))
+        mirrored = data.take([2, 0]).append(data.images[[2]][:, :, ::-1], parents=[0])
+        assert [mirrored.name_of(row) for row in range(3)] == ["c.png", "a.png", "c.png"]
+        assert self.data().name_of(0) is None
+
+    def test_soft_labels_follow_their_rows_and_are_averaged_over_parents(self) -> None:
+        data = self.data(targets=self.SOFT)
+        targets = data.take([2, 0, 2]).append(data.images[[0]], parents=[[0, 1]]).targets
+        assert targets is not None
+        np.testing.assert_allclose(targets, [self.SOFT[2], self.SOFT[0], self.SOFT[2], self.SOFT[[0, 2]].mean(axis=0)])
+        assert self.data().targets is None
+
+    def test_a_relabeled_row_has_a_one_hot_target(self) -> None:
+        data = self.data(targets=self.SOFT)
+        targets = data.append(data.images[[2, 1]], labels=[0, 0], parents=[2, 1]).targets
+        assert targets is not None
+        np.testing.assert_allclose(targets[3:], [[1, 0], [0.5, 0.5]], err_msg="a tie is no relabeling")
+
+    def test_groups_and_soft_labels_are_part_of_the_fingerprint(self) -> None:
+        groups = np.array([0, 0, 1])
+        prints = {
+            self.data(**columns).fingerprint
+            for columns in ({}, {"groups": groups}, {"groups": groups[::-1]}, {"targets": self.SOFT})
+        }
+        assert len(prints) == 4
+        assert self.data(names=("a", "b", "c")).fingerprint == self.data().fingerprint
+
+    def test_soft_labels_must_be_shares(self) -> None:
+        for row in ([0.5, 0.6], [1.5, -0.5]):
+            with pytest.raises(DatasetError, match="row 1: soft labels must be 0 or more and sum to 1"):
+                SourceRows(targets=np.array([[1, 0], row], dtype=np.float32))
 
 
 class TestSplits:

@@ -42,7 +42,8 @@ def rewritten_from(splits: Splits) -> ImageDataset:
 
 def export(form: str, splits: Splits, folder: Path) -> Path:
     """Write the rewritten training set and check the reported number of rows."""
-    rewritten, row_counts = rewritten_from(splits), []
+    rewritten = rewritten_from(splits)
+    row_counts: list[int] = []
     refuse_unfit([form], splits)
     name = write_export(form, rewritten, splits, folder, row_counts.append)
     assert sum(row_counts) == rows_to_write(form, rewritten, splits)

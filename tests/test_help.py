@@ -13,6 +13,7 @@ import pytest
 from fer_augment.cli import group
 from tests.command_line import assert_readable, fer_augment
 
+assert isinstance(group, click.Group)
 COMMANDS = group.list_commands(click.Context(group))
 
 
@@ -23,6 +24,7 @@ def test_all_commands_are_listed_in_order() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_listed_descriptions_are_those_of_the_commands(name: str) -> None:
+    assert isinstance(group, click.Group)
     command = group.get_command(click.Context(group), name)
     assert command is not None
     listed = fer_augment("--help").out.split("Commands:")[1]

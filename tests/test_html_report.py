@@ -361,7 +361,7 @@ def test_reliability_diagrams_pool_all_runs(folder, comparison, page):
     assert "The diagrams have only" not in section(page, "calibration").text
     figure = reliability_figures(comparison, RunFiles(folder))[1]
     runs = RunFiles(folder).of(comparison.arm("good"))
-    rows = sum(run.calibration.rows for run in runs)
+    rows = np.sum([run.calibration.rows for run in runs], axis=0)
     assert rows.sum() == 3 * sum(COUNTS)
     assert len(figure.bins) == (rows > 0).sum()
     for one, number in zip(figure.bins, np.flatnonzero(rows), strict=True):

@@ -1,5 +1,7 @@
 """The networks of the report match its table; all networks support any image size, channels and classes."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from fer_augment.hooks.plugin_manager import installed_plugins
 NAMES = [offer.name for offer in installed_plugins().of_kind("model")]
 
 
-def build(name: str, shape: tuple[int, int, int] = (48, 48, 1), classes: int = 7) -> torch.nn.Module:
+def build(name: str, shape: tuple[int, int, int] = (48, 48, 1), classes: int = 7) -> Any:
     return installed_plugins().model(name).value.build(shape, classes)
 
 

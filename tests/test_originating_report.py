@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         name: write_arm(folder, name, [0.5] * 7, seeds=[0], counts=counts, class_names=tuple(TEST_COUNTS))
         for name in ARMS
     }
-    facts = {"source": "faces", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
+    facts: dict[str, Any] = {"source": "faces", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
     save_comparison(compare_runs(runs, baseline="convnet0", **facts), folder)
     return fer_augment("report", str(folder), "--format", "markdown", "--published")
 

@@ -115,7 +115,8 @@ def test_gray_files_are_converted_to_color(tmp_path: Path, monkeypatch: pytest.M
     cv2.imwrite(str(tmp_path / "gray.png"), image)
     cv2.imwrite(str(tmp_path / "color.png"), np.stack([image] * 3, axis=2))
 
-    assert np.array_equal(*(probabilities_of(str(run), str(tmp_path / f"{name}.png")) for name in ("gray", "color")))
+    gray, color = (probabilities_of(str(run), str(tmp_path / f"{name}.png")) for name in ("gray", "color"))
+    assert np.array_equal(gray, color)
 
 
 def test_images_of_a_different_size_need_resize(place: Path, tmp_path: Path) -> None:

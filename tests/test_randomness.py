@@ -39,10 +39,10 @@ class TestStreams:
 
     def test_the_global_generator_is_neither_used_nor_changed(self) -> None:
         np.random.seed(0)
-        before = np.random.get_state()[1].copy()
+        before = np.random.get_state(legacy=False)["state"]["key"].copy()
         first = stream_rng(7, "a").random(3)
 
-        assert_array_equal(np.random.get_state()[1], before)
+        assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], before)
         np.random.seed(1)
         assert_array_equal(stream_rng(7, "a").random(3), first)
 

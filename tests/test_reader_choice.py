@@ -79,7 +79,7 @@ def test_demo_data_has_the_classes_of_fer2013():
 def test_all_readers_report_progress_until_done(sources):
     for of_reader in sources.values():
         if str(of_reader[0]) != "demo":
-            calls = []
+            calls: list[tuple[int, int]] = []
             read(of_reader[0], lambda done, total, calls=calls: calls.append((done, total)))
             assert calls[-1][0] == calls[-1][1] > 0
             assert [done for done, _ in calls] == sorted(done for done, _ in calls)

@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_python_example_uses_the_public_api():
 
 def test_plugin_has_twelve_lines_and_lacks_only_its_declarations(recipe_folder):
     assert len(PLUGIN.text.splitlines()) <= 12
-    namespace: dict[str, object] = {}
+    namespace: dict[str, Any] = {}
     exec(compile(PLUGIN.text, str(README), "exec"), namespace)
     strategy = type("MirrorClasses", (namespace["MirrorClasses"],), {"__doc__": "d", "example": {"classes": ["ant"]}})
     failed = [result for result in check_strategy(strategy) if not result.passed]

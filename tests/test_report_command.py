@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.synthetic_runs import counts_by_split, write_arm
 def written(folder, recipes, counts, names) -> ComparisonRecord:
     recall = [0.5] * len(names)
     runs = {one: write_arm(folder / "runs", one, recall, counts=counts, class_names=names) for one in recipes}
-    facts = {"source": "faces", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
+    facts: dict[str, Any] = {"source": "faces", "fingerprint": "f" * 64, "counts": counts_by_split(counts)}
     comparison = compare_runs(runs, baseline=recipes[0], **facts)
     save_comparison(comparison, folder)
     return comparison

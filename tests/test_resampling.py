@@ -38,7 +38,7 @@ def counts(labels: np.ndarray) -> dict[Any, int]:
 def test_a_pipeline_resamples_in_fit_and_not_in_predict() -> None:
     fitted = []
 
-    class RecordingClassifier(KNeighborsClassifier):
+    class RecordingClassifier(KNeighborsClassifier):  # type: ignore[misc]  # scikit-learn is untyped
         def fit(self, X: Any, y: Any) -> Any:
             fitted.append(counts(y))
             return super().fit(X, y)

@@ -168,7 +168,7 @@ def test_one_run_gives_only_a_difference(runs_a, runs_b):
 
     ends = [np.mean([loop_endpoint(run, labels, weights) for run in arm]) for arm in (correct_a, correct_b)]
     assert_allclose(measured.delta, ends[1] - ends[0])
-    assert measured.ci95 is measured.p is measured.detectable is None
+    assert measured.ci95 is None and measured.p is None and measured.detectable is None
     assert verdict(measured, measured.p) == "not tested (one run)"
 
 

@@ -78,7 +78,7 @@ def judge(estimate, image_level_variance, planted):
 def frequencies(planted, seed, block=40):
     """Return the frequency of each event: `{(event, endpoint, runs): share of REPLICATIONS}`."""
     rng = np.random.default_rng(seed)
-    counts = {}
+    counts: dict[tuple[str, str, int], int] = {}
     for _ in range(REPLICATIONS // block):
         arms = [arm.astype(np.float64) for arm in simulate(rng, block, max(RUNS), planted)]
         for runs in RUNS:

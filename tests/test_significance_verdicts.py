@@ -49,7 +49,8 @@ def test_inconsistent_differences_are_refused():
 def test_mean_interval_has_mean_sd_n_and_interval():
     summary = mean_interval([0.5, 0.6, 0.7])
 
-    assert (summary.n, summary.mean) == (3, pytest.approx(0.6))
+    assert summary.n == 3
+    assert summary.mean == pytest.approx(0.6)
     assert summary.sd == pytest.approx(0.1)
     assert summary.ci95 == pytest.approx((0.6 - 4.302653 * 0.1 / 3**0.5, 0.6 + 4.302653 * 0.1 / 3**0.5))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -409,7 +410,7 @@ def test_csv_leaves_undefined_values_empty_and_escapes_formulas(tmp_path):
 def repeated(tmp_path_factory) -> ComparisonRecord:
     folder = tmp_path_factory.mktemp("fer2013")
     counts, names = tuple(TEST_COUNTS.values()), tuple(TEST_COUNTS)
-    of_data = {"counts": counts, "class_names": names, "seeds": range(2)}
+    of_data: dict[str, Any] = {"counts": counts, "class_names": names, "seeds": range(2)}
     pairs = StepRecord(name="mirror", parameters={}, provider="x", source="0" * 64, watched_pairs=(("sad", "neutral"),))
     recall = PUBLISHED[5].classes.recall
     runs = {

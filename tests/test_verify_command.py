@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def verify(run: Path, data: Path, *arguments: str) -> Ran:
     return fer_augment("verify", str(run), "--data", str(data), *arguments)
 
 
-def edit_record(run: Path, change: Callable[[dict], object]) -> None:
+def edit_record(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     record = json.loads((run / "record.json").read_text())
     change(record)
     (run / "record.json").write_text(json.dumps(record))
@@ -98,7 +99,7 @@ def test_nan_is_reported_as_valid_json(place: Path, copied_run: Path) -> None:
 
 
 def test_another_seed_differs_and_changes_of_the_environment_are_listed(place: Path, copied_run: Path) -> None:
-    def change_environment(record: dict) -> None:
+    def change_environment(record: dict[str, Any]) -> None:
         record["identity"]["seed"] = 1
         record["environment"] |= {"torch": "1.0.0", "threads": "8"}
         record["environment"]["processor"] = "abacus"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.data_files import write_squares
 __all__ = ["CLASSES", "do_run", "tiny_place", "write_recipe", "write_squares"]
 
 
-def write_recipe(folder: Path, name: str = "tiny", *, steps: str = "", **training: object) -> Path:
+def write_recipe(folder: Path, name: str = "tiny", *, steps: str = "", **training: Any) -> Path:
     """Write a recipe of one epoch; `steps` are lines of YAML, each `- strategy: {parameters}`."""
     settings = {"epochs": 1, "batch_size": 16, "learning_rate": 0.003, "precision": "float32"} | training
     lines = ["model: convnet4", "training:", *(f"  {key}: {value}" for key, value in settings.items())]
@@ -27,7 +28,7 @@ def write_recipe(folder: Path, name: str = "tiny", *, steps: str = "", **trainin
 
 
 @contextmanager
-def tiny_place(folder: Path, *, steps: str = "", **training: object) -> Iterator[Path]:
+def tiny_place(folder: Path, *, steps: str = "", **training: Any) -> Iterator[Path]:
     """Give the folder with `data`, a finished run in `run`, and `cache`, which the commands use meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_AUGMENT_CACHE", str(folder / "cache"))

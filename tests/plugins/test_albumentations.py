@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import sys
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
 from typing import Any
@@ -99,8 +100,8 @@ def test_copies_do_not_depend_on_the_number_of_processes(monkeypatch: pytest.Mon
     futures: list[Future[Any]] = []
 
     class RecordingExecutor(ProcessPoolExecutor):
-        def submit(self, *call: Any) -> Future[Any]:
-            futures.append(super().submit(*call))
+        def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            futures.append(super().submit(function, *args, **kwargs))
             return futures[-1]
 
     monkeypatch.setattr(module, "ProcessPoolExecutor", RecordingExecutor)

@@ -267,7 +267,8 @@ class TestLabelSmoothing:
 
     def test_steps_are_applied_in_recipe_order(self) -> None:
         """Weighting first weights each class of the smoothed target, as in torch; otherwise the row has one weight."""
-        smoothed, weighted = ("label_smoothing", {"smoothing": 0.2}), ("weighted_loss", {})
+        smoothed: tuple[str, dict[str, Any]] = ("label_smoothing", {"smoothing": 0.2})
+        weighted: tuple[str, dict[str, Any]] = ("weighted_loss", {})
         by_class = functional.cross_entropy(
             LOGITS, LABELS, weight=torch.tensor([3, 1.5, 0.75]).double(), label_smoothing=0.2, reduction="none"
         )

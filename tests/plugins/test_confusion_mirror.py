@@ -161,7 +161,11 @@ def test_both_directions_also_selects_the_second_class_predicted_as_the_first() 
     assert added(rewritten(both_directions=True, insert="end")).origin.tolist() == [0, 4, 5]
 
 
-BOTH_PAIRS = {"pairs": [["sad", "neutral"], ["neutral", "sad"]], "rows": "random_same_class", "insert": "end"}
+BOTH_PAIRS: dict[str, Any] = {
+    "pairs": [["sad", "neutral"], ["neutral", "sad"]],
+    "rows": "random_same_class",
+    "insert": "end",
+}
 
 
 def test_the_random_control_adds_the_same_number_of_rows_of_each_class() -> None:

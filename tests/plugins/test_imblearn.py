@@ -122,7 +122,7 @@ def test_the_result_equals_that_of_imbalanced_learn_on_faces(faces: ImageDataset
 class TestPixelNeighbors:
     """The neighbor search for pixels, compared with scikit-learn's brute-force search in float64."""
 
-    search = inspect.getmodule(Imblearn)._PixelNeighbors  # type: ignore[union-attr]
+    search = inspect.getmodule(Imblearn)._PixelNeighbors
 
     @pytest.mark.parametrize(("rows", "width"), [(1, 5), (7, 1), (40, 2304), (700, 2304)])
     @pytest.mark.parametrize("neighbors", [1, 2, 6, 11])
@@ -168,11 +168,12 @@ class TestPixelNeighbors:
 def test_samplers_that_need_only_labels_receive_no_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
     fit_resample = imblearn.over_sampling.RandomOverSampler.fit_resample
-    monkeypatch.setattr(
-        imblearn.over_sampling.RandomOverSampler,
-        "fit_resample",
-        lambda self, X, y: (shapes.append(X.shape), fit_resample(self, X, y))[1],
-    )
+
+    def recording_fit_resample(self: Any, X: np.ndarray, y: np.ndarray) -> Any:
+        shapes.append(X.shape)
+        return fit_resample(self, X, y)
+
+    monkeypatch.setattr(imblearn.over_sampling.RandomOverSampler, "fit_resample", recording_fit_resample)
     rewritten(blobs(), sampler="RandomOverSampler")
     rewritten(blobs(), sampler="RandomOverSampler", parameters={"shrinkage": 0.5})
     assert shapes == [(sum(COUNTS), 1), (sum(COUNTS), 36)]

@@ -28,9 +28,10 @@ def marked(data: ImageDataset = DATA, **parameters: Any) -> np.ndarray:
 
 def sides(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the heights and widths of the rectangles, and check that they are filled rectangles."""
-    tall, wide = masks.any(axis=2).sum(axis=1), masks.any(axis=1).sum(axis=1)
+    rows, columns = np.asarray(masks.any(axis=2)), np.asarray(masks.any(axis=1))
+    tall, wide = rows.sum(axis=1), columns.sum(axis=1)
     assert (masks.sum(axis=(1, 2)) == tall * wide).all()
-    for along, length in ((masks.any(axis=2), tall), (masks.any(axis=1), wide)):
+    for along, length in ((rows, tall), (columns, wide)):
         last = along.shape[1] - 1 - along[:, ::-1].argmax(axis=1)
         assert (last - along.argmax(axis=1) + 1 == length).all(), "the rectangle has no holes"
     return tall, wide

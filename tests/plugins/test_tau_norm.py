@@ -18,7 +18,7 @@ IMAGES = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 def network(name: str = "convnet0") -> Any:
     """Return a network whose weight vectors have norms 0.5, 1 and 4."""
-    model = PLUGINS.model(name).value.build((16, 16, 1), 3).eval()
+    model: Any = PLUGINS.model(name).value.build((16, 16, 1), 3).eval()
     if hasattr(model, "head"):
         with torch.no_grad():
             model.head.weight.mul_(torch.tensor([[0.5], [1], [4]]) / model.head.weight.norm(dim=1, keepdim=True))
