@@ -1,4 +1,4 @@
-"""The command line, called in this process as a terminal of 80 columns without colors would."""
+"""Run the command line in this process, as in a terminal of 80 columns without colors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fer_augment.cli import main
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command did."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -41,14 +41,14 @@ def _plain_terminal() -> Iterator[None]:
 
 
 def assert_readable(ran: Ran) -> None:
-    """What people read has no line that a terminal of 80 columns would wrap, and no control characters."""
+    """Assert that stdout has no line of more than 80 columns and no control characters."""
     for line in ran.out.splitlines():
         assert len(line.rstrip()) <= 80, line
         assert line.isprintable(), line
 
 
 def assert_refused(ran: Ran, *parts: str) -> None:
-    """A user's mistake: exit code 2, nothing on stdout, one line on stderr that holds all the parts."""
+    """Assert exit code 2, no stdout, and one line on stderr that contains all parts."""
     assert (ran.code, ran.out) == (2, ""), ran
     assert ran.err.startswith("fer-augment: ") and ran.err.count("\n") == 1, ran.err
     assert all(part in ran.err for part in parts), ran.err

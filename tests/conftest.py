@@ -1,8 +1,8 @@
-"""Settings that all tests share."""
+"""Settings of all tests."""
 
 from __future__ import annotations
 
 from hypothesis import settings
 
-settings.register_profile("shared machine", deadline=None)  # an example may have to wait for its turn
+settings.register_profile("shared machine", deadline=None)  # other processes may delay an example
 settings.load_profile("shared machine")

@@ -39,7 +39,7 @@ class Element:
 
     @property
     def text(self) -> str:
-        """Text of all descendants, with white space collapsed."""
+        """The text of all descendants, with white space collapsed."""
         return " ".join(" ".join(self._texts()).split())
 
     def _texts(self) -> Iterator[str]:
@@ -51,7 +51,7 @@ class Element:
 
 
 def parse(html: str) -> Element:
-    """Parse a page or fragment; fail if an element is not closed, or closed without being open."""
+    """Parse a page or fragment; fail if tags are not balanced."""
     parser = _Parser()
     parser.feed(html)
     parser.close()
@@ -79,7 +79,7 @@ class _Parser(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         line, column = self.getpos()
-        assert self.open.pop().tag == tag, f"line {line}, column {column}: </{tag}> closes something else"
+        assert self.open.pop().tag == tag, f"line {line}, column {column}: </{tag}> does not match the open element"
 
     def handle_data(self, data: str) -> None:
         texts = self.open[-1].children

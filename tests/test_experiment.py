@@ -1,4 +1,4 @@
-"""Runs: what they leave, what is never done twice, and that nothing but the recipe and the seed decides them."""
+"""Runs: their files, predictions and reproducibility, the ledger, and the plan of a comparison."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class TowardsAnts(Strategy):
         return lambda logits: adjust(logits) + self.by * torch.eye(logits.shape[1])[0]
 
 class Undecided(Strategy):
-    """Says the same of every class."""
+    """Makes all logits equal."""
 
     @hookimpl
     def build_adjustment(self, adjust):
@@ -55,29 +55,29 @@ class Fails(Strategy):
     @hookimpl
     def rewrite_training_set(self, training_set, context):
         if context.seed == 1:
-            raise StrategyError("seed 1 is not to its taste")
+            raise StrategyError("refused for seed 1")
         return training_set
 
 class Observes(Strategy):
-    """Takes down what observers are told."""
+    """Writes events to a file."""
 
     file: str
 
-    def note(self, line):
+    def write(self, line):
         with open(self.file, "a") as stream:
             stream.write(line + "\\n")
 
     @hookimpl
     def run_started(self, run):
-        self.note(f"started {run.recipe} {run.seed}")
+        self.write(f"started {run.recipe} {run.seed}")
 
     @hookimpl
     def epoch_finished(self, evaluation):
-        self.note(f"epoch {evaluation.epoch}")
+        self.write(f"epoch {evaluation.epoch}")
 
     @hookimpl
     def run_finished(self, curve):
-        self.note(f"finished {len(curve)}")
+        self.write(f"finished {len(curve)}")
 '''
 
 
@@ -103,7 +103,7 @@ def experiment(tmp_path):
     return Experiment(RecipeData.of(tiny_splits()), TrainingStore(tmp_path / "cache" / "trainings"), tmp_path / "runs")
 
 
-def done(experiment: Experiment, *recipes: Recipe, seeds=(0,), jobs=1) -> list[RunDirectory]:
+def do_runs(experiment: Experiment, *recipes: Recipe, seeds=(0,), jobs=1) -> list[RunDirectory]:
     outcomes = do_tasks(experiment, runs_in_order(recipes, seeds), jobs, Recorder())
     assert not [outcome for outcome in outcomes if isinstance(outcome, FailedTask)], outcomes
     return [RunDirectory(outcome) for outcome in outcomes]
@@ -113,9 +113,9 @@ def contents(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in path.iterdir() if file.suffix == ".safetensors"}
 
 
-class TestARun:
-    def test_leaves_everything_that_is_known_of_it(self, experiment, recipe):
-        (run,) = done(experiment, recipe("mirror", MIRROR), seeds=(3,))
+class TestRun:
+    def test_directory_has_record_recipe_predictions_provenance_and_weights(self, experiment, recipe):
+        (run,) = do_runs(experiment, recipe("mirror", MIRROR), seeds=(3,))
         assert sorted(file.name for file in run.path.iterdir()) == [
             "examples.safetensors",
             "predictions.safetensors",
@@ -138,15 +138,17 @@ class TestARun:
         assert any("under-report confusion" in warning for warning in record.warnings)
         assert load_recipes([str(run.path / "recipe.yaml")])[0].training == recipe("mirror", MIRROR).training
 
-    def test_scores_the_logits_that_it_keeps(self, experiment, recipe):
-        (run,) = done(experiment, recipe("plain"))
-        said = run.predictions("test")
-        assert said.logits.shape == (len(splits_in(experiment).test), 3)
-        np.testing.assert_array_equal(said.labels, splits_in(experiment).test.labels)
-        losses = -(said.logits - np.log(np.exp(said.logits).sum(axis=1, keepdims=True)))
-        assert run.record.test_loss == pytest.approx(losses[np.arange(len(losses)), said.labels].mean(), rel=1e-5)
+    def test_loss_is_that_of_the_saved_logits(self, experiment, recipe):
+        (run,) = do_runs(experiment, recipe("plain"))
+        predictions = run.predictions("test")
+        assert predictions.logits.shape == (len(splits_in(experiment).test), 3)
+        np.testing.assert_array_equal(predictions.labels, splits_in(experiment).test.labels)
+        losses = -(predictions.logits - np.log(np.exp(predictions.logits).sum(axis=1, keepdims=True)))
+        assert run.record.test_loss == pytest.approx(
+            losses[np.arange(len(losses)), predictions.labels].mean(), rel=1e-5
+        )
 
-    def test_marks_held_out_rows_that_stand_in_the_source(self, tmp_path, recipe):
+    def test_held_out_rows_with_a_duplicate_in_training_are_marked(self, tmp_path, recipe):
         train = tiny_dataset()
         held_out = ImageDataset.from_arrays(
             np.concatenate([train.images[[4, 7]], 255 - train.images[[4]]]), train.labels[[4, 7, 4]], train.class_names
@@ -154,7 +156,7 @@ class TestARun:
         store = TrainingStore(tmp_path / "cache" / "trainings")
         experiment = Experiment(RecipeData.of(Splits(train, held_out, held_out, "leaky")), store, tmp_path / "runs")
         kept, dropped = (
-            done(experiment, recipe(name, overrides=[f"data.held_out_duplicates={name}"]))[0]
+            do_runs(experiment, recipe(name, overrides=[f"data.held_out_duplicates={name}"]))[0]
             for name in ("keep", "drop")
         )
         for run in (kept, dropped):
@@ -162,8 +164,8 @@ class TestARun:
         assert sum(kept.record.train_counts) - sum(dropped.record.train_counts) >= 2
         assert kept.record.data_fingerprint != dropped.record.data_fingerprint
 
-    def test_adjusts_its_predictions_and_retrains_nothing_for_it(self, experiment, recipe):
-        plain, adjusted = done(experiment, recipe("plain"), recipe("adjusted", ADJUSTED))
+    def test_adjustment_changes_predictions_without_training(self, experiment, recipe):
+        plain, adjusted = do_runs(experiment, recipe("plain"), recipe("adjusted", ADJUSTED))
         assert plain.record.training_key == adjusted.record.training_key
         assert plain.record.training_seconds is not None
         assert adjusted.record.training_seconds is None
@@ -172,35 +174,35 @@ class TestARun:
         assert plain.record.identity.key != adjusted.record.identity.key
         assert [step.chosen for step in adjusted.record.steps] == [{"by": 50.0}]
 
-    def test_leaves_ties_to_the_chance_of_each_row(self, tmp_path, recipe):
+    def test_ties_are_broken_at_random_for_each_row(self, tmp_path, recipe):
         data, few = tiny_dataset(), tiny_splits()
         many, undecided = (
             data.take(np.tile(np.arange(len(data)), 20)),
             recipe("undecided", "./shifting.py:Undecided: {}"),
         )
-        said = []
-        for name, test in (("as_it_is", many), ("turned", many.take(np.arange(len(many))[::-1]))):
+        logits = []
+        for name, test in (("original", many), ("reversed", many.take(np.arange(len(many))[::-1]))):
             splits = Splits(few.train, few.validation, test, name)
             experiment = Experiment(
                 RecipeData.of(splits), TrainingStore(tmp_path / name / "trainings"), tmp_path / name
             )
-            said += [run.predictions("test").logits for run in done(experiment, undecided, seeds=(0, 1))]
-        for logits in said:
-            np.testing.assert_allclose(logits, 0, atol=1e-44)
-            counts = np.bincount(logits.argmax(axis=1), minlength=3)
+            logits += [run.predictions("test").logits for run in do_runs(experiment, undecided, seeds=(0, 1))]
+        for logits_NK in logits:
+            np.testing.assert_allclose(logits_NK, 0, atol=1e-44)
+            counts = np.bincount(logits_NK.argmax(axis=1), minlength=3)
             np.testing.assert_allclose(counts / len(many), 1 / 3, atol=0.06)
-        assert (said[0].argmax(axis=1) != said[1].argmax(axis=1)).mean() > 0.5
-        np.testing.assert_array_equal(said[2][::-1], said[0])
+        assert (logits[0].argmax(axis=1) != logits[1].argmax(axis=1)).mean() > 0.5
+        np.testing.assert_array_equal(logits[2][::-1], logits[0])
 
-    def test_tells_observers_what_happens(self, experiment, recipe, tmp_path):
-        notes = tmp_path / "notes"
-        done(experiment, recipe("observed", f"./shifting.py:Observes: {{file: {notes}}}"))
-        assert notes.read_text().splitlines() == ["started observed 0", "epoch 1", "epoch 2", "finished 2"]
+    def test_observers_receive_events(self, experiment, recipe, tmp_path):
+        events = tmp_path / "events"
+        do_runs(experiment, recipe("observed", f"./shifting.py:Observes: {{file: {events}}}"))
+        assert events.read_text().splitlines() == ["started observed 0", "epoch 1", "epoch 2", "finished 2"]
 
-    def test_goes_on_and_says_so_when_an_observer_fails(self, experiment, recipe, tmp_path):
-        nowhere = tmp_path / "missing" / "notes"
-        plain, observed = done(
-            experiment, recipe("plain"), recipe("observed", f"./shifting.py:Observes: {{file: {nowhere}}}")
+    def test_failing_observer_gives_a_warning(self, experiment, recipe, tmp_path):
+        missing = tmp_path / "missing" / "events"
+        plain, observed = do_runs(
+            experiment, recipe("plain"), recipe("observed", f"./shifting.py:Observes: {{file: {missing}}}")
         )
         assert contents(observed.path) == contents(plain.path)
         (warning,) = set(observed.record.warnings) - set(plain.record.warnings)
@@ -208,46 +210,46 @@ class TestARun:
 
 
 class TestRuns:
-    def test_have_the_same_bytes_in_any_number_of_processes(self, tmp_path, recipe):
+    def test_files_are_identical_for_any_number_of_processes(self, tmp_path, recipe):
         recipes, seeds = (recipe("plain"), recipe("mirror", MIRROR)), (0, 1)
         files = []
         for jobs in (1, 2):
             folder = tmp_path / str(jobs)
             experiment = Experiment(RecipeData.of(tiny_splits()), TrainingStore(folder / "trainings"), folder / "runs")
-            files.append([contents(run.path) for run in done(experiment, *recipes, seeds=seeds, jobs=jobs)])
+            files.append([contents(run.path) for run in do_runs(experiment, *recipes, seeds=seeds, jobs=jobs)])
         assert files[0] == files[1]
 
-    def test_that_are_done_are_not_done_again(self, experiment, recipe):
-        (first,) = done(experiment, recipe("plain"))
+    def test_finished_run_is_cached(self, experiment, recipe):
+        (first,) = do_runs(experiment, recipe("plain"))
         changed = first.path.stat().st_mtime_ns
-        (again,) = done(experiment, recipe("plain"))
+        (again,) = do_runs(experiment, recipe("plain"))
         assert again.path == first.path
         assert again.path.stat().st_mtime_ns == changed
 
-    def test_of_a_changed_recipe_or_strategy_file_are_new_ones(self, experiment, recipe, tmp_path):
-        (first,) = done(experiment, recipe("adjusted", ADJUSTED))
-        (longer,) = done(experiment, recipe("adjusted", ADJUSTED, overrides=["training.epochs=3"]))
+    def test_changed_recipe_or_strategy_file_gives_a_new_run(self, experiment, recipe, tmp_path):
+        (first,) = do_runs(experiment, recipe("adjusted", ADJUSTED))
+        (longer,) = do_runs(experiment, recipe("adjusted", ADJUSTED, overrides=["training.epochs=3"]))
         with (tmp_path / "shifting.py").open("a") as file:
             file.write("# edited\n")
-        (edited,) = done(experiment, recipe("adjusted", ADJUSTED))
+        (edited,) = do_runs(experiment, recipe("adjusted", ADJUSTED))
         assert len({first.path, longer.path, edited.path}) == 3
 
-    def test_that_fail_leave_the_others_alone(self, experiment, recipe):
+    def test_failed_run_does_not_affect_others(self, experiment, recipe):
         arms = [recipe("plain"), recipe("failing", "./shifting.py:Fails: {}")]
         outcomes = do_tasks(experiment, runs_in_order(arms, [0, 1]), 1, Recorder())
         assert [isinstance(outcome, FailedTask) for outcome in outcomes] == [False, False, False, True]
-        assert outcomes[3].message == "step 1 (fails), rewrite_training_set: seed 1 is not to its taste"
+        assert outcomes[3].message == "step 1 (fails), rewrite_training_set: refused for seed 1"
 
-    def test_are_counted_in_the_ledger_of_their_test_split(self, experiment, recipe):
+    def test_recipes_are_counted_in_the_ledger_of_the_test_split(self, experiment, recipe):
         assert experiment.ledger.count(splits_in(experiment)) == 0
-        done(experiment, recipe("plain"), recipe("mirror", MIRROR), seeds=(0, 1))
+        do_runs(experiment, recipe("plain"), recipe("mirror", MIRROR), seeds=(0, 1))
         assert experiment.ledger.count(splits_in(experiment)) == 2
-        done(experiment, recipe("same_by_another_name"))
+        do_runs(experiment, recipe("renamed"))
         assert experiment.ledger.count(splits_in(experiment)) == 2
 
 
 class TestPlan:
-    def test_lists_distinct_trainings_and_what_is_stored(self, experiment, recipe):
+    def test_lists_distinct_trainings_and_whether_they_are_cached(self, experiment, recipe):
         arms = [recipe("plain"), recipe("mirror", MIRROR), recipe("adjusted", ADJUSTED)]
         runs = runs_in_order(arms, [0, 1])
         before = plan(runs, experiment.data, experiment.store).trainings
@@ -263,5 +265,5 @@ class TestPlan:
         assert 0 < minutes_for(Trainings(splits_in(experiment), 0, experiment.store).of(bound)) < 5
 
 
-def test_a_planned_run_shows_recipe_and_seed(recipe):
+def test_planned_run_is_displayed_with_recipe_and_seed(recipe):
     assert str(PlannedRun(recipe("plain"), 7)) == "plain, seed 7"

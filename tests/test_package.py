@@ -1,4 +1,4 @@
-"""What is on disk, what pyproject.toml declares and what an installed package holds are the same."""
+"""Files, pyproject.toml and the installed package agree; imports stay fast."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def public_modules(folder: str) -> set[str]:
 
 
 def slow_modules_loaded_by(code: str) -> list[str]:
-    """Return which of the slow modules a fresh interpreter has loaded after it ran the code."""
+    """Return the slow modules that a new interpreter has loaded after running the code."""
     program = f"import sys\ntry:\n    {code}\nfinally:\n    print(sorted({SLOW_TO_IMPORT} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -40,43 +40,43 @@ def slow_modules_loaded_by(code: str) -> list[str]:
     return loaded
 
 
-def test_every_plugin_file_has_an_entry_point_of_its_name_and_every_entry_point_a_file() -> None:
+def test_plugin_files_and_entry_points_correspond() -> None:
     declared = {name for name, value in ENTRY_POINTS.items() if value.startswith("fer_augment_plugins.")}
 
     assert declared == public_modules("plugins")
     assert all(ENTRY_POINTS[name] == f"fer_augment_plugins.{name}" for name in declared)
 
 
-def test_every_reader_has_an_entry_point_and_so_have_models_and_losses() -> None:
+def test_readers_models_and_losses_have_entry_points() -> None:
     declared = {name: value for name, value in ENTRY_POINTS.items() if value.startswith("fer_augment.")}
 
     readers = {name: f"fer_augment.readers.{name}" for name in public_modules("fer_augment/readers")}
     assert declared == {**readers, "models": "fer_augment.models", "losses": "fer_augment.losses"}
 
 
-def test_what_is_installed_is_what_is_declared() -> None:
+def test_installed_entry_points_are_the_declared_ones() -> None:
     own = {offer.module for offer in installed_plugins().offers if offer.provider.startswith("fer_augment ")}
 
-    assert own == set(ENTRY_POINTS.values()), "entry points have changed: install again, `make venv`"
+    assert own == set(ENTRY_POINTS.values()), "entry points have changed: reinstall with `make venv`"
     assert not installed_plugins().problems
 
 
-def test_every_folder_with_code_is_a_declared_package() -> None:
-    found = {
+def test_every_package_folder_is_declared() -> None:
+    packages = {
         ".".join((name, *file.parent.relative_to(ROOT / folder).parts))
         for name, folder in FOLDERS.items()
         for file in (ROOT / folder).rglob("__init__.py")
     }
 
-    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == found
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == packages
     assert PYPROJECT["tool"]["setuptools"]["package-dir"] == FOLDERS
 
 
-def test_a_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
+def test_wheel_contains_every_file_of_the_packages(tmp_path: Path) -> None:
     wheel = build_wheel(ROOT, ["pyproject.toml", "README.md", "LICENSE", *FOLDERS.values()], tmp_path)
 
-    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert held == {
+    contents = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert contents == {
         f"{name}/{file.relative_to(ROOT / folder).as_posix()}"
         for name, folder in FOLDERS.items()
         for file in (ROOT / folder).rglob("*")
@@ -84,40 +84,41 @@ def test_a_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     }
 
 
-def test_every_recipe_file_is_a_shipped_recipe() -> None:
+def test_recipe_files_are_the_shipped_recipes() -> None:
     assert set(shipped_recipes()) == {file.stem for file in (ROOT / "recipes").glob("*.yaml")}
 
 
-def test_there_is_one_version() -> None:
+def test_version_matches_pyproject() -> None:
     assert fer_augment.__version__ == PYPROJECT["project"]["version"]
 
 
-def test_every_exact_version_is_one_that_the_package_takes() -> None:
+def test_pinned_versions_satisfy_the_requirements() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
     versions = {canonicalize_name(name): version for name, version in pinned.items()}
     project = PYPROJECT["project"]
     for text in [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]:
-        wanted = Requirement(text)
-        assert versions[canonicalize_name(wanted.name)] in wanted.specifier, f"{text} is not what constraints.txt pins"
+        requirement = Requirement(text)
+        pinned_version = versions[canonicalize_name(requirement.name)]
+        assert pinned_version in requirement.specifier, f"{text} excludes the version pinned in constraints.txt"
     assert "+" not in versions["torch"]
 
 
-def test_everything_public_is_exported_and_sorted() -> None:
+def test_public_names_exist_and_are_sorted() -> None:
     assert fer_augment.__all__ == sorted(fer_augment.__all__)
     assert all(hasattr(fer_augment, name) for name in fer_augment.__all__)
 
 
-def test_importing_the_package_loads_nothing_slow() -> None:
+def test_import_loads_no_slow_modules() -> None:
     assert not slow_modules_loaded_by("import fer_augment")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compare", "--help"]])
-def test_asking_the_command_line_for_help_loads_nothing_slow(arguments: list[str]) -> None:
+def test_help_loads_no_slow_modules(arguments: list[str]) -> None:
     assert not slow_modules_loaded_by(f"from fer_augment.cli import main; main({arguments})")
 
 
-def test_finding_the_plugins_loads_nothing_slow() -> None:
+def test_collecting_plugins_loads_no_slow_modules() -> None:
     assert not slow_modules_loaded_by(
         "from fer_augment.hooks.plugin_manager import installed_plugins; installed_plugins()"
     )

@@ -1,4 +1,4 @@
-"""Tiny data, networks and trainings: real ones, that take milliseconds."""
+"""Tiny data, networks and trainings that take milliseconds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ LOSS = Loss("cross_entropy", "", cross_entropy)
 
 
 def tiny_convnet(image_shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
-    """Build a network with everything that has a state: convolutions, batch norm, dropout, and a linear head."""
+    """Build a network with convolutions, batch normalization, dropout and a linear head."""
     height, width, channels = image_shape
     features = torch.nn.Sequential(
         torch.nn.Conv2d(channels, 4, 3, padding=1),
@@ -39,7 +39,7 @@ MODEL = Model("tiny_convnet", "", tiny_convnet)
 
 
 def tiny_splits() -> Splits:
-    """Return the kit's data as train, and parts of it as validation and test."""
+    """Return the data of the conformity kit as training split, and inverted parts of it as validation and test."""
     train = tiny_dataset()
     images, labels = train.images[:], train.labels
     parts = [ImageDataset.from_arrays(255 - images[start::3], labels[start::3], train.class_names) for start in (0, 1)]
@@ -49,15 +49,15 @@ def tiny_splits() -> Splits:
 def training_of(
     *strategies: Strategy, seed: int = 0, data: ImageDataset | None = None, model: Model = MODEL, **settings: Any
 ) -> Training:
-    """Put a training together; settings are laid over short ones in float32."""
+    """Create a training of four epochs in float32; `settings` override its training settings."""
     splits = tiny_splits()
-    given = {"epochs": 4, "batch_size": 16, "precision": "float32", "learning_rate": 0.01, "evaluate_every": 2}
+    defaults = {"epochs": 4, "batch_size": 16, "precision": "float32", "learning_rate": 0.01, "evaluate_every": 2}
     pipeline = Pipeline(steps_of(strategies), Context(seed, splits.class_names))
     training_set = pipeline.fold("rewrite_training_set", splits.train) if data is None else data
     return Training(
         model=model,
         loss=LOSS,
-        settings=TrainingSettings(**{**given, **settings}),
+        settings=TrainingSettings(**{**defaults, **settings}),
         pipeline=pipeline,
         training_set=training_set,
         source_rows=len(splits.train),
@@ -67,12 +67,12 @@ def training_of(
 
 
 def weights_of(model: torch.nn.Module) -> list[np.ndarray]:
-    """Return all weights and statistics of a network."""
+    """Return all parameters and buffers of a network."""
     return [tensor.detach().numpy().copy() for tensor in model.state_dict().values()]
 
 
 def same_bits(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
-    """Whether two lists of arrays are equal to the last bit."""
+    """Whether two lists of arrays are bit-identical."""
     return len(some) == len(others) and all(
         one.tobytes() == other.tobytes() for one, other in zip(some, others, strict=True)
     )
