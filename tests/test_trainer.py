@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fer_augment import Effect, Loss, Model, RunError, Strategy, hookimpl
+from fer_augment import Effect, ImageDataset, Loss, Model, RunError, SourceRows, Strategy, hookimpl
 from fer_augment.losses import mse
 from fer_augment.metrics import score
 from fer_augment.randomness import stream_key
@@ -257,6 +257,16 @@ class TestStages:
         np.testing.assert_allclose(batch["images"].numpy(), expected, rtol=0, atol=1e-7)
         assert batch["images"].dtype == batch["targets"].dtype == torch.float32
         np.testing.assert_array_equal(batch["targets"].numpy(), np.eye(3)[training.training_set.labels[batch["rows"]]])
+
+    def test_batch_has_soft_targets_of_its_rows(self, recorder):
+        tiny = tiny_dataset()
+        soft = np.full((len(tiny), 3), 0.1, dtype=np.float32)
+        soft[np.arange(len(tiny)), tiny.labels] = 0.8
+        sources = SourceRows(targets=soft)
+        data = ImageDataset.from_arrays(tiny.images[:], tiny.labels, tiny.class_names, sources=sources)
+        train(training_of(recorder, data=data, epochs=1))
+        for arguments in calls_of("augment_batch"):
+            np.testing.assert_array_equal(arguments["targets"].numpy(), soft[arguments["rows"]])
 
     def test_network_of_prepare_model_is_trained(self):
         class Zero(Strategy):

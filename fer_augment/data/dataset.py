@@ -133,15 +133,29 @@ class SourceRows:
         names: file name of each source row, for display; None if the source has no files.
         groups: `(S,) int64`, equal for source rows that must not be parted by splits or folds, such as images of one
             patient; None without groups.
+        targets: `(S, K) float32`, soft labels: the class weights of each source row, summing to 1, such as shares of
+            votes; None for one-hot targets. They are used in training; scores and strategies use the labels.
+
+    Raises:
+        DatasetError: if soft labels are negative or do not sum to 1.
     """
 
     names: tuple[str, ...] | None = None
     groups: NDArray[np.int64] | None = None
+    targets: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        """Validate soft labels."""
+        if self.targets is not None:
+            invalid = (self.targets < 0).any(axis=1) | (np.abs(self.targets.sum(axis=1) - 1) > 1e-3)
+            if invalid.any():
+                raise DatasetError(f"row {int(np.argmax(invalid))}: soft labels must be 0 or more and sum to 1")
 
     def taken(self, rows: NDArray[np.int64]) -> SourceRows:
         """Return the source rows at `(n,)` positions."""
         names = None if self.names is None else tuple(self.names[row] for row in rows.tolist())
-        return SourceRows(names, None if self.groups is None else self.groups[rows])
+        groups, targets = (None if array is None else array[rows] for array in (self.groups, self.targets))
+        return SourceRows(names, groups, targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +266,23 @@ class ImageDataset:
         """`(N,) int64`, the (first) source row of each row."""
         return self.origins[:, 0]
 
+    @cached_property
+    def targets(self) -> NDArray[np.float32] | None:
+        """`(N, K) float32`, training targets: soft labels of the source rows; None if all targets are one-hot.
+
+        A row created from several source rows has the mean of their soft labels. A row whose label is not that of its
+        source row was relabeled, and its target is one-hot.
+        """
+        if self.sources is None or self.sources.targets is None:
+            return None
+        soft = np.vstack([self.sources.targets, np.zeros((1, len(self.class_names)), np.float32)])
+        weights = (self.origins >= 0).astype(np.float32)
+        targets = np.einsum("npk,np->nk", soft[self.origins], weights / weights.sum(axis=1, keepdims=True))
+        of_source = self.sources.targets[self.origin]
+        relabeled = of_source[np.arange(len(self)), self.labels] < of_source.max(axis=1)
+        targets[relabeled] = np.eye(len(self.class_names), dtype=np.float32)[self.labels[relabeled]]
+        return targets
+
     def name_of(self, row: int) -> str | None:
         """Return the file name of the (first) source row of a row; None if the source has no file names."""
         return self.sources.names[self.origin[row]] if self.sources and self.sources.names else None
@@ -268,8 +299,9 @@ class ImageDataset:
         digest.update(repr(self.image_shape).encode() + self.digests.tobytes())
         for array in (self.labels, self.origins, self.copies):
             digest.update(np.ascontiguousarray(array).data)
-        if self.sources and self.sources.groups is not None:  # folds depend on groups
-            digest.update(np.ascontiguousarray(self.sources.groups).data)
+        for array in (self.sources.groups, self.sources.targets) if self.sources else ():
+            if array is not None:  # folds depend on groups, the loss on soft labels
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     @cached_property

@@ -47,6 +47,7 @@ class ImageSource:
         class_names: K class names.
         split: `(N,) int8`: position in `SPLIT_ORDER` (train, validation, test); -1 for rows to be assigned.
         groups: `(N,) int64`, equal for rows that must stay in one split, such as images of one patient; None without.
+        targets: `(N, K) float32`, soft labels, see `SourceRows.targets`; None for one-hot targets.
         settings: size and color that the source declares; a recipe's own settings override them.
         splitting: fractions and seed of splits that are made.
         notes: what was passed over or changed, one sentence each, for `data show`.
@@ -59,6 +60,7 @@ class ImageSource:
     class_names: tuple[str, ...]
     split: NDArray[np.int8]
     groups: NDArray[np.int64] | None = None
+    targets: NDArray[np.float32] | None = None
     settings: PixelSettings = PixelSettings()
     splitting: SplitSettings = SplitSettings()
     notes: tuple[str, ...] = ()
@@ -67,8 +69,7 @@ class ImageSource:
     def __post_init__(self) -> None:
         """Validate that there is a label and a split for each file."""
         lengths = {len(self.files), len(self.labels), len(self.split)}
-        if self.groups is not None:
-            lengths.add(len(self.groups))
+        lengths |= {len(array) for array in (self.groups, self.targets) if array is not None}
         if len(lengths) > 1 or not self.files:
             raise DatasetError(
                 f"{self.description}: files, labels, splits and groups must be equally many, at least one"
@@ -91,7 +92,10 @@ class ImageSource:
             decoded.block,
             self.labels[order],
             self.class_names,
-            sources=SourceRows(tuple(file.name for file in files), None if self.groups is None else self.groups[order]),
+            sources=SourceRows(
+                tuple(file.name for file in files),
+                *(None if array is None else array[order] for array in (self.groups, self.targets)),
+            ),
         )
         notes = (*self.notes, *decoded.notes)
         return splits_from_rows(

@@ -262,6 +262,7 @@ class _Fit:
         self.optimizer = make_optimizer(self.training.settings, self.parameters)
         self.one_hot = torch.eye(len(data.class_names), device=self.device)
         self.labels = torch.from_numpy(data.labels.copy()).to(self.device)
+        self.soft = None if data.targets is None else torch.from_numpy(data.targets).to(self.device)
         is_resident = fit_on(self.device, data.images) and not self.training.pipeline.acts_at("augment_rows")
         self.resident = ResidentImages(data.images, self.device) if is_resident else None
 
@@ -341,7 +342,7 @@ class _Fit:
         """Gather the images and targets of a batch and augment them."""
         data, pipeline, epoch = self.training.training_set, self.training.pipeline, self._strategy_epoch
         images = self.resident.batch(on_device) if self.resident else as_batch(self._rows(rows), self.device)
-        batch = images, self.one_hot[self.labels[on_device]]
+        batch = images, self.one_hot[self.labels[on_device]] if self.soft is None else self.soft[on_device]
         if pipeline.acts_at("augment_batch"):
             batch = pipeline.fold("augment_batch", batch, epoch=epoch, rows=rows, training_set=data)
         return batch
