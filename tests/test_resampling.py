@@ -206,7 +206,7 @@ def test_scouts_with_missing_or_invalid_predictions_are_rejected() -> None:
     mining = make_strategy("hard_examples")
     with pytest.raises(StrategyError, match=r"of shape \(49, 3\), got \(49, 2\)"):
         StrategySampler(mining, scout=lambda X, y: np.ones((len(X), 2))).fit_resample(IMAGES, NAMES)
-    with pytest.raises(StrategyError, match="there is no scout"):
+    with pytest.raises(StrategyError, match="no scout is available here"):
         StrategySampler(mining).fit_resample(IMAGES, NAMES)
     space = make_strategy("imblearn", sampler="SMOTE", space="embeddings")
     with pytest.raises(StrategyError, match="a callable scout has no embeddings"):

@@ -26,11 +26,11 @@ def read(source: str, progress: Callable[[int, int], None]) -> Splits:
     except OSError as error:
         raise DatasetError(f"{source}: {error.strerror}") from error
     names = sorted({name for _, name, _ in lines})
-    parts = {
-        split: _part([line for line in lines if line[0] == split], names) for split in ("train", "validation", "test")
-    }
+    train, validation, test = (
+        _part([line for line in lines if line[0] == split], names) for split in ("train", "validation", "test")
+    )
     progress(len(lines), len(lines))
-    return Splits(**parts, source=source)
+    return Splits(train, validation, test, source)
 
 
 def _part(lines: list[list[str]], names: list[str]) -> ImageDataset:
