@@ -105,8 +105,9 @@ def experiment(tmp_path):
 
 def do_runs(experiment: Experiment, *recipes: Recipe, seeds=(0,), jobs=1) -> list[RunDirectory]:
     outcomes = do_tasks(experiment, runs_in_order(recipes, seeds), jobs, Recorder())
-    assert not [outcome for outcome in outcomes if isinstance(outcome, FailedTask)], outcomes
-    return [RunDirectory(outcome) for outcome in outcomes]
+    directories = [RunDirectory(outcome) for outcome in outcomes if isinstance(outcome, Path)]
+    assert len(directories) == len(outcomes), outcomes
+    return directories
 
 
 def contents(path: Path) -> dict[str, bytes]:

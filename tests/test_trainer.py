@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fer_augment import Effect, ImageDataset, Loss, Model, RunError, SourceRows, Strategy, hookimpl
+from fer_augment.data.records import Evaluation
 from fer_augment.losses import mse
 from fer_augment.metrics import score
 from fer_augment.randomness import stream_key
@@ -109,7 +110,7 @@ class TestReproducibility:
         started = time.monotonic()
         with pytest.raises(Interruption):
             train(training, checkpoint=checkpoint, evaluated=interrupt, seconds_between_checkpoints=0)
-        evaluations = []
+        evaluations: list[Evaluation] = []
         interrupted = time.monotonic()
         resumed = train(training, checkpoint=checkpoint, evaluated=evaluations.append, seconds_between_checkpoints=0)
         assert 0 == whole.seconds_before < resumed.seconds_before < interrupted - started
@@ -133,11 +134,11 @@ class TestReproducibility:
 
     def test_global_state_is_restored(self):
         torch.manual_seed(5)
-        states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+        states = torch.get_rng_state(), np.random.get_state(legacy=False), random.getstate()
         threads = torch.get_num_threads()
         train(training_of(threads=2))
         assert torch.equal(states[0], torch.get_rng_state())
-        assert (states[1] == np.random.get_state()[1]).all()
+        np.testing.assert_equal(np.random.get_state(legacy=False), states[1])
         assert states[2] == random.getstate()
         assert torch.get_num_threads() == threads
         assert not torch.are_deterministic_algorithms_enabled()
@@ -163,7 +164,7 @@ def test_fifty_steps_agree_with_a_minimal_loop():
     """The loop uses contiguous float32 images, an unfused optimizer and the same rows."""
 
     def without_dropout(shape, classes):
-        network = tiny_convnet(shape, classes)
+        network: Any = tiny_convnet(shape, classes)
         network.features[-1].p = 0.0
         return network
 
@@ -317,7 +318,7 @@ class TestStages:
             def build_loss(self, loss, epoch):
                 return (lambda logits, targets: 2 * loss(logits, targets)) if epoch == 1 else loss
 
-        settings = {"epochs": 2, "evaluate_every": 1, "optimizer": "sgd", "learning_rate": 1e-9}
+        settings: dict[str, Any] = {"epochs": 2, "evaluate_every": 1, "optimizer": "sgd", "learning_rate": 1e-9}
         plain, doubled = train(training_of(**settings)).curve, train(training_of(Doubling(), **settings)).curve
         assert doubled[0].training_loss == plain[0].training_loss
         assert doubled[1].training_loss == pytest.approx(2 * plain[1].training_loss, rel=1e-6)

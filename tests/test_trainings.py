@@ -4,7 +4,7 @@ import multiprocessing
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ class RecordsPredictions(Strategy):
 class Repeats(Strategy):
     """Repeats the rows of some classes."""
 
-    classes: list[ClassName] = ["ant"]
+    classes: list[ClassName] = [ClassName("ant")]
 
     @hookimpl
     def rewrite_training_set(self, training_set):
@@ -224,7 +224,7 @@ class TestTrainingKey:
         assert self.BASE(of=bound(RecordsPredictions())) != self.BASE(of=bound(RecordsPredictions(), settings=other))
 
     def test_classes_without_a_source_file_have_different_keys(self):
-        namespace = {"Strategy": Strategy, "hookimpl": hookimpl, "__name__": "interactive"}
+        namespace: dict[str, Any] = {"Strategy": Strategy, "hookimpl": hookimpl, "__name__": "interactive"}
         code = "class Interactive(Strategy):\n    @hookimpl\n    def rewrite_training_set(self, training_set):\n"
         classes = []
         for body in ("return training_set", "return training_set.take([0])"):
@@ -244,7 +244,7 @@ class TestTrainingKey:
         assert run_key(adjusting, **_GIVEN) != run_key(bound(), **_GIVEN)
 
 
-_GIVEN = {"seed": 0, "splits": tiny_splits()}
+_GIVEN: dict[str, Any] = {"seed": 0, "splits": tiny_splits()}
 
 
 def _slow(scratch: Path, checkpoint: Path) -> None:
@@ -335,7 +335,7 @@ class TestTrained:
 
     def test_parameter_can_have_two_names(self, trainings):
         def twice(shape: tuple[int, int, int], classes: int):
-            network = tiny_convnet(shape, classes)
+            network: Any = tiny_convnet(shape, classes)
             network.register_parameter("again", network.head.weight)
             return network
 

@@ -42,8 +42,10 @@ def tiny_splits() -> Splits:
     """Return the data of the conformity kit as training split, and inverted parts of it as validation and test."""
     train = tiny_dataset()
     images, labels = train.images[:], train.labels
-    parts = [ImageDataset.from_arrays(255 - images[start::3], labels[start::3], train.class_names) for start in (0, 1)]
-    return Splits(train, *parts, "tiny")
+    validation, test = (
+        ImageDataset.from_arrays(255 - images[start::3], labels[start::3], train.class_names) for start in (0, 1)
+    )
+    return Splits(train, validation, test, "tiny")
 
 
 def training_of(
