@@ -21,7 +21,7 @@ venv: .venv/installed ## create .venv and install the project; PYTHON=python3.12
 lint: venv ## check style, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy fer_augment plugins docs/builder
+	$(BIN)/mypy fer_augment plugins docs/builder tests benchmarks
 	$(BIN)/lint-imports --no-logo
 
 test: lint ## lint, then run all tests; FER2013=FOLDER enables those on real data

@@ -26,7 +26,7 @@ MILLION = 1_000_000
 ROWS_AT_ONCE = 20_000
 """Rows whose pixels are copied at a time; they take half a gigabyte."""
 
-TRANSFORMS = [
+TRANSFORMS: list[dict[str, dict[str, Any]]] = [
     {"HorizontalFlip": {"p": 0.5}},
     {"Affine": {"rotate": [-10, 10], "translate_percent": [-0.08, 0.08], "scale": [0.9, 1.1], "p": 0.9}},
     {"RandomBrightnessContrast": {"brightness_limit": 0.2, "contrast_limit": 0.2, "p": 0.5}},

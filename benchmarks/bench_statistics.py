@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ ARMS, RUNS, DRAWS = 10, 20, 10_000
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[RunDirectory]]:
     folder = tmp_path_factory.mktemp("runs")
-    settings = {"seeds": range(RUNS), "counts": COUNTS, "class_names": CLASSES}
+    settings: dict[str, Any] = {"seeds": range(RUNS), "counts": COUNTS, "class_names": CLASSES}
     return {f"arm {number}": write_arm(folder, f"arm {number}", RECALL, **settings) for number in range(ARMS)}
 
 
@@ -52,7 +53,12 @@ def score_with_scikit_learn(runs: dict[str, list[RunDirectory]]) -> None:
 
 def test_comparison_of_ten_arms(side_by_side: SideBySide, runs: dict[str, list[RunDirectory]]) -> None:
     counts = counts_by_split(COUNTS)
-    options = {"baseline": "arm 0", "source": "synthetic runs", "fingerprint": "f" * 64, "counts": counts}
+    options: dict[str, Any] = {
+        "baseline": "arm 0",
+        "source": "synthetic runs",
+        "fingerprint": "f" * 64,
+        "counts": counts,
+    }
     side_by_side(
         f"verdicts for {ARMS} arms with {RUNS} runs each on {sum(COUNTS):,} images",
         ours=lambda: compare_runs(runs, **options),
@@ -94,11 +100,11 @@ def loop_of_resamples(labels: np.ndarray, arms: Sequence[np.ndarray], draws: int
 
 
 def test_bootstrap(side_by_side: SideBySide, two_arms: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    labels, *arms = two_arms
+    labels, correct_a, correct_b = two_arms
     weights = balanced_accuracy_weights(labels, len(COUNTS))
     side_by_side(
         "1,000 two-way bootstrap resamples of balanced accuracy",
-        ours=lambda: share_above(*arms, labels, weights, rng=np.random.default_rng(0), draws=1_000),
-        theirs=lambda: loop_of_resamples(labels, arms, 1_000),
+        ours=lambda: share_above(correct_a, correct_b, labels, weights, rng=np.random.default_rng(0), draws=1_000),
+        theirs=lambda: loop_of_resamples(labels, (correct_a, correct_b), 1_000),
         alternative="a numpy loop over resamples",
     )

@@ -119,7 +119,7 @@ def lightning_fit(dataset: Dataset[Any]) -> None:
     """Train the report's network with Lightning's Trainer, without loggers, checkpoints and progress bar."""
     import lightning
 
-    class Module(lightning.LightningModule):
+    class Module(lightning.LightningModule):  # type: ignore[misc] # lightning is not checked
         def __init__(self) -> None:
             super().__init__()
             self.network = report_network()
@@ -150,7 +150,7 @@ def minimal_loop(images: torch.Tensor, targets: torch.Tensor, precision: str) ->
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
     model = installed_plugins().model("convnet5").value.build((48, 48, 1), CLASSES)
-    model = model.to(memory_format=torch.channels_last).train()
+    model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload] # missing in the stub
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
     for rows in torch.randperm(len(images)).split(BATCH):
         batch = images[rows].contiguous(memory_format=torch.channels_last)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -223,7 +224,7 @@ class TestTables:
     """Tables of synthetic runs."""
 
     @staticmethod
-    def tables(comparison: ComparisonRecord, **changes: object) -> str:
+    def tables(comparison: ComparisonRecord, **changes: Any) -> str:
         gains = Gains("base", comparison, **changes)
         return gains_in_markdown([gains], command="make it", cores=2, date="2030-01-02")
 
