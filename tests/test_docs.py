@@ -38,7 +38,7 @@ from fer_augment.reports.html import REPORT_FILE
 from fer_augment.results.comparison import COMPARISON_FILE
 from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.testing import assert_conforms, tiny_dataset
-from fer_augment.training.store import CACHE_VARIABLE
+from fer_augment.cache import CACHE_VARIABLE
 from tests.command_line import fer_augment
 from tests.markdown import (
     DOCS,

@@ -94,7 +94,8 @@ class ImageSource:
             self.class_names,
             sources=SourceRows(
                 tuple(file.name for file in files),
-                *(None if array is None else array[order] for array in (self.groups, self.targets)),
+                None if self.groups is None else self.groups[order],
+                None if self.targets is None else self.targets[order],
             ),
         )
         notes = (*self.notes, *decoded.notes)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fer_augment.cache import LEDGERS
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids
 from fer_augment.data.records import (
@@ -86,7 +87,7 @@ class Experiment:
     @property
     def ledger(self) -> Ledger:
         """The ledger of recipes scored on each test split; it is kept beside the trainings."""
-        return Ledger(self.store.root.parent / "scored")
+        return Ledger(self.store.root.parent / LEDGERS)
 
 
 def perform(

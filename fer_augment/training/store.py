@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +15,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import load_file
 
+from fer_augment.cache import TRAININGS, cache_folder
 from fer_augment.data.records import Evaluation, whole_directory
 from fer_augment.errors import RunError
-
-CACHE_VARIABLE = "FER_AUGMENT_CACHE"
 
 
 class TrainingFacts(BaseModel):
@@ -129,7 +127,5 @@ class TrainingStore:
 
 
 def default_store() -> TrainingStore:
-    """Return the user's store: `$FER_AUGMENT_CACHE`, or `fer_augment` in the user's cache directory."""
-    own = os.environ.get(CACHE_VARIABLE)
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return TrainingStore((Path(own) if own else shared / "fer_augment") / "trainings")
+    """Return the user's store, in the folder of the cache."""
+    return TrainingStore(cache_folder() / TRAININGS)

@@ -1,0 +1,119 @@
+"""The cache on disk: finished trainings, decoded pixels, and the ledgers of test splits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE_VARIABLE = "FER_AUGMENT_CACHE"
+"""Environment variable with the path of the cache."""
+LIMIT_VARIABLE = "FER_AUGMENT_CACHE_LIMIT"
+"""Environment variable with the limit of decoded pixels, in GB."""
+DEFAULT_LIMIT = 50.0
+"""Limit of decoded pixels in GB; beyond it, those that were not used for the longest time are deleted."""
+
+TRAININGS, PIXELS, LEDGERS = "trainings", "pixels", "scored"
+
+
+def cache_folder() -> Path:
+    """Return `$FER_AUGMENT_CACHE`, or `fer_augment` in the user's cache directory; it may not exist yet."""
+    own = os.environ.get(CACHE_VARIABLE)
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(own) if own else shared / "fer_augment"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something in the cache that can be deleted by itself: a training, a checkpoint, or decoded pixels.
+
+    Attributes:
+        kind: `trainings` or `pixels`.
+        path: its file or directory.
+        size: bytes on disk.
+        used: time of its last use, as `time.time`; of a training, the time when it was finished.
+    """
+
+    kind: str
+    path: Path
+    size: int
+    used: float
+
+
+def entries(folder: Path) -> list[Entry]:
+    """Return everything in a cache that can be deleted, the least recently used first."""
+    found = []
+    for kind in (TRAININGS, PIXELS):
+        for path in (folder / kind).glob("*") if (folder / kind).is_dir() else ():
+            if not path.name.endswith(".lock"):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    found.append(Entry(kind, path, _size(path), path.stat().st_mtime))
+    return sorted(found, key=lambda entry: (entry.used, entry.path.name))
+
+
+def prune(
+    found: Iterable[Entry], *, max_bytes: int | None = None, unused_days: float | None = None, now: float | None = None
+) -> list[Entry]:
+    """Choose what to delete, the least recently used first.
+
+    Args:
+        found: entries, the least recently used first.
+        max_bytes: what may stay, in bytes; None for no limit.
+        unused_days: entries that were used within so many days stay; None for no such rule.
+        now: the present time, as `time.time`.
+
+    Returns:
+        The entries to delete. What a process works on now is never among them.
+    """
+    candidates = [entry for entry in found if not _is_in_use(entry)]
+    chosen: dict[Path, Entry] = {}
+    if unused_days is not None:
+        oldest = (time.time() if now is None else now) - unused_days * 86_400
+        chosen = {entry.path: entry for entry in candidates if entry.used < oldest}
+    if max_bytes is not None:
+        total = sum(entry.size for entry in found) - sum(entry.size for entry in chosen.values())
+        for entry in candidates:
+            if total <= max_bytes:
+                break
+            if entry.path not in chosen:
+                chosen[entry.path] = entry
+                total -= entry.size
+    return list(chosen.values())
+
+
+def delete(entry: Entry) -> None:
+    """Delete an entry; one that is gone already is no error.
+
+    Raises:
+        OSError: if it cannot be deleted.
+    """
+    with suppress(FileNotFoundError):
+        if entry.path.is_dir():
+            shutil.rmtree(entry.path)
+        else:
+            entry.path.unlink()
+
+
+def pixel_limit() -> int:
+    """Return the limit of decoded pixels in bytes.
+
+    Raises:
+        ValueError: if `$FER_AUGMENT_CACHE_LIMIT` is not a number.
+    """
+    return int(float(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT) * 1e9)
+
+
+def _is_in_use(entry: Entry) -> bool:
+    """Whether a process may be working on an entry: it is locked."""
+    key = entry.path.name.removesuffix(".checkpoint").lstrip(".").partition("-")[0]
+    return (entry.path.parent / f"{key}.lock").exists()
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,0 +1,94 @@
+"""The cache: what it holds, and what is deleted first."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fer_augment.cache import DEFAULT_LIMIT, Entry, cache_folder, entries, pixel_limit, prune
+from tests.command_line import assert_readable, assert_refused, fer_augment
+
+DAY = 86_400
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with two trainings, a checkpoint that is in use, pixels, and a ledger."""
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path))
+    for number, (name, size) in enumerate(
+        {"trainings/old/weights": 300, "pixels/faces/pixels.npy": 500, "trainings/new/weights": 200}.items()
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(size))
+        os.utime(file.parent, (DAY * number, DAY * number))
+    for name in ("trainings/running.checkpoint", "trainings/running.lock", "scored/split.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def names(chosen: list[Entry]) -> list[str]:
+    return [entry.path.name for entry in chosen]
+
+
+def test_entries_are_sorted_by_last_use(folder: Path) -> None:
+    assert names(entries(folder)) == ["old", "faces", "new", "running.checkpoint"]
+    assert [entry.size for entry in entries(folder)] == [300, 500, 200, 1]
+    assert entries(folder / "nowhere") == []
+
+
+def test_the_least_recently_used_are_deleted_until_the_rest_fits(folder: Path) -> None:
+    held = entries(folder)
+    assert names(prune(held, max_bytes=2000)) == []
+    assert names(prune(held, max_bytes=900)) == ["old"]
+    assert names(prune(held, max_bytes=300)) == ["old", "faces"]
+    assert names(prune(held, max_bytes=0)) == ["old", "faces", "new"], "what is locked is kept"
+
+
+def test_entries_unused_for_some_days_are_deleted(folder: Path) -> None:
+    held = entries(folder)
+    assert names(prune(held, unused_days=1.5, now=3 * DAY)) == ["old", "faces"]
+    assert names(prune(held, unused_days=2.5, max_bytes=250, now=3 * DAY)) == ["old", "faces"]
+
+
+class TestCommand:
+    def test_show_has_number_and_size(self, folder: Path) -> None:
+        ran = fer_augment("cache", "show")
+        assert ran.code == 0
+        lines = [line.split() for line in ran.out.splitlines()]
+        assert ["trainings", "3", "0.0", "MB", "1970-01-01"] in lines
+        assert ["decoded", "pixels", "1", "0.0", "MB", "1970-01-02"] in lines
+        content = json.loads(fer_augment("cache", "show", "--json").out)
+        assert content["trainings"] == {"entries": 3, "bytes": 501}
+        assert (content["pixels"], content["ledgers"]) == ({"entries": 1, "bytes": 500}, 1)
+
+    def test_prune_deletes_and_says_what(self, folder: Path) -> None:
+        assert "Would delete 3 entries" in fer_augment("cache", "prune", "--max-size", "0MB", "--dry-run").out
+        assert len(entries(folder)) == 4
+        ran = fer_augment("cache", "prune", "--max-size", "0.0005 MB")
+        assert_readable(ran)
+        assert ran.out == "Deleted 2 entries, 0.0 MB.\n"
+        assert [line.split("/")[-1] for line in ran.err.splitlines()] == ["old", "faces"]
+        assert names(entries(folder)) == ["new", "running.checkpoint"]
+        assert (folder / "scored/split.txt").exists()
+
+    def test_prune_needs_a_rule(self, folder: Path) -> None:
+        assert_refused(fer_augment("cache", "prune"), "--max-size", "--unused-days")
+        assert "give a size such as 20GB" in fer_augment("cache", "prune", "--max-size", "20").err
+
+
+def test_the_limit_of_pixels_is_set_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FER_AUGMENT_CACHE_LIMIT", raising=False)
+    assert pixel_limit() == DEFAULT_LIMIT * 1e9
+    monkeypatch.setenv("FER_AUGMENT_CACHE_LIMIT", "2.5")
+    assert pixel_limit() == 2_500_000_000
+
+
+def test_the_folder_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("FER_AUGMENT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "fer_augment"
