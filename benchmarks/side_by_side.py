@@ -69,8 +69,8 @@ class SideBySide:
         n: int = 7,
         at_least: float | None = None,
         at_most: float | None = None,
-    ) -> Pairs:
-        """Measure n pairs after one warm-up pair.
+    ) -> None:
+        """Measure n pairs after one warm-up pair; with `--benchmark-disable`, only run both sides once.
 
         Args:
             task: the task, for display.
@@ -81,6 +81,10 @@ class SideBySide:
             at_least: target for the ratio; None for no target.
             at_most: target for our time in seconds; None for no target.
         """
+        if self.benchmark.disabled:
+            theirs()
+            self.benchmark(ours)
+            return
         times: list[float] = []
 
         def time_alternative() -> None:
@@ -92,7 +96,7 @@ class SideBySide:
         self.benchmark.pedantic(ours, setup=time_alternative, rounds=n, warmup_rounds=1)
         our_times = self.benchmark.stats.stats.data
         measure = _MEASURES[self._clock]
-        return self._keep(Pairs(task, alternative, measure, tuple(our_times), tuple(times[1:]), at_least, at_most))
+        self._keep(Pairs(task, alternative, measure, tuple(our_times), tuple(times[1:]), at_least, at_most))
 
     def memory(
         self,
@@ -102,21 +106,20 @@ class SideBySide:
         theirs: Callable[[], object],
         alternative: str,
         at_most: float | None = None,
-    ) -> Pairs:
+    ) -> None:
         """Measure the peak of additional allocations of both once, since it does not vary.
 
         Call it after the timing. `at_most` is in bytes.
         """
-        return self._keep(Pairs(task, alternative, "memory", (_peak(ours),), (_peak(theirs),), at_most=at_most))
+        self._keep(Pairs(task, alternative, "memory", (_peak(ours),), (_peak(theirs),), at_most=at_most))
 
     @property
     def _clock(self) -> Callable[[], float]:
         clock: Callable[[], float] = self.benchmark.stats.options["timer"]
         return clock
 
-    def _keep(self, pairs: Pairs) -> Pairs:
+    def _keep(self, pairs: Pairs) -> None:
         self.benchmark.extra_info["pairs"].append(pairs.as_json())
-        return pairs
 
 
 def _peak(function: Callable[[], object]) -> float:
