@@ -7,9 +7,10 @@ import pytest
 
 from fer_augment import DatasetError
 from fer_augment.hooks.plugin_manager import collect
-from fer_augment.readers import csv_file, demo, image_files, npy_folder
+from fer_augment.readers import csv_file, demo, idx_files, image_files, npy_folder, npz_file
 
-READERS = collect([(m.__name__, "fer_augment", m) for m in (csv_file, image_files, npy_folder, demo)])
+MODULES = (csv_file, image_files, npy_folder, npz_file, idx_files, demo)
+READERS = collect([(module.__name__, "fer_augment", module) for module in MODULES])
 
 
 def read(source, progress=lambda done, total: None):

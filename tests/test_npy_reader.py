@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -130,17 +131,178 @@ def test_class_order_is_kept_except_for_fer2013(tmp_path):
     assert names_read == [by_alphabet[label] for label in LABELS]
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.float16, np.float32, np.float64])
+def test_images_of_other_dtypes_in_0_to_255_are_converted(tmp_path, dtype):
+    splits = read(write_npy(tmp_path / "npy", PAIRS | {"X_test": IMAGES.astype(dtype)}))
+    np.testing.assert_array_equal(splits.test.images[:], IMAGES[..., None])
+    assert [note for note in splits.notes if f"X_test.npy: {np.dtype(dtype)} in 0 to 255, converted to uint8" in note]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_float_images_in_0_to_1_are_scaled_without_loss(tmp_path, dtype):
+    splits = read(write_npy(tmp_path / "npy", PAIRS | {"X_test": (IMAGES / 255).astype(dtype)}))
+    np.testing.assert_array_equal(splits.test.images[:], IMAGES[..., None])
+    assert [note for note in splits.notes if "in 0 to 1, scaled to 0 to 255" in note]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_channels_first_is_read_as_channels_last(tmp_path, channels, dtype):
+    images = random_images(20, side=48, channels=channels)
+    arrays = {f"X_{split}": images.transpose(0, 3, 1, 2).astype(dtype) for split in ("train", "val", "test")}
+    labels = {f"Y_{split}": np.arange(20) % 2 for split in ("train", "val", "test")}
+    splits = read(write_npy(tmp_path / "npy", arrays | labels))
+    assert splits.train.image_shape == (48, 48, channels)
+    np.testing.assert_array_equal(splits.train.images[:], images)
+    assert len([note for note in splits.notes if "(N, C, H, W), read as (N, H, W, C)" in note]) == 3
+    assert pickle.loads(pickle.dumps(splits)).fingerprint == splits.fingerprint
+    write_npy_folder(splits, tmp_path / "converted")
+    assert read(tmp_path / "converted").fingerprint == splits.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((9, 8), (9, 8, 1)),
+        ((2, 8), (2, 8, 1)),
+        ((2, 2, 1), (2, 2, 1)),
+        ((9, 8, 3), (9, 8, 3)),
+        ((3, 9, 8), (9, 8, 3)),
+        ((1, 5, 5), (5, 5, 1)),
+        ((64, 64, 13), (64, 64, 13)),
+        ((13, 64, 64), (64, 64, 13)),
+        ((5, 5, 4), (5, 5, 4)),
+        ((28, 28, 28), None),
+        ((3, 4, 4), None),
+        ((4, 4, 4), None),
+        ((4, 4, 2), None),
+        ((3, 8, 3), None),
+        ((3, 8, 1), None),
+        ((1, 28, 3), None),
+        ((28, 3, 3), None),
+        ((9, 8, 4), None),
+        ((4, 9, 8), None),
+        ((784, 1), None),
+        ((3, 1024), None),
+        ((784,), None),
+        ((), None),
+        ((1, 8, 8, 3), None),
+    ],
+)
+def test_the_axis_of_channels_is_unique_or_the_shape_is_refused(tmp_path, shape, expected):
+    arrays = {f"X_{split}": np.full((2, *shape), 200, np.uint8) for split in ("train", "val", "test")}
+    path = write_npy(tmp_path / "npy", arrays | {f"Y_{split}": np.arange(2) for split in ("train", "val", "test")})
+    if expected:
+        assert read(path).train.image_shape == expected
+    elif len(shape) == 3:
+        assert_message(path, ["X_train.npy: it is ambiguous which axis of", "images.transpose(0, 2, 3, 1)"])
+    else:
+        assert_message(path, ["X_train.npy: images must be (N, H, W)", str((2, *shape))])
+
+
+AMBIGUOUS_VALUES = {
+    "normalized": (IMAGES / 64 - 2.0, ["float64 values of -2 to 1.98438", "(images * std + mean) * 255"]),
+    "minus one to one": (IMAGES / 127.5 - 1, ["values of -1 to 1", "((images + 1) * 127.5)"]),
+    "negative integers": (IMAGES.astype(np.int16) - 1, ["int16 values of -1 to 254"]),
+    "0 to 16": (IMAGES // 16.0, ["values of 0 to 15", "(images * (255 / WHITE))", "such as 15"]),
+    "dark": (IMAGES / 600, ["values of 0 to 0.425", "neither 0 to 255 nor 0 to 1"]),
+    "slightly above 1": (IMAGES / 250, ["values of 0 to 1.02"]),
+    "16 bits": (IMAGES.astype(np.uint16) * 257, ["uint16 values of 0 to 65535", "such as 65535"]),
+    "integers of 0 and 1": (IMAGES.astype(np.int64) // 128, ["int64 values of 0 to 1"]),
+    "not a number": (np.where(np.arange(40) == 7, np.nan, 1.0)[:, None, None] * IMAGES, ["row 7 has values", "NaN"]),
+    "infinite": (np.where(np.arange(40) == 7, np.inf, 1.0)[:, None, None] * (IMAGES + 1.0), ["row 7 has values"]),
+    "masks": (IMAGES > 128, ["dtype bool"]),
+    "complex": (IMAGES * 1j, ["dtype complex128"]),
+    "text": (IMAGES.astype(str), ["dtype <U"]),
+}
+
+
+@pytest.mark.parametrize(("images", "expected"), AMBIGUOUS_VALUES.values(), ids=AMBIGUOUS_VALUES)
+def test_images_in_other_ranges_are_refused_with_what_to_type(tmp_path, images, expected):
+    assert_message(write_npy(tmp_path / "npy", PAIRS | {"X_test": images}), [f"{tmp_path}/npy/X_test.npy: ", *expected])
+
+
+def test_classes_are_named_after_their_labels_in_natural_order(tmp_path):
+    labels = np.array([11, 9, 10, 9])
+    arrays = {"x_train": IMAGES[:4, :32], "y_train": labels, "x_test": IMAGES[:4, :32], "y_test": labels[:, None]}
+    splits = read(write_npy(tmp_path / "npy", arrays | {"x_val": IMAGES[:4, :32], "y_val": labels.astype(float)}))
+    assert splits.class_names == ("9", "10", "11")
+    for part in splits.parts.values():
+        assert part.labels.tolist() == [2, 0, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", [str, bytes])
+def test_text_labels_are_class_names(tmp_path, dtype):
+    labels = np.array(["c10", "c9", "c10", "größer"])
+    labels = labels if dtype is str else np.char.encode(labels, "utf-8")
+    arrays = {f"X_{split}": IMAGES[:4] for split in ("train", "val", "test")}
+    splits = read(write_npy(tmp_path / "npy", arrays | {f"Y_{split}": labels for split in ("train", "val", "test")}))
+    assert splits.class_names == ("c9", "c10", "größer")
+    assert splits.test.labels.tolist() == [1, 0, 1, 2]
+
+
+def test_text_labels_keep_the_order_of_the_class_names(tmp_path):
+    arrays = {f"X_{split}": IMAGES[:3] for split in ("train", "val", "test")}
+    labels = {f"Y_{split}": np.array(["dog", "cat", "dog"]) for split in ("train", "val", "test")}
+    splits = read(write_npy(tmp_path / "a", arrays | labels, ["dog", "cat"]))
+    assert splits.class_names == ("dog", "cat")
+    assert splits.test.labels.tolist() == [0, 1, 0]
+    assert_message(write_npy(tmp_path / "b", arrays | labels, ["dogs", "cat"]), ["no class 'dog'", "did you mean"])
+
+
+def test_fer2013_is_recognized_only_by_all_seven_labels(tmp_path):
+    arrays = {f"X_{split}": IMAGES for split in ("train", "val", "test")}
+    labels = {f"Y_{split}": np.arange(40) % 6 for split in ("train", "val", "test")}
+    assert read(write_npy(tmp_path / "a", arrays | labels)).class_names == ("0", "1", "2", "3", "4", "5")
+    splits = read(write_npy(tmp_path / "b", arrays | labels | {"Y_train": LABELS}))
+    assert splits.class_names == FER2013_CLASSES
+    assert [note for note in splits.notes if "FER2013's classes: angry, disgust" in note]
+
+
+def test_images_and_labels_without_a_split_are_split(tmp_path):
+    splits = read(write_npy(tmp_path / "npy", {"images": IMAGES, "labels": LABELS, "extra": LABELS}))
+    assert sum(map(len, splits.parts.values())) == 40
+    assert "validation and test: 1 in 10 rows each, split off" in splits.source
+    assert isinstance(splits.train.blocks[0].pixels, np.memmap)
+    assert "not read: extra.npy" in splits.notes
+
+
+def test_a_single_npy_file_is_refused_with_its_folder(tmp_path):
+    path = write_npy(tmp_path / "npy", PAIRS)
+    assert_message(path / "X_test.npy", ["is a single array", f"pass its folder {path}"])
+    assert_message(path / "X_tset.npy", [f"no such file or folder; did you mean {path / 'X_test.npy'}?"])
+
+
 BAD_NPY_FOLDERS = {
-    "no labels": ({**PAIRS, "Y_test": None}, None, ["Y_test.npy: no such file"]),
-    "no test": ({**PAIRS, "X_test": None}, None, ["the test split is empty", "X_test.npy and Y_test.npy"]),
-    "no training": ({**PAIRS, "X_training": None}, None, ["the train split is empty", "X_training.npy"]),
+    "no labels": ({**PAIRS, "Y_test": None}, None, ["X_test.npy has no labels; add Y_test.npy"]),
+    "no images": ({**PAIRS, "X_test": None}, None, ["Y_test.npy has no images; add X_test.npy"]),
+    "no test": (
+        {**PAIRS, "X_test": None, "Y_test": None},
+        None,
+        ["the test split is empty; add X_test.npy and Y_test.npy"],
+    ),
+    "no training": (
+        {**PAIRS, "X_training": None, "Y_training": None},
+        None,
+        ["the train split is empty; add X_train.npy and Y_train.npy"],
+    ),
+    "training and validation": (
+        {"x_train": IMAGES, "y_train": LABELS, "x_val": IMAGES, "y_val": LABELS},
+        None,
+        ["the test split is empty; rename x_val.npy and y_val.npy to x_test.npy and y_test.npy, and a validation"],
+    ),
+    "images with and without a split": (
+        {**PAIRS, "images": IMAGES, "labels": LABELS},
+        None,
+        ["images.npy is in no split, X_training.npy is; rename or remove images.npy"],
+    ),
+    "an unknown split": ({"X_trian": IMAGES}, None, ["X_trian.npy is in no split; name it X_train.npy"]),
     "no rows": ({**PAIRS, "X_test": IMAGES[:0], "Y_test": LABELS[:0]}, None, ["the test split is empty"]),
     "two names of one split": (
         {**PAIRS, "X_privatetest": IMAGES},
         None,
-        ["X_test.npy and X_privatetest.npy are the same split"],
+        ["X_privatetest.npy and X_test.npy are the same split"],
     ),
-    "float images": ({**PAIRS, "X_test": IMAGES / 255}, None, ["X_test.npy", "must be uint8", "float64"]),
     "flat images": (
         {**PAIRS, "X_test": IMAGES.reshape(40, -1)},
         None,
@@ -149,7 +311,7 @@ BAD_NPY_FOLDERS = {
     "object images": (
         {**PAIRS, "X_test": np.array([None])},
         None,
-        ["X_test.npy", "not a readable .npy file"],
+        ["X_test.npy", "array of Python objects, which would be unpickled"],
     ),
     "other sizes": ({**PAIRS, "X_test": IMAGES[:, :40]}, list("abcdefg"), ["test", "image sizes"]),
     "few labels": ({**PAIRS, "Y_test": LABELS[:-1]}, None, ["Y_test.npy", "(39,)", "40 images"]),
@@ -165,10 +327,27 @@ BAD_NPY_FOLDERS = {
     "negative label": (
         {**PAIRS, "Y_test": LABELS - 1},
         None,
+        ["Y_test.npy: row 0: label -1 is negative; remove rows without a label"],
+    ),
+    "negative label with class names": (
+        {**PAIRS, "Y_test": LABELS - 1},
+        list("abcdefg"),
         ["Y_test.npy: row 0: label -1 is outside 0..6"],
     ),
-    "no class names": (TINY, None, ["classes.json is missing", '["cat", "dog"]']),
-    "high label, no class names": ({**PAIRS, "Y_test": LABELS + 1}, None, ["classes.json is missing"]),
+    "high label, no class names": ({**PAIRS, "Y_test": LABELS + 1}, None, ["the test split has rows of 7"]),
+    "one class": ({**PAIRS, "Y_training": LABELS * 0, "Y_test": LABELS * 0}, None, ["all labels are 0; at least two"]),
+    "text and numbers": ({**PAIRS, "Y_test": LABELS.astype(str)}, None, ["use numbers or text for the labels of all"]),
+    "empty text": (
+        {**PAIRS, "Y_training": LABELS.astype(str), "Y_test": np.array(["a"] * 39 + [""])},
+        None,
+        ["Y_test.npy: row 39: label is empty"],
+    ),
+    "object labels": ({**PAIRS, "Y_test": np.array([None] * 40)}, None, ["Y_test.npy", "array of Python objects"]),
+    "several labels per image": (
+        {**PAIRS, "Y_test": np.eye(40, 7)},
+        None,
+        ["Y_test.npy: row 7 is not one-hot (a single 1, otherwise 0); each image needs one class"],
+    ),
     "equal class names": (PAIRS, ["a", "a"], ["classes.json", "unique names"]),
     "unprintable class name": (PAIRS, ["a", "\x1b"], ["classes.json", "unique names"]),
     "numeric class names": (PAIRS, [1, 2], ["classes.json", "unique names"]),

@@ -20,7 +20,10 @@ SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "validation": ("val", "valid", "validation", "dev", "publictest"),
     "test": ("test", "testing", "privatetest"),
 }
-"""Names of each split in folder and file names, case-insensitive."""
+"""Names of each split in folder, file and array names, case-insensitive."""
+
+EVERYTHING = "everything"
+"""Split of all images in a source without splits."""
 
 
 def counted(titles: Sequence[str], kind: str = "images") -> str:

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fer_augment import DatasetError, did_you_mean
-from fer_augment.readers._conventions import SPLIT_NAMES, display_name, split_called
+from fer_augment.readers._conventions import EVERYTHING, SPLIT_NAMES, display_name, split_called
 from fer_augment.readers._image_members import Member
 
 RELEASE_PREFIXES = {"PublicTest_": "validation", "PrivateTest_": "test"}
 """File name prefixes that distinguish the two splits in the folder `test` of the FER2013 image release."""
-
-EVERYTHING = "everything"
-"""Split of all images in a source without splits."""
 
 _ORDER = (*SPLIT_NAMES, EVERYTHING)
 _KNOWN_FOLDERS = [name for names in SPLIT_NAMES.values() for name in names]

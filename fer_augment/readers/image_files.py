@@ -7,16 +7,13 @@ import os
 import numpy as np
 
 from fer_augment import DatasetReader, ImageSource, hookimpl
-from fer_augment.data.npy_format import is_npy_folder
 from fer_augment.data.splitting import SPLIT_ORDER
 from fer_augment.hooks.declarations import ReportProgress
-from fer_augment.readers._conventions import (
-    class_order,
-    display_name,
-    is_folder,
-)
-from fer_augment.readers._image_layout import EVERYTHING, places
+from fer_augment.readers._array_names import has_arrays
+from fer_augment.readers._conventions import EVERYTHING, class_order, display_name, is_folder
+from fer_augment.readers._image_layout import places
 from fer_augment.readers._image_members import image_members
+from fer_augment.readers._table_files import is_table_folder
 
 _WHERE = {
     "train": "add a folder train with class folders",
@@ -33,9 +30,9 @@ def register_dataset_readers() -> list[DatasetReader]:
 
 
 def recognizes(source: str) -> bool:
-    """Return whether the source has the suffix `.zip`, or is a folder that is not an npy folder."""
+    """Return whether the source has the suffix `.zip`, or is a folder without arrays of images or a table."""
     if os.path.isdir(source):
-        return is_folder(source) and not is_npy_folder(source)
+        return is_folder(source) and not has_arrays(source) and not is_table_folder(source)
     return source.lower().endswith(".zip")
 
 

@@ -1,0 +1,306 @@
+"""Data sets from arrays of images and labels, of any usual layout, range of values and form of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment import DatasetError, ImageDataset, PixelBlock, Splits, did_you_mean
+from fer_augment.data.npy_format import CLASSES_FILE
+from fer_augment.data.splitting import make_splits, splits_from_rows
+from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.readers._array_names import missing_split_advice
+from fer_augment.readers._conventions import EVERYTHING, FER2013_CLASSES, class_order, display_name, is_fer2013
+
+FER2013_SHAPE = (48, 48, 1)
+LARGEST_AMBIGUOUS_SIDE = 4
+"""Images of this height or width may be channels: `(N, 3, 4, 4)` is refused."""
+
+_BYTES_AT_ONCE = 1 << 24
+_AS_UINT8 = '.round().astype("uint8")'
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class LabeledArray:
+    """Images and labels of a split, as stored.
+
+    Attributes:
+        images: N images, of any layout and range of values that `image_block` accepts.
+        labels: N labels, of any form that `label_values` accepts.
+        images_title: name of the images, for messages.
+        labels_title: name of the labels, for messages.
+        path: the `.npy` file that the images are memory-mapped from; None for others.
+    """
+
+    images: Array
+    labels: Array
+    images_title: str
+    labels_title: str
+    path: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Pixels and `(N,)` labels of a split: numbers or names."""
+
+    block: PixelBlock
+    labels: Array
+    labels_title: str
+
+
+def splits_of_arrays(
+    source: str,
+    parts: Mapping[str, LabeledArray],
+    names: Mapping[str, tuple[str, str]],
+    class_names: Sequence[str] | None,
+    progress: ReportProgress,
+    notes: Sequence[str] = (),
+) -> Splits:
+    """Return the splits of a source of arrays.
+
+    Args:
+        source: name of the data source.
+        parts: arrays by split: train, validation and test, or `EVERYTHING` alone.
+        names: names of the images and labels of each split, for messages.
+        class_names: names in the order of the labels; None names the classes after their labels, except FER2013's.
+        progress: called with the number of images converted and their total.
+        notes: what was passed over or changed so far.
+
+    Raises:
+        DatasetError: if an array is invalid, or a split is missing; the message names the array.
+    """
+    total, done = sum(len(part.images) for part in parts.values()), 0
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        progress(done, total)
+
+    notes, read = list(notes), dict[str, _Part]()
+    for split, part in parts.items():
+        block, note = image_block(part, advance)
+        notes += [note] if note else []
+        labels = label_values(part.labels, part.labels_title, len(block.pixels))
+        read[split] = _Part(block, labels, part.labels_title)
+    classes = _classes(source, class_names, read)
+    notes += [classes.note] if classes.note else []
+    datasets = {
+        split: ImageDataset.from_arrays(part.block, classes.numbers(part), classes.names)
+        for split, part in read.items()
+    }
+    description = display_name(source)
+    if EVERYTHING in datasets:
+        rows = datasets[EVERYTHING]
+        return splits_from_rows(description, rows, np.full(len(rows), -1, dtype=np.int8), notes=tuple(notes))
+    return replace(make_splits(description, datasets, missing_split_advice(names)), notes=tuple(notes))
+
+
+# --- images
+
+
+def image_block(part: LabeledArray, advance: Callable[[int], None]) -> tuple[PixelBlock, str | None]:
+    """Return images as `(N, H, W, C) uint8`, and a note if they were converted.
+
+    Arrays of uint8 are not copied. Other integers must have their highest value in 128 … 255. Floats are scaled by 255
+    if their highest value is in 0.5 … 1, and rounded if it is in 128 … 255.
+
+    Args:
+        part: images as `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`.
+        advance: called with the number of images converted since the last call.
+
+    Raises:
+        DatasetError: if layout, dtype or range of values are ambiguous or unsupported; says what to save instead.
+    """
+    images, title = part.images, part.images_title
+    is_channels_first = _is_channels_first(images.shape, title)
+    view = images.transpose(0, 2, 3, 1) if is_channels_first else images
+    if images.dtype == np.uint8:
+        advance(len(images))
+        note = f"{title}: (N, C, H, W), read as (N, H, W, C)" if is_channels_first else None
+        return PixelBlock(view, None if is_channels_first else part.path), note
+    factor = _scale(images, title)
+    pixels = np.empty(view.shape, dtype=np.uint8)
+    for rows in _chunks(view):
+        values = view[rows]
+        if np.issubdtype(values.dtype, np.floating):
+            values = np.rint(values.astype(np.float64) * factor)
+        pixels[rows] = values
+        advance(len(values))
+    changed = "0 to 1, scaled to 0 to 255" if factor != 1 else "0 to 255, converted to uint8"
+    layout = "; (N, C, H, W), read as (N, H, W, C)" if is_channels_first else ""
+    return PixelBlock(pixels), f"{title}: {images.dtype} in {changed}{layout}"
+
+
+def _is_channels_first(shape: tuple[int, ...], title: str) -> bool:
+    """Return whether the layout is `(N, C, H, W)`, not `(N, H, W, C)` or `(N, H, W)`.
+
+    The axis of channels is the second or the last: the one of length 1 or 3, if no other is; or the one shorter than
+    two equal sides.
+
+    Raises:
+        DatasetError: if neither or both can be the channels.
+    """
+    if len(shape) == 3 and not {1, 3} & {*shape[1:]}:
+        return False
+    if len(shape) != 4:
+        hint = "reshape flat images, such as images.reshape(-1, 28, 28)"
+        raise DatasetError(f"{title}: images must be (N, H, W), (N, H, W, C) or (N, C, H, W), not {shape}; {hint}")
+    _, second, third, last = shape
+    smallest = LARGEST_AMBIGUOUS_SIDE
+    is_last = (last in (1, 3) and not {1, 3} & {second, third}) or second == third > max(last, smallest)
+    is_second = (second in (1, 3) and min(third, last) > smallest) or third == last > max(second, smallest)
+    if is_last == is_second:
+        raise DatasetError(
+            f"{title}: it is ambiguous which axis of {shape} has the channels; save images of 1 or 3 channels as "
+            f"(N, H, W, C), such as images.transpose(0, 2, 3, 1) of (N, C, H, W), larger than "
+            f"{smallest}x{smallest} pixels"
+        )
+    return is_second
+
+
+def _scale(images: Array, title: str) -> int:
+    """Return the factor from values to 0 … 255: 1 or 255.
+
+    Raises:
+        DatasetError: if the values allow neither.
+    """
+    is_float = np.issubdtype(images.dtype, np.floating)
+    if not is_float and not np.issubdtype(images.dtype, np.integer):
+        raise DatasetError(f"{title}: has dtype {images.dtype}; save uint8 in 0 to 255, such as images * np.uint8(255)")
+    if not images.size:
+        return 1
+    lowest, highest = np.inf, -np.inf
+    for rows in _chunks(images):
+        values = images[rows]
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite([low, high]).all():
+            is_finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+            row = rows.start + int(np.argmin(is_finite))
+            raise DatasetError(f"{title}: row {row} has values that are infinite or NaN; correct it")
+        lowest, highest = min(lowest, low), max(highest, high)
+    if lowest >= 0 and 128 <= highest <= 255:
+        return 1
+    if lowest >= 0 and 0.5 <= highest <= 1 and is_float:
+        return 255
+    raise DatasetError(
+        f"{title}: {images.dtype} values of {lowest:g} to {highest:g} are neither 0 to 255 nor 0 to 1; "
+        f"{_rescaling(lowest, highest)}"
+    )
+
+
+def _rescaling(lowest: float, highest: float) -> str:
+    """Return what to type for values of another range."""
+    if lowest >= 0:
+        return f"save (images * (255 / WHITE)){_AS_UINT8}, where WHITE is the value of white, such as {highest:g}"
+    if lowest >= -1 and highest <= 1:
+        return f"for values in -1 to 1, save ((images + 1) * 127.5){_AS_UINT8}"
+    return f"undo the normalization: save ((images * std + mean) * 255){_AS_UINT8}"
+
+
+def _chunks(array: Array) -> Iterator[slice]:
+    rows = max(1, _BYTES_AT_ONCE // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        yield slice(start, start + rows)
+
+
+# --- labels and classes
+
+
+def label_values(array: Array, title: str, count: int) -> Array:
+    """Return `(count,)` labels, integers or text.
+
+    Args:
+        array: `(N,)` or `(N, 1)` integers, whole floats or text, or `(N, K)` one-hot of any numeric type.
+        title: name of the labels, for messages.
+        count: number of images.
+
+    Raises:
+        DatasetError: if the labels are invalid.
+    """
+    if array.ndim not in (1, 2) or len(array) != count:
+        expected = "(N,) integers or (N, K) one-hot"
+        raise DatasetError(f"{title}: labels have shape {array.shape}, but there are {count} images; use {expected}")
+    if array.ndim == 2 and array.shape[1] != 1:
+        return _from_one_hot(array, title)
+    values = np.asarray(array).reshape(-1)
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind == "U":
+        unprintable = np.flatnonzero([not name or not name.isprintable() for name in values.tolist()])
+        if len(unprintable):
+            raise DatasetError(f"{title}: row {unprintable[0]}: label is empty or has unprintable characters")
+        return values
+    if values.dtype.kind not in "iub" and not (values.dtype.kind == "f" and (values == np.rint(values)).all()):
+        raise DatasetError(f"{title}: labels have dtype {values.dtype}; use integers or one-hot")
+    return values.astype(np.int64)
+
+
+def _from_one_hot(array: Array, title: str) -> NDArray[np.int64]:
+    if array.dtype.kind not in "iubf":
+        raise DatasetError(f"{title}: labels have dtype {array.dtype}; use integers or one-hot")
+    is_one = array == 1
+    invalid = np.flatnonzero((is_one.sum(axis=1) != 1) | ((array != 0).sum(axis=1) != 1))
+    if len(invalid):
+        reason = "each image needs one class"
+        raise DatasetError(f"{title}: row {invalid[0]} is not one-hot (a single 1, otherwise 0); {reason}")
+    return np.asarray(is_one.argmax(axis=1), dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """Class names, the number of each name, and the names in the order of stored labels if these are positions."""
+
+    names: tuple[str, ...]
+    number_of: Mapping[str, int]
+    stored: tuple[str, ...] | None = None
+    note: str | None = None
+
+    def numbers(self, part: _Part) -> NDArray[np.int64]:
+        """Return the `(N,)` labels of a split as positions in `names`.
+
+        Raises:
+            DatasetError: if there is no such class.
+        """
+        labels, title = part.labels, part.labels_title
+        if self.stored is not None and labels.dtype.kind != "U":
+            count = len(self.stored)
+            invalid = np.flatnonzero((labels < 0) | (labels >= count))
+            if len(invalid):
+                reason = f"row {invalid[0]}: label {labels[invalid[0]]} is outside 0..{count - 1} ({count} classes)"
+                raise DatasetError(f"{title}: {reason}; correct it, or list all classes in {CLASSES_FILE}")
+            return np.array([self.number_of[name] for name in self.stored], dtype=np.int64)[labels]
+        distinct, inverse = np.unique(labels.astype(str), return_inverse=True)
+        unknown = [name for name in distinct.tolist() if name not in self.number_of]
+        if unknown:
+            raise DatasetError(f"{title}: there is no class {unknown[0]!r}{did_you_mean(unknown[0], self.names)}")
+        return np.array([self.number_of[name] for name in distinct.tolist()], dtype=np.int64)[inverse]
+
+
+def _classes(source: str, class_names: Sequence[str] | None, parts: Mapping[str, _Part]) -> _Classes:
+    if class_names is not None:
+        stored = tuple(class_names)
+        if len(stored) == len(FER2013_CLASSES) and is_fer2013(stored):
+            return _Classes(*class_order(stored), stored)
+        return _Classes(stored, {name: number for number, name in enumerate(stored)}, stored)
+    if len({part.labels.dtype.kind == "U" for part in parts.values()}) > 1:
+        titles = " and ".join(part.labels_title for part in parts.values())
+        raise DatasetError(f"{titles}: use numbers or text for the labels of all splits")
+    for part in parts.values():
+        negative = np.flatnonzero(part.labels < 0) if part.labels.dtype.kind != "U" else np.empty(0, np.int64)
+        if len(negative):
+            reason = f"row {negative[0]}: label {part.labels[negative[0]]} is negative"
+            raise DatasetError(f"{part.labels_title}: {reason}; remove rows without a label")
+    distinct = {label for part in parts.values() for label in np.unique(part.labels).tolist()}
+    if len(distinct) == 1:
+        raise DatasetError(f"{display_name(source)}: all labels are {distinct.pop()}; at least two classes are needed")
+    has_fer2013_size = all(part.block.pixels.shape[1:] == FER2013_SHAPE for part in parts.values())
+    if has_fer2013_size and distinct == set(range(len(FER2013_CLASSES))):
+        note = f"labels 0 to 6 of 48x48 gray images are FER2013's classes: {', '.join(FER2013_CLASSES)}"
+        return _Classes(*class_order(FER2013_CLASSES), FER2013_CLASSES, note)
+    return _Classes(*class_order(map(str, distinct)))

@@ -1,0 +1,153 @@
+"""Reader for npz files, such as those of MedMNIST and Keras; uncompressed arrays are memory-mapped."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+
+from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
+from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.readers._array_names import array_name, pairs
+from fer_augment.readers._arrays import Array, LabeledArray, splits_of_arrays
+from fer_augment.readers._conventions import display_name, no_such_file
+
+CLASS_NAMES = ("class_names", "classes", "label_names")
+"""Names of an array of text with the class names in the order of the labels."""
+REWRITTEN = {"images", "labels", "origins", "copies", "step"}
+"""Arrays of a file written by `fer-augment rewrite --format npz`."""
+
+_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+_LOCAL_HEADER = 30
+"""Bytes of the fixed part of a zip member's header; its last two 16-bit numbers are the length of the rest."""
+
+
+@hookimpl
+def register_dataset_readers() -> list[DatasetReader]:
+    """Register the reader of npz files."""
+    summary = (
+        "FILE.npz with train_images, train_labels, … (MedMNIST), x_train, y_train, … (Keras), or images and labels"
+    )
+    return [DatasetReader("npz_file", summary, recognizes, read)]
+
+
+def recognizes(source: str) -> bool:
+    """Return whether the source has the suffix `.npz`."""
+    return source.lower().endswith(".npz") and not os.path.isdir(source)
+
+
+def read(source: str, progress: ReportProgress) -> Splits:
+    """Read the arrays; splits, layouts and labels are those of `splits_of_arrays`. Never unpickles.
+
+    Raises:
+        DatasetError: if the file cannot be read, or arrays are missing or invalid; the message names the array.
+    """
+    title = display_name(source)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            return _read(source, archive, members, progress)
+    except FileNotFoundError as error:
+        raise DatasetError(no_such_file(source)) from error
+    except (zipfile.BadZipFile, OSError) as error:
+        reason = display_name(str(error))
+        raise DatasetError(f"{title}: not a complete npz file ({reason}); re-download it") from error
+
+
+def _read(
+    source: str, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], progress: ReportProgress
+) -> Splits:
+    _refuse_rewritten(source, members)
+    contents = {name: content for name in members if (content := array_name(name))}
+    if not contents:
+        shown = display_name(", ".join(members)) or "none"
+        needed = "x_train, y_train, x_test and y_test; train_images, train_labels, …; or images and labels"
+        raise DatasetError(f"{display_name(source)}: no known arrays (it has {shown}); name them {needed}")
+    names = pairs(source, contents)
+
+    def array(name: str) -> Array:
+        return _array(source, archive, members[name])
+
+    class_names, others = _class_names(array, [name for name in members if name not in contents])
+    notes = [f"not read: {display_name(', '.join(others))}"] if others else []
+    parts = {
+        split: LabeledArray(array(images), array(labels), _title(source, images), _title(source, labels))
+        for split, (images, labels) in names.items()
+    }
+    return splits_of_arrays(source, parts, names, class_names, progress, notes)
+
+
+def _refuse_rewritten(source: str, names: Collection[str]) -> None:
+    if set(names) >= REWRITTEN:
+        raise DatasetError(
+            f"{display_name(source)}: is a rewritten training set, whose augmented copies would leak into splits made "
+            "of it; pass the original data to --data, and the recipe to compare"
+        )
+
+
+def _class_names(array: Callable[[str], Array], names: Sequence[str]) -> tuple[list[str] | None, list[str]]:
+    """Return the class names if an array has them, and the names of all other arrays."""
+    for name in names:
+        if name.casefold() in CLASS_NAMES:
+            values = array(name)
+            if values.ndim == 1 and values.dtype.kind in "US":
+                text = values if values.dtype.kind == "U" else np.char.decode(values, "utf-8", "replace")
+                return text.tolist(), [other for other in names if other != name]
+    return None, list(names)
+
+
+def _array(source: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    """Return an array: memory-mapped if the archive stores it uncompressed, else read into memory."""
+    title = _title(source, member.filename.removesuffix(".npy"))
+    try:
+        if member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & 1:
+            mapped = _mapped(source, member)
+            if mapped is not None:
+                return mapped
+        with archive.open(member) as stream:
+            array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+            stream.read()  # the archive verifies the checksum at the end
+            return array
+    except _FAULTS as error:
+        if "allow_pickle" in str(error):
+            reason = "is an array of Python objects, which would be unpickled; save a numeric array (np.stack)"
+            raise DatasetError(f"{title}: {reason}") from error
+        raise DatasetError(f"{title}: damaged ({display_name(str(error))}); re-download the file") from error
+    except MemoryError as error:
+        reason = "does not fit into memory; save it with np.savez, which does not compress, to have it memory-mapped"
+        raise DatasetError(f"{title}: {reason}") from error
+
+
+def _mapped(source: str, member: zipfile.ZipInfo) -> Array | None:
+    """Memory-map an uncompressed array; None for an empty array, an array of objects or a rare version of the format.
+
+    Raises:
+        ValueError: if the archive is truncated.
+    """
+    with open(source, "rb") as file:
+        file.seek(member.header_offset)
+        header = file.read(_LOCAL_HEADER)
+        file.seek(sum(struct.unpack("<HH", header[-4:])), os.SEEK_CUR)
+        start = file.tell()
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            return None
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read_header(file)
+        offset = file.tell()
+        end = os.fstat(file.fileno()).st_size
+    size = math.prod(shape) * dtype.itemsize
+    if not size or dtype.hasobject:
+        return None
+    if offset - start + size != member.file_size or offset + size > end:
+        raise ValueError(f"{member.file_size} bytes for shape {shape}")
+    return np.memmap(source, dtype, "r", offset, shape, "F" if is_fortran else "C")
+
+
+def _title(source: str, name: str) -> str:
+    return f"{display_name(source)}: {display_name(name)}"

@@ -1,0 +1,193 @@
+"""The reader of npz files: MedMNIST, Keras, images and labels alone, memory mapping, and messages for invalid files."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fer_augment.data.export import write_export
+from tests.data_files import FER2013_CLASSES, random_images, small_csv_rows, write_csv
+from tests.reading import assert_message, assert_source_rows, read
+
+IMAGES, LABELS = random_images(40, side=28, channels=3), np.arange(40) % 4
+MEDMNIST = {
+    f"{split}_{content}": array
+    for split in ("train", "val", "test")
+    for content, array in (("images", IMAGES), ("labels", LABELS[:, None].astype(np.uint8)))
+}
+KERAS = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS[:, None]}
+
+
+def save(path: Path, arrays: dict[str, np.ndarray], *, compressed: bool = False) -> Path:
+    function: Any = np.savez_compressed if compressed else np.savez
+    function(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_medmnist(tmp_path, compressed):
+    save(tmp_path / "pathmnist.npz", MEDMNIST, compressed=compressed)
+    splits = read(tmp_path / "pathmnist.npz")
+    assert splits.class_names == ("0", "1", "2", "3")
+    assert splits.source == str(tmp_path / "pathmnist.npz")
+    for part in splits.parts.values():
+        np.testing.assert_array_equal(part.images[:], IMAGES)
+        np.testing.assert_array_equal(part.labels, LABELS)
+    assert_source_rows(splits)
+
+
+def test_keras(tmp_path):
+    save(tmp_path / "cifar.npz", KERAS).rename(tmp_path / "cifar.NPZ")
+    splits = read(tmp_path / "cifar.NPZ")
+    assert [len(part) for part in splits.parts.values()] == [36, 4, 40]
+    np.testing.assert_array_equal(splits.test.images[:], IMAGES)
+    assert "validation: 1 in 10 rows of train, split off" in splits.source
+
+
+@pytest.mark.parametrize("names", [("images", "labels"), ("X", "Y"), ("data", "target"), ("imgs", "labels")])
+def test_images_and_labels_alone_are_split(tmp_path, names):
+    save(tmp_path / "a.npz", dict(zip(names, (IMAGES[..., 0], LABELS), strict=True)))
+    splits = read(tmp_path / "a.npz")
+    assert [len(part) for part in splits.parts.values()] == [32, 4, 4]
+    assert "validation and test: 1 in 10 rows each, split off" in splits.source
+    for part in splits.parts.values():
+        np.testing.assert_array_equal(part.images[:], IMAGES[part.index, ..., :1])
+        np.testing.assert_array_equal(part.labels, LABELS[part.index])
+
+
+@pytest.mark.parametrize("key", ["class_names", "classes", "label_names"])
+@pytest.mark.parametrize("dtype", ["U", "S"])
+def test_class_names_in_the_order_of_the_labels(tmp_path, key, dtype):
+    save(tmp_path / "a.npz", MEDMNIST | {key: np.array(["dog", "cat", "ant", "bee"], dtype)})
+    assert read(tmp_path / "a.npz").class_names == ("dog", "cat", "ant", "bee")
+
+
+def test_arrays_that_are_not_read_are_noted(tmp_path):
+    save(tmp_path / "a.npz", MEDMNIST | {"classes": np.arange(4), "patient": LABELS})
+    assert read(tmp_path / "a.npz").notes == ("not read: classes, patient",)
+
+
+def test_floats_and_channels_first_follow_the_rules_of_npy_folders(tmp_path):
+    images = (IMAGES / 255).astype(np.float32).transpose(0, 3, 1, 2)
+    save(tmp_path / "a.npz", KERAS | {"x_test": images}, compressed=True)
+    splits = read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(splits.test.images[:], IMAGES)
+    assert splits.notes == (
+        f"{tmp_path / 'a.npz'}: x_test: float32 in 0 to 1, scaled to 0 to 255; (N, C, H, W), read as (N, H, W, C)",
+    )
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_uncompressed_images_are_memory_mapped(tmp_path, order):
+    images = np.asarray(IMAGES, order=order)
+    save(tmp_path / "stored.npz", MEDMNIST | {"test_images": images})
+    save(tmp_path / "compressed.npz", MEDMNIST, compressed=True)
+    stored, compressed = read(tmp_path / "stored.npz"), read(tmp_path / "compressed.npz")
+    assert isinstance(stored.test.blocks[0].pixels, np.memmap)
+    assert not isinstance(compressed.test.blocks[0].pixels, np.memmap)
+    assert stored.fingerprint == compressed.fingerprint
+
+
+def test_48x48_gray_images_with_seven_labels_are_fer2013(tmp_path):
+    images, labels = random_images(70, side=48), np.arange(70) % 7
+    save(tmp_path / "a.npz", {"x": images, "y": labels})
+    assert read(tmp_path / "a.npz").class_names == FER2013_CLASSES
+
+
+def test_a_rewritten_training_set_is_refused(tmp_path):
+    data = write_csv(tmp_path / "a.csv", small_csv_rows())
+    splits = read(data)
+    write_export("npz", splits.train, splits, tmp_path, lambda rows: None)
+    assert_message(
+        tmp_path / "training_set.npz",
+        ["is a rewritten training set, whose augmented copies would leak", "pass the original data to --data"],
+    )
+
+
+BAD_NPZ_FILES = {
+    "no known arrays": ({"arr_0": IMAGES}, ["no known arrays (it has arr_0); name them x_train, y_train"]),
+    "no arrays": ({}, ["no known arrays (it has none)"]),
+    "no labels": (KERAS | {"y_train": None}, ["x_train has no labels; add y_train"]),
+    "no images": (MEDMNIST | {"val_images": None}, ["val_labels has no images; add val_images"]),
+    "train and validation": (
+        {name: array for name, array in MEDMNIST.items() if "test" not in name},
+        ["the test split is empty; rename val_images and val_labels to test_images and test_labels"],
+    ),
+    "train alone": ({"x_train": IMAGES, "y_train": LABELS}, ["the test split is empty; add x_test and y_test"]),
+    "two images of a split": (KERAS | {"test_images": IMAGES}, ["test_images and x_test are the same split"]),
+    "objects": (KERAS | {"x_test": np.array([None] * 40)}, ["x_test: is an array of Python objects"]),
+    "object labels": (KERAS | {"y_test": np.array([None] * 40)}, ["y_test: is an array of Python objects"]),
+    "several labels per image": (
+        MEDMNIST | {"train_labels": np.ones((40, 14), np.uint8)},
+        ["train_labels: row 0 is not one-hot", "each image needs one class"],
+    ),
+    "fewer labels": (KERAS | {"y_test": LABELS[:-1]}, ["y_test: labels have shape (39,), but there are 40 images"]),
+    "flat images": (
+        KERAS | {"x_train": IMAGES.reshape(40, -1)},
+        ["x_train: images must be (N, H, W), (N, H, W, C) or (N, C, H, W), not (40, 2352)", "reshape flat images"],
+    ),
+    "normalized": (KERAS | {"x_train": IMAGES / 64 - 2}, ["x_train: float64 values of -2 to 1.98438"]),
+    "control characters": ({"\x1b[2J": IMAGES}, [r"it has \x1b[2J"]),
+}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(("arrays", "expected"), BAD_NPZ_FILES.values(), ids=BAD_NPZ_FILES)
+def test_invalid_npz_files_are_refused_with_the_name_of_the_array(tmp_path, arrays, expected, compressed):
+    path = save(
+        tmp_path / "a.npz", {name: array for name, array in arrays.items() if array is not None}, compressed=compressed
+    )
+    assert_message(path, expected)
+
+
+def write_member_that_is_no_array(path):
+    save(path, {name: array for name, array in KERAS.items() if name != "x_test"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_test.npy", b"hello")
+
+
+def write_changed_member(path):
+    save(path, KERAS, compressed=True)
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+
+
+def write_short_member(path):
+    """Write an uncompressed member with fewer bytes than its header says."""
+    save(path, {name: array for name, array in KERAS.items() if name != "x_test"})
+    np.save(path.with_suffix(".npy"), IMAGES)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_test.npy", path.with_suffix(".npy").read_bytes()[:-1])
+
+
+def write_truncated(path):
+    save(path, KERAS)
+    os.truncate(path, 5000)
+
+
+DAMAGED = {
+    "missing": (lambda path: None, ["no such file"]),
+    "empty": (lambda path: path.write_bytes(b""), ["not a complete npz file", "re-download it"]),
+    "text": (lambda path: path.write_text("hello"), ["not a complete npz file"]),
+    "truncated": (write_truncated, ["not a complete npz file"]),
+    "member that is no array": (write_member_that_is_no_array, [": x_test: damaged", "re-download the file"]),
+    "changed member": (write_changed_member, [": x_train: damaged"]),
+    "short member": (write_short_member, [": x_test: damaged"]),
+}
+
+
+@pytest.mark.parametrize(("write", "expected"), DAMAGED.values(), ids=DAMAGED)
+def test_damaged_npz_files_are_refused(tmp_path, write, expected):
+    write(tmp_path / "a.npz")
+    assert_message(tmp_path / "a.npz", expected)
+
+
+def test_a_misspelled_file_is_reported_with_the_most_similar_one(tmp_path):
+    save(tmp_path / "pathmnist.npz", KERAS)
+    assert_message(tmp_path / "patmnist.npz", [f"did you mean {tmp_path / 'pathmnist.npz'}?"])
