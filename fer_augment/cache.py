@@ -46,22 +46,22 @@ class Entry:
 
 def entries(folder: Path) -> list[Entry]:
     """Return everything in a cache that can be deleted, the least recently used first."""
-    found = []
+    held = []
     for kind in (TRAININGS, PIXELS):
         for path in (folder / kind).glob("*") if (folder / kind).is_dir() else ():
             if not path.name.endswith(".lock"):
                 with suppress(FileNotFoundError):  # deleted meanwhile
-                    found.append(Entry(kind, path, _size(path), path.stat().st_mtime))
-    return sorted(found, key=lambda entry: (entry.used, entry.path.name))
+                    held.append(Entry(kind, path, _size(path), path.stat().st_mtime))
+    return sorted(held, key=lambda entry: (entry.used, entry.path.name))
 
 
 def prune(
-    found: Iterable[Entry], *, max_bytes: int | None = None, unused_days: float | None = None, now: float | None = None
+    held: Iterable[Entry], *, max_bytes: int | None = None, unused_days: float | None = None, now: float | None = None
 ) -> list[Entry]:
     """Choose what to delete, the least recently used first.
 
     Args:
-        found: entries, the least recently used first.
+        held: entries, the least recently used first.
         max_bytes: what may stay, in bytes; None for no limit.
         unused_days: entries that were used within so many days stay; None for no such rule.
         now: the present time, as `time.time`.
@@ -69,13 +69,13 @@ def prune(
     Returns:
         The entries to delete. What a process works on now is never among them.
     """
-    candidates = [entry for entry in found if not _is_in_use(entry)]
+    candidates = [entry for entry in held if not _is_in_use(entry)]
     chosen: dict[Path, Entry] = {}
     if unused_days is not None:
         oldest = (time.time() if now is None else now) - unused_days * 86_400
         chosen = {entry.path: entry for entry in candidates if entry.used < oldest}
     if max_bytes is not None:
-        total = sum(entry.size for entry in found) - sum(entry.size for entry in chosen.values())
+        total = sum(entry.size for entry in held) - sum(entry.size for entry in chosen.values())
         for entry in candidates:
             if total <= max_bytes:
                 break

@@ -1,4 +1,4 @@
-"""The installed distributions that a training depends on, from the metadata of whoever provides its parts."""
+"""The installed distributions that a training depends on, from the metadata of the providers of its parts."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class TrainingStore:
                     make(scratch, checkpoint)
                 checkpoint.unlink(missing_ok=True)
         with suppress(OSError):  # Windows keeps a file that another process has open
-            lock.unlink()  # safe once the training is finished: whoever waits, or locks anew, finds it
+            lock.unlink()  # safe once the training is finished: a process that waits, or locks anew, finds it
         return StoredTraining(self.root / key, was_reused)
 
 
