@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,27 @@ def write_csv(path: Path, rows: Sequence[Row], *, header=KAGGLE_HEADER, quoted=F
         fields = {"emotion": str(label), "Usage": usage, "pixels": f'"{text}"' if quoted else text}
         lines.append(",".join(fields.get(name.strip(), "") for name in header.split(",")))
     path.write_bytes((newline.join(lines) + end).encode())
+    return path
+
+
+# --- tables
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[object]], delimiter: str = ",") -> Path:
+    """Write columns of equal length as csv, tsv, JSON Lines or parquet, by the suffix; None is no value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = list(zip(*columns.values(), strict=True))
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.table({name: list(values) for name, values in columns.items()}), path)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else delimiter)
+            writer.writerows([list(columns), *rows])
     return path
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from fer_augment import DatasetError
 from fer_augment.hooks.plugin_manager import collect
-from fer_augment.readers import csv_file, demo, idx_files, image_files, npy_folder, npz_file
+from fer_augment.readers import csv_file, demo, description, idx_files, image_files, npy_folder, npz_file, table
 
-MODULES = (csv_file, image_files, npy_folder, npz_file, idx_files, demo)
+MODULES = (csv_file, image_files, npy_folder, npz_file, idx_files, table, description, demo)
 READERS = collect([(module.__name__, "fer_augment", module) for module in MODULES])
 
 

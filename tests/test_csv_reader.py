@@ -103,11 +103,9 @@ GOOD = [
     (0, "1 2 3 4", "PrivateTest"),
 ]
 BAD_CSV_FILES = {
-    "empty": (b"", ["is empty"]),
     "no rows": (b"emotion,pixels,Usage\n", ["has a header but no rows"]),
     "no usage": (b"emotion,pixels\n0,1\n", ["line 1", "missing Usage (it is emotion,pixels)"]),
-    "no header": (b"0,1 2 3 4,Training\n", ["line 1", "missing emotion, pixels, Usage"]),
-    "binary": (bytes(range(256)) * 40, ["line 1", "missing emotion, pixels, Usage"]),
+    "no emotion": (b"label,pixels,Usage\n0,1,Training\n", ["line 1", "missing emotion (it is label,pixels,Usage)"]),
     "few pixels": ([*GOOD, (0, "1 2 3", "Training")], ["line 6: 3 pixels", "have 4"]),
     "many pixels": ([*GOOD, (0, "1 2 3 4 5", "Training")], ["line 6: 5 pixels", "have 4"]),
     "not square": ([(0, "1 2 3", "Training")], ["line 2: 3 pixels", "square"]),
@@ -149,3 +147,12 @@ def test_invalid_csv_files_are_refused_with_the_line_number(tmp_path, content, e
     else:
         write_csv(path, content)
     assert_message(path, expected)
+
+
+@pytest.mark.parametrize(
+    "header", ["", "0,1 2 3 4,Training", "image,emotion,Usage", "emotion,Usage", "pixels,label", "\0\xff"]
+)
+def test_files_without_the_columns_of_fer2013_are_not_recognized(tmp_path, header):
+    path = tmp_path / "a.csv"
+    path.write_bytes(header.encode() + b"\n")
+    assert not csv_file.recognizes(str(path))

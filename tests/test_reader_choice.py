@@ -9,11 +9,13 @@ from tests.data_files import (
     FER2013_CLASSES,
     USAGES,
     csv_rows,
+    encoded,
     random_images,
     release,
     write_csv,
     write_folder,
     write_npy,
+    write_table,
     write_zip,
 )
 from tests.reading import READERS, assert_source_rows, read
@@ -25,6 +27,10 @@ def sources(tmp_path):
     images = random_images(6)
     table = csv_rows(images, [0] * 6, USAGES * 2)
     labels = np.arange(2)
+    columns = {"image": [f"{number}.png" for number in range(30)], "label": ["cat", "dog"] * 15}
+    write_folder(tmp_path / "beside images", dict(zip(columns["image"], map(encoded, random_images(30)), strict=True)))
+    description = tmp_path / "source.yaml"
+    description.write_text("images: beside images\n")
     pairs = {
         f"{letter}_{word}": a
         for word in ("training", "dev", "test")
@@ -34,8 +40,17 @@ def sources(tmp_path):
         "csv_file": [
             write_csv(tmp_path / "a.CSV", table),
             write_csv(tmp_path / "no_suffix", table),
-            "missing.csv",
         ],
+        "table": [
+            write_table(tmp_path / "beside images" / "labels.csv", columns),
+            write_table(tmp_path / "beside images" / "labels.jsonl", columns).rename(tmp_path / "beside images.jsonl"),
+            tmp_path / "beside images",
+            "missing.csv",
+            "missing.TSV",
+            "missing.jsonl",
+            "missing.parquet",
+        ],
+        "description": [description, "missing.yaml", "missing.yml"],
         "image_files": [
             write_zip(tmp_path / "a.zip", release()),
             write_folder(tmp_path / "folder", release()),

@@ -42,20 +42,24 @@ class Member:
         return ImageFile(self.title, self.content, self.version)
 
 
-def image_members(source: str) -> list[Member]:
+def image_members(source: str, expected: str = _EXPECTED) -> list[Member]:
     """Return the image files of a folder or zip archive, sorted by name.
 
     Hidden files, `__MACOSX` folders and files that are not images are ignored.
+
+    Args:
+        source: the folder or zip archive.
+        expected: what to do if there are no images, for the message.
 
     Raises:
         DatasetError: if the source cannot be read, has no images, or has images of unsupported formats.
     """
     if is_folder(source):
-        return _chosen(source, _folder_members(source))
-    return _chosen(source, _zip_members(source, _opened(source)))
+        return _chosen(source, _folder_members(source), expected)
+    return _chosen(source, _zip_members(source, _opened(source)), expected)
 
 
-def _chosen(source: str, members: Iterable[Member]) -> list[Member]:
+def _chosen(source: str, members: Iterable[Member], expected: str) -> list[Member]:
     files = sorted(members, key=lambda member: member.parts)
     for file in files:
         if file.parts[-1].lower().endswith(_OTHER_IMAGE_SUFFIXES):
@@ -63,8 +67,9 @@ def _chosen(source: str, members: Iterable[Member]) -> list[Member]:
     images = [file for file in files if file.parts[-1].lower().endswith(IMAGE_SUFFIXES)]
     if not images:
         tables = ["/".join(file.parts) for file in files if file.parts[-1].lower().endswith(".csv")]
-        hint = f"to read {display_name(tables[0])}, extract it and pass its path" if tables else _EXPECTED
-        raise DatasetError(f"{display_name(source)}: no png or jpg images found; {hint}")
+        if tables and expected == _EXPECTED:
+            expected = f"to read {display_name(tables[0])}, extract it and pass its path"
+        raise DatasetError(f"{display_name(source)}: no png or jpg images found; {expected}")
     return images
 
 

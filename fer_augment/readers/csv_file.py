@@ -42,18 +42,15 @@ def register_dataset_readers() -> list[DatasetReader]:
 
 
 def recognizes(source: str) -> bool:
-    """Return whether the source has the suffix `.csv`, or is a file with the expected header."""
-    if source == DEMO or os.path.isdir(source):
-        return False
-    if source.lower().endswith(".csv"):
-        return True
-    if not os.path.isfile(source):
+    """Return whether the source is a file whose header has `pixels` and another of the columns; never raises."""
+    if source == DEMO or not os.path.isfile(source):
         return False
     try:
         with open(source, "rb") as file:
-            return not _missing(_fields(file.readline(_HEADER_LIMIT)))
+            missing = _missing(_fields(file.readline(_HEADER_LIMIT)))
     except (OSError, ValueError):
         return False
+    return "pixels" not in missing and len(missing) < len(COLUMNS) - 1
 
 
 def read(source: str, progress: ReportProgress) -> Splits:

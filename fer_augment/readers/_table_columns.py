@@ -1,0 +1,191 @@
+"""Columns of a table that contain images, labels, splits and groups: guessed from usual names, or chosen by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fer_augment import DatasetError, did_you_mean
+from fer_augment.readers._conventions import display_name
+from fer_augment.readers._table_content import Table
+from fer_augment.readers._table_text import is_image_name
+
+USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
+    "image": (
+        *("image", "image_id", "id_code", "filename", "file_name", "path", "filepath", "name", "img"),
+        *("filepaths", "file", "file_path", "image_file", "image_name", "image_path", "image_index", "img_path", "pth"),
+    ),
+    "label": (
+        *("label", "class", "target", "dx", "diagnosis", "category", "emotion"),
+        *("labels", "class_name", "expression"),
+    ),
+    "split": ("split", "set", "subset", "fold_split", "usage", "data_set", "partition"),
+    "group": (
+        *("group", "patient", "patient_id", "subject", "subject_id", "lesion_id", "video"),
+        *("video_id", "person", "person_id"),
+    ),
+}
+"""Usual column names by role, in lower case with `_` for spaces and hyphens."""
+
+OPTIONAL = ("split", "group")
+"""Roles without which a table can be read."""
+
+Choice: TypeAlias = str | tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """Columns chosen in a source description.
+
+    Attributes:
+        names: by role, a column, several one-hot columns for labels, or None for no column; other roles are guessed.
+        places: by role, where the column is chosen, for messages.
+    """
+
+    names: Mapping[str, Choice] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a table by role.
+
+    Attributes:
+        image: paths, ids or bytes of the images.
+        label: class names or numbers; None if labels are one-hot.
+        one_hot: one column for each class; empty unless labels are one-hot.
+        split: names of splits; None without.
+        group: rows that must stay together; None without.
+    """
+
+    image: str
+    label: str | None
+    one_hot: tuple[str, ...]
+    split: str | None
+    group: str | None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns that contain the label."""
+        return (self.label,) if self.label is not None else self.one_hot
+
+
+def is_labeled(table: Table) -> bool:
+    """Return whether a table seems to have columns of images and labels; there may be several candidates.
+
+    Raises:
+        DatasetError: if the first rows cannot be read.
+    """
+    candidates = _candidates(table)
+    others = {name for names in candidates.values() for name in names}
+    return bool(candidates["image"] and (candidates["label"] or _one_hot(table, others)))
+
+
+def columns_of(table: Table, choice: ColumnChoice) -> Columns:
+    """Return the columns of a table by role.
+
+    Raises:
+        DatasetError: if a column is missing or there are several candidates; the message names them.
+    """
+    chosen = {role: _existing(table, choice, role) for role in choice.names}
+    taken = {column for name in chosen.values() for column in ([name] if isinstance(name, str) else name or ())}
+    candidates = _candidates(table, taken)
+    for role in [role for role in USUAL_NAMES if role not in chosen]:
+        if len(candidates[role]) > 1:
+            raise _ambiguous(table, role, candidates[role])
+        chosen[role] = next(iter(candidates[role]), None)
+    label = chosen["label"]
+    one_hot = label if isinstance(label, tuple) else ()
+    if label is None:
+        one_hot = _one_hot(table, {*taken, *(name for names in candidates.values() for name in names)})
+    if chosen["image"] is None:
+        raise _none(table, "image")
+    if label is None and not one_hot:
+        raise _none(table, "label")
+    image, single, split, group = (
+        name if isinstance(name, str) else None for name in (chosen[role] for role in USUAL_NAMES)
+    )
+    assert image is not None
+    return Columns(image, single, one_hot, split, group)
+
+
+def _candidates(table: Table, taken: Set[str] = frozenset()) -> dict[str, tuple[str, ...]]:
+    """Return the columns with usual names, by role; columns with images or class names as such take precedence.
+
+    Args:
+        table: the table.
+        taken: columns that are chosen already.
+    """
+    free = [name for name in table.columns if name not in taken]
+    candidates = {role: tuple(name for name in free if _normal(name) in names) for role, names in USUAL_NAMES.items()}
+    for role, typed in (("image", table.image_files), ("label", table.class_names)):
+        of_type = tuple(name for name in typed if name in free)
+        usual = tuple(name for name in of_type if name in candidates[role])
+        if of_type:
+            candidates[role] = usual if len(usual) == 1 else of_type
+    return candidates
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[ -]", "_", name.casefold())
+
+
+def _one_hot(table: Table, others: Set[str]) -> tuple[str, ...]:
+    """Return the columns that contain only 0 and 1, if in the first rows exactly one of them is 1; else none.
+
+    Args:
+        table: the table.
+        others: columns that contain something else.
+    """
+    columns = tuple(name for name in table.columns if name not in others and name not in table.image_files)
+    rows = [[_bit(value) for value in row] for row in table.sample(columns)] if columns else []
+    is_bits = [all(row[position] is not None for row in rows) for position in range(len(columns))]
+    bits = [[value or 0 for value, keep in zip(row, is_bits, strict=True) if keep] for row in rows]
+    if sum(is_bits) < 2 or not bits or any(sum(row) != 1 for row in bits):
+        return ()
+    return tuple(name for name, keep in zip(columns, is_bits, strict=True) if keep)
+
+
+def _bit(value: str) -> int | None:
+    return {"0": 0, "0.0": 0, "1": 1, "1.0": 1}.get(value)
+
+
+def _existing(table: Table, choice: ColumnChoice, role: str) -> Choice:
+    """Return the chosen column under its name in the table."""
+    name = choice.names[role]
+    if name is None:
+        return None
+    by_folded = {column.casefold(): column for column in table.columns}
+    names = [name] if isinstance(name, str) else name
+    missing = [wanted for wanted in names if wanted not in table.columns and wanted.casefold() not in by_folded]
+    if missing:
+        hint = did_you_mean(missing[0], map(display_name, table.columns))
+        raise DatasetError(f"{choice.places[role]}: {table.name} has no column {display_name(missing[0])!r}{hint}")
+    existing = tuple(wanted if wanted in table.columns else by_folded[wanted.casefold()] for wanted in names)
+    return existing[0] if isinstance(name, str) else existing
+
+
+def _ambiguous(table: Table, role: str, candidates: Sequence[str]) -> DatasetError:
+    names = [display_name(name) for name in candidates]
+    none = f", or {{{role}: null}} for none" if role in OPTIONAL else ""
+    return DatasetError(
+        f"{table.name}: the column of {_PLURAL[role]} may be {' or '.join(map(repr, names))}; choose one in a "
+        f"source description (docs/data.md): columns: {{{role}: {names[0]}}}{none}"
+    )
+
+
+def _none(table: Table, role: str) -> DatasetError:
+    if any(map(is_image_name, table.columns)):
+        return DatasetError(f"{table.name}: line 1 is not a header; add one, such as image,label,split")
+    names = ", ".join(map(display_name, table.columns))
+    shortened = names if len(names) <= 200 else f"{names[:200]}…"
+    one_hot = ", or {label: [NAME, NAME]} for columns of 0 and 1" if role == "label" else ""
+    return DatasetError(
+        f"{table.name}: no column of {_PLURAL[role]} among {shortened}; name it in a source description "
+        f"(docs/data.md): columns: {{{role}: NAME}}{one_hot}"
+    )
+
+
+_PLURAL = {"image": "images", "label": "labels", "split": "splits", "group": "groups"}

@@ -1,0 +1,221 @@
+"""Table files: one that is named, or those in a folder of images."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TextIO
+
+from fer_augment import DatasetError
+from fer_augment.readers._array_names import has_arrays
+from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file
+from fer_augment.readers._table_columns import is_labeled
+from fer_augment.readers._table_content import Table
+from fer_augment.readers._table_images import splits_in
+from fer_augment.readers._table_parquet import PARQUET_SUFFIXES, parquet_table
+from fer_augment.readers._table_text import LIST_SUFFIXES, TEXT_SUFFIXES, is_image_name, text_table
+
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES)
+
+_DEEPEST = 2
+"""Folders between a source and its tables, such as `default/train/0000.parquet`."""
+_BESIDE_IMAGES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Tables of a Hugging Face `imagefolder`, which are in the folders of the images."""
+_TABLE_FOLDERS = ("label", "annotation", "groundtruth", "list", "split", "meta", "csv")
+"""Words in the names of folders that contain tables of the images in other folders."""
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.parquet")
+_NUMBERED = re.compile(r"\d+\.parquet")
+_CHOOSE = "pass one of them, or choose it with `table:` in a source description (docs/data.md)"
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file that contains a table.
+
+    Attributes:
+        path: the file.
+        parts: folder names and file name, relative to the folder of the images.
+    """
+
+    path: Path
+    parts: tuple[str, ...]
+
+    @property
+    def folder(self) -> tuple[str, ...]:
+        """Its folder, relative to the folder of the images."""
+        return self.parts[:-1]
+
+    @property
+    def name(self) -> str:
+        """Its path relative to the folder of the images."""
+        return "/".join(self.parts)
+
+    @cached_property
+    def split(self) -> str | None:
+        """The split in its file name or, if there is none, in those of its folders."""
+        for names in ([self.parts[-1]], self.folder):
+            splits = splits_in(names)
+            if len(splits) == 1:
+                return splits.pop()
+        return None
+
+    def opened(self) -> Table:
+        """Open the table.
+
+        Raises:
+            DatasetError: if the file cannot be read.
+        """
+        if not self.path.is_file():
+            raise DatasetError(no_such_file(str(self.path)))
+        if self.name.lower().endswith(PARQUET_SUFFIXES):
+            return parquet_table(self.path, self.name)
+        return text_table(str(self.path), partial(_open_text, self.path))
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The tables of a source.
+
+    Attributes:
+        files: at least one table.
+        images: folder or zip archive of the images.
+        has_splits: whether each table is a split, or a part of one.
+        notes: tables that are not read.
+    """
+
+    files: tuple[TableFile, ...]
+    images: str
+    has_splits: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def is_table_file(source: str) -> bool:
+    """Return whether a source is named like a table; a `.txt` file must also contain one; never raises."""
+    name = source.lower()
+    if os.path.isdir(source) or not name.endswith(TABLE_SUFFIXES):
+        return False
+    path = Path(source)
+    return not name.endswith(LIST_SUFFIXES) or _is_labeled(TableFile(path, (path.name,)))
+
+
+def named_table(path: Path) -> TableFiles:
+    """Return a table that is passed by its path; images are below its folder.
+
+    If this folder is one of tables, such as RAF-DB's `EmoLabel`, images are below the folder above.
+    """
+    file = TableFile(path, (path.name,))
+    shard = _shard(file)
+    count = int(shard[3]) if shard else 1
+    note = f"{display_name(path.name)} is one of {count} files; pass the folder to read all of them"
+    folder = path.parent
+    if path.is_file() and _is_folder_of_tables(folder):
+        file = TableFile(path, (folder.name, path.name))
+        folder = folder.parent
+    return TableFiles((file,), str(folder), notes=(note,) if count > 1 else ())
+
+
+def _is_folder_of_tables(folder: Path) -> bool:
+    """Return whether a folder is named like one of tables, and contains nothing else."""
+    is_named = any(word in folder.name.lower() for word in _TABLE_FOLDERS)
+    return is_named and all(other.name.lower().endswith(TABLE_SUFFIXES) for other in folder.iterdir())
+
+
+def is_table_folder(source: str) -> bool:
+    """Return whether a source is a folder that contains a table of images and labels; never raises."""
+    try:
+        return is_folder(source) and not has_arrays(source) and any(map(_is_labeled, _table_files(Path(source))))
+    except (DatasetError, OSError, ValueError):
+        return False
+
+
+def tables_in(source: str) -> TableFiles:
+    """Return the tables of a folder: one table, one for each split, or the shards of these.
+
+    Raises:
+        DatasetError: if there are several tables and their names are not those of splits.
+    """
+    files = list(_table_files(Path(source)))
+    labeled = [file for file in files if _is_labeled(file)]
+    chosen = [file for file in labeled if "submission" not in file.parts[-1].lower()] or labeled
+    others = [file.name for file in files if file not in chosen]
+    left_out = [display_name(name) for name in others if not name.lower().endswith(LIST_SUFFIXES)]
+    notes = (f"{counted(left_out, 'tables')}: no columns of images and labels; not read",) if left_out else ()
+    by_split = defaultdict(list)
+    for file in chosen:
+        by_split[file.split].append(file)
+    if len(by_split) > 1 and None in by_split:
+        raise _ambiguous(source, chosen)
+    for of_split in by_split.values():
+        _refuse_different(source, of_split)
+    return TableFiles(tuple(chosen), source, len(by_split) > 1, notes)
+
+
+def _table_files(root: Path) -> Iterator[TableFile]:
+    """Find the tables of a folder, in folders without images, or beside images under a usual name; sorted by name."""
+    for parts in sorted(_table_parts(root, ())):
+        yield TableFile(root.joinpath(*parts), parts)
+
+
+def _table_parts(root: Path, above: tuple[str, ...]) -> list[tuple[str, ...]]:
+    folders, tables = [], []
+    with os.scandir(root.joinpath(*above)) as entries:
+        for entry in entries:
+            if above and is_image_name(entry.name):
+                return _beside_images(root, above)
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            if entry.name.lower().endswith(TABLE_SUFFIXES) and entry.is_file():
+                tables.append((*above, entry.name))
+            elif len(above) < _DEEPEST and entry.is_dir():
+                folders.append((*above, entry.name))
+    return [*tables, *(table for folder in folders for table in _table_parts(root, folder))]
+
+
+def _beside_images(root: Path, folder: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [(*folder, name) for name in _BESIDE_IMAGES if root.joinpath(*folder, name).is_file()]
+
+
+def _is_labeled(file: TableFile) -> bool:
+    """Return whether a table has columns of images and labels."""
+    try:
+        return is_labeled(file.opened())
+    except DatasetError as error:
+        return isinstance(error.__cause__, ImportError)  # pyarrow is missing: reading the table says so
+
+
+def _open_text(path: Path) -> TextIO:
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _refuse_different(source: str, files: Sequence[TableFile]) -> None:
+    """Refuse tables of one split, unless they are its shards, and all of them."""
+    if len(files) == 1 and not _shard(files[0]):
+        return
+    series = {(file.folder, _series(file)) for file in files}
+    if len(series) > 1 or None in {name for _, name in series}:
+        raise _ambiguous(source, files)
+    shards = [shard for shard in map(_shard, files) if shard]
+    missing = sorted(set(range(int(shards[0][3]))) - {int(shard[2]) for shard in shards}) if shards else []
+    if missing:
+        names = [f"{shards[0][1]}-{number:05}-of-{shards[0][3]}.parquet" for number in missing]
+        raise DatasetError(f"{display_name(source)}: {counted(names, 'files')}: missing; download the whole set")
+
+
+def _shard(file: TableFile) -> re.Match[str] | None:
+    return _SHARD.fullmatch(file.parts[-1])
+
+
+def _series(file: TableFile) -> str | None:
+    """Return what the names of all shards of a table have in common; None for the name of a whole table."""
+    shard = _shard(file)
+    return f"{shard[1]}-of-{shard[3]}" if shard else "" if _NUMBERED.fullmatch(file.parts[-1]) else None
+
+
+def _ambiguous(source: str, files: Sequence[TableFile]) -> DatasetError:
+    names = counted([display_name(file.name) for file in files], "tables")
+    return DatasetError(f"{display_name(source)}: {names}: {_CHOOSE}")

@@ -1,0 +1,241 @@
+"""Image files that the rows of a table name by path, by file name, or by an id without suffix."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TypeAlias
+
+from fer_augment import DatasetError, ImageFile
+from fer_augment.readers._conventions import counted, display_name, split_called
+from fer_augment.readers._image_members import Member, image_members
+from fer_augment.readers._table_text import is_image_name
+
+_IMAGE_FOLDERS = ("image", "images", "img", "imgs")
+_EXPECTED = "add the images, or set `images:` in a source description (docs/data.md)"
+ALIGNED = "_aligned"
+"""Suffix of the file names of aligned faces in RAF-DB, which its lists omit."""
+
+Parts: TypeAlias = tuple[str, ...]
+"""Folder names and file name of an image, in lower case."""
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """How a row names its image.
+
+    Attributes:
+        value: the text in the table.
+        folder: folder of the table, relative to the source of the images.
+        split: split of the row, if its column or the name of its table says so.
+    """
+
+    value: str
+    folder: tuple[str, ...]
+    split: str | None
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Folder names and file name, in lower case; relative to the source of the images if it contains `..`."""
+        parts = _parts(self.value)
+        return _parts(posixpath.normpath(posixpath.join(*self.folder, *parts))) if ".." in parts else parts
+
+
+@dataclass(frozen=True, eq=False)
+class FoundImages:
+    """The images of rows.
+
+    Attributes:
+        files: one file for each row.
+        parts: folder names and file name of each file.
+        notes: how names were matched, and images without a row.
+    """
+
+    files: list[ImageFile]
+    parts: list[tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+def find_images(
+    title: str, images: str, rows: Sequence[NamedImage], left_out: Sequence[NamedImage] = ()
+) -> FoundImages:
+    """Return the image file of each row.
+
+    A value is a path relative to the folder of the table or to the source of the images, the last parts of such a
+    path, or a file name without suffix, in any letter case. If no row matches, leading folders of the values are
+    ignored, then their suffix, and at last `_aligned` is added, as RAF-DB's lists need.
+
+    Args:
+        title: the table, for messages.
+        images: a folder or zip archive of images.
+        rows: the values.
+        left_out: values of rows that are not used; their images may be missing.
+
+    Raises:
+        DatasetError: if an image is missing or a value fits several images; the message names the first three.
+    """
+    outside = [_outside_path(row, images) for row in rows]
+    files = [None if path is None else _file_on_disk(path) for path in outside]
+    parts: list[tuple[str, ...]] = [() if path is None else Path(path).parts for path in outside]
+    inside = [number for number, path in enumerate(outside) if path is None]
+    notes: list[str] = []
+    if inside:
+        index = _Index(image_members(images, _EXPECTED))
+        all_matches, note = index.matches([*(rows[number] for number in inside), *left_out])
+        matches, others = all_matches[: len(inside)], all_matches[len(inside) :]
+        notes += [note] if note else []
+        _refuse_missing(title, images, [rows[i] for i, match in zip(inside, matches, strict=True) if not match])
+        _refuse_ambiguous(title, [(rows[i], match) for i, match in zip(inside, matches, strict=True) if len(match) > 1])
+        for number, match in zip(inside, matches, strict=True):
+            files[number], parts[number] = match[0].file, match[0].parts
+        used = {member.parts for match in (*matches, *others) for member in match}
+        unused = [_title(member.parts) for member in index.members if member.parts not in used]
+        notes += [f"{counted(unused)}: no row in the table; left out"] if unused else []
+    return FoundImages([file for file in files if file], parts, tuple(notes))
+
+
+def _refuse_missing(title: str, images: str, rows: Sequence[NamedImage]) -> None:
+    if rows:
+        names = counted([display_name(row.value) for row in rows], "rows")
+        raise DatasetError(
+            f"{title}: {names}: no such image below {display_name(images)}; add the images or remove the rows, or set "
+            "`images:` in a source description (docs/data.md)"
+        )
+
+
+def _refuse_ambiguous(title: str, rows: Sequence[tuple[NamedImage, Sequence[Member]]]) -> None:
+    if rows:
+        names = [
+            f"{display_name(row.value)} is {' or '.join(_title(member.parts) for member in members[:2])}"
+            for row, members in rows
+        ]
+        raise DatasetError(
+            f"{title}: {counted(names, 'rows')}: several images have this name; write their paths relative to "
+            "the table, or set `images:` in a source description (docs/data.md)"
+        )
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """A way to compare a value with file names: ignoring some leading folders, and by file name or stem."""
+
+    ignored_folders: int
+    suffix: str | None
+    note: str
+
+    def parts(self, row: NamedImage) -> Parts:
+        parts = row.parts[min(self.ignored_folders, len(row.parts) - 1) :]
+        return parts if self.suffix is None else (*parts[:-1], _stem(parts[-1]) + self.suffix)
+
+
+class _Index:
+    """Image files by name."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = members
+        self._parts = [_parts("/".join(member.parts)) for member in members]
+        self._by_name: dict[str, list[int]] = defaultdict(list)
+        self._by_stem: dict[str, list[int]] = defaultdict(list)
+        for number, parts in enumerate(self._parts):
+            self._by_name[parts[-1]].append(number)
+            self._by_stem[_stem(parts[-1])].append(number)
+
+    def matches(self, rows: Sequence[NamedImage]) -> tuple[list[list[Member]], str]:
+        """Return the images that fit each row under the first variant that fits any row, and a note."""
+        for variant in _variants(max(len(row.parts) for row in rows) - 1):
+            matches = [self._matches(row, variant) for row in rows]
+            if any(matches):
+                return [[self.members[number] for number in numbers] for numbers in matches], variant.note
+        return [[] for _ in rows], ""
+
+    def _matches(self, row: NamedImage, variant: _Variant) -> list[int]:
+        parts = variant.parts(row)
+        if not parts:
+            return []
+        numbers = self._ending_with(parts, self._by_name) if variant.suffix is None else []
+        if not numbers and (variant.suffix is not None or not is_image_name(parts[-1])):
+            numbers = self._ending_with(parts, self._by_stem)
+        if len(numbers) > 1:
+            for is_better in self._preferences(row, parts):
+                numbers = [number for number in numbers if is_better(number)] or numbers
+        return numbers
+
+    def _ending_with(self, parts: Parts, by_name: dict[str, list[int]]) -> list[int]:
+        numbers = by_name.get(parts[-1], [])
+        above = parts[:-1]
+        return [number for number in numbers if not above or self._parts[number][:-1][-len(above) :] == above]
+
+    def _preferences(self, row: NamedImage, parts: Parts) -> tuple[Callable[[int], bool], ...]:
+        below_table = (*(name.casefold() for name in row.folder), *parts[:-1])
+        written = row.value.replace("\\", "/").rpartition("/")[2]
+        return (
+            lambda number: self._parts[number][:-1] == below_table,
+            lambda number: self._parts[number][:-1] == parts[:-1],
+            lambda number: row.split is not None and row.split in splits_in(self.members[number].parts[:-1]),
+            lambda number: any(folder in _IMAGE_FOLDERS for folder in self._parts[number][:-1]),
+            lambda number: self.members[number].parts[-1].startswith(written),
+        )
+
+
+def _variants(folders: int) -> list[_Variant]:
+    variants = []
+    for suffix, note in (
+        (None, ""),
+        ("", "images were matched by their names without suffix"),
+        (ALIGNED, f"images were matched by their names followed by {ALIGNED}"),
+    ):
+        variants.append(_Variant(0, suffix, note))
+        for ignored in range(1, folders + 1):
+            also = f"images were matched without the first {ignored} parts of their paths"
+            variants.append(_Variant(ignored, suffix, f"{note}; {also}" if note else also))
+    return variants
+
+
+def splits_in(names: Sequence[str]) -> set[str]:
+    """Return the splits that names contain as a word, such as train for `train_images` and `trainLabels`."""
+    words = (word for name in names for word in re.split(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])", name))
+    return {split for split in map(split_called, words) if split}
+
+
+def _title(parts: Sequence[str]) -> str:
+    return display_name("/".join(parts))
+
+
+def _parts(value: str) -> Parts:
+    return tuple(part for part in value.casefold().replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] if is_image_name(name) else name
+
+
+def _outside_path(row: NamedImage, images: str) -> str | None:
+    """Return the path of an existing file that is not below the folder of the images; None for any other value."""
+    value = row.value.replace("\\", "/")
+    if "\0" in value or not os.path.isdir(images):
+        return None
+    if os.path.isabs(value):
+        return value if os.path.isfile(value) else None
+    if ".." not in value:
+        return None
+    path = posixpath.normpath(posixpath.join(*row.folder, value))
+    full = os.path.join(images, path)
+    return full if path.startswith("../") and os.path.isfile(full) else None
+
+
+def _file_on_disk(path: str) -> ImageFile:
+    status = os.stat(path)
+    return ImageFile(display_name(path), partial(_content, path), f"{status.st_size} {status.st_mtime_ns}")
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{display_name(path)}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,118 @@
+"""Rows of a table: the image, class, split and group that each row says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+
+from fer_augment import DatasetError, ImageFile, did_you_mean
+from fer_augment.readers._conventions import SPLIT_NAMES, counted, display_name, split_called
+from fer_augment.readers._table_columns import ColumnChoice, Columns, columns_of
+from fer_augment.readers._table_files import TableFile
+
+_BITS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
+_NO_BIT = -9
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        image: the value of the column of images; for images as bytes, their name.
+        label: class name; empty without.
+        split: value of the column of splits: train, validation or test; None without.
+        group: value of the column of groups; empty without.
+        table: the table.
+        file: the image, if the table contains it.
+    """
+
+    image: str
+    label: str
+    split: str | None
+    group: str
+    table: TableFile
+    file: ImageFile | None
+
+    @property
+    def title(self) -> str:
+        """Name of the image, for messages."""
+        return display_name(self.image)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a table.
+
+    Attributes:
+        rows: at least one row.
+        class_names: the classes in the order of the table, if it has one; else empty.
+    """
+
+    rows: list[Row]
+    class_names: tuple[str, ...]
+
+
+def rows_of(file: TableFile, choice: ColumnChoice) -> Rows:
+    """Read the rows of a table.
+
+    Raises:
+        DatasetError: if the table cannot be read, or a value is invalid.
+    """
+    table = file.opened()
+    columns = columns_of(table, choice)
+    files = table.image_files[columns.image]() if columns.image in table.image_files else None
+    wanted = [name for name in (*columns.labels, columns.split, columns.group) if name]
+    wanted += [] if files else [columns.image]
+    values = dict(zip(wanted, zip(*table.rows(wanted), strict=True), strict=False))
+    if not values:
+        raise DatasetError(f"{table.name}: has a header but no rows; re-download or remove it")
+    images = [image.name for image in files] if files else values[columns.image]
+    empty = [f"row {number}" for number, image in enumerate(images, start=1) if not image]
+    if empty:
+        raise DatasetError(f"{table.name}: {counted(empty, 'rows')}: no image; add its name or remove the row")
+    rows = map(
+        Row,
+        images,
+        _labels(table.name, columns, values, images),
+        _splits(table.name, columns.split, values) if columns.split else repeat(None),
+        values[columns.group] if columns.group else repeat(""),
+        repeat(file),
+        files or repeat(None),
+    )
+    return Rows(list(rows), columns.one_hot or table.class_names.get(columns.label or "", ()))
+
+
+def _labels(title: str, columns: Columns, values: Mapping[str, Sequence[str]], images: Sequence[str]) -> Sequence[str]:
+    if columns.label is not None:
+        return values[columns.label]
+    bits = np.array([[_BITS.get(value, _NO_BIT) for value in values[column]] for column in columns.one_hot])
+    is_invalid = (bits.sum(axis=0) != 1) | (bits < 0).any(axis=0)
+    invalid = [display_name(images[row]) for row in np.flatnonzero(is_invalid).tolist()]
+    if invalid:
+        raise DatasetError(
+            f"{title}: {counted(invalid, 'rows')}: not exactly one 1 in the columns {_some(columns.one_hot)}; correct "
+            "them, or choose the columns of the classes in a source description (docs/data.md): "
+            "columns: {label: [NAME, NAME]}"
+        )
+    return [columns.one_hot[position] for position in bits.argmax(axis=0).tolist()]
+
+
+def _splits(title: str, column: str, values: Mapping[str, Sequence[str]]) -> list[str | None]:
+    split_of = {value: split_called(value) for value in values[column]}
+    unknown = sorted(value for value, split in split_of.items() if split is None)
+    if unknown:
+        hint = did_you_mean(unknown[-1], [name for names in SPLIT_NAMES.values() for name in names])
+        reason = f"{_some(unknown)}: not the name of a split{hint}" if any(unknown) else "some rows have no split"
+        raise DatasetError(
+            f"{title}: column {display_name(column)!r}: {reason}; correct it, or ignore the column in a source "
+            "description (docs/data.md): columns: {split: null}"
+        )
+    return [split_of[value] for value in values[column]]
+
+
+def _some(values: Sequence[str]) -> str:
+    return ", ".join(repr(display_name(value)) for value in values[:3]) + (", …" if len(values) > 3 else "")

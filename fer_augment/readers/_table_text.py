@@ -1,0 +1,187 @@
+"""Tables in text files: csv and tsv, JSON Lines, and lists of lines with a file name and a label."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO, TypeAlias
+
+from fer_augment import DatasetError
+from fer_augment.readers._conventions import display_name
+from fer_augment.readers._table_content import Table
+
+IMAGE_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
+"""Suffixes that tell a file name from an id."""
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+LIST_SUFFIXES = (".txt", ".lst")
+TEXT_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES, *LIST_SUFFIXES)
+LIST_COLUMNS = ("image", "label")
+"""Columns of a table without a header."""
+
+_DELIMITERS = ",;\t|"
+_JSON_SAMPLE = 100
+"""Objects of a JSON Lines file whose keys are its columns."""
+
+Open: TypeAlias = Callable[[], TextIO]
+"""Opens a text file in UTF-8, without translation of line ends."""
+
+
+def text_table(name: str, open_file: Open) -> Table:
+    """Open a table in a text file; its suffix determines the format.
+
+    Args:
+        name: its path, for messages.
+        open_file: opens the file; called for each pass over the rows.
+
+    Raises:
+        DatasetError: if the file cannot be read or has no rows.
+    """
+    file = _TextFile(name, open_file)
+    if name.lower().endswith(JSON_SUFFIXES):
+        return _json_lines(file)
+    first = file.first_line()
+    delimiter = max(_DELIMITERS, key=first.count)
+    if name.lower().endswith(LIST_SUFFIXES) and not first.count(delimiter):
+        if not _is_list_line(first):
+            raise file.error(1, "expected the name of an image file, white space and a label")
+        return Table(file.title, LIST_COLUMNS, lambda columns: _list_rows(file, columns))
+    return _csv(file, delimiter)
+
+
+def is_image_name(value: str) -> bool:
+    """Return whether a value has the suffix of an image file."""
+    return value.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _is_list_line(line: str) -> bool:
+    """Return whether a line is the name of an image file, white space, and a label."""
+    words = line.rsplit(maxsplit=1)
+    return len(words) == 2 and is_image_name(words[0])
+
+
+@dataclass(frozen=True)
+class _TextFile:
+    name: str
+    open_file: Open
+
+    @property
+    def title(self) -> str:
+        return display_name(self.name)
+
+    def error(self, line: int, reason: str) -> DatasetError:
+        return DatasetError(f"{self.title}: line {line}: {reason}")
+
+    @contextmanager
+    def opened(self) -> Iterator[TextIO]:
+        try:
+            with self.open_file() as file:
+                yield file
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{self.title}: not UTF-8 text; save the file as UTF-8") from error
+        except OSError as error:
+            raise DatasetError(f"{self.title}: cannot be read ({error.strerror}); check the path") from error
+
+    def first_line(self) -> str:
+        with self.opened() as file:
+            line = next((line for line in file if line.strip()), None)
+        if line is None:
+            raise DatasetError(f"{self.title}: is empty; re-download or remove it")
+        return line
+
+
+def _csv(file: _TextFile, delimiter: str) -> Table:
+    header = next(_csv_lines(file, delimiter))[1]
+    has_header = not (len(header) == len(LIST_COLUMNS) and is_image_name(header[0]))
+    columns = tuple(header) if has_header else LIST_COLUMNS
+    repeated = sorted({name for name in columns if name and columns.count(name) > 1})
+    if repeated:
+        raise file.error(1, f"there are several columns {display_name(repeated[0])!r}; rename them")
+
+    def rows(wanted: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        positions = [columns.index(name) for name in wanted]
+        lines = _csv_lines(file, delimiter)
+        if has_header:
+            next(lines)
+        for number, fields in lines:
+            if len(fields) != len(columns):
+                raise file.error(
+                    number, f"{len(fields)} fields, but there are {len(columns)} columns; correct the line"
+                )
+            yield tuple(fields[position] for position in positions)
+
+    return Table(file.title, columns, rows)
+
+
+def _csv_lines(file: _TextFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the fields of each line that is not empty, without white space at their ends, and its number."""
+    with file.opened() as text:
+        reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+        try:
+            for fields in reader:
+                if any(fields):
+                    yield reader.line_num, [field.strip() for field in fields]
+        except csv.Error as error:
+            raise file.error(reader.line_num, f"{error}; correct the line") from error
+
+
+def _list_rows(file: _TextFile, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    positions = [LIST_COLUMNS.index(name) for name in columns]
+    with file.opened() as text:
+        for number, line in enumerate(text, start=1):
+            words = line.rsplit(maxsplit=1)
+            if len(words) == 1:
+                raise file.error(number, f"{display_name(words[0])!r} has no label; expected a file name and a label")
+            if words:
+                yield tuple(words[position].strip() for position in positions)
+
+
+def _json_lines(file: _TextFile) -> Table:
+    columns: dict[str, None] = {}
+    for (_, record), _ in zip(_json_records(file), range(_JSON_SAMPLE), strict=False):
+        columns.update(dict.fromkeys(record))
+    if not columns:
+        raise DatasetError(f"{file.title}: is empty; re-download or remove it")
+
+    def rows(wanted: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        for number, record in _json_records(file):
+            try:
+                yield tuple(value_as_text(record.get(name)) for name in wanted)
+            except TypeError as error:
+                raise file.error(number, f"{error}; correct the line") from error
+
+    return Table(file.title, tuple(columns), rows)
+
+
+def _json_records(file: _TextFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    with file.opened() as text:
+        for number, line in enumerate(text, start=1):
+            if line.isspace():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise file.error(number, f"not JSON ({error}); correct the line") from error
+            if not isinstance(record, dict):
+                raise file.error(number, 'expected an object, such as {"image": "1.png", "label": "cat"}')
+            yield number, record
+
+
+def value_as_text(value: object) -> str:
+    """Return a value of a table as text; None and NaN are empty text.
+
+    Raises:
+        TypeError: if the value is a list or a mapping.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return "" if value != value else str(value).strip()  # NaN is no value
+    raise TypeError(f"expected text or a number, got a {type(value).__name__}")

@@ -1,0 +1,123 @@
+"""Reader for source descriptions: YAML files that name images and a table, and change how they are read."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment import DatasetError, DatasetReader, ImageSource, Splits, hookimpl
+from fer_augment.data.image_source import ArraySource
+from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.readers import csv_file, table
+from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file
+from fer_augment.readers._table_files import TableFile, TableFiles, named_table, tables_in
+
+if TYPE_CHECKING:
+    from fer_augment.readers._description_file import DescriptionFile
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@hookimpl
+def register_dataset_readers() -> list[DatasetReader]:
+    """Register the reader of source descriptions."""
+    summary = "FILE.yaml that describes a source: images, table, columns, classes, size, split, group (docs/data.md)"
+    return [DatasetReader("description", summary, recognizes, read)]
+
+
+def recognizes(source: str) -> bool:
+    """Return whether the source has the suffix `.yaml` or `.yml`."""
+    return source.lower().endswith(SUFFIXES) and not is_folder(source)
+
+
+def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
+    """Read the described source.
+
+    Raises:
+        DatasetError: if the description or the source is invalid.
+    """
+    from fer_augment.readers._description_file import read_description  # imports pydantic
+
+    file = read_description(Path(source))
+    settings, title = file.settings, display_name(source)
+    images = None if settings.images is None else _existing(file, "images", settings.images)
+    tables = _tables(file, images)
+    if tables:
+        read_source = table.read_tables(title, tables, file.columns, file.classes, progress=progress)
+        root = tables.images
+    else:
+        assert images is not None, "a description has images or a table"
+        if settings.columns:
+            raise DatasetError(f"{file.place('columns')}: {display_name(images)} has no table; add `table: FILE.csv`")
+        opened = installed_plugins().open(images, progress)
+        if isinstance(opened, ArraySource):
+            return _changed_arrays(file, opened, progress)
+        if not isinstance(opened, ImageSource):
+            raise DatasetError(f"{file.place('images')}: {display_name(images)} cannot be changed by a description")
+        read_source, root = file.classes.applied(opened), images
+    groups = _groups(file, read_source, root) if settings.group else read_source.groups
+    return replace(
+        read_source,
+        description=title,
+        settings=settings.pixels.over(read_source.settings),
+        splitting=settings.splitting if settings.split else read_source.splitting,
+        groups=groups,
+    )
+
+
+def _existing(file: DescriptionFile, key: str, path: str) -> str:
+    """Return a path that is relative to the description; refuse one that does not exist, and another description."""
+    full = os.path.join(file.path.parent, path)
+    if not os.path.exists(full):
+        raise DatasetError(f"{file.place(key)}: {no_such_file(full)}")
+    if recognizes(full):
+        raise DatasetError(f"{file.place(key)}: {display_name(path)} is a description, too; name its images instead")
+    return full
+
+
+def _tables(file: DescriptionFile, images: str | None) -> TableFiles | None:
+    """Return the tables of the source; None if another reader reads it."""
+    if file.settings.table is None:
+        if images is None or not table.recognizes(images):
+            return None
+        return tables_in(images) if os.path.isdir(images) else named_table(Path(images))
+    path = _existing(file, "table", file.settings.table)
+    if os.path.isdir(path) or csv_file.recognizes(path):
+        raise DatasetError(
+            f"{file.place('table')}: {display_name(path)} is no table of image names; set it as `images:`"
+        )
+    if images is None:
+        return named_table(Path(path))
+    relative = Path(os.path.relpath(path, images)).parts if os.path.isdir(images) else ("..",)
+    return TableFiles((TableFile(Path(path), relative if relative[0] != ".." else (Path(path).name,)),), images)
+
+
+def _changed_arrays(file: DescriptionFile, source: ArraySource, progress: ReportProgress) -> Splits:
+    """Return images in memory with other classes, size and color."""
+    for key in ("split", "group"):
+        if getattr(file.settings, key):
+            raise DatasetError(f"{file.place(key)}: {source.description} has splits of its own; remove this key")
+    splits = file.classes.applied_to_splits(source.original)
+    return ArraySource(splits).splits(file.settings.pixels, progress)
+
+
+def _groups(file: DescriptionFile, source: ImageSource, root: str) -> NDArray[np.int64]:
+    """Return the group of each image by the rule for file names, which applies to paths below the images."""
+    rule = re.compile(file.settings.group or "")
+    prefix = re.compile(f"{re.escape(display_name(root))}(?:: |/+)")
+    names = [prefix.sub("", image.name, count=1) if prefix.match(image.name) else image.name for image in source.files]
+    matches = [rule.search(name) for name in names]
+    groups = [match[1] if match else None for match in matches]
+    without = [name for name, group in zip(names, groups, strict=True) if not group]
+    if without:
+        raise DatasetError(
+            f"{file.place('group')}: {counted(without)}: no match; change the rule, or use columns: {{group: NAME}}"
+        )
+    return np.unique(np.array(groups, dtype=str), return_inverse=True)[1].astype(np.int64)

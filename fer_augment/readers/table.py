@@ -1,0 +1,220 @@
+"""Reader for tables of image paths, ids or bytes with labels: csv, tsv, JSON Lines, parquet, and lists of lines."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment import DatasetError, DatasetReader, ImageFile, ImageSource, hookimpl
+from fer_augment.data.splitting import SPLIT_ORDER
+from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.readers import csv_file
+from fer_augment.readers._class_changes import ClassChanges
+from fer_augment.readers._conventions import class_order, counted, display_name, is_fer2013, split_called
+from fer_augment.readers._table_columns import ColumnChoice
+from fer_augment.readers._table_files import TableFiles, is_table_file, is_table_folder, named_table, tables_in
+from fer_augment.readers._table_images import NamedImage, find_images
+from fer_augment.readers._table_rows import Row, rows_of
+
+_IGNORE = "or ignore the column of splits in a source description (docs/data.md): columns: {split: null}"
+_ADVICE = {"train": f"add rows of the split train, {_IGNORE}", "test": f"add rows of the split test, {_IGNORE}"}
+_WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
+_NO_CHOICE = ColumnChoice()
+_NO_CHANGES = ClassChanges()
+
+
+@hookimpl
+def register_dataset_readers() -> list[DatasetReader]:
+    """Register the reader of tables."""
+    summary = "FILE.csv|tsv|jsonl|parquet|txt of image names (or bytes) and labels, or a FOLDER of it and the images"
+    return [DatasetReader("table", summary, recognizes, read)]
+
+
+def recognizes(source: str) -> bool:
+    """Return whether the source is a table, or a folder with one; FER2013 as a csv file has its own reader."""
+    if is_table_file(source):
+        return not csv_file.recognizes(source)
+    return is_table_folder(source)
+
+
+def read(source: str, progress: ReportProgress) -> ImageSource:
+    """Read a table and find its images, below the folder of the table or the folder that is passed.
+
+    Raises:
+        DatasetError: if the table is invalid, or images are missing.
+    """
+    tables = tables_in(source) if os.path.isdir(source) else named_table(Path(source))
+    return read_tables(display_name(source), tables, progress=progress)
+
+
+def read_tables(
+    description: str,
+    tables: TableFiles,
+    choice: ColumnChoice = _NO_CHOICE,
+    changes: ClassChanges = _NO_CHANGES,
+    *,
+    progress: ReportProgress = lambda done, total: None,
+) -> ImageSource:
+    """Read tables, and find their images.
+
+    Args:
+        description: the source, for display.
+        tables: one table, or one for each split.
+        choice: columns chosen by name; others are guessed.
+        changes: changes of class names.
+        progress: called with the number of tables read and their total.
+
+    Raises:
+        DatasetError: if a table is invalid, or images are missing.
+    """
+    read_rows = []
+    for done, file in enumerate(tables.files, start=1):
+        read_rows.append(rows_of(file, choice))
+        progress(done, len(tables.files))
+    orders = {part.class_names for part in read_rows}
+    title = display_name(str(tables.files[0].path)) if len(tables.files) == 1 else description
+    notes = list(tables.notes)
+    all_rows = [row for part in read_rows for row in part.rows]
+    rows = _labeled(title, all_rows, changes, notes)
+    images = _with_images(title, tables.images, rows, _left_out(all_rows, rows), notes)
+    rows = [image.row for image in images]
+    names, labels = _classes(title, rows, orders.pop() if len(orders) == 1 and not changes else (), notes)
+    return ImageSource(
+        description,
+        [image.file for image in images],
+        labels,
+        names,
+        split=_splits(title, images, tables.has_splits, notes),
+        groups=_groups(rows, notes),
+        notes=tuple(notes),
+        advice=_ADVICE,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A row with its image, and the folder names and file name of the image."""
+
+    row: Row
+    file: ImageFile
+    parts: tuple[str, ...] = ()
+
+
+def _labeled(title: str, rows: list[Row], changes: ClassChanges, notes: list[str]) -> list[Row]:
+    """Return the rows that have a label, with the names that the changes give to classes; append notes."""
+    without = [row.title for row in rows if not row.label]
+    notes += [f"{counted(without, 'rows')}: no label; left out"] if without else []
+    labels = _whole_numbers([row.label for row in rows])
+    changes.check({label for label in labels if label})
+    notes += changes.notes(labels)
+    named = [(row, changes.name_of(label)) for row, label in zip(rows, labels, strict=True) if label]
+    labeled = [row if row.label == name else replace(row, label=name) for row, name in named if name is not None]
+    if not labeled:
+        raise DatasetError(f"{title}: no row has a label that is kept; choose another column of labels (docs/data.md)")
+    return labeled
+
+
+def _left_out(all_rows: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that are not among those with a label, which have the same order."""
+    kept = {(row.table.path, row.image) for row in rows}
+    return [row for row in all_rows if (row.table.path, row.image) not in kept]
+
+
+def _whole_numbers(labels: list[str]) -> list[str]:
+    """Write whole numbers alike: 1.0, as columns with missing values are often saved, becomes 1."""
+    if all(_WHOLE_NUMBER.fullmatch(label) for label in labels if label):
+        return [label.partition(".")[0] for label in labels]
+    return labels
+
+
+def _with_images(
+    title: str, images: str, rows: Sequence[Row], left_out: Sequence[Row], notes: list[str]
+) -> list[_Image]:
+    """Return the rows with their images, without repeated rows; append notes."""
+    if all(row.file for row in rows):
+        return [_Image(row, row.file) for row in rows if row.file]
+    found = find_images(title, images, [_named(row) for row in rows], [_named(row) for row in left_out])
+    notes += found.notes
+    by_image: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for number, parts in enumerate(found.parts):
+        by_image[parts].append(number)
+    repeated = {display_name("/".join(parts)): numbers for parts, numbers in by_image.items() if len(numbers) > 1}
+    contradictory = [
+        name
+        for name, numbers in repeated.items()
+        if len({(rows[number].label, rows[number].split, rows[number].group) for number in numbers}) > 1
+    ]
+    if contradictory:
+        raise DatasetError(
+            f"{title}: {counted(contradictory)}: several rows that differ in label, split or group; keep one of them"
+        )
+    notes += [f"{counted([*repeated])}: several equal rows; read once"] if repeated else []
+    return [_Image(rows[numbers[0]], found.files[numbers[0]], parts) for parts, numbers in by_image.items()]
+
+
+def _named(row: Row) -> NamedImage:
+    return NamedImage(row.image, row.table.folder, row.split or row.table.split)
+
+
+def _splits(title: str, images: Sequence[_Image], has_splits: bool, notes: list[str]) -> NDArray[np.int8]:
+    """Return the number of the split of each row: of its column or table, else of folders or file names."""
+    splits = [image.row.split or (image.row.table.split if has_splits else None) for image in images]
+    if not any(splits):
+        splits = [_first_split(image.parts[:-1]) for image in images]
+        note = "the splits are those of the folders of the images"
+        if not _is_complete(splits):
+            splits = [_first_split(re.split(r"[/\\]", image.row.image)[-1].split("_")[:1]) for image in images]
+            note = "the splits are those at the start of the file names"
+        if not _is_complete(splits):
+            return np.full(len(images), -1, dtype=np.int8)
+        notes.append(note)
+    numbers = [SPLIT_ORDER.index(split) for split in splits if split]
+    if len(numbers) < len(images):
+        without = [image.row.title for image, split in zip(images, splits, strict=True) if not split]
+        raise DatasetError(f"{title}: {counted(without, 'rows')}: no split, unlike the other rows; add it")
+    return np.array(numbers, dtype=np.int8)
+
+
+def _first_split(names: Sequence[str]) -> str | None:
+    return next((split for split in map(split_called, names) if split), None)
+
+
+def _is_complete(splits: Sequence[str | None]) -> bool:
+    """Return whether all rows have a split, and there are several."""
+    return None not in splits and len(set(splits)) > 1
+
+
+def _groups(rows: Sequence[Row], notes: list[str]) -> NDArray[np.int64] | None:
+    """Return the number of the group of each row; a row without a group is one of its own."""
+    without = [row.title for row in rows if not row.group]
+    if len(without) == len(rows):
+        return None
+    notes += [f"{counted(without, 'rows')}: no group; each is a group of its own"] if without else []
+    keys = [(row.group, 0 if row.group else number) for number, row in enumerate(rows)]
+    number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([number_of[key] for key in keys], dtype=np.int64)
+
+
+def _classes(
+    title: str, rows: Sequence[Row], order: tuple[str, ...], notes: list[str]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the class names, in the order of the table if it has one, and the label of each row; append notes."""
+    names, label_of = class_order(row.label for row in rows)
+    unprintable = [display_name(name) for name in label_of if not name.isprintable()]
+    if unprintable:
+        raise DatasetError(f"{title}: {counted(unprintable, 'classes')}: unprintable characters; rename the classes")
+    if len(names) == 1:
+        raise DatasetError(f"{title}: all rows have the label {names[0]!r}; choose another column (docs/data.md)")
+    if order and not is_fer2013(names):
+        names = tuple(name for name in order if name in label_of)
+        label_of = {name: label for label, name in enumerate(names)}
+    absent = [display_name(name) for name in order if name not in label_of]
+    notes += [f"{counted(absent, 'classes')}: no rows; left out"] if absent else []
+    return names, np.array([label_of[row.label] for row in rows], dtype=np.int64)
