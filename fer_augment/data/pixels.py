@@ -44,7 +44,10 @@ class PixelSettings:
 def fitted(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit | None = None) -> NDArray[np.uint8]:
     """Return an image in another size, anti-aliased.
 
-    Smaller images are enlarged with bilinear interpolation; larger ones are reduced by averaging areas.
+    A side that gets shorter is reduced by averaging areas, a side that gets longer is interpolated linearly. `crop`
+    first cuts the image to the centered rectangle with the aspect ratio of `size`, rounded to whole pixels; where an
+    odd number of rows or columns is cut, one more is cut at the bottom or right. `pad` has the geometry of Pillow's
+    `ImageOps.pad`.
 
     Args:
         image: `(h, w, C) uint8`.
@@ -54,36 +57,42 @@ def fitted(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit | None = No
     Returns:
         `(H, W, C) uint8`.
     """
-    height, width = size
     if image.shape[:2] == size:
         return image
-    if fit == "stretch":
-        return _scaled(image, size)
-    inner = _inner_size(image.shape[:2], size, covers=fit != "pad")
-    scaled = _scaled(image, inner)
-    if fit != "pad":
-        top, left = (inner[0] - height) // 2, (inner[1] - width) // 2
-        return np.ascontiguousarray(scaled[top : top + height, left : left + width])
-    padded = np.full((height, width, image.shape[2]), PAD_VALUE, dtype=np.uint8)
-    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    padded[top : top + inner[0], left : left + inner[1]] = scaled
-    return padded
+    if fit == "pad":
+        return _padded(_scaled(image, _inner_size(image.shape, size)), size)
+    return _scaled(image if fit == "stretch" else _cropped(image, size), size)
+
+
+def reduction(shape: tuple[int, int], size: tuple[int, int], fit: Fit | None = None) -> float:
+    """Return how many pixels of an image, along its less reduced side, make one pixel of the fitted image.
+
+    Args:
+        shape: `(h, w)` of the image.
+        size: `(H, W)` to which it is fitted.
+        fit: see `PixelSettings.fit`.
+
+    Returns:
+        A value below 1 if the image is enlarged along a side.
+    """
+    ratios = size[0] / shape[0], size[1] / shape[1]
+    return 1 / (min(ratios) if fit == "pad" else max(ratios))
 
 
 def with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """Return `(H, W, channels)` of a gray or color image; color becomes gray by the weights of ITU-R BT.601.
+    """Return `(H, W, channels)` of a gray or color image; color becomes gray as in Pillow, by ITU-R BT.601.
 
     Raises:
         DatasetError: if the image has neither 1 nor 3 channels.
     """
-    import cv2
-
     if image.shape[2] == channels:
         return image
     if image.shape[2] == 1 and channels == 3:
         return np.repeat(image, 3, axis=2)
     if image.shape[2] == 3 and channels == 1:
-        return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
+        from PIL import Image  # OpenCV rounds differently: 1 in 1,000 pixels differs by 1
+
+        return np.asarray(Image.fromarray(image).convert("L"))[..., None]
     raise DatasetError(f"images with {image.shape[2]} channels cannot become images with {channels}")
 
 
@@ -94,21 +103,44 @@ def size_in_words(shape: tuple[int, ...]) -> str:
     return f"{width}x{height} {kind}"
 
 
-def _inner_size(shape: tuple[int, ...], size: tuple[int, int], *, covers: bool) -> tuple[int, int]:
-    """Return the size of an image scaled, at its aspect ratio, to cover another size or to fit into it."""
-    ratios = size[0] / shape[0], size[1] / shape[1]
-    ratio = max(ratios) if covers else min(ratios)
-    bound = max if covers else min
-    return bound(size[0], round(shape[0] * ratio)) or 1, bound(size[1], round(shape[1] * ratio)) or 1
+def _cropped(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the centered rectangle with the aspect ratio of a size, in whole pixels."""
+    height, width = image.shape[:2]
+    rows = min(height, _rounded_quotient(width * size[0], size[1]))
+    columns = min(width, _rounded_quotient(height * size[1], size[0]))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return image[top : top + rows, left : left + columns]
+
+
+def _inner_size(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the largest size with the aspect ratio of an image that fits into another size."""
+    height, width = shape[:2]
+    return (
+        min(size[0], _rounded_quotient(height * size[1], width)),
+        min(size[1], _rounded_quotient(width * size[0], height)),
+    )
+
+
+def _padded(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an image centered in a larger one."""
+    padded = np.full((*size, image.shape[2]), PAD_VALUE, dtype=np.uint8)
+    top, left = round((size[0] - image.shape[0]) / 2), round((size[1] - image.shape[1]) / 2)
+    padded[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return padded
+
+
+def _rounded_quotient(dividend: int, divisor: int) -> int:
+    """Return the nearest whole number of a quotient, at least 1."""
+    return max(1, (2 * dividend + divisor) // (2 * divisor))
 
 
 def _scaled(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     import cv2
 
-    height, width = size
-    if image.shape[:2] == size:
-        return image
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    scaled = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=interpolation)
-    return np.asarray(scaled, np.uint8).reshape(height, width, image.shape[2])
+    # Sides are reduced first: where one side is enlarged, INTER_AREA would not average along the other.
+    reduced = min(size[0], image.shape[0]), min(size[1], image.shape[1])
+    for (height, width), interpolation in ((reduced, cv2.INTER_AREA), (size, cv2.INTER_LINEAR)):
+        if image.shape[:2] != (height, width):
+            scaled = cv2.resize(image, (width, height), interpolation=interpolation)
+            image = np.asarray(scaled, np.uint8).reshape(height, width, image.shape[2])
+    return np.ascontiguousarray(image)
