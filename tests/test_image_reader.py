@@ -92,7 +92,7 @@ def test_size_and_color_are_kept_and_the_alpha_channel_is_dropped(tmp_path, chan
 
 def test_rectangular_jpeg_images_are_read(tmp_path):
     image = encoded(np.full((4, 6), 128, np.uint8), ".jpeg")
-    names = ("train/a/1.jpg", "val/a/1.JPEG", "test/a/1.Jpg")
+    names = ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.JPEG", "test/a/1.Jpg")
     splits = read(write_zip(tmp_path / "a.zip", dict.fromkeys(names, image)))
     assert splits.train.image_shape == (4, 6, 1)
     assert (splits.train.images[:] == 128).all()
@@ -102,7 +102,7 @@ def test_multithreaded_decoding_of_large_images_keeps_their_order(tmp_path):
     side = 66
     assert side * side * 3 > _WORTH_THREADS
     images = random_images(150, side, 3)
-    files = {f"class/{number:03}.png": encoded(image) for number, image in enumerate(images)}
+    files = {f"{'ab'[number // 75]}/{number:03}.png": encoded(image) for number, image in enumerate(images)}
     splits = read(write_zip(tmp_path / "a.zip", files))
     rows = np.concatenate([part.index for part in splits.parts.values()])
     np.testing.assert_array_equal(np.concatenate([part.images[:] for part in splits.parts.values()]), images[rows])
@@ -191,7 +191,7 @@ BAD_IMAGE_FILES = {
     ),
     "no split, no class": (
         {"train/0.png": PNG, "test/0.png": PNG},
-        ["no class folders", "split/class/image"],
+        ["no class folders", "split/class/image", "make one folder per class"],
     ),
     "stray image": (SMALL | {"preview.png": PNG}, ["preview.png: not in split/class/image"]),
     "deep image": (SMALL | {"test/cat/more/0.png": PNG}, ["test/cat/more/0.png: not in split/class/image"]),
@@ -202,16 +202,22 @@ BAD_IMAGE_FILES = {
     "two folders of one split": (SMALL | {"val/cat/0.png": PNG}, ["val and validation are the same split"]),
     "no test": (
         {name: SMALL[name] for name in SMALL if "test" not in name},
-        ["the test split is empty", "folder test"],
+        ["the test split is empty; rename the folder validation to test"],
     ),
-    "train alone": ({name: SMALL[name] for name in SMALL if "train" in name}, ["the test split is empty"]),
-    "no train": ({name: SMALL[name] for name in SMALL if "train" not in name}, ["the train split is empty"]),
+    "train alone": (
+        {name: SMALL[name] for name in SMALL if "train" in name},
+        ["the test split is empty; add a folder test with class folders"],
+    ),
+    "no train": (
+        {name: SMALL[name] for name in SMALL if "train" not in name},
+        ["the train split is empty; add a folder train with class folders"],
+    ),
     "class not in train": (SMALL | {"test/emu/0.png": PNG}, ["the test split has rows of emu", "train split has none"]),
     "image release with another file": (
         release() | {"test/sad/odd.png": PNG},
         ["test/sad/odd.png: name does not start with PublicTest_"],
     ),
-    "too few images": ({"cat/0.png": PNG, "cat/1.png": PNG}, ["too few images (2)"]),
+    "too few images": ({"cat/0.png": PNG, "dog/1.png": PNG}, ["too few images (2)"]),
     "control characters": (SMALL | {"train/cat\n\x1b/0.png": PNG}, [r"train/cat\n\x1b/0.png", "printable"]),
 }
 

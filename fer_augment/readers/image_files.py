@@ -15,10 +15,6 @@ from fer_augment.readers._image_layout import places
 from fer_augment.readers._image_members import image_members
 from fer_augment.readers._table_files import is_table_folder
 
-_WHERE = {
-    "train": "add a folder train with class folders",
-    "test": "add a folder test with class folders (only a validation folder is optional)",
-}
 _NUMBERS = {EVERYTHING: -1, **{name: number for number, name in enumerate(SPLIT_ORDER)}}
 
 
@@ -50,5 +46,4 @@ def read(source: str, progress: ReportProgress) -> ImageSource:
         labels=np.array([label_of[image.class_name] for image in images], dtype=np.int64),
         class_names=names,
         split=np.array([_NUMBERS[image.split] for image in images], dtype=np.int8),
-        advice=_WHERE,
     )
