@@ -20,6 +20,7 @@ from fer_augment.readers._conventions import (
     split_called,
 )
 from fer_augment.readers._image_members import Member
+from fer_augment.readers._tar_files import TAR_SUFFIXES, tar_files
 
 RELEASE_PREFIXES = {"PublicTest_": "validation", "PrivateTest_": "test"}
 """File name prefixes that distinguish the two splits in the folder `test` of the FER2013 image release."""
@@ -203,18 +204,20 @@ def _no_classes(source: str, reason: str) -> DatasetError:
 
 def _tables(source: str) -> list[str]:
     """Return the paths of tables relative to the source, those of the upper folders first; never raises."""
-    names: Iterable[str]
-    if is_folder(source):
-        names = _files_above(source, _DEEPEST_TABLE)
-    else:
-        try:
-            with zipfile.ZipFile(source) as archive:
-                names = archive.namelist()
-        except (OSError, zipfile.BadZipFile):
-            names = []
+    names = _files_above(source, _DEEPEST_TABLE) if is_folder(source) else _names_in_archive(source)
     is_hidden = re.compile(r"(^|/)(\.|__MACOSX/)").search
     tables = [name for name in names if name.lower().endswith(TABLE_SUFFIXES) and not is_hidden(name)]
     return sorted(tables, key=lambda name: (name.count("/"), name))
+
+
+def _names_in_archive(source: str) -> list[str]:
+    try:
+        if source.lower().endswith(TAR_SUFFIXES):
+            return [member.path for member in tar_files(source)]
+        with zipfile.ZipFile(source) as archive:
+            return archive.namelist()
+    except (OSError, DatasetError, zipfile.BadZipFile):
+        return []
 
 
 def _files_above(folder: str, depth: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Image files in a folder or zip archive, read without extracting the archive."""
+"""Image files in a folder, zip or tar archive, read without extracting the archive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fer_augment import DatasetError, ImageFile
-from fer_augment.readers._conventions import display_name, is_folder
+from fer_augment.readers._conventions import display_name, is_folder, no_such_file
+from fer_augment.readers._tar_files import TAR_SUFFIXES, tar_files
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _OTHER_IMAGE_SUFFIXES = (".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -43,12 +44,12 @@ class Member:
 
 
 def image_members(source: str, expected: str = _EXPECTED) -> list[Member]:
-    """Return the image files of a folder or zip archive, sorted by name.
+    """Return the image files of a folder, zip or tar archive, sorted by name.
 
     Hidden files, `__MACOSX` folders and files that are not images are ignored.
 
     Args:
-        source: the folder or zip archive.
+        source: the folder or archive.
         expected: what to do if there are no images, for the message.
 
     Raises:
@@ -56,6 +57,8 @@ def image_members(source: str, expected: str = _EXPECTED) -> list[Member]:
     """
     if is_folder(source):
         return _chosen(source, _folder_members(source), expected)
+    if source.lower().endswith(TAR_SUFFIXES):
+        return _chosen(source, _tar_members(source), expected)
     return _chosen(source, _zip_members(source, _opened(source)), expected)
 
 
@@ -96,6 +99,13 @@ def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
         if parts and not info.is_dir() and not any(map(_is_ignored, parts)):
             title = f"{display_name(source)}: {display_name(info.filename)}"
             yield Member(parts, title, _ZipContent(archive, info, title), f"{info.file_size} {info.CRC}")
+
+
+def _tar_members(source: str) -> Iterator[Member]:
+    for member in tar_files(source):
+        parts = tuple(part for part in member.path.split("/") if part not in ("", "."))
+        if parts and not any(map(_is_ignored, parts)):
+            yield Member(parts, member.file.name, member.file.content, member.file.version)
 
 
 def _is_ignored(name: str) -> bool:
@@ -140,7 +150,7 @@ def _opened(source: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source)
     except FileNotFoundError as error:
-        raise DatasetError(f"{display_name(source)}: no such file; check the path") from error
+        raise DatasetError(no_such_file(source)) from error
     except _ZIP_FAULTS as error:
         raise DatasetError(
             f"{display_name(source)}: not a complete zip file ({display_name(str(error))}); re-download it"

@@ -1,4 +1,4 @@
-"""Reader for image files in a folder or zip archive, such as the FER2013 image release."""
+"""Reader for image files in a folder, zip or tar archive, such as the FER2013 image release."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fer_augment.readers._conventions import EVERYTHING, class_order, display_na
 from fer_augment.readers._image_layout import places
 from fer_augment.readers._image_members import image_members
 from fer_augment.readers._table_files import is_table_folder
+from fer_augment.readers._tar_files import TAR_SUFFIXES
 
 _NUMBERS = {EVERYTHING: -1, **{name: number for number, name in enumerate(SPLIT_ORDER)}}
 
@@ -21,15 +22,15 @@ _NUMBERS = {EVERYTHING: -1, **{name: number for number, name in enumerate(SPLIT_
 @hookimpl
 def register_dataset_readers() -> list[DatasetReader]:
     """Register the reader of image files."""
-    summary = "FOLDER or FILE.zip of split/class/*.png|jpg (train, validation, test) or class/*.png|jpg"
+    summary = "FOLDER, FILE.zip, FILE.tar or FILE.tar.gz of split/class/image (train, validation, test) or class/image"
     return [DatasetReader("image_files", summary, recognizes, read)]
 
 
 def recognizes(source: str) -> bool:
-    """Return whether the source has the suffix `.zip`, or is a folder without arrays of images or a table."""
+    """Return whether the source is named like an archive, or is a folder without arrays of images or a table."""
     if os.path.isdir(source):
         return is_folder(source) and not has_arrays(source) and not is_table_folder(source)
-    return source.lower().endswith(".zip")
+    return source.lower().endswith((".zip", *TAR_SUFFIXES))
 
 
 def read(source: str, progress: ReportProgress) -> ImageSource:

@@ -1,0 +1,175 @@
+"""Files in a tar archive, read without unpacking it to disk."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import posixpath
+import tarfile
+import zlib
+from dataclasses import dataclass
+
+from fer_augment import DatasetError, ImageFile
+from fer_augment.readers._conventions import display_name, no_such_file
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+COMPRESSED_LIMIT = 1 << 30
+"""Bytes of all files in a compressed archive; such an archive has no random access and is read into memory."""
+
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+"""First bytes of files compressed by gzip, bzip2 and xz."""
+_FAULTS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
+
+
+@dataclass(frozen=True)
+class TarFile:
+    """A file in a tar archive.
+
+    Attributes:
+        path: its path in the archive.
+        file: the file, under its name for messages.
+    """
+
+    path: str
+    file: ImageFile
+
+
+def tar_files(source: str) -> list[TarFile]:
+    """Return the files of a tar archive; links have the content of their targets.
+
+    Files of an archive that is not compressed are read in place when they are needed. A compressed archive is read into
+    memory.
+
+    Raises:
+        DatasetError: if the archive cannot be read, or it is compressed and its files exceed `COMPRESSED_LIMIT`.
+    """
+    title = display_name(source)
+    try:
+        with open(source, "rb") as stream:
+            start = stream.read(6)
+        if not start:
+            raise DatasetError(f"{title}: is empty; re-download it")
+        if start.startswith(_COMPRESSED):
+            return _linked(source, *_in_memory(source))
+        return _linked(source, *_in_place(source))
+    except FileNotFoundError as error:
+        raise DatasetError(no_such_file(source)) from error
+    except _FAULTS as error:
+        raise DatasetError(
+            f"{title}: not a complete tar archive ({display_name(str(error))}); re-download it"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The content of a file in an archive that is not compressed; opens the archive for each reading."""
+
+    archive: str
+    title: str
+    offset: int
+    size: int
+
+    def __call__(self) -> bytes:
+        try:
+            with open(self.archive, "rb") as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except OSError as error:
+            raise DatasetError(f"{self.title}: cannot be read ({error.strerror})") from error
+        if len(content) < self.size:
+            raise DatasetError(f"{self.title}: the archive ends within this file; re-download it")
+        return content
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    content: bytes
+
+    def __call__(self) -> bytes:
+        return self.content
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    title: str
+    reason: str
+
+    def __call__(self) -> bytes:
+        raise DatasetError(f"{self.title}: {self.reason}; unpack the archive and pass the folder")
+
+
+_Files = dict[str, ImageFile]
+_Links = dict[str, str]
+
+
+def _in_place(source: str) -> tuple[_Files, _Links]:
+    """Return the files by path, and the target of each link."""
+    status = os.stat(source)
+    files, links = _Files(), _Links()
+    with tarfile.open(source, "r:") as archive:
+        for info in archive:
+            path, title = _path(info.name), _title(source, info.name)
+            if info.isreg():
+                links.pop(path, None)
+                version = f"{status.st_size} {status.st_mtime_ns} {info.offset_data}"
+                sparse = _Unreadable(title, "is a sparse file")
+                content = sparse if info.issparse() else _Part(source, title, info.offset_data, info.size)
+                files[path] = ImageFile(title, content, version)
+            _add_link(links, info)
+    return files, links
+
+
+def _in_memory(source: str) -> tuple[_Files, _Links]:
+    files, links = _Files(), _Links()
+    size = 0
+    with tarfile.open(source, "r|*") as archive:
+        for info in archive:
+            stream = archive.extractfile(info) if info.isreg() else None
+            if stream is not None:
+                size += info.size
+                if size > COMPRESSED_LIMIT:
+                    raise _too_large(source)
+                content = stream.read()
+                path, title = _path(info.name), _title(source, info.name)
+                links.pop(path, None)
+                files[path] = ImageFile(title, _Bytes(content), f"{len(content)} {zlib.crc32(content)}")
+            _add_link(links, info)
+    return files, links
+
+
+def _too_large(source: str) -> DatasetError:
+    title = display_name(source)
+    return DatasetError(
+        f"{title}: is compressed, and its files exceed the {COMPRESSED_LIMIT >> 20:,} MiB that are read into memory; "
+        f"unpack it (tar -xf {title}) and pass the folder, or decompress it to .tar, which is read in place"
+    )
+
+
+def _add_link(links: _Links, info: tarfile.TarInfo) -> None:
+    if info.islnk():
+        links[_path(info.name)] = _path(info.linkname)
+    elif info.issym():
+        links[_path(info.name)] = _path(posixpath.join(posixpath.dirname(info.name), info.linkname))
+
+
+def _linked(source: str, files: _Files, links: _Links) -> list[TarFile]:
+    """Return all files, with links replaced by the files that they lead to."""
+    found = [TarFile(path, file) for path, file in files.items() if path not in links]
+    for path, target in links.items():
+        passed = {path}
+        while target in links and target not in passed:
+            passed.add(target)
+            target = links[target]
+        title = _title(source, path)
+        file = files.get(target)
+        content = file.content if file else _Unreadable(title, f"links to {display_name(target)}, which is no file")
+        found.append(TarFile(path, ImageFile(title, content, file.version if file else "")))
+    return found
+
+
+def _path(name: str) -> str:
+    return posixpath.normpath(name)
+
+
+def _title(source: str, name: str) -> str:
+    return f"{display_name(source)}: {display_name(_path(name))}"

@@ -1,0 +1,151 @@
+"""Image files in tar archives: read in place or from memory, by several threads, and messages for invalid archives."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fer_augment.readers import _tar_files
+from fer_augment.readers._image_members import image_members
+from tests.data_files import encoded, random_images, release, split_files, write_folder, write_zip
+from tests.reading import READERS, assert_message, read
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+SPLIT_FILES = split_files({"train": 2, "val": 1, "test": 1})
+
+
+def write_tar(path: Path, files: Mapping[str, bytes], links: Mapping[str, tuple[bytes, str]] = {}) -> Path:
+    """Write files, and links with their type and target; the suffix determines the compression."""
+    mode = {".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}.get(path.suffix, "w")
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for name, (kind, target) in links.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".TAR"])
+def test_a_tar_archive_has_the_same_data_as_a_folder(tmp_path, suffix):
+    files = release()
+    expected = read(write_folder(tmp_path / "folder", files))
+    for prefix in ("", "./", "faces/", "/faces/"):
+        splits = read(write_tar(tmp_path / f"a{suffix}", {f"{prefix}{name}": files[name] for name in files}))
+        assert splits.fingerprint == expected.fingerprint
+
+
+def test_class_folders_without_splits(tmp_path):
+    files = {
+        f"{name}/{n}.png": encoded(image) for name in "ab" for n, image in enumerate(random_images(20, seed=ord(name)))
+    }
+    splits = read(write_tar(tmp_path / "a.tar.gz", files))
+    assert sum(map(len, splits.parts.values())) == 40
+    assert splits.train.name_of(0) == f"{tmp_path / 'a.tar.gz'}: a/0.png"
+
+
+def test_hidden_files_are_ignored(tmp_path):
+    clutter = dict.fromkeys(["._train/cat/0.png", "train/cat/._0.png", "__MACOSX/0.png", "README"], b"")
+    expected = read(write_zip(tmp_path / "a.zip", SPLIT_FILES)).fingerprint
+    for suffix in SUFFIXES:
+        assert read(write_tar(tmp_path / f"a{suffix}", SPLIT_FILES | clutter)).fingerprint == expected
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_contents_may_be_read_by_several_threads(tmp_path, suffix):
+    files = {f"a/{number:03}.png": os.urandom(1000 + number) for number in range(200)}
+    members = image_members(str(write_tar(tmp_path / f"a{suffix}", files)))
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(lambda member: member.content(), members * 5))
+    assert contents == list(files.values()) * 5
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tgz"])
+def test_links_have_the_content_of_their_targets(tmp_path, suffix):
+    links = {
+        "test/dog/link.png": (tarfile.LNKTYPE, "train/dog/0.png"),
+        "test/cat/link.png": (tarfile.SYMTYPE, "../dog/link.png"),
+        "README": (tarfile.SYMTYPE, "nowhere"),
+    }
+    members = {
+        "/".join(member.parts): member
+        for member in image_members(str(write_tar(tmp_path / f"a{suffix}", SPLIT_FILES, links)))
+    }
+    for name in ("test/dog/link.png", "test/cat/link.png"):
+        assert members[name].content() == SPLIT_FILES["train/dog/0.png"]
+        assert members[name].version == members["train/dog/0.png"].version
+
+
+@pytest.mark.parametrize("target", ["nowhere.png", "loop.png"])
+def test_links_that_lead_to_no_file_are_refused(tmp_path, target):
+    path = write_tar(tmp_path / "a.tar", SPLIT_FILES, {"test/cat/loop.png": (tarfile.SYMTYPE, target)})
+    assert_message(path, [f"test/cat/loop.png: links to test/cat/{target}, which is no file; unpack the archive"])
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tgz"])
+def test_the_last_of_several_files_of_a_name_counts(tmp_path, suffix):
+    mode = {".tar": "w", ".tgz": "w:gz"}[suffix]
+    path = tmp_path / f"a{suffix}"
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for content in (b"old", b"newer"):
+            info = tarfile.TarInfo("a/0.png")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    assert [member.content() for member in image_members(str(path))] == [b"newer"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_versions_change_with_the_content(tmp_path, suffix):
+    path = str(write_tar(tmp_path / f"a{suffix}", {"a/0.png": b"one", "b/0.png": b"two"}))
+    versions = [member.version for member in image_members(path)]
+    assert versions == [member.version for member in image_members(path)]
+    os.utime(write_tar(Path(path), {"a/0.png": b"one", "b/0.png": b"TWO"}), ns=(0, 0))
+    assert versions[1] != image_members(path)[1].version
+
+
+def test_large_compressed_archives_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(_tar_files, "COMPRESSED_LIMIT", 1 << 20)
+    files = {f"{name}/0.png": bytes(700_000) for name in "ab"}
+    assert_message(
+        write_tar(tmp_path / "a.tgz", files),
+        ["exceed the 1 MiB that are read into memory; unpack it (tar -xf", "or decompress it to .tar"],
+    )
+    assert len(image_members(str(write_tar(tmp_path / "a.tar", files)))) == 2
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_invalid_archives_are_refused(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    assert_message(path, ["no such file or folder"])
+    path.write_bytes(b"")
+    assert_message(path, ["is empty; re-download it"])
+    path.write_bytes(b"hello" * 500)
+    assert_message(path, ["not a complete tar archive", "re-download it"])
+    write_tar(path, {f"{name}/{n}.png": os.urandom(9000) for name in "ab" for n in range(9)})
+    os.truncate(path, 50_000)
+    assert_message(path, ["not a complete tar archive", "re-download it"])
+    assert_message(write_tar(path, {"README": b"hello"}), ["images found"])
+    damaged = write_tar(path, SPLIT_FILES | {"train/cat/0.png": b"hello"})
+    assert_message(damaged, [f"{path}: train/cat/0.png: not a readable image"])
+
+
+def test_an_archive_that_is_changed_while_it_is_read(tmp_path):
+    path = write_tar(tmp_path / "a.tar", SPLIT_FILES)
+    member = image_members(str(path))[-1]
+    source = READERS.open(str(path))
+    os.truncate(path, 600)
+    with pytest.raises(Exception, match="the archive ends within this file"):
+        member.content()
+    assert source.description == str(path)
+    path.unlink()
+    with pytest.raises(Exception, match=r"cannot be read \(No such file or directory\)"):
+        member.content()
