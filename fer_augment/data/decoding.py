@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.pixels import PixelSettings, fitted, reduction, with_channels
-from fer_augment.errors import DatasetError, display_name
+from fer_augment.errors import DatasetError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -283,9 +283,11 @@ def _plain_header(content: bytes) -> _Header | None:
 
 def _refuse_too_large(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
-        raise _UnreadableError(
-            f"claims {width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS:,}; resize or remove it"
-        )
+        raise _too_large()
+
+
+def _too_large() -> _UnreadableError:
+    return _UnreadableError(f"has more than {MAX_PIXELS:,} pixels by its header; reduce its size or remove it")
 
 
 def _jpeg_header(content: bytes) -> _Header | None:
@@ -294,7 +296,7 @@ def _jpeg_header(content: bytes) -> _Header | None:
     Source: ITU-T T.81, annex B, for the markers; Exif 2.32, 4.7.2, for the segment with the orientation.
     """
     position, size, channels, exif, has_xmp = 2, None, 0, b"", False
-    while position + 4 <= len(content) and content[position] == 0xFF:
+    while content[position : position + 1] == b"\xff" and position + 4 <= len(content):
         marker, start = content[position + 1], position + 4
         if marker == 0xDA:  # start of scan: all headers are read
             if not size or not all(size) or channels not in (1, 3):
@@ -302,6 +304,8 @@ def _jpeg_header(content: bytes) -> _Header | None:
             orientation = _orientation_in(exif) if exif else 1
             return None if has_xmp and orientation == 1 else _Header(size, channels == 1, orientation)
         position += 2 + int.from_bytes(content[position + 2 : start])
+        if position > len(content):
+            return None
         if marker in (0xC0, 0xC1, 0xC2) and content[start] == 8:  # baseline, extended or progressive frame of 8 bits
             size = int.from_bytes(content[start + 1 : start + 3]), int.from_bytes(content[start + 3 : start + 5])
             channels = content[start + 5]
@@ -380,9 +384,11 @@ def _with_opencv(content: bytes, header: _Header, settings: PixelSettings) -> De
 
 
 def _with_pillow(content: bytes) -> DecodedImage:
+    from PIL import Image
+
     conversions = Conversion.NONE
-    try:
-        with _opened(content) as image:
+    with _opened(content) as image:
+        try:
             orientation = _orientation_of(image) if image.format == "TIFF" else 1  # Pillow rotates tiff files itself
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 conversions |= Conversion.FIRST_FRAME
@@ -391,8 +397,10 @@ def _with_pillow(content: bytes) -> DecodedImage:
             image.load()
             pixels, changes = _eight_bits(image)
             left_to_do = _orientation_of(image)
-    except _DAMAGED as error:
-        raise _damaged(error) from error
+        except Image.DecompressionBombError as error:
+            raise _too_large() from error
+        except _DAMAGED as error:
+            raise _damaged(image.format, error) from error
     if (orientation, left_to_do) != (1, 1):
         conversions |= Conversion.ORIENTED
     return DecodedImage(_oriented(pixels, left_to_do), conversions | changes)
@@ -413,21 +421,22 @@ def _opened(content: bytes) -> ImageFile:
             raise _UnreadableError(_NEEDS[name]) from error
         pillow_heif.register_heif_opener()
     try:
-        image = Image.open(io.BytesIO(content), formats=("JPEG", "MPO") if name == "JPEG" else (name,))
+        image = Image.open(io.BytesIO(content), formats=(name,))
     except Image.DecompressionBombError as error:
-        raise _UnreadableError(f"claims more than {MAX_PIXELS:,} pixels; resize or remove it") from error
+        raise _too_large() from error
     except UnidentifiedImageError as error:
         if name == "AVIF" and not features.check("avif"):
             raise _UnreadableError(_NEEDS[name]) from error
-        raise _UnreadableError(f"not a readable image (damaged {name} file); re-download or remove it") from error
+        raise _damaged(name, error) from error
     except _DAMAGED as error:
-        raise _damaged(error) from error
+        raise _damaged(name, error) from error
     _refuse_too_large(image.height, image.width)
     return image
 
 
-def _damaged(error: Exception) -> _UnreadableError:
-    return _UnreadableError(f"not a readable image ({display_name(str(error))}); re-download or remove it")
+def _damaged(name: str | None, error: Exception) -> _UnreadableError:
+    state = "truncated" if "truncated" in str(error).lower() else "damaged"
+    return _UnreadableError(f"not a readable image ({state} {name} file); re-download or remove it")
 
 
 def _orientation_of(image: Image) -> int:
