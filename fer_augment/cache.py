@@ -109,7 +109,8 @@ def pixel_limit() -> int:
 
 def _is_in_use(entry: Entry) -> bool:
     """Whether a process may be working on an entry: it is locked."""
-    key = entry.path.name.removesuffix(".checkpoint").lstrip(".").partition("-")[0]
+    name = entry.path.name.removesuffix(".checkpoint").removesuffix(".partial")
+    key = name.lstrip(".").partition("-")[0]
     return (entry.path.parent / f"{key}.lock").exists()
 
 

@@ -88,10 +88,18 @@ class PixelBlock:
 
     @cached_property
     def row_digests(self) -> NDArray[np.void]:
-        """`(n,)`, one digest per image, see `image_digests`."""
+        """`(n,)`, one digest per image, see `image_digests`; read from a file beside the pixels if there is one."""
+        if self.path and digests_file(self.path).is_file():
+            digests: NDArray[np.void] = np.load(digests_file(self.path), allow_pickle=False)
+            return digests
         starts = range(0, len(self.pixels), _DIGEST_CHUNK)
         parts = [image_digests(self.pixels[start : start + _DIGEST_CHUNK]) for start in starts]
         return np.concatenate([np.empty(0, dtype="V16"), *parts])
+
+
+def digests_file(pixels: Path) -> Path:
+    """Return the file that may hold the digests of the images in a `.npy` file."""
+    return pixels.with_name(f"{pixels.name}.digests.npy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +162,8 @@ class SourceRows:
     def taken(self, rows: NDArray[np.int64]) -> SourceRows:
         """Return the source rows at `(n,)` positions."""
         names = None if self.names is None else tuple(self.names[row] for row in rows.tolist())
-        groups, targets = (None if array is None else array[rows] for array in (self.groups, self.targets))
-        return SourceRows(names, groups, targets)
+        groups = None if self.groups is None else self.groups[rows]
+        return SourceRows(names, groups, None if self.targets is None else self.targets[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +285,9 @@ class ImageDataset:
             return None
         soft = np.vstack([self.sources.targets, np.zeros((1, len(self.class_names)), np.float32)])
         weights = (self.origins >= 0).astype(np.float32)
-        targets = np.einsum("npk,np->nk", soft[self.origins], weights / weights.sum(axis=1, keepdims=True))
+        targets: NDArray[np.float32] = np.einsum(
+            "npk,np->nk", soft[self.origins], weights / weights.sum(axis=1, keepdims=True)
+        )
         of_source = self.sources.targets[self.origin]
         relabeled = of_source[np.arange(len(self)), self.labels] < of_source.max(axis=1)
         targets[relabeled] = np.eye(len(self.class_names), dtype=np.float32)[self.labels[relabeled]]
@@ -299,9 +309,9 @@ class ImageDataset:
         digest.update(repr(self.image_shape).encode() + self.digests.tobytes())
         for array in (self.labels, self.origins, self.copies):
             digest.update(np.ascontiguousarray(array).data)
-        for array in (self.sources.groups, self.sources.targets) if self.sources else ():
-            if array is not None:  # folds depend on groups, the loss on soft labels
-                digest.update(np.ascontiguousarray(array).data)
+        for column in (self.sources.groups, self.sources.targets) if self.sources else ():
+            if column is not None:  # folds depend on groups, the loss on soft labels
+                digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
 
     @cached_property

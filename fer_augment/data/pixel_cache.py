@@ -1,33 +1,37 @@
-"""Decoding of many image files into one block of pixels."""
+"""Pixels of image files, decoded once: small sets in memory, large ones in memory-mapped files of the cache.
+
+A folder `pixels/KEY` of the cache holds `pixels.npy`, `pixels.npy.digests.npy` (the digest of every image, so that
+opening a set does not read its pixels) and `notes.json`. The key depends on the names and versions of all files, on
+size and color, and on the decoder. Files are decoded into `KEY.partial`, which outlives an interruption.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections import Counter
+import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from filelock import FileLock
 
-from fer_augment.data.dataset import PixelBlock
-from fer_augment.data.decoding import DecodedImage, Decoder, UndecodableImageError, image_size, notes_on
+from fer_augment.cache import LIMIT_VARIABLE, PIXELS, cache_folder, delete, entries, pixel_limit, prune
+from fer_augment.data.dataset import PixelBlock, digests_file
+from fer_augment.data.decoded_files import FILES_AT_ONCE, Destination, decode_files
+from fer_augment.data.decoding import notes_on
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError
 
-_FILES_AT_ONCE = 64
-_THREADS = min(8, os.cpu_count() or 1)
-_WORTH_THREADS = 12_000
-"""Minimum number of values per image for multithreading; two threads made 48x48 gray images 1.5 times slower."""
-_NAMED = 3
-"""Number of files that a message names."""
-_MEASURED = 2_000
-"""Number of files whose sizes are counted for a message."""
-_USUAL_SIZES = (16, 32, 48, 64, 96, 128)
-"""Sizes to recommend."""
+CACHED_FROM = 1 << 26
+"""Bytes of pixels from which on a set is cached on disk."""
+DECODER_VERSION = 1
+"""Changes with the pixels that the decoder gives, so that pixels of an earlier one are not used."""
+_PIXELS, _CONVERSIONS, _DONE, _NOTES = "pixels.npy", "conversions.npy", "done.npy", "notes.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,7 @@ class DecodedFiles:
     """Decoded image files.
 
     Attributes:
-        block: their pixels, in the order of the files.
+        block: their pixels, in the order of the files; memory-mapped if they are many.
         notes: what was converted, one sentence each.
     """
 
@@ -46,9 +50,7 @@ class DecodedFiles:
 def decoded_block(
     source: str, files: Sequence[ImageFile], settings: PixelSettings, progress: Callable[[int, int], None]
 ) -> DecodedFiles:
-    """Decode image files.
-
-    With `channels: auto`, decoding starts again, once, when the first color image follows gray ones.
+    """Decode image files, or open the pixels that were decoded before.
 
     Args:
         source: the data source, for messages.
@@ -57,112 +59,121 @@ def decoded_block(
         progress: called with the number of images decoded and their total.
 
     Raises:
-        DatasetError: if images cannot be read, or sizes differ and no size is given; the message has the number of
-            files, and names the first three.
+        DatasetError: if images cannot be read, sizes differ and no size is given, or the cache cannot be written.
     """
+    folder = cache_folder() / PIXELS / _key(files, settings)
     try:
-        return _decoded(source, files, settings, progress)
-    except _ColorFoundError:
-        return _decoded(source, files, replace(settings, channels="color"), progress)
-
-
-class _ColorFoundError(Exception):
-    """A color image follows gray ones."""
-
-
-class _SizesDifferError(Exception):
-    """Two images differ in size, and no size is given."""
+        if folder.is_dir():
+            return _opened(folder)
+        return _decoded(source, files, settings, progress, folder)
+    except OSError as error:
+        raise DatasetError(
+            f"{folder}: cannot be used ({error.strerror or error}); delete it, or name another cache with "
+            "FER_AUGMENT_CACHE"
+        ) from error
 
 
 def _decoded(
-    source: str, files: Sequence[ImageFile], settings: PixelSettings, progress: Callable[[int, int], None]
-) -> DecodedFiles:
-    with Decoder() as decode:
-        first = _first_readable(source, files, decode)
-    if not settings.channel_count and first.pixels.shape[2] == 3:
-        settings = replace(settings, channels="color")
-    height, width, channels = first.pixels.shape
-    pixels = np.empty(
-        (len(files), *(settings.size or (height, width)), settings.channel_count or channels), dtype=np.uint8
-    )
-    conversions = np.zeros(len(files), dtype=np.uint16)
-    starts = range(0, len(files), _FILES_AT_ONCE)
-    unreadable: list[UndecodableImageError] = []
-    pool = ThreadPoolExecutor(_THREADS if first.pixels.size >= _WORTH_THREADS else 1)
-    with Decoder(settings) as decode:
-        try:
-            chunks = pool.map(lambda start: _fill(decode, files, pixels, conversions, start), starts)
-            for start, errors in zip(starts, chunks, strict=True):
-                unreadable += errors
-                progress(min(start + _FILES_AT_ONCE, len(files)), len(files))
-        except _SizesDifferError:
-            raise DatasetError(_sizes_message(source, files)) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-    if unreadable:
-        raise DatasetError(_unreadable_message(source, unreadable))
-    pixels.flags.writeable = False
-    return DecodedFiles(PixelBlock(pixels), notes_on(conversions))
-
-
-def _first_readable(source: str, files: Sequence[ImageFile], decode: Decoder) -> DecodedImage:
-    unreadable = []
-    for file in files:
-        try:
-            return decode(file.content(), file.name)
-        except UndecodableImageError as error:
-            unreadable.append(error)
-    raise DatasetError(_unreadable_message(source, unreadable))
-
-
-def _fill(
-    decode: Decoder,
+    source: str,
     files: Sequence[ImageFile],
-    pixels: NDArray[np.uint8],
-    conversions: NDArray[np.uint16],
-    start: int,
-) -> list[UndecodableImageError]:
-    """Decode a chunk of files; return the errors of those that cannot be decoded."""
-    unreadable = []
-    for row, file in enumerate(files[start : start + _FILES_AT_ONCE], start=start):
-        try:
-            image = decode(file.content(), file.name)
-        except UndecodableImageError as error:
-            unreadable.append(error)
-            continue
-        if image.pixels.shape[:2] != pixels.shape[1:3]:
-            raise _SizesDifferError
-        if image.pixels.shape != pixels.shape[1:]:
-            raise _ColorFoundError
-        pixels[row], conversions[row] = image.pixels, int(image.conversions)
-    return unreadable
+    settings: PixelSettings,
+    progress: Callable[[int, int], None],
+    folder: Path,
+) -> DecodedFiles:
+    partial = folder.with_name(f"{folder.name}.partial")
+    lock: FileLock | None = None
+
+    def allocate(shape: tuple[int, int, int, int]) -> Destination:
+        nonlocal lock
+        if int(np.prod(shape)) < CACHED_FROM:
+            return Destination.in_memory(shape)
+        if lock is None:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+            lock.acquire()  # another process that decodes the same files is waited for
+        return _on_disk(partial, shape)
+
+    try:
+        into = decode_files(source, files, settings, progress, allocate)
+        if lock is None:
+            into.pixels.flags.writeable = False
+            return DecodedFiles(PixelBlock(into.pixels), notes_on(into.conversions))
+        if not folder.is_dir():
+            _finish(partial, folder, into)
+    finally:
+        if lock is not None:
+            lock.release()
+    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+    _keep_limit(folder)
+    return _opened(folder)
 
 
-def _unreadable_message(source: str, errors: Sequence[UndecodableImageError]) -> str:
-    named = "; ".join(str(error) for error in errors[:_NAMED])
-    if len(errors) == 1:
-        return f"{source}: {named}"
-    more = f"; and {len(errors) - _NAMED:,} more" if len(errors) > _NAMED else ""
-    return f"{source}: {len(errors):,} files cannot be decoded: {named}{more}"
+def _on_disk(partial: Path, shape: tuple[int, int, int, int]) -> Destination:
+    """Open what an interrupted process has decoded, or create empty files.
+
+    Raises:
+        DatasetError: if the disk is too small.
+    """
+    chunks = -(-shape[0] // FILES_AT_ONCE)
+    wanted: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+        _PIXELS: (np.dtype(np.uint8), shape),
+        _CONVERSIONS: (np.dtype(np.uint16), shape[:1]),
+        _DONE: (np.dtype(np.bool_), (chunks,)),
+    }
+    try:
+        arrays = [np.lib.format.open_memmap(partial / name, mode="r+") for name in wanted]
+        if [(array.dtype, array.shape) for array in arrays] == list(wanted.values()):
+            return Destination(*arrays)
+    except (OSError, ValueError):
+        pass
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    needed, free = int(np.prod(shape)), shutil.disk_usage(partial).free
+    if needed > free:  # writing to a memory map on a full disk would kill the process
+        raise DatasetError(
+            f"{partial.parent}: decoded pixels need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; name a "
+            "cache on a larger disk with FER_AUGMENT_CACHE, or set a smaller data.size"
+        )
+    made = [
+        np.lib.format.open_memmap(partial / name, mode="w+", dtype=dtype, shape=array_shape)
+        for name, (dtype, array_shape) in wanted.items()
+    ]
+    return Destination(*made)
 
 
-def _sizes_message(source: str, files: Sequence[ImageFile]) -> str:
-    """Return the distribution of sizes, from the headers of the files, and what to type."""
-    step = -(-len(files) // _MEASURED)
-    measured = list(islice(files, 0, None, step))
-    with Decoder():
-        sizes = Counter(filter(None, (image_size(file.content()) for file in measured)))
-    smallest, largest = (choose(sizes, key=lambda size: size[0] * size[1]) for choose in (min, max))
-    (usual, count), total = sizes.most_common(1)[0], sizes.total()
-    sides = np.repeat([min(size) for size in sizes], list(sizes.values()))
-    recommended = max((size for size in _USUAL_SIZES if size <= np.median(sides)), default=_USUAL_SIZES[0])
-    of_all = "" if step == 1 else f"; counted on {total:,} of {len(files):,} images"
-    return (
-        f"{source}: images have {len(sizes):,} different sizes (width x height): {_in_words(smallest)} to "
-        f"{_in_words(largest)}, most often {_in_words(usual)} ({count:,} of {total:,}{of_all}); choose one size for "
-        f"all, such as --set data.size={recommended} (data.fit: crop, pad or stretch)"
-    )
+def _finish(partial: Path, folder: Path, into: Destination) -> None:
+    """Complete the folder of a decoded set and move it into place."""
+    notes = notes_on(into.conversions)
+    for array in (into.pixels, into.conversions, into.is_done):
+        assert isinstance(array, np.memmap)
+        array.flush()
+    np.save(digests_file(partial / _PIXELS), PixelBlock.open(partial / _PIXELS).row_digests)
+    (partial / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
+    for name in (_CONVERSIONS, _DONE):
+        (partial / name).unlink()
+    partial.rename(folder)
 
 
-def _in_words(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]}"
+def _opened(folder: Path) -> DecodedFiles:
+    os.utime(folder)  # the time of the last use, for pruning
+    notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
+    return DecodedFiles(PixelBlock.open(folder / _PIXELS), tuple(notes))
+
+
+def _keep_limit(folder: Path) -> None:
+    """Delete the pixels that were not used for the longest time, if all exceed the limit of the cache."""
+    try:
+        limit = pixel_limit()
+    except ValueError as error:
+        raise DatasetError(f"{LIMIT_VARIABLE}: must be a number of GB, such as 50") from error
+    held = [entry for entry in entries(cache_folder()) if entry.kind == PIXELS]
+    for entry in prune(held, max_bytes=limit):
+        if entry.path != folder:
+            delete(entry)
+
+
+def _key(files: Sequence[ImageFile], settings: PixelSettings) -> str:
+    digest = hashlib.sha256(repr((DECODER_VERSION, settings)).encode())
+    for file in files:
+        digest.update(f"{file.name}\0{file.version}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]

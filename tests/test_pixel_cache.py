@@ -1,0 +1,161 @@
+"""Decoded pixels are kept on disk if they are many, found again, and bounded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fer_augment as fa
+from fer_augment.data import pixel_cache
+from fer_augment.data.decoded_files import FILES_AT_ONCE
+from fer_augment.data.pixel_cache import DecodedFiles, decoded_block
+from fer_augment.data.pixels import PixelSettings
+from tests.data_files import encoded, random_images, split_files, write_folder
+
+COUNT = 5 * FILES_AT_ONCE + 3
+IMAGES = random_images(COUNT, 8)
+
+
+@dataclass
+class Content:
+    """Content of files, which counts how often each is read."""
+
+    reads: list[int] = field(default_factory=list)
+    images: np.ndarray = field(default_factory=lambda: IMAGES)
+    fails_at: int = COUNT
+
+    def files(self, version: str = "1") -> list[fa.ImageFile]:
+        return [fa.ImageFile(f"{row}.png", self.reader(row), version) for row in range(len(self.images))]
+
+    def reader(self, row: int) -> Callable[[], bytes]:
+        def read() -> bytes:
+            if row == self.fails_at:
+                raise KeyboardInterrupt
+            self.reads.append(row)
+            return encoded(self.images[row])
+
+        return read
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(pixel_cache, "CACHED_FROM", 1)
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path))
+    return tmp_path / "pixels"
+
+
+def decoded(content: Content, version: str = "1", size: tuple[int, int] | None = None) -> DecodedFiles:
+    return decoded_block("faces", content.files(version), PixelSettings(size), lambda done, total: None)
+
+
+def test_a_second_start_reads_no_file() -> None:
+    content = Content()
+    first = decoded(content)
+    reads = len(content.reads)
+    second = decoded(content)
+    assert len(content.reads) == reads
+    for block in (first.block, second.block):
+        np.testing.assert_array_equal(block.pixels, IMAGES)
+        assert block.path is not None
+        np.testing.assert_array_equal(block.row_digests, fa.PixelBlock.of(IMAGES).row_digests)
+
+
+def test_other_files_versions_and_settings_are_decoded_anew(folder: Path) -> None:
+    content = Content()
+    decoded(content)
+    decoded(content, version="2")
+    decoded(content, size=(4, 4))
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == 3
+
+
+def test_interrupted_decoding_goes_on(folder: Path) -> None:
+    content = Content(fails_at=3 * FILES_AT_ONCE + 5)
+    with pytest.raises(KeyboardInterrupt):
+        decoded(content)
+    assert [path.suffix for path in folder.iterdir() if path.is_dir()] == [".partial"]
+    content.fails_at = COUNT
+    content.reads.clear()
+    np.testing.assert_array_equal(decoded(content).block.pixels, IMAGES)
+    assert sorted(set(content.reads) - {0}) == list(range(3 * FILES_AT_ONCE, COUNT))
+    assert [path.suffix for path in folder.iterdir()] == [""]
+
+
+def test_gray_files_before_a_color_file_are_decoded_again_as_color() -> None:
+    class Mixed(Content):
+        def reader(self, row: int) -> Callable[[], bytes]:
+            return lambda: encoded(random_images(1, 8, 3)[0] if row == COUNT - 1 else IMAGES[row])
+
+    result = decoded(Mixed())
+    assert result.block.pixels.shape == (COUNT, 8, 8, 3)
+    np.testing.assert_array_equal(result.block.pixels[0], np.repeat(IMAGES[0], 3, axis=2))
+    assert decoded(Mixed()).notes == result.notes != ()
+
+
+def test_a_file_that_cannot_be_decoded_is_decoded_again_when_it_is_repaired() -> None:
+    class Damaged(Content):
+        def reader(self, row: int) -> Callable[[], bytes]:
+            return (lambda: b"damaged") if row == self.fails_at else super().reader(row)
+
+    content = Damaged(fails_at=FILES_AT_ONCE)
+    with pytest.raises(fa.DatasetError, match=f"{FILES_AT_ONCE}.png"):
+        decoded(content)
+    content.fails_at = COUNT
+    np.testing.assert_array_equal(decoded(content).block.pixels, IMAGES)
+
+
+def test_the_least_recently_used_are_deleted_beyond_the_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_AUGMENT_CACHE_LIMIT", str(3 * IMAGES.nbytes / 1e9))
+    content = Content()
+    for number, version in enumerate("ab"):
+        decoded(content, version)
+        (newest,) = (path for path in folder.iterdir() if path.stat().st_mtime > 1_000_000)
+        os.utime(newest, (number, number))
+    decoded(content, "a")  # is used again, so that b is the oldest
+    reads = len(content.reads)
+    decoded(content, "c")
+    decoded(content, "a")
+    assert len(content.reads) == reads + COUNT + 1, "c alone was decoded; its first file is read for the shape, too"
+    decoded(content, "b")
+    assert len(content.reads) > reads + 2 * COUNT
+    monkeypatch.setenv("FER_AUGMENT_CACHE_LIMIT", "much")
+    with pytest.raises(fa.DatasetError, match="FER_AUGMENT_CACHE_LIMIT: must be a number of GB"):
+        decoded(content, "d")
+
+
+def test_a_full_disk_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda path: _Usage(free=9))
+    with pytest.raises(fa.DatasetError, match=r"decoded pixels need 0\.0 GB, but 0\.0 GB are free"):
+        decoded(Content())
+
+
+@dataclass
+class _Usage:
+    free: int
+
+
+def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_AUGMENT_CACHE", "/proc/cache")
+    with pytest.raises(fa.DatasetError, match=r"/proc/cache/pixels/.*cannot be used \(.*FER_AUGMENT_CACHE"):
+        decoded(Content())
+
+
+def test_few_pixels_stay_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_cache, "CACHED_FROM", IMAGES.nbytes + 1)
+    assert decoded(Content()).block.path is None
+    assert not folder.exists()
+
+
+def test_a_folder_gives_the_same_data_cached_or_not(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_folder(tmp_path / "source", split_files({"train": 40, "val": 9, "test": 9}))
+    cached = fa.read_data(source, progress=False)
+    assert [path.is_dir() for path in folder.iterdir()] == [True]
+    monkeypatch.setattr(pixel_cache, "CACHED_FROM", 1 << 30)
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "other"))
+    assert fa.read_data(source, progress=False).fingerprint == cached.fingerprint
