@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
+import struct
+import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +29,7 @@ SQUARE_CLASSES = ("ant", "bee", "cat")
 SQUARE_SIDE = 16
 SQUARE_COUNTS = {"train": (40, 24, 8), "validation": (12, 9, 6), "test": (10, 8, 6)}
 
+NO_LINKS: Mapping[str, tuple[bytes, str]] = MappingProxyType({})
 Row = tuple[int | str, np.ndarray | str, str]
 """Label, pixels and usage of a csv line; strings are written unchanged."""
 
@@ -151,6 +158,23 @@ def write_zip(path: Path, files: Mapping[str, bytes]) -> Path:
     return path
 
 
+def write_tar(
+    path: Path, files: Mapping[str, bytes], links: Mapping[str, tuple[bytes, str]] = MappingProxyType({})
+) -> Path:
+    """Write files, and links with their type and target; the suffix determines the compression."""
+    mode: Any = {".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}.get(path.suffix, "w")
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for name, (kind, target) in links.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    return path
+
+
 def write_squares(folder: Path, *, classes: Sequence[str] = SQUARE_CLASSES, channels: int = 1) -> Path:
     """Write `squares` as `split/class/NUMBER.png`; any classes after the third are as small as the third."""
     rng = np.random.default_rng(0)
@@ -173,3 +197,38 @@ def write_npy(path: Path, arrays: Mapping[str, np.ndarray], classes: Sequence[st
     if classes is not None:
         (path / "classes.json").write_text(json.dumps(list(classes)))
     return path
+
+
+# --- other files of arrays
+
+MNIST_IMAGES, MNIST_LABELS = random_images(40, side=28)[..., 0], np.arange(40, dtype=np.uint8) % 10
+IDX_TYPES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> Path:
+    function: Any = np.savez_compressed if compressed else np.savez
+    function(path, **arrays)
+    return path
+
+
+def idx(array: np.ndarray) -> bytes:
+    """Return an array in the idx format of MNIST."""
+    header = bytes([0, 0, IDX_TYPES[array.dtype.str[1:]], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def write_idx(path: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files, those with the suffix `.gz` compressed."""
+    path.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return path
+
+
+def mnist(prefix="", suffix="", test="t10k", separator="-") -> dict[str, bytes]:
+    """Return idx files of 40 training and 40 test images, the same ones, under the names of the MNIST family."""
+    return {
+        f"{prefix}{split}-{content}{separator}idx{array.ndim}-ubyte{suffix}": idx(array)
+        for split in ("train", test)
+        for content, array in (("images", MNIST_IMAGES), ("labels", MNIST_LABELS))
+    }

@@ -251,7 +251,7 @@ PIXELS = " ".join(["7"] * 16)
 BAD = {
     "missing csv": (lambda path: path / "none.csv", ["none.csv: no such file"]),
     "missing zip": (lambda path: path / "none.zip", ["none.zip: no such file"]),
-    "missing folder": (lambda path: path / "none", ["none: no such file or folder", "demo"]),
+    "missing folder": (lambda path: path / "none", ["none: no such file or folder"]),
     "wrong header": (
         lambda path: write_text(path / "a.csv", f"label,pixels\n0,{PIXELS}\n"),
         ["line 1", "emotion, Usage"],

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.data_files import random_images
+from tests.data_files import MNIST_IMAGES, MNIST_LABELS, idx, mnist, random_images, write_idx
 from tests.reading import assert_message, assert_source_rows, read
 
-IMAGES, LABELS = random_images(40, side=28)[..., 0], np.arange(40, dtype=np.uint8) % 10
-TYPES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
-
-
-def idx(array: np.ndarray) -> bytes:
-    """Return an array in the idx format."""
-    header = bytes([0, 0, TYPES[array.dtype.str[1:]], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-def write_idx(path: Path, files: dict[str, bytes]) -> Path:
-    path.mkdir(exist_ok=True)
-    for name, content in files.items():
-        (path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    return path
-
-
-def mnist(prefix="", suffix="", test="t10k", separator="-") -> dict[str, bytes]:
-    names = {
-        f"{prefix}{split}-{content}{separator}idx{array.ndim}-ubyte{suffix}": idx(array)
-        for split in ("train", test)
-        for content, array in (("images", IMAGES), ("labels", LABELS))
-    }
-    assert len(names) == 4
-    return names
+IMAGES, LABELS = MNIST_IMAGES, MNIST_LABELS
 
 
 @pytest.mark.parametrize(

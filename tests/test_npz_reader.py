@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import zipfile
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from fer_augment.data.export import write_export
-from tests.data_files import FER2013_CLASSES, random_images, small_csv_rows, write_csv
+from tests.data_files import FER2013_CLASSES, random_images, small_csv_rows, write_csv, write_npz
 from tests.reading import assert_message, assert_source_rows, read
 
 IMAGES, LABELS = random_images(40, side=28, channels=3), np.arange(40) % 4
@@ -23,15 +21,9 @@ MEDMNIST = {
 KERAS = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS[:, None]}
 
 
-def save(path: Path, arrays: dict[str, np.ndarray], *, compressed: bool = False) -> Path:
-    function: Any = np.savez_compressed if compressed else np.savez
-    function(path, **arrays)
-    return path
-
-
 @pytest.mark.parametrize("compressed", [False, True])
 def test_medmnist(tmp_path, compressed):
-    save(tmp_path / "pathmnist.npz", MEDMNIST, compressed=compressed)
+    write_npz(tmp_path / "pathmnist.npz", MEDMNIST, compressed=compressed)
     splits = read(tmp_path / "pathmnist.npz")
     assert splits.class_names == ("0", "1", "2", "3")
     assert splits.source == str(tmp_path / "pathmnist.npz")
@@ -42,7 +34,7 @@ def test_medmnist(tmp_path, compressed):
 
 
 def test_keras(tmp_path):
-    save(tmp_path / "cifar.npz", KERAS).rename(tmp_path / "cifar.NPZ")
+    write_npz(tmp_path / "cifar.npz", KERAS).rename(tmp_path / "cifar.NPZ")
     splits = read(tmp_path / "cifar.NPZ")
     assert [len(part) for part in splits.parts.values()] == [36, 4, 40]
     np.testing.assert_array_equal(splits.test.images[:], IMAGES)
@@ -51,7 +43,7 @@ def test_keras(tmp_path):
 
 @pytest.mark.parametrize("names", [("images", "labels"), ("X", "Y"), ("data", "target"), ("imgs", "labels")])
 def test_images_and_labels_alone_are_split(tmp_path, names):
-    save(tmp_path / "a.npz", dict(zip(names, (IMAGES[..., 0], LABELS), strict=True)))
+    write_npz(tmp_path / "a.npz", dict(zip(names, (IMAGES[..., 0], LABELS), strict=True)))
     splits = read(tmp_path / "a.npz")
     assert [len(part) for part in splits.parts.values()] == [32, 4, 4]
     assert "validation and test: 1 in 10 rows each, split off" in splits.source
@@ -63,18 +55,18 @@ def test_images_and_labels_alone_are_split(tmp_path, names):
 @pytest.mark.parametrize("key", ["class_names", "classes", "label_names"])
 @pytest.mark.parametrize("dtype", ["U", "S"])
 def test_class_names_in_the_order_of_the_labels(tmp_path, key, dtype):
-    save(tmp_path / "a.npz", MEDMNIST | {key: np.array(["dog", "cat", "ant", "bee"], dtype)})
+    write_npz(tmp_path / "a.npz", MEDMNIST | {key: np.array(["dog", "cat", "ant", "bee"], dtype)})
     assert read(tmp_path / "a.npz").class_names == ("dog", "cat", "ant", "bee")
 
 
 def test_arrays_that_are_not_read_are_noted(tmp_path):
-    save(tmp_path / "a.npz", MEDMNIST | {"classes": np.arange(4), "patient": LABELS})
+    write_npz(tmp_path / "a.npz", MEDMNIST | {"classes": np.arange(4), "patient": LABELS})
     assert read(tmp_path / "a.npz").notes == ("not read: classes, patient",)
 
 
 def test_floats_and_channels_first_follow_the_rules_of_npy_folders(tmp_path):
     images = (IMAGES / 255).astype(np.float32).transpose(0, 3, 1, 2)
-    save(tmp_path / "a.npz", KERAS | {"x_test": images}, compressed=True)
+    write_npz(tmp_path / "a.npz", KERAS | {"x_test": images}, compressed=True)
     splits = read(tmp_path / "a.npz")
     np.testing.assert_array_equal(splits.test.images[:], IMAGES)
     assert splits.notes == (
@@ -85,8 +77,8 @@ def test_floats_and_channels_first_follow_the_rules_of_npy_folders(tmp_path):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_uncompressed_images_are_memory_mapped(tmp_path, order):
     images = np.asarray(IMAGES, order=order)
-    save(tmp_path / "stored.npz", MEDMNIST | {"test_images": images})
-    save(tmp_path / "compressed.npz", MEDMNIST, compressed=True)
+    write_npz(tmp_path / "stored.npz", MEDMNIST | {"test_images": images})
+    write_npz(tmp_path / "compressed.npz", MEDMNIST, compressed=True)
     stored, compressed = read(tmp_path / "stored.npz"), read(tmp_path / "compressed.npz")
     assert isinstance(stored.test.blocks[0].pixels, np.memmap)
     assert not isinstance(compressed.test.blocks[0].pixels, np.memmap)
@@ -95,7 +87,7 @@ def test_uncompressed_images_are_memory_mapped(tmp_path, order):
 
 def test_48x48_gray_images_with_seven_labels_are_fer2013(tmp_path):
     images, labels = random_images(70, side=48), np.arange(70) % 7
-    save(tmp_path / "a.npz", {"x": images, "y": labels})
+    write_npz(tmp_path / "a.npz", {"x": images, "y": labels})
     assert read(tmp_path / "a.npz").class_names == FER2013_CLASSES
 
 
@@ -139,20 +131,20 @@ BAD_NPZ_FILES = {
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize(("arrays", "expected"), BAD_NPZ_FILES.values(), ids=BAD_NPZ_FILES)
 def test_invalid_npz_files_are_refused_with_the_name_of_the_array(tmp_path, arrays, expected, compressed):
-    path = save(
+    path = write_npz(
         tmp_path / "a.npz", {name: array for name, array in arrays.items() if array is not None}, compressed=compressed
     )
     assert_message(path, expected)
 
 
 def write_member_that_is_no_array(path):
-    save(path, {name: array for name, array in KERAS.items() if name != "x_test"})
+    write_npz(path, {name: array for name, array in KERAS.items() if name != "x_test"})
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("x_test.npy", b"hello")
 
 
 def write_changed_member(path):
-    save(path, KERAS, compressed=True)
+    write_npz(path, KERAS, compressed=True)
     content = bytearray(path.read_bytes())
     content[5000] ^= 1
     path.write_bytes(content)
@@ -160,14 +152,14 @@ def write_changed_member(path):
 
 def write_short_member(path):
     """Write an uncompressed member with fewer bytes than its header says."""
-    save(path, {name: array for name, array in KERAS.items() if name != "x_test"})
+    write_npz(path, {name: array for name, array in KERAS.items() if name != "x_test"})
     np.save(path.with_suffix(".npy"), IMAGES)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("x_test.npy", path.with_suffix(".npy").read_bytes()[:-1])
 
 
 def write_truncated(path):
-    save(path, KERAS)
+    write_npz(path, KERAS)
     os.truncate(path, 5000)
 
 
@@ -189,5 +181,5 @@ def test_damaged_npz_files_are_refused(tmp_path, write, expected):
 
 
 def test_a_misspelled_file_is_reported_with_the_most_similar_one(tmp_path):
-    save(tmp_path / "pathmnist.npz", KERAS)
+    write_npz(tmp_path / "pathmnist.npz", KERAS)
     assert_message(tmp_path / "patmnist.npz", [f"did you mean {tmp_path / 'pathmnist.npz'}?"])

@@ -195,11 +195,11 @@ class TestReading:
         for path, expected in {
             "faces/trian.zip": f"did you mean {tmp_path / 'faces' / 'train.zip'}?",
             "faecs/train.zip": f"did you mean {tmp_path / 'faces'}?",
-            "other/train.zip": f"the nearest existing folder is {tmp_path}.",
+            "other/train.zip": f"the nearest existing folder is {tmp_path}",
         }.items():
             with pytest.raises(DatasetError) as caught:
                 catalog.read(str(tmp_path / path))
-            assert str(caught.value).startswith(f"{tmp_path / path}: no such file or folder; {expected}")
+            assert str(caught.value) == f"{tmp_path / path}: no such file or folder; {expected}"
 
     def test_a_source_that_two_readers_recognize_is_reported_with_both(self) -> None:
         catalog = collected(plugin(dataset_readers=[reader("one", "a")]), plugin(dataset_readers=[reader("two", "a")]))

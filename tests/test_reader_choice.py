@@ -10,12 +10,16 @@ from tests.data_files import (
     USAGES,
     csv_rows,
     encoded,
+    mnist,
     random_images,
     release,
     write_csv,
     write_folder,
+    write_idx,
     write_npy,
+    write_npz,
     write_table,
+    write_tar,
     write_zip,
 )
 from tests.reading import READERS, assert_source_rows, read
@@ -55,9 +59,23 @@ def sources(tmp_path):
             write_zip(tmp_path / "a.zip", release()),
             write_folder(tmp_path / "folder", release()),
             write_folder(tmp_path / "folder.csv", release()),
+            write_tar(tmp_path / "a.tar", release()),
+            write_tar(tmp_path / "a.TAR.gz", release()),
             "missing.zip",
+            "missing.tgz",
         ],
-        "npy_folder": [write_npy(tmp_path / "npy", pairs, ["a", "b"])],
+        "npy_folder": [
+            write_npy(tmp_path / "npy", pairs, ["a", "b"]),
+            write_npy(tmp_path / "keras", {"images": images[:2], "labels": labels}),
+            write_npy(tmp_path / "archives.zip", pairs),
+            "missing.npy",
+        ],
+        "npz_file": [write_npz(tmp_path / "a.npz", pairs).rename(tmp_path / "a.NPZ"), "missing.npz"],
+        "idx_files": [
+            write_idx(tmp_path / "mnist", mnist()),
+            tmp_path / "mnist" / "train-images-idx3-ubyte",
+            "missing/emnist-letters-test-labels-idx1-ubyte.gz",
+        ],
         "demo": ["demo"],
     }
 

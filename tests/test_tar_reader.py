@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,26 +12,11 @@ import pytest
 
 from fer_augment.readers import _tar_files
 from fer_augment.readers._image_members import image_members
-from tests.data_files import encoded, random_images, release, split_files, write_folder, write_zip
+from tests.data_files import encoded, random_images, release, split_files, write_folder, write_tar, write_zip
 from tests.reading import READERS, assert_message, read
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 SPLIT_FILES = split_files({"train": 2, "val": 1, "test": 1})
-
-
-def write_tar(path: Path, files: Mapping[str, bytes], links: Mapping[str, tuple[bytes, str]] = {}) -> Path:
-    """Write files, and links with their type and target; the suffix determines the compression."""
-    mode = {".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}.get(path.suffix, "w")
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        for name, (kind, target) in links.items():
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, target
-            archive.addfile(info)
-    return path
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".TAR"])

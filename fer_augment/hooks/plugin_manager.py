@@ -100,10 +100,12 @@ class Catalog:
         """
         readers = [offer for offer in self.of_kind("dataset reader") if offer.value.recognizes(source)]
         if not readers:
-            formats = "; ".join(offer.value.summary for offer in self.of_kind("dataset reader"))
             exists = "\0" not in source and os.path.lexists(source)
             message = f"{display_name(source)}: not a supported format" if exists else no_such_file(source)
-            raise DatasetError(message if message.endswith("?") else f"{message}. Supported: {formats}")
+            if not exists and (os.sep in source or message.endswith("?")):  # a misspelled path, not a word
+                raise DatasetError(message)
+            formats = "; ".join(offer.value.summary for offer in self.of_kind("dataset reader"))
+            raise DatasetError(f"{message}. Supported: {formats}")
         if len(readers) > 1:
             names = " and ".join(f"{offer.name} ({offer.provider})" for offer in readers)
             raise DatasetError(f"{source}: recognized by {names}; rename it so that only one does")
