@@ -213,6 +213,14 @@ def image_format(head: bytes) -> str | None:
     return next((name for signature, name in _SIGNATURES if signature.match(head)), None)
 
 
+def is_image(head: bytes) -> bool:
+    """Return whether a file is an image of a supported format by its first `HEAD_BYTES` bytes, whatever its suffix.
+
+    Files of the plain-text formats (P1 to P3) are not recognized: any text may start like these.
+    """
+    return image_format(head) is not None and not re.match(rb"P[1-3]", head)
+
+
 def image_size(content: bytes) -> tuple[int, int] | None:
     """Return `(H, W)` of an image file, with EXIF orientation applied, from its header; None if it has none.
 

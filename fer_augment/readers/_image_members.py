@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fer_augment import DatasetError, ImageFile
-from fer_augment.readers._conventions import display_name, is_folder, no_such_file
+from fer_augment.data.decoding import HEAD_BYTES, IMAGE_SUFFIXES, is_image
+from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file
 from fer_augment.readers._tar_files import TAR_SUFFIXES, tar_files
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_OTHER_IMAGE_SUFFIXES = (".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+_UNSUPPORTED_SUFFIXES = (
+    *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".j2k", ".jp2", ".jpx", ".jxl", ".nef", ".orf"),
+    *(".pcx", ".psd", ".raf", ".rw2", ".tga"),
+)
 _EXPECTED = "expected split/class/image or class/image"
-_DEEPEST = 6
-"""Maximum folder depth, so that links to a parent folder cannot cause an endless search."""
+_IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
+"""Hidden files of macOS and Windows; those of Unix start with a dot."""
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 
@@ -30,66 +34,134 @@ class Member:
         title: name for messages.
         content: function that returns the content; raises DatasetError.
         version: changes with the content.
+        head: function that returns the first `HEAD_BYTES` of the content; None if they are read with the rest.
     """
 
     parts: tuple[str, ...]
     title: str
     content: Callable[[], bytes]
     version: str
+    head: Callable[[], bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        """Path relative to the source, for display."""
+        return display_name("/".join(self.parts))
 
     @property
     def file(self) -> ImageFile:
-        """The file, under its name for messages."""
-        return ImageFile(self.title, self.content, self.version)
+        """The file, under its path relative to the source."""
+        return ImageFile(self.name, self.content, self.version)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The files of a folder or archive.
+
+    Attributes:
+        images: the images, sorted by name.
+        notes: which files were left out, one sentence each.
+    """
+
+    images: list[Member]
+    notes: tuple[str, ...]
 
 
 def image_members(source: str, expected: str = _EXPECTED) -> list[Member]:
-    """Return the image files of a folder, zip or tar archive, sorted by name.
+    """Return the image files of a folder, zip or tar archive, sorted by name; see `scan`."""
+    return scan(source, expected).images
 
-    Hidden files, `__MACOSX` folders and files that are not images are ignored.
+
+def scan(source: str, expected: str = _EXPECTED) -> Scan:
+    """Find the image files of a folder, zip or tar archive, in all subfolders.
+
+    A file is an image if it has an image suffix or starts like an image; the first bytes of a file with an image suffix
+    are not read. Hidden files are ignored.
 
     Args:
         source: the folder or archive.
         expected: what to do if there are no images, for the message.
 
     Raises:
-        DatasetError: if the source cannot be read, has no images, or has images of unsupported formats.
+        DatasetError: if the source cannot be read, has no images, has two files of one name, or has images of
+            unsupported formats.
     """
     if is_folder(source):
-        return _chosen(source, _folder_members(source), expected)
+        return _scanned(source, _folder_members(source), expected)
     if source.lower().endswith(TAR_SUFFIXES):
-        return _chosen(source, _tar_members(source), expected)
-    return _chosen(source, _zip_members(source, _opened(source)), expected)
+        return _scanned(source, _tar_members(source), expected)
+    return _scanned(source, _zip_members(source, _opened(source)), expected)
 
 
-def _chosen(source: str, members: Iterable[Member], expected: str) -> list[Member]:
+def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
     files = sorted(members, key=lambda member: member.parts)
+    _refuse(source, [file for file in files if _suffix(file) in _UNSUPPORTED_SUFFIXES], "format not supported; convert")
+    images: list[Member] = []
+    others: list[Member] = []
     for file in files:
-        if file.parts[-1].lower().endswith(_OTHER_IMAGE_SUFFIXES):
-            raise DatasetError(f"{file.title}: only png and jpg are supported; convert or remove it")
-    images = [file for file in files if file.parts[-1].lower().endswith(IMAGE_SUFFIXES)]
+        (images if _suffix(file) in IMAGE_SUFFIXES or is_image(_head(file)) else others).append(file)
     if not images:
-        tables = ["/".join(file.parts) for file in files if file.parts[-1].lower().endswith(".csv")]
+        tables = [file.name for file in others if _suffix(file) == ".csv"]
         if tables and expected == _EXPECTED:
-            expected = f"to read {display_name(tables[0])}, extract it and pass its path"
-        raise DatasetError(f"{display_name(source)}: no png or jpg images found; {expected}")
-    return images
+            expected = f"to read {tables[0]}, extract it and pass its path"
+        raise DatasetError(f"{display_name(source)}: no images found; {expected}")
+    occurrences = Counter(file.parts for file in images)
+    repeated = [file for file in images if occurrences[file.parts] > 1] if len(occurrences) < len(images) else []
+    _refuse(source, repeated, "several files have the same name; rename")
+    left_out = counted([file.name for file in others], "files") if others else ""
+    return Scan(images, (f"{left_out}: not in a supported image format; left out",) if others else ())
+
+
+def _refuse(source: str, files: Sequence[Member], reason: str) -> None:
+    """Refuse files, if any, by their number and the names of the first three."""
+    if files:
+        it = "it" if len(files) == 1 else "them"
+        names = counted([file.name for file in files], "files")
+        raise DatasetError(f"{display_name(source)}: {names}: {reason} or remove {it}")
+
+
+def _suffix(file: Member) -> str:
+    return os.path.splitext(file.parts[-1])[1].lower()
+
+
+def _head(file: Member) -> bytes:
+    return file.head() if file.head else file.content()[:HEAD_BYTES]
 
 
 def _folder_members(source: str) -> Iterator[Member]:
-    root = Path(source)
-    for folder, subfolders, files in os.walk(source, onerror=_refuse_folder, followlinks=True):
-        path = Path(folder)
-        above = path.relative_to(root).parts
-        is_too_deep = len(above) == _DEEPEST
-        subfolders[:] = [name for name in subfolders if not (is_too_deep or _is_ignored(name))]
-        for name in files:
-            if not _is_ignored(name):
-                yield Member((*above, name), display_name(str(path / name)), *_content(path / name))
+    """Yield the files of a folder and of all folders below; links are followed, except to a folder above them."""
+    waiting: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [(source, (), (os.path.realpath(source),))]
+    while waiting:
+        folder, parts, real_paths = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if _is_ignored(entry.name):
+                        continue
+                    if entry.is_dir():
+                        real = (
+                            os.path.realpath(entry) if entry.is_symlink() else f"{real_paths[-1]}{os.sep}{entry.name}"
+                        )
+                        if real not in real_paths:
+                            waiting.append((entry.path, (*parts, entry.name), (*real_paths, real)))
+                    elif (member := _file_member(entry, (*parts, entry.name))) is not None:
+                        yield member
+        except OSError as error:
+            raise _unreadable(error.filename or folder, error) from error
 
 
-def _refuse_folder(error: OSError) -> None:
-    raise DatasetError(f"{display_name(str(error.filename))}: cannot be read ({error.strerror})") from error
+def _file_member(entry: os.DirEntry[str], parts: tuple[str, ...]) -> Member | None:
+    """Return a regular file; None for a pipe, socket or device."""
+    status = entry.stat()
+    if not entry.is_file():
+        return None
+    content = _FileContent(Path(entry.path))
+    version = f"{status.st_size} {status.st_mtime_ns}"
+    return Member(parts, display_name(entry.path), content, version, content.head)
+
+
+def _unreadable(path: str | Path, error: OSError) -> DatasetError:
+    return DatasetError(f"{display_name(str(path))}: cannot be read ({error.strerror})")
 
 
 def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
@@ -98,7 +170,8 @@ def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
         parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
         if parts and not info.is_dir() and not any(map(_is_ignored, parts)):
             title = f"{display_name(source)}: {display_name(info.filename)}"
-            yield Member(parts, title, _ZipContent(archive, info, title), f"{info.file_size} {info.CRC}")
+            content = _ZipContent(archive, info, title)
+            yield Member(parts, title, content, f"{info.file_size} {info.CRC}", content.head)
 
 
 def _tar_members(source: str) -> Iterator[Member]:
@@ -109,15 +182,7 @@ def _tar_members(source: str) -> Iterator[Member]:
 
 
 def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _content(path: Path) -> tuple[_FileContent, str]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DatasetError(f"{display_name(str(path))}: cannot be read ({error.strerror})") from error
-    return _FileContent(path), f"{status.st_size} {status.st_mtime_ns}"
+    return name.startswith(".") or name in _IGNORED
 
 
 @dataclass(frozen=True)
@@ -125,10 +190,17 @@ class _FileContent:
     path: Path
 
     def __call__(self) -> bytes:
+        return self._read(-1)
+
+    def head(self) -> bytes:
+        return self._read(HEAD_BYTES)
+
+    def _read(self, size: int) -> bytes:
         try:
-            return self.path.read_bytes()
+            with self.path.open("rb") as file:
+                return file.read(size)
         except OSError as error:
-            raise DatasetError(f"{display_name(str(self.path))}: cannot be read ({error.strerror})") from error
+            raise _unreadable(self.path, error) from error
 
 
 @dataclass(frozen=True)
@@ -138,8 +210,15 @@ class _ZipContent:
     title: str
 
     def __call__(self) -> bytes:
+        return self._read(-1)
+
+    def head(self) -> bytes:
+        return self._read(HEAD_BYTES)
+
+    def _read(self, size: int) -> bytes:
         try:
-            return self.archive.read(self.info)
+            with self.archive.open(self.info) as file:
+                return file.read(size)
         except _ZIP_FAULTS as error:
             raise DatasetError(
                 f"{self.title}: damaged or encrypted ({display_name(str(error))}); re-download the zip file"

@@ -12,7 +12,7 @@ from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import has_arrays
 from fer_augment.readers._conventions import EVERYTHING, class_order, display_name, is_folder
 from fer_augment.readers._image_layout import places
-from fer_augment.readers._image_members import image_members
+from fer_augment.readers._image_members import scan
 from fer_augment.readers._table_files import is_table_folder
 from fer_augment.readers._tar_files import TAR_SUFFIXES
 
@@ -39,7 +39,8 @@ def read(source: str, progress: ReportProgress) -> ImageSource:
     Raises:
         DatasetError: if the source cannot be read or the folder layout is invalid.
     """
-    images = places(source, image_members(source))
+    found = scan(source)
+    images = places(source, found.images)
     names, label_of = class_order(image.class_name for image in images)
     return ImageSource(
         description=display_name(source),
@@ -47,4 +48,5 @@ def read(source: str, progress: ReportProgress) -> ImageSource:
         labels=np.array([label_of[image.class_name] for image in images], dtype=np.int64),
         class_names=names,
         split=np.array([_NUMBERS[image.split] for image in images], dtype=np.int8),
+        notes=found.notes,
     )
