@@ -20,26 +20,30 @@ class ClassChanges:
         renamed: new names by old name; classes with the same new name are merged.
         dropped: classes whose rows are left out.
         places: by old name, where the change is written, for messages.
+        place: where the changes are written.
     """
 
     renamed: Mapping[str, str] = field(default_factory=dict)
     dropped: Set[str] = frozenset()
     places: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""
 
     def __bool__(self) -> bool:
         """Return whether there is any change."""
         return bool(self.renamed or self.dropped)
 
     def check(self, names: Collection[str]) -> None:
-        """Refuse changes of classes that do not exist.
+        """Refuse changes of classes that do not exist, or that leave fewer than two classes.
 
         Raises:
-            DatasetError: if a class is not among the names.
+            DatasetError: if a class is not among the names, or fewer than two are left.
         """
         for name in [*self.renamed, *sorted(self.dropped)]:
             if name not in names:
                 hint = did_you_mean(name, map(display_name, names))
                 raise DatasetError(f"{self.places[name]}: there is no class {display_name(name)!r}{hint}")
+        if self and len({self.name_of(name) for name in names} - {None}) < 2:
+            raise DatasetError(f"{self.place}: fewer than two classes are left; keep more")
 
     def name_of(self, name: str) -> str | None:
         """Return the new name of a class, None if it is dropped."""
@@ -57,7 +61,7 @@ class ClassChanges:
         """
         if not self:
             return source
-        class_names, new_labels = self._numbers(source.description, source.class_names)
+        class_names, new_labels = self._numbers(source.class_names)
         labels = new_labels[source.labels]
         rows = np.flatnonzero(labels >= 0)
         return replace(
@@ -79,7 +83,7 @@ class ClassChanges:
         """
         if not self:
             return splits
-        class_names, new_labels = self._numbers(splits.source, splits.class_names)
+        class_names, new_labels = self._numbers(splits.class_names)
         parts = []
         for part in splits.parts.values():
             labels = new_labels[part.labels]
@@ -97,13 +101,11 @@ class ClassChanges:
         notes = (*splits.notes, *self.notes(labels_before))
         return replace(splits, train=train, validation=validation, test=test, notes=notes)
 
-    def _numbers(self, title: str, names: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    def _numbers(self, names: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Return the new class names, and the new label of each old one; -1 for a dropped class."""
         self.check(names)
         new_names = [self.name_of(name) for name in names]
         class_names, label_of = class_order(name for name in new_names if name is not None)
-        if len(class_names) < 2:
-            raise DatasetError(f"{title}: fewer than two classes are left; keep more in `classes:`")
         return class_names, np.array([-1 if name is None else label_of[name] for name in new_names], dtype=np.int64)
 
 

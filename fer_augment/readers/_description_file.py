@@ -26,7 +26,7 @@ from fer_augment.data.splitting import SplitSettings
 from fer_augment.readers._class_changes import ClassChanges
 from fer_augment.readers._conventions import display_name, no_such_file
 from fer_augment.readers._table_columns import Choice, ColumnChoice
-from fer_augment.recipe.files import FILE_KEYS
+from fer_augment.recipe.files import DESCRIPTION_KEYS, FILE_KEYS
 from fer_augment.recipe.recipe import Recipe, validation_message
 from fer_augment.recipe.yaml_source import Fault, Keys, Node, parse_yaml
 
@@ -160,7 +160,8 @@ class DescriptionFile:
         renamed = {name: str(new) for name, new in self.settings.classes.items() if name != DROP}
         names = [str(name) for name in dropped] if isinstance(dropped, list) else []
         places = {name: self.place("classes", name) for name in renamed}
-        return ClassChanges(renamed, frozenset(names), dict.fromkeys(names, self.place("classes", DROP)) | places)
+        places |= dict.fromkeys(names, self.place("classes", DROP))
+        return ClassChanges(renamed, frozenset(names), places, self.place("classes"))
 
 
 def read_description(path: Path) -> DescriptionFile:
@@ -173,7 +174,7 @@ def read_description(path: Path) -> DescriptionFile:
     node = parse_yaml(_text(path), display_name(str(path)), faults)
     if not faults and not node.entries:
         faults.append(Fault(node.place, (), "expected `key: value` lines, such as images: photos/"))
-    if not faults and not {"images", "table"} & node.entries.keys() and _RECIPE_KEYS & node.entries.keys():
+    if not faults and _RECIPE_KEYS & node.entries.keys() and not {*DESCRIPTION_KEYS} & node.entries.keys():
         raise DatasetError(
             f"{display_name(str(path))}: is a recipe, not a source description; pass it as a recipe, and a source of "
             "images with --data"

@@ -29,6 +29,12 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Usual column names by role, in lower case with `_` for spaces and hyphens."""
 
+LESS_USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
+    "image": ("id",),
+    "label": ("breed", "species", "level", "grade", "type"),
+}
+"""Names that are used if a table has no column with a usual name."""
+
 OPTIONAL = ("split", "group")
 """Roles without which a table can be read."""
 
@@ -46,6 +52,9 @@ class ColumnChoice:
 
     names: Mapping[str, Choice] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
+
+
+_NO_CHOICE = ColumnChoice()
 
 
 @dataclass(frozen=True)
@@ -67,18 +76,33 @@ class Columns:
     group: str | None
 
     @property
+    def in_words(self) -> str:
+        """The columns by role, for display."""
+        labels = self.label or f"{', '.join(self.one_hot[:3])}{', …' if len(self.one_hot) > 3 else ''}"
+        roles = {"image": self.image, "label": labels, "split": self.split, "group": self.group}
+        return ", ".join(f"{display_name(name)} ({role})" for role, name in roles.items() if name)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The columns that contain the label."""
         return (self.label,) if self.label is not None else self.one_hot
 
 
-def is_labeled(table: Table) -> bool:
+def is_labeled(table: Table, choice: ColumnChoice = _NO_CHOICE) -> bool:
     """Return whether a table seems to have columns of images and labels; there may be several candidates.
+
+    Args:
+        table: the table.
+        choice: columns chosen by name; they must exist.
 
     Raises:
         DatasetError: if the first rows cannot be read.
     """
-    candidates = _candidates(table)
+    folded = {column.casefold() for column in table.columns}
+    chosen = {column for role in choice.names for column in _names(choice.names[role])}
+    if not {column.casefold() for column in chosen} <= folded:
+        return False
+    candidates = _candidates(table) | {role: _names(name) for role, name in choice.names.items()}
     others = {name for names in candidates.values() for name in names}
     return bool(candidates["image"] and (candidates["label"] or _one_hot(table, others)))
 
@@ -90,7 +114,7 @@ def columns_of(table: Table, choice: ColumnChoice) -> Columns:
         DatasetError: if a column is missing or there are several candidates; the message names them.
     """
     chosen = {role: _existing(table, choice, role) for role in choice.names}
-    taken = {column for name in chosen.values() for column in ([name] if isinstance(name, str) else name or ())}
+    taken = {column for name in chosen.values() for column in _names(name)}
     candidates = _candidates(table, taken)
     for role in [role for role in USUAL_NAMES if role not in chosen]:
         if len(candidates[role]) > 1:
@@ -120,6 +144,8 @@ def _candidates(table: Table, taken: Set[str] = frozenset()) -> dict[str, tuple[
     """
     free = [name for name in table.columns if name not in taken]
     candidates = {role: tuple(name for name in free if _normal(name) in names) for role, names in USUAL_NAMES.items()}
+    for role, names in LESS_USUAL_NAMES.items():
+        candidates[role] = candidates[role] or tuple(name for name in free if _normal(name) in names)
     for role, typed in (("image", table.image_files), ("label", table.class_names)):
         of_type = tuple(name for name in typed if name in free)
         usual = tuple(name for name in of_type if name in candidates[role])
@@ -140,7 +166,7 @@ def _one_hot(table: Table, others: Set[str]) -> tuple[str, ...]:
         others: columns that contain something else.
     """
     columns = tuple(name for name in table.columns if name not in others and name not in table.image_files)
-    rows = [[_bit(value) for value in row] for row in table.sample(columns)] if columns else []
+    rows = [[bit(value) for value in row] for row in table.sample(columns)] if columns else []
     is_bits = [all(row[position] is not None for row in rows) for position in range(len(columns))]
     bits = [[value or 0 for value, keep in zip(row, is_bits, strict=True) if keep] for row in rows]
     if sum(is_bits) < 2 or not bits or any(sum(row) != 1 for row in bits):
@@ -148,8 +174,9 @@ def _one_hot(table: Table, others: Set[str]) -> tuple[str, ...]:
     return tuple(name for name, keep in zip(columns, is_bits, strict=True) if keep)
 
 
-def _bit(value: str) -> int | None:
-    return {"0": 0, "0.0": 0, "1": 1, "1.0": 1}.get(value)
+def bit(value: str) -> int | None:
+    """Return 0 or 1 for a value of a one-hot column, None for any other value."""
+    return {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}.get(value.lower())
 
 
 def _existing(table: Table, choice: ColumnChoice, role: str) -> Choice:
@@ -158,13 +185,17 @@ def _existing(table: Table, choice: ColumnChoice, role: str) -> Choice:
     if name is None:
         return None
     by_folded = {column.casefold(): column for column in table.columns}
-    names = [name] if isinstance(name, str) else name
+    names = _names(name)
     missing = [wanted for wanted in names if wanted not in table.columns and wanted.casefold() not in by_folded]
     if missing:
         hint = did_you_mean(missing[0], map(display_name, table.columns))
         raise DatasetError(f"{choice.places[role]}: {table.name} has no column {display_name(missing[0])!r}{hint}")
     existing = tuple(wanted if wanted in table.columns else by_folded[wanted.casefold()] for wanted in names)
     return existing[0] if isinstance(name, str) else existing
+
+
+def _names(choice: Choice) -> tuple[str, ...]:
+    return (choice,) if isinstance(choice, str) else choice or ()
 
 
 def _ambiguous(table: Table, role: str, candidates: Sequence[str]) -> DatasetError:

@@ -14,7 +14,7 @@ from typing import TextIO
 from fer_augment import DatasetError
 from fer_augment.readers._array_names import has_arrays
 from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file
-from fer_augment.readers._table_columns import is_labeled
+from fer_augment.readers._table_columns import ColumnChoice, is_labeled
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_images import splits_in
 from fer_augment.readers._table_parquet import PARQUET_SUFFIXES, parquet_table
@@ -26,6 +26,7 @@ _DEEPEST = 2
 """Folders between a source and its tables, such as `default/train/0000.parquet`."""
 _BESIDE_IMAGES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables of a Hugging Face `imagefolder`, which are in the folders of the images."""
+_NO_CHOICE = ColumnChoice()
 _TABLE_FOLDERS = ("label", "annotation", "groundtruth", "list", "split", "meta", "csv")
 """Words in the names of folders that contain tables of the images in other folders."""
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.parquet")
@@ -113,7 +114,8 @@ def named_table(path: Path) -> TableFiles:
     count = int(shard[3]) if shard else 1
     note = f"{display_name(path.name)} is one of {count} files; pass the folder to read all of them"
     folder = path.parent
-    if path.is_file() and _is_folder_of_tables(folder):
+    is_text = file.name.lower().endswith(TEXT_SUFFIXES)
+    if path.is_file() and is_text and _is_folder_of_tables(folder):
         file = TableFile(path, (folder.name, path.name))
         folder = folder.parent
     return TableFiles((file,), str(folder), notes=(note,) if count > 1 else ())
@@ -133,14 +135,22 @@ def is_table_folder(source: str) -> bool:
         return False
 
 
-def tables_in(source: str) -> TableFiles:
+def tables_in(source: str, choice: ColumnChoice = _NO_CHOICE) -> TableFiles:
     """Return the tables of a folder: one table, one for each split, or the shards of these.
 
+    Args:
+        source: the folder.
+        choice: columns chosen by name.
+
     Raises:
-        DatasetError: if there are several tables and their names are not those of splits.
+        DatasetError: if there is no table with these columns, or there are several and their names are not those of
+            splits.
     """
     files = list(_table_files(Path(source)))
-    labeled = [file for file in files if _is_labeled(file)]
+    labeled = [file for file in files if _is_labeled(file, choice)] or files[: len(files) == 1]
+    if not labeled:
+        reason = f"{_listed(files)}: no columns of images and labels" if files else "no table found"
+        raise DatasetError(f"{display_name(source)}: {reason}; set `table:` in a source description (docs/data.md)")
     chosen = [file for file in labeled if "submission" not in file.parts[-1].lower()] or labeled
     others = [file.name for file in files if file not in chosen]
     left_out = [display_name(name) for name in others if not name.lower().endswith(LIST_SUFFIXES)]
@@ -180,10 +190,10 @@ def _beside_images(root: Path, folder: tuple[str, ...]) -> list[tuple[str, ...]]
     return [(*folder, name) for name in _BESIDE_IMAGES if root.joinpath(*folder, name).is_file()]
 
 
-def _is_labeled(file: TableFile) -> bool:
+def _is_labeled(file: TableFile, choice: ColumnChoice = _NO_CHOICE) -> bool:
     """Return whether a table has columns of images and labels."""
     try:
-        return is_labeled(file.opened())
+        return is_labeled(file.opened(), choice)
     except DatasetError as error:
         return isinstance(error.__cause__, ImportError)  # pyarrow is missing: reading the table says so
 
@@ -217,5 +227,8 @@ def _series(file: TableFile) -> str | None:
 
 
 def _ambiguous(source: str, files: Sequence[TableFile]) -> DatasetError:
-    names = counted([display_name(file.name) for file in files], "tables")
-    return DatasetError(f"{display_name(source)}: {names}: {_CHOOSE}")
+    return DatasetError(f"{display_name(source)}: {_listed(files)}: {_CHOOSE}")
+
+
+def _listed(files: Sequence[TableFile]) -> str:
+    return counted([display_name(file.name) for file in files], "tables")

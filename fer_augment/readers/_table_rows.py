@@ -10,11 +10,8 @@ import numpy as np
 
 from fer_augment import DatasetError, ImageFile, did_you_mean
 from fer_augment.readers._conventions import SPLIT_NAMES, counted, display_name, split_called
-from fer_augment.readers._table_columns import ColumnChoice, Columns, columns_of
+from fer_augment.readers._table_columns import ColumnChoice, Columns, bit, columns_of
 from fer_augment.readers._table_files import TableFile
-
-_BITS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
-_NO_BIT = -9
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +46,12 @@ class Rows:
 
     Attributes:
         rows: at least one row.
+        columns: the columns that were read.
         class_names: the classes in the order of the table, if it has one; else empty.
     """
 
     rows: list[Row]
+    columns: Columns
     class_names: tuple[str, ...]
 
 
@@ -83,14 +82,16 @@ def rows_of(file: TableFile, choice: ColumnChoice) -> Rows:
         repeat(file),
         files or repeat(None),
     )
-    return Rows(list(rows), columns.one_hot or table.class_names.get(columns.label or "", ()))
+    return Rows(list(rows), columns, columns.one_hot or table.class_names.get(columns.label or "", ()))
 
 
 def _labels(title: str, columns: Columns, values: Mapping[str, Sequence[str]], images: Sequence[str]) -> Sequence[str]:
     if columns.label is not None:
         return values[columns.label]
-    bits = np.array([[_BITS.get(value, _NO_BIT) for value in values[column]] for column in columns.one_hot])
-    is_invalid = (bits.sum(axis=0) != 1) | (bits < 0).any(axis=0)
+    bits = np.array(
+        [[bit(value) for value in values[column]] for column in columns.one_hot], dtype=float
+    )  # None is NaN
+    is_invalid = bits.sum(axis=0) != 1
     invalid = [display_name(images[row]) for row in np.flatnonzero(is_invalid).tolist()]
     if invalid:
         raise DatasetError(

@@ -85,9 +85,9 @@ def _existing(file: DescriptionFile, key: str, path: str) -> str:
 def _tables(file: DescriptionFile, images: str | None) -> TableFiles | None:
     """Return the tables of the source; None if another reader reads it."""
     if file.settings.table is None:
-        if images is None or not table.recognizes(images):
+        if images is None or not (table.recognizes(images) or (file.settings.columns and os.path.isdir(images))):
             return None
-        return tables_in(images) if os.path.isdir(images) else named_table(Path(images))
+        return tables_in(images, file.columns) if os.path.isdir(images) else named_table(Path(images))
     path = _existing(file, "table", file.settings.table)
     if os.path.isdir(path) or csv_file.recognizes(path):
         raise DatasetError(

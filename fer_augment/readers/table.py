@@ -23,8 +23,11 @@ from fer_augment.readers._table_files import TableFiles, is_table_file, is_table
 from fer_augment.readers._table_images import NamedImage, find_images
 from fer_augment.readers._table_rows import Row, rows_of
 
-_IGNORE = "or ignore the column of splits in a source description (docs/data.md): columns: {split: null}"
-_ADVICE = {"train": f"add rows of the split train, {_IGNORE}", "test": f"add rows of the split test, {_IGNORE}"}
+_IGNORE = "ignore the column of splits in a source description (docs/data.md): columns: {split: null}"
+_ADVICE = {
+    "train": f"add rows of the split train, or {_IGNORE}",
+    "test": f"add rows of the split test, rename the split validation to test, or {_IGNORE}",
+}
 _WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
 _NO_CHOICE = ColumnChoice()
 _NO_CHANGES = ClassChanges()
@@ -80,7 +83,8 @@ def read_tables(
         progress(done, len(tables.files))
     orders = {part.class_names for part in read_rows}
     title = display_name(str(tables.files[0].path)) if len(tables.files) == 1 else description
-    notes = list(tables.notes)
+    notes = [f"columns: {columns}" for columns in sorted({part.columns.in_words for part in read_rows})]
+    notes += tables.notes
     all_rows = [row for part in read_rows for row in part.rows]
     rows = _labeled(title, all_rows, changes, notes)
     images = _with_images(title, tables.images, rows, _left_out(all_rows, rows), notes)

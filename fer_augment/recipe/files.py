@@ -19,6 +19,8 @@ FILE_KEYS: Mapping[str, str] = {
     "without": "Names of inherited strategies to remove.",
 }
 """Keys of a recipe file in addition to the fields of `Recipe`, with their descriptions."""
+DESCRIPTION_KEYS = ("images", "table")
+"""Keys of a source description, which is a YAML file, too; it has at least one of these."""
 
 
 def _is_path(name: str) -> bool:
@@ -80,7 +82,7 @@ def read_recipe(path: Path, faults: list[Fault]) -> Node | None:
 
 def _with_parents(path: Path, children: tuple[Path, ...], faults: list[Fault]) -> Node | None:
     own = read_mapping(path, faults)
-    if own is None:
+    if own is None or _is_description(own, faults):
         return None
     entries = dict(own.entries)
     extends, without = (entries.pop(key, None) for key in FILE_KEYS)
@@ -93,6 +95,16 @@ def _with_parents(path: Path, children: tuple[Path, ...], faults: list[Fault]) -
     kept = _without(inherited.pop("strategies", Node([], own.place)), without, faults)
     entries["strategies"] = Node([*kept, *steps], own.place)
     return merged(Node(inherited, own.place), Node(entries, own.place))
+
+
+def _is_description(node: Node, faults: list[Fault]) -> bool:
+    """Return whether a file is a source description instead of a recipe; append the error to `faults`."""
+    keys = [key for key in DESCRIPTION_KEYS if key in node.entries]
+    if not keys or {"model", "extends"} & node.entries.keys():
+        return False
+    message = "belongs to a source description, not to a recipe; pass this file with --data"
+    faults.append(Fault(node.entries[keys[0]].place, (keys[0],), message))
+    return True
 
 
 def _parent(extends: Node, chain: tuple[Path, ...], faults: list[Fault]) -> Node | None:
