@@ -178,7 +178,7 @@ def _tar_members(source: str) -> Iterator[Member]:
     for member in tar_files(source):
         parts = tuple(part for part in member.path.split("/") if part not in ("", "."))
         if parts and not any(map(_is_ignored, parts)):
-            yield Member(parts, member.file.name, member.file.content, member.file.version)
+            yield Member(parts, member.title, member.content, member.version, member.content.head)
 
 
 def _is_ignored(name: str) -> bool:

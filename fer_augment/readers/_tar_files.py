@@ -8,8 +8,10 @@ import posixpath
 import tarfile
 import zlib
 from dataclasses import dataclass
+from typing import Protocol
 
-from fer_augment import DatasetError, ImageFile
+from fer_augment import DatasetError
+from fer_augment.data.decoding import HEAD_BYTES
 from fer_augment.readers._conventions import display_name, no_such_file
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -21,17 +23,33 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _FAULTS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
 
+class Content(Protocol):
+    """Function that returns the content of a file; may be called by several threads at once; raises DatasetError."""
+
+    def __call__(self) -> bytes:
+        """Return the content."""
+        ...
+
+    def head(self) -> bytes:
+        """Return its first `HEAD_BYTES` bytes."""
+        ...
+
+
 @dataclass(frozen=True)
 class TarFile:
     """A file in a tar archive.
 
     Attributes:
         path: its path in the archive.
-        file: the file, under its name for messages.
+        title: name for messages.
+        content: its content.
+        version: changes with the content.
     """
 
     path: str
-    file: ImageFile
+    title: str
+    content: Content
+    version: str
 
 
 def tar_files(source: str) -> list[TarFile]:
@@ -70,13 +88,19 @@ class _Part:
     size: int
 
     def __call__(self) -> bytes:
+        return self._read(self.size)
+
+    def head(self) -> bytes:
+        return self._read(min(HEAD_BYTES, self.size))
+
+    def _read(self, size: int) -> bytes:
         try:
             with open(self.archive, "rb") as file:
                 file.seek(self.offset)
-                content = file.read(self.size)
+                content = file.read(size)
         except OSError as error:
             raise DatasetError(f"{self.title}: cannot be read ({error.strerror})") from error
-        if len(content) < self.size:
+        if len(content) < size:
             raise DatasetError(f"{self.title}: the archive ends within this file; re-download it")
         return content
 
@@ -88,6 +112,9 @@ class _Bytes:
     def __call__(self) -> bytes:
         return self.content
 
+    def head(self) -> bytes:
+        return self.content[:HEAD_BYTES]
+
 
 @dataclass(frozen=True)
 class _Unreadable:
@@ -97,8 +124,11 @@ class _Unreadable:
     def __call__(self) -> bytes:
         raise DatasetError(f"{self.title}: {self.reason}; unpack the archive and pass the folder")
 
+    def head(self) -> bytes:
+        return b""
 
-_Files = dict[str, ImageFile]
+
+_Files = dict[str, TarFile]
 _Links = dict[str, str]
 
 
@@ -114,7 +144,7 @@ def _in_place(source: str) -> tuple[_Files, _Links]:
                 version = f"{status.st_size} {status.st_mtime_ns} {info.offset_data}"
                 sparse = _Unreadable(title, "is a sparse file")
                 content = sparse if info.issparse() else _Part(source, title, info.offset_data, info.size)
-                files[path] = ImageFile(title, content, version)
+                files[path] = TarFile(path, title, content, version)
             _add_link(links, info)
     return files, links
 
@@ -132,7 +162,7 @@ def _in_memory(source: str) -> tuple[_Files, _Links]:
                 content = stream.read()
                 path, title = _path(info.name), _title(source, info.name)
                 links.pop(path, None)
-                files[path] = ImageFile(title, _Bytes(content), f"{len(content)} {zlib.crc32(content)}")
+                files[path] = TarFile(path, title, _Bytes(content), f"{len(content)} {zlib.crc32(content)}")
             _add_link(links, info)
     return files, links
 
@@ -154,7 +184,7 @@ def _add_link(links: _Links, info: tarfile.TarInfo) -> None:
 
 def _linked(source: str, files: _Files, links: _Links) -> list[TarFile]:
     """Return all files, with links replaced by the files that they lead to."""
-    found = [TarFile(path, file) for path, file in files.items() if path not in links]
+    found = [file for path, file in files.items() if path not in links]
     for path, target in links.items():
         passed = {path}
         while target in links and target not in passed:
@@ -163,7 +193,7 @@ def _linked(source: str, files: _Files, links: _Links) -> list[TarFile]:
         title = _title(source, path)
         file = files.get(target)
         content = file.content if file else _Unreadable(title, f"links to {display_name(target)}, which is no file")
-        found.append(TarFile(path, ImageFile(title, content, file.version if file else "")))
+        found.append(TarFile(path, title, content, file.version if file else ""))
     return found
 
 
