@@ -9,7 +9,7 @@ import click
 
 data_option = click.option(
     "--data", "source", required=True, metavar="SRC",
-    help="fer2013.csv, icml_face_data.csv, a zip or folder of images, a converted folder, or demo.",
+    help="A folder, zip or tar of images, a table, npz, npy or idx files, fer2013.csv, or demo.",
 )  # fmt: skip
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",

@@ -23,8 +23,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def data() -> None:
     """Show, audit or convert a data source.
 
-    SRC is fer2013.csv, icml_face_data.csv, a zip file or folder of images (split/class/image or class/image), a folder
-    written by `fer-augment data convert`, or the word demo.
+    SRC is a folder, zip or tar archive of images (split/class/image or class/image), a table of image names and labels,
+    a source description in YAML, an npz file, a folder of npy or idx files, fer2013.csv, or the word demo.
     """
 
 
