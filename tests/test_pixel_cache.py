@@ -128,7 +128,7 @@ def test_the_least_recently_used_are_deleted_beyond_the_limit(folder: Path, monk
 
 
 def test_a_full_disk_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda path: _Usage(free=9))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: _Usage(free=9))
     with pytest.raises(fa.DatasetError, match=r"decoded pixels need 0\.0 GB, but 0\.0 GB are free"):
         decoded(Content())
 
