@@ -124,6 +124,10 @@ BAD_NPZ_FILES = {
         ["x_train: images must be (N, H, W), (N, H, W, C) or (N, C, H, W), not (40, 2352)", "reshape flat images"],
     ),
     "normalized": (KERAS | {"x_train": IMAGES / 64 - 2}, ["x_train: float64 values of -2 to 1.98438"]),
+    "equal class names": (MEDMNIST | {"classes": np.array(list("abca"))}, ["classes: class names must be unique"]),
+    "unprintable class names": (MEDMNIST | {"classes": np.array(["a", "\x1b"])}, ["unique and printable"]),
+    "high label": (MEDMNIST | {"classes": np.array(list("abc"))}, ["train_labels: row 3: label 3 is outside 0..2"]),
+    "no rows": ({"x": IMAGES[:0], "y": LABELS[:0]}, ["has no images"]),
     "control characters": ({"\x1b[2J": IMAGES}, [r"it has \x1b[2J"]),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,3 +134,16 @@ def test_an_archive_that_is_changed_while_it_is_read(tmp_path):
     path.unlink()
     with pytest.raises(Exception, match=r"cannot be read \(No such file or directory\)"):
         member.content()
+
+
+@pytest.mark.skipif("TRASHNET" not in os.environ, reason="set TRASHNET to the folder of trashnet_small.zip")
+@pytest.mark.parametrize("suffix", [".tar", ".tgz"])
+def test_photographs_in_a_tar_archive_equal_those_in_a_zip_archive(tmp_path, suffix):
+    original = Path(os.environ["TRASHNET"], "trashnet_small.zip")
+    with zipfile.ZipFile(original) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    members = image_members(str(write_tar(tmp_path / f"a{suffix}", files)))
+    expected = image_members(str(original))
+    assert len(expected) == 330
+    for member, other in zip(members, expected, strict=True):
+        assert (member.parts, member.content()) == (other.parts, other.content())

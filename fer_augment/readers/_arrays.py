@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError, ImageDataset, PixelBlock, Splits, did_you_mean
-from fer_augment.data.npy_format import CLASSES_FILE
 from fer_augment.data.splitting import make_splits, splits_from_rows
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import missing_split_advice
@@ -76,6 +75,8 @@ def splits_of_arrays(
         DatasetError: if an array is invalid, or a split is missing; the message names the array.
     """
     total, done = sum(len(part.images) for part in parts.values()), 0
+    if not total:
+        raise DatasetError(f"{display_name(source)}: has no images")
 
     def advance(rows: int) -> None:
         nonlocal done
@@ -273,7 +274,7 @@ class _Classes:
             invalid = np.flatnonzero((labels < 0) | (labels >= count))
             if len(invalid):
                 reason = f"row {invalid[0]}: label {labels[invalid[0]]} is outside 0..{count - 1} ({count} classes)"
-                raise DatasetError(f"{title}: {reason}; correct it, or list all classes in {CLASSES_FILE}")
+                raise DatasetError(f"{title}: {reason}; correct it, or name all classes")
             return np.array([self.number_of[name] for name in self.stored], dtype=np.int64)[labels]
         distinct, inverse = np.unique(labels.astype(str), return_inverse=True)
         unknown = [name for name in distinct.tolist() if name not in self.number_of]

@@ -73,7 +73,7 @@ def _read(
     def array(name: str) -> Array:
         return _array(source, archive, members[name])
 
-    class_names, others = _class_names(array, [name for name in members if name not in contents])
+    class_names, others = _class_names(source, array, [name for name in members if name not in contents])
     notes = [f"not read: {display_name(', '.join(others))}"] if others else []
     parts = {
         split: LabeledArray(array(images), array(labels), _title(source, images), _title(source, labels))
@@ -90,13 +90,17 @@ def _refuse_rewritten(source: str, names: Collection[str]) -> None:
         )
 
 
-def _class_names(array: Callable[[str], Array], names: Sequence[str]) -> tuple[list[str] | None, list[str]]:
+def _class_names(
+    source: str, array: Callable[[str], Array], names: Sequence[str]
+) -> tuple[list[str] | None, list[str]]:
     """Return the class names if an array has them, and the names of all other arrays."""
     for name in names:
         if name.casefold() in CLASS_NAMES:
             values = array(name)
             if values.ndim == 1 and values.dtype.kind in "US":
                 text = values if values.dtype.kind == "U" else np.char.decode(values, "utf-8", "replace")
+                if len(set(text.tolist())) < len(text) or not all(map(str.isprintable, text.tolist())):
+                    raise DatasetError(f"{_title(source, name)}: class names must be unique and printable")
                 return text.tolist(), [other for other in names if other != name]
     return None, list(names)
 
