@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +242,7 @@ def test_rows_without_a_group_are_groups_of_their_own(tmp_path):
 def test_one_hot_columns_are_classes_in_their_order(tmp_path):
     write_images(tmp_path, [f"ISIC_{number}.png" for number in range(COUNT)])
     bits = {name: [float(number % 3 == column) for number in range(COUNT)] for column, name in enumerate("ZAM")}
-    columns: dict[str, list[object]] = {
+    columns: dict[str, Sequence[object]] = {
         "image": [f"ISIC_{number}" for number in range(COUNT)],
         **bits,
         "UNK": [0.0] * COUNT,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from fer_augment.errors import display_name as display_name
 from fer_augment.errors import no_such_file as no_such_file
@@ -31,6 +33,18 @@ def counted(titles: Sequence[str], kind: str = "images") -> str:
     if len(titles) == 1:
         return titles[0]
     return f"{len(titles):,} {kind} ({', '.join(titles[:3])}{', …' if len(titles) > 3 else ''})"
+
+
+@contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Pause the search for cyclic garbage, which takes more time than reading if millions of objects are created."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def is_folder(source: str) -> bool:

@@ -60,16 +60,27 @@ class Scan:
 
     Attributes:
         images: the images, sorted by name.
-        notes: which files were left out, one sentence each.
+        others: the files that were left out, sorted by name.
     """
 
     images: list[Member]
-    notes: tuple[str, ...]
+    others: list[Member]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which files were left out, one sentence each."""
+        return left_out(self.others)
 
 
-def image_members(source: str, expected: str = _EXPECTED) -> list[Member]:
+def image_members(source: str) -> list[Member]:
     """Return the image files of a folder, zip or tar archive, sorted by name; see `scan`."""
-    return scan(source, expected).images
+    return scan(source).images
+
+
+def left_out(files: Sequence[Member]) -> tuple[str, ...]:
+    """Return a note on files that are no images, if there are any."""
+    names = [file.name for file in files]
+    return (f"{counted(names, 'files')}: not in a supported image format; left out",) if names else ()
 
 
 def scan(source: str, expected: str = _EXPECTED) -> Scan:
@@ -108,8 +119,7 @@ def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
     occurrences = Counter(file.parts for file in images)
     repeated = [file for file in images if occurrences[file.parts] > 1] if len(occurrences) < len(images) else []
     _refuse(source, repeated, "several files have the same name; rename")
-    left_out = counted([file.name for file in others], "files") if others else ""
-    return Scan(images, (f"{left_out}: not in a supported image format; left out",) if others else ())
+    return Scan(images, others)
 
 
 def _refuse(source: str, files: Sequence[Member], reason: str) -> None:

@@ -17,10 +17,15 @@ from fer_augment.readers._conventions import counted, display_name, is_folder, n
 from fer_augment.readers._table_columns import ColumnChoice, is_labeled
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_images import splits_in
-from fer_augment.readers._table_parquet import PARQUET_SUFFIXES, parquet_table
-from fer_augment.readers._table_text import LIST_SUFFIXES, TEXT_SUFFIXES, is_image_name, text_table
-
-TABLE_SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES)
+from fer_augment.readers._table_parquet import parquet_table
+from fer_augment.readers._table_text import (
+    LIST_SUFFIXES,
+    PARQUET_SUFFIXES,
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    is_image_name,
+    text_table,
+)
 
 _DEEPEST = 2
 """Folders between a source and its tables, such as `default/train/0000.parquet`."""

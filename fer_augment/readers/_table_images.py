@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 from fer_augment import DatasetError, ImageFile
 from fer_augment.readers._conventions import counted, display_name, split_called
-from fer_augment.readers._image_members import Member, image_members
-from fer_augment.readers._table_text import is_image_name
+from fer_augment.readers._image_members import Member, left_out, scan
+from fer_augment.readers._table_text import TABLE_SUFFIXES, is_image_name
 
 _IMAGE_FOLDERS = ("image", "images", "img", "imgs")
 _EXPECTED = "add the images, or set `images:` in a source description (docs/data.md)"
@@ -63,7 +63,7 @@ class FoundImages:
 
 
 def find_images(
-    title: str, images: str, rows: Sequence[NamedImage], left_out: Sequence[NamedImage] = ()
+    title: str, images: str, rows: Sequence[NamedImage], unused_rows: Sequence[NamedImage] = ()
 ) -> FoundImages:
     """Return the image file of each row.
 
@@ -75,7 +75,7 @@ def find_images(
         title: the table, for messages.
         images: a folder or zip archive of images.
         rows: the values.
-        left_out: values of rows that are not used; their images may be missing.
+        unused_rows: values of rows that are not read; their images may be missing.
 
     Raises:
         DatasetError: if an image is missing or a value fits several images; the message names the first three.
@@ -86,8 +86,9 @@ def find_images(
     inside = [number for number, path in enumerate(outside) if path is None]
     notes: list[str] = []
     if inside:
-        index = _Index(image_members(images, _EXPECTED))
-        all_matches, note = index.matches([*(rows[number] for number in inside), *left_out])
+        files_found = scan(images, _EXPECTED)
+        index = _Index(files_found.images)
+        all_matches, note = index.matches([*(rows[number] for number in inside), *unused_rows])
         matches, others = all_matches[: len(inside)], all_matches[len(inside) :]
         notes += [note] if note else []
         _refuse_missing(title, images, [rows[i] for i, match in zip(inside, matches, strict=True) if not match])
@@ -95,8 +96,9 @@ def find_images(
         for number, match in zip(inside, matches, strict=True):
             files[number], parts[number] = match[0].file, match[0].parts
         used = {member.parts for match in (*matches, *others) for member in match}
-        unused = [_title(member.parts) for member in index.members if member.parts not in used]
+        unused = [member.name for member in index.members if member.parts not in used]
         notes += [f"{counted(unused)}: no row in the table; left out"] if unused else []
+        notes += left_out([file for file in files_found.others if not file.name.lower().endswith(TABLE_SUFFIXES)])
     return FoundImages([file for file in files if file], parts, tuple(notes))
 
 
@@ -112,7 +114,7 @@ def _refuse_missing(title: str, images: str, rows: Sequence[NamedImage]) -> None
 def _refuse_ambiguous(title: str, rows: Sequence[tuple[NamedImage, Sequence[Member]]]) -> None:
     if rows:
         names = [
-            f"{display_name(row.value)} is {' or '.join(_title(member.parts) for member in members[:2])}"
+            f"{display_name(row.value)} is {' or '.join(member.name for member in members[:2])}"
             for row, members in rows
         ]
         raise DatasetError(
@@ -201,10 +203,6 @@ def splits_in(names: Sequence[str]) -> set[str]:
     """Return the splits that names contain as a word, such as train for `train_images` and `trainLabels`."""
     words = (word for name in names for word in re.split(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])", name))
     return {split for split in map(split_called, words) if split}
-
-
-def _title(parts: Sequence[str]) -> str:
-    return display_name("/".join(parts))
 
 
 def _parts(value: str) -> Parts:

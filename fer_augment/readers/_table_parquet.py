@@ -19,8 +19,6 @@ from fer_augment.readers._conventions import counted, display_name
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_text import value_as_text
 
-PARQUET_SUFFIXES = (".parquet",)
-
 _ROWS_AT_ONCE = 1024
 """Rows without image bytes that are read at once."""
 _IMAGES_AT_ONCE = 64

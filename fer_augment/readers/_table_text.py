@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from typing import Any, TextIO, TypeAlias
 
 from fer_augment import DatasetError
+from fer_augment.data.decoding import IMAGE_SUFFIXES
 from fer_augment.readers._conventions import display_name
 from fer_augment.readers._table_content import Table
 
-IMAGE_SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg"),
-    *(".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
-)
-"""Suffixes that tell a file name from an id."""
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 LIST_SUFFIXES = (".txt", ".lst")
 TEXT_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES, *LIST_SUFFIXES)
+PARQUET_SUFFIXES = (".parquet",)
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES)
 LIST_COLUMNS = ("image", "label")
 """Columns of a table without a header."""
 
@@ -55,7 +53,7 @@ def text_table(name: str, open_file: Open) -> Table:
 
 
 def is_image_name(value: str) -> bool:
-    """Return whether a value has the suffix of an image file."""
+    """Return whether a value is a file name, with the suffix of an image, rather than an id."""
     return value.lower().endswith(IMAGE_SUFFIXES)
 
 

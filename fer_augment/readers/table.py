@@ -17,7 +17,14 @@ from fer_augment.data.splitting import SPLIT_ORDER
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers import csv_file
 from fer_augment.readers._class_changes import ClassChanges
-from fer_augment.readers._conventions import class_order, counted, display_name, is_fer2013, split_called
+from fer_augment.readers._conventions import (
+    class_order,
+    counted,
+    display_name,
+    is_fer2013,
+    paused_garbage_collection,
+    split_called,
+)
 from fer_augment.readers._table_columns import ColumnChoice
 from fer_augment.readers._table_files import TableFiles, is_table_file, is_table_folder, named_table, tables_in
 from fer_augment.readers._table_images import NamedImage, find_images
@@ -57,6 +64,7 @@ def read(source: str, progress: ReportProgress) -> ImageSource:
     return read_tables(display_name(source), tables, progress=progress)
 
 
+@paused_garbage_collection()
 def read_tables(
     description: str,
     tables: TableFiles,
