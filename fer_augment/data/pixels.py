@@ -59,9 +59,30 @@ def fitted(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit | None = No
     """
     if image.shape[:2] == size:
         return image
+    height, width = image.shape[:2]
     if fit == "pad":
-        return _padded(_scaled(image, _inner_size(image.shape, size)), size)
-    return _scaled(image if fit == "stretch" else _cropped(image, size), size)
+        return _padded(_scaled(image, _inner_size((height, width), size)), size)
+    top, left, rows, columns = crop_box((height, width), size, fit)
+    return _scaled(image[top : top + rows, left : left + columns], size)
+
+
+def crop_box(shape: tuple[int, int], size: tuple[int, int], fit: Fit | None = None) -> tuple[int, int, int, int]:
+    """Return the part of an image that `fitted` keeps.
+
+    Args:
+        shape: `(h, w)` of the image.
+        size: `(H, W)` to which it is fitted.
+        fit: see `PixelSettings.fit`.
+
+    Returns:
+        Top row, left column, number of rows, number of columns.
+    """
+    height, width = shape
+    if fit in ("pad", "stretch"):
+        return 0, 0, height, width
+    rows = min(height, _rounded_quotient(width * size[0], size[1]))
+    columns = min(width, _rounded_quotient(height * size[1], size[0]))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
 def reduction(shape: tuple[int, int], size: tuple[int, int], fit: Fit | None = None) -> float:
@@ -75,8 +96,10 @@ def reduction(shape: tuple[int, int], size: tuple[int, int], fit: Fit | None = N
     Returns:
         A value below 1 if the image is enlarged along a side.
     """
-    ratios = size[0] / shape[0], size[1] / shape[1]
-    return 1 / (min(ratios) if fit == "pad" else max(ratios))
+    if fit == "pad":
+        return max(shape[0] / size[0], shape[1] / size[1])
+    _, _, rows, columns = crop_box(shape, size, fit)
+    return min(rows / size[0], columns / size[1])
 
 
 def with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
@@ -103,18 +126,9 @@ def size_in_words(shape: tuple[int, ...]) -> str:
     return f"{width}x{height} {kind}"
 
 
-def _cropped(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the centered rectangle with the aspect ratio of a size, in whole pixels."""
-    height, width = image.shape[:2]
-    rows = min(height, _rounded_quotient(width * size[0], size[1]))
-    columns = min(width, _rounded_quotient(height * size[1], size[0]))
-    top, left = (height - rows) // 2, (width - columns) // 2
-    return image[top : top + rows, left : left + columns]
-
-
-def _inner_size(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
+def _inner_size(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """Return the largest size with the aspect ratio of an image that fits into another size."""
-    height, width = shape[:2]
+    height, width = shape
     return (
         min(size[0], _rounded_quotient(height * size[1], width)),
         min(size[1], _rounded_quotient(width * size[0], height)),
