@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 
 from fer_augment.readers import _tar_files
-from fer_augment.readers._image_members import image_members
+from fer_augment.readers._image_members import Member, scan
 from tests.data_files import encoded, random_images, release, split_files, write_folder, write_tar, write_zip
 from tests.reading import READERS, assert_message, read
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 SPLIT_FILES = split_files({"train": 2, "val": 1, "test": 1})
+
+
+def members_of(path: Path) -> list[Member]:
+    return scan(str(path)).images
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".TAR"])
@@ -48,7 +52,7 @@ def test_hidden_files_are_ignored(tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_contents_may_be_read_by_several_threads(tmp_path, suffix):
     files = {f"a/{number:03}.png": os.urandom(1000 + number) for number in range(200)}
-    members = image_members(str(write_tar(tmp_path / f"a{suffix}", files)))
+    members = members_of(write_tar(tmp_path / f"a{suffix}", files))
     with ThreadPoolExecutor(8) as pool:
         contents = list(pool.map(lambda member: member.content(), members * 5))
     assert contents == list(files.values()) * 5
@@ -63,7 +67,7 @@ def test_links_have_the_content_of_their_targets(tmp_path, suffix):
     }
     members = {
         "/".join(member.parts): member
-        for member in image_members(str(write_tar(tmp_path / f"a{suffix}", SPLIT_FILES, links)))
+        for member in members_of(write_tar(tmp_path / f"a{suffix}", SPLIT_FILES, links))
     }
     for name in ("test/dog/link.png", "test/cat/link.png"):
         assert members[name].content() == SPLIT_FILES["train/dog/0.png"]
@@ -85,16 +89,16 @@ def test_the_last_of_several_files_of_a_name_counts(tmp_path, suffix):
             info = tarfile.TarInfo("a/0.png")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    assert [member.content() for member in image_members(str(path))] == [b"newer"]
+    assert [member.content() for member in members_of(path)] == [b"newer"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_versions_change_with_the_content(tmp_path, suffix):
-    path = str(write_tar(tmp_path / f"a{suffix}", {"a/0.png": b"one", "b/0.png": b"two"}))
-    versions = [member.version for member in image_members(path)]
-    assert versions == [member.version for member in image_members(path)]
-    os.utime(write_tar(Path(path), {"a/0.png": b"one", "b/0.png": b"TWO"}), ns=(0, 0))
-    assert versions[1] != image_members(path)[1].version
+    path = write_tar(tmp_path / f"a{suffix}", {"a/0.png": b"one", "b/0.png": b"two"}))
+    versions = [member.version for member in members_of(path)]
+    assert versions == [member.version for member in members_of(path)]
+    os.utime(write_tar(path, {"a/0.png": b"one", "b/0.png": b"TWO"}), ns=(0, 0))
+    assert versions[1] != members_of(path)[1].version
 
 
 def test_large_compressed_archives_are_refused(tmp_path, monkeypatch):
@@ -104,7 +108,7 @@ def test_large_compressed_archives_are_refused(tmp_path, monkeypatch):
         write_tar(tmp_path / "a.tgz", files),
         ["exceed the 1 MiB that are read into memory; unpack it (tar -xf", "or decompress it to .tar"],
     )
-    assert len(image_members(str(write_tar(tmp_path / "a.tar", files)))) == 2
+    assert len(members_of(write_tar(tmp_path / "a.tar", files))) == 2
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -125,7 +129,7 @@ def test_invalid_archives_are_refused(tmp_path, suffix):
 
 def test_an_archive_that_is_changed_while_it_is_read(tmp_path):
     path = write_tar(tmp_path / "a.tar", SPLIT_FILES)
-    member = image_members(str(path))[-1]
+    member = members_of(path)[-1]
     source = READERS.open(str(path))
     os.truncate(path, 600)
     with pytest.raises(Exception, match="the archive ends within this file"):
@@ -142,8 +146,8 @@ def test_photographs_in_a_tar_archive_equal_those_in_a_zip_archive(tmp_path, suf
     original = Path(os.environ["TRASHNET"], "trashnet_small.zip")
     with zipfile.ZipFile(original) as archive:
         files = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
-    members = image_members(str(write_tar(tmp_path / f"a{suffix}", files)))
-    expected = image_members(str(original))
+    members = members_of(write_tar(tmp_path / f"a{suffix}", files))
+    expected = members_of(original)
     assert len(expected) == 330
     for member, other in zip(members, expected, strict=True):
         assert (member.parts, member.content()) == (other.parts, other.content())
