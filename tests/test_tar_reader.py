@@ -66,8 +66,7 @@ def test_links_have_the_content_of_their_targets(tmp_path, suffix):
         "README": (tarfile.SYMTYPE, "nowhere"),
     }
     members = {
-        "/".join(member.parts): member
-        for member in members_of(write_tar(tmp_path / f"a{suffix}", SPLIT_FILES, links))
+        "/".join(member.parts): member for member in members_of(write_tar(tmp_path / f"a{suffix}", SPLIT_FILES, links))
     }
     for name in ("test/dog/link.png", "test/cat/link.png"):
         assert members[name].content() == SPLIT_FILES["train/dog/0.png"]
@@ -94,7 +93,7 @@ def test_the_last_of_several_files_of_a_name_counts(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_versions_change_with_the_content(tmp_path, suffix):
-    path = write_tar(tmp_path / f"a{suffix}", {"a/0.png": b"one", "b/0.png": b"two"}))
+    path = write_tar(tmp_path / f"a{suffix}", {"a/0.png": b"one", "b/0.png": b"two"})
     versions = [member.version for member in members_of(path)]
     assert versions == [member.version for member in members_of(path)]
     os.utime(write_tar(path, {"a/0.png": b"one", "b/0.png": b"TWO"}), ns=(0, 0))
