@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from fer_augment import DatasetError
 from fer_augment.readers import table
 from fer_augment.readers._table_images import splits_in
+from tests.command_line import fer_augment
 from tests.data_files import FER2013_CLASSES, encoded, random_images, write_folder, write_table, write_zip
 from tests.reading import assert_message, assert_source_rows, message_of, read
 
@@ -626,3 +628,89 @@ def test_damaged_images_are_refused_by_name(tmp_path):
     file = write_table(tmp_path / "a.csv", {"image": FILES, "label": LABELS})
     with pytest.raises(DatasetError, match=r"03\.png"):
         read(file)
+
+
+# --- the page on data
+
+
+def write_beside_images(file: Path) -> None:
+    write_images(file.parent / "images")
+    write_table(file, {"image": FILES, "label": LABELS})
+
+
+def write_list(file: Path) -> None:
+    write_images(file.parent / "images")
+    file.write_text("".join(f"{name} {label}\n" for name, label in zip(FILES, LABELS, strict=True)))
+
+
+def write_aptos(folder: Path) -> None:
+    write_images(folder / "train_images")
+    write_table(folder / "train.csv", {"id_code": [name[:-4] for name in FILES], "diagnosis": LABELS})
+    write_table(folder / "test.csv", {"id_code": ["x"]})
+
+
+def write_isic(file: Path) -> None:
+    columns: dict[str, Sequence[object]] = {name: [int(name == label) for label in LABELS] for name in set(LABELS)}
+    write_images(file.parent / "input")
+    write_table(file, {"image": [name[:-4] for name in FILES], **columns})
+
+
+def write_raf_db(folder: Path) -> None:
+    names = [f"{split}_{name[:-4]}" for split, name in zip(SPLITS, FILES, strict=True)]
+    write_images(folder / "Image" / "aligned", [f"{name}_aligned.jpg" for name in names])
+    (folder / "EmoLabel").mkdir()
+    lines = "".join(f"{name}.jpg {label}\n" for name, label in zip(names, LABELS, strict=True))
+    (folder / "EmoLabel" / "list_patition_label.txt").write_text(lines)
+
+
+def write_table_of_each_split(folder: Path) -> None:
+    write_images(folder / "images")
+    for split, rows in PARTS.items():
+        write_table(folder / f"{split}_labels.csv", {"image": FILES[rows], "label": LABELS[rows]})
+
+
+def write_imagefolder(folder: Path) -> None:
+    for split, rows in PARTS.items():
+        write_images(folder / split, FILES[rows], IMAGES[rows])
+        write_table(folder / split / "metadata.csv", {"file_name": FILES[rows], "label": LABELS[rows]})
+
+
+def write_shards(folder: Path) -> None:
+    for split, rows in PARTS.items():
+        for number, half in enumerate(np.array_split(np.arange(COUNT)[rows], 2)):
+            file = folder / "data" / f"{split}-{number:05}-of-00002.parquet"
+            write_hugging_face(file, IMAGES[half], np.array(NUMBERS)[half], ["cat", "dog", "emu"])
+
+
+def write_bytes(file: Path) -> None:
+    write_table(file, {"image": [encoded(image) for image in IMAGES], "label": LABELS})
+
+
+DOCUMENTED = {
+    "labels.csv": write_beside_images,
+    "labels.tsv": write_beside_images,
+    "labels.jsonl": write_beside_images,
+    "list.txt": write_list,
+    "aptos": write_aptos,
+    "isic/GroundTruth.csv": write_isic,
+    "raf_db": write_raf_db,
+    "tables": write_table_of_each_split,
+    "imagefolder": write_imagefolder,
+    "downloaded": write_shards,
+    "faces.parquet": write_bytes,
+}
+
+
+def test_every_layout_in_the_documentation_is_tested():
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Tables\n")[2].partition("\n## ")[0]
+    assert re.findall("`fer-augment data show ([^`]+)`", section) == [*DOCUMENTED]
+
+
+@needs_pyarrow
+@pytest.mark.parametrize("source", DOCUMENTED)
+def test_layouts_in_the_documentation_are_read_by_their_commands(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    DOCUMENTED[source](Path(source))
+    shown = fer_augment("data", "show", source)
+    assert "30 images, 4 x 4 pixels (height x width), gray; 3 classes" in shown.out, shown.err
