@@ -254,7 +254,7 @@ BAD = {
     "missing folder": (lambda path: path / "none", ["none: no such file or folder"]),
     "wrong header": (
         lambda path: write_text(path / "a.csv", f"label,pixels\n0,{PIXELS}\n"),
-        ["line 1", "emotion, Usage"],
+        ["a.csv: no column of images among label, pixels"],
     ),
     "empty": (lambda path: write_text(path / "a.csv", ""), ["a.csv: is empty"]),
     "header only": (lambda path: write_text(path / "a.csv", f"{KAGGLE_HEADER}\n"), ["a header but no rows"]),
@@ -273,7 +273,7 @@ BAD = {
     ),
     "missing pixel": (lambda path: write_changed(path / "a.csv", 2, pixels=PIXELS[:-2]), ["line 4: 15 pixels"]),
     "no test rows": (lambda path: write_csv(path / "a.csv", small_csv_rows()[:11]), ["the test split is empty"]),
-    "folder without images": (lambda path: path, ["no png or jpg images found"]),
+    "folder without images": (lambda path: path, ["no images found"]),
     "damaged zip": (lambda path: write_damaged_zip(path / "a.zip"), ["a.zip: not a complete zip file"]),
     "damaged image": (
         lambda path: write_folder(path / "f", release() | {"train/sad/Training_0.png": b"x"}),
