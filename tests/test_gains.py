@@ -16,13 +16,13 @@ from benchmarks.gains_families import QUICK, families_of, select_arms
 from benchmarks.gains_page import Gains, gains_in_markdown, insert_tables
 from benchmarks.gains_times import relative_times
 from fer_augment import Splits
+from fer_augment.cache import CACHE_VARIABLE
 from fer_augment.errors import FerAugmentError, RecipeError
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import load_recipe, load_recipes, shipped_recipes
 from fer_augment.reports.wording import interval, points
 from fer_augment.results.comparison import ComparisonRecord, Failure, read_comparison
-from fer_augment.training.store import CACHE_VARIABLE
 from tests.comparison_directory import write_comparison
 from tests.tiny_runs import write_recipe, write_squares
 
