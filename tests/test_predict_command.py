@@ -12,12 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from fer_augment.data.records import RunDirectory
 from fer_augment.metrics import softmax
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.data_files import SQUARE_CLASSES as CLASSES
 from tests.data_files import write_squares
+from tests.image_formats import exif
 from tests.tiny_runs import do_run, tiny_place, write_recipe
 
 VIEWS_AND_ADJUSTMENT = "- mirror_views\n- logit_adjustment: {tau: 1}"
@@ -128,6 +130,49 @@ def test_images_of_a_different_size_need_resize(place: Path, tmp_path: Path) -> 
 
     assert_refused(fer_augment("predict", run, original, larger), "larger.png: is 64x48", "16x16", "--resize")
     np.testing.assert_allclose(probabilities_of(run, larger, "--resize"), probabilities_of(run, original), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["x.webp", "x.bmp", "x.tif", "x.pgm", "x.gif", "no_suffix"])
+def test_files_of_other_formats_give_the_same_probabilities(place: Path, tmp_path: Path, name: str) -> None:
+    original = validation_files(place)[0]
+    format_ = {"x.pgm": "PPM", "x.tif": "TIFF", "no_suffix": "BMP"}.get(name, name.rpartition(".")[2].upper())
+    options = {"lossless": True} if format_ == "WEBP" else {}
+    Image.open(original).save(tmp_path / name, format_, **options)
+    run = str(place / "run")
+
+    assert np.array_equal(probabilities_of(run, str(tmp_path / name)), probabilities_of(run, original))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_exif_orientation_of_files_is_applied(place: Path, tmp_path: Path, suffix: str) -> None:
+    original = validation_files(place)[0]
+    stored = Image.open(original).transpose(Image.Transpose.ROTATE_90)  # displayed as the original
+    stored.save(tmp_path / f"rotated.{suffix}", exif=exif(6))
+    run = str(place / "run")
+
+    rotated = probabilities_of(run, str(tmp_path / f"rotated.{suffix}"))
+    assert np.array_equal(rotated, probabilities_of(run, original))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_files_are_fitted_as_in_training_where_the_recipe_sets_a_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: str
+) -> None:
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
+    data = write_squares(tmp_path / "data")
+    for number, file in enumerate(sorted(data.rglob("*.png"))):
+        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(file), cv2.resize(image, (16 + number % 7, 40 - number % 11)))
+    recipe = write_recipe(tmp_path)
+    recipe.write_text(f"{recipe.read_text()}data: {{size: 16, fit: {fit}}}\n")
+    run = do_run(recipe, data, tmp_path / "results")
+    files = [str(file) for name in CLASSES for file in sorted((data / "validation" / name).iterdir())]
+
+    probabilities = probabilities_of(str(run), *files)
+
+    recorded = RunDirectory(run).predictions("validation")
+    assert np.array_equal(probabilities, softmax(recorded.logits))
+    assert np.array_equal(probabilities_of(str(run), *files, "--resize"), probabilities), "has no effect"
 
 
 @pytest.mark.parametrize(

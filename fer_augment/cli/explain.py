@@ -56,9 +56,13 @@ class _Input:
     "files",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Explain this png or jpg file; may be repeated.",
+    help="Explain this image file; may be repeated.",
 )
-@click.option("--resize", is_flag=True, help="Resize files of a different size; the aspect ratio is not kept.")
+@click.option(
+    "--resize", is_flag=True,
+    help="Resize files of a different size; the aspect ratio is not kept. If the recipe sets data.size, files are "
+    "fitted as in training without this option.",
+)  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE.png|DIR",
     help="Draw feature maps: one sheet for all images, or a folder with one sheet per image.",
@@ -80,7 +84,7 @@ def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool
     if bool(source) == bool(files):
         raise FerAugmentError("specify either --data SRC or --image FILE")
     model = load_run_model(load_run(run))
-    inputs = _first_of_classes(model, source) if source else _of_files(model.record, files, resize=resize)
+    inputs = _first_of_classes(model, source) if source else _of_files(model, files, resize=resize)
     probabilities = softmax(model.logits(np.stack([one.image for one in inputs])))
     console = results()
     for number, (one, row) in enumerate(zip(inputs, probabilities, strict=True)):
@@ -113,10 +117,10 @@ def _refuse_other_data(record: RunRecord, splits: Splits) -> None:
         )
 
 
-def _of_files(record: RunRecord, files: Sequence[Path], *, resize: bool) -> list[_Input]:
+def _of_files(model: RunModel, files: Sequence[Path], *, resize: bool) -> list[_Input]:
     from fer_augment.data.new_images import read_images
 
-    images = read_images(files, record.image_shape, resize=resize)
+    images = read_images(files, model.record.image_shape, model.pixels, resize=resize)
     return [_Input(printable(str(file)), image) for file, image in zip(files, images, strict=True)]
 
 

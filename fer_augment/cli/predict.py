@@ -32,15 +32,19 @@ _SHOWN = 3
 @click.command(no_args_is_help=True)
 @run_argument
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@click.option("--resize", is_flag=True, help="Resize images of a different size; the aspect ratio is not kept.")
+@click.option(
+    "--resize", is_flag=True,
+    help="Resize images of a different size; the aspect ratio is not kept. If the recipe sets data.size, images are "
+    "fitted as in training without this option.",
+)  # fmt: skip
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None) -> None:
     r"""Predict class probabilities for new images.
 
-    RUN is the directory of a finished run, IMAGE a png or jpg file. Probabilities are the softmax of the logits,
-    averaged over test-time views and adjusted as specified in the recipe. Color images are converted to gray, and gray
-    images to color, as the network requires.
+    RUN is the directory of a finished run, IMAGE a file in any format that data sources may have. Probabilities are the
+    softmax of the logits, averaged over test-time views and adjusted as specified in the recipe. Color images are
+    converted to gray, and gray images to color, as the network requires.
 
     \b
     fer-augment predict results/runs/paper/seed-0-* face.png other.jpg
@@ -72,7 +76,8 @@ def _predict(model: RunModel, files: Sequence[Path], resize: bool) -> NDArray[np
     with progress_of("predicting") as progress:
         for start in range(0, len(files), _IMAGES_AT_ONCE):
             chunk = files[start : start + _IMAGES_AT_ONCE]
-            parts.append(softmax(model.logits(read_images(chunk, model.record.image_shape, resize=resize))))
+            images = read_images(chunk, model.record.image_shape, model.pixels, resize=resize)
+            parts.append(softmax(model.logits(images)))
             progress(start + len(chunk), len(files))
     return np.concatenate(parts)
 

@@ -119,13 +119,6 @@ def with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     raise DatasetError(f"images with {image.shape[2]} channels cannot become images with {channels}")
 
 
-def size_in_words(shape: tuple[int, ...]) -> str:
-    """Return `(H, W, C)` as text, such as `48x48 gray`, width first."""
-    height, width, channels = shape
-    kind = {1: "gray", 3: "color"}.get(channels, f"with {channels} channels")
-    return f"{width}x{height} {kind}"
-
-
 def _inner_size(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """Return the largest size with the aspect ratio of an image that fits into another size."""
     height, width = shape
