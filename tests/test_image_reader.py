@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
+import zipfile
+from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from fer_augment.data.pixel_cache import _WORTH_THREADS
+import fer_augment as fa
+from fer_augment.data.decoded_files import _WORTH_THREADS
+from fer_augment.data.pixels import fitted
 from tests.data_files import (
     FER2013_CLASSES,
     SPLITS,
@@ -19,6 +26,7 @@ from tests.data_files import (
     write_folder,
     write_zip,
 )
+from tests.image_formats import FORMATS, SHAPE, example, exif, photograph, reference, saved
 from tests.reading import assert_message, assert_source_rows, read
 
 
@@ -48,18 +56,106 @@ def test_zip_files_and_folders_give_the_same_data_in_any_order(tmp_path):
     assert len({read(source).fingerprint for source in sources}) == 1
 
 
-def test_hidden_files_and_other_file_types_are_ignored(tmp_path):
-    clutter = {
+@pytest.mark.parametrize("write", [write_folder, write_zip])
+def test_hidden_files_are_ignored_and_other_files_are_listed(tmp_path, write):
+    hidden = {
         "__MACOSX/train/angry/Training_0.png": b"",
         "train/.DS_Store": b"",
         ".cache/train/angry/x.png": b"",
         "train/angry/.x.png": b"",
-        "README.md": b"",
-        "train/labels.csv": b"",
+        "train/angry/Thumbs.db": b"",
+        "desktop.ini": b"",
     }
-    expected = read(write_zip(tmp_path / "a.zip", release())).fingerprint
-    assert read(write_zip(tmp_path / "b.zip", release() | clutter)).fingerprint == expected
-    assert read(write_folder(tmp_path / "c", release() | clutter)).fingerprint == expected
+    others = {"README.md": b"text", "train/labels.csv": b"a,b", "train/sad/no_suffix": b"", "train/\n.txt": b"x"}
+    expected = read(write(tmp_path / "a.zip", release()))
+    splits = read(write(tmp_path / "b.zip", release() | hidden))
+    assert (splits.fingerprint, splits.notes) == (expected.fingerprint, ())
+    splits = read(write(tmp_path / "c.zip", release() | hidden | {"README.md": b""}))
+    assert splits.notes == ("README.md: not in a supported image format; left out",)
+    splits = read(write(tmp_path / "d.zip", release() | hidden | others))
+    assert splits.fingerprint == expected.fingerprint
+    assert splits.notes == (
+        r"4 files (README.md, train/\n.txt, train/labels.csv, …): not in a supported image format; left out",
+    )
+
+
+def test_images_are_recognized_by_content_whatever_their_suffix(tmp_path):
+    files = {
+        "train/cat/ISIC_0001": FORMATS["color.jpg"](),
+        "train/dog/photo.jpg.1": FORMATS["color.webp"](),
+        "val/cat/wrong.png": FORMATS["color.tiff"](),
+        "test/dog/x.dat": FORMATS["color.bmp"](),
+        "test/dog/y.JFIF": FORMATS["color.jfif"](),
+    }
+    splits = read(write_folder(tmp_path / "a", files))
+    assert [len(part) for part in splits.parts.values()] == [2, 1, 2]
+    assert splits.notes == ()
+    assert splits.train.name_of(0) == "train/cat/ISIC_0001"
+
+
+def test_every_format_is_read_and_conversions_are_listed(tmp_path):
+    files = {f"{'ab'[number % 2]}/{name}": make() for number, (name, make) in enumerate(FORMATS.items())}
+    files["a/rotated.jpg"] = saved(example(), "JPEG", exif=exif(6))
+    source = write_folder(tmp_path / "a", files)
+    splits = fa.read_data(source, size=SHAPE, progress=False)
+    assert sum(map(len, splits.parts.values())) == len(FORMATS) + 1
+    assert splits.train.image_shape == (*SHAPE, 3)
+    assert "1 image rotated or mirrored by EXIF orientation" in splits.notes
+    assert "2 images converted from CMYK to RGB" in splits.notes
+    gray = sum(reference(make()).shape[2] == 1 for make in FORMATS.values())
+    assert f"{gray} images converted from gray to color" in splits.notes
+
+
+@pytest.mark.parametrize("write", [write_folder, write_zip])
+def test_images_are_found_however_deep(tmp_path, write):
+    above = "/".join("abcdefghijkl")
+    files = {f"{above}/{name}": content for name, content in SMALL.items()}
+    assert read(write(tmp_path / "a.zip", files)).fingerprint == read(write(tmp_path / "b.zip", SMALL)).fingerprint
+
+
+def test_links_are_followed_and_cycles_are_not(tmp_path):
+    elsewhere = write_folder(tmp_path / "elsewhere", SMALL)
+    source = write_folder(tmp_path / "source", {name: SMALL[name] for name in SMALL if "train" not in name})
+    (source / "train").symlink_to(elsewhere / "train")
+    (elsewhere / "train/cat/back").symlink_to(elsewhere / "train")
+    (source / "test/dog/above").symlink_to(source)
+    (source / "test/dog/itself").symlink_to(source / "test/dog")
+    assert read(source).fingerprint == read(elsewhere).fingerprint
+
+
+def test_a_folder_that_is_linked_twice_is_read_twice(tmp_path):
+    source = write_folder(tmp_path / "source", SMALL)
+    (source / "test/emu").symlink_to(source / "test/dog")
+    (source / "train/emu").symlink_to(source / "train/dog")
+    splits = read(source)
+    assert splits.class_names == ("cat", "dog", "emu")
+    assert splits.train.counts.tolist() == [2, 2, 2]
+
+
+def test_pipes_are_not_opened(tmp_path):
+    source = write_folder(tmp_path / "source", SMALL)
+    os.mkfifo(source / "train/cat/pipe.png")
+    assert len(read(source).train) == 4
+
+
+def test_a_broken_link_is_refused(tmp_path):
+    source = write_folder(tmp_path / "source", SMALL)
+    (source / "train/cat/link.png").symlink_to(tmp_path / "nothing")
+    assert_message(source, ["train/cat/link.png: cannot be read (No such file or directory)"])
+
+
+def test_each_image_is_opened_once(tmp_path, monkeypatch):
+    source = write_zip(tmp_path / "a.zip", release() | {"README.md": b"text"})
+    opened: Counter[str] = Counter()
+    original = zipfile.ZipFile.open
+
+    def counting(archive, info, *arguments, **options):
+        opened[info.filename] += 1
+        return original(archive, info, *arguments, **options)
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", counting)
+    read(source)
+    assert opened == Counter([*release(), "README.md", "train/angry/Training_0.png"]), "the first for the size of all"
 
 
 @pytest.mark.parametrize(
@@ -82,12 +178,95 @@ def test_file_name_prefixes_are_ignored_if_there_is_a_validation_folder(tmp_path
     assert [len(part) for part in read(write_folder(tmp_path / "a", files)).parts.values()] == [2, 4, 3]
 
 
-@pytest.mark.parametrize(("channels", "read_as"), [(1, 1), (3, 3), (4, 3)])
-def test_size_and_color_are_kept_and_the_alpha_channel_is_dropped(tmp_path, channels, read_as):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_size_and_color_are_kept(tmp_path, channels):
     files = split_files({"train": 1, "val": 1, "test": 1}, side=3, channels=channels)
     splits = read(write_folder(tmp_path / "a", files))
-    assert splits.train.image_shape == (3, 3, read_as)
-    np.testing.assert_array_equal(splits.train.images[:], random_images(6, 3, channels)[:2, ..., :read_as])
+    assert splits.train.image_shape == (3, 3, channels)
+    assert splits.notes == ()
+    np.testing.assert_array_equal(splits.train.images[:], random_images(6, 3, channels)[:2])
+
+
+def test_transparent_images_are_composited_over_white(tmp_path):
+    files = split_files({"train": 1, "val": 1, "test": 1}, side=3, channels=4)
+    splits = read(write_folder(tmp_path / "a", files))
+    assert splits.notes == ("6 images with transparency composited over white",)
+    expected = [reference(files[name]) for name in ("train/cat/0.png", "train/dog/0.png")]
+    np.testing.assert_array_equal(splits.train.images[:], expected)
+
+
+def mixed(first_color: int) -> dict[str, bytes]:
+    """Return 150 images of which one is in color."""
+    images = random_images(150, 4, 3)
+    return {
+        f"{'ab'[number % 2]}/{number:03}.png": encoded(image if number == first_color else image[..., :1])
+        for number, image in enumerate(images)
+    }
+
+
+@pytest.mark.parametrize("first_color", [0, 1, 149])
+def test_a_color_image_among_gray_ones_makes_all_color(tmp_path, first_color):
+    files = mixed(first_color)
+    done = []
+    splits = read(write_folder(tmp_path / "a", files), lambda count, total: done.append(count))
+    assert splits.notes == ("149 images converted from gray to color",)
+    for part in splits.parts.values():
+        for row in range(len(part)):
+            expected = reference(files[part.name_of(row)])
+            np.testing.assert_array_equal(part.images[[row]][0], np.broadcast_to(expected, (4, 4, 3)))
+    assert sum(later < earlier for earlier, later in pairwise(done)) <= 1, "starts again at most once"
+
+
+def test_color_images_become_gray_where_gray_is_set(tmp_path):
+    splits = fa.read_data(write_folder(tmp_path / "a", mixed(7)), channels="gray", progress=False)
+    assert splits.train.image_shape == (4, 4, 1)
+    assert splits.notes == ("1 image converted from color to gray",)
+
+
+def test_images_of_several_sizes_are_fitted_to_one(tmp_path):
+    files = {name: encoded(photograph(30 + i, 40, 1)) for i, name in enumerate(SMALL)}
+    splits = fa.read_data(write_folder(tmp_path / "a", files), size=(16, 12), fit="pad", progress=False)
+    assert splits.train.image_shape == (16, 12, 1)
+    assert splits.notes == ("12 images resized",)
+    name = splits.test.name_of(0)
+    expected = fitted(reference(files[name]), (16, 12), "pad")
+    np.testing.assert_array_equal(splits.test.images[[0]][0], expected)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        (
+            [(48, 64)] * 3 + [(100, 50), (30, 30)],
+            "3 sizes (width x height), 30x30 to 50x100, most often 64x48 (3 of 5)",
+        ),
+        ([(48, 64)] * 3 + [(100, 50), (30, 30)], "--set data.size=48, or `size: 48` to a source description"),
+        ([(7, 9), (8, 9), (9, 9)], "data.size=16,"),
+        ([(512, 384), (384, 512), (100, 100)], "data.size=128,"),
+        ([(125, 90), (90, 125), (10, 10), (500, 500)], "data.size=64,"),
+        ([(20, 30), (31, 30)], "b/1.png is 30x31;"),
+    ],
+)
+def test_several_sizes_without_a_size_are_one_message(tmp_path, shapes, expected):
+    files = {f"{'ab'[i % 2]}/{i}.png": encoded(np.zeros(shape, np.uint8)) for i, shape in enumerate(shapes)}
+    assert_message(write_zip(tmp_path / "a.zip", files), [expected])
+
+
+def test_sizes_are_those_after_exif_orientation(tmp_path):
+    upright, rotated = saved(example(), "JPEG"), saved(example(), "JPEG", exif=exif(6))
+    files = dict.fromkeys((f"{'ab'[i % 2]}/{i}.jpg" for i in range(30)), upright)
+    assert_message(write_folder(tmp_path / "a", files | {"a/x.jpg": rotated}), ["most often 7x11", "a/x.jpg is 11x7"])
+    with pytest.raises(fa.DatasetError, match="too few images"):  # one group of exact duplicates
+        read(write_folder(tmp_path / "b", dict.fromkeys(("a/x.jpg", "b/x.jpg"), rotated)))
+
+
+def test_sizes_of_large_sources_are_sampled(tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_augment.data.decoded_files._MEASURED", 10)
+    files = {f"{'ab'[i % 2]}/{i:02}.png": encoded(np.zeros((20, 20), np.uint8)) for i in range(40)}
+    files["a/03.png"] = encoded(np.zeros((21, 20), np.uint8))
+    assert_message(
+        write_folder(tmp_path / "a", files), ["2 sizes", "9 of 10 images measured, 41 in all", "a/03.png is"]
+    )
 
 
 def test_rectangular_jpeg_images_are_read(tmp_path):
@@ -160,9 +339,26 @@ def test_a_class_with_one_image_stays_in_train(tmp_path):
 PNG = encoded(random_images(1)[0])
 SMALL = {f"{split}/{name}/{number}.png": PNG for split in SPLITS for name in ("cat", "dog") for number in range(2)}
 BAD_IMAGE_FILES = {
-    "empty": ({}, ["no png or jpg images found"]),
-    "csv file": ({"fer2013.csv": b"emotion"}, ["no png or jpg images found", "fer2013.csv"]),
-    "other format": (SMALL | {"train/cat/x.bmp": PNG}, ["train/cat/x.bmp: only png and jpg"]),
+    "empty": ({}, ["no images found"]),
+    "csv file": ({"fer2013.csv": b"emotion"}, ["no images found", "fer2013.csv"]),
+    "unsupported format": (
+        SMALL | {"train/cat/x.jp2": PNG},
+        ["train/cat/x.jp2: format not supported; convert or remove it"],
+    ),
+    "several of unsupported formats": (
+        SMALL | dict.fromkeys(("train/a.psd", "train/b.NEF", "train/cat/c.dcm", "x.jxl"), b""),
+        ["4 files (train/a.psd, train/b.NEF, train/cat/c.dcm, …): format not supported; convert or remove them"],
+    ),
+    "several that are no images": (
+        SMALL
+        | dict.fromkeys(("train/cat/1.png", "train/dog/0.png", "train/dog/1.png"), b"<html>")
+        | {"test/cat/0.png": b""},
+        [
+            "4 files cannot be decoded",
+            "train/cat/1.png: not a readable image (no supported image format)",
+            "; and 1 more",
+        ],
+    ),
     "not an image": (SMALL | {"train/cat/1.png": b"hello"}, ["train/cat/1.png: not a readable image"]),
     "empty image": (SMALL | {"train/dog/1.png": b""}, ["train/dog/1.png: not a readable image"]),
     "truncated png": (
@@ -173,17 +369,13 @@ BAD_IMAGE_FILES = {
         SMALL | {"validation/cat/1.jpg": encoded(random_images(1)[0], ".jpg")[:-9]},
         ["validation/cat/1.jpg: not a readable image"],
     ),
-    "16 bits": (
-        SMALL | {"train/dog/1.png": encoded(np.zeros((4, 4), np.uint16))},
-        ["train/dog/1.png: has uint16"],
+    "32 bits": (
+        SMALL | {"train/dog/1.png": saved(Image.new("F", (4, 4)), "TIFF")},
+        ["train/dog/1.png: has 32 bits per channel"],
     ),
     "two sizes": (
         SMALL | {"train/dog/1.png": encoded(np.zeros((4, 5), np.uint8)), "validation/cat/0.png": b""},
-        ["train/dog/1.png: is 5x4 gray", "train/cat/0.png is 4x4 gray", "the same size"],
-    ),
-    "gray and color": (
-        SMALL | {"test/dog/1.png": encoded(np.zeros((4, 4, 3), np.uint8))},
-        ["test/dog/1.png: is 4x4 color", "all gray or all color"],
+        ["2 sizes", "4x4 to 5x4", "most often 4x4 (10 of 11)", "train/dog/1.png is 5x4", "--set data.size=16"],
     ),
     "unknown split": (
         SMALL | {"tset/cat/0.png": PNG},

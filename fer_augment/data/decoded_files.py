@@ -88,7 +88,15 @@ class _ColorFoundError(Exception):
 
 
 class _SizesDifferError(Exception):
-    """Two images differ in size, and no size is given."""
+    """An image differs in size from the first, and no size is given.
+
+    Attributes:
+        file: the image.
+    """
+
+    def __init__(self, file: ImageFile) -> None:
+        super().__init__(file.name)
+        self.file = file
 
 
 def _decoded(
@@ -116,8 +124,8 @@ def _decoded(
                 into.is_done[start // FILES_AT_ONCE] = not errors
                 done += min(FILES_AT_ONCE, len(files) - start)
                 progress(done, len(files))
-        except _SizesDifferError:
-            raise DatasetError(_sizes_message(source, files)) from None
+        except _SizesDifferError as error:
+            raise DatasetError(_sizes_message(source, files, error.file)) from None
         finally:
             pool.shutdown(cancel_futures=True)
     if unreadable:
@@ -151,7 +159,7 @@ def _fill(
             unreadable.append(error)
             continue
         if image.pixels.shape[:2] != pixels.shape[1:3]:
-            raise _SizesDifferError
+            raise _SizesDifferError(file)
         if image.pixels.shape != pixels.shape[1:]:
             raise _ColorFoundError
         pixels[row], conversions[row] = image.pixels, int(image.conversions)
@@ -166,21 +174,28 @@ def _unreadable_message(source: str, errors: Sequence[UndecodableImageError]) ->
     return f"{source}: {len(errors):,} files cannot be decoded: {named}{more}"
 
 
-def _sizes_message(source: str, files: Sequence[ImageFile]) -> str:
-    """Return the distribution of sizes, from the headers of the files, and what to type."""
+def _sizes_message(source: str, files: Sequence[ImageFile], other: ImageFile) -> str:
+    """Return the distribution of sizes, from the headers of the files, and what to type.
+
+    Args:
+        source: the data source.
+        files: N image files.
+        other: one that differs in size from the first.
+    """
     step = -(-len(files) // _MEASURED)
-    measured = list(islice(files, 0, None, step))
     with Decoder():
-        sizes = Counter(filter(None, (image_size(file.content()) for file in measured)))
+        size_of = {file.name: image_size(file.content()) for file in (*islice(files, 0, None, step), other)}
+    sizes = Counter(size for size in size_of.values() if size)
     smallest, largest = (choose(sizes, key=lambda size: size[0] * size[1]) for choose in (min, max))
     (usual, count), total = sizes.most_common(1)[0], sizes.total()
+    rare = next(f"{name} is {_in_words(size)}" for name, size in size_of.items() if size and size != usual)
     sides = np.repeat([min(size) for size in sizes], list(sizes.values()))
     recommended = max((size for size in _USUAL_SIZES if size <= np.median(sides)), default=_USUAL_SIZES[0])
-    of_all = "" if step == 1 else f"; counted on {total:,} of {len(files):,} images"
+    of_all = "" if step == 1 else f" images measured, {len(files):,} in all"
     return (
-        f"{source}: images have {len(sizes):,} different sizes (width x height): {_in_words(smallest)} to "
-        f"{_in_words(largest)}, most often {_in_words(usual)} ({count:,} of {total:,}{of_all}); choose one size for "
-        f"all, such as --set data.size={recommended} (data.fit: crop, pad or stretch)"
+        f"{source}: images have {len(sizes):,} sizes (width x height), {_in_words(smallest)} to {_in_words(largest)}, "
+        f"most often {_in_words(usual)} ({count:,} of {total:,}{of_all}); {rare}; to resize all, add --set "
+        f"data.size={recommended}, or `size: {recommended}` to a source description (fit: crop, pad or stretch)"
     )
 
 
