@@ -80,6 +80,20 @@ def test_show_json(clean):
     assert summary["splits"]["train"]["imbalance"] is None, "a class without rows"
 
 
+def test_show_lists_what_was_converted_and_left_out(tmp_path):
+    images = iter(random_images(6, channels=4))
+    files = {f"{split}/{name}/0.png": encoded(next(images)) for split in SPLITS for name in ("cat", "dog")}
+    source = write_folder(tmp_path / "folder", files | {"train/[bold]\x1b.txt": b"text"})
+    notes = [
+        r"train/[bold]\x1b.txt: not in a supported image format; left out",
+        "6 images with transparency composited over white",
+    ]
+    ran = fer_augment("data", "show", str(source))
+    assert [line.rstrip() for line in ran.out.splitlines()[-2:]] == [f"- {note}" for note in notes]
+    assert_readable(ran)
+    assert json.loads(fer_augment("data", "show", str(source), "--json").out)["notes"] == notes
+
+
 def test_imbalance_is_the_ratio_of_the_largest_to_the_smallest_class(tmp_path):
     images = {f"{split}/{'ab'[n > 5]}/{n}.png": encoded(i) for split in SPLITS for n, i in enumerate(random_images(8))}
     source = write_folder(tmp_path / "folder", images)

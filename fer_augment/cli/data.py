@@ -32,7 +32,7 @@ def data() -> None:
 @source_argument
 @json_option
 def show(source: str, as_json: bool) -> None:
-    r"""Show class counts, image size and fingerprint.
+    r"""Show class counts, image size, fingerprint, and what was converted or left out.
 
     The last line is the imbalance ratio of each split: number of rows of the largest class divided by that of the
     smallest.
@@ -57,7 +57,13 @@ def show(source: str, as_json: bool) -> None:
         for name, part in splits.parts.items()
     }
     image = dict(zip(("height", "width", "channels"), splits.train.image_shape, strict=True))
-    summary = {"source": splits.source, "fingerprint": splits.fingerprint, "image": image, "splits": parts}
+    summary = {
+        "source": splits.source,
+        "fingerprint": splits.fingerprint,
+        "image": image,
+        "splits": parts,
+        "notes": splits.notes,
+    }
     click.echo(json.dumps(summary, indent=1))
 
 

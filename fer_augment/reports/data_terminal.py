@@ -36,7 +36,7 @@ def imbalance(dataset: ImageDataset) -> float | None:
 
 
 def print_histograms(splits: Splits, console: Console) -> None:
-    """Print the class counts of all splits side by side; needs at least 80 columns."""
+    """Print the class counts of all splits side by side, and the notes; needs at least 80 columns."""
     _print_headline(splits.source, splits.fingerprint, _described(splits), console)
     class_width = min(20, max(len(name) for name in (*splits.class_names, "imbalance")))
     bar_width = max(4, (min(console.width, 110) - class_width - 1) // 3 - _NUMBERS_WIDTH)
@@ -53,6 +53,12 @@ def print_histograms(splits: Splits, console: Console) -> None:
     table.add_row("imbalance", *(cell for part in splits.parts.values() for cell in (_ratio(part), "", "")))
     console.print()
     console.print(table)
+    if splits.notes:
+        notes = Table.grid(padding=(0, 1))
+        for note in splits.notes:
+            notes.add_row("-", Text(printable(note)))
+        console.print()
+        console.print(notes)
 
 
 def _print_headline(source: str, fingerprint: str, described: str, console: Console) -> None:
