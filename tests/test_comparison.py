@@ -361,7 +361,39 @@ def test_warning_of_unequal_optimizer_steps(tmp_path):
         "longer": write_arm(tmp_path, "longer", (0.6, 0.5, 0.4), optimizer_steps=4000),
     }
     (warning,) = compared(runs).warnings
-    assert "Unequal numbers of optimizer steps (base 20, longer 4,000)" in warning
+    assert warning == "Unequal numbers of optimizer steps (base 20, longer 4,000)."
+
+
+@pytest.mark.parametrize(
+    ("of_longer", "cause"),
+    [
+        (
+            {"settings": {"training": {"epochs": 2, "batch_size": 32, "budget": "steps"}}},
+            "`training.batch_size` differs (base 64, longer 32), use one value for all arms",
+        ),
+        (
+            {"settings": {"training": {"epochs": 9, "batch_size": 32, "budget": "steps"}}},
+            "`training.epochs` differs (base 2, longer 9), use one value for all arms; "
+            "`training.batch_size` differs (base 64, longer 32), use one value for all arms",
+        ),
+        (
+            {"settings": {"training": {"epochs": 2, "batch_size": 64, "budget": "epochs"}}},
+            "with `training.budget: epochs`, rewriting changes the number; set `steps` for longer",
+        ),
+        (
+            {"settings": {"training": {"epochs": 2, "batch_size": 64}}, "train_counts": (500, 600, 700)},
+            "the numbers of training rows before rewriting differ (base 33, longer 1,800)",
+        ),
+    ],
+)
+def test_warning_of_unequal_optimizer_steps_names_the_settings_that_differ(tmp_path, of_longer, cause):
+    settings = {"training": {"epochs": 2, "batch_size": 64, "budget": "steps"}}
+    runs = {
+        "base": write_arm(tmp_path, "base", (0.6, 0.5, 0.4), settings=settings),
+        "longer": write_arm(tmp_path, "longer", (0.6, 0.5, 0.4), optimizer_steps=4000, **of_longer),
+    }
+    (warning,) = compared(runs).warnings
+    assert warning == f"Unequal numbers of optimizer steps (base 20, longer 4,000): {cause}."
 
 
 def test_different_environments_are_joined_with_a_warning(tmp_path):

@@ -324,7 +324,7 @@ def test_class_counts_before_and_after_rewriting_and_sampling(page, comparison, 
     assert sampling.bars[2].text == "16.7 → 20.0 %"
     text = section(page, "classes").text
     assert "Deduplicated test split 114 rows" in text
-    assert "Unchanged class counts: base and same." in text
+    assert "Rows per class not changed by rewriting: base and same." in text
 
 
 def test_added_rows_are_shown_beside_their_sources(page):

@@ -287,6 +287,20 @@ class TestStrategyFaults:
     def test_a_strategy_without_a_hook_is_refused(self) -> None:
         assert self.faults() == ["implements no hook; mark at least one method with @hookimpl"]
 
+    def test_a_constructor_is_refused_with_how_to_declare_parameters(self) -> None:
+        def __init__(self: Any, sigma: float = 10) -> None:  # noqa: N807
+            self.sigma = sigma
+
+        @hookimpl
+        def sampling_weights(self: Any, weights: Any) -> Any:
+            return weights
+
+        (fault,) = self.faults(__init__=__init__, sampling_weights=sampling_weights)
+        assert fault == (
+            "a strategy has no `__init__`; declare parameters as annotated class attributes, for example "
+            "`sigma: float = 10`"
+        )
+
     def test_only_subclasses_of_strategy_are_accepted(self) -> None:
         for declared in (int, Halve(), None):
             assert strategy_faults(declared) == ["must be a subclass of Strategy"]

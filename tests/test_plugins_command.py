@@ -19,6 +19,7 @@ from fer_augment.recipe.binding import bind
 from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
 from fer_augment.recipe.recipe import load_recipe
 from fer_augment.recipe.strategy_description import described, summary_of
+from fer_augment.testing import CheckResult
 from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
@@ -388,6 +389,17 @@ class TestCheck:
         failed = " ".join(ran.out.split()).split(" FAIL ")[1:]
         assert any(part.startswith(check) and advice in part for part in failed)
         assert f" {len(failed)} failed" in ran.out
+
+    def test_the_requirement_of_a_failed_check_is_one_paragraph(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+        requirements = {check.__name__: " ".join((check.__doc__ or "").split()) for check in (*FIRST_CHECKS, *CHECKS)}
+        multi_line = next(check.__name__ for check in CHECKS if "\n" in (check.__doc__ or ""))
+        failed = [CheckResult(multi_line, False, "do something")]
+        monkeypatch.setattr("fer_augment.testing.check_strategy", lambda strategy_class: failed)
+        shown = fer_augment("plugins", "check", "mine.py:Valid").out
+        assert requirements[multi_line] in " ".join(shown.split())
+        assert all(line.startswith(" " * 8) for line in shown.splitlines()[2:-1])
+        assert not any(line.startswith(" " * 9) for line in shown.splitlines())
 
     def test_checks_that_were_not_run_are_counted(self) -> None:
         last = fer_augment("plugins", "check", "mine.py:Floats").out.splitlines()[-1]

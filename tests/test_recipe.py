@@ -238,6 +238,11 @@ def test_a_valid_recipe_has_no_errors() -> None:
             "smtoe",
             "there is no shipped recipe 'smtoe' (to use a file, give its path: ./smtoe.yaml); did you mean 'smote'?",
         ),
+        (
+            "zzzzzz",
+            "there is no shipped recipe 'zzzzzz' (to use a file, give its path: ./zzzzzz.yaml); "
+            "see `fer-augment recipes list`",
+        ),
     ],
 )
 def test_a_missing_file_or_shipped_recipe_is_refused(name: str, message: str) -> None:
@@ -390,3 +395,20 @@ class TestShipped:
     @pytest.mark.parametrize("name", shipped_recipes())
     def test_every_recipe_has_a_description(self, name: str) -> None:
         assert load_recipe(name).description
+
+
+def test_recipes_built_in_python_are_refused_in_one_line():
+    recipe = Recipe(name="r", model="a", strategies=["dedup", {"power_sampler": {"exponent": 1}}, {"mixup": None}])
+    assert [(step.name, step.parameters) for step in recipe.strategies] == [
+        ("dedup", {}),
+        ("power_sampler", {"exponent": 1}),
+        ("mixup", {}),
+    ]
+    for settings, message in (
+        ({"training": {"epoch": 3}}, "recipe 'r': training.epoch: unknown key; did you mean 'epochs'?"),
+        ({"strategies": "dedup"}, "recipe 'r': strategies: should be a list, got 'dedup'"),
+        ({"model": 3}, "recipe 'r': model: should be text, got 3; put it in quotes"),
+    ):
+        with pytest.raises(RecipeError) as refused:
+            Recipe(**{"name": "r", "model": "a", **settings})
+        assert str(refused.value) == message

@@ -312,6 +312,11 @@ class TestWarnings:
     def test_a_misleading_recipe_gives_a_warning(self, steps: list[dict[str, Any]], loss: str, warning: str) -> None:
         assert recipe_warnings(bound(*steps, training={"loss": loss})) == (warning,)
 
+    def test_one_epoch_is_singular_in_the_warning_of_a_late_step(self) -> None:
+        late = {"declares": {"what": [], "late": 1}}
+        (warning,) = recipe_warnings(bound(late, training={"epochs": 1}))
+        assert warning.startswith("Training has only 1 epoch, but step 1 (declares) starts at epoch 1,")
+
     @pytest.mark.parametrize(
         "steps",
         [

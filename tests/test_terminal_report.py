@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from fer_augment.data.records import StepRecord
-from fer_augment.reports.grids import Grid, classes_by_change, recall_by_arm
+from fer_augment.reports.grids import Grid, against_baseline, recall_by_arm
 from fer_augment.reports.html import report_html
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS, published_grids
 from fer_augment.reports.tables import csv_table, markdown
@@ -200,11 +200,40 @@ def test_cost_sentence_always_names_the_worst_class(comparison, ant, bee, cat, e
     assert cost_sentence(versus) == f"Accuracy -11.5 points (worse); {expected}"
 
 
-def test_classes_by_change_start_with_largest_drop_and_gain(comparison):
-    deltas = {"a": 0.05, "b": -0.02, "c": 0.01, "d": 0.3, "e": -0.04, "f": None}
+def test_rows_against_the_baseline_are_in_class_order_whatever_the_differences(comparison):
+    deltas = dict(zip(comparison.class_names, (0.05, -0.3, 0.4), strict=True))
     recall = {name: judgment(delta, Verdict.NO_EVIDENCE) for name, delta in deltas.items()}
     versus = versus_of(comparison, "good").model_copy(update={"recall": recall})
-    assert [name for name, _ in classes_by_change(versus)] == ["e", "d", "a", "b", "c", "f"]
+    recalls, _ = against_baseline(comparison, versus).groups
+    assert [row[0] for row in recalls] == list(comparison.class_names)
+    assert [row[4] for row in recalls] == ["+5.0", "-30.0", "+40.0"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_validation_scores_follow_the_test_scores_in_every_format(comparison, tmp_path, width):
+    sentence = "Select recipes by these scores, not by those on the test split."
+    for text in (printed(comparison, width), markdown(comparison)):
+        table = text[text.index("All arms, validation split") :]
+        assert text.index("All arms, test split") < text.index(table) < text.index("good vs. base")
+        assert sentence in table
+        for arm in comparison.arms:
+            row = next(line for line in table.splitlines() if re.match(rf"(\| )?{arm.recipe} ", line))
+            assert percent(arm.validation.accuracy) in row and percent(arm.validation.balanced_accuracy) in row
+    page = unwrapped(report_html(comparison, tmp_path))
+    scores = page[page.index('<section id="scores"') : page.index('<section id="confusion"')]
+    assert "All arms, validation split" in scores and sentence in scores
+    for arm in comparison.arms:
+        assert f"<td>{percent(arm.validation.balanced_accuracy)}</td>" in scores
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_ends_with_spaces(comparison, width):
+    assert [line for line in printed(comparison, width).splitlines() if line != line.rstrip()] == []
+
+
+def test_a_wide_interval_without_a_verdict_is_explained(comparison):
+    expected = "Because of this correction, a CI may exclude 0 although the verdict is no evidence of a difference."
+    assert expected in unwrapped(printed(comparison))
 
 
 def test_recall_by_arm_has_a_row_per_class_and_a_column_per_arm(comparison):
@@ -266,7 +295,7 @@ def test_wide_terminal_has_all_columns_and_no_abbreviations(comparison):
 
 def test_deduplicated_test_split_is_shown_and_explained(comparison):
     text = printed(comparison)
-    (row,) = [line for line in text.splitlines() if line.startswith("good   ")]
+    row = next(line for line in text.splitlines() if line.startswith("good   "))
     good = comparison.arm("good")
     for score in (good.test.accuracy, good.test.balanced_accuracy, good.test_deduplicated.balanced_accuracy):
         assert percent(score) in row

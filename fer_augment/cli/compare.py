@@ -84,9 +84,12 @@ def demo(out: Path, jobs: int | None, executor: Executor, as_json: bool) -> None
     """
     from fer_augment.comparing import compare as compared
 
-    _finish(
-        compared(DEMO_RECIPES, "demo", seeds=DEMO_SEEDS, out=out, jobs=jobs, executor=executor), as_json=as_json
-    )  # fmt: skip
+    comparison = compared(DEMO_RECIPES, "demo", seeds=DEMO_SEEDS, out=out, jobs=jobs, executor=executor)
+    _finish(comparison, as_json=as_json)
+    messages().print(
+        "This is a demo: with three seeds and a tiny network, most differences are not expected to be significant.",
+        soft_wrap=True,
+    )
 
 
 def _finish(comparison: Comparison, *, as_json: bool) -> None:

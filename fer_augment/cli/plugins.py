@@ -176,7 +176,7 @@ def _strategy_classes(strategy: str) -> list[tuple[type[Strategy], str]]:
 def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
     from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 
-    requirements = {check.__name__: check.__doc__ for check in (*FIRST_CHECKS, *CHECKS)}
+    requirements = {check.__name__: _in_one_paragraph(check.__doc__ or "") for check in (*FIRST_CHECKS, *CHECKS)}
     console = results()
     console.print(Text(title, style="bold"))
     lines = Table.grid(padding=(0, 2, 0, 0))
@@ -186,7 +186,7 @@ def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
         verdict = Text("ok", style="green") if check.passed else Text("FAIL", style="bold red")
         lines.add_row(verdict, Text(check.name.replace("_", " ")))
         if not check.passed:
-            lines.add_row("", Text(requirements[check.name] or "", style="dim"))
+            lines.add_row("", Text(requirements[check.name], style="dim"))
             lines.add_row("", Text(check.advice))
     console.print(Padding(lines, (0, 0, 0, 2)))
     failed = sum(not check.passed for check in checks)
@@ -195,6 +195,10 @@ def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
         f"{len(checks) - failed} passed, {failed} failed"
         + (f"; {remaining} not run until this one passes" if remaining else "")
     )
+
+
+def _in_one_paragraph(docstring: str) -> str:
+    return " ".join(docstring.split())
 
 
 def _listed(offer: Offer[Any]) -> dict[str, str]:

@@ -209,11 +209,17 @@ def strategy_faults(declared: object) -> list[str]:
     """Return what is wrong with the definition of a strategy class, one line per fault.
 
     Faults are hooks that do not exist, arguments that a hook does not have or that pluggy does not pass, methods named
-    like a hook without `@hookimpl`, and `tryfirst`, `trylast` and wrappers, as steps always act in recipe order.
+    like a hook without `@hookimpl`, an `__init__`, and `tryfirst`, `trylast` and wrappers, as steps always act in
+    recipe order.
     """
     if not (isinstance(declared, type) and issubclass(declared, Strategy)):
         return ["must be a subclass of Strategy"]
     faults = []
+    if inspect.getattr_static(declared, "__init__") is not inspect.getattr_static(Strategy, "__init__"):
+        faults.append(
+            "a strategy has no `__init__`; declare parameters as annotated class attributes, for example "
+            "`sigma: float = 10`"
+        )
     acts = False
     for method_name, method in inspect.getmembers(declared, inspect.isroutine):
         options = getattr(method, f"{PROJECT}_impl", None)

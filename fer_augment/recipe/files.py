@@ -39,7 +39,8 @@ def find_recipe(name: str, folder: Path) -> Path:
         return folder / name
     shipped = shipped_recipes()
     if name not in shipped:
-        hint = did_you_mean(name, shipped)
+        similar = did_you_mean(name, shipped)
+        hint = similar if similar.endswith("?") else "; see `fer-augment recipes list`"
         raise RecipeError(f"there is no shipped recipe {name!r} (to use a file, give its path: ./{name}.yaml){hint}")
     return shipped[name]
 

@@ -47,8 +47,8 @@ def recipe_warnings(bound: BoundRecipe) -> tuple[str, ...]:
     for step in bound.steps:
         if step.strategy.acts_from >= epochs:
             warnings.append(
-                f"Training has only {epochs} epochs, but {step} starts at epoch {step.strategy.acts_from}, "
-                "counted from 0: it never acts."
+                f"Training has only {epochs} {'epoch' if epochs == 1 else 'epochs'}, but {step} starts at epoch "
+                f"{step.strategy.acts_from}, counted from 0: it never acts."
             )
     return tuple(warnings)
 

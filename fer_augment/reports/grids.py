@@ -20,11 +20,13 @@ class Grid:
         title: content and unit.
         columns: column headings; the first column names the rows.
         groups: groups of rows; every row has as many cells as there are columns.
+        note: a sentence below the table; may be empty.
     """
 
     title: str
     columns: Row
     groups: tuple[tuple[Row, ...], ...]
+    note: str = ""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a row whose length differs from the columns."""
@@ -43,10 +45,10 @@ class Grid:
 
 
 def overview(comparison: ComparisonRecord) -> Grid:
-    """Return the scores of all arms."""
+    """Return the scores of all arms on the test split."""
     rows = []
     for arm in comparison.arms:
-        name = printable(arm.recipe) + (" (baseline)" if arm.recipe == comparison.baseline else "")
+        name = _arm_name(comparison, arm)
         test, deduplicated = arm.test, arm.test_deduplicated
         on_deduplicated = percent(deduplicated.balanced_accuracy) if deduplicated else UNKNOWN
         scores = [percent(test.accuracy), percent(test.balanced_accuracy), on_deduplicated, percent(test.macro_f1)]
@@ -60,6 +62,29 @@ def overview(comparison: ComparisonRecord) -> Grid:
         arm.test_deduplicated is None or arm.test_deduplicated.rows < arm.test.rows for arm in comparison.arms
     )
     return grid if has_duplicates else grid.without([DEDUPLICATED])
+
+
+def validation_overview(comparison: ComparisonRecord) -> Grid:
+    """Return the scores of all arms on the validation split."""
+    rows = tuple(
+        (
+            _arm_name(comparison, arm),
+            str(len(arm.seeds)),
+            percent(arm.validation.accuracy),
+            percent(arm.validation.balanced_accuracy),
+        )
+        for arm in comparison.arms
+    )
+    return Grid(
+        "All arms, validation split: scores in %, mean ± sd over n runs",
+        ("arm", "n", "accuracy", "balanced accuracy"),
+        (rows,),
+        note="Select recipes by these scores, not by those on the test split.",
+    )
+
+
+def _arm_name(comparison: ComparisonRecord, arm: Arm) -> str:
+    return printable(arm.recipe) + (" (baseline)" if arm.recipe == comparison.baseline else "")
 
 
 def recall_by_arm(comparison: ComparisonRecord) -> Grid:
@@ -79,7 +104,7 @@ def against_baseline(comparison: ComparisonRecord, versus: Versus) -> Grid:
     counts = comparison.data.counts.get("test", {})
     recalls = tuple(
         _row(printable(name), counts.get(name, 0), baseline.test.recall[name], arm.test.recall[name], judgment)
-        for name, judgment in classes_by_change(versus)
+        for name, judgment in versus.recall.items()
     )
     return Grid(
         f"{printable(arm.recipe)} vs. {printable(baseline.recipe)}: recall in %, mean ± sd, {runs_of(arm, baseline)}",
@@ -94,14 +119,6 @@ def runs_of(arm: Arm, baseline: Arm) -> str:
     if n != n_baseline:
         return f"n = {n} runs (baseline {n_baseline})"
     return f"n = {n} {'run' if n == 1 else 'runs'} each"
-
-
-def classes_by_change(versus: Versus) -> list[tuple[str, Judgment]]:
-    """Return the classes: first the largest drop, then the largest gain, then the others by absolute difference."""
-    delta = {name: judgment.delta or 0.0 for name, judgment in versus.recall.items()}
-    by_size = sorted(delta, key=lambda name: -abs(delta[name]))
-    first = [min(delta, key=lambda name: delta[name]), max(delta, key=lambda name: delta[name])]
-    return [(name, versus.recall[name]) for name in dict.fromkeys([*first, *by_size])]
 
 
 def _overall(baseline: Arm, arm: Arm, versus: Versus) -> Iterator[Row]:

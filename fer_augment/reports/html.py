@@ -23,7 +23,7 @@ from fer_augment.reports.figures import (
     split_figures,
 )
 from fer_augment.reports.forest import TONES, forest_plot
-from fer_augment.reports.grids import against_baseline, overview, recall_by_arm
+from fer_augment.reports.grids import against_baseline, overview, recall_by_arm, validation_overview
 from fer_augment.reports.matrices import confusion_matrix_figure, difference_matrix_figures
 from fer_augment.reports.pictures import ConfusedPair, added_galleries, confused_galleries, steps_that_add_nothing
 from fer_augment.reports.published import published_grids
@@ -169,6 +169,7 @@ def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
     return _summary(comparison) | {
         "duplicates": duplicates_sentence(comparison),
         "duplicate_counts": _duplicate_counts(comparison),
+        "validation": validation_overview(comparison),
         "forest": forest_plot(comparison),
         "class_scores": {printable(arm.recipe): class_scores(arm.test) for arm in comparison.arms},
         "published": published_grids(comparison),

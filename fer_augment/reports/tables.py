@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Iterator
 
-from fer_augment.reports.grids import Grid, against_baseline, overview
+from fer_augment.reports.grids import Grid, against_baseline, overview, validation_overview
 from fer_augment.reports.wording import cost_sentence, failures, headline, notes, verdict_sentence
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Judgments, SplitScores, Statistic, Versus
 
@@ -23,7 +23,8 @@ def markdown(comparison: ComparisonRecord, further: tuple[Grid, ...] = ()) -> st
         further: tables to append to those of the comparison.
     """
     verdicts = [f"{verdict_sentence(versus)} {cost_sentence(versus)}" for versus in comparison.versus]
-    grids = [overview(comparison), *(against_baseline(comparison, versus) for versus in comparison.versus), *further]
+    pairs = [against_baseline(comparison, versus) for versus in comparison.versus]
+    grids = [overview(comparison), validation_overview(comparison), *pairs, *further]
     blocks = [
         f"# {escaped(headline(comparison))}",
         *_bullets("", verdicts),
@@ -43,12 +44,14 @@ def _bullets(title: str, lines: list[str] | tuple[str, ...]) -> Iterator[str]:
 
 
 def grid_blocks(grid: Grid) -> Iterator[str]:
-    """Yield the heading of a table and the table."""
+    """Yield the heading of a table, the table, and its note if it has one."""
     yield f"## {escaped(grid.title)}"
     alignment = [":--" if grid.is_left(place) else "--:" for place in range(len(grid.columns))]
     rows = [grid.columns, *(row for group in grid.groups for row in group)]
     heading, *lines = [f"| {' | '.join(map(escaped, row))} |" for row in rows]
     yield "\n".join([heading, f"| {' | '.join(alignment)} |", *lines])
+    if grid.note:
+        yield escaped(grid.note)
 
 
 def escaped(text: str) -> str:

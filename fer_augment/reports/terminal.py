@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.reports.grids import Grid, against_baseline, overview
+from fer_augment.reports.grids import Grid, against_baseline, overview, validation_overview
 from fer_augment.reports.wording import (
     DEDUPLICATED,
     cost_sentence,
@@ -38,12 +38,13 @@ _SHORT_LABELS = {"balanced accuracy": "balanced", DEDUPLICATED: "dedup."}
 
 def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
     """Print a comparison; it is readable without color and at 80 columns."""
-    console.print(Text(headline(comparison), style="bold"))
+    _print_trimmed(Text(headline(comparison), style="bold"), console)
     for versus in comparison.versus:
         console.print()
-        console.print(_verdict(versus))
-        console.print(Padding(Text(cost_sentence(versus)), (0, 0, 0, 2)))
-    tables = [overview(comparison), *(against_baseline(comparison, versus) for versus in comparison.versus)]
+        _print_trimmed(_verdict(versus), console)
+        _print_trimmed(Padding(Text(cost_sentence(versus)), (0, 0, 0, 2)), console)
+    pairs = [against_baseline(comparison, versus) for versus in comparison.versus]
+    tables = [overview(comparison), validation_overview(comparison), *pairs]
     for grid in tables:
         print_grid(grid, console)
     remarks = notes(comparison) + ([] if console.width >= WIDE else _abbreviations(tables))
@@ -63,7 +64,7 @@ def _verdict(versus: Versus) -> Text:
 
 
 def print_grid(grid: Grid, console: Console) -> None:
-    """Print a table below an empty line."""
+    """Print a table, and its note if it has one, below an empty line."""
     wide = console.width >= WIDE
     shown = grid if wide else grid.without(_ONLY_WIDE)
     table = Table(
@@ -84,7 +85,9 @@ def print_grid(grid: Grid, console: Console) -> None:
             others = (_cell(heading, cell, wide) for heading, cell in zip(shown.columns[1:], cells, strict=True))
             table.add_row(Text(first), *others)
     console.print()
-    console.print(table)
+    _print_trimmed(table, console)
+    if shown.note:
+        _print_trimmed(Text(shown.note), console)
 
 
 def _cell(heading: str, cell: str, wide: bool) -> Text:
@@ -117,4 +120,12 @@ def _print_list(title: str, lines: Iterable[str], console: Console) -> None:
         console.print()
         if title:
             console.print(Text(title, style="bold yellow"))
-        console.print(grid)
+        _print_trimmed(grid, console)
+
+
+def _print_trimmed(renderable: RenderableType, console: Console) -> None:
+    """Print without the trailing spaces with which rich fills tables and wraps text."""
+    for segments in console.render_lines(renderable, pad=False):
+        line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+        line.rstrip()
+        console.print(line, soft_wrap=True)

@@ -19,8 +19,9 @@ DEDUPLICATED = "deduplicated"
 EXPLANATION = (
     "Differences and 95 % confidence intervals (CI) are in percentage points. CIs cover new seeds and new test images "
     "and are unadjusted. Exact duplicates within the test split count once. Adjusted p: Holm's correction, over the "
-    "classes of an arm for recall, over the arms for accuracy and balanced accuracy. With several arms, the minimum "
-    "detectable effect after this correction is larger."
+    "classes of an arm for recall, over the arms for accuracy and balanced accuracy. Because of this correction, a "
+    "CI may exclude 0 although the verdict is no evidence of a difference. With several arms, the minimum detectable "
+    "effect after this correction is larger."
 )
 """Explanation of the numbers of a verdict."""
 

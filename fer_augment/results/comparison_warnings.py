@@ -61,8 +61,8 @@ def _of_seeds(runs: Runs) -> Iterator[str]:
             "preferably use five seeds."
         )
     if len(set(numbers.values())) > 1:
-        numbers_of_arms = ", ".join(f"{recipe} {number}" for recipe, number in numbers.items())
-        yield f"Unequal numbers of runs ({numbers_of_arms}); use the same seeds for all arms to keep the 5 % level."
+        of_arms = _by_arm({recipe: str(number) for recipe, number in numbers.items()})
+        yield f"Unequal numbers of runs ({of_arms}); use the same seeds for all arms to keep the 5 % level."
 
 
 def _of_classes(runs: Runs, test_counts: ArrayLike) -> Iterator[str]:
@@ -99,8 +99,28 @@ def _by_class(runs: Runs, counts: ArrayLike) -> dict[str, int]:
 def _of_steps(runs: Runs) -> Iterator[str]:
     steps = {recipe: sorted({record.optimizer_steps for record in records}) for recipe, records in runs.items()}
     if len({number for numbers in steps.values() for number in numbers}) > 1:
-        of_arms = ", ".join(f"{recipe} {' or '.join(f'{n:,}' for n in numbers)}" for recipe, numbers in steps.items())
-        yield f"Unequal numbers of optimizer steps ({of_arms}); set `training.budget: steps` to equalize them."
+        of_arms = _by_arm({recipe: " or ".join(f"{n:,}" for n in numbers) for recipe, numbers in steps.items()})
+        causes = "; ".join(_causes_of_unequal_steps(runs))
+        yield f"Unequal numbers of optimizer steps ({of_arms}){f': {causes}' if causes else ''}."
+
+
+def _causes_of_unequal_steps(runs: Runs) -> Iterator[str]:
+    """Yield the settings on which the number of optimizer steps depends, if they differ, and how to equalize them."""
+    settings = {recipe: records[0].recipe.get("training", {}) for recipe, records in runs.items()}
+    for key in ("epochs", "batch_size"):
+        values = {recipe: str(of_arm.get(key)) for recipe, of_arm in settings.items()}
+        if len(set(values.values())) > 1:
+            yield f"`training.{key}` differs ({_by_arm(values)}), use one value for all arms"
+    by_epochs = [recipe for recipe, of_arm in settings.items() if of_arm.get("budget") == "epochs"]
+    if by_epochs:
+        yield f"with `training.budget: epochs`, rewriting changes the number; set `steps` for {listed(by_epochs)}"
+    rows = {recipe: f"{sum(records[0].train_counts):,}" for recipe, records in runs.items()}
+    if len(set(rows.values())) > 1:
+        yield f"the numbers of training rows before rewriting differ ({_by_arm(rows)})"
+
+
+def _by_arm(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{recipe} {value}" for recipe, value in values.items())
 
 
 def _of_environments(runs: Runs) -> Iterator[str]:
