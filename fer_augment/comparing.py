@@ -12,7 +12,8 @@ comparison.to_frame()         # one tidy row per arm, split, endpoint and class
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -27,11 +28,17 @@ from fer_augment.finished import Comparison, Run
 from fer_augment.reading import Data, loaded_plugins, open_data
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, load_recipes
-from fer_augment.recipe.warnings import comparison_warnings
+from fer_augment.recipe.warnings import comparison_warnings, recipe_warnings
 from fer_augment.reports.console import print_warnings, progress_of, progress_of_activities
-from fer_augment.reports.html import write_report
+from fer_augment.reports.html import REPORT_FILE, write_report
 from fer_augment.reports.run_progress import RunProgress
-from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
+from fer_augment.results.comparison import (
+    COMPARISON_FILE,
+    ComparisonRecord,
+    Failure,
+    read_comparison,
+    save_comparison,
+)
 from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.results.verdicts import compare_runs, nothing_finished
 from fer_augment.runs.executors import FailedTask, Listener, cores, do_tasks
@@ -48,6 +55,8 @@ from fer_augment.training.trainings import Trainings
 
 AnyRecipe: TypeAlias = str | PathLike[str] | Recipe
 """A shipped recipe by name, a recipe file by path, or a recipe built in Python."""
+Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
+"""Settings for every recipe: `key=value` lines, or values by dotted key."""
 Executor: TypeAlias = Literal["local", "ray"]
 
 RESULTS = Path("results")
@@ -63,7 +72,7 @@ def compare(
     out: str | PathLike[str] | None = None,
     jobs: int | None = None,
     executor: Executor = "local",
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     progress: bool = True,
 ) -> Comparison:
     """Compare recipes on the same data; the first one is the baseline.
@@ -78,7 +87,7 @@ def compare(
         out: the directory for results; None for `results/RECIPE_RECIPE…`.
         jobs: runs at a time; None for as many as there are processor cores, on Ray as the cluster has room for.
         executor: `local` for processes on this machine, `ray` for the cluster at `$RAY_ADDRESS`, or else a local one.
-        overrides: `key=value` settings for every recipe, such as `training.epochs=5`.
+        overrides: settings for every recipe: `key=value` lines such as `training.epochs=5`, or a mapping.
         progress: whether to show progress and warnings on stderr.
 
     Returns:
@@ -103,7 +112,7 @@ def prepare(
     out: str | PathLike[str] | None = None,
     jobs: int | None = None,
     executor: Executor = "local",
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     progress: bool = True,
 ) -> PreparedComparison:
     """Check everything that can be checked before a comparison; nothing is trained or written.
@@ -129,9 +138,9 @@ def prepare(
     directory = Path(out) if out is not None else RESULTS / _directory_name([arm.recipe.name for arm in arms])
     recipe_data = _read_for(arms, data, progress=progress)
     store = default_store()
-    notices = preflight(arms, recipe_data, store, out=directory)
+    notices = [*preflight(arms, recipe_data, store, out=directory), *_warnings_before(arms)]
     memory = memory_of_a_run(arms, recipe_data, store) if executor == "local" else 0
-    if progress and executor == "local":
+    if progress:
         too_many = memory_notice(jobs, memory) if jobs else None
         print_warnings([*notices, *([too_many] if too_many else [])])
     return PreparedComparison(
@@ -169,6 +178,11 @@ class PreparedComparison:
     executor: Executor
     progress: bool
     memory: int = 0
+
+    def __repr__(self) -> str:
+        """Name recipes, seeds and directory."""
+        recipes = ", ".join(arm.recipe.name for arm in self.arms)
+        return f"PreparedComparison({recipes}; {len(self.seeds)} seeds; {self.directory})"
 
     @property
     def splits(self) -> Splits:
@@ -230,11 +244,30 @@ class PreparedComparison:
                 *([scored] if scored else []),
             ],
         )
+        self._keep_earlier(comparison)
         save_comparison(comparison, self.directory)
         pairs = [(watched.true, watched.predicted) for arm in comparison.arms for watched in arm.watched]
         collect_confused(self.experiment.data, finished, pairs, self.directory / CONFUSED_FILE)
         write_report(self.directory)
         return comparison
+
+    def _keep_earlier(self, comparison: ComparisonRecord) -> None:
+        """Move a comparison that other runs were made for, with other settings or recipes, out of the way."""
+        try:
+            earlier = read_comparison(self.directory)
+        except RunError:  # there is none, or one that nobody can read
+            return
+        keys = {key for arm in earlier.arms for key in arm.run_keys}
+        if keys <= {key for arm in comparison.arms for key in arm.run_keys}:
+            return
+        name = hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:_DIGEST_LETTERS]
+        folder = self.directory / "earlier" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (COMPARISON_FILE, REPORT_FILE, CONFUSED_FILE):
+            if (self.directory / file).is_file():
+                (self.directory / file).replace(folder / file)
+        if self.progress:
+            print_warnings([f"kept the comparison of other recipes or settings that {self.directory} held in {folder}"])
 
     def _audited(self) -> dict[str, int]:
         """Audit the data, write `audit.json`, and return its counts."""
@@ -254,7 +287,7 @@ def run(
     *,
     seed: int = 0,
     out: str | PathLike[str] = RESULTS,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     progress: bool = True,
 ) -> Run:
     """Train one recipe with one seed and score it on the test split once.
@@ -275,7 +308,7 @@ def run(
     """
     (arm,) = _bound([recipe], overrides, quiet=not progress)
     directory, recipe_data, store = Path(out), _read_for([arm], data, progress=progress), default_store()
-    notices = preflight([arm], recipe_data, store, out=directory, is_comparison=False)
+    notices = [*preflight([arm], recipe_data, store, out=directory, is_comparison=False), *recipe_warnings(arm)]
     memory_of_a_run([arm], recipe_data, store)
     if progress:
         print_warnings(notices)
@@ -292,7 +325,7 @@ def run(
 
 
 def rewrite(
-    recipe: AnyRecipe, data: Data, *, seed: int = 0, overrides: Sequence[str] = (), progress: bool = True
+    recipe: AnyRecipe, data: Data, *, seed: int = 0, overrides: Overrides = (), progress: bool = True
 ) -> Rewriting:
     """Rewrite the training set as a recipe does, and train nothing but the scouts that its strategies query.
 
@@ -319,6 +352,12 @@ def rewrite(
         return rewriting_of(trainings.of(arm))
 
 
+def _warnings_before(arms: Sequence[BoundRecipe]) -> list[str]:
+    """Return what misleads in the recipes and between them, so that people see it before they wait for the result."""
+    of_arms = [f"{arm.recipe.name}: {warning}" for arm in arms for warning in recipe_warnings(arm)]
+    return list(dict.fromkeys([*comparison_warnings(arms), *of_arms]))
+
+
 def _read_for(arms: Sequence[BoundRecipe], data: Data, *, progress: bool) -> RecipeData:
     """Read the data once for each size and color that the recipes ask for."""
     source = open_data(data, progress=progress)
@@ -329,12 +368,17 @@ def _read_for(arms: Sequence[BoundRecipe], data: Data, *, progress: bool) -> Rec
     return recipe_data
 
 
-def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Sequence[str], *, quiet: bool) -> list[BoundRecipe]:
+def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides, *, quiet: bool) -> list[BoundRecipe]:
     """Load recipes with the plugins that they name."""
     given = [recipes] if isinstance(recipes, str | PathLike | Recipe) else list(recipes)
     if not given:
         raise RecipeError("no recipe given; name at least one, such as 'modern'")
-    loaded = load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], overrides)
+    lines = (
+        [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+        if isinstance(overrides, Mapping)
+        else overrides
+    )
+    loaded = load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], lines)
     catalog = loaded_plugins(quiet=quiet)
     return [bind(recipe, catalog) for recipe in loaded]
 

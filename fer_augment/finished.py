@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import PrivateAttr
 
 from fer_augment.data.records import RunDirectory
-from fer_augment.errors import DatasetError, RunError
-from fer_augment.results.comparison import ComparisonRecord, read_comparison
+from fer_augment.errors import DatasetError, RunError, did_you_mean
+from fer_augment.results.comparison import Arm, ComparisonRecord, read_comparison
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +86,32 @@ class Comparison(ComparisonRecord):
 
     _directory: Path | None = PrivateAttr(default=None)
 
+    def __repr__(self) -> str:
+        """Name the arms; `print` shows the result."""
+        arms = ", ".join(f"{arm.recipe!r} ({len(arm.seeds)} runs)" for arm in self.arms)
+        return f"Comparison({arms}; baseline {self.baseline!r})"
+
+    def __str__(self) -> str:
+        """Return the result as the terminal shows it."""
+        from rich.console import Console
+
+        from fer_augment.reports.terminal import WIDE, print_comparison
+
+        text = io.StringIO()
+        print_comparison(self, Console(file=text, width=WIDE, highlight=False, color_system=None))
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    def arm(self, recipe: str) -> Arm:
+        """Return the arm of a recipe.
+
+        Raises:
+            RunError: if the comparison has no such arm, or none of its runs finished.
+        """
+        names = [arm.recipe for arm in self.arms]
+        if recipe not in names:
+            raise RunError(f"the comparison has no arm {recipe!r} with finished runs{did_you_mean(recipe, names)}")
+        return super().arm(recipe)
+
     @classmethod
     def at(cls, directory: Path, record: ComparisonRecord) -> Comparison:
         """Return a comparison with the directory that holds it."""
@@ -105,7 +132,7 @@ class Comparison(ComparisonRecord):
 
     @property
     def runs(self) -> dict[str, tuple[Run, ...]]:
-        """The finished runs of each arm, by recipe name, in the order of the arm's seeds.
+        """The finished runs of each arm, by recipe name, in the order of the arm's seeds; none for an arm that failed.
 
         Raises:
             RunError: if the directory of a run is missing or damaged.
@@ -122,7 +149,7 @@ class Comparison(ComparisonRecord):
                         "compare again"
                     )
             runs[arm.recipe] = tuple(located[key] for key in arm.run_keys)
-        return runs
+        return {**{failure.recipe: () for failure in self.failures}, **runs}
 
     def to_frame(self) -> pd.DataFrame:
         """Return one tidy row per arm, split, endpoint and class; see `results.frame.comparison_frame`.

@@ -113,12 +113,42 @@ class TestCompare:
         assert {name: content for name, content in files.items() if "seed-0" in name} == first
         assert len(files) == 2 * len(first)
 
+    def test_a_comparison_of_other_settings_is_kept(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        first = fa.compare("small.yaml", "faces", seeds=1, progress=False)
+        content = (first.directory / "comparison.json").read_bytes()
+        fa.compare("small.yaml", "faces", seeds=2, jobs=1, progress=False)
+        assert not (first.directory / "earlier").exists(), "more seeds add to it"
+        fa.compare("small.yaml", "faces", seeds=1, progress=False)
+        (earlier,) = (first.directory / "earlier").iterdir()
+        assert {arm.seeds for arm in fa.load_comparison(earlier).arms} == {(0, 1)}
+        fa.compare("small.yaml", "faces", seeds=1, overrides={"training.epochs": 1})
+        assert "kept the comparison of other recipes or settings" in " ".join(capsys.readouterr().err.split())
+        kept = {(folder / "comparison.json").read_bytes() for folder in (first.directory / "earlier").iterdir()}
+        assert len(kept) == 2 and content in kept
+
+    def test_warnings_come_before_the_first_training(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (place / "never.yaml").write_text(
+            "extends: ./small.yaml\ntraining: {batch_size: 8}\nstrategies: [{power_sampler: {from_epoch: 9}}]\n"
+        )
+        fa.prepare(["small.yaml", "never.yaml"], "faces")
+        err = " ".join(capsys.readouterr().err.split())
+        assert "warning: never differs from small" in err and "warning: never: Training has" in err
+
+    def test_failed_runs_are_not_in_the_ledger(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FER_AUGMENT_CACHE", str(place / "cache"))
+        comparison = fa.compare(["small.yaml", "breaks.yaml"], "faces", seeds=[1], progress=False)
+        assert comparison.failures
+        (ledger,) = (place / "cache/scored").iterdir()
+        assert len(ledger.read_text().split()) == 1
+
     def test_a_failed_run_does_not_affect_others(self, place: Path) -> None:
         comparison = fa.compare(["small.yaml", "breaks.yaml"], "faces", seeds=2, jobs=1, progress=False)
         assert [arm.seeds for arm in comparison.arms] == [(0, 1), (0,)]
         (failure,) = comparison.failures
         assert failure.message.endswith("RuntimeError: not [today]")
-        assert [len(runs) for runs in comparison.runs.values()] == [2, 1]
+        assert {recipe: len(runs) for recipe, runs in comparison.runs.items()} == {"small": 2, "breaks": 1}
+        traceback = (comparison.directory / "failures/breaks-seed-1.txt").read_text()
+        assert 'raise RuntimeError("not [today]")' in traceback
 
     def test_nothing_is_written_if_all_runs_fail(self, place: Path) -> None:
         with pytest.raises(NothingFinishedError, match=r"no run finished.*breaks.* seed 1: step 1 \(breaks\)"):
@@ -154,6 +184,15 @@ class TestComparison:
         assert "no evidence of a difference" in page.text
         assert "<dog>" in page.text and "<dog>" not in html
 
+    def test_prints_its_result_and_shows_a_summary(self, comparison: fa.Comparison) -> None:
+        assert repr(comparison) == "Comparison('small' (2 runs), 'more' (2 runs), 'mined' (2 runs); baseline 'small')"
+        assert "balanced accuracy" in str(comparison) and "more vs. small" in str(comparison)
+        assert not any(line.endswith(" ") for line in str(comparison).splitlines())
+
+    def test_an_unknown_arm_is_refused(self, comparison: fa.Comparison) -> None:
+        with pytest.raises(fa.RunError, match="no arm 'smal' with finished runs; did you mean 'small'"):
+            comparison.arm("smal")
+
     def test_a_comparison_in_memory_has_no_directory(self, comparison: fa.Comparison) -> None:
         with pytest.raises(fa.RunError, match="has no directory"):
             _ = fa.Comparison.model_validate(comparison.model_dump()).runs
@@ -180,6 +219,10 @@ class TestRun:
         predicted = finished.predictions("test").logits.argmax(axis=1)
         assert (probabilities.argmax(axis=1) == predicted).all()
         np.testing.assert_array_equal(finished.predict(test.images[:][..., 0]), probabilities)
+
+    def test_has_predictions_for_held_out_splits_only(self, finished: fa.Run) -> None:
+        with pytest.raises(fa.RunError, match="for validation and test, not for 'train'"):
+            finished.predictions("train")
 
     def test_gives_its_network(self, finished: fa.Run) -> None:
         model = finished.load_model()

@@ -185,6 +185,8 @@ class RunDirectory:
         Raises:
             RunError: if the file is missing or damaged.
         """
+        if split not in HELD_OUT:
+            raise RunError(f"there are predictions for {' and '.join(HELD_OUT)}, not for {split!r}")
         file = self.path / "predictions.safetensors"
         try:
             arrays = load_file(file)

@@ -135,12 +135,43 @@ class Recipe(_Settings):
     )
     trackers: tuple[str, ...] = Field(default=(), description="Names of installed trackers, which observe runs.")
 
+    def __init__(self, **settings: Any) -> None:
+        """Build a recipe in Python; a step may be written as in a file: `"dedup"`, or `{"dedup": {"mirrored": True}}`.
+
+        Raises:
+            RecipeError: in one line, with the key of the first setting that is invalid.
+        """
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            node = as_node(settings, Place(f"recipe {settings.get('name', '')!r}"))
+            raise RecipeError(str(_fault(node, error.errors()[0]))) from error
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined] # validation of files reports every error itself
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _steps_as_in_files(cls, steps: object) -> object:
+        if not isinstance(steps, list | tuple):
+            return steps
+        return [_step_as_in_a_file(step) for step in steps]
+
     @field_validator("name")
     @classmethod
     def _fits_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise ValueError(f"should consist of letters, digits, '_', '-' and '.', as it names a folder, got {name!r}")
         return name
+
+
+def _step_as_in_a_file(step: object) -> object:
+    """Return the fields of a step that is written as a name, or as a name with parameters."""
+    if isinstance(step, str):
+        return {"name": step}
+    if isinstance(step, dict) and len(step) == 1 and "name" not in step:
+        ((name, parameters),) = step.items()
+        return {"name": name, "parameters": parameters or {}}
+    return step
 
 
 def load_recipes(recipes: Sequence[str | Path | Recipe], overrides: Sequence[str] = ()) -> list[Recipe]:

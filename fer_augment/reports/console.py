@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,11 @@ from fer_augment.progress import Advance, Event, Report
 def results() -> Console:
     """Return the console for results; it follows the terminal, `NO_COLOR` and `COLUMNS` at the time of the call."""
     return Console(highlight=False)
+
+
+def shows_bars(console: Console) -> bool:
+    """Return whether progress bars can be displayed: on a terminal, or in a notebook with ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
 
 
 def messages(*, quiet: bool = False) -> Console:
@@ -39,7 +45,7 @@ def progress_bars(*, quiet: bool = False) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=quiet or not (console.is_terminal or console.is_jupyter),
+        disable=quiet or not shows_bars(console),
     )
 
 

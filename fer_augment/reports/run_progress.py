@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from fer_augment.progress import Cached, Event
-from fer_augment.reports.console import messages
+from fer_augment.reports.console import messages, shows_bars
 
 SECONDS_BETWEEN_LINES = 300.0
 """How often a file or a pipe receives a line about running runs."""
@@ -35,7 +35,7 @@ class RunProgress:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=quiet or not (console.is_terminal or console.is_jupyter),
+            disable=quiet or not shows_bars(console),
         )
         self.all = self.bars.add_task(f"{len(runs)} runs", total=len(runs))
         self.running: dict[str, tuple[TaskID, float]] = {}

@@ -98,7 +98,8 @@ def attempt(work: Work[TaskT, ResultT], task: TaskT, report: Report) -> ResultT 
     try:
         return work(task, report)
     except FerAugmentError as error:
-        return FailedTask(str(error))
+        is_expected = error.__cause__ is None or isinstance(error.__cause__, FerAugmentError)
+        return FailedTask(str(error), "" if is_expected else traceback.format_exc())
     except Exception as error:  # noqa: BLE001 - any error of one task must not stop the others
         return FailedTask(f"{type(error).__name__}: {' '.join(str(error).split())}", traceback.format_exc())
 

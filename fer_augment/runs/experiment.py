@@ -80,8 +80,8 @@ class Experiment:
         if path.is_dir():
             report(Cached("run"))
             return path
-        self.ledger.note(task.recipe, as_read)
         perform(bound, identity, splits, as_read.train, self.store, path, report)
+        self.ledger.note(task.recipe, as_read)
         return path
 
     @property

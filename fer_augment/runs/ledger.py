@@ -50,6 +50,6 @@ def ledger_warning(scored: int, arms: int) -> str | None:
     if scored <= arms:
         return None
     return (
-        f"{scored} different recipes have been scored on this test split with this cache: the more recipes are tried, "
-        "the more the best of them owes to chance. Select recipes on the validation split."
+        f"{scored} combinations of recipe and settings have been scored on this test split with this cache: the more "
+        "recipes are tried, the more the best of them owes to chance. Select recipes on the validation split."
     )

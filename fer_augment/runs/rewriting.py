@@ -40,6 +40,12 @@ class Rewriting:
     after: ImageDataset
     steps: tuple[StepResult, ...]
 
+    def __repr__(self) -> str:
+        """Summarize the effect."""
+        return (
+            f"Rewriting({self.recipe.bound.recipe.name!r}: {len(self.before):,} rows before, {len(self.after):,} after)"
+        )
+
 
 def rewriting_of(recipe: RecipeTrainings) -> Rewriting:
     """Rewrite the training set; scouts that strategies query are trained, or cached.
