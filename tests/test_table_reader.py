@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from fer_augment import DatasetError
-from fer_augment.readers import table
+from fer_augment.readers import _table_parquet, table
 from fer_augment.readers._table_images import splits_in
 from tests.command_line import fer_augment
 from tests.data_files import FER2013_CLASSES, encoded, random_images, write_folder, write_table, write_zip
@@ -564,6 +566,26 @@ def test_image_bytes_are_read_in_any_order(tmp_path):
 
 
 @needs_pyarrow
+def test_image_bytes_are_read_once_if_threads_ask_for_them_in_nearly_ascending_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(_table_parquet, "_IMAGES_AT_ONCE", 8)
+    monkeypatch.setattr(_table_parquet, "_IMAGES_KEPT", 16)
+    starts: list[int] = []
+    batches = _table_parquet._ImageBytes._batches
+
+    def counted_batches(self, group):
+        starts.append(group)
+        return batches(self, group)
+
+    monkeypatch.setattr(_table_parquet._ImageBytes, "_batches", counted_batches)
+    images = random_images(640)
+    content = [encoded(image) for image in images]
+    files = opened(write_table(tmp_path / "a.parquet", {"image": content, "label": [0, 1] * 320})).files
+    rows = np.arange(640).reshape(-1, 4, 16).transpose(0, 2, 1).ravel()  # four threads, 16 rows each
+    assert [files[row].content() for row in rows] == [content[row] for row in rows]
+    assert len(starts) <= 4
+
+
+@needs_pyarrow
 def test_several_columns_of_class_names_are_refused(tmp_path):
     import pyarrow
     import pyarrow.parquet
@@ -628,6 +650,31 @@ def test_damaged_images_are_refused_by_name(tmp_path):
     file = write_table(tmp_path / "a.csv", {"image": FILES, "label": LABELS})
     with pytest.raises(DatasetError, match=r"03\.png"):
         read(file)
+
+
+# --- photographs
+
+
+@pytest.mark.skipif("TRASHNET" not in os.environ, reason="set TRASHNET to the folder of trashnet_small.zip")
+def test_photographs_in_a_zip_file_with_a_table_of_ids_and_groups_are_read(tmp_path):
+    archive = Path(os.environ["TRASHNET"], "trashnet_small.zip")
+    with zipfile.ZipFile(archive) as opened_archive:
+        names = sorted(name for name in opened_archive.namelist() if name.endswith(".jpg"))
+    labels = [Path(name).parent.name for name in names]
+    columns: dict[str, Sequence[object]] = {
+        "image_id": [Path(name).stem for name in names],
+        "category": labels,
+        "subject": [number // 4 for number in range(len(names))],
+    }
+    write_table(tmp_path / "labels.tsv", columns)
+    (tmp_path / "trash.yaml").write_text(f"images: {archive}\ntable: labels.tsv\nsize: 32\n")
+    splits = read(tmp_path / "trash.yaml")
+    assert sum(map(len, splits.parts.values())) == len(names) == 330
+    assert splits.train.image_shape == (32, 32, 3)
+    for part in splits.parts.values():
+        assert all(f"/{part.class_names[label]}/" in part.name_of(row) for row, label in enumerate(part.labels))
+    in_parts = [set(part.sources.groups.tolist()) for part in splits.parts.values()]
+    assert sum(map(len, in_parts)) == len(set.union(*in_parts))
 
 
 # --- the page on data

@@ -21,6 +21,8 @@ from fer_augment.readers._table_text import value_as_text
 
 _ROWS_AT_ONCE = 1024
 """Rows without image bytes that are read at once."""
+_BUFFER = 1 << 20
+"""Bytes that are read at once, instead of a whole row group."""
 _IMAGES_AT_ONCE = 64
 _IMAGES_KEPT = (2 + min(8, os.cpu_count() or 1)) * _IMAGES_AT_ONCE
 """Images whose bytes are kept: threads that decode ask for rows in nearly, but not exactly, ascending order."""
@@ -91,7 +93,7 @@ class _ParquetFile:
             DatasetError: if it is missing or damaged.
         """
         try:
-            return self.pyarrow.parquet.ParquetFile(self.path)
+            return self.pyarrow.parquet.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False)
         except self.faults as error:
             raise self.error(error) from error
 
@@ -246,8 +248,9 @@ class _ImageBytes:
                 yield _leaf(batch)
 
     def _keep(self, start: int, batch: Any) -> None:
+        self._kept_rows += 0 if start in self._kept else len(batch)
         self._kept[start] = batch
-        self._kept_rows += len(batch)
+        self._kept.move_to_end(start)
         while self._kept_rows > self._limit:
             self._kept_rows -= len(self._kept.popitem(last=False)[1])
 
