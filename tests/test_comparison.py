@@ -490,8 +490,10 @@ def test_a_damaged_comparison_is_refused_in_one_line(tmp_path, content, message)
 
 
 def test_a_missing_comparison_is_refused_with_the_command_that_writes_it(tmp_path):
-    with pytest.raises(RunError, match=r"No such file or directory; `fer-augment compare"):
+    with pytest.raises(RunError, match=r"nothing: no such directory; `fer-augment compare … --out .*nothing` creates"):
         read_comparison(tmp_path / "nothing")
+    with pytest.raises(RunError, match=r"comparison.json: No such file or directory; `fer-augment compare"):
+        read_comparison(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,8 @@ def read_comparison(path: Path) -> ComparisonRecord:
     Raises:
         RunError: if the file is missing, damaged, or has another schema version.
     """
+    if path.suffix != ".json" and not path.exists():
+        raise RunError(f"{path}: no such directory; `fer-augment compare … --out {path}` creates it")
     file = path / COMPARISON_FILE if path.is_dir() else path
     try:
         return ComparisonRecord.model_validate_json(file.read_bytes())
