@@ -105,6 +105,23 @@ def test_columns_of_splits_and_groups_are_ignored_on_request(photos):
     assert source.groups is None
 
 
+def test_splits_in_the_names_of_folders_and_tables_are_ignored_on_request(photos):
+    for name, rows in {"train": slice(0, 30), "test": slice(30, COUNT)}.items():
+        write_table(photos / "tables" / f"{name}.csv", {"image": FILES[rows], "label": LABELS[rows]})
+        images = {f"{name}/{file}": encoded(image) for file, image in zip(FILES[rows], random_images(30), strict=False)}
+        write_folder(photos / "tables", images)
+    source = opened(described(photos, "images: tables\ncolumns: {split: null}\n"))
+    assert (source.split == -1).all()
+    assert sorted(set(opened(described(photos, "images: tables")).split)) == [0, 2]
+
+
+def test_fractions_for_images_with_splits_are_refused(photos):
+    columns = {"image": FILES, "label": LABELS, "split": ["train", "train", "val", "test"] * 10}
+    write_table(photos / "labels.csv", columns)
+    path = described(photos, "table: labels.csv\nsplit: {test: 0.2}\n")
+    assert_message(path, [":2: split: the images have splits; remove this key, or ignore them: columns: {split: null}"])
+
+
 def test_one_hot_columns_are_chosen_by_name(photos):
     bits = {name: [int(label == name) for label in LABELS] for name in ("cat", "dog", "emu", "fox")}
     write_table(photos / "labels.csv", {"image": FILES, "is_old": [1] * COUNT, **bits})
@@ -276,7 +293,7 @@ def test_errors_in_the_table_name_the_table(photos):
 @pytest.mark.parametrize("setting", ["group: '(x)'", "split: {test: 0.2}"])
 def test_arrays_with_splits_of_their_own_are_not_split_or_grouped(tmp_path, setting):
     write_csv(tmp_path / "a.csv", csv_rows(random_images(6), [0, 1] * 3, np.repeat(USAGES, 2)))
-    assert_message(described(tmp_path, f"images: a.csv\n{setting}\n"), [":2: ", "has splits of its own"])
+    assert_message(described(tmp_path, f"images: a.csv\n{setting}\n"), [":2: ", "has splits; remove this key"])
 
 
 def test_a_missing_description_is_refused(tmp_path):

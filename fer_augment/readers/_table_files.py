@@ -89,7 +89,7 @@ class TableFiles:
 
     Attributes:
         files: at least one table.
-        images: folder or zip archive of the images.
+        images: folder or archive of the images.
         has_splits: whether each table is a split, or a part of one.
         notes: tables that are not read.
     """

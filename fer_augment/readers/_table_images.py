@@ -73,7 +73,7 @@ def find_images(
 
     Args:
         title: the table, for messages.
-        images: a folder or zip archive of images.
+        images: a folder or archive of images.
         rows: the values.
         unused_rows: values of rows that are not read; their images may be missing.
 

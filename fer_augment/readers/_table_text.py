@@ -23,6 +23,8 @@ LIST_COLUMNS = ("image", "label")
 """Columns of a table without a header."""
 
 _DELIMITERS = ",;\t|"
+_LONGEST_LINE = 1 << 20
+"""Characters of the first line that are looked at; other files may have no lines."""
 _JSON_SAMPLE = 100
 """Objects of a JSON Lines file whose keys are its columns."""
 
@@ -87,10 +89,10 @@ class _TextFile:
 
     def first_line(self) -> str:
         with self.opened() as file:
-            line = next((line for line in file if line.strip()), None)
-        if line is None:
-            raise DatasetError(f"{self.title}: is empty; re-download or remove it")
-        return line
+            while line := file.readline(_LONGEST_LINE):
+                if line.strip():
+                    return line
+        raise DatasetError(f"{self.title}: is empty; re-download or remove it")
 
 
 def _csv(file: _TextFile, delimiter: str) -> Table:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fer_augment import DatasetError, DatasetReader, ImageSource, Splits, hookimpl
 from fer_augment.data.image_source import ArraySource
+from fer_augment.data.splitting import SPLIT_ORDER
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.readers import csv_file, table
@@ -51,7 +52,6 @@ def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
     tables = _tables(file, images)
     if tables:
         read_source = table.read_tables(title, tables, file.columns, file.classes, progress=progress)
-        root = tables.images
     else:
         assert images is not None, "a description has images or a table"
         if settings.columns:
@@ -61,8 +61,11 @@ def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
             return _changed_arrays(file, opened, progress)
         if not isinstance(opened, ImageSource):
             raise DatasetError(f"{file.place('images')}: {display_name(images)} cannot be changed by a description")
-        read_source, root = file.classes.applied(opened), images
-    groups = _groups(file, read_source, root) if settings.group else read_source.groups
+        read_source = file.classes.applied(opened)
+    if settings.split and len(np.unique(read_source.split[read_source.split >= 0])) == len(SPLIT_ORDER):
+        ignored = ", or ignore them: columns: {split: null}" if tables else ""
+        raise DatasetError(f"{file.place('split')}: the images have splits; remove this key{ignored}")
+    groups = _groups(file, read_source) if settings.group else read_source.groups
     return replace(
         read_source,
         description=title,
@@ -103,16 +106,15 @@ def _changed_arrays(file: DescriptionFile, source: ArraySource, progress: Report
     """Return images in memory with other classes, size and color."""
     for key in ("split", "group"):
         if getattr(file.settings, key):
-            raise DatasetError(f"{file.place(key)}: {source.description} has splits of its own; remove this key")
+            raise DatasetError(f"{file.place(key)}: {source.description} has splits; remove this key")
     splits = file.classes.applied_to_splits(source.original)
     return ArraySource(splits).splits(file.settings.pixels, progress)
 
 
-def _groups(file: DescriptionFile, source: ImageSource, root: str) -> NDArray[np.int64]:
-    """Return the group of each image by the rule for file names, which applies to paths below the images."""
+def _groups(file: DescriptionFile, source: ImageSource) -> NDArray[np.int64]:
+    """Return the group of each image by the rule for file names, which applies to paths relative to the source."""
     rule = re.compile(file.settings.group or "")
-    prefix = re.compile(f"{re.escape(display_name(root))}(?:: |/+)")
-    names = [prefix.sub("", image.name, count=1) if prefix.match(image.name) else image.name for image in source.files]
+    names = [image.name for image in source.files]
     matches = [rule.search(name) for name in names]
     groups = [match[1] if match else None for match in matches]
     without = [name for name, group in zip(names, groups, strict=True) if not group]

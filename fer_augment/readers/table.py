@@ -78,7 +78,8 @@ def read_tables(
     Args:
         description: the source, for display.
         tables: one table, or one for each split.
-        choice: columns chosen by name; others are guessed.
+        choice: columns chosen by name; others are guessed. If there is to be no column of splits, the names of tables
+            and folders are no splits, either.
         changes: changes of class names.
         progress: called with the number of tables read and their total.
 
@@ -89,6 +90,7 @@ def read_tables(
     for done, file in enumerate(tables.files, start=1):
         read_rows.append(rows_of(file, choice))
         progress(done, len(tables.files))
+    has_splits = choice.names.get("split", "") is not None
     orders = {part.class_names for part in read_rows}
     title = display_name(str(tables.files[0].path)) if len(tables.files) == 1 else description
     notes = [f"columns: {columns}" for columns in sorted({part.columns.in_words for part in read_rows})]
@@ -103,7 +105,7 @@ def read_tables(
         [image.file for image in images],
         labels,
         names,
-        split=_splits(title, images, tables.has_splits, notes),
+        split=_splits(title, images, tables.has_splits, notes) if has_splits else _no_splits(len(images)),
         groups=_groups(rows, notes),
         notes=tuple(notes),
         advice=_ADVICE,
@@ -185,13 +187,17 @@ def _splits(title: str, images: Sequence[_Image], has_splits: bool, notes: list[
             splits = [_first_split(re.split(r"[/\\]", image.row.image)[-1].split("_")[:1]) for image in images]
             note = "the splits are those at the start of the file names"
         if not _is_complete(splits):
-            return np.full(len(images), -1, dtype=np.int8)
+            return _no_splits(len(images))
         notes.append(note)
     numbers = [SPLIT_ORDER.index(split) for split in splits if split]
     if len(numbers) < len(images):
         without = [image.row.title for image, split in zip(images, splits, strict=True) if not split]
         raise DatasetError(f"{title}: {counted(without, 'rows')}: no split, unlike the other rows; add it")
     return np.array(numbers, dtype=np.int8)
+
+
+def _no_splits(rows: int) -> NDArray[np.int8]:
+    return np.full(rows, -1, dtype=np.int8)
 
 
 def _first_split(names: Sequence[str]) -> str | None:
