@@ -23,6 +23,7 @@ import yaml
 
 from docs.builder.page import catalog_page
 from fer_augment import Splits, Strategy
+from fer_augment.cache import CACHE_VARIABLE
 from fer_augment.cli import group
 from fer_augment.data.records import RECORD_SCHEMA, Evaluation, RunIdentity
 from fer_augment.hooks.observers import Observers
@@ -38,7 +39,6 @@ from fer_augment.reports.html import REPORT_FILE
 from fer_augment.results.comparison import COMPARISON_FILE
 from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.testing import assert_conforms, tiny_dataset
-from fer_augment.cache import CACHE_VARIABLE
 from tests.command_line import fer_augment
 from tests.markdown import (
     DOCS,
