@@ -8,7 +8,6 @@ import pytest
 
 from fer_augment import DatasetError, ImageDataset, Splits
 from fer_augment.data.audit import Audit, audit, drop_held_out_duplicates
-from fer_augment.data.near_duplicates import HASH_DISTANCE, _candidates
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.readers._demo_faces import draw_faces
 from tests.data_files import encoded, random_images, splits_of
@@ -186,21 +185,6 @@ def test_synthetic_faces_have_no_duplicates():
     result = audit(installed_plugins().read("demo"))
     assert result.identical.groups == result.mirrored.groups == result.near.groups == ()
     assert result.blank_rows == ()
-
-
-def test_candidates_are_all_pairs_within_the_hash_distance():
-    rng = np.random.default_rng(0)
-    words = rng.integers(0, 2**63, 60, dtype=np.uint64)
-    for row in range(20, 60):
-        changed_bits = rng.choice(64, size=row % 11, replace=False).astype(np.uint64)
-        words[row] = words[row - 20] ^ np.bitwise_or.reduce(np.uint64(1) << changed_bits)
-    chosen = np.arange(1, 60)
-    hashes = words.view(np.uint8).reshape(-1, 8)
-    others = words[::-1].copy().view(np.uint8).reshape(-1, 8)
-    distance = np.bitwise_count(words[:, None] ^ words[::-1])
-    expected = {(i, j) for i, j in np.argwhere(distance <= HASH_DISTANCE).tolist() if i and j}
-    assert set(map(tuple, _candidates(chosen, hashes, others).tolist())) == expected
-    assert 30 < len(expected) < 1000
 
 
 def test_progress_is_reported_until_done():

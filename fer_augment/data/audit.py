@@ -5,17 +5,19 @@ Shape legend: N rows of all splits concatenated, U distinct images among them, K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from fer_augment.data.dataset import ImageDataset, Images, Splits
 from fer_augment.data.duplicates import group_ids, image_digests
-from fer_augment.data.near_duplicates import in_pieces, near_pairs
+from fer_augment.data.near_duplicates import THREADS, near_pairs, part_of, pieces, star_groups
 from fer_augment.errors import DatasetError
 
 BLANK = 1.0
@@ -23,6 +25,8 @@ BLANK = 1.0
 
 RowCounts = dict[str, dict[str, int]]
 """Number of rows by split and class name."""
+
+HELD_OUT = ("validation", "test")
 
 
 class _Plain(BaseModel):
@@ -36,11 +40,13 @@ class Row(_Plain):
         split: train, validation or test.
         row: position in the split.
         label: class name.
+        file: name of its file; None if the source has no files.
     """
 
     split: str
     row: int
     label: str
+    file: str | None = None
 
 
 class GroupCounts(_Plain):
@@ -77,6 +83,22 @@ class Duplicates(_Plain):
     groups: tuple[tuple[Row, ...], ...]
 
 
+class SourceGroups(_Plain):
+    """Groups that the source declares, such as the images of one patient.
+
+    Attributes:
+        total: number of groups.
+        across: number of groups with rows in more than one split.
+        held_out_in_train: validation and test rows of a group that has training rows.
+        examples: for each group across splits, its first row in each split; the largest groups first.
+    """
+
+    total: int
+    across: int
+    held_out_in_train: RowCounts
+    examples: tuple[tuple[Row, ...], ...]
+
+
 class Audit(_Plain):
     """Result of an audit.
 
@@ -86,13 +108,16 @@ class Audit(_Plain):
         class_names: the K class names.
         counts: number of rows.
         identical: exact duplicates (identical bytes).
-        mirrored: mirrored duplicates: distinct images, one a horizontal mirror image of the other, exactly or nearly.
-        near: near duplicates: distinct images of the same picture, see `near_duplicates`.
+        near: near duplicates: distinct images of the same picture, see `near_duplicates`. Each image of a group is a
+            near duplicate of the representative of the group; an image is in at most one group.
+        mirrored: mirrored duplicates: groups of near duplicates and single images, with the ones that are horizontal
+            mirror images of them, exactly or nearly.
         held_out_in_train: validation and test rows with an exact duplicate in the training split.
         held_out_near_train: further validation and test rows with a near or mirrored duplicate in the training split.
         blank: rows with a blank image, see `BLANK`.
         constant: blank rows in which all pixels are equal.
         blank_rows: the blank rows.
+        source_groups: groups that the source declares; None if it declares none.
     """
 
     source: str
@@ -107,23 +132,68 @@ class Audit(_Plain):
     blank: RowCounts
     constant: RowCounts
     blank_rows: tuple[Row, ...]
+    source_groups: SourceGroups | None = None
 
     @property
     def summary(self) -> dict[str, int]:
         """Key figures for the report of a comparison, by description."""
         identical = self.identical.total
-        return {
+        counts = {
             "groups of identical images": identical.groups,
             "rows in these groups": identical.rows,
             "groups of identical images with conflicting labels": identical.conflicting,
             "groups of nearly identical images": self.near.total.groups,
             "groups of mirrored images": self.mirrored.total.groups,
             **{
-                f"{split} rows identical to a training row": sum(self.held_out_in_train[split].values())
-                for split in self.held_out_in_train
+                f"{split} rows identical to a training row": self.rows_in(self.held_out_in_train, split)
+                for split in HELD_OUT
             },
-            "blank images": sum(sum(rows.values()) for rows in self.blank.values()),
+            **{
+                f"further {split} rows nearly identical to a training row, or mirrored": self.rows_in(
+                    self.held_out_near_train, split
+                )
+                for split in HELD_OUT
+            },
+            "blank images": sum(self.rows_in(self.blank, split) for split in self.blank),
         }
+        if self.source_groups:
+            counts["groups of the source with rows in more than one split"] = self.source_groups.across
+        return counts
+
+    @staticmethod
+    def rows_in(counts: RowCounts, split: str) -> int:
+        """Return the number of rows of a split, over all classes."""
+        return sum(counts[split].values())
+
+
+def audit_warnings(audit: Audit) -> tuple[str, ...]:
+    """Return warnings about scores that measure memorization, for the report of a comparison; empty without leakage.
+
+    Exact duplicates are not among them: comparisons also report scores without these.
+    """
+    warnings = []
+    near = [text for split in HELD_OUT if (text := _share(audit, audit.held_out_near_train, split))]
+    if near:
+        warnings.append(
+            f"{' and '.join(near)} have a near or mirrored duplicate in the training split, so their scores measure "
+            "memorization; `fer-augment data audit` lists them. Splits made by fer_augment keep near duplicates "
+            "together."
+        )
+    groups = audit.source_groups
+    if groups and groups.across:
+        rows = [text for split in HELD_OUT if (text := _share(audit, groups.held_out_in_train, split))]
+        shared = f", so that {' and '.join(rows)} share a group with training rows" if rows else ""
+        warnings.append(
+            f"{groups.across:,} of {groups.total:,} groups of the source have rows in more than one split{shared}; "
+            "assign each group to one split, or remove the given splits to have them made."
+        )
+    return tuple(warnings)
+
+
+def _share(audit: Audit, counts: RowCounts, split: str) -> str:
+    """Return `157 of 3,589 test rows (4.4 %)`; empty if there are none."""
+    rows, total = audit.rows_in(counts, split), audit.rows_in(audit.counts, split)
+    return f"{rows:,} of {total:,} {split} rows ({100 * rows / total:.1f} %)" if rows else ""
 
 
 def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, total: None) -> Audit:
@@ -137,29 +207,46 @@ def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, to
         progress: called with the number of images processed and their total.
     """
     rows = _AllRows(splits)
-    spread = rows.spread_of_pixels()
+    total = len(rows.labels)
+    spread, mirrored_digests = rows.spreads_and_mirrored_digests(part_of(progress, total, 0, 0.2))
     pictured = np.flatnonzero(spread >= BLANK)
-    near, mirrored = (pictured[pairs] for pairs in near_pairs(rows.images, rows.first[pictured], progress))
-    near_group = rows.connected(near)
-    mirrored_group = rows.connected(np.concatenate([mirrored, rows.exactly_mirrored()]))
+    pairs = near_pairs(rows.images, rows.first[pictured], part_of(progress, total, 0.2, 1))
+    near, mirrored = pictured[pairs[0]], np.concatenate([pictured[pairs[1]], rows.exactly_mirrored(mirrored_digests)])
+    near_group = star_groups(len(rows.first), near)
+    mirrored_group = _mirrored_groups(near_group, mirrored)[rows.image]
+    near_group = near_group[rows.image]
     in_train = rows.held_out_with_train(rows.image)
     near_train = rows.held_out_with_train(near_group) | rows.held_out_with_train(mirrored_group)
+    near_train |= rows.held_out_paired_with_train(np.concatenate([near, mirrored]))
     is_blank = spread[rows.image] < BLANK
-    held_out = ("validation", "test")
     return Audit(
         source=splits.source,
         fingerprint=splits.fingerprint,
         class_names=splits.class_names,
-        counts=rows.counts(np.full(len(rows.labels), True)),
-        identical=rows.duplicates(rows.image, np.arange(len(rows.labels))),
-        mirrored=rows.duplicates(mirrored_group, rows.image),
+        counts=rows.counts(np.full(total, True)),
+        identical=rows.duplicates(rows.image, np.arange(total)),
         near=rows.duplicates(near_group, rows.image),
-        held_out_in_train=rows.counts(in_train, held_out),
-        held_out_near_train=rows.counts(near_train & ~in_train, held_out),
+        mirrored=rows.duplicates(mirrored_group, rows.image),
+        held_out_in_train=rows.counts(in_train, HELD_OUT),
+        held_out_near_train=rows.counts(near_train & ~in_train, HELD_OUT),
         blank=rows.counts(is_blank),
         constant=rows.counts(spread[rows.image] == 0),
         blank_rows=rows.rows_at(np.flatnonzero(is_blank)),
+        source_groups=rows.source_groups(),
     )
+
+
+def _mirrored_groups(near_group: NDArray[np.int64], mirrored: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `(U,)` group numbers in 0 … U - 1: groups of near duplicates joined with the ones that mirror them.
+
+    Args:
+        near_group: `(U,)`, representative of each image among its near duplicates.
+        mirrored: `(p, 2)` pairs of mirrored duplicates.
+    """
+    linked = np.unique(np.sort(near_group[mirrored], axis=1), axis=0)
+    group = star_groups(len(near_group), linked[linked[:, 0] != linked[:, 1]])[near_group]
+    inside = mirrored[group[mirrored[:, 0]] == group[mirrored[:, 1]]]
+    return np.where(np.isin(group, group[inside]), group, np.arange(len(group)))
 
 
 def drop_held_out_duplicates(splits: Splits) -> Splits:
@@ -217,9 +304,14 @@ class _AllRows:
         return np.concatenate([part.labels for part in self.splits.parts.values()])
 
     @cached_property
+    def digests(self) -> NDArray[np.void]:
+        """`(N,)`, digests of all rows."""
+        return np.concatenate([part.digests for part in self.splits.parts.values()])
+
+    @cached_property
     def image(self) -> NDArray[np.int64]:
         """`(N,) int64` in 0 … U - 1, equal for exact duplicates."""
-        return group_ids(np.concatenate([part.digests for part in self.splits.parts.values()]))
+        return group_ids(self.digests)
 
     @cached_property
     def first(self) -> NDArray[np.int64]:
@@ -238,11 +330,21 @@ class _AllRows:
         )
 
     def rows_at(self, numbers: NDArray[np.int64]) -> tuple[Row, ...]:
-        """Return split, position and class name of the given rows."""
-        names, class_names = list(self.splits.parts), self.splits.class_names
-        position = numbers - np.searchsorted(self.split, self.split[numbers])
-        columns = zip(self.split[numbers], position.tolist(), self.labels[numbers], strict=True)
-        return tuple(Row(split=names[split], row=row, label=class_names[label]) for split, row, label in columns)
+        """Return split, position, class name and file name of the given rows."""
+        return tuple(self._row(number) for number in numbers.tolist())
+
+    def _row(self, number: int) -> Row:
+        split = self._names[self.split[number]]
+        part, row = self.splits.parts[split], number - int(self._starts[self.split[number]])
+        return Row(split=split, row=row, label=part.class_names[part.labels[row]], file=part.name_of(row))
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self.splits.parts)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.searchsorted(self.split, np.arange(len(self._names)))
 
     def counts(self, mask: NDArray[np.bool_], among: Iterable[str] = ("train", "validation", "test")) -> RowCounts:
         """Count the rows in an `(N,)` mask for each of the named splits."""
@@ -259,34 +361,71 @@ class _AllRows:
             if name in among
         }
 
-    def spread_of_pixels(self) -> NDArray[np.float64]:
-        """Return `(U,) float64`, the largest per-channel standard deviation of each image."""
-        pieces = in_pieces(self.images, self.first)
-        return np.concatenate([piece.std(axis=(1, 2)).max(axis=1) for piece in pieces])
+    def spreads_and_mirrored_digests(
+        self, progress: Callable[[int, int], None]
+    ) -> tuple[NDArray[np.float64], NDArray[np.void]]:
+        """Return for each image the largest standard deviation of a channel, and the digest of its mirror image."""
+        images, first = self.images, self.first
 
-    def exactly_mirrored(self) -> NDArray[np.int64]:
+        def read(piece: tuple[int, int]) -> tuple[list[float], NDArray[np.void]]:
+            pixels = images[first[slice(*piece)]]
+            return [_spread(image) for image in pixels], image_digests(pixels[:, :, ::-1])
+
+        spreads, digests = list[float](), [np.empty(0, dtype="V16")]
+        with ThreadPoolExecutor(THREADS) as pool:
+            for spread, mirrored in pool.map(read, pieces(images, first)):
+                spreads += spread
+                digests.append(mirrored)
+                progress(len(spreads), len(first))
+        return np.array(spreads), np.concatenate(digests)
+
+    def exactly_mirrored(self, mirrored_digests: NDArray[np.void]) -> NDArray[np.int64]:
         """Return `(p, 2) int64` pairs of distinct images that are exact horizontal mirror images of each other."""
-        mirrored = [image_digests(piece[:, :, ::-1]) for piece in in_pieces(self.images, self.first)]
-        digests = np.concatenate([part.digests for part in self.splits.parts.values()])[self.first]
-        own, other = np.split(group_ids(np.concatenate([digests, *mirrored])), 2)
-        image_with = np.full(2 * len(own), -1)
-        image_with[own] = np.arange(len(own))
-        pairs = np.stack([np.arange(len(own)), image_with[other]], axis=1)
+        count = len(self.first)
+        own, other = np.split(group_ids(np.concatenate([self.digests[self.first], mirrored_digests])), 2)
+        image_with = np.full(2 * count, -1)
+        image_with[own] = np.arange(count)
+        pairs = np.stack([np.arange(count), image_with[other]], axis=1)
         return pairs[pairs[:, 0] < pairs[:, 1]]
-
-    def connected(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return `(N,) int64` component numbers of the rows in the graph whose edges are `(p, 2)` pairs of images."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        size = len(self.first)
-        graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
-        group_of_image: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
-        return group_of_image[self.image]
 
     def held_out_with_train(self, group: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return an `(N,) bool` mask of the held-out rows whose `(N,)` group contains a training row."""
         return (self.split > 0) & np.isin(group, group[self.split == 0])
+
+    def held_out_paired_with_train(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return an `(N,) bool` mask of held-out rows whose image is in a `(p, 2)` pair with a training image."""
+        in_train = np.zeros(len(self.first), dtype=bool)
+        in_train[self.image[self.split == 0]] = True
+        paired = np.zeros_like(in_train)
+        for one, other in (pairs.T, pairs.T[::-1]):
+            paired[one[in_train[other]]] = True
+        return (self.split > 0) & paired[self.image]
+
+    def source_groups(self) -> SourceGroups | None:
+        """Return the groups that the source declares across splits; None if it declares none."""
+        declared = list(self._declared_groups())
+        if len(declared) < len(self.splits.parts):
+            return None
+        numbers, group = np.unique(np.concatenate(declared), return_inverse=True)
+        is_across = _varied(group, self.split, np.full(len(group), True))
+        rows = np.flatnonzero(is_across)
+        first_in_split = rows[np.unique(group[rows] * len(self._names) + self.split[rows], return_index=True)[1]]
+        sizes = np.bincount(group)
+        order = np.lexsort([first_in_split, group[first_in_split], -sizes[group[first_in_split]]])
+        first_in_split = first_in_split[order]
+        ends = np.flatnonzero(np.diff(group[first_in_split])) + 1
+        examples = np.split(first_in_split, ends) if len(rows) else []
+        return SourceGroups(
+            total=len(numbers),
+            across=len(examples),
+            held_out_in_train=self.counts(self.held_out_with_train(group), HELD_OUT),
+            examples=tuple(self.rows_at(numbers) for numbers in examples),
+        )
+
+    def _declared_groups(self) -> Iterator[NDArray[np.int64]]:
+        for part in self.splits.parts.values():
+            if part.sources is not None and part.sources.groups is not None:
+                yield part.sources.groups[part.origin]
 
     def duplicates(self, group: NDArray[np.int64], member: NDArray[np.int64]) -> Duplicates:
         """Describe the groups, by `(N,)` group number, that have more than one distinct `(N,)` member."""
@@ -334,3 +473,8 @@ def _varied(group: NDArray[np.int64], value: NDArray[np.int64], mask: NDArray[np
     distinct = np.unique(group[mask] * span + value[mask])
     values_in_group = np.bincount(distinct // span, minlength=int(group.max()) + 1)
     return mask & (values_in_group[group] > 1)
+
+
+def _spread(image: NDArray[np.uint8]) -> float:
+    """Return the largest standard deviation of a channel of `(H, W, C)`."""
+    return float(cv2.meanStdDev(image)[1].max())

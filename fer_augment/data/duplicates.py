@@ -27,6 +27,34 @@ def group_ids(digests: NDArray[np.void]) -> NDArray[np.int64]:
     return inverse.astype(np.int64)
 
 
+def connected(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `(count,) int64` component numbers in the graph whose edges are `(p, 2)` pairs of 0 … count - 1."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    components: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return components
+
+
+def joined(*groupings: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Join groupings of the same N rows: rows that share a group in any of them, directly or by others, share one.
+
+    Args:
+        groupings: each `(N,) int64`, numbers from 0.
+
+    Returns:
+        `(N,) int64`, numbered from 0 by the first row of each group.
+    """
+    rows = len(groupings[0])
+    starts = np.cumsum([rows, *(int(grouping.max(initial=-1)) + 1 for grouping in groupings)])
+    ends = np.concatenate([start + grouping for start, grouping in zip(starts, groupings, strict=False)])
+    components = connected(int(starts[-1]), np.stack([np.tile(np.arange(rows), len(groupings)), ends], axis=1))[:rows]
+    _, first, inverse = np.unique(components, return_index=True, return_inverse=True)
+    number: NDArray[np.int64] = np.argsort(np.argsort(first)).astype(np.int64)
+    return number[inverse]
+
+
 def stratified_folds(
     labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.pixel_cache import decoded_block
 from fer_augment.data.pixels import PixelSettings, fitted, with_channels
-from fer_augment.data.splitting import SplitSettings, splits_from_rows
+from fer_augment.data.splitting import Assignment, SplitSettings, assign_splits, divided
 from fer_augment.errors import DatasetError
 
 ReportProgress = Callable[[int, int], None]
@@ -65,6 +65,7 @@ class ImageSource:
     splitting: SplitSettings = SplitSettings()
     notes: tuple[str, ...] = ()
     advice: Mapping[str, str] = field(default_factory=dict)
+    _assigned: list[Assignment] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Validate that there is a label and a split for each file."""
@@ -98,10 +99,13 @@ class ImageSource:
                 None if self.targets is None else self.targets[order],
             ),
         )
-        notes = (*self.notes, *decoded.notes)
-        return splits_from_rows(
-            self.description, rows, self.split[order], self.splitting, notes=notes, advice=self.advice
-        )
+        if not self._assigned:  # splits are made once, so that rows are the same in every size
+            self._assigned.append(
+                assign_splits(
+                    self.description, rows, self.split[order], self.splitting, advice=self.advice, progress=progress
+                )
+            )
+        return divided(self.description, rows, self._assigned[0], (*self.notes, *decoded.notes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,13 @@
-"""Train, validation and test split of a source: as given, or made where they are missing."""
+"""Train, validation and test split of a source: as given, or made where they are missing.
+
+Made splits are stratified by class and keep rows together that would leak from the training split into the held-out
+splits: exact duplicates, near and mirrored duplicates, and rows of one group of the source, such as images of one
+patient.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -10,15 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, Splits
-from fer_augment.data.duplicates import group_ids, stratified_folds
-from fer_augment.errors import DatasetError
+from fer_augment.data.duplicates import connected, group_ids, joined
+from fer_augment.data.near_duplicates import near_pairs
+from fer_augment.errors import DatasetError, display_name
 from fer_augment.randomness import stream_rng
 
 SPLIT_ORDER = ("train", "validation", "test")
 """The splits; a row's split is a position in this tuple, -1 if it is to be assigned."""
 SPLIT_SEED = 2013
-SPLIT_PARTS = 10
-"""A split that is split off contains 1 in this many rows."""
+
+_TRAIN, _VALIDATION, _TEST = range(3)
+_FEW = 5
+"""Notes name the classes with at most this many images."""
+_NAMED = 3
+"""Maximum number of classes or rows that a note or a message names."""
+
+ReportProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -26,17 +38,48 @@ class SplitSettings:
     """How missing splits are made.
 
     Attributes:
-        validation: fraction of the rows for validation, in (0, 1).
+        validation: fraction of the rows for validation, in (0, 1); if the source has a test split, of its other rows.
         test: fraction of the rows for test, in (0, 1).
         seed: of the random assignment.
+        keep_near_duplicates: whether near and mirrored duplicates stay in one split.
+
+    Raises:
+        DatasetError: if a fraction is outside (0, 1), or no rows are left for training.
     """
 
-    validation: float = 1 / SPLIT_PARTS
-    test: float = 1 / SPLIT_PARTS
+    validation: float = 0.1
+    test: float = 0.1
     seed: int = SPLIT_SEED
+    keep_near_duplicates: bool = True
+
+    def __post_init__(self) -> None:
+        """Validate the fractions."""
+        for name, fraction in (("validation", self.validation), ("test", self.test)):
+            if not 0 < fraction < 1:
+                raise DatasetError(f"the {name} fraction of a split must be between 0 and 1, got {fraction}")
+        if self.validation + self.test >= 1:
+            raise DatasetError(
+                f"the validation and test fractions of a split must add up to less than 1, got {self.validation} and "
+                f"{self.test}"
+            )
 
 
 _DEFAULT = SplitSettings()
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """The split of every row of a source.
+
+    Attributes:
+        split: `(N,) int8`, position in `SPLIT_ORDER`.
+        made: which splits were made and how, for the description of the source; empty if all were given.
+        notes: what was kept together and what cannot be tested, one sentence each.
+    """
+
+    split: NDArray[np.int8]
+    made: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def splits_from_rows(
@@ -47,8 +90,9 @@ def splits_from_rows(
     *,
     notes: tuple[str, ...] = (),
     advice: Mapping[str, str] = MappingProxyType({}),
+    progress: ReportProgress = lambda done, total: None,
 ) -> Splits:
-    """Divide rows into splits; a missing validation or test split is split off.
+    """Divide rows into splits; missing splits are made as by `assign_splits`.
 
     Args:
         description: the source, for display and messages.
@@ -57,25 +101,37 @@ def splits_from_rows(
         settings: how missing splits are made.
         notes: what was passed over or changed, one sentence each.
         advice: by split, where the source must provide it; for messages.
+        progress: called with the number of images searched for near duplicates and their total.
 
     Raises:
         DatasetError: if a split is empty and cannot be made.
     """
-    if (split == -1).all():
-        train, validation, test = split_off(rows, 2, description)
-        note = f"validation and test: 1 in {SPLIT_PARTS} rows each, split off"
-        return Splits(train, validation, test, f"{description} ({note})", notes)
-    parts = {name: _subset(rows, split == number) for number, name in enumerate(SPLIT_ORDER)}
-    return replace(make_splits(description, parts, advice), notes=notes)
+    assignment = assign_splits(description, rows, split, settings, advice=advice, progress=progress)
+    return divided(description, rows, assignment, notes)
 
 
-def make_splits(source: str, parts: Mapping[str, ImageDataset], where: Mapping[str, str]) -> Splits:
+def divided(description: str, rows: ImageDataset, assignment: Assignment, notes: Sequence[str] = ()) -> Splits:
+    """Divide N source rows, in one block of pixels, into the splits of an assignment; no pixels are copied."""
+    train, validation, test = (_subset(rows, assignment.split == number) for number in range(len(SPLIT_ORDER)))
+    title = f"{description} ({assignment.made})" if assignment.made else description
+    return Splits(train, validation, test, title, (*notes, *assignment.notes))
+
+
+def make_splits(
+    source: str,
+    parts: Mapping[str, ImageDataset],
+    where: Mapping[str, str],
+    settings: SplitSettings = _DEFAULT,
+    progress: ReportProgress = lambda done, total: None,
+) -> Splits:
     """Create `Splits`; if there is no validation split, split it off from the training split.
 
     Args:
         source: name of the data source, for display.
         parts: source rows by split name; missing splits are absent or empty.
         where: for train and for test, where the source must provide them; used in messages.
+        settings: how a missing validation split is made.
+        progress: called with the number of images searched for near duplicates and their total.
 
     Raises:
         DatasetError: if train or test is missing or empty, or the splits are inconsistent.
@@ -85,39 +141,61 @@ def make_splits(source: str, parts: Mapping[str, ImageDataset], where: Mapping[s
             raise DatasetError(f"{source}: the {name} split is empty; {where.get(name, 'add rows')}")
     if len(parts.get("validation", ())):
         return Splits(parts["train"], parts["validation"], parts["test"], source)
-    train, validation = split_off(parts["train"], 1, source)
-    note = f"validation: 1 in {SPLIT_PARTS} rows of train, split off"
-    return Splits(train, validation, parts["test"], f"{source} ({note})")
+    assignment = _validation_of(source, parts["train"], settings, progress)
+    train, validation = (_subset(parts["train"], assignment.split == number) for number in (_TRAIN, _VALIDATION))
+    return Splits(train, validation, parts["test"], f"{source} ({assignment.made})", assignment.notes)
 
 
-def split_off(dataset: ImageDataset, count: int, source: str) -> list[ImageDataset]:
-    """Split off parts of one tenth each; stratified, deterministic, and without copying pixels.
+def assign_splits(
+    source: str,
+    rows: ImageDataset,
+    split: NDArray[np.int8],
+    settings: SplitSettings = _DEFAULT,
+    *,
+    advice: Mapping[str, str] = MappingProxyType({}),
+    progress: ReportProgress = lambda done, total: None,
+) -> Assignment:
+    """Assign every row to a split.
 
-    Exact duplicates stay together. A class that would be missing from the remaining rows stays there entirely.
+    Given splits are kept. If no row has a split, validation and test are split off; if only the validation split is
+    missing, it is split off from the training split. A missing test split must be provided by the source: a part of the
+    training split may have been used to choose among models before.
 
     Args:
-        dataset: source rows in one block.
-        count: number of parts to split off.
-        source: name of the data source, for messages.
-
-    Returns:
-        The remaining rows, followed by the parts; each a data set of source rows in their original order.
+        source: the data source, for messages.
+        rows: N source rows.
+        split: `(N,)`, see `SPLIT_ORDER`.
+        settings: how missing splits are made.
+        advice: by split, where the source must provide it; for messages.
+        progress: called with the number of images searched for near duplicates and their total.
 
     Raises:
-        DatasetError: if there are too few images.
+        DatasetError: if only some rows have a split, or a split is empty and cannot be made.
     """
-    groups = groups_of(dataset)
-    part_of_row = stratified_folds(dataset.labels, groups, SPLIT_PARTS, stream_rng(SPLIT_SEED, "split off"))
-    missing = np.setdiff1d(dataset.labels, dataset.labels[part_of_row >= count])
-    stays = np.isin(groups, groups[np.isin(dataset.labels, missing)])
-    part_of_row[stays] = SPLIT_PARTS
-    masks = [part_of_row >= count, *(part_of_row == part for part in range(count))]
-    if not all(mask.any() for mask in masks):
+    without_split = np.flatnonzero(split == -1)
+    if len(without_split) == len(rows):
+        fractions = {_VALIDATION: settings.validation, _TEST: settings.test}
+        return _made(source, rows, fractions, settings, progress)
+    if len(without_split):
         raise DatasetError(
-            f"{source}: too few images ({len(dataset)}) to split off a validation or test split; "
-            "add images or provide all three splits"
+            f"{source}: {len(without_split):,} of {len(rows):,} rows have no split "
+            f"({_first(_row_names(rows, without_split))}); assign all rows to a split, or none"
         )
-    return [_subset(dataset, mask) for mask in masks]
+    for number in (_TRAIN, _TEST):
+        if not (split == number).any():
+            name = SPLIT_ORDER[number]
+            raise DatasetError(f"{source}: the {name} split is empty; {advice.get(name, 'add rows')}")
+    if (split == _VALIDATION).any():
+        return Assignment(split)
+    train = np.flatnonzero(split == _TRAIN)
+    assignment = _validation_of(source, _subset(rows, split == _TRAIN), settings, progress)
+    all_rows = split.copy()
+    all_rows[train] = assignment.split
+    return replace(assignment, split=all_rows)
+
+
+def _validation_of(source: str, train: ImageDataset, settings: SplitSettings, progress: ReportProgress) -> Assignment:
+    return _made(source, train, {_VALIDATION: settings.validation}, settings, progress)
 
 
 def groups_of(dataset: ImageDataset) -> NDArray[np.int64]:
@@ -125,34 +203,128 @@ def groups_of(dataset: ImageDataset) -> NDArray[np.int64]:
     exact = group_ids(dataset.digests)
     if dataset.sources is None or dataset.sources.groups is None:
         return exact
-    return joined(exact, group_ids_of(dataset.sources.groups[dataset.origin]))
+    return joined(exact, np.unique(dataset.sources.groups[dataset.origin], return_inverse=True)[1].astype(np.int64))
 
 
-def group_ids_of(values: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Number distinct values from 0."""
-    numbers: NDArray[np.int64] = np.unique(values, return_inverse=True)[1].astype(np.int64)
-    return numbers
+# --- assignment of groups of rows
 
 
-def joined(*groupings: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Join groupings of the same N rows: rows that share a group in any of them, directly or by others, share one.
+def _made(
+    source: str,
+    rows: ImageDataset,
+    fractions: Mapping[int, float],
+    settings: SplitSettings,
+    progress: ReportProgress,
+) -> Assignment:
+    """Split off parts of the rows.
+
+    The result depends on the order of the rows, and on their pixels only through the duplicates among them, so that
+    other sizes of the same images are split alike.
+    """
+    groups, notes = joined(groups_of(rows)), []
+    if settings.keep_near_duplicates:
+        near = _near_duplicates(rows, progress)
+        groups = joined(groups, near)
+        notes += _note_on_near_duplicates(near)
+    split = _assigned(rows.labels, groups, fractions, stream_rng(settings.seed, "split off"))
+    if not all((split == number).any() for number in (_TRAIN, *fractions)):
+        is_separate = groups.max(initial=-1) + 1 == len(rows)
+        together = "" if is_separate else ", because duplicates and groups of images are kept together"
+        raise DatasetError(
+            f"{source}: too few images ({len(rows):,}) to split off a validation or test split{together}; "
+            "add images or provide all three splits"
+        )
+    if _TEST in fractions:
+        notes += _notes_on_small_classes(rows, groups, split)
+    return Assignment(split, _description(fractions, settings.seed), tuple(notes))
+
+
+def _near_duplicates(rows: ImageDataset, progress: ReportProgress) -> NDArray[np.int64]:
+    """Return `(N,) int64` numbers from 0, equal for rows that are connected by near or mirrored duplicates."""
+    first = np.sort(np.unique(group_ids(rows.digests), return_index=True)[1])
+    return connected(len(rows), first[np.concatenate(near_pairs(rows.images, first, progress))])
+
+
+def _assigned(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], fractions: Mapping[int, float], rng: np.random.Generator
+) -> NDArray[np.int8]:
+    """Assign groups to the training split and to parts of it that are split off.
+
+    The groups of one class after another are shuffled. A part takes the next group when it lacks at least half of the
+    rows of this group. Then single groups are moved, so that every class is in the training split and, if it has two
+    groups, in the test split.
 
     Args:
-        groupings: each `(N,) int64`, numbers from 0.
+        labels: `(N,) int64`.
+        groups: `(N,) int64`, numbers from 0; a group with several labels counts as its rarest one.
+        fractions: fraction of the rows of each part.
+        rng: random generator.
 
     Returns:
-        `(N,) int64`, numbers from 0.
+        `(N,) int8`, part of each row.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    sizes = np.bincount(groups)
+    members = np.unique(np.stack([groups, labels], axis=1), axis=0)
+    groups_with = np.bincount(members[:, 1])
+    rarest_first = members[np.lexsort([groups_with[members[:, 1]], members[:, 0]])]
+    stratum = rarest_first[np.unique(rarest_first[:, 0], return_index=True)[1], 1]
+    shuffled = rng.permutation(len(sizes))
+    part_of_group = np.zeros(len(sizes), dtype=np.int8)
+    lacking = dict.fromkeys(fractions, 0.0)
+    for group in shuffled[np.argsort(stratum[shuffled], kind="stable")].tolist():
+        size = int(sizes[group])
+        for part, fraction in fractions.items():
+            lacking[part] += fraction * size
+        part = max(fractions, key=lacking.__getitem__)
+        if lacking[part] >= size / 2:
+            part_of_group[group] = part
+            lacking[part] -= size
+    _represent_classes(part_of_group, sizes, members, tuple(fractions))
+    return part_of_group[groups]
 
-    rows = len(groupings[0])
-    starts = np.cumsum([rows, *(int(grouping.max(initial=-1)) + 1 for grouping in groupings)])
-    ends = np.concatenate([start + grouping for start, grouping in zip(starts, groupings, strict=False)])
-    edges = (np.ones(len(ends), dtype=bool), (np.tile(np.arange(rows), len(groupings)), ends))
-    graph = coo_array(edges, shape=(int(starts[-1]), int(starts[-1])))
-    components: NDArray[np.int64] = connected_components(graph, directed=False)[1][:rows].astype(np.int64)
-    return group_ids_of(components)
+
+def _represent_classes(
+    part_of_group: NDArray[np.int8], sizes: NDArray[np.int64], members: NDArray[np.int64], parts: tuple[int, ...]
+) -> None:
+    """Move groups, in place: every class to the training split and, if possible, to the test split; no part is empty.
+
+    Args:
+        part_of_group: `(G,)`, part of each group.
+        sizes: `(G,)`, number of rows of each group.
+        members: pairs of a group and a class in it, ascending.
+        parts: the parts other than the training split.
+    """
+    order = np.argsort(members[:, 1], kind="stable")
+    groups_of_class = np.split(members[order, 0], np.cumsum(np.bincount(members[:, 1]))[:-1])
+    starts = np.searchsorted(members[:, 0], np.arange(len(sizes) + 1))
+    rarest_first = sorted(range(len(groups_of_class)), key=lambda label: len(groups_of_class[label]))
+
+    def count(label: int, part: int) -> int:
+        return int((part_of_group[groups_of_class[label]] == part).sum())
+
+    def can_leave_train(group: int) -> bool:
+        return all(count(label, _TRAIN) > 1 for label in members[starts[group] : starts[group + 1], 1].tolist())
+
+    def move(label: int, part: int, others: Sequence[int]) -> bool:
+        """Move the smallest group with a class to a part, from the first of the other parts that can give one."""
+        for other in others:
+            inside = groups_of_class[label][part_of_group[groups_of_class[label]] == other]
+            for group in inside[np.argsort(sizes[inside], kind="stable")].tolist():
+                if other != _TRAIN or can_leave_train(group):
+                    part_of_group[group] = part
+                    return True
+        return False
+
+    for label in rarest_first:
+        if len(groups_of_class[label]) and not count(label, _TRAIN):
+            move(label, _TRAIN, parts)
+    if _TEST in parts:
+        for label in rarest_first:
+            if len(groups_of_class[label]) > 1 and not count(label, _TEST):
+                move(label, _TEST, (_TRAIN, _VALIDATION))
+    for part in parts:
+        if not (part_of_group == part).any():
+            any(move(label, part, (_TRAIN,)) for label in reversed(rarest_first))
 
 
 def _subset(rows: ImageDataset, mask: NDArray[np.bool_]) -> ImageDataset:
@@ -161,3 +333,76 @@ def _subset(rows: ImageDataset, mask: NDArray[np.bool_]) -> ImageDataset:
     return ImageDataset.from_arrays(
         rows.blocks[0], rows.labels[mask], rows.class_names, rows=rows.index[mask], sources=sources
     )
+
+
+# --- description and notes
+
+
+def _description(fractions: Mapping[int, float], seed: int) -> str:
+    """Describe the splits that were made: `validation: 1 in 10 rows of train, split off`."""
+    amounts = {SPLIT_ORDER[part]: _amount(fraction) for part, fraction in fractions.items()}
+    if len(amounts) == 1:
+        text = f"validation: {amounts['validation']} of train"
+    elif len(set(amounts.values())) == 1:
+        text = f"validation and test: {amounts['test']} each"
+    else:
+        text = ", ".join(f"{name}: {amount}" for name, amount in amounts.items())
+    return f"{text}, split off" + ("" if seed == SPLIT_SEED else f" with seed {seed}")
+
+
+def _amount(fraction: float) -> str:
+    one_in = round(1 / fraction)
+    return f"1 in {one_in} rows" if abs(1 / fraction - one_in) < 1e-6 else f"{100 * fraction:.3g} % of rows"
+
+
+def _note_on_near_duplicates(near: NDArray[np.int64]) -> list[str]:
+    sizes = np.bincount(near)
+    together = sizes[sizes > 1]
+    if not len(together):
+        return []
+    return [
+        f"{together.sum():,} near or mirrored duplicates were kept together in {_counted(len(together), 'group')} when "
+        "the rows were split"
+    ]
+
+
+def _notes_on_small_classes(rows: ImageDataset, groups: NDArray[np.int64], split: NDArray[np.int8]) -> list[str]:
+    """Return sentences on classes that are missing from a made test split or have very few images."""
+
+    def classes(labels: NDArray[np.int64]) -> str:
+        return _first([_class_and_images(rows, groups, label) for label in labels[: _NAMED + 1].tolist()])
+
+    held_out = np.bincount(rows.labels[split == _TEST], minlength=len(rows.class_names))
+    notes = []
+    missing = np.flatnonzero((held_out == 0) & (rows.counts > 0))
+    if len(missing):
+        have = "has no test images, so its" if len(missing) == 1 else "have no test images, so their"
+        notes.append(f"{_counted(len(missing), 'class')} {have} recall cannot be measured: {classes(missing)}")
+    few = np.flatnonzero((held_out > 0) & (rows.counts <= _FEW))
+    if len(few):
+        have = "has" if len(few) == 1 else "have"
+        notes.append(
+            f"{_counted(len(few), 'class')} {have} at most {_FEW} images, too few for a significant difference in "
+            f"recall: {classes(few)}"
+        )
+    return notes
+
+
+def _class_and_images(rows: ImageDataset, groups: NDArray[np.int64], label: int) -> str:
+    count, group_count = int(rows.counts[label]), len(np.unique(groups[rows.labels == label]))
+    together = "" if group_count == count else f" in {_counted(group_count, 'group')}"
+    return f"{display_name(rows.class_names[label])} ({_counted(count, 'image')}{together})"
+
+
+def _row_names(rows: ImageDataset, numbers: NDArray[np.int64]) -> list[str]:
+    return [display_name(rows.name_of(row) or f"row {row}") for row in numbers[: _NAMED + 1].tolist()]
+
+
+def _first(names: Sequence[str]) -> str:
+    """Join the first names: `a, b, c, …`."""
+    return ", ".join([*names[:_NAMED], *(["…"] if len(names) > _NAMED else [])])
+
+
+def _counted(count: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"

@@ -99,7 +99,8 @@ def splits_of_arrays(
     if EVERYTHING in datasets:
         rows = datasets[EVERYTHING]
         return splits_from_rows(description, rows, np.full(len(rows), -1, dtype=np.int8), notes=tuple(notes))
-    return replace(make_splits(description, datasets, missing_split_advice(names)), notes=tuple(notes))
+    splits = make_splits(description, datasets, missing_split_advice(names))
+    return replace(splits, notes=(*notes, *splits.notes))
 
 
 # --- images
