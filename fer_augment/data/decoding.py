@@ -373,8 +373,7 @@ def _with_opencv(content: bytes, header: _Header, settings: PixelSettings) -> De
     import cv2
 
     flags = cv2.IMREAD_UNCHANGED  # leaves the orientation to us
-    divisor = _divisor(header, settings) if content.startswith(b"\xff\xd8") else 1
-    if divisor > 1:
+    if settings.size and content.startswith(b"\xff\xd8") and (divisor := _divisor(header, settings, settings.size)) > 1:
         kind = "GRAYSCALE" if header.is_gray else "COLOR"
         flags = getattr(cv2, f"IMREAD_REDUCED_{kind}_{divisor}") | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -389,15 +388,13 @@ def _with_opencv(content: bytes, header: _Header, settings: PixelSettings) -> De
     return DecodedImage(_oriented(pixels, header.orientation), Conversion.ORIENTED)
 
 
-def _divisor(header: _Header, settings: PixelSettings) -> int:
+def _divisor(header: _Header, settings: PixelSettings, size: tuple[int, int]) -> int:
     """Return the factor by which a jpeg image is reduced while it is decoded: 8, 4, 2 or 1.
 
     The part of the image that is kept begins and ends at multiples of it, so that fitting the reduced image gives the
     same geometry.
     """
-    if settings.size is None:
-        return 1
-    shape, size, fit = header.displayed_size, settings.size, settings.fit
+    shape, fit = header.displayed_size, settings.fit
     limit = reduction(shape, size, fit) / _LEAST_LEFT
     if limit < 2:
         return 1

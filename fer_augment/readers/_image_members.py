@@ -106,13 +106,14 @@ def scan(source: str, expected: str = _EXPECTED) -> Scan:
 
 def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
     files = sorted(members, key=lambda member: member.parts)
-    _refuse(source, [file for file in files if _suffix(file) in _UNSUPPORTED_SUFFIXES], "format not supported; convert")
+    unsupported = [file for file in files if file.parts[-1].lower().endswith(_UNSUPPORTED_SUFFIXES)]
+    _refuse(source, unsupported, "format not supported; convert")
     images: list[Member] = []
     others: list[Member] = []
     for file in files:
-        (images if _suffix(file) in IMAGE_SUFFIXES or is_image(_head(file)) else others).append(file)
+        (images if _has_image_suffix(file) or is_image(_head(file)) else others).append(file)
     if not images:
-        tables = [file.name for file in others if _suffix(file) == ".csv"]
+        tables = [file.name for file in others if file.parts[-1].lower().endswith(".csv")]
         if tables and expected == _EXPECTED:
             expected = f"to read {tables[0]}, extract it and pass its path"
         raise DatasetError(f"{display_name(source)}: no images found; {expected}")
@@ -130,8 +131,8 @@ def _refuse(source: str, files: Sequence[Member], reason: str) -> None:
         raise DatasetError(f"{display_name(source)}: {names}: {reason} or remove {it}")
 
 
-def _suffix(file: Member) -> str:
-    return os.path.splitext(file.parts[-1])[1].lower()
+def _has_image_suffix(file: Member) -> bool:
+    return file.parts[-1].lower().endswith(IMAGE_SUFFIXES)
 
 
 def _head(file: Member) -> bytes:
