@@ -345,7 +345,8 @@ class TestRecipeSettings:
         limits = [
             f"{text} {option[name]}" for option in options for name, text in self.limits.items() if name in option
         ]
-        return ", ".join([f"`{' | '.join(self.kinds[option['type']] for option in options)}`", *limits])
+        kinds = [" | ".join(option.get("enum", [self.kinds[option["type"]]])) for option in options]
+        return ", ".join([f"`{' | '.join(kinds)}`", *limits])
 
 
 def modules_in(folder: Path) -> list[str]:
