@@ -189,23 +189,20 @@ class Decoder:
         Raises:
             UndecodableImageError: if it is no image, or is damaged, too large or in an unsupported format.
         """
-        size, fit = self._settings.size, self._settings.fit
         try:
             header = _plain_header(content)
             image = _with_opencv(content, header, self._settings) if header else None
-            pixels, conversions = image or _with_pillow(content)
+            if image is None:
+                image = _with_pillow(content)
         except _UnreadableError as error:
             raise UndecodableImageError(name, str(error)) from error.__cause__
-        if size:
-            shape = header.displayed_size if header else pixels.shape[:2]  # a jpeg image may be reduced already
-            if shape != size:
-                pixels = fitted(pixels, size, fit)
-                is_enlarged = reduction(shape, size, fit) < 1
-                conversions |= Conversion.RESIZED | (Conversion.ENLARGED if is_enlarged else Conversion.NONE)
-        if self._channels and pixels.shape[2] != self._channels:
-            pixels = with_channels(pixels, self._channels)
-            conversions |= Conversion.TO_COLOR if self._channels == 3 else Conversion.TO_GRAY
-        return DecodedImage(pixels, conversions)
+        if self._settings.size:
+            # The decoder may have reduced a jpeg image already.
+            image = _fitted(image, header.displayed_size if header else image.pixels.shape[:2], self._settings)
+        if self._channels and image.pixels.shape[2] != self._channels:
+            conversion = Conversion.TO_COLOR if self._channels == 3 else Conversion.TO_GRAY
+            image = DecodedImage(with_channels(image.pixels, self._channels), image.conversions | conversion)
+        return image
 
 
 def image_format(head: bytes) -> str | None:
@@ -304,20 +301,19 @@ def _jpeg_header(content: bytes) -> _Header | None:
     Source: ITU-T T.81, annex B, for the markers; Exif 2.32, 4.7.2, for the segment with the orientation.
     """
     position, size, channels, exif, has_xmp = 2, None, 0, b"", False
-    while content[position : position + 1] == b"\xff" and position + 4 <= len(content):
+    last = len(content) - 10  # the longest header read here, that of a frame, has 10 bytes
+    while position <= last and content[position] == 0xFF:
         marker, start = content[position + 1], position + 4
         if marker == 0xDA:  # start of scan: all headers are read
             if not size or not all(size) or channels not in (1, 3):
                 return None
             orientation = _orientation_in(exif) if exif else 1
             return None if has_xmp and orientation == 1 else _Header(size, channels == 1, orientation)
-        position += 2 + int.from_bytes(content[position + 2 : start])
-        if position > len(content):
-            return None
+        position += 2 + (content[position + 2] << 8 | content[position + 3])
         if marker in (0xC0, 0xC1, 0xC2) and content[start] == 8:  # baseline, extended or progressive frame of 8 bits
-            size = int.from_bytes(content[start + 1 : start + 3]), int.from_bytes(content[start + 3 : start + 5])
-            channels = content[start + 5]
-        elif marker == 0xE1 and content[start : start + 6] == b"Exif\0\0":
+            height, width, channels = struct.unpack_from(">HHB", content, start + 1)
+            size = height, width
+        elif marker == 0xE1 and content.startswith(b"Exif\0\0", start):
             if exif:
                 return None  # in several segments; Pillow joins them
             exif = content[start:position]
@@ -400,6 +396,17 @@ def _divisor(header: _Header, settings: PixelSettings, size: tuple[int, int]) ->
         return 1
     edges = (*shape, *crop_box(shape, size, fit))
     return next((divisor for divisor in (8, 4, 2) if divisor <= limit and not any(n % divisor for n in edges)), 1)
+
+
+def _fitted(image: DecodedImage, shape: tuple[int, int], settings: PixelSettings) -> DecodedImage:
+    """Fit an image to a size, if the shape of its file differs from it."""
+    assert settings.size
+    if shape == settings.size:
+        return image
+    conversions = image.conversions | Conversion.RESIZED
+    if reduction(shape, settings.size, settings.fit) < 1:
+        conversions |= Conversion.ENLARGED
+    return DecodedImage(fitted(image.pixels, settings.size, settings.fit), conversions)
 
 
 def _with_pillow(content: bytes) -> DecodedImage:
