@@ -77,11 +77,11 @@ def show(source: str, as_json: bool) -> None:
     help="Also write a contact sheet of the worst groups and the blank images; overwrites FILE.png.",
 )
 def audit(source: str, as_json: bool, sheet: Path | None) -> None:
-    r"""Find duplicates, conflicting labels and blank images.
+    r"""Find duplicates, conflicting labels, blank images, and groups across splits.
 
     Finds exact, near and mirrored duplicates within and across splits, and counts the validation and test rows with a
-    duplicate in the training split: scores on these rows measure memorization. JSON output lists all groups with
-    their rows.
+    duplicate in the training split: scores on these rows measure memorization. The same is counted for groups that the
+    source declares, such as patients. JSON output lists all groups with their rows and files.
 
     \b
     fer-augment data audit fer2013.csv --sheet worst.png

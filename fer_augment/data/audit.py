@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
@@ -477,4 +476,6 @@ def _varied(group: NDArray[np.int64], value: NDArray[np.int64], mask: NDArray[np
 
 def _spread(image: NDArray[np.uint8]) -> float:
     """Return the largest standard deviation of a channel of `(H, W, C)`."""
+    import cv2
+
     return float(cv2.meanStdDev(image)[1].max())

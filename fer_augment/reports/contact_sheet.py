@@ -1,4 +1,4 @@
-"""Contact sheet of an audit: the worst groups of images, each image with class, split and row."""
+"""Contact sheet of an audit: the worst groups of images, each image with class, split, row and file."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ MEMBERS = 6
 _TILE = 96
 _GAP = 8
 _LINE = 16
+_LETTERS = 19
 _SHORT = {"train": "train", "validation": "val", "test": "test"}
 _WHITE, _BLACK, _GRAY, _RED = (255, 255, 255), (0, 0, 0), (130, 130, 130), (40, 40, 200)
 
@@ -58,12 +59,12 @@ def ascii_text(text: str) -> str:
 
 
 def _box(splits: Splits, group: Sequence[Row]) -> Picture:
-    """Draw a group: number of rows and labels, and each image with class, split and row."""
+    """Draw a group: number of rows and labels, and each image with class, split, row and file name."""
     labels = [row.label for row in group]
     is_conflicting = len(set(labels)) > 1
     first_of_each_label_first = np.argsort(occurrence(np.unique(labels, return_inverse=True)[1]), kind="stable")
     rows = [group[number] for number in first_of_each_label_first[:MEMBERS]]
-    box = _blank(3 * _LINE + _TILE + _GAP, len(rows) * (_TILE + _GAP))
+    box = _blank(4 * _LINE + _TILE + _GAP, len(rows) * (_TILE + _GAP))
     if len(group) > 1:
         title = f"{len(group)} rows" + (f", {len(set(labels))} labels" if is_conflicting else "")
         _write(box, title, (0, _LINE - 4), 0.42, _RED if is_conflicting else _BLACK)
@@ -72,7 +73,15 @@ def _box(splits: Splits, group: Sequence[Row]) -> Picture:
         box[_LINE:bottom, left : left + _TILE] = _tile(splits.parts[row.split].images[[row.row]][0])
         _write(box, ascii_text(row.label)[:14], (left, bottom + 12), 0.38, _RED if is_conflicting else _BLACK)
         _write(box, f"{_SHORT[row.split]} {row.row}", (left, bottom + 12 + _LINE), 0.35, _GRAY)
+        if row.file:
+            _write(box, _short_name(row.file), (left, bottom + 12 + 2 * _LINE), 0.35, _GRAY)
     return box
+
+
+def _short_name(file: str) -> str:
+    """Return the end of a file name that fits below an image."""
+    name = ascii_text(file.rsplit("/", 1)[-1])
+    return name if len(name) <= _LETTERS else f"..{name[2 - _LETTERS :]}"
 
 
 def _tile(image: NDArray[np.uint8]) -> Picture:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.data.audit import Audit, Duplicates, RowCounts
+from fer_augment.data.audit import HELD_OUT, Audit, Duplicates, Row, RowCounts
 from fer_augment.data.dataset import ImageDataset, Splits
-from fer_augment.reports.grids import Grid, Row
+from fer_augment.reports.grids import Grid
+from fer_augment.reports.grids import Row as Cells
 from fer_augment.reports.terminal import print_grid
 from fer_augment.reports.wording import printable
 from fer_augment.results.comparison_warnings import listed
@@ -19,13 +20,15 @@ from fer_augment.results.comparison_warnings import listed
 _LEGEND = (
     "exact: identical images, within a split or across splits; conflicting: different labels in a group (in the tables "
     "per class, exact duplicates only).",
-    "near: near duplicates, the same picture with different brightness, compression or cropping, found by perceptual "
-    "hash and correlation; strongly changed images are not found.",
+    "near: near duplicates, the same picture with different brightness, compression or cropping, found by correlation "
+    "of pixels and gradients; strongly changed images are not found.",
     "mirrored: horizontal mirror images, exact or nearly; blank: images without detail.",
     "in train: rows with an exact duplicate in the training split; near train: further rows with a near or mirrored "
     "duplicate in the training split.",
 )
 _BLANK_SHOWN = 20
+_GROUPS_SHOWN = 5
+_LABELS_SHOWN = 6
 _NUMBERS_WIDTH = 13
 """Width of row count and percentage of a class, for splits of less than a million rows."""
 
@@ -88,14 +91,18 @@ def print_audit(audit: Audit, console: Console) -> None:
     """Print an audit; needs at least 80 columns."""
     rows = sum(_total(audit.counts, split) for split in audit.counts)
     _print_headline(audit.source, audit.fingerprint, f"{rows:,} images in {len(audit.counts)} splits", console)
+    lines = list(_notes(audit))
     if _is_clean(audit):
         console.print("\nNo exact, near or mirrored duplicates and no blank images found.")
-        return
-    print_grid(_groups_grid(audit), console)
-    for split in audit.counts:
-        print_grid(_split_grid(audit, split), console)
+        if not lines:
+            return
+    else:
+        print_grid(_groups_grid(audit), console)
+        for split in audit.counts:
+            print_grid(_split_grid(audit, split), console)
+        lines = [*_LEGEND, *lines]
     notes = Table.grid(padding=(0, 1))
-    for line in (*_LEGEND, *_notes(audit)):
+    for line in lines:
         notes.add_row("-", Text(line))
     console.print()
     console.print(notes)
@@ -119,7 +126,7 @@ def _groups_grid(audit: Audit) -> Grid:
     return Grid("Groups of duplicates", columns, (tuple(_groups_row(name, kind) for name, kind in kinds.items()),))
 
 
-def _groups_row(name: str, kind: Duplicates) -> Row:
+def _groups_row(name: str, kind: Duplicates) -> Cells:
     total = kind.total
     within = [counts.groups for counts in kind.within.values()]
     return (name, *(f"{n:,}" for n in (total.groups, total.rows, total.conflicting, kind.across.groups, *within)))
@@ -159,11 +166,54 @@ def _notes(audit: Audit) -> Iterator[str]:
         yield "To train without them, set `data: {held_out_duplicates: drop}` in the recipe."
     if audit.identical.within["train"].groups:
         yield "To remove duplicates within the training split and resolve conflicting labels, use the strategy `dedup`."
+    if audit.source_groups and audit.source_groups.across:
+        yield from _notes_on_source_groups(audit)
+    for title, groups in (("exact", audit.identical), ("near", audit.near), ("mirrored", audit.mirrored)):
+        yield from _notes_on_labels(title, groups)
     for split in audit.counts:
-        blank = [f"{row.row}" for row in audit.blank_rows if row.split == split]
+        blank = [row for row in audit.blank_rows if row.split == split]
         if blank:
             more = f" and {len(blank) - _BLANK_SHOWN:,} more" if len(blank) > _BLANK_SHOWN else ""
-            yield f"Blank images in {split}: row {', '.join(blank[:_BLANK_SHOWN])}{more}."
+            shown = [printable(row.file) if row.file else f"{row.row}" for row in blank[:_BLANK_SHOWN]]
+            yield f"Blank images in {split}: {'' if blank[0].file else 'row '}{', '.join(shown)}{more}."
+
+
+def _notes_on_source_groups(audit: Audit) -> Iterator[str]:
+    groups = audit.source_groups
+    assert groups is not None
+    rows = [
+        f"{_total(groups.held_out_in_train, split):,} of {_total(audit.counts, split):,} {split} rows"
+        for split in HELD_OUT
+        if _total(groups.held_out_in_train, split)
+    ]
+    shared = f"; {listed(rows)} share a group with training rows" if rows else ""
+    yield f"{groups.across:,} of {groups.total:,} groups of the source have rows in more than one split{shared}."
+    for rows_of_group in groups.examples[:_GROUPS_SHOWN]:
+        yield f"One group: {', '.join(map(_place, rows_of_group))}."
+    if len(groups.examples) > _GROUPS_SHOWN:
+        yield f"{len(groups.examples) - _GROUPS_SHOWN:,} more groups across splits: listed with --json."
+
+
+def _notes_on_labels(title: str, duplicates: Duplicates) -> Iterator[str]:
+    """Yield a line with one row of each label for the groups with conflicting labels."""
+    conflicting = [group for group in duplicates.groups if len({row.label for row in group}) > 1]
+    for group in conflicting[:_GROUPS_SHOWN]:
+        yield f"Conflicting labels ({title}): {_one_of_each_label(group)}."
+    if len(conflicting) > _GROUPS_SHOWN:
+        more = len(conflicting) - _GROUPS_SHOWN
+        yield f"{more:,} more groups with conflicting labels ({title}): listed with --json, drawn with --sheet."
+
+
+def _one_of_each_label(group: Sequence[Row]) -> str:
+    first = {row.label: row for row in reversed(group)}
+    rows = sorted(first.values(), key=group.index)
+    more = [f"{len(rows) - _LABELS_SHOWN} more labels"] if len(rows) > _LABELS_SHOWN else []
+    return ", ".join([*(f"{printable(row.label)} {_place(row)}" for row in rows[:_LABELS_SHOWN]), *more])
+
+
+def _place(row: Row) -> str:
+    """Return where a row is: its file, if it has one, and its split."""
+    return f"{printable(row.file)} ({row.split})" if row.file else f"{row.split} row {row.row}"
 
 
 def _total(counts: RowCounts, split: str) -> int:
