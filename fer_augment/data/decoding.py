@@ -151,8 +151,8 @@ class Decoder:
     Used as a context manager, within which OpenCV and Pillow print nothing: our error names the file, theirs do not.
 
     Plain 8-bit gray and RGB files in jpeg and png are decoded by OpenCV, all others by Pillow. Both give the same
-    pixels; OpenCV takes 0.2 times as long as Pillow for the 48x48 jpeg files of FER2013, 0.45 times for such files in
-    png, 0.75 times for jpeg photographs of 512x384, and about as long for these in png.
+    pixels. OpenCV takes 0.2 times as long as Pillow for the 48x48 jpeg files of FER2013, 0.5 times for these in png, and
+    0.8 and 0.9 times for photographs of 512x384.
     """
 
     def __init__(self, settings: PixelSettings | None = None) -> None:
