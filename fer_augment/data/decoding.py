@@ -148,8 +148,8 @@ class DecodedImage(NamedTuple):
 class Decoder:
     """Decodes image files to the size and color of some settings; may be called from several threads at once.
 
-    Used as a context manager, within which OpenCV logs nothing and Pillow gives no warnings: unlike ours, their messages
-    do not name the file. For some damaged files libjpeg and libtiff still print a line.
+    Used as a context manager, within which OpenCV logs nothing and Pillow gives no warnings, as these do not name the
+    file. For some damaged files libjpeg and libtiff still print a line.
 
     Plain 8-bit gray and RGB files in jpeg and png are decoded by OpenCV, all others by Pillow. Both give the same
     pixels. OpenCV takes 0.2 times as long as Pillow for the 48x48 jpeg files of FER2013, 0.5 times for these in png,
