@@ -23,6 +23,7 @@ from fer_augment.heads import linear_head
 from fer_augment.hooks.declarations import Adjustment, BatchLoss, DatasetReader, Loss, Model, Tracker
 from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
+from fer_augment.processes import without_main_module
 from fer_augment.randomness import uniforms
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ __all__ = [
     "rewrite",
     "run",
     "uniforms",
+    "without_main_module",
 ]
 
 _LAZY = {

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, SupportsIndex, TypeAlias
 
-from fer_augment.data.audit import audit
+from fer_augment.data.audit import Audit, audit, audit_warnings
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory, write_whole
 from fer_augment.errors import NothingFinishedError, RecipeError, RunError
@@ -132,7 +132,7 @@ def prepare(
     """
     check_executor(executor)
     chosen_seeds = _seeds(seeds)
-    if jobs is not None and jobs < 1:
+    if jobs is not None and (not _is_number(jobs) or jobs < 1):
         raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
     arms = _bound(recipes, overrides, quiet=not progress)
     directory = Path(out) if out is not None else RESULTS / _directory_name([arm.recipe.name for arm in arms])
@@ -229,6 +229,7 @@ class PreparedComparison:
         return Comparison.at(self.directory, self._judged(finished, failures))
 
     def _judged(self, finished: dict[str, list[RunDirectory]], failures: list[Failure]) -> ComparisonRecord:
+        audited = self._audited()
         scored = ledger_warning(self.experiment.ledger.count(self.splits), len(self.arms))
         comparison = compare_runs(
             finished,
@@ -236,9 +237,10 @@ class PreparedComparison:
             source=self.splits.source,
             fingerprint=self.splits.fingerprint,
             counts={name: part.counts for name, part in self.splits.parts.items()},
-            audit=self._audited(),
+            audit=audited.summary,
             failures=failures,
             warnings=[
+                *audit_warnings(audited),
                 *loaded_plugins(quiet=True).problems,
                 *comparison_warnings(self.arms),
                 *([scored] if scored else []),
@@ -269,12 +271,12 @@ class PreparedComparison:
         if self.progress:
             print_warnings([f"kept the comparison of other recipes or settings that {self.directory} held in {folder}"])
 
-    def _audited(self) -> dict[str, int]:
-        """Audit the data, write `audit.json`, and return its counts."""
+    def _audited(self) -> Audit:
+        """Audit the data and write `audit.json`."""
         with progress_of("auditing the data", quiet=not self.progress) as report:
             result = audit(self.splits, report)
         write_whole(self.directory / "audit.json", result.model_dump_json(indent=1) + "\n")
-        return result.summary
+        return result
 
     def _keep_traceback(self, run: PlannedRun, failure: FailedTask) -> None:
         if failure.details:
@@ -306,13 +308,14 @@ def run(
         FerAugmentError: in one line, for whatever the pre-flight refuses.
         RunError: if the run fails; unexpected errors are in its `__notes__`, with their traceback.
     """
+    chosen_seed = _seed(seed)
     (arm,) = _bound([recipe], overrides, quiet=not progress)
     directory, recipe_data, store = Path(out), _read_for([arm], data, progress=progress), default_store()
     notices = [*preflight([arm], recipe_data, store, out=directory, is_comparison=False), *recipe_warnings(arm)]
     memory_of_a_run([arm], recipe_data, store)
     if progress:
         print_warnings(notices)
-    task = PlannedRun(arm.recipe, seed)
+    task = PlannedRun(arm.recipe, chosen_seed)
     _create(directory)
     with RunProgress([task], quiet=not progress) as display:
         (outcome,) = do_tasks(Experiment(recipe_data, store, directory / "runs"), [task], 1, display)
@@ -344,11 +347,12 @@ def rewrite(
         RunError: if the training of a scout fails.
         StrategyError: if a strategy fails.
     """
+    chosen_seed = _seed(seed)
     (arm,) = _bound([recipe], overrides, quiet=not progress)
     recipe_data, store = _read_for([arm], data, progress=progress), default_store()
     preflight([arm], recipe_data, store)
     with progress_of_activities(quiet=not progress) as report:
-        trainings = Trainings(recipe_data.splits_for(arm.recipe), seed, store, report, cores=cores())
+        trainings = Trainings(recipe_data.splits_for(arm.recipe), chosen_seed, store, report, cores=cores())
         return rewriting_of(trainings.of(arm))
 
 
@@ -384,12 +388,25 @@ def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides, *, qu
 
 
 def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not chosen or len(set(chosen)) != len(chosen) or any(not isinstance(seed, int) or seed < 0 for seed in chosen):
+    if isinstance(seeds, bool | float):
+        seeds = ()
+    chosen = tuple(seeds) if isinstance(seeds, Iterable) else tuple(range(seeds))
+    if not chosen or len(set(chosen)) != len(chosen) or not all(map(_is_number, chosen)) or min(chosen) < 0:
         raise RecipeError(
             f"seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got {seeds!r}"
         )
-    return chosen
+    return tuple(map(int, chosen))
+
+
+def _seed(seed: int) -> int:
+    if not _is_number(seed) or seed < 0:
+        raise RecipeError(f"seed: must be a number from 0, got {seed!r}")
+    return int(seed)
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a value counts something: an integer of Python or numpy, and not a truth value."""
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool)
 
 
 def _do_runs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,10 @@ class Run(RunDirectory):
         path: the run's directory.
     """
 
+    def __reduce__(self) -> tuple[type[Run], tuple[Path]]:
+        """Pickle the path alone, without a network that was loaded."""
+        return Run, (self.path,)
+
     def load_model(self) -> nn.Module:
         """Build the trained network, in evaluation mode, on the device that is available.
 
@@ -39,7 +44,7 @@ class Run(RunDirectory):
             RunError: if a file of the run is missing or damaged.
             RecipeError: if something that the recipe names is not installed.
         """
-        return self._model.network
+        return copy.deepcopy(self._model.network)  # `predict` keeps its own
 
     def predict(self, images: ArrayLike) -> NDArray[np.float64]:
         """Predict class probabilities as the run does for the test split, with views and adjustment.
@@ -116,7 +121,7 @@ class Comparison(ComparisonRecord):
     def at(cls, directory: Path, record: ComparisonRecord) -> Comparison:
         """Return a comparison with the directory that holds it."""
         comparison = cls(**dict(record))
-        comparison._directory = directory
+        comparison._directory = directory.absolute()
         return comparison
 
     @property

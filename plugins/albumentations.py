@@ -31,6 +31,7 @@ from fer_augment import (
     did_you_mean,
     hookimpl,
     uniforms,
+    without_main_module,
 )
 
 _TIMED_IMAGES = 200
@@ -197,7 +198,8 @@ class Albumentations(Strategy):
         chunks = [(images[begin:end], seeds[begin:end]) for begin, end in pairwise(edges)]
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _block_torch_import)
         try:
-            futures = [pool.submit(_transform_in_worker, self.transforms, *chunk) for chunk in chunks]
+            with without_main_module():
+                futures = [pool.submit(_transform_in_worker, self.transforms, *chunk) for chunk in chunks]
             # Meanwhile this process works through the chunks from the end.
             local: list[NDArray[np.uint8]] = []
             while futures and futures[-1].cancel():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,6 +234,21 @@ class TestRun:
         assert isinstance(model, torch.nn.Module) and not model.training
         np.testing.assert_allclose(logits.softmax(dim=1).numpy(), finished.predict(images), atol=1e-5)
 
+    def test_gives_a_network_of_its_own(self, finished: fa.Run) -> None:
+        images = fa.read_data("faces", progress=False).test.images[:]
+        before = finished.predict(images)
+        for parameter in finished.load_model().parameters():
+            torch.nn.init.zeros_(parameter)
+        np.testing.assert_array_equal(finished.predict(images), before)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(finished)).predict(images), before)
+
+    @pytest.mark.parametrize("seed", [True, -1, 1.0, "1"])
+    def test_refuses_other_seeds(self, place: Path, seed: Any) -> None:
+        with pytest.raises(fa.RecipeError, match="seed: must be a number from 0"):
+            fa.run("small.yaml", "faces", seed=seed, progress=False)
+        with pytest.raises(fa.RecipeError, match="seeds: must be how many"):
+            fa.prepare("small.yaml", "faces", seeds=[0, seed], progress=False)
+
     @pytest.mark.parametrize(
         "images", [np.zeros((1, 12, 12, 3), np.uint8), np.zeros((1, 12, 12)), np.zeros((12, 12), np.uint8)]
     )
@@ -296,6 +313,20 @@ class TestPlan:
         assert [round(minutes * 60 / 2) for minutes in rows] == [72, 60]
 
 
+_RAISES = """
+from fer_augment import Strategy, hookimpl
+
+class Raises(Strategy):
+    @property
+    def effects(self):
+        return 1 / 0
+
+    @hookimpl
+    def rewrite_training_set(self, training_set):
+        return training_set
+"""
+
+
 class TestPreflight:
     """Everything is refused before the first training, and by every entry alike."""
 
@@ -330,11 +361,20 @@ class TestPreflight:
         self.assert_refused(recipe, r"recipe 'refused': step 1 \(ldam_loss\), prepare_model: .*linear last layer")
 
     def test_images_too_small_for_the_network(self, place: Path) -> None:
-        shades = {f"{split}/a/{shade}.png": shade for split in ("train", "val", "test") for shade in range(9)}
-        images = {name: encoded(np.full((4, 4), shade, np.uint8)) for name, shade in shades.items()}
+        files = [f"{split}/{name}/{row}.png" for split in ("train", "val", "test") for name in "ab" for row in range(9)]
+        images = {file: encoded(np.full((4, 4), shade, np.uint8)) for shade, file in enumerate(files)}
         write_folder(place / "minute", images)
         recipe = self.write(place, "model: vgg_mini")
         self.assert_refused(recipe, "recipe '.*': .* needs images of at least 8x8", data="minute")
+
+    def test_a_cache_that_is_a_file(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FER_AUGMENT_CACHE", str(place / "small.yaml" / "cache"))
+        self.assert_refused("more.yaml", "small.yaml is a file; set FER_AUGMENT_CACHE to a directory")
+
+    def test_declarations_that_raise(self, place: Path) -> None:
+        (place / "mine.py").write_text(_RAISES)
+        recipe = self.write(place, "strategies: [mine.py:Raises]")
+        self.assert_refused(recipe, r"recipe '.*': step 1 \(raises\): effects raised ZeroDivisionError: ")
 
     def test_a_device_that_is_missing(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

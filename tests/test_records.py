@@ -198,7 +198,7 @@ class TestDamage:
             directory.predictions("test")
 
     def test_predictions_of_an_unknown_split(self, tmp_path: Path) -> None:
-        with pytest.raises(RunError, match=r"not readable \('train.labels'\)"):
+        with pytest.raises(RunError, match="predictions for validation and test, not for 'train'"):
             saved(tmp_path / "run").predictions("train")
 
 

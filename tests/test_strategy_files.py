@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from fer_augment.errors import PluginError
 from fer_augment.hooks.strategy_files import strategies_in_file, strategy_in_file
+from fer_augment.training.keys import source_digest
 
 HEAD = "from __future__ import annotations\nfrom fer_augment import ClassName, Strategy, hookimpl\n"
 SCALE = (
@@ -53,6 +55,14 @@ def test_a_class_in_a_file_is_a_strategy(tmp_path: Path) -> None:
 
     assert scale.strategy_name() == "scale"
     assert scale(by=3).sampling_weights(np.ones(2)).tolist() == [3, 3]  # type: ignore[call-arg,attr-defined]
+
+
+def test_the_digest_is_of_the_code_that_runs(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.py", SCALE)
+    scale = strategy_in_file(file, "Scale")
+    write(file, SCALE.replace("* self.by", "+ self.by"))
+    edited = strategy_in_file(file, "Scale")
+    assert source_digest(scale) == hashlib.sha256(SCALE.encode()).hexdigest() != source_digest(edited)
 
 
 def test_postponed_annotations_are_resolved_in_the_file(tmp_path: Path) -> None:

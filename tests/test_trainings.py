@@ -1,5 +1,7 @@
 """Trainings: scouts, training keys, the store, second stages."""
 
+import functools
+import json
 import multiprocessing
 import time
 from dataclasses import replace
@@ -9,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from pydantic import Field
 from safetensors.numpy import load_file
 
 import fer_augment.training.trainings
@@ -18,7 +21,7 @@ from fer_augment.metrics import softmax
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import Recipe, ScoutSettings, TrainingSettings
 from fer_augment.training.folds import folds_of
-from fer_augment.training.keys import run_key, training_key
+from fer_augment.training.keys import run_key, source_digest, step_identity, training_key
 from fer_augment.training.store import StoredTraining, TrainingStore, default_store
 from fer_augment.training.trainer import predict
 from fer_augment.training.trainings import Trainings
@@ -234,6 +237,21 @@ class TestTrainingKey:
         assert first != second
         assert first == self.BASE(of=bound(classes[0]()))
 
+    def test_the_order_of_a_mapping_matters(self):
+        first, second = Named(numbers={"a": 1.0, "b": 2.0}), Named(numbers={"b": 2.0, "a": 1.0})
+        assert self.BASE(of=bound(first)) != self.BASE(of=bound(second))
+
+    def test_the_order_of_a_set_does_not_matter(self):
+        step = replace(bound(Named(names={"a", "b", "c"})).steps[0])
+        assert json.loads(step_identity(step)["parameters"])["names"] == ["a", "b", "c"]
+
+    def test_fields_that_are_not_dumped_matter(self):
+        assert self.BASE(of=bound(Named(hidden=1))) != self.BASE(of=bound(Named(hidden=2)))
+
+    def test_arguments_of_a_partial_function_matter(self):
+        halves, thirds, same = (functools.partial(round, ndigits=digits) for digits in (2, 3, 2))
+        assert source_digest(halves) == source_digest(same) != source_digest(thirds)
+
     def test_run_key_depends_on_prediction_steps(self):
         keys = {run_key(bound(*steps), **_GIVEN) for steps in ((), (Shifts(),), (Shifts(by=2.0),))}
         assert len(keys) == 3
@@ -242,6 +260,18 @@ class TestTrainingKey:
         adjusting, training = bound(ShiftsOrWeights(trains=False)), bound(ShiftsOrWeights(trains=True))
         assert self.BASE(of=adjusting) == self.BASE() != self.BASE(of=training)
         assert run_key(adjusting, **_GIVEN) != run_key(bound(), **_GIVEN)
+
+
+class Named(Strategy):
+    """Has fields of every kind that a key treats specially."""
+
+    numbers: dict[str, float] = {}
+    names: set[str] = set()
+    hidden: int = Field(0, exclude=True)
+
+    @hookimpl
+    def rewrite_training_set(self, training_set):
+        return training_set
 
 
 _GIVEN: dict[str, Any] = {"seed": 0, "splits": tiny_splits()}

@@ -11,6 +11,9 @@ from fer_augment.errors import PluginError, did_you_mean
 from fer_augment.hooks.plugin_manager import strategy_faults
 from fer_augment.hooks.strategy import Strategy
 
+DIGEST_OF_MODULE = "__source_digest__"
+"""Attribute of a module: the SHA-256 of its source as executed; the file may have been edited since."""
+
 
 def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
     """Execute a file and return a strategy class from it.
@@ -55,6 +58,7 @@ def _module_of(file: Path) -> ModuleType:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(file)
+    setattr(module, DIGEST_OF_MODULE, hashlib.sha256(source).hexdigest())
     sys.modules[name] = module  # pydantic looks up annotations there
     try:
         exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))

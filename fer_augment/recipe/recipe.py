@@ -31,7 +31,7 @@ Number: TypeAlias = Annotated[float, Strict(), AllowInfNan(False)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class ScoutSettings(_Settings):

@@ -8,14 +8,13 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from fer_augment.errors import FerAugmentError
+from fer_augment.processes import without_main_module
 from fer_augment.progress import Event, Report
 
 TaskT = TypeVar("TaskT")
@@ -81,7 +80,8 @@ def do_tasks(
     Returns:
         The outcome of each task, in their order.
     """
-    if min(jobs, len(tasks)) <= 1:
+    # A daemonic process, such as a worker of another pool, cannot start processes.
+    if min(jobs, len(tasks)) <= 1 or multiprocessing.current_process().daemon:
         return [_done_here(work, task, listener) for task in tasks]
     return _Pool(work, tasks, min(jobs, len(tasks)), listener).outcomes()
 
@@ -163,7 +163,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, other_end = context.Pipe()
         self.process = context.Process(target=_serve, args=(work, other_end), daemon=True)
-        with _empty_main_module():
+        with without_main_module():
             self.process.start()
         other_end.close()
         self.task: int | None = None
@@ -181,20 +181,6 @@ class _Worker:
             self.process.kill()
             self.process.join()
         self.connection.close()
-
-
-@contextmanager
-def _empty_main_module() -> Iterator[None]:
-    """Keep a new process from importing the script that runs now, which would start all over in it.
-
-    Nothing that is sent to the process is defined in that script, so the script needs no `if __name__ == "__main__"`.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _serve(work: Work[Any, Any], connection: Connection) -> None:

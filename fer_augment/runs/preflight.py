@@ -6,9 +6,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+from pydantic_core import PydanticSerializationError
+
 from fer_augment.data.dataset import Splits
-from fer_augment.errors import FerAugmentError, RecipeError, RunError
+from fer_augment.errors import FerAugmentError, RecipeError, RunError, StrategyError
+from fer_augment.hooks.pipeline import Step
 from fer_augment.recipe.binding import BoundRecipe, check_classes
+from fer_augment.recipe.recipe import recipe_yaml
 from fer_augment.results.comparison import COMPARISON_FILE, read_comparison
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.keys import run_key
@@ -49,16 +54,44 @@ def preflight(
     for arm in arms:
         check_classes(arm, data.as_read(arm.recipe).class_names)
         try:
+            for step in arm.steps:
+                _check_declarations(step)
             splits = data.splits_for(arm.recipe)
             Trainings(splits, 0, store).of(arm).check()
             run_key(arm, 0, splits)
+            _check_yaml(arm)
         except FerAugmentError as error:
             raise RecipeError(f"recipe {arm.recipe.name!r}: {error}") from error
+    check_writable(store.root, "set FER_AUGMENT_CACHE to a directory for the cache")
     if out is not None:
         check_writable(out)
+        check_writable(out / "runs")
         if is_comparison:
             _refuse_other_data(out, data.as_read(arms[0].recipe))
     return _slow_precisions(arms)
+
+
+def _check_declarations(step: Step) -> None:
+    """Evaluate what a strategy declares; properties are code of plugins and may raise anything."""
+    for name in ("effects", "files", "idle_at", "acts_from", "watched_pairs"):
+        try:
+            getattr(step.strategy, name)
+        except FerAugmentError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise StrategyError(f"{step}: {name} raised {reason}") from error
+
+
+def _check_yaml(arm: BoundRecipe) -> None:
+    """Refuse parameters that cannot be written to the run as YAML."""
+    try:
+        recipe_yaml(arm.recipe)
+    except (yaml.YAMLError, PydanticSerializationError) as error:
+        raise RecipeError(
+            "a parameter cannot be written as YAML: give numbers, strings, lists and mappings, not "
+            + " ".join(str(error).split())[-100:]
+        ) from error
 
 
 def memory_of_a_run(arms: Sequence[BoundRecipe], data: RecipeData, store: TrainingStore) -> int:
@@ -127,8 +160,8 @@ def check_executor(executor: str) -> None:
         require_ray()
 
 
-def check_writable(directory: Path) -> None:
-    """Refuse an output directory that cannot be created or written to, by writing to the nearest one that exists.
+def check_writable(directory: Path, remedy: str = "name another directory with --out") -> None:
+    """Refuse a directory that cannot be created or written to, by writing to the nearest one that exists.
 
     Raises:
         RecipeError: if it is a file, or cannot be written.
@@ -136,14 +169,12 @@ def check_writable(directory: Path) -> None:
     existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
     if not existing.is_dir():
         problem = "is a file" if existing == directory else f"cannot be created, {existing} is a file"
-        raise RecipeError(f"{directory}: {problem}; name another directory with --out")
+        raise RecipeError(f"{directory}: {problem}; {remedy}")
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise RecipeError(
-            f"{directory}: cannot be written ({error.strerror}); name another directory with --out"
-        ) from error
+        raise RecipeError(f"{directory}: cannot be written ({error.strerror}); {remedy}") from error
 
 
 def _refuse_other_data(directory: Path, splits: Splits) -> None:

@@ -56,7 +56,7 @@ def rewriting_of(recipe: RecipeTrainings) -> Rewriting:
     """
     before = dataset = recipe.trainings.splits.train
     results = []
-    for step, rewritten in recipe.rewritings():
+    for step, rewritten in recipe.first_stage.rewritings():
         made = int((rewritten.step == step.number).sum())
         results.append(StepResult(step, made, len(dataset) + made - len(rewritten)))
         dataset = rewritten

@@ -9,24 +9,29 @@ import importlib.resources
 import inspect
 import json
 import platform
+import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic_core import to_jsonable_python
 
 from fer_augment.data.dataset import Splits
 from fer_augment.errors import StrategyError
 from fer_augment.hooks.pipeline import Step
+from fer_augment.hooks.strategy import Strategy
+from fer_augment.hooks.strategy_files import DIGEST_OF_MODULE
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.training.distributions import distribution_versions
 from fer_augment.training.torch_runtime import device_of, precision_of
 
 _CORE = (
-    "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/pipeline", "hooks/scouts", "hooks/stages",
-    "hooks/strategy", "training/checkpoints", "training/device_images", "training/folds", "training/optimization",
-    "training/row_stream", "training/torch_runtime", "training/trainer", "training/trainings",
+    "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/pipeline", "hooks/scouts",
+    "hooks/stages", "hooks/strategy", "training/checkpoints", "training/device_images", "training/folds",
+    "training/optimization", "training/row_stream", "training/torch_runtime", "training/trainer",
+    "training/trainings",
 )  # fmt: skip
 """The modules of this package that decide the weights; the version alone would not tell edits apart."""
 
@@ -60,11 +65,23 @@ def step_identity(step: Step) -> dict[str, Any]:
     return {
         "name": step.name,
         "number": step.number,
-        "parameters": step.strategy.model_dump(mode="json"),
+        "parameters": _parameters(step.strategy),
         "provider": step.provider,
         "source": source_digest(type(step.strategy)),
         "files": {str(file): _file_digest(step, file) for file in step.strategy.files},
     }
+
+
+def _parameters(strategy: Strategy) -> str:
+    """Return all fields as JSON: mappings keep their order, which may matter; sets have none and are sorted."""
+    dumped = strategy.model_dump(mode="json")
+    for name, field in type(strategy).model_fields.items():
+        value = getattr(strategy, name)
+        if field.exclude:
+            dumped[name] = to_jsonable_python(value, fallback=repr)
+        if isinstance(value, set | frozenset):
+            dumped[name] = sorted(dumped[name], key=json.dumps)
+    return json.dumps(dumped)
 
 
 def _file_digest(step: Step, file: Path) -> str:
@@ -75,14 +92,21 @@ def _file_digest(step: Step, file: Path) -> str:
         raise StrategyError(f"{step}: {file}: cannot be read ({error.strerror})") from error
 
 
-def source_digest(thing: object) -> str:
-    """Return the SHA-256 of the file that defines a class or function.
+@functools.cache
+def source_digest(thing: Hashable) -> str:
+    """Return the SHA-256 of the file that defines a class or function, as it was when the code was loaded.
 
     Without a file, as for code typed into an interpreter, it is unique to the object and the process: code that cannot
     be compared is never taken for equal.
     """
+    if isinstance(thing, functools.partial):
+        given = (source_digest(thing.func), thing.args, thing.keywords)
+        return hashlib.sha256(repr(given).encode()).hexdigest()
+    loaded = getattr(sys.modules.get(getattr(thing, "__module__", "")), DIGEST_OF_MODULE, None)
+    if loaded is not None:
+        return str(loaded)
     try:
-        module_file = inspect.getsourcefile(inspect.unwrap(getattr(thing, "func", thing)))  # type: ignore[arg-type] # takes any object
+        module_file = inspect.getsourcefile(inspect.unwrap(thing))  # type: ignore[arg-type] # takes any object
         return hashlib.sha256(Path(module_file or "").read_bytes()).hexdigest()
     except (OSError, TypeError):
         return hashlib.sha256(f"{_PROCESS}{id(thing)}".encode()).hexdigest()

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,8 +59,18 @@ def autocast(settings: TrainingSettings) -> torch.autocast:
 def reproducible(settings: TrainingSettings, seed: int) -> Iterator[None]:
     """Make computations bit-identical: set threads and deterministic kernels, seed torch's global generators.
 
-    All settings are restored afterwards. Dropout cannot use any other generator than the global one.
+    All settings are restored afterwards. Dropout cannot use any other generator than the global one. The generators and
+    settings belong to the process, so one thread at a time computes here, and others wait.
     """
+    with ONE_THREAD:
+        yield from _with_torch_settings(settings, seed)
+
+
+ONE_THREAD = threading.RLock()
+"""Held by the thread of this process that trains or predicts."""
+
+
+def _with_torch_settings(settings: TrainingSettings, seed: int) -> Iterator[None]:
     _keep_freed_memory()
     device = device_of(settings)
     threads, mode_before = torch.get_num_threads(), torch.get_deterministic_debug_mode()

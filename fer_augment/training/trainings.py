@@ -32,7 +32,7 @@ from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.folds import Fold, all_folds, folds_of, places_of
 from fer_augment.training.keys import training_key
 from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingStore
-from fer_augment.training.torch_runtime import device_of, reproducible
+from fer_augment.training.torch_runtime import ONE_THREAD, device_of, reproducible
 from fer_augment.training.trainer import Trained, Training, build_model, predict, refine, train
 
 EXAMPLES_OF_A_STEP = 12
@@ -251,7 +251,8 @@ class RecipeTrainings:
 
     def _obtained(self, key: str, make: Callable[[Path, Path], None], name: str) -> StoredTraining:
         self._report(Advance(name, 0, 1))  # another process may be doing the same training, then this one waits
-        stored = self.trainings.clock.wait_for(lambda: self.trainings.store.obtain(key, make))
+        with ONE_THREAD:  # always before the lock of the store, or two threads could wait for each other
+            stored = self.trainings.clock.wait_for(lambda: self.trainings.store.obtain(key, make))
         if stored.was_reused:
             self._report(Cached(name))
         return stored
@@ -271,7 +272,8 @@ class RecipeTrainings:
     def needed(self) -> Iterator[NeededTraining]:
         """List the trainings that the recipe needs, its own last; scouts as the strategies' effects declare them."""
         for step in self.bound.steps:
-            scout, effects = TrainedScout(self, step).recipe, step.strategy.effects
+            asking = self if step.acts_at(["refine_model"]) else self.first_stage
+            scout, effects = TrainedScout(asking, step).recipe, step.strategy.effects
             if effects & (Effect.IN_SAMPLE_MINING | Effect.ASKS_FOR_EMBEDDINGS):
                 yield from scout._needed(None, _name_of(step, None))
             if Effect.OUT_OF_FOLD_MINING in effects:
