@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fer_augment import DatasetError, ImageDataset, Splits
-from fer_augment.data.audit import Audit, audit, drop_held_out_duplicates
+from fer_augment.data.audit import Audit, audit, audit_warnings, drop_held_out_duplicates
+from fer_augment.data.dataset import SourceRows
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.readers._demo_faces import draw_faces
 from tests.data_files import encoded, random_images, splits_of
@@ -92,6 +93,91 @@ def test_splits_in_separate_blocks_are_audited_together():
         [("train", 1, "bee"), ("test", 1, "bee")],
         [("train", 2, "ant"), ("test", 0, "ant")],
     ]
+
+
+# --- file names
+
+
+def with_sources(splits: Splits, names: bool = True, groups=None) -> Splits:
+    """Give the rows of splits file names, and groups by a number for each row of all splits."""
+    parts, start = [], 0
+    for split, part in splits.parts.items():
+        files = tuple(f"{split}/{row}.png" for row in range(len(part))) if names else None
+        numbers = None if groups is None else np.array(groups[start : start + len(part)])
+        start += len(part)
+        parts.append(
+            ImageDataset.from_arrays(part.images[:], part.labels, part.class_names, sources=SourceRows(files, numbers))
+        )
+    train, validation, test = parts
+    return Splits(train, validation, test, splits.source)
+
+
+def test_rows_have_file_names():
+    images = random_images(9)
+    images[[1, 8]], images[4] = images[0], 7
+    result = audit(with_sources(splits_of(images, [0, 1, 0] * 3, (3, 3, 3))))
+    assert [[row.file for row in group] for group in result.identical.groups] == [
+        ["train/0.png", "train/1.png", "test/2.png"]
+    ]
+    assert [row.file for row in result.blank_rows] == ["validation/1.png"]
+    assert Audit.model_validate_json(result.model_dump_json()) == result
+
+
+def test_rows_of_sources_without_files_have_no_file_names(with_duplicates):
+    assert {row.file for group in with_duplicates.identical.groups for row in group} == {None}
+
+
+# --- groups that the source declares
+
+
+def test_groups_across_splits_are_counted_and_shown_largest_first():
+    splits = splits_of(random_images(10), [0, 1] * 5, (6, 2, 2))
+    result = audit(with_sources(splits, groups=[7, 7, 2, 3, 4, 4, 4, 9, 7, 9])).source_groups
+    assert (result.total, result.across) == (5, 3)
+    assert per_class(result.held_out_in_train) == {"validation": [1, 0], "test": [1, 0]}
+    assert rows_in(result.examples) == [
+        [("train", 4, "ant"), ("validation", 0, "ant")],
+        [("train", 0, "ant"), ("test", 0, "ant")],
+        [("validation", 1, "bee"), ("test", 1, "bee")],
+    ]
+    assert result.examples[0][0].file == "train/4.png"
+
+
+def test_sources_without_groups_have_none(with_duplicates):
+    assert with_duplicates.source_groups is None
+
+
+def test_groups_within_splits_are_not_reported():
+    splits = with_sources(splits_of(random_images(6), [0, 1] * 3, (2, 2, 2)), groups=[0, 0, 1, 1, 2, 2])
+    result = audit(splits)
+    assert (result.source_groups.across, result.source_groups.examples) == (0, ())
+    assert audit_warnings(result) == ()
+
+
+# --- warnings
+
+
+def test_near_duplicates_of_training_rows_are_a_warning():
+    images = FACES.copy()
+    images[47], images[55] = CHANGES["jpeg"](images[3]), images[4][:, ::-1]
+    (warning,) = audit_warnings(audit(splits_of(images, [0, 1] * 30, (40, 10, 10))))
+    assert warning.startswith(
+        "1 of 10 validation rows (10.0 %) and 1 of 10 test rows (10.0 %) have a near or mirrored duplicate in the "
+        "training split, so their scores measure memorization"
+    )
+
+
+def test_groups_across_splits_are_a_warning():
+    splits = with_sources(splits_of(random_images(6), [0, 1] * 3, (2, 2, 2)), groups=[0, 1, 2, 3, 1, 4])
+    (warning,) = audit_warnings(audit(splits))
+    assert warning.startswith(
+        "1 of 5 groups of the source have rows in more than one split, so that 1 of 2 test rows (50.0 %) share a group "
+        "with training rows"
+    )
+
+
+def test_exact_duplicates_alone_are_no_warning(with_duplicates):
+    assert audit_warnings(with_duplicates) == ()
 
 
 # --- blank and constant images

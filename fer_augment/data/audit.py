@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from fer_augment.data.dataset import ImageDataset, Images, Splits
 from fer_augment.data.duplicates import group_ids, image_digests
-from fer_augment.data.near_duplicates import THREADS, near_pairs, part_of, pieces, star_groups
+from fer_augment.data.near_duplicates import near_pairs, part_of, pieces, star_groups
+from fer_augment.data.similar_vectors import THREADS
 from fer_augment.errors import DatasetError
 
 BLANK = 1.0

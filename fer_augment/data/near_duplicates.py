@@ -1,19 +1,17 @@
 """Near and mirrored duplicates: different images of the same picture.
 
 The search has three stages. Each image becomes a gray thumbnail and a vector of the low frequencies of its cosine
-transform. Candidates are pairs of images with similar vectors, found with random projection trees (Dasgupta and Freund
-2008, "Random Projection Trees and Low Dimensional Manifolds") in near-linear time. Candidates are then compared pixel
-by pixel, because different pictures can have similar low frequencies.
+transform. Candidates are pairs of images with similar vectors, see `similar_vectors`. Candidates are then compared
+pixel by pixel, because different pictures can have similar low frequencies.
 
-Shape legend: n images, m entries (images and their mirror images), p pairs.
+Shape legend: n images, p pairs.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import Images
 from fer_augment.data.duplicates import connected
+from fer_augment.data.similar_vectors import FREQUENCIES, SIMILARITY, THREADS, Neighbors, search, similarities
 from fer_augment.randomness import stream_rng
 
 CORRELATION = 0.95
@@ -41,37 +40,24 @@ digits of 8 x 8 pixels, the correlation of pixels alone accepts 378 and 795 pair
 """
 SHIFT = 4
 """Maximum shift between near duplicates in each direction, in pixels of 48."""
-SIMILARITY = 0.85
-"""Minimum cosine similarity of the vectors of candidates; on FER2013, 95 % of near duplicates reach it."""
-
 _SIDE = 48
-_FREQUENCIES = 8
 _NEIGHBORS = 6
 """Maximum number of candidates per image."""
 _MIRRORED_NEIGHBORS = 3
-_SIMILAR_ENOUGH = 0.98
-"""No more neighbors are searched for images of which all neighbors are at least as similar."""
-_FIRST_NEIGHBORS = 3
-"""Candidates per image that are always compared; the others only if they are not connected by these."""
-_LEAF = 2048
-"""Maximum number of entries in a leaf of a tree; a set with fewer entries is searched exhaustively."""
-_TREES = 12
-_COLUMNS = 3
-"""Number of projections computed at once."""
-_SAMPLE = 64
+_FIRST_NEIGHBORS = slice(3)
+"""Candidates that are always compared; the others only if these do not connect them."""
+_OTHER_NEIGHBORS = slice(3, None)
+_MORE_NEIGHBORS = 2
+_MORE_TREES = 3
+_MORE_ROUNDS = 3
 _HUB_ROUNDS = 50
 _HUB_COMPARISONS = 4
 """Maximum number of additional comparisons per image when groups are formed."""
 _BYTES_AT_ONCE = 1 << 22
 _PAIRS_AT_ONCE = 512
-_SERIAL_PRODUCTS = 1 << 18
-"""Maximum number of multiplications for which OpenBLAS starts no threads."""
-_VECTORS_AT_ONCE = 1 << 16
 _TINY = float(np.finfo(np.float32).tiny)
 _IN_MEMORY = 20_000
 """Number of thumbnails that are kept in memory rather than in a temporary file."""
-THREADS = min(8, os.cpu_count() or 1)
-"""Number of threads that read and compare images."""
 
 Pairs = NDArray[np.int64]
 """`(p, 2) int64`, positions of two images, the lower one first."""
@@ -97,12 +83,15 @@ def near_pairs(
         image of the other than with the other itself). Both contain positions in `rows`.
     """
     pictures = _Pictures.of(images, rows, part_of(progress, len(rows), 0.0, 0.4))
-    upright, mirrored = _candidates(pictures.vectors, part_of(progress, len(rows), 0.4, 0.7))
-    near = _near(pictures, upright, part_of(progress, len(rows), 0.7, 0.9))
-    others = np.unique(_pairs(mirrored.images), axis=0)
-    found = others[_compared(pictures, others, part_of(progress, len(rows), 0.9, 1.0), mirrored=True)]
+    rng = stream_rng(0, "near duplicates")
+    upright = Neighbors.none(len(rows), _NEIGHBORS)
+    mirrored = Neighbors.none(len(rows), _MIRRORED_NEIGHBORS, mirrored=True)
+    search(pictures.vectors, (upright, mirrored), rng, progress=part_of(progress, len(rows), 0.4, 0.7))
+    near = _near(pictures, upright, rng, part_of(progress, len(rows), 0.7, 0.9))
+    pairs = mirrored.pairs()
+    is_near = _compared(pictures, pairs, part_of(progress, len(rows), 0.9, 1.0), mirrored=True)
     progress(len(rows), len(rows))
-    return near, found
+    return near, pairs[is_near]
 
 
 def star_groups(count: int, pairs: Pairs) -> NDArray[np.int64]:
@@ -166,7 +155,7 @@ class _Pictures:
         count = len(rows)
         pictures = cls(
             _scratch(count),
-            np.zeros((count, _FREQUENCIES * _FREQUENCIES), dtype=np.float16),
+            np.zeros((count, FREQUENCIES * FREQUENCIES), dtype=np.float16),
             np.zeros(count, dtype=np.float32),
         )
 
@@ -175,7 +164,7 @@ class _Pictures:
             pictures.thumbnails[chosen] = thumbnails = _thumbnails(images[rows[chosen]])
             spectrum = _COSINES @ (thumbnails.astype(np.float32) @ _COSINES.T)
             pictures.structures[chosen] = _structures(spectrum)
-            low = spectrum[:, :_FREQUENCIES, :_FREQUENCIES].reshape(len(thumbnails), -1)
+            low = spectrum[:, :FREQUENCIES, :FREQUENCIES].reshape(len(thumbnails), -1)
             low[:, 0] = 0
             has_detail = _middle(thumbnails).std(axis=(1, 2)) >= 1
             length = np.linalg.norm(low, axis=1) + 1e-6
@@ -196,8 +185,6 @@ _DERIVATIVE, _SMOOTHING = np.sin(_ANGLE) ** 2 * np.cos(_ANGLE / 2) ** 4, np.cos(
 _SOBEL_RESPONSE = np.outer(_DERIVATIVE, _SMOOTHING) + np.outer(_SMOOTHING, _DERIVATIVE)
 """Squared amplitude of the gradients at each frequency, relative to that of the pixels."""
 _SOBEL_SIZE = 5
-_MIRRORING = np.where(np.arange(_FREQUENCIES**2) % 2, np.float32(-1), np.float32(1))
-"""Signs of the vector of the mirror image: odd horizontal frequencies change theirs."""
 
 
 def _scratch(count: int) -> NDArray[np.uint8]:
@@ -242,162 +229,40 @@ def _middle(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return thumbnails[..., SHIFT:-SHIFT, SHIFT:-SHIFT]
 
 
-# --- candidates
-
-
-@dataclass(frozen=True, eq=False)
-class _Neighbors:
-    """The most similar images of each of n images.
-
-    Attributes:
-        images: `(n, k) int32`, -1 where there are fewer than k.
-        similarity: `(n, k) float16`, -1 where there are fewer than k.
-    """
-
-    images: NDArray[np.int32]
-    similarity: NDArray[np.float16]
-
-    @classmethod
-    def none(cls, count: int, at_most: int) -> _Neighbors:
-        """Return a table without neighbors."""
-        shape = (count, at_most)
-        return cls(np.full(shape, -1, dtype=np.int32), np.full(shape, -1, dtype=np.float16))
-
-    def add(self, images: NDArray[np.int64], others: NDArray[np.int64], similarity: NDArray[np.float32]) -> None:
-        """Add others that are similar enough; keep the most similar.
-
-        Args:
-            images: `(u,)` different images.
-            others: `(v,)` images.
-            similarity: `(u, v)`.
-        """
-        similar = np.flatnonzero((similarity >= SIMILARITY).any(axis=1))
-        if not len(similar):
-            return
-        similarity, images = similarity[similar], images[similar]
-        more = min(self.images.shape[1], len(others))
-        best = np.argpartition(similarity, len(others) - more, axis=1)[:, len(others) - more :]
-        added, added_similarity = others[best], np.take_along_axis(similarity, best, axis=1)
-        is_known = (added[:, :, None] == self.images[images][:, None, :]).any(axis=2)
-        added_similarity[is_known | (added_similarity < SIMILARITY)] = -1
-        all_images = np.concatenate([self.images[images], np.where(added_similarity < 0, -1, added)], axis=1)
-        all_similarity = np.concatenate([self.similarity[images], added_similarity.astype(np.float16)], axis=1)
-        best = np.argsort(-all_similarity, axis=1, kind="stable")[:, : self.images.shape[1]]
-        self.images[images] = np.take_along_axis(all_images, best, axis=1)
-        self.similarity[images] = np.take_along_axis(all_similarity, best, axis=1)
-
-
-def _candidates(
-    vectors: NDArray[np.float16],
-    progress: ReportProgress = lambda done, total: None,
-    *,
-    leaf: int = _LEAF,
-    trees: int = _TREES,
-) -> tuple[_Neighbors, _Neighbors]:
-    """Return the most similar images of each image, and the images that its mirror image is most similar to.
-
-    Each tree divides all images and their mirror images into leaves; within a leaf, all are compared.
-    """
-    count = len(vectors)
-    upright, mirrored = _Neighbors.none(count, _NEIGHBORS), _Neighbors.none(count, _MIRRORED_NEIGHBORS)
-
-    def compare(entries: NDArray[np.int64]) -> None:
-        ours, theirs = entries[entries < count], entries[entries >= count] - count
-        for neighbors, others, signs in ((upright, ours, np.float32(1)), (mirrored, theirs, _MIRRORING)):
-            images = ours[neighbors.similarity[ours, -1] < _SIMILAR_ENOUGH]
-            if len(images) and len(others):
-                similarity = _products(vectors[images].astype(np.float32), vectors[others] * signs)
-                similarity[images[:, None] == others] = -1
-                neighbors.add(images, others, similarity)
-
-    rng = stream_rng(0, "near duplicates")
-    trees = trees if 2 * count > leaf else 1
-    with ThreadPoolExecutor(THREADS) as pool:
-        for tree in range(trees):
-            for _ in pool.map(compare, list(_leaves(vectors, leaf, rng))):
-                pass
-            progress(tree + 1, trees)
-    return upright, mirrored
-
-
-def _leaves(vectors: NDArray[np.float16], leaf: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Divide 0 … 2n - 1 (the images, then their mirror images) at medians of random projections."""
-    parts = [np.arange(2 * len(vectors))]
-    while parts:
-        part = parts.pop()
-        if len(part) <= leaf:
-            yield part
-            continue
-        columns = min(_COLUMNS, math.ceil(math.log2(len(part) / leaf)))
-        projected = _projected(vectors, part, _directions(vectors, part, columns, rng))
-        places = [np.arange(len(part))]
-        for column in range(columns):
-            places = [half for some in places for half in _halves(some, projected[some, column])]
-        parts += [part[some] for some in places]
-
-
-def _directions(
-    vectors: NDArray[np.float16], entries: NDArray[np.int64], columns: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return `(columns, 64)` random directions in which a sample of the entries varies most: one power iteration."""
-    entries = rng.choice(entries, min(len(entries), _SAMPLE))
-    is_mirrored = (entries >= len(vectors))[:, None]
-    sample = vectors[entries % len(vectors)] * np.where(is_mirrored, _MIRRORING, np.float32(1))
-    sample = sample - sample.mean(axis=0)
-    weights = rng.standard_normal((columns, len(sample))).astype(np.float32)
-    directions: NDArray[np.float32] = weights @ sample @ sample.T @ sample
-    return directions
-
-
-def _projected(
-    vectors: NDArray[np.float16], entries: NDArray[np.int64], directions: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the `(m, columns)` coordinates of the entries along the directions."""
-    both, coordinates = np.stack([directions, directions * _MIRRORING]), []
-    for start in range(0, len(entries), _VECTORS_AT_ONCE):
-        is_mirrored, image = np.divmod(entries[start : start + _VECTORS_AT_ONCE], len(vectors))
-        products = _products(vectors[image].astype(np.float32), both.reshape(-1, both.shape[2]))
-        coordinates.append(products.reshape(len(image), 2, -1)[np.arange(len(image)), is_mirrored])
-    return np.concatenate(coordinates)
-
-
-def _products(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the `(u, v)` products of `(u, 64)` and `(v, 64)`, in parts that are too small for threads of BLAS.
-
-    Its threads make many such products slower, above all while other processes are running.
-    """
-    at_once = max(1, _SERIAL_PRODUCTS // other.size)
-    padded = np.zeros((-(-len(one) // at_once) * at_once, one.shape[1]), dtype=np.float32)
-    padded[: len(one)] = one
-    products = padded.reshape(-1, at_once, one.shape[1]) @ np.ascontiguousarray(other.T)
-    return products.reshape(-1, len(other))[: len(one)]
-
-
-def _halves(places: NDArray[np.int64], values: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    middle = len(values) // 2
-    order = np.argpartition(values, middle)
-    return places[order[:middle]], places[order[middle:]]
-
-
-def _pairs(neighbors: NDArray[np.int32]) -> Pairs:
-    """Return the pairs of each image and its neighbors in order; repeated pairs are kept."""
-    pairs = np.stack([np.repeat(np.arange(len(neighbors)), neighbors.shape[1]), neighbors.reshape(-1)], axis=1)
-    return np.sort(pairs[pairs[:, 1] >= 0], axis=1)
-
-
 # --- comparison of candidates
 
 
-def _near(pictures: _Pictures, candidates: _Neighbors, progress: ReportProgress) -> Pairs:
+def _near(pictures: _Pictures, candidates: Neighbors, rng: np.random.Generator, progress: ReportProgress) -> Pairs:
     """Return the near duplicates among candidates, with enough pairs for `star_groups`."""
     count = len(pictures.vectors)
-    pairs = np.unique(_pairs(candidates.images[:, :_FIRST_NEIGHBORS]), axis=0)
+    pairs = candidates.pairs(_FIRST_NEIGHBORS)
     near = pairs[_compared(pictures, pairs, progress)]
-    group = connected(count, near)
-    pairs = np.unique(_pairs(candidates.images[:, _FIRST_NEIGHBORS:]), axis=0)
-    pairs = pairs[group[pairs[:, 0]] != group[pairs[:, 1]]]
-    near = np.concatenate([near, pairs[_compared(pictures, pairs, progress)]])
-    return _with_representatives(pictures, near)
+    component = connected(count, near)
+    pairs = candidates.pairs(_OTHER_NEIGHBORS)
+    pairs = pairs[component[pairs[:, 0]] != component[pairs[:, 1]]]
+    near = np.concatenate([near, pairs[_compared(pictures, pairs)]])
+    for _ in range(_MORE_ROUNDS):
+        more = _between_components(pictures, candidates, connected(count, near), rng)
+        if not len(more):
+            break
+        near = np.concatenate([near, more])
+    return _with_representatives(pictures, np.unique(near, axis=0))
+
+
+def _between_components(
+    pictures: _Pictures, candidates: Neighbors, component: NDArray[np.int64], rng: np.random.Generator
+) -> Pairs:
+    """Return near duplicates that connect images whose candidates are all in their own component with others.
+
+    Such an image may have more near duplicates than candidates were searched for, as in bursts of one scene.
+    """
+    is_enclosed = (candidates.images[:, -1] >= 0) & (component[candidates.images] == component[:, None]).all(axis=1)
+    if not is_enclosed.any():
+        return np.empty((0, 2), dtype=np.int64)
+    more = Neighbors.none(len(component), _MORE_NEIGHBORS)
+    search(pictures.vectors, (more,), rng, trees=_MORE_TREES, images=is_enclosed, components=component)
+    pairs = more.pairs()
+    return pairs[_compared(pictures, pairs)]
 
 
 def _with_representatives(pictures: _Pictures, near: Pairs) -> Pairs:
@@ -414,24 +279,18 @@ def _with_representatives(pictures: _Pictures, near: Pairs) -> Pairs:
             break
         pairs = np.sort(np.stack([hubs[np.cumsum(is_hub)[~is_hub] - 1], others], axis=1), axis=1)
         is_paired = np.isin(pairs @ [count, 1], near @ [count, 1])
-        similarity = _similarity(pictures.vectors, pairs)
+        similarity = similarities(pictures.vectors, pairs)
         to_compare = np.flatnonzero(~is_paired & (similarity >= SIMILARITY))
         budget -= len(to_compare)
-        matching = to_compare[_compared(pictures, pairs[to_compare], lambda done, total: None)]
+        matching = to_compare[_compared(pictures, pairs[to_compare])]
         near = np.concatenate([near, pairs[matching]])
         is_paired[matching] = True
         open_images = others[~is_paired]
     return near[np.lexsort([near[:, 1], near[:, 0]])]
 
 
-def _similarity(vectors: NDArray[np.float16], pairs: Pairs) -> NDArray[np.float32]:
-    parts = [pairs[at : at + _VECTORS_AT_ONCE] for at in range(0, len(pairs), _VECTORS_AT_ONCE)]
-    ours = [np.einsum("ij,ij->i", *(vectors[part[:, side]].astype(np.float32) for side in (0, 1))) for part in parts]
-    return np.concatenate([np.empty(0, dtype=np.float32), *ours])
-
-
 def _compared(
-    pictures: _Pictures, pairs: Pairs, progress: ReportProgress, *, mirrored: bool = False
+    pictures: _Pictures, pairs: Pairs, progress: ReportProgress = lambda done, total: None, *, mirrored: bool = False
 ) -> NDArray[np.bool_]:
     """Return a `(p,)` mask of the pairs that are near duplicates, or mirrored duplicates."""
     starts = range(0, len(pairs), _PAIRS_AT_ONCE)
@@ -481,7 +340,7 @@ def _gradients(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     margin = _SOBEL_SIZE // 2
     along = [cv2.Sobel(pixels, cv2.CV_32F, dx, dy, ksize=_SOBEL_SIZE) for dx, dy in ((1, 0), (0, 1))]
-    return np.stack(along)[:, margin:-margin, margin:-margin]
+    return np.stack(along).astype(np.float32, copy=False)[:, margin:-margin, margin:-margin]
 
 
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
