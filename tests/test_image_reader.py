@@ -214,7 +214,9 @@ def test_a_color_image_among_gray_ones_makes_all_color(tmp_path, first_color):
         for row in range(len(part)):
             expected = reference(files[part.name_of(row)])
             np.testing.assert_array_equal(part.images[[row]][0], np.broadcast_to(expected, (4, 4, 3)))
-    assert sum(later < earlier for earlier, later in pairwise(done)) <= 2, "decodes at most twice, then looks for duplicates"
+    assert sum(later < earlier for earlier, later in pairwise(done)) <= 2, (
+        "decodes at most twice, then looks for duplicates"
+    )
 
 
 def test_color_images_become_gray_where_gray_is_set(tmp_path):
