@@ -101,8 +101,9 @@ def test_fer2013_has_its_known_audit(fer2013):
     totals = {name: sum(counts.values()) for name, counts in result.held_out_in_train.items()}
     assert totals == {"validation": 280, "test": 288}
     assert sum(sum(counts.values()) for counts in result.blank.values()) == len(result.blank_rows) == 13
-    assert result.near.total.groups > 700
-    assert 10 < result.mirrored.total.groups < 20
+    assert 1150 < result.near.total.groups < 1250
+    assert max(map(len, result.near.groups)) < 30
+    assert 15 < result.mirrored.total.groups < 25
 
 
 def test_fer2013_without_held_out_duplicates(fer2013):

@@ -18,9 +18,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import Images
+from fer_augment.data.dataset import Images, occurrence
 from fer_augment.data.duplicates import connected
-from fer_augment.data.similar_vectors import FREQUENCIES, SIMILARITY, THREADS, Neighbors, search, similarities
+from fer_augment.data.similar_vectors import (
+    FREQUENCIES,
+    SIMILARITY,
+    THREADS,
+    Neighbors,
+    distinct,
+    search,
+    similarities,
+)
 from fer_augment.randomness import stream_rng
 
 CORRELATION = 0.95
@@ -40,6 +48,7 @@ digits of 8 x 8 pixels, the correlation of pixels alone accepts 378 and 795 pair
 """
 SHIFT = 4
 """Maximum shift between near duplicates in each direction, in pixels of 48."""
+
 _SIDE = 48
 _NEIGHBORS = 6
 """Maximum number of candidates per image."""
@@ -47,12 +56,13 @@ _MIRRORED_NEIGHBORS = 3
 _FIRST_NEIGHBORS = slice(3)
 """Candidates that are always compared; the others only if these do not connect them."""
 _OTHER_NEIGHBORS = slice(3, None)
-_MORE_NEIGHBORS = 2
-_MORE_TREES = 3
-_MORE_ROUNDS = 3
-_HUB_ROUNDS = 50
-_HUB_COMPARISONS = 4
-"""Maximum number of additional comparisons per image when groups are formed."""
+_MORE_NEIGHBORS, _MORE_TREES, _MORE_ROUNDS, _MORE_PAIRS = 2, 3, 3, 3
+"""Search for connections between groups with more near duplicates than candidates, see `_between_components`: neighbors
+per image, trees, rounds, and pairs compared between two groups."""
+_REPRESENTATIVES = 50
+"""Maximum number of representatives that are compared with all images of a connected component."""
+_COMPARISONS = 2
+"""Maximum mean number of comparisons of an image with representatives."""
 _BYTES_AT_ONCE = 1 << 22
 _PAIRS_AT_ONCE = 512
 _TINY = float(np.finfo(np.float32).tiny)
@@ -69,9 +79,9 @@ def near_pairs(
 ) -> tuple[Pairs, Pairs]:
     """Find pairs of near and mirrored duplicates.
 
-    Time is near-linear in n, also if all images show one scene: at most 8 similar images are compared with each image,
-    and in large groups only with a representative. So not all pairs of a group are returned, but enough to connect it
-    and for `star_groups`. In memory are 200 bytes per image; the thumbnails of large sets are in a temporary file.
+    Time is near-linear in n, also if all images show one scene: each image is compared with the most similar ones only,
+    and in groups with a representative. So not all pairs of a group are returned, but enough to connect it and for
+    `star_groups`. About 300 bytes per image are in memory; the thumbnails of large sets are in a temporary file.
 
     Args:
         images: the pixels.
@@ -246,7 +256,7 @@ def _near(pictures: _Pictures, candidates: Neighbors, rng: np.random.Generator, 
         if not len(more):
             break
         near = np.concatenate([near, more])
-    return _with_representatives(pictures, np.unique(near, axis=0))
+    return _with_representatives(pictures, near)
 
 
 def _between_components(
@@ -262,6 +272,9 @@ def _between_components(
     more = Neighbors.none(len(component), _MORE_NEIGHBORS)
     search(pictures.vectors, (more,), rng, trees=_MORE_TREES, images=is_enclosed, components=component)
     pairs = more.pairs()
+    between: NDArray[np.int64] = np.sort(component[pairs], axis=1) @ np.array([len(component), 1])
+    most_similar_first = np.lexsort([-similarities(pictures.vectors, pairs), between])
+    pairs = pairs[most_similar_first[occurrence(between[most_similar_first]) < _MORE_PAIRS]]
     return pairs[_compared(pictures, pairs)]
 
 
@@ -270,8 +283,8 @@ def _with_representatives(pictures: _Pictures, near: Pairs) -> Pairs:
     count = len(pictures.vectors)
     component, degree = connected(count, near), np.bincount(near.reshape(-1), minlength=count)
     open_images = np.flatnonzero(np.bincount(component)[component] > 2)
-    budget = _HUB_COMPARISONS * count
-    for _ in range(_HUB_ROUNDS):
+    budget = _COMPARISONS * count
+    for _ in range(_REPRESENTATIVES):
         open_images = open_images[np.lexsort([-degree[open_images], component[open_images]])]
         is_hub = np.diff(component[open_images], prepend=-1) != 0
         hubs, others = open_images[is_hub], open_images[~is_hub]
@@ -286,7 +299,7 @@ def _with_representatives(pictures: _Pictures, near: Pairs) -> Pairs:
         near = np.concatenate([near, pairs[matching]])
         is_paired[matching] = True
         open_images = others[~is_paired]
-    return near[np.lexsort([near[:, 1], near[:, 0]])]
+    return distinct(near)
 
 
 def _compared(

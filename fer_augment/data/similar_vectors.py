@@ -66,7 +66,7 @@ class Neighbors:
         """Return `(p, 2)` different pairs of an image and a neighbor in some columns, the lower number first."""
         neighbors = self.images[:, columns]
         pairs = np.stack([np.repeat(np.arange(len(neighbors)), neighbors.shape[1]), neighbors.reshape(-1)], axis=1)
-        return np.unique(np.sort(pairs[pairs[:, 1] >= 0], axis=1), axis=0)
+        return distinct(pairs[pairs[:, 1] >= 0])
 
     def add(self, images: NDArray[np.int64], others: NDArray[np.int64], similarity: NDArray[np.float32]) -> None:
         """Add others that are similar enough; keep the most similar.
@@ -136,6 +136,13 @@ def search(
             for _ in pool.map(compare, list(_leaves(vectors, leaf, rng)), itertools.repeat(tree)):
                 pass
             progress(tree + 1, trees)
+
+
+def distinct(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return different pairs in ascending order, the lower number of each first."""
+    ordered = np.sort(pairs, axis=1)
+    count = int(ordered.max(initial=0)) + 1
+    return np.stack(np.divmod(np.unique(ordered @ [count, 1]), count), axis=1)
 
 
 def similarities(vectors: NDArray[np.float16], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
