@@ -273,7 +273,7 @@ def _between_components(
     search(pictures.vectors, (more,), rng, trees=_MORE_TREES, images=is_enclosed, components=component)
     pairs = more.pairs()
     between: NDArray[np.int64] = np.sort(component[pairs], axis=1) @ np.array([len(component), 1])
-    most_similar_first = np.lexsort([-similarities(pictures.vectors, pairs), between])
+    most_similar_first = np.lexsort((-similarities(pictures.vectors, pairs), between))
     pairs = pairs[most_similar_first[occurrence(between[most_similar_first]) < _MORE_PAIRS]]
     return pairs[_compared(pictures, pairs)]
 
