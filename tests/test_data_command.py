@@ -22,6 +22,7 @@ from tests.data_files import (
     random_images,
     release,
     small_csv_rows,
+    split_files,
     write_csv,
     write_folder,
     write_npy,
@@ -134,6 +135,29 @@ def test_audit_prints_groups_rows_and_recommendations(faulty):
     assert "held_out_duplicates: drop" in ran.out
     assert "dedup" in ran.out
     assert "Blank images in validation: row 1." in ran.out
+
+
+def test_audit_names_the_files_of_conflicting_labels_and_blank_images(tmp_path):
+    images = split_files({"train": 4, "test": 2, "val": 2})
+    images["test/dog/0.png"] = images["train/cat/1.png"]
+    images["val/dog/1.png"] = encoded(np.full((4, 4), 7, np.uint8))
+    ran = fer_augment("data", "audit", str(write_folder(tmp_path / "folder", images)))
+    assert_readable(ran)
+    notes = " ".join(ran.out.split())
+    assert "Conflicting labels (exact): cat train/cat/1.png (train), dog test/dog/0.png (test)." in notes
+    assert "Blank images in validation: val/dog/1.png." in notes
+
+
+def test_audit_reports_groups_across_splits(tmp_path):
+    images = write_folder(tmp_path / "images", {f"{row}.png": encoded(i) for row, i in enumerate(random_images(9))})
+    table = "".join(f"{row}.png,{'ab'[row % 2]},p{row % 4},{SPLITS[row // 3]}\n" for row in range(9))
+    source = write_text(images / "labels.csv", f"image,label,patient,split\n{table}")
+    ran = fer_augment("data", "audit", str(source))
+    assert ran.code == 0, ran
+    assert_readable(ran)
+    notes = " ".join(ran.out.split())
+    assert "4 of 4 groups of the source have rows in more than one split; 2 of 3 validation rows" in notes
+    assert "One group: 0.png (train), 4.png (validation), 8.png (test)." in notes
 
 
 def test_audit_of_clean_data(clean):

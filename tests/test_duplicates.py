@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_augment.data.duplicates import group_ids, image_digests, stratified_folds
+from fer_augment.data.duplicates import connected, group_ids, image_digests, joined, stratified_folds
 from tests.data_files import random_images
 
 
@@ -46,6 +46,17 @@ def test_rows_share_a_group_if_and_only_if_they_are_equal(kinds: list[int]) -> N
     assert len(groups) == len(kinds)
     for one, group in zip(kinds, groups.tolist(), strict=True):
         assert [kind == one for kind in kinds] == [other == group for other in groups.tolist()]
+
+
+def test_components_are_numbered_by_their_lowest_member() -> None:
+    assert connected(6, np.array([[1, 4], [4, 5], [2, 3]])).tolist() == [0, 1, 2, 2, 1, 1]
+    assert connected(2, np.empty((0, 2), np.int64)).tolist() == [0, 1]
+
+
+def test_rows_that_share_a_group_in_any_grouping_are_joined() -> None:
+    one, other = np.array([5, 5, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 3, 4])
+    assert joined(one, other).tolist() == [0, 0, 0, 1, 2, 2]
+    assert joined(one).tolist() == [0, 0, 1, 2, 3, 3]
 
 
 labeled_groups = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=1, max_size=60)
