@@ -121,7 +121,7 @@ class Comparison(ComparisonRecord):
     def at(cls, directory: Path, record: ComparisonRecord) -> Comparison:
         """Return a comparison with the directory that holds it."""
         comparison = cls(**dict(record))
-        comparison._directory = directory.absolute()
+        comparison._directory = directory
         return comparison
 
     @property

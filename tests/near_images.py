@@ -44,10 +44,8 @@ def shoes(count, rng) -> np.ndarray:
         outline = np.rint(np.array(side) + rng.normal(0, 2, (len(side), 2))).astype(np.int32)
         cv2.fillPoly(image, [outline], int(rng.integers(120, 220)))
         for _ in range(3):
-            ends = outline[rng.integers(2, 7)], outline[rng.integers(0, len(side))]
-            cv2.line(
-                image, *(tuple(map(int, end)) for end in ends), int(rng.integers(60, 250)), int(rng.integers(2, 6))
-            )
+            begin, end = outline[rng.integers(2, 7)].tolist(), outline[rng.integers(0, len(side))].tolist()
+            cv2.line(image, begin, end, int(rng.integers(60, 250)), int(rng.integers(2, 6)))
         cv2.line(image, (8, 80), (104, 80), int(rng.integers(60, 255)), 6)
     return np.stack([cv2.resize(image, (28, 28), interpolation=cv2.INTER_AREA) for image in images])[..., None]
 

@@ -70,7 +70,7 @@ def test_missing_test_split_with_a_validation_split_is_renamed(tmp_path):
     )
     (folder / "data" / "val").rename(folder / "data" / "test")
     splits = read(folder)
-    assert [len(part) for part in splits.parts.values()] == [21, 3, 24]
+    assert [len(part) for part in splits.parts.values()] == [22, 2, 24]
 
 
 def test_missing_test_and_validation_split_are_split_off_from_the_train_folder(tmp_path):

@@ -114,8 +114,8 @@ def test_frames_of_a_fixed_camera_are_one_group():
 
 @given(st.integers(1, 30), st.data())
 def test_every_image_of_a_group_is_paired_with_its_representative(count, data):
-    image = st.integers(0, count - 1)
-    drawn = data.draw(st.lists(st.tuples(image, image).filter(lambda pair: pair[0] < pair[1]), max_size=60))
+    images = st.integers(0, count - 1)
+    drawn = data.draw(st.lists(st.tuples(images, images).filter(lambda pair: pair[0] < pair[1]), max_size=60))
     pairs = np.array(sorted(set(drawn)), dtype=np.int64).reshape(-1, 2)
     representative = star_groups(count, pairs)
     paired = {tuple(pair) for pair in pairs.tolist()}

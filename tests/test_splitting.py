@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 import pytest
@@ -201,7 +203,9 @@ def test_splits_do_not_depend_on_the_size_of_the_images(tmp_path):
     images = cv2.resize(textures(1, np.random.default_rng(0))[0], (480, 480))
     crops = [images[top : top + 48, left : left + 48] for top in range(0, 432, 48) for left in range(0, 432, 48)]
     contents = [encoded(image) for image in as_images(np.stack(crops))]
-    files = [ImageFile(f"{number:02}.png", lambda number=number: contents[number], "1") for number in range(81)]
+    files = [
+        ImageFile(f"{number:02}.png", functools.partial(contents.__getitem__, number), "1") for number in range(81)
+    ]
     labels, unassigned = np.resize([0, 1], 81), np.full(81, UNASSIGNED, np.int8)
 
     def names(source, size):
