@@ -86,6 +86,17 @@ def test_thumbnails_of_a_large_set_are_in_a_temporary_file(monkeypatch):
         np.testing.assert_array_equal(pairs, expected_pairs)
 
 
+def test_thumbnails_stay_in_memory_if_the_disk_is_full(monkeypatch):
+    def refuse(*arguments):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(near_duplicates, "_IN_MEMORY", 10)
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    thumbnails = near_duplicates._scratch(30)
+    assert thumbnails.shape == (30, 48, 48)
+    assert not isinstance(thumbnails, np.memmap)
+
+
 @pytest.mark.parametrize("make", [scene, sequence], ids=["fixed camera", "changing picture"])
 def test_frames_of_one_scene_need_a_limited_number_of_comparisons_per_image(make, monkeypatch, small_leaves):
     compared = []

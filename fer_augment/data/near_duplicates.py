@@ -10,6 +10,7 @@ Shape legend: n images, p pairs.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -200,12 +201,17 @@ _SOBEL_SIZE = 5
 
 
 def _scratch(count: int) -> NDArray[np.uint8]:
-    """Return an array for thumbnails, in an unnamed temporary file if there are many."""
+    """Return an array for thumbnails, in an unnamed temporary file if there are many and the disk has room for it."""
     shape = (count, _SIDE, _SIDE)
     if count <= _IN_MEMORY:
         return np.empty(shape, dtype=np.uint8)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk would otherwise end the process at the first access
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+            return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    except OSError:
+        return np.empty(shape, dtype=np.uint8)
 
 
 def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
