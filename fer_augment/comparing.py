@@ -388,9 +388,9 @@ def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides, *, qu
 
 
 def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    if isinstance(seeds, bool | float):
-        seeds = ()
-    chosen = tuple(seeds) if isinstance(seeds, Iterable) else tuple(range(seeds))
+    if not isinstance(seeds, Iterable):
+        seeds = range(seeds) if _is_number(seeds) else ()
+    chosen = tuple(seeds)
     if not chosen or len(set(chosen)) != len(chosen) or not all(map(_is_number, chosen)) or min(chosen) < 0:
         raise RecipeError(
             f"seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got {seeds!r}"

@@ -242,12 +242,14 @@ class TestRun:
         np.testing.assert_array_equal(finished.predict(images), before)
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(finished)).predict(images), before)
 
-    @pytest.mark.parametrize("seed", [True, -1, 1.0, "1"])
+    @pytest.mark.parametrize("seed", [True, -1, 1.0, "1", None])
     def test_refuses_other_seeds(self, place: Path, seed: Any) -> None:
         with pytest.raises(fa.RecipeError, match="seed: must be a number from 0"):
             fa.run("small.yaml", "faces", seed=seed, progress=False)
         with pytest.raises(fa.RecipeError, match="seeds: must be how many"):
             fa.prepare("small.yaml", "faces", seeds=[0, seed], progress=False)
+        with pytest.raises(fa.RecipeError, match="seeds: must be how many"):
+            fa.prepare("small.yaml", "faces", seeds=seed, progress=False)
 
     @pytest.mark.parametrize(
         "images", [np.zeros((1, 12, 12, 3), np.uint8), np.zeros((1, 12, 12)), np.zeros((12, 12), np.uint8)]
