@@ -94,7 +94,7 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
             y: `(N,)` labels: of any kind, or integers from 0 to K - 1 if `class_names` are given.
 
         Raises:
-            DatasetError: if X or y is invalid.
+            DatasetError: if X or y is invalid, or a label is missing (None or NaN).
             StrategyError: if the strategy does not act on the training set, or gives soft targets.
         """
         self._validated(np.asarray(X), np.asarray(y))
@@ -137,6 +137,7 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         if Effect.SOFT_TARGETS in self.strategy.effects:
             raise StrategyError(f"{step.name} gives soft targets, which y cannot represent; use it in a recipe")
         if self.class_names is None:
+            _refuse_missing_labels(y)
             self.classes_, labels = np.unique(y, return_inverse=True)
         else:
             self.classes_, labels = np.arange(len(self.class_names)), y
@@ -178,7 +179,16 @@ def _as_images(X: NDArray[Any], image_shape: tuple[int, ...] | None) -> NDArray[
         raise DatasetError("the rows of X are flat; set `image_shape`, for example (48, 48)")
     if not (np.issubdtype(X.dtype, np.number) and ((X >= 0) & (X <= 255) & (np.rint(X) == X)).all()):
         raise DatasetError("images must be integers from 0 to 255; resample before scaling")
+    if not np.can_cast(np.uint8, X.dtype):  # the result has the dtype of X, and 200 would become -56
+        raise DatasetError(f"images of dtype {X.dtype} cannot hold values up to 255; convert X with astype(np.uint8)")
     return X.astype(np.uint8)
+
+
+def _refuse_missing_labels(y: NDArray[Any]) -> None:
+    """Refuse None and NaN, which numpy would take for a class of its own."""
+    missing = np.flatnonzero([label is None or label != label for label in y.ravel().tolist()])
+    if len(missing):
+        raise DatasetError(f"{len(missing)} of {y.size} labels are missing, first in row {missing[0]}; remove these rows")
 
 
 def _first_epoch(pipeline: Pipeline, data: ImageDataset, rng: np.random.Generator) -> ImageDataset:

@@ -17,7 +17,7 @@ def write_distribution(name: str, folder: Path) -> dict[str, str]:
     """Write a distribution that registers one strategy.
 
     Args:
-        name: the name of the strategy in recipes: lower-case words separated by `_`.
+        name: the name of the strategy in recipes: lower-case words separated by `_`, as `strategy_name_of` returns it.
         folder: the folder to create.
 
     Returns:
@@ -47,6 +47,15 @@ def write_distribution(name: str, folder: Path) -> dict[str, str]:
     return files
 
 
+def strategy_name_of(name: str) -> str:
+    """Return a name in the form of strategy names: `soft_focus` for `soft-focus` or `SoftFocus`; others unchanged."""
+    return _nearest(name) if _SPELLED_OTHERWISE.fullmatch(name) and _NAME.fullmatch(_nearest(name)) else name
+
+
+def _nearest(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")
+
+
 def _class_name(name: str) -> str:
     """Return the class name for a strategy name.
 
@@ -54,7 +63,7 @@ def _class_name(name: str) -> str:
         PluginError: if no class can have the name, or a strategy with this name is installed.
     """
     if not _NAME.fullmatch(name):
-        nearest = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")
+        nearest = _nearest(name)
         message = f"{name!r} is not a valid strategy name: use lower-case words of two or more letters, joined by _"
         raise PluginError(f"{message}, such as {nearest if _NAME.fullmatch(nearest) else 'mirror_classes'}")
     class_name = "".join(word.capitalize() for word in name.split("_"))
@@ -68,6 +77,8 @@ def _class_name(name: str) -> str:
 
 _NAME = re.compile(r"[a-z][a-z0-9]+(_[a-z][a-z0-9]+)*")
 """Names that survive the conversion to a class name and back by `Strategy.strategy_name`."""
+_SPELLED_OTHERWISE = re.compile(r"[A-Za-z][A-Za-z0-9 _-]*")
+"""Names of words that are joined or capitalized in another way."""
 
 _IMPORTED = ("Any", "ClassVar", "Field", "Mapping", "Sequence")
 """Names that the strategy module imports from elsewhere than `fer_augment`."""
@@ -151,6 +162,7 @@ def test_conforms(strategy: type[Strategy], check: StrategyCheck) -> None:
     check(strategy)
 
 
+# This test is about the strategy of the template: replace it by one about yours.
 def test_each_row_of_the_named_classes_gets_a_mirrored_copy() -> None:
     data = tiny_dataset()
     rewritten = $class_name(classes=["ant"]).rewrite_training_set(data)
@@ -187,7 +199,9 @@ _README = """\
 # $name
 
 A strategy for fer_augment. The template in `$module.py` adds mirrored copies of the
-rows of the classes that a recipe names; replace it by your strategy.
+rows of the classes that a recipe names; replace it by your strategy. Then adapt the two
+files that use its parameter `classes`: the recipe `$name.yaml`, and the second test in
+`tests/test_$name.py`.
 
 Install the strategy and check it:
 

@@ -121,7 +121,7 @@ class Imblearn(Strategy):
             counts = dict(zip(training_set.class_names, training_set.counts.tolist(), strict=True))
             raise StrategyError(f"{self.sampler} cannot resample {counts}: {' '.join(str(error).split())}") from error
         parents, is_new = _parents(sampler, points, resampled)
-        synthetic = resampled[is_new]
+        synthetic = np.asarray(resampled)[is_new]  # with nothing to add, some samplers return `_Rows`
         if self.space == "embeddings":
             synthetic = _interpolate(training_set, parents[is_new], _positions(points, parents[is_new], synthetic))
         np.clip(np.rint(synthetic, out=synthetic), 0, 255, out=synthetic)

@@ -207,6 +207,15 @@ class TestReading:
         with pytest.raises(DatasetError, match=r"a: recognized by one \(dist-0 1.0\) and two \(dist-1 1.1\)"):
             catalog.read("a")
 
+    def test_a_reader_that_fails_to_decide_does_not_affect_other_sources(self) -> None:
+        broken = DatasetReader("broken", "broken", lambda source: source[1:].index(source[0]) == 0, lambda *_: None)
+        catalog = collected(plugin(dataset_readers=[reader("one", "a")]), plugin(dataset_readers=[broken]))
+
+        assert catalog.read("a").source == "a"
+        message = r"^b: no reader recognizes it, and the reader broken \(dist-1 1.1\) failed: ValueError: "
+        with pytest.raises(DatasetError, match=message):
+            catalog.read("b")
+
 
 class TestStrategyFaults:
     def faults(self, **methods: Any) -> list[str]:
@@ -375,6 +384,19 @@ class TestInstalled:
         assert catalog.problems[0].startswith(f"a-bad-one 0.1: bad_module cannot be imported: {message}")
         assert catalog.strategy("doubled").provider == "sampler-kit 2.5"
         assert catalog.model("convnet5").provider.startswith("fer_augment ")
+
+    def test_a_leftover_folder_of_a_distribution_is_reported_and_does_not_affect_others(self, site: Path) -> None:
+        self.install(site, "removed-kit", "1.0", gone_module="")
+        (site / "gone_module.py").unlink()
+        (site / "removed_kit-1.0.dist-info" / "METADATA").unlink()
+        self.install(site, "sampler-kit", "2.5", kit_doubled=self.STRATEGY)
+        catalog = installed_plugins()
+
+        assert catalog.problems == (
+            "unknown distribution of gone_module: gone_module cannot be imported: "
+            "ModuleNotFoundError: No module named 'gone_module'",
+        )
+        assert catalog.strategy("doubled").provider == "sampler-kit 2.5"
 
     def test_two_distributions_that_register_one_name_are_both_reported(self, site: Path) -> None:
         self.install(site, "sampler-kit", "2.5", kit_doubled=self.STRATEGY)

@@ -124,8 +124,8 @@ def test_its_files_are_tidy(project: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Mirror-Twice", "joined by _, such as mirror_twice"),
-        ("mirrorTwice", "such as mirror_twice"),
+        ("mirror.twice", "joined by _, such as mirror_twice"),
+        ("a-b", "of two or more letters"),
         ("../mirror", "such as mirror"),
         ("a_b", "of two or more letters"),
         ("2fold", "such as mirror_classes"),
@@ -145,6 +145,17 @@ def test_an_invalid_name_is_refused_and_nothing_is_written(
     monkeypatch.chdir(inside)
     assert_refused(fer_augment("plugins", "new", "--", name), message)
     assert list(tmp_path.rglob("*")) == [inside]
+
+
+@pytest.mark.parametrize("name", ["Soft-Focus", "SoftFocus", "soft focus"])
+def test_a_name_that_is_spelled_otherwise_is_corrected_and_printed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = fer_augment("plugins", "new", name)
+    assert ran.code == 0
+    assert ran.out.startswith("The strategy is named soft_focus, as a recipe writes it.\nWrote soft_focus/\n")
+    assert Path("soft_focus/soft_focus.yaml").is_file()
 
 
 def test_the_class_of_every_valid_name_has_that_strategy_name(tmp_path: Path) -> None:

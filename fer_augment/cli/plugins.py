@@ -111,11 +111,14 @@ def new_plugin(name: str, out: Path | None) -> None:
     \b
     fer-augment plugins new mirror_classes
     """
-    from fer_augment.scaffold import write_distribution
+    from fer_augment.scaffold import strategy_name_of, write_distribution
 
+    given, name = name, strategy_name_of(name)
     folder = Path(name) if out is None else out
     files = write_distribution(name, folder)
     console = results()
+    if name != given:
+        console.print(f"The strategy is named {name}, as a recipe writes it.", markup=False, soft_wrap=True)
     console.print(f"Wrote {folder}/", markup=False, soft_wrap=True)
     width = max(map(len, files))
     for file, purpose in files.items():

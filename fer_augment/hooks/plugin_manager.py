@@ -98,7 +98,9 @@ class Catalog:
         Raises:
             DatasetError: if no reader or more than one recognizes the source, or the source is invalid.
         """
-        readers = [offer for offer in self.of_kind("dataset reader") if offer.value.recognizes(source)]
+        readers, failures = self._readers_of(source)
+        if failures and not readers:
+            raise DatasetError(f"{display_name(source)}: no reader recognizes it, and {' and '.join(failures)}")
         if not readers:
             exists = "\0" not in source and os.path.lexists(source)
             message = f"{display_name(source)}: not a supported format" if exists else no_such_file(source)
@@ -117,6 +119,17 @@ class Catalog:
         """Open a data source and return its splits, with images in the size and color that the source gives them."""
         return self.open(source, progress).splits(PixelSettings(), progress)
 
+    def _readers_of(self, source: str) -> tuple[list[Offer[DatasetReader]], list[str]]:
+        """Return the readers that recognize a source, and one line for each reader that fails to decide."""
+        readers, failures = [], []
+        for offer in self.of_kind("dataset reader"):
+            try:
+                if offer.value.recognizes(source):
+                    readers.append(offer)
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                failures.append(f"the reader {offer.name} ({offer.provider}) failed: {_in_one_line(error)}")
+        return readers, failures
+
     def _only(self, kind: str, name: str) -> Offer[Any]:
         matching = [offer for offer in self.of_kind(kind) if offer.name == name]
         if len(matching) == 1:
@@ -134,18 +147,26 @@ def installed_plugins() -> Catalog:
     """Load the plugins of all installed distributions, once per process."""
     entry_points = sorted(
         importlib.metadata.entry_points(group=PROJECT),
-        key=lambda point: (point.dist.name if point.dist else "", point.name),
+        key=lambda point: (_provider(point), point.name),
     )
     modules: list[tuple[str, str, object]] = []
     problems: list[str] = []
     for point in entry_points:
-        provider = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
+        provider = _provider(point)
         try:
             modules.append((point.value, provider, point.load()))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - importing a plugin module may raise anything
             problems.append(f"{provider}: {point.value} cannot be imported: {_in_one_line(error)}")
     catalog = collect(modules)
     return Catalog(catalog.offers, (*problems, *catalog.problems))
+
+
+def _provider(point: importlib.metadata.EntryPoint) -> str:
+    """Return the name and version of the distribution of an entry point; its folder may be left over, without them."""
+    metadata = point.dist.metadata if point.dist else None
+    if not metadata or "Name" not in metadata:
+        return f"unknown distribution of {point.value}"
+    return f"{metadata['Name']} {metadata['Version']}"
 
 
 def collect(modules: Iterable[tuple[str, str, object]]) -> Catalog:

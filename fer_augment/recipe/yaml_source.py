@@ -1,8 +1,8 @@
 """Read YAML with the place of every value, so that errors are reported by file, line and key.
 
 PyYAML implements YAML 1.1, where `no` and `on` are booleans, `1e-4` is text and `012` is ten. This module uses the core
-schema of YAML 1.2: `no` and `on` are text, `1e-4` is a number, `012` is twelve, and only `true` and `false` are
-booleans. Keys are always text. Anchors, aliases and tags are refused, so a file can neither expand nor construct
+schema of YAML 1.2: `no` and `on` are text, `1e-4` is a number, and only `true` and `false` are booleans. It deviates in
+one point: `012` is text. YAML 1.1 reads ten, YAML 1.2 twelve, and it usually names a class. Keys are always text. Anchors, aliases and tags are refused, so a file can neither expand nor construct
 objects.
 """
 
@@ -215,6 +215,7 @@ _CORE_SCHEMA: Sequence[tuple[str, str, str]] = (
         "-+.0123456789",
     ),
 )
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _CORE_SCHEMA:
     for _class in (_Loader, _Dumper):
@@ -273,5 +274,7 @@ def _scalar(tag: str, text: str) -> Scalar:
     if tag == _BOOL:
         return text.lower() == "true"
     if tag == _INT:
+        if _LEADING_ZERO.fullmatch(text):
+            return text
         return int(text, 0 if text[:2] in ("0o", "0x") else 10)
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan")) if tag == _FLOAT else text

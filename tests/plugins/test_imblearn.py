@@ -280,6 +280,16 @@ def test_invalid_parameters_are_rejected(parameters: dict[str, Any], message: st
         Imblearn(**parameters)
 
 
+@pytest.mark.parametrize("name", ["BorderlineSMOTE", "SVMSMOTE", "KMeansSMOTE", "SMOTE", "ADASYN"])
+@pytest.mark.parametrize("space", ["pixels", "embeddings"])
+def test_with_nothing_to_add_the_training_set_stays_as_it_is(name: str, space: str) -> None:
+    data = blobs()
+    balanced = data.take(np.sort(np.concatenate([np.flatnonzero(data.labels == label)[:20] for label in range(3)])))
+    result = rewritten(balanced, embeddings_of(balanced), sampler=name, space=space)
+    assert (result.images[:] == balanced.images[:]).all()
+    assert (result.labels == balanced.labels).all()
+
+
 def test_errors_of_the_sampler_are_shown_with_the_class_counts() -> None:
     data = blobs().without(np.flatnonzero(blobs().labels == 0)[2:])
     with pytest.raises(StrategyError, match=r"SMOTE cannot resample \{'ant': 2, .*n_neighbors"):
