@@ -188,7 +188,9 @@ def _refuse_missing_labels(y: NDArray[Any]) -> None:
     """Refuse None and NaN, which numpy would take for a class of its own."""
     missing = np.flatnonzero([label is None or label != label for label in y.ravel().tolist()])
     if len(missing):
-        raise DatasetError(f"{len(missing)} of {y.size} labels are missing, first in row {missing[0]}; remove these rows")
+        raise DatasetError(
+            f"{len(missing)} of {y.size} labels are missing, first in row {missing[0]}; remove these rows"
+        )
 
 
 def _first_epoch(pipeline: Pipeline, data: ImageDataset, rng: np.random.Generator) -> ImageDataset:

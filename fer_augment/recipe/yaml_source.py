@@ -2,8 +2,8 @@
 
 PyYAML implements YAML 1.1, where `no` and `on` are booleans, `1e-4` is text and `012` is ten. This module uses the core
 schema of YAML 1.2: `no` and `on` are text, `1e-4` is a number, and only `true` and `false` are booleans. It deviates in
-one point: `012` is text. YAML 1.1 reads ten, YAML 1.2 twelve, and it usually names a class. Keys are always text. Anchors, aliases and tags are refused, so a file can neither expand nor construct
-objects.
+one point: `012` is text. YAML 1.1 reads ten, YAML 1.2 twelve, and it usually names a class. Keys are always text.
+Anchors, aliases and tags are refused, so a file can neither expand nor construct objects.
 """
 
 from __future__ import annotations
