@@ -21,8 +21,9 @@ from fer_augment import Context, ImageDataset, Splits, Strategy
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.specification import Training
 from fer_augment.training.torch_runtime import precision_of
-from fer_augment.training.trainer import Training, train
+from fer_augment.training.trainer import train
 
 BATCH, STEPS, CLASSES, RATE = 128, 4, 7, 1e-4
 

@@ -17,9 +17,10 @@ from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.testing import tiny_dataset
 from fer_augment.training.device_images import ResidentImages, as_batch, fit_on
 from fer_augment.training.optimization import learning_rate, make_optimizer
+from fer_augment.training.prediction import mean_loss, predict
 from fer_augment.training.row_stream import RowStream
 from fer_augment.training.torch_runtime import reproducible
-from fer_augment.training.trainer import mean_loss, predict, refine, train
+from fer_augment.training.trainer import refine, train
 from tests.tiny_training import LOSS, same_bits, tiny_convnet, tiny_splits, training_of, weights_of
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -203,11 +204,11 @@ class TestResidentImages:
 
     def test_trained_weights_are_identical(self, monkeypatch):
         gathered = weights_of(train(training_of()).model)
-        monkeypatch.setattr("fer_augment.training.trainer.fit_on", lambda device, images: True)
+        monkeypatch.setattr("fer_augment.training.batches.fit_on", lambda device, images: True)
         assert same_bits(weights_of(train(training_of()).model), gathered)
 
     def test_not_used_with_augment_rows(self, monkeypatch, recorder):
-        monkeypatch.setattr("fer_augment.training.trainer.fit_on", lambda device, images: True)
+        monkeypatch.setattr("fer_augment.training.batches.fit_on", lambda device, images: True)
         monkeypatch.setattr(ResidentImages, "batch", None)
         train(training_of(recorder, epochs=1))
         assert len(calls_of("augment_rows")) == 4

@@ -22,8 +22,8 @@ from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import Recipe, ScoutSettings, TrainingSettings
 from fer_augment.training.folds import folds_of
 from fer_augment.training.keys import run_key, source_digest, step_identity, training_key
+from fer_augment.training.prediction import predict
 from fer_augment.training.store import StoredTraining, TrainingStore, default_store
-from fer_augment.training.trainer import predict
 from fer_augment.training.trainings import Trainings
 from tests.tiny_training import LOSS, MODEL, same_bits, tiny_convnet, tiny_splits
 

@@ -12,7 +12,7 @@ from fer_augment.hooks.strategy import Context
 from fer_augment.losses import cross_entropy
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.testing import tiny_dataset
-from fer_augment.training.trainer import Training
+from fer_augment.training.specification import Training
 
 LOSS = Loss("cross_entropy", "", cross_entropy)
 

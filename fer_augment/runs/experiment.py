@@ -34,9 +34,9 @@ from fer_augment.recipe.warnings import recipe_warnings
 from fer_augment.runs.ledger import Ledger
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.keys import environment, run_key, source_digest
+from fer_augment.training.prediction import break_ties, mean_loss, predict
 from fer_augment.training.store import StoredTraining, TrainingStore
 from fer_augment.training.torch_runtime import reproducible
-from fer_augment.training.trainer import break_ties, mean_loss, predict
 from fer_augment.training.trainings import RecipeTrainings, Trainings
 
 

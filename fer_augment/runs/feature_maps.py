@@ -19,7 +19,7 @@ from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import RunError
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.sheets import Picture, Sheet, picture_of
-from fer_augment.training.trainer import predict
+from fer_augment.training.prediction import predict
 
 _TILE = 60
 _IMAGE = 120

@@ -24,8 +24,9 @@ from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, TrainingSettings
 from fer_augment.runs.experiment import fitted_adjustment
 from fer_augment.training.keys import source_digest
+from fer_augment.training.prediction import predict
+from fer_augment.training.specification import build_model
 from fer_augment.training.torch_runtime import device_of, reproducible
-from fer_augment.training.trainer import build_model, predict
 from fer_augment.training.trainings import with_weights
 
 

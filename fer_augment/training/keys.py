@@ -29,9 +29,9 @@ from fer_augment.training.torch_runtime import device_of, precision_of
 
 _CORE = (
     "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/pipeline", "hooks/scouts",
-    "hooks/stages", "hooks/strategy", "training/checkpoints", "training/device_images", "training/folds",
-    "training/optimization", "training/row_stream", "training/torch_runtime", "training/trainer",
-    "training/trainings",
+    "hooks/stages", "hooks/strategy", "training/batches", "training/checkpoints", "training/device_images",
+    "training/fit", "training/folds", "training/optimization", "training/prediction", "training/row_stream",
+    "training/specification", "training/torch_runtime", "training/trainer", "training/trainings",
 )  # fmt: skip
 """The modules of this package that decide the weights; the version alone would not tell edits apart."""
 

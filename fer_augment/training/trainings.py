@@ -31,9 +31,11 @@ from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.folds import Fold, all_folds, folds_of, places_of
 from fer_augment.training.keys import training_key
+from fer_augment.training.prediction import predict
+from fer_augment.training.specification import Trained, Training, build_model
 from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingStore
 from fer_augment.training.torch_runtime import ONE_THREAD, device_of, reproducible
-from fer_augment.training.trainer import Trained, Training, build_model, predict, refine, train
+from fer_augment.training.trainer import refine, train
 
 EXAMPLES_OF_A_STEP = 12
 """How many of the rows that a step made are kept for display."""

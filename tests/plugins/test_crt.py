@@ -13,7 +13,9 @@ from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.testing import tiny_dataset
-from fer_augment.training.trainer import Trained, Training, predict, refine, train
+from fer_augment.training.prediction import predict
+from fer_augment.training.specification import Trained, Training
+from fer_augment.training.trainer import refine, train
 
 PLUGINS = installed_plugins()
 Crt: Any = PLUGINS.strategy("crt").value

@@ -1,0 +1,83 @@
+"""What a training is given and what it returns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.records import Evaluation
+from fer_augment.hooks.declarations import Loss, Model
+from fer_augment.hooks.pipeline import Pipeline
+from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.torch_runtime import device_of
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """The inputs of a training: everything that determines the weights.
+
+    Attributes:
+        model: the declaration of the network.
+        loss: the loss of the recipe.
+        settings: epochs, optimizer and other training settings.
+        pipeline: the strategies and the seed.
+        training_set: the rewritten training set, N rows.
+        source_rows: rows of the training split before rewriting; with `budget: steps` they set the number of steps.
+        validation: the validation split, for the curve only.
+        selection_rows: number of random training rows that `selection_loss` of the curve is computed on.
+    """
+
+    model: Model
+    loss: Loss
+    settings: TrainingSettings
+    pipeline: Pipeline
+    training_set: ImageDataset
+    source_rows: int
+    validation: ImageDataset
+    selection_rows: int
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.pipeline.context.seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps per epoch, according to the budget of the recipe."""
+        rows = self.source_rows if self.settings.budget == "steps" else len(self.training_set)
+        return math.ceil(rows / self.settings.batch_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The result of a training.
+
+    Attributes:
+        model: the network, in evaluation mode, on the device of the training.
+        curve: evaluations in order.
+        optimizer_steps: number of optimizer steps, including a second stage of training.
+        class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch.
+        seconds_before: training time before the checkpoint that was resumed, in seconds; 0 if none was.
+    """
+
+    model: torch.nn.Module
+    curve: tuple[Evaluation, ...]
+    optimizer_steps: int
+    class_prior: NDArray[np.float64]
+    seconds_before: float = 0.0
+
+
+def untrained_network(training: Training) -> torch.nn.Module:
+    """Build the untrained network on its device, in channels-last memory format like the batches."""
+    model = build_model(training.model, training.training_set, training.pipeline).to(device_of(training.settings))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # missing in the stub
+
+
+def build_model(model: Model, dataset: ImageDataset, pipeline: Pipeline) -> torch.nn.Module:
+    """Build the untrained network for the images and classes of a data set, with `prepare_model` applied."""
+    return pipeline.fold("prepare_model", model.build(dataset.image_shape, len(dataset.class_names)))
