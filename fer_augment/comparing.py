@@ -60,6 +60,7 @@ Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Executor: TypeAlias = Literal["local", "ray"]
 
 RESULTS = Path("results")
+AUDIT_FILE = "audit.json"
 _LONGEST_NAME = 80
 _DIGEST_LETTERS = 8
 
@@ -214,6 +215,9 @@ class PreparedComparison:
         """
         runs = self.runs
         _create(self.directory)
+        audited = self._audited()
+        if self.progress:
+            print_warnings(audit_warnings(audited))
         with RunProgress(runs, quiet=not self.progress) as display:
             outcomes = _do_runs(self.experiment, runs, self.executor, self.jobs, self.local_jobs, display)
         finished: dict[str, list[RunDirectory]] = {arm.recipe.name: [] for arm in self.arms}
@@ -226,10 +230,12 @@ class PreparedComparison:
                 finished[run.recipe.name].append(RunDirectory(outcome))
         if len(failures) == len(runs):
             raise nothing_finished(failures)
-        return Comparison.at(self.directory, self._judged(finished, failures))
+        return Comparison.at(self.directory, self._judged(finished, failures, audited))
 
-    def _judged(self, finished: dict[str, list[RunDirectory]], failures: list[Failure]) -> ComparisonRecord:
-        audited = self._audited()
+    def _judged(
+        self, finished: dict[str, list[RunDirectory]], failures: list[Failure], audited: Audit
+    ) -> ComparisonRecord:
+        write_whole(self.directory / AUDIT_FILE, audited.model_dump_json(indent=1) + "\n")
         scored = ledger_warning(self.experiment.ledger.count(self.splits), len(self.arms))
         comparison = compare_runs(
             finished,
@@ -245,6 +251,7 @@ class PreparedComparison:
                 *comparison_warnings(self.arms),
                 *([scored] if scored else []),
             ],
+            near_train=audited.held_out_near_train_rows["test"],
         )
         self._keep_earlier(comparison)
         save_comparison(comparison, self.directory)
@@ -272,11 +279,9 @@ class PreparedComparison:
             print_warnings([f"kept the comparison of other recipes or settings that {self.directory} held in {folder}"])
 
     def _audited(self) -> Audit:
-        """Audit the data and write `audit.json`."""
+        """Audit the data."""
         with progress_of("auditing the data", quiet=not self.progress) as report:
-            result = audit(self.splits, report)
-        write_whole(self.directory / "audit.json", result.model_dump_json(indent=1) + "\n")
-        return result
+            return audit(self.splits, report)
 
     def _keep_traceback(self, run: PlannedRun, failure: FailedTask) -> None:
         if failure.details:

@@ -34,6 +34,7 @@ def write_comparison(
     failures: Sequence[Failure] = (),
     warnings: Sequence[str] = (),
     source: str = "squares",
+    near_train: Sequence[int] | None = None,
     **of_record: Any,
 ) -> ComparisonRecord:
     """Write runs, `comparison.json` and `confused.safetensors`; return the comparison.
@@ -65,6 +66,7 @@ def write_comparison(
         audit={"blank images": 3},
         failures=failures,
         warnings=warnings,
+        near_train=near_train,
     )
     save_comparison(comparison, folder)
     save_confused(

@@ -163,8 +163,17 @@ def test_near_duplicates_of_training_rows_are_a_warning():
     (warning,) = audit_warnings(audit(splits_of(images, [0, 1] * 30, (40, 10, 10))))
     assert warning.startswith(
         "1 of 10 validation rows (10.0 %) and 1 of 10 test rows (10.0 %) have a near or mirrored duplicate in the "
-        "training split, so their scores measure memorization"
+        "training split, so their scores measure memorization; the deduplicated test split is without them."
     )
+
+
+def test_positions_of_held_out_rows_with_near_duplicates_in_training():
+    images = FACES.copy()
+    images[41], images[52], images[55] = CHANGES["jpeg"](images[3]), images[5], images[4][:, ::-1]
+    result = audit(splits_of(images, [0, 1] * 30, (40, 10, 10)))
+    assert result.held_out_near_train_rows == {"validation": (1,), "test": (5,)}, "52 is an exact duplicate"
+    (warning,) = audit_warnings(audit(splits_of(images[:55], [0, 1] * 27 + [0], (40, 10, 5))))
+    assert "validation rows" in warning and "test split" not in warning
 
 
 def test_groups_across_splits_are_a_warning():

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,26 @@ class TestCompare:
         fa.prepare(["small.yaml", "never.yaml"], "faces")
         err = " ".join(capsys.readouterr().err.split())
         assert "warning: never differs from small" in err and "warning: never: Training has" in err
+
+    def test_near_duplicates_of_training_rows_are_named_before_training_and_left_out(
+        self, place: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        splits = fa.read_data("faces", progress=False)
+        test = splits.test
+        images = test.images[:]
+        brighter = np.clip(splits.train.images[[0]][0].astype(np.int16) + 3, 0, 255)
+        images[1], images[2] = brighter.astype(np.uint8), splits.train.images[[1]][0]
+        leaking = replace(splits, test=fa.ImageDataset.from_arrays(images, test.labels, test.class_names))
+        result = fa.compare(["small.yaml", "more.yaml"], leaking, seeds=1, out="leaking", jobs=1)
+        err = capsys.readouterr().err
+        warning = f"1 of {len(test)} test rows ({100 / len(test):.1f} %) have a near or mirrored duplicate"
+        assert warning in " ".join(err.split()).split("small, seed 0")[0]
+        assert result.warnings[0].startswith(warning), "it leads"
+        assert sum(result.data.counts["test_near_duplicates"].values()) == 1
+        assert result.arm("more").test_deduplicated.rows == len(test) - 2
+        frame = result.to_frame()
+        is_deduplicated = (frame["split"] == "test_deduplicated") & (frame["endpoint"] == "accuracy")
+        assert set(frame[is_deduplicated]["rows"]) == {len(test) - 2}
 
     def test_failed_runs_are_not_in_the_ledger(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FER_AUGMENT_CACHE", str(place / "cache"))

@@ -229,6 +229,21 @@ def test_deduplicated_split_omits_duplicates_of_the_training_split_of_any_arm(tm
     assert (judgment.delta, judgment.p) == (expected.delta, expected.p)
 
 
+def test_deduplicated_split_omits_near_duplicates_as_well(tmp_path):
+    in_train = np.isin(np.arange(90), [0, 1])
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), in_train=in_train) for name in ("base", "other")}
+    comparison = compared(runs, near_train=[1, 2, 88, 89])
+    kept = np.arange(3, 88)
+    assert comparison.data.counts["test_near_duplicates"] == {"ant": 1, "bee": 0, "cat": 2}, "row 1 is an exact one"
+    assert comparison.data.counts["test_deduplicated"] == {"ant": 37, "bee": 30, "cat": 18}
+    for arm in comparison.arms:
+        assert arm.test_deduplicated.rows == 85
+        assert_allclose(arm.test_deduplicated.accuracy.mean, correct_of(runs[arm.recipe], kept).mean())
+    unsearched = compared(runs)
+    assert "test_near_duplicates" not in unsearched.data.counts
+    assert unsearched.arms[0].test_deduplicated.rows == 88
+
+
 def test_warnings_name_classes_with_few_images_in_the_deduplicated_split(tmp_path):
     in_train = np.zeros(90, dtype=bool)
     in_train[40:69] = in_train[70:] = True  # all of bee but one, and all of cat
@@ -237,8 +252,8 @@ def test_warnings_name_classes_with_few_images_in_the_deduplicated_split(tmp_pat
     scores = comparison.arms[0].test_deduplicated
     assert_allclose(scores.balanced_accuracy.mean, (scores.recall["ant"].mean + scores.recall["bee"].mean) / 2)
     assert [warning for warning in comparison.warnings if "duplicate" in warning] == [
-        "All test images of cat have an exact duplicate in the training split: on the deduplicated test split, "
-        "balanced accuracy is the mean recall of the other classes.",
+        "All test images of cat have a duplicate in the training split: on the deduplicated test split, balanced "
+        "accuracy is the mean recall of the other classes.",
         "The deduplicated test split has one image of bee: the recall is not testable.",
     ]
 

@@ -327,6 +327,17 @@ def test_class_counts_before_and_after_rewriting_and_sampling(page, comparison, 
     assert "Rows per class not changed by rewriting: base and same." in text
 
 
+def test_exact_and_near_duplicates_of_each_class(tmp_path):
+    exact_only = section(parse(report_html(write_comparison(tmp_path / "old"), tmp_path / "old")), "data").text
+    assert "Test images with an exact duplicate in the training split" in exact_only
+    assert "ant 60 3 5.0 %" in exact_only and "near or mirrored" not in exact_only
+    comparison = write_comparison(tmp_path / "new", near_train=(3, 4, 119))
+    text = section(parse(report_html(comparison, tmp_path / "new")), "data").text
+    assert "Test images with a duplicate in the training split" in text
+    assert "class test images exact duplicate near or mirrored share ant 60 3 2 8.3 %" in text
+    assert "cat 20 1 1 10.0 %" in text and "(6 exact, 3 near or mirrored; most duplicates: cat 2 of 20" in text
+
+
 def test_added_rows_are_shown_beside_their_sources(page):
     added = section(page, "added")
     (gallery,) = added.find("figure")

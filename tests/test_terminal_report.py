@@ -303,6 +303,16 @@ def test_deduplicated_test_split_is_shown_and_explained(comparison):
     assert text.count("\ndedup. ") == 3
 
 
+def test_near_duplicates_are_counted_apart(tmp_path):
+    in_train = np.arange(90) < 4
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), in_train=in_train) for name in ("base", "other")}
+    text = unwrapped(printed(compared(runs, near_train=[4, 5, 89])))
+    assert (
+        "Deduplicated test split: the 83 of 90 test images without a duplicate in the training split (4 exact, 3 near "
+        "or mirrored; most duplicates: ant 6 of 40, cat 1 of 20)."
+    ) in text
+
+
 def test_no_deduplicated_test_split_without_duplicates(tmp_path):
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4)) for name in ("base", "other")}
     text = printed(compared(runs))

@@ -114,6 +114,7 @@ class Audit(_Plain):
             mirror images of them, exactly or nearly.
         held_out_in_train: validation and test rows with an exact duplicate in the training split.
         held_out_near_train: further validation and test rows with a near or mirrored duplicate in the training split.
+        held_out_near_train_rows: positions of these rows, in ascending order, by split.
         blank: rows with a blank image, see `BLANK`.
         constant: blank rows in which all pixels are equal.
         blank_rows: the blank rows.
@@ -129,6 +130,7 @@ class Audit(_Plain):
     near: Duplicates
     held_out_in_train: RowCounts
     held_out_near_train: RowCounts
+    held_out_near_train_rows: dict[str, tuple[int, ...]]
     blank: RowCounts
     constant: RowCounts
     blank_rows: tuple[Row, ...]
@@ -169,15 +171,16 @@ class Audit(_Plain):
 def audit_warnings(audit: Audit) -> tuple[str, ...]:
     """Return warnings about scores that measure memorization, for the report of a comparison; empty without leakage.
 
-    Exact duplicates are not among them: comparisons also report scores without these.
+    Exact duplicates are not among them: they are described with the deduplicated test split.
     """
     warnings = []
     near = [text for split in HELD_OUT if (text := _share(audit, audit.held_out_near_train, split))]
     if near:
+        without = "the deduplicated test split is without them. " if audit.held_out_near_train_rows["test"] else ""
         warnings.append(
             f"{' and '.join(near)} have a near or mirrored duplicate in the training split, so their scores measure "
-            "memorization; `fer-augment data audit` lists them. Splits made by fer_augment keep near duplicates "
-            "together."
+            f"memorization; {without}`fer-augment data audit` lists them. Splits made by fer_augment keep near "
+            "duplicates together."
         )
     groups = audit.source_groups
     if groups and groups.across:
@@ -218,6 +221,7 @@ def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, to
     in_train = rows.held_out_with_train(rows.image)
     near_train = rows.held_out_with_train(near_group) | rows.held_out_with_train(mirrored_group)
     near_train |= rows.held_out_paired_with_train(np.concatenate([near, mirrored]))
+    near_train &= ~in_train
     is_blank = spread[rows.image] < BLANK
     return Audit(
         source=splits.source,
@@ -228,7 +232,8 @@ def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, to
         near=rows.duplicates(near_group, rows.image),
         mirrored=rows.duplicates(mirrored_group, rows.image),
         held_out_in_train=rows.counts(in_train, HELD_OUT),
-        held_out_near_train=rows.counts(near_train & ~in_train, HELD_OUT),
+        held_out_near_train=rows.counts(near_train, HELD_OUT),
+        held_out_near_train_rows=rows.positions(near_train, HELD_OUT),
         blank=rows.counts(is_blank),
         constant=rows.counts(spread[rows.image] == 0),
         blank_rows=rows.rows_at(np.flatnonzero(is_blank)),
@@ -357,6 +362,14 @@ class _AllRows:
                     strict=True,
                 )
             )
+            for number, name in enumerate(self.splits.parts)
+            if name in among
+        }
+
+    def positions(self, mask: NDArray[np.bool_], among: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """Return the positions in their split of the rows in an `(N,)` mask, for each of the named splits."""
+        return {
+            name: tuple(np.flatnonzero(mask[self.split == number]).tolist())
             for number, name in enumerate(self.splits.parts)
             if name in among
         }

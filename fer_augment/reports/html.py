@@ -33,6 +33,7 @@ from fer_augment.reports.wording import (
     duplicates_sentence,
     failures,
     headline,
+    kind_of_duplicates,
     notes,
     percent,
     printable,
@@ -169,6 +170,7 @@ def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
     return _summary(comparison) | {
         "duplicates": duplicates_sentence(comparison),
         "duplicate_counts": _duplicate_counts(comparison),
+        "kind_of_duplicates": kind_of_duplicates(comparison),
         "validation": validation_overview(comparison),
         "forest": forest_plot(comparison),
         "class_scores": {printable(arm.recipe): class_scores(arm.test) for arm in comparison.arms},
@@ -202,11 +204,26 @@ def _changes_counts(arm: Arm) -> bool:
     return any(after != arm.train_counts for after in arm.rewritten_counts)
 
 
-def _duplicate_counts(comparison: ComparisonRecord) -> list[tuple[str, int, int]]:
-    """Return name, test rows and test rows with an exact duplicate in training, for classes that have some."""
-    whole, deduplicated = (comparison.data.counts.get(split, {}) for split in ("test", "test_deduplicated"))
-    of_classes = [(printable(name), rows, rows - deduplicated.get(name, rows)) for name, rows in whole.items()]
-    return [(name, rows, duplicates) for name, rows, duplicates in of_classes if duplicates]
+@dataclass(frozen=True)
+class _DuplicateCounts:
+    """Test rows of a class with a duplicate in training."""
+
+    name: str
+    rows: int
+    exact: int
+    near: int
+
+
+def _duplicate_counts(comparison: ComparisonRecord) -> list[_DuplicateCounts]:
+    """Count the test rows with a duplicate in training, for classes that have some."""
+    splits = "test", "test_deduplicated", "test_near_duplicates"
+    whole, deduplicated, near = (comparison.data.counts.get(split, {}) for split in splits)
+    of_near = {name: near.get(name, 0) for name in whole}
+    return [
+        _DuplicateCounts(printable(name), rows, rows - deduplicated[name] - of_near[name], of_near[name])
+        for name, rows in whole.items()
+        if deduplicated.get(name, rows) < rows
+    ]
 
 
 # --- contents of run directories

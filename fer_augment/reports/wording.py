@@ -208,15 +208,22 @@ def _range(numbers: Iterable[int]) -> str:
 
 
 def duplicates_sentence(comparison: ComparisonRecord) -> str | None:
-    """Describe the deduplicated test split; None if no test image has an exact duplicate in the training split."""
+    """Describe the deduplicated test split; None if no test image has a duplicate in the training split."""
     whole, deduplicated = (comparison.data.counts.get(split, {}) for split in ("test", "test_deduplicated"))
     duplicates = {name: count - deduplicated.get(name, count) for name, count in whole.items()}
     total, rows = sum(duplicates.values()), sum(whole.values())
     if not total:
         return None
+    near = comparison.data.counts.get("test_near_duplicates")
+    kinds = "" if near is None else f"{total - sum(near.values()):,} exact, {sum(near.values()):,} near or mirrored; "
     most = sorted((name for name in duplicates if duplicates[name]), key=lambda name: -duplicates[name] / whole[name])
     shares = ", ".join(f"{printable(name)} {duplicates[name]} of {whole[name]:,}" for name in most[:3])
     return (
-        f"Deduplicated test split: the {rows - total:,} of {rows:,} test images without an exact duplicate in the "
-        f"training split (most duplicates: {shares})."
+        f"Deduplicated test split: the {rows - total:,} of {rows:,} test images without "
+        f"{kind_of_duplicates(comparison)} in the training split ({kinds}most duplicates: {shares})."
     )
+
+
+def kind_of_duplicates(comparison: ComparisonRecord) -> str:
+    """Name the duplicates that the deduplicated test split of a comparison omits, with an article."""
+    return "a duplicate" if "test_near_duplicates" in comparison.data.counts else "an exact duplicate"

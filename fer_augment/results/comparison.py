@@ -132,8 +132,8 @@ class Arm(_Plain):
         seeds: seeds of the finished runs in ascending order, at least one.
         run_keys: run key per seed.
         test: scores on the test split.
-        test_deduplicated: scores on the deduplicated test split: the test rows without an exact duplicate in the
-            training split, the same for all arms; None if there are none.
+        test_deduplicated: scores on the deduplicated test split: the test rows without an exact, near or mirrored
+            duplicate in the training split, the same for all arms; None if there are none.
         validation: scores on the validation split.
         test_loss: the recipe's loss on the test split, mean per row.
         selection_loss: the recipe's loss on the sample of training rows at the end of training, mean per row.
@@ -228,7 +228,9 @@ class Data(_Plain):
     Attributes:
         source: description of the data source, for display.
         fingerprint: digest of the data.
-        counts: rows per class in `train`, `validation`, `test` and `test_deduplicated`.
+        counts: rows per class in `train`, `validation`, `test`, `test_deduplicated`, and `test_near_duplicates`: the
+            test rows with a near or mirrored duplicate in the training split and no exact one. Without this key (in
+            comparisons of earlier versions) the deduplicated test split omits exact duplicates only.
         audit: counts of the data audit, by name.
     """
 

@@ -83,8 +83,8 @@ def _of_duplicates(runs: Runs, test_counts: ArrayLike, deduplicated_counts: Arra
     absent = [name for name in rows if rows[name] > deduplicated[name] == 0]
     if absent:
         yield (
-            f"All test images of {listed(absent)} have an exact duplicate in the training split: on the deduplicated "
-            "test split, balanced accuracy is the mean recall of the other classes."
+            f"All test images of {listed(absent)} have a duplicate in the training split: on the deduplicated test "
+            "split, balanced accuracy is the mean recall of the other classes."
         )
     single = [name for name in rows if rows[name] > deduplicated[name] == 1]
     if single:

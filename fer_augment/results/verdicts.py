@@ -58,6 +58,7 @@ def compare_runs(
     audit: Mapping[str, int] | None = None,
     failures: Sequence[Failure] = (),
     warnings: Sequence[str] = (),
+    near_train: Iterable[int] | None = None,
 ) -> ComparisonRecord:
     """Compare the finished runs of several arms.
 
@@ -75,6 +76,8 @@ def compare_runs(
         audit: counts of the data audit, by name.
         failures: failed runs.
         warnings: warnings to list before those of the runs.
+        near_train: positions of the test rows with a near or mirrored duplicate in the training split; None if these
+            were not searched for. Rows with an exact one are known from the runs.
 
     Returns:
         The comparison. For arms with one run it has differences without p-values.
@@ -89,9 +92,14 @@ def compare_runs(
         raise nothing_finished(failures)
     _require_same_rows(arms)
     class_names = arms[0].class_names
-    kept = ~np.logical_or.reduce([arm.test.in_train for arm in arms])
+    labels = arms[0].test.labels
+    in_train = np.logical_or.reduce([arm.test.in_train for arm in arms])
+    near = np.isin(np.arange(len(labels)), list(near_train or ())) & ~in_train
+    kept = ~in_train & ~near
     versus = _versus(arms, kept) if arms[0].recipe == baseline else ()
-    of_splits = {**counts, "test_deduplicated": np.bincount(arms[0].test.labels[kept], minlength=len(class_names))}
+    of_splits = {**counts, "test_deduplicated": np.bincount(labels[kept], minlength=len(class_names))}
+    if near_train is not None:
+        of_splits["test_near_duplicates"] = np.bincount(labels[near], minlength=len(class_names))
     records = {arm.recipe: arm.records for arm in arms}
     watched = _watched_pairs(arms)
     of_runs = warnings_of_runs(baseline, records, failures, of_splits["test"], of_splits["test_deduplicated"])
