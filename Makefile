@@ -5,7 +5,7 @@ SEEDS ?= 3
 ON_PAGE = $(if $(PAGE),--page '$(PAGE)')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test demo bench bench-fer2013 bench-precision bench-compare bench-keep docs clean
+.PHONY: help venv lint test fuzz demo bench bench-fer2013 bench-precision bench-compare bench-keep docs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -26,6 +26,9 @@ lint: venv ## check style, types and import rules
 
 test: lint ## lint, then run all tests; FER2013=FOLDER enables those on real data
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m '' -n 2 --dist loadfile --benchmark-disable
+
+fuzz: venv ## damage small inputs at random, N=20 times as often as the tests do, in some minutes
+	FUZZ=$(or $(N),20) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --benchmark-disable tests/test_damaged_inputs.py
 
 demo: venv ## compare three recipes on synthetic faces, in one to three minutes
 	$(BIN)/fer-augment demo

@@ -52,6 +52,12 @@ def display_name(name: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
+def excerpt(text: str, length: int = 200) -> str:
+    """Return text from a file or a library for display in one line: escaped, and cut where it is longer."""
+    shown = display_name(" ".join(text[: 2 * length].split()))
+    return shown if len(shown) <= length and len(text) <= 2 * length else f"{shown[:length]}…"
+
+
 def no_such_file(path: str) -> str:
     """Return the message for a path that does not exist, with the most similar path that does; never raises."""
     message = f"{display_name(path)}: no such file or folder"

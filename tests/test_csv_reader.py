@@ -104,6 +104,10 @@ GOOD = [
 ]
 BAD_CSV_FILES = {
     "no rows": (b"emotion,pixels,Usage\n", ["has a header but no rows"]),
+    "doubled": (
+        b"emotion,pixels,Usage,pixels\n0,1,Training,2\n",
+        ["line 1", "pixels is the name of two columns; rename one of them"],
+    ),
     "no usage": (b"emotion,pixels\n0,1\n", ["line 1", "missing Usage (it is emotion,pixels)"]),
     "no emotion": (b"label,pixels,Usage\n0,1,Training\n", ["line 1", "missing emotion (it is label,pixels,Usage)"]),
     "few pixels": ([*GOOD, (0, "1 2 3", "Training")], ["line 6: 3 pixels", "have 4"]),

@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_augment.data.duplicates import group_ids, image_digests
-from fer_augment.errors import DatasetError, did_you_mean
+from fer_augment.errors import DatasetError, did_you_mean, excerpt
 from fer_augment.randomness import mix64
 
 AS_READ = 0
 """Step number of a row as read from the data source."""
 UNSTAMPED = -1
 """Step number of a row that a strategy has just created; it is set when the hook returns."""
+LONGEST_CLASS_NAME = 200
+"""Characters of a class name; tables and reports repeat it many times."""
 
 _DIGEST_CHUNK = 4096
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -204,7 +206,10 @@ class ImageDataset:
                 if len(value) != len(self.index):
                     raise DatasetError(f"{field.name} has {len(value)} rows, index has {len(self.index)}")
         if len(set(self.class_names)) != len(self.class_names) or not self.class_names:
-            raise DatasetError(f"class_names must be non-empty and unique, got {self.class_names}")
+            raise DatasetError(f"class_names must be non-empty and unique, got {excerpt(str(self.class_names))}")
+        if long := [name for name in self.class_names if len(name) > LONGEST_CLASS_NAME]:
+            name = excerpt(long[0], 40)
+            raise DatasetError(f"class name {name!r} has {len(long[0])} characters; use at most {LONGEST_CLASS_NAME}")
         if any(block.pixels.shape[1:] != self.blocks[0].pixels.shape[1:] for block in self.blocks):
             raise DatasetError("all images of a data set must have the same size and number of channels")
         if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):

@@ -20,7 +20,7 @@ import pluggy
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.errors import DatasetError, PluginError, did_you_mean, display_name, no_such_file
+from fer_augment.errors import DatasetError, PluginError, did_you_mean, display_name, excerpt, no_such_file
 from fer_augment.hooks.declarations import DatasetReader, Loss, Model, ReportProgress, Tracker
 from fer_augment.hooks.specs import OBSERVERS, PROJECT, RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
@@ -139,7 +139,7 @@ class Catalog:
             raise PluginError(f"{kind} {name!r} is registered by {providers}; uninstall or rename one of them")
         hint = did_you_mean(name, {offer.name for offer in self.of_kind(kind)})
         broken = f" (not loaded: {' | '.join(self.problems)})" if self.problems else ""
-        raise PluginError(f"there is no {kind} {name!r}{hint}{broken}")
+        raise PluginError(f"there is no {kind} {excerpt(name, 60)!r}{hint}{broken}")
 
 
 @functools.cache

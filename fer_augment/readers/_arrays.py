@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tokenize
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +26,16 @@ LARGEST_AMBIGUOUS_SIDE = 4
 _BYTES_AT_ONCE = 1 << 24
 _AS_UINT8 = '.round().astype("uint8")'
 Array = NDArray[Any]
+HEADER_FAULTS = (ValueError, EOFError, tokenize.TokenError)
+"""What numpy raises for a damaged header of an array."""
+
+
+@contextlib.contextmanager
+def ignoring_old_headers() -> Iterator[None]:
+    """Ignore numpy's advice to save arrays of Python 2 again: they are read correctly."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header", UserWarning)
+        yield
 
 
 @dataclass(frozen=True, eq=False)

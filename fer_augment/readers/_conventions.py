@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fer_augment.errors import display_name as display_name
+from fer_augment.errors import excerpt as excerpt
 from fer_augment.errors import no_such_file as no_such_file
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -76,7 +77,8 @@ def class_order(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
 
 
 def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
-    """Return a sort key that compares runs of digits as numbers."""
+    """Return a sort key that compares runs of digits as numbers: without leading zeros, a longer one is greater."""
     pieces = re.findall(r"[0-9]+|[^0-9]+", name)
-    is_number = [piece[0] in "0123456789" for piece in pieces]
-    return [(not n, int(piece) if n else 0, piece) for n, piece in zip(is_number, pieces, strict=True)], name
+    digits = [piece.lstrip("0") if piece[0] in "0123456789" else None for piece in pieces]
+    keys = [(True, 0, piece) if n is None else (False, len(n), n) for n, piece in zip(digits, pieces, strict=True)]
+    return keys, name

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fer_augment import DatasetError, ImageFile
 from fer_augment.data.decoding import HEAD_BYTES, IMAGE_SUFFIXES, is_image
-from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file
+from fer_augment.readers._conventions import counted, display_name, excerpt, is_folder, no_such_file
 from fer_augment.readers._tar_files import TAR_SUFFIXES, tar_files
 
 _UNSUPPORTED_SUFFIXES = (
@@ -22,7 +22,7 @@ _UNSUPPORTED_SUFFIXES = (
 _EXPECTED = "expected split/class/image or class/image"
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """Hidden files of macOS and Windows; those of Unix start with a dot."""
-_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class _ZipContent:
                 return file.read(size)
         except _ZIP_FAULTS as error:
             raise DatasetError(
-                f"{self.title}: damaged or encrypted ({display_name(str(error))}); re-download the zip file"
+                f"{self.title}: damaged or encrypted ({excerpt(str(error))}); re-download the zip file"
             ) from error
 
 
@@ -243,5 +243,5 @@ def _opened(source: str) -> zipfile.ZipFile:
         raise DatasetError(no_such_file(source)) from error
     except _ZIP_FAULTS as error:
         raise DatasetError(
-            f"{display_name(source)}: not a complete zip file ({display_name(str(error))}); re-download it"
+            f"{display_name(source)}: not a complete zip file ({excerpt(str(error))}); re-download it"
         ) from error

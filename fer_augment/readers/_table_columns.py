@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fer_augment import DatasetError, did_you_mean
-from fer_augment.readers._conventions import display_name
+from fer_augment.readers._conventions import display_name, excerpt
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_text import is_image_name
 
@@ -189,7 +189,7 @@ def _existing(table: Table, choice: ColumnChoice, role: str) -> Choice:
     missing = [wanted for wanted in names if wanted not in table.columns and wanted.casefold() not in by_folded]
     if missing:
         hint = did_you_mean(missing[0], map(display_name, table.columns))
-        raise DatasetError(f"{choice.places[role]}: {table.name} has no column {display_name(missing[0])!r}{hint}")
+        raise DatasetError(f"{choice.places[role]}: {table.name} has no column {excerpt(missing[0], 60)!r}{hint}")
     existing = tuple(wanted if wanted in table.columns else by_folded[wanted.casefold()] for wanted in names)
     return existing[0] if isinstance(name, str) else existing
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_augment import DatasetError, ImageFile
-from fer_augment.readers._conventions import counted, display_name
+from fer_augment.readers._conventions import counted, display_name, excerpt
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_text import value_as_text
 
@@ -98,7 +98,7 @@ class _ParquetFile:
             raise self.error(error) from error
 
     def error(self, error: Exception) -> DatasetError:
-        reason = display_name(" ".join(str(error).split()))
+        reason = excerpt(str(error))
         return DatasetError(f"{self.title}: not a readable parquet file ({reason}); re-download it")
 
     def schema(self) -> Any:

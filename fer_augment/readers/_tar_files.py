@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fer_augment import DatasetError
 from fer_augment.data.decoding import HEAD_BYTES
-from fer_augment.readers._conventions import display_name, no_such_file
+from fer_augment.readers._conventions import display_name, excerpt, no_such_file
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 COMPRESSED_LIMIT = 1 << 30
@@ -73,9 +73,7 @@ def tar_files(source: str) -> list[TarFile]:
     except FileNotFoundError as error:
         raise DatasetError(no_such_file(source)) from error
     except _FAULTS as error:
-        raise DatasetError(
-            f"{title}: not a complete tar archive ({display_name(str(error))}); re-download it"
-        ) from error
+        raise DatasetError(f"{title}: not a complete tar archive ({excerpt(str(error))}); re-download it") from error
 
 
 @dataclass(frozen=True)

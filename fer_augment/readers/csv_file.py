@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, did_you_mean, hookimpl
 from fer_augment.data.splitting import make_splits
 from fer_augment.hooks.declarations import ReportProgress
-from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, display_name
+from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, display_name, excerpt
 from fer_augment.readers._pixel_text import keep_freed_memory, parse_row, parse_rows
 
 COLUMNS = ("emotion", "pixels", "Usage")
@@ -122,10 +122,14 @@ def _read_header(file: BinaryIO, source: str) -> _Layout:
     header = _fields(first)
     missing = _missing(header)
     if missing:
-        excerpt = display_name(first.decode("utf-8", "replace").strip()[:60])
+        shown = excerpt(first.decode("utf-8", "replace"), 60)
         raise DatasetError(
-            f"{display_name(source)}: line 1: the header is missing {', '.join(missing)} (it is {excerpt}); "
+            f"{display_name(source)}: line 1: the header is missing {', '.join(missing)} (it is {shown}); "
             f"expected columns: {', '.join(COLUMNS)}, in any order"
+        )
+    if doubled := [name for name in COLUMNS if header.count(name.lower().encode()) > 1]:
+        raise DatasetError(
+            f"{display_name(source)}: line 1: {doubled[0]} is the name of two columns; rename one of them"
         )
     position = {name: header.index(name.lower().encode()) for name in COLUMNS}
     return _Layout(source, len(header), position["emotion"], position["pixels"], position["Usage"])

@@ -16,7 +16,7 @@ from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import IdxName, has_idx_files, idx_name, pairs
 from fer_augment.readers._arrays import Array, LabeledArray, splits_of_arrays
-from fer_augment.readers._conventions import DEMO, counted, display_name, is_folder, no_such_file
+from fer_augment.readers._conventions import DEMO, counted, display_name, excerpt, is_folder, no_such_file
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 """Types by the third byte of a file; the fourth is the number of dimensions, 32-bit big-endian lengths follow."""
@@ -107,7 +107,7 @@ def _array(path: Path, is_compressed: bool, title: str) -> Array:
     except MemoryError as error:
         raise DatasetError(f"{title}: does not fit into memory; unpack it with gunzip to have it mapped") from error
     except _FAULTS as error:
-        reason = display_name(str(error))
+        reason = excerpt(str(error))
         raise DatasetError(f"{title}: not a complete idx file ({reason}); re-download it") from error
 
 

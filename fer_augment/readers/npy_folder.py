@@ -12,8 +12,8 @@ from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.data.npy_format import CLASSES_FILE
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import array_name, has_npy_files, pairs
-from fer_augment.readers._arrays import Array, LabeledArray, splits_of_arrays
-from fer_augment.readers._conventions import display_name, is_folder, no_such_file
+from fer_augment.readers._arrays import HEADER_FAULTS, Array, LabeledArray, ignoring_old_headers, splits_of_arrays
+from fer_augment.readers._conventions import display_name, excerpt, is_folder, no_such_file
 
 
 @hookimpl
@@ -69,12 +69,13 @@ def _labeled(images: Path, labels: Path) -> LabeledArray:
 
 def _array(file: Path) -> Array:
     try:
-        return np.lib.format.open_memmap(file, mode="r")
-    except (OSError, ValueError) as error:
+        with ignoring_old_headers():
+            return np.lib.format.open_memmap(file, mode="r")
+    except (OSError, *HEADER_FAULTS) as error:
         if "Python objects" in str(error):
             reason = "is an array of Python objects, which would be unpickled; save a numeric array (np.stack)"
             raise _error(file, reason) from error
-        raise _error(file, f"not a readable .npy file ({display_name(str(error))})") from error
+        raise _error(file, f"not a readable .npy file ({excerpt(str(error))})") from error
 
 
 def _read_class_names(file: Path) -> tuple[str, ...]:

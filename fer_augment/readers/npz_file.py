@@ -14,15 +14,15 @@ import numpy as np
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import array_name, pairs
-from fer_augment.readers._arrays import Array, LabeledArray, splits_of_arrays
-from fer_augment.readers._conventions import display_name, no_such_file
+from fer_augment.readers._arrays import HEADER_FAULTS, Array, LabeledArray, ignoring_old_headers, splits_of_arrays
+from fer_augment.readers._conventions import display_name, excerpt, no_such_file
 
 CLASS_NAMES = ("class_names", "classes", "label_names")
 """Names of an array of text with the class names in the order of the labels."""
 REWRITTEN = {"images", "labels", "origins", "copies", "step"}
 """Arrays of a file written by `fer-augment rewrite --format npz`."""
 
-_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+_FAULTS = (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, struct.error, *HEADER_FAULTS)
 _LOCAL_HEADER = 30
 """Bytes of the fixed part of a zip member's header; its last two 16-bit numbers are the length of the rest."""
 
@@ -49,13 +49,13 @@ def read(source: str, progress: ReportProgress) -> Splits:
     """
     title = display_name(source)
     try:
-        with zipfile.ZipFile(source) as archive:
+        with ignoring_old_headers(), zipfile.ZipFile(source) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             return _read(source, archive, members, progress)
     except FileNotFoundError as error:
         raise DatasetError(no_such_file(source)) from error
-    except (zipfile.BadZipFile, OSError) as error:
-        reason = display_name(str(error))
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+        reason = excerpt(str(error))
         raise DatasetError(f"{title}: not a complete npz file ({reason}); re-download it") from error
 
 
@@ -121,7 +121,7 @@ def _array(source: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Ar
         if "allow_pickle" in str(error):
             reason = "is an array of Python objects, which would be unpickled; save a numeric array (np.stack)"
             raise DatasetError(f"{title}: {reason}") from error
-        raise DatasetError(f"{title}: damaged ({display_name(str(error))}); re-download the file") from error
+        raise DatasetError(f"{title}: damaged ({excerpt(str(error))}); re-download the file") from error
     except MemoryError as error:
         reason = "does not fit into memory; save it with np.savez, which does not compress, to have it memory-mapped"
         raise DatasetError(f"{title}: {reason}") from error

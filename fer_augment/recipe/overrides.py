@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fer_augment.errors import RecipeError
+from fer_augment.errors import RecipeError, excerpt
 from fer_augment.recipe.files import FILE_KEYS, step_label
 from fer_augment.recipe.yaml_source import Fault, Node, merged, nested, parse_yaml
 
@@ -32,7 +32,7 @@ def parse_override(text: str) -> Override:
     """
     key, equals, value = text.partition("=")
     keys = tuple(key.strip().split("."))
-    source = f"--set {text}"
+    source = f"--set {excerpt(text)}"
     if not equals or not all(keys):
         raise RecipeError(f"{source}: write it as key=value, for example training.epochs=5")
     if keys[0] in FILE_KEYS:

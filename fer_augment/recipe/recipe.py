@@ -19,7 +19,7 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict, Validati
 from pydantic_core import ErrorDetails
 
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
-from fer_augment.errors import RecipeError, did_you_mean
+from fer_augment.errors import RecipeError, did_you_mean, excerpt
 from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
 from fer_augment.recipe.overrides import Override, overridden, parse_override
@@ -329,7 +329,7 @@ def _refuse_unused(changes: Iterable[Override], recipes: Iterable[Recipe]) -> No
     for change in changes:
         if change.keys[0] == "strategies" and change.keys[1] not in labels:
             hint = did_you_mean(change.keys[1], labels)
-            raise RecipeError(f"--set {change.text}: no recipe has a step {change.keys[1]!r}{hint}")
+            raise RecipeError(f"--set {excerpt(change.text)}: no recipe has a step {change.keys[1]!r}{hint}")
 
 
 def _refuse_equal_names(recipes: Sequence[Recipe], sources: Sequence[str]) -> None:

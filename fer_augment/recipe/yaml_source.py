@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from fer_augment.errors import excerpt
+
 Scalar: TypeAlias = str | int | float | bool | None
 Keys: TypeAlias = tuple[str | int, ...]
 
@@ -42,7 +44,7 @@ class Fault:
 
     def __str__(self) -> str:
         """Format the error in one line, as `place: keys: message`."""
-        keys = ".".join(map(str, self.keys))
+        keys = ".".join(excerpt(str(key), 60) for key in self.keys)
         return ": ".join(part for part in (str(self.place), keys, self.message) if part)
 
 
