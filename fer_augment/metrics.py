@@ -145,9 +145,14 @@ class CalibrationBins:
     confidence: FloatArray
     right: IntArray
 
+    @property
+    def error(self) -> float:
+        """The mean absolute difference between mean confidence and accuracy of the bins, weighted by rows."""
+        return float(np.abs(self.confidence - self.right).sum() / self.rows.sum())
+
 
 def calibration_bins(labels: IntArray, logits: LogitArray, bins: int = 15) -> CalibrationBins:
-    """Bin rows by confidence; bins are open on the left and closed on the right.
+    """Bin rows by confidence; see `binned_by_confidence`.
 
     Args:
         labels: `(N,) int64` in `0 … K - 1`, at least one row.
@@ -158,11 +163,23 @@ def calibration_bins(labels: IntArray, logits: LogitArray, bins: int = 15) -> Ca
         ValueError: if the shapes do not match, there are no rows, a label is not a class number, or `bins` is below 1.
     """
     _require_logits(labels, logits)
+    right = logits.argmax(axis=1) == labels  # not of the probabilities, which can be tied where logits are not
+    return binned_by_confidence(softmax(logits).max(axis=1), right, bins)
+
+
+def binned_by_confidence(confidence: FloatArray, right: NDArray[np.bool_], bins: int = 15) -> CalibrationBins:
+    """Bin rows by confidence; bins are open on the left and closed on the right.
+
+    Args:
+        confidence: `(N,)` in `[0, 1]`, probability of the predicted class.
+        right: `(N,) bool`, whether the row is predicted correctly.
+        bins: the number of bins.
+
+    Raises:
+        ValueError: if `bins` is below 1.
+    """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
-    probabilities = softmax(logits)
-    confidence = probabilities.max(axis=1)
-    right = logits.argmax(axis=1) == labels  # not of the probabilities, which can be tied where logits are not
     bin_of_row = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
     return CalibrationBins(
         rows=np.bincount(bin_of_row, minlength=bins).astype(np.int64),
@@ -184,8 +201,7 @@ def expected_calibration_error(labels: IntArray, logits: LogitArray, bins: int =
     Raises:
         ValueError: if the shapes do not match, there are no rows, a label is not a class number, or `bins` is below 1.
     """
-    binned = calibration_bins(labels, logits, bins)
-    return float(np.abs(binned.confidence - binned.right).sum() / len(labels))
+    return calibration_bins(labels, logits, bins).error
 
 
 def negative_log_likelihood(labels: IntArray, logits: LogitArray) -> float:
@@ -198,11 +214,17 @@ def negative_log_likelihood(labels: IntArray, logits: LogitArray) -> float:
     Raises:
         ValueError: if the shapes do not match, there are no rows, or a label is not a class number.
     """
+    return float(row_losses(labels, logits).mean())
+
+
+def row_losses(labels: IntArray, logits: LogitArray) -> FloatArray:
+    """Return `-ln p(true class)` of every row, `(N,) float64`; arguments and errors of `negative_log_likelihood`."""
     _require_logits(labels, logits)
     shifted = np.asarray(logits, dtype=np.float64)
     shifted = shifted - shifted.max(axis=1, keepdims=True)
     of_true_class = shifted[np.arange(len(labels)), labels]
-    return float((np.log(np.exp(shifted).sum(axis=1)) - of_true_class).mean())
+    losses: FloatArray = np.log(np.exp(shifted).sum(axis=1)) - of_true_class
+    return losses
 
 
 def _ratio(numerator: IntArray, denominator: IntArray, where_undefined: float) -> FloatArray:

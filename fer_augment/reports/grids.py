@@ -44,6 +44,13 @@ class Grid:
         return replace(self, columns=tuple(self.columns[place] for place in kept), groups=groups)
 
 
+def comparison_grids(comparison: ComparisonRecord) -> tuple[Grid, ...]:
+    """Return the tables of a comparison: scores of all arms, then each arm against the baseline."""
+    validation = validation_overview(comparison)
+    of_arms = (overview(comparison), validation) if validation else (overview(comparison),)
+    return *of_arms, *(against_baseline(comparison, versus) for versus in comparison.versus)
+
+
 def overview(comparison: ComparisonRecord) -> Grid:
     """Return the scores of all arms on the test split."""
     rows = []
@@ -58,23 +65,31 @@ def overview(comparison: ComparisonRecord) -> Grid:
         ("arm", "n", "accuracy", "balanced accuracy", DEDUPLICATED, "macro F1", "ECE", "NLL (nats)"),
         (tuple(rows),),
     )
-    has_duplicates = any(
-        arm.test_deduplicated is None or arm.test_deduplicated.rows < arm.test.rows for arm in comparison.arms
-    )
-    return grid if has_duplicates else grid.without([DEDUPLICATED])
+    has_probabilities = any(arm.test.nll.n or arm.test.ece.n for arm in comparison.arms)
+    unknown = [DEDUPLICATED] if not has_duplicates(comparison) else []
+    return grid.without([*unknown, *([] if has_probabilities else ["ECE", "NLL (nats)"])])
 
 
-def validation_overview(comparison: ComparisonRecord) -> Grid:
-    """Return the scores of all arms on the validation split."""
+def has_duplicates(comparison: ComparisonRecord) -> bool:
+    """Return whether test images are known to have an exact duplicate in the training split."""
+    counts = comparison.data.counts
+    return "test_deduplicated" in counts and counts["test_deduplicated"] != counts.get("test")
+
+
+def validation_overview(comparison: ComparisonRecord) -> Grid | None:
+    """Return the scores of all arms on the validation split; None without predictions for it."""
+    scored = [(arm, arm.validation) for arm in comparison.arms if arm.validation]
     rows = tuple(
         (
             _arm_name(comparison, arm),
             str(len(arm.seeds)),
-            percent(arm.validation.accuracy),
-            percent(arm.validation.balanced_accuracy),
+            percent(scores.accuracy),
+            percent(scores.balanced_accuracy),
         )
-        for arm in comparison.arms
+        for arm, scores in scored
     )
+    if not rows:
+        return None
     return Grid(
         "All arms, validation split: scores in %, mean ± sd over n runs",
         ("arm", "n", "accuracy", "balanced accuracy"),

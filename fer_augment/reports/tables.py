@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Iterator
 
-from fer_augment.reports.grids import Grid, against_baseline, overview, validation_overview
+from fer_augment.reports.grids import Grid, comparison_grids
 from fer_augment.reports.wording import cost_sentence, failures, headline, notes, verdict_sentence
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Judgments, SplitScores, Statistic, Versus
 
@@ -23,12 +23,10 @@ def markdown(comparison: ComparisonRecord, further: tuple[Grid, ...] = ()) -> st
         further: tables to append to those of the comparison.
     """
     verdicts = [f"{verdict_sentence(versus)} {cost_sentence(versus)}" for versus in comparison.versus]
-    pairs = [against_baseline(comparison, versus) for versus in comparison.versus]
-    grids = [overview(comparison), validation_overview(comparison), *pairs, *further]
     blocks = [
         f"# {escaped(headline(comparison))}",
         *_bullets("", verdicts),
-        *(block for grid in grids for block in grid_blocks(grid)),
+        *(block for grid in (*comparison_grids(comparison), *further) for block in grid_blocks(grid)),
         *_bullets("Notes", notes(comparison)),
         *_bullets("Failed runs", failures(comparison)),
         *_bullets("Warnings", comparison.warnings),

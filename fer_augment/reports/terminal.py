@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.reports.grids import Grid, against_baseline, overview, validation_overview
+from fer_augment.reports.grids import Grid, comparison_grids
 from fer_augment.reports.wording import (
     DEDUPLICATED,
     cost_sentence,
@@ -43,8 +43,7 @@ def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
         console.print()
         _print_trimmed(_verdict(versus), console)
         _print_trimmed(Padding(Text(cost_sentence(versus)), (0, 0, 0, 2)), console)
-    pairs = [against_baseline(comparison, versus) for versus in comparison.versus]
-    tables = [overview(comparison), validation_overview(comparison), *pairs]
+    tables = comparison_grids(comparison)
     for grid in tables:
         print_grid(grid, console)
     remarks = notes(comparison) + ([] if console.width >= WIDE else _abbreviations(tables))

@@ -124,6 +124,8 @@ class CurvePoint(_Plain):
 class Arm(_Plain):
     """A recipe with its finished runs; values "per seed" are in the order of `seeds`.
 
+    Predictions of another trainer have scores only: the fields that describe the recipe and its trainings are empty.
+
     Attributes:
         recipe: name of the recipe.
         description: the recipe's description.
@@ -133,8 +135,9 @@ class Arm(_Plain):
         run_keys: run key per seed.
         test: scores on the test split.
         test_deduplicated: scores on the deduplicated test split: the test rows without an exact, near or mirrored
-            duplicate in the training split, the same for all arms; None if there are none.
-        validation: scores on the validation split.
+            duplicate in the training split, the same for all arms; None if there are none, or if it is not known which
+            these are.
+        validation: scores on the validation split; None without predictions for it.
         test_loss: the recipe's loss on the test split, mean per row.
         selection_loss: the recipe's loss on the sample of training rows at the end of training, mean per row.
         watched: counts of the watched confusions, the same pairs for all arms.
@@ -142,30 +145,30 @@ class Arm(_Plain):
         train_counts: rows per class in the training split, before any strategy.
         rewritten_counts: rows per class in the rewritten training set, one mapping per seed.
         optimizer_steps: optimizer steps taken, per seed.
-        parameter_count: number of parameters of the network.
+        parameter_count: number of parameters of the network; None if it is not known.
         training_seconds: wall time of a training, without cached trainings.
         curve: evaluations during training that all runs have in common.
     """
 
     recipe: str
-    description: str
-    model: str
-    loss: str
+    description: str = ""
+    model: str = ""
+    loss: str = ""
     seeds: tuple[int, ...]
     run_keys: tuple[str, ...]
     test: SplitScores
     test_deduplicated: SplitScores | None
-    validation: SplitScores
-    test_loss: Statistic
-    selection_loss: Statistic
-    watched: tuple[Confusion, ...]
-    steps: tuple[StepRows, ...]
-    train_counts: dict[str, int]
-    rewritten_counts: tuple[dict[str, int], ...]
-    optimizer_steps: tuple[int, ...]
-    parameter_count: int
-    training_seconds: Statistic
-    curve: tuple[CurvePoint, ...]
+    validation: SplitScores | None = None
+    test_loss: Statistic = Statistic(mean=None, sd=None, n=0, ci95=None)
+    selection_loss: Statistic = Statistic(mean=None, sd=None, n=0, ci95=None)
+    watched: tuple[Confusion, ...] = ()
+    steps: tuple[StepRows, ...] = ()
+    train_counts: dict[str, int] = {}
+    rewritten_counts: tuple[dict[str, int], ...] = ()
+    optimizer_steps: tuple[int, ...] = ()
+    parameter_count: int | None = None
+    training_seconds: Statistic = Statistic(mean=None, sd=None, n=0, ci95=None)
+    curve: tuple[CurvePoint, ...] = ()
 
 
 class Judgment(_Plain):

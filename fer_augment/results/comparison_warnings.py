@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from fer_augment.data.records import RunRecord
 from fer_augment.results.comparison import Failure
 
@@ -14,30 +11,36 @@ Runs = Mapping[str, Sequence[RunRecord]]
 """Records of the finished runs by arm; every arm has at least one."""
 
 
-def warnings_of_runs(
-    baseline: str, runs: Runs, failures: Sequence[Failure], test_counts: ArrayLike, deduplicated_counts: ArrayLike
+def warnings_of_arms(
+    baseline: str,
+    runs: Mapping[str, int],
+    failures: Sequence[Failure],
+    test_counts: Mapping[str, int],
+    deduplicated_counts: Mapping[str, int] | None,
 ) -> list[str]:
-    """Return the warnings, one sentence each.
+    """Return warnings about the numbers of runs and images, one sentence each.
 
     Args:
         baseline: name of the baseline.
-        runs: records of the finished runs of each arm.
+        runs: number of finished runs of each arm that has some.
         failures: failed runs.
-        test_counts: `(K,)` rows per class in the test split.
-        deduplicated_counts: `(K,)` rows per class in the deduplicated test split.
+        test_counts: rows of the test split by class.
+        deduplicated_counts: rows of the deduplicated test split by class; None if it is not known.
     """
     return [
         *_of_failures(baseline, runs, failures),
         *_of_seeds(runs),
-        *_of_classes(runs, test_counts),
-        *_of_duplicates(runs, test_counts, deduplicated_counts),
-        *_of_steps(runs),
-        *_of_environments(runs),
-        *_from_runs(runs),
+        *_of_classes(test_counts),
+        *(_of_duplicates(test_counts, deduplicated_counts) if deduplicated_counts else ()),
     ]
 
 
-def _of_failures(baseline: str, runs: Runs, failures: Sequence[Failure]) -> Iterator[str]:
+def warnings_of_records(runs: Runs) -> list[str]:
+    """Return warnings that the records of runs contain or give rise to, one sentence each."""
+    return [*_of_steps(runs), *_of_environments(runs), *_from_runs(runs)]
+
+
+def _of_failures(baseline: str, runs: Mapping[str, int], failures: Sequence[Failure]) -> Iterator[str]:
     if baseline not in runs:
         yield f"No run of the baseline {baseline} finished: no arm is tested against it."
     unfinished = dict.fromkeys(failure.recipe for failure in failures if failure.recipe not in {baseline, *runs})
@@ -45,8 +48,7 @@ def _of_failures(baseline: str, runs: Runs, failures: Sequence[Failure]) -> Iter
         yield f"No run of {listed(unfinished)} finished."
 
 
-def _of_seeds(runs: Runs) -> Iterator[str]:
-    numbers = {recipe: len(records) for recipe, records in runs.items()}
+def _of_seeds(numbers: Mapping[str, int]) -> Iterator[str]:
     single = [recipe for recipe, number in numbers.items() if number == 1]
     if single:
         yield (
@@ -65,8 +67,7 @@ def _of_seeds(runs: Runs) -> Iterator[str]:
         yield f"Unequal numbers of runs ({of_arms}); use the same seeds for all arms to keep the 5 % level."
 
 
-def _of_classes(runs: Runs, test_counts: ArrayLike) -> Iterator[str]:
-    rows = _by_class(runs, test_counts)
+def _of_classes(rows: Mapping[str, int]) -> Iterator[str]:
     absent = [name for name, count in rows.items() if count == 0]
     if absent:
         yield f"The test split has no image of {listed(absent)}."
@@ -75,9 +76,8 @@ def _of_classes(runs: Runs, test_counts: ArrayLike) -> Iterator[str]:
         yield f"The test split has one image of {listed(single)}: the recall is not testable."
 
 
-def _of_duplicates(runs: Runs, test_counts: ArrayLike, deduplicated_counts: ArrayLike) -> Iterator[str]:
+def _of_duplicates(rows: Mapping[str, int], deduplicated: Mapping[str, int]) -> Iterator[str]:
     """Name the classes with no or one image in the deduplicated test split, unless it is empty."""
-    rows, deduplicated = _by_class(runs, test_counts), _by_class(runs, deduplicated_counts)
     if not any(deduplicated.values()):
         return
     absent = [name for name in rows if rows[name] > deduplicated[name] == 0]
@@ -89,11 +89,6 @@ def _of_duplicates(runs: Runs, test_counts: ArrayLike, deduplicated_counts: Arra
     single = [name for name in rows if rows[name] > deduplicated[name] == 1]
     if single:
         yield f"The deduplicated test split has one image of {listed(single)}: the recall is not testable."
-
-
-def _by_class(runs: Runs, counts: ArrayLike) -> dict[str, int]:
-    class_names = next(iter(runs.values()))[0].class_names
-    return dict(zip(class_names, np.asarray(counts).tolist(), strict=True))
 
 
 def _of_steps(runs: Runs) -> Iterator[str]:

@@ -1,0 +1,158 @@
+"""Arms of a comparison in memory: read from run directories, and summarized as records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.data.records import RunDirectory, RunRecord, StepRecord
+from fer_augment.errors import RunError
+from fer_augment.results.comparison import Arm, CurvePoint, StepRows
+from fer_augment.results.scored_rows import ScoredRows, confusion_of, split_scores, statistic
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class ArmRuns:
+    """The runs of an arm, in ascending order of their seeds.
+
+    Attributes:
+        name: name of the arm: its recipe.
+        class_names: the K class names.
+        seeds: seed per run.
+        keys: run key per run.
+        test: predictions for the test split.
+        validation: predictions for the validation split; None if there are none.
+        records: record per run; empty for predictions of another trainer.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    seeds: tuple[int, ...]
+    keys: tuple[str, ...]
+    test: ScoredRows
+    validation: ScoredRows | None = None
+    records: tuple[RunRecord, ...] = ()
+
+
+def read_arm(recipe: str, directories: Iterable[RunDirectory]) -> ArmRuns:
+    """Read the finished runs of an arm, at least one.
+
+    Raises:
+        RunError: if files of a run are damaged, or runs were scored on different rows.
+    """
+    runs = sorted(((run.record, run) for run in directories), key=lambda pair: pair[0].identity.seed)
+    of_runs = [(run.predictions("test"), run.predictions("validation")) for _, run in runs]
+    for (_, run), of_run in zip(runs, of_runs, strict=True):
+        if any(not np.array_equal(own.labels, first.labels) for own, first in zip(of_run, of_runs[0], strict=True)):
+            raise RunError(f"{run.path}: scored on different rows than {runs[0][1].path}; remove the wrong run")
+    test, validation = (ScoredRows.of(split) for split in zip(*of_runs, strict=True))
+    records = tuple(record for record, _ in runs)
+    return ArmRuns(
+        name=recipe,
+        class_names=records[0].class_names,
+        seeds=tuple(record.identity.seed for record in records),
+        keys=tuple(record.identity.key for record in records),
+        test=test,
+        validation=validation,
+        records=records,
+    )
+
+
+def summarized(arm: ArmRuns, kept: NDArray[np.bool_] | None, watched: Sequence[Pair]) -> Arm:
+    """Return an arm with its scores.
+
+    Args:
+        arm: its runs.
+        kept: `(N,) bool`, rows of the deduplicated test split; None if it is unknown.
+        watched: pairs (true class, predicted class) to count.
+    """
+    names = arm.class_names
+    return Arm(
+        recipe=arm.name,
+        seeds=arm.seeds,
+        run_keys=arm.keys,
+        test=split_scores(arm.test, names),
+        test_deduplicated=None if kept is None or not kept.any() else split_scores(arm.test.where(kept), names),
+        validation=split_scores(arm.validation, names) if arm.validation else None,
+        watched=tuple(confusion_of(arm.test, names, pair) for pair in watched),
+        **(_of_records(arm.records) if arm.records else {}),
+    )
+
+
+def _of_records(records: Sequence[RunRecord]) -> dict[str, object]:
+    """Return the fields of an arm that describe its recipe and trainings."""
+    newest, names = records[-1], records[0].class_names
+    return {
+        "description": str(newest.recipe.get("description", "")),
+        "model": str(newest.recipe.get("model", "")),
+        "loss": str(newest.recipe.get("training", {}).get("loss", "")),
+        "test_loss": statistic([record.test_loss for record in records]),
+        "selection_loss": statistic([record.curve[-1].selection_loss for record in records if record.curve]),
+        "steps": _step_rows(records),
+        "train_counts": dict(zip(names, newest.train_counts, strict=True)),
+        "rewritten_counts": tuple(dict(zip(names, record.rewritten_counts, strict=True)) for record in records),
+        "optimizer_steps": tuple(record.optimizer_steps for record in records),
+        "parameter_count": newest.parameter_count,
+        "training_seconds": statistic([s for record in records if (s := record.training_seconds) is not None]),
+        "curve": _curve(records),
+    }
+
+
+def _step_rows(records: Sequence[RunRecord]) -> tuple[StepRows, ...]:
+    of_steps = zip(*(record.steps for record in records), strict=True)
+    return tuple(
+        StepRows(name=step[0].name, rows=tuple(run.rows for run in step), chosen=_chosen(step)) for step in of_steps
+    )
+
+
+def _chosen(step: Sequence[StepRecord]) -> dict[str, tuple[float | None, ...]]:
+    names = dict.fromkeys(name for run in step for name in run.chosen)
+    return {name: tuple(run.chosen.get(name) for run in step) for name in names}
+
+
+def _curve(records: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
+    of_runs = [{(point.epoch, point.step): point for point in record.curve} for record in records]
+    shared = [place for place in of_runs[0] if all(place in points for points in of_runs)]
+    names = records[0].class_names
+    curve = []
+    for epoch, step in shared:
+        points = [of_run[epoch, step] for of_run in of_runs]
+        recall = np.array([point.validation_recall for point in points], dtype=np.float64)
+        curve.append(
+            CurvePoint(
+                epoch=epoch,
+                step=step,
+                training_loss=statistic([point.training_loss for point in points]),
+                selection_loss=statistic([point.selection_loss for point in points]),
+                validation_loss=statistic([point.validation_loss for point in points]),
+                validation_accuracy=statistic([point.validation_accuracy for point in points]),
+                validation_recall={name: statistic(column) for name, column in zip(names, recall.T, strict=True)},
+            )
+        )
+    return tuple(curve)
+
+
+def watched_pairs(arms: Sequence[ArmRuns]) -> tuple[Pair, ...]:
+    """Return the pairs (true, predicted) that steps watch, or the most frequent confusion of the first arm.
+
+    The latter is determined on the validation split, so that nothing is selected on the test split; without
+    predictions for that split there is no pair.
+    """
+    class_names = arms[0].class_names
+    steps = (step for arm in arms for record in arm.records[:1] for step in record.steps)
+    named = [pair for step in steps for pair in step.watched_pairs if set(pair) <= set(class_names)]
+    if named:
+        return tuple(dict.fromkeys(named))
+    if arms[0].validation is None:
+        return ()
+    confusion = np.array(split_scores(arms[0].validation, class_names).confusion)
+    np.fill_diagonal(confusion, 0)
+    if not confusion.any():
+        return ()
+    true, predicted = np.unravel_index(confusion.argmax(), confusion.shape)
+    return ((class_names[true], class_names[predicted]),)

@@ -1,0 +1,112 @@
+"""Predictions of several runs for the same rows, and their scores.
+
+Legend: S runs of an arm, N rows of a split, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fer_augment.data.records import Predictions
+from fer_augment.metrics import Scores, binned_by_confidence, row_losses, score, softmax
+from fer_augment.results.comparison import Confusion, SplitScores, Statistic
+from fer_augment.significance import mean_interval
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """Predictions of S runs for the same N rows.
+
+    Attributes:
+        labels: `(N,) int64`.
+        groups: `(N,) int64`, equal for exact duplicates.
+        in_train: `(N,) bool`, whether the row has an exact duplicate in the training split of any run; None if that
+            is unknown.
+        predicted: `(S, N) int64`, predicted classes.
+        confidence: `(S, N) float64`, probability of the predicted class; NaN for a run without class probabilities.
+        losses: `(S, N) float64`, `-ln p(true class)`; NaN for a run without class probabilities.
+    """
+
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    in_train: NDArray[np.bool_] | None
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    losses: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, of_runs: Sequence[Predictions]) -> ScoredRows:
+        """Score the logits of runs with the same labels."""
+        first = of_runs[0]
+        return cls(
+            labels=first.labels,
+            groups=first.groups,
+            in_train=np.logical_or.reduce([predictions.in_train for predictions in of_runs]),
+            predicted=np.stack([predictions.logits.argmax(axis=1) for predictions in of_runs]),
+            confidence=np.stack([softmax(predictions.logits).max(axis=1) for predictions in of_runs]),
+            losses=np.stack([row_losses(first.labels, predictions.logits) for predictions in of_runs]),
+        )
+
+    def where(self, kept: NDArray[np.bool_]) -> ScoredRows:
+        """Return some of the rows."""
+        in_train = None if self.in_train is None else self.in_train[kept]
+        of_runs = self.predicted[:, kept], self.confidence[:, kept], self.losses[:, kept]
+        return ScoredRows(self.labels[kept], self.groups[kept], in_train, *of_runs)
+
+    @property
+    def runs(self) -> int:
+        """S, the number of runs."""
+        return len(self.predicted)
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """`(S, N) bool`."""
+        return np.equal(self.predicted, self.labels, dtype=np.bool_)
+
+
+def split_scores(rows: ScoredRows, class_names: Sequence[str]) -> SplitScores:
+    """Return the scores of all runs."""
+    classes = len(class_names)
+    scores = [score(rows.labels, predicted, classes) for predicted in rows.predicted]
+    binned = (binned_by_confidence(*run) for run in zip(rows.confidence, rows.correct, strict=True))
+
+    def of_classes(name: str) -> dict[str, Statistic]:
+        columns = np.stack([getattr(one, name) for one in scores], axis=1)
+        return {class_name: statistic(column) for class_name, column in zip(class_names, columns, strict=True)}
+
+    return SplitScores(
+        rows=len(rows.labels),
+        accuracy=statistic([one.accuracy for one in scores]),
+        balanced_accuracy=statistic([one.balanced_accuracy for one in scores]),
+        macro_f1=statistic([one.macro_f1 for one in scores]),
+        ece=statistic([bins.error for bins in binned]),
+        nll=statistic(rows.losses.mean(axis=1)),
+        recall=of_classes("recall"),
+        precision=of_classes("precision"),
+        f1=of_classes("f1"),
+        confusion=_summed_confusion(scores),
+    )
+
+
+def confusion_of(rows: ScoredRows, class_names: Sequence[str], pair: tuple[str, str]) -> Confusion:
+    """Count the rows of one class that each run predicts as another."""
+    true, predicted = (class_names.index(name) for name in pair)
+    count = ((rows.labels == true) & (rows.predicted == predicted)).sum(axis=1)
+    return Confusion(true=pair[0], predicted=pair[1], count=statistic(count))
+
+
+def statistic(values: ArrayLike) -> Statistic:
+    """Summarize one number per run; NaN and infinity count as missing."""
+    numbers = np.asarray(values, dtype=np.float64)
+    summary = mean_interval(numbers[np.isfinite(numbers)])
+    return Statistic(mean=summary.mean, sd=summary.sd, n=summary.n, ci95=summary.ci95)
+
+
+def _summed_confusion(scores: Iterable[Scores]) -> tuple[tuple[int, ...], ...]:
+    total = np.sum([one.confusion for one in scores], axis=0)
+    return tuple(tuple(row) for row in total.tolist())
