@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import os
 import random
 import zipfile
 from collections import Counter
@@ -287,6 +288,26 @@ def test_multithreaded_decoding_of_large_images_keeps_their_order(tmp_path):
     splits = read(write_zip(tmp_path / "a.zip", files))
     rows = np.concatenate([part.index for part in splits.parts.values()])
     np.testing.assert_array_equal(np.concatenate([part.images[:] for part in splits.parts.values()]), images[rows])
+
+
+def test_a_file_too_large_for_memory_is_refused_before_it_is_read(tmp_path):
+    folder = write_folder(tmp_path / "sparse", split_files({"train": 2, "test": 2}))
+    with (folder / "train" / "cat" / "huge.png").open("wb") as file:
+        file.truncate(1 << 33)  # occupies no space on disk
+    assert_message(folder, ["train/cat/huge.png: larger than 512 MiB; reduce the size of or remove it"])
+
+    archive = tmp_path / "zeros.zip"
+    write_zip(archive, split_files({"train": 2, "test": 2}))
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as appended:
+        with appended.open("train/cat/huge.png", "w", force_zip64=True) as member:
+            for _ in range(33):
+                member.write(bytes(1 << 24))
+    assert_message(archive, ["train/cat/huge.png: larger than 512 MiB"])
+
+
+def test_a_pipe_as_description_is_refused_without_waiting_for_its_content(tmp_path):
+    os.mkfifo(tmp_path / "source.yaml")
+    assert_message(tmp_path / "source.yaml", ["neither a regular file nor a folder"])
 
 
 @pytest.mark.parametrize(

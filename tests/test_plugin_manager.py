@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,6 +207,12 @@ class TestReading:
 
         with pytest.raises(DatasetError, match=r"a: recognized by one \(dist-0 1.0\) and two \(dist-1 1.1\)"):
             catalog.read("a")
+
+    def test_a_pipe_is_refused_without_waiting_for_its_content(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "faces.csv")
+
+        with pytest.raises(DatasetError, match=r"faces.csv: neither a regular file nor a folder"):
+            collected(plugin(dataset_readers=[reader("one", "a")])).read(str(tmp_path / "faces.csv"))
 
     def test_a_reader_that_fails_to_decide_does_not_affect_other_sources(self) -> None:
         broken = DatasetReader("broken", "broken", lambda source: source[1:].index(source[0]) == 0, lambda *_: None)

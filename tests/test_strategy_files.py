@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def test_all_strategies_in_a_file_are_listed_including_those_without_hooks(tmp_p
 
     listed = strategies_in_file(write(tmp_path / "mine.py", source))
     assert [strategy_class.__name__ for strategy_class in listed] == ["Scale", "Idle"]
+
+
+def test_a_pipe_is_refused_without_waiting_for_its_content(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(PluginError, match="pipe.py: not a regular file"):
+        strategy_in_file(tmp_path / "pipe.py", "Scale")
 
 
 def test_an_unknown_class_is_reported_with_the_closest_one(tmp_path: Path) -> None:

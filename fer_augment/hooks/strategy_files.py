@@ -48,6 +48,8 @@ def strategies_in_file(file: Path) -> list[type[Strategy]]:
 
 def _module_of(file: Path) -> ModuleType:
     """Execute a strategy file, once per content and process."""
+    if file.exists() and not (file.is_file() or file.is_dir()):  # reading a pipe would wait forever
+        raise PluginError(f"{file}: not a regular file")
     try:
         source = file.read_bytes()
     except OSError as error:

@@ -22,6 +22,9 @@ _UNSUPPORTED_SUFFIXES = (
 _EXPECTED = "expected split/class/image or class/image"
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """Hidden files of macOS and Windows; those of Unix start with a dot."""
+LARGEST_FILE = 1 << 29
+"""Bytes of the largest image file; a larger one, such as a sparse file or a member of zeros, would exhaust memory."""
+
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -34,6 +37,7 @@ class Member:
         title: name for messages.
         content: function that returns the content; raises DatasetError.
         version: changes with the content.
+        size: number of bytes.
         head: function that returns the first `HEAD_BYTES` of the content; None if they are read with the rest.
     """
 
@@ -41,6 +45,7 @@ class Member:
     title: str
     content: Callable[[], bytes]
     version: str
+    size: int
     head: Callable[[], bytes] | None = None
 
     @property
@@ -108,6 +113,8 @@ def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
     files = sorted(members, key=lambda member: member.parts)
     unsupported = [file for file in files if file.parts[-1].lower().endswith(_UNSUPPORTED_SUFFIXES)]
     _refuse(source, unsupported, "format not supported; convert")
+    large = [file for file in files if file.size > LARGEST_FILE and _has_image_suffix(file)]
+    _refuse(source, large, f"larger than {LARGEST_FILE >> 20} MiB; reduce the size of")
     images: list[Member] = []
     others: list[Member] = []
     for file in files:
@@ -168,7 +175,7 @@ def _file_member(entry: os.DirEntry[str], parts: tuple[str, ...]) -> Member | No
         return None
     content = _FileContent(Path(entry.path))
     version = f"{status.st_size} {status.st_mtime_ns}"
-    return Member(parts, display_name(entry.path), content, version, content.head)
+    return Member(parts, display_name(entry.path), content, version, status.st_size, content.head)
 
 
 def _unreadable(path: str | Path, error: OSError) -> DatasetError:
@@ -182,14 +189,14 @@ def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
         if parts and not info.is_dir() and not any(map(_is_ignored, parts)):
             title = f"{display_name(source)}: {display_name(info.filename)}"
             content = _ZipContent(archive, info, title)
-            yield Member(parts, title, content, f"{info.file_size} {info.CRC}", content.head)
+            yield Member(parts, title, content, f"{info.file_size} {info.CRC}", info.file_size, content.head)
 
 
 def _tar_members(source: str) -> Iterator[Member]:
     for member in tar_files(source):
         parts = tuple(part for part in member.path.split("/") if part not in ("", "."))
         if parts and not any(map(_is_ignored, parts)):
-            yield Member(parts, member.title, member.content, member.version, member.content.head)
+            yield Member(parts, member.title, member.content, member.version, member.size, member.content.head)
 
 
 def _is_ignored(name: str) -> bool:

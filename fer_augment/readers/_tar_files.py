@@ -44,12 +44,14 @@ class TarFile:
         title: name for messages.
         content: its content.
         version: changes with the content.
+        size: number of bytes.
     """
 
     path: str
     title: str
     content: Content
     version: str
+    size: int
 
 
 def tar_files(source: str) -> list[TarFile]:
@@ -142,7 +144,7 @@ def _in_place(source: str) -> tuple[_Files, _Links]:
                 version = f"{status.st_size} {status.st_mtime_ns} {info.offset_data}"
                 sparse = _Unreadable(title, "is a sparse file")
                 content = sparse if info.issparse() else _Part(source, title, info.offset_data, info.size)
-                files[path] = TarFile(path, title, content, version)
+                files[path] = TarFile(path, title, content, version, info.size)
             _add_link(links, info)
     return files, links
 
@@ -160,7 +162,7 @@ def _in_memory(source: str) -> tuple[_Files, _Links]:
                 content = stream.read()
                 path, title = _path(info.name), _title(source, info.name)
                 links.pop(path, None)
-                files[path] = TarFile(path, title, _Bytes(content), f"{len(content)} {zlib.crc32(content)}")
+                files[path] = TarFile(path, title, _Bytes(content), f"{info.size} {zlib.crc32(content)}", info.size)
             _add_link(links, info)
     return files, links
 
@@ -191,7 +193,7 @@ def _linked(source: str, files: _Files, links: _Links) -> list[TarFile]:
         title = _title(source, path)
         file = files.get(target)
         content = file.content if file else _Unreadable(title, f"links to {display_name(target)}, which is no file")
-        found.append(TarFile(path, title, content, file.version if file else ""))
+        found.append(TarFile(path, title, content, file.version if file else "", file.size if file else 0))
     return found
 
 

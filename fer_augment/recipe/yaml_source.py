@@ -114,6 +114,9 @@ def read_mapping(path: Path, faults: list[Fault]) -> Node | None:
         The mapping; None if the file cannot be read as a mapping.
     """
     whole = Place(str(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would wait forever
+        faults.append(Fault(whole, (), "not a regular file"))
+        return None
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
