@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import os
 import random
 import zipfile
 from collections import Counter
@@ -298,10 +297,12 @@ def test_a_file_too_large_for_memory_is_refused_before_it_is_read(tmp_path):
 
     archive = tmp_path / "zeros.zip"
     write_zip(archive, split_files({"train": 2, "test": 2}))
-    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as appended:
-        with appended.open("train/cat/huge.png", "w", force_zip64=True) as member:
-            for _ in range(33):
-                member.write(bytes(1 << 24))
+    with (
+        zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as appended,
+        appended.open("train/cat/huge.png", "w", force_zip64=True) as member,
+    ):
+        for _ in range(33):
+            member.write(bytes(1 << 24))
     assert_message(archive, ["train/cat/huge.png: larger than 512 MiB"])
 
 

@@ -100,7 +100,7 @@ class Catalog:
         """
         is_path = "\0" not in source and os.path.exists(source)
         if is_path and not (os.path.isfile(source) or os.path.isdir(source)):  # reading a pipe would wait forever
-            raise DatasetError(f"{display_name(source)}: neither a regular file nor a folder; pass a copy of its content")
+            raise DatasetError(f"{display_name(source)}: neither a regular file nor a folder; pass a copy")
         readers, failures = self._readers_of(source)
         if failures and not readers:
             raise DatasetError(f"{display_name(source)}: no reader recognizes it, and {' and '.join(failures)}")
