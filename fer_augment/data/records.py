@@ -109,7 +109,8 @@ class RunRecord(_Plain):
         data_fingerprint: digest of the data.
         train_counts: number of rows per class in the training split, after applying `data` settings.
         rewritten_counts: number of rows per class in the rewritten training set.
-        class_prior: class frequencies of the batches of the last epoch, summing to 1.
+        class_prior: class frequencies of the batches of the last epoch, or of the one kept, summing to 1.
+        kept_epoch: number of epochs after which the network had the weights that were kept; None in older records.
         optimizer_steps: number of optimizer steps.
         parameter_count: number of network parameters.
         curve: evaluations, in order.
@@ -130,6 +131,7 @@ class RunRecord(_Plain):
     train_counts: tuple[int, ...]
     rewritten_counts: tuple[int, ...]
     class_prior: tuple[float, ...]
+    kept_epoch: int | None = None
     optimizer_steps: int
     parameter_count: int
     curve: tuple[Evaluation, ...]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
+from pydantic import BaseModel, Field, Strict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
@@ -23,65 +23,15 @@ from fer_augment.errors import RecipeError, did_you_mean, excerpt
 from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
 from fer_augment.recipe.overrides import Override, overridden, parse_override
+from fer_augment.recipe.training_settings import ScoutSettings as ScoutSettings
+from fer_augment.recipe.training_settings import Settings
+from fer_augment.recipe.training_settings import TrainingSettings as TrainingSettings
 from fer_augment.recipe.yaml_source import Fault, Keys, Node, Place, as_node, dump_yaml, value_in_words
 
-Whole: TypeAlias = Annotated[int, Strict()]
 Side: TypeAlias = Annotated[int, Strict(), Field(ge=1)]
-Number: TypeAlias = Annotated[float, Strict(), AllowInfNan(False)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class ScoutSettings(_Settings):
-    """Training of scouts, the auxiliary models that mining strategies query."""
-
-    folds: Whole = Field(default=5, ge=2, le=50, description="Folds of the training set for out-of-fold predictions.")
-    epochs: Whole | None = Field(
-        default=None, ge=1, description="Epochs of each scout; null: the value of training.epochs."
-    )
-
-
-class TrainingSettings(_Settings):
-    """Training of the network."""
-
-    epochs: Whole = Field(
-        default=30, ge=1, description="Number of epochs; with budget: steps, passes over the source training set."
-    )
-    batch_size: Whole = Field(default=128, ge=2, description="Rows per optimizer step.")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adam", description="Optimizer; sgd uses Nesterov momentum."
-    )
-    learning_rate: Number = Field(
-        default=1e-3, gt=0, description="Learning rate; the maximum if the schedule changes it."
-    )
-    momentum: Number = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum; used by sgd only.")
-    weight_decay: Number = Field(default=0.0, ge=0, description="Weight decay, as defined by the optimizer.")
-    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
-        default="constant", description="Learning rate schedule over the whole training."
-    )
-    loss: str = Field(default="cross_entropy", description="Name of an installed loss.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto",
-        description="Floating-point precision; auto: bfloat16 if the hardware supports it natively, else float32.",
-    )
-    budget: Literal["steps", "epochs"] = Field(
-        default="steps",
-        description="steps: every arm takes the optimizer steps of the source training set; "
-        "epochs: a larger rewritten training set is trained for more steps.",
-    )
-    evaluate_every: Whole = Field(default=5, ge=1, description="Epochs between evaluations on the validation split.")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Device for training; auto: an accelerator if available."
-    )
-    threads: Whole = Field(default=1, ge=1, description="CPU threads per run; changing it changes results numerically.")
-    scout: ScoutSettings = Field(
-        default=ScoutSettings(), description="Training of scouts, which mining strategies query."
-    )
-
-
-class DataSettings(_Settings):
+class DataSettings(Settings):
     """Changes to the data before any strategy."""
 
     size: Side | tuple[Side, Side] | None = Field(
@@ -108,7 +58,7 @@ class DataSettings(_Settings):
         return PixelSettings(size, self.fit, self.channels)
 
 
-class StrategyStep(_Settings):
+class StrategyStep(Settings):
     """One step of a recipe: a strategy and its parameters."""
 
     name: str = Field(
@@ -122,7 +72,7 @@ class StrategyStep(_Settings):
         return step_label(self.name)
 
 
-class Recipe(_Settings):
+class Recipe(Settings):
     """A model, its training settings and an ordered list of strategies: one arm of a comparison."""
 
     name: str = Field(description="Name of the arm; default: the file name without .yaml.")
@@ -299,7 +249,7 @@ def _dotted_fields(model: type[BaseModel], prefix: str = "") -> list[str]:
     names = []
     for name, field in model.model_fields.items():
         names.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Settings):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
             names += _dotted_fields(field.annotation, f"{prefix}{name}.")
     return names
 

@@ -43,14 +43,29 @@ def recipe_warnings(bound: BoundRecipe) -> tuple[str, ...]:
             f"In-sample predictions under-report confusion, and {_listed(in_sample)} selects rows by them; "
             "out-of-fold predictions avoid this."
         )
-    epochs = bound.recipe.training.epochs
+    return (*warnings, *_warnings_on_epochs(bound))
+
+
+def _warnings_on_epochs(bound: BoundRecipe) -> Iterator[str]:
+    """Yield a warning for each setting of epochs with which something never acts."""
+    training = bound.recipe.training
+    epochs, keeps_best = training.epochs, training.keep == "best"
+    if keeps_best and training.evaluate_every >= epochs:
+        yield (
+            "With `keep: best`, there is a single evaluation to choose from: set `training.evaluate_every` below "
+            f"training.epochs, {epochs}."
+        )
     for step in bound.steps:
         if step.strategy.acts_from >= epochs:
-            warnings.append(
+            yield (
                 f"Training has only {epochs} {'epoch' if epochs == 1 else 'epochs'}, but {step} starts at epoch "
                 f"{step.strategy.acts_from}, counted from 0: it never acts."
             )
-    return tuple(warnings)
+        elif keeps_best and step.strategy.acts_from >= training.evaluate_every:
+            yield (
+                f"With `keep: best`, the weights of an epoch before {step} starts, at epoch "
+                f"{step.strategy.acts_from} counted from 0, may be kept."
+            )
 
 
 def comparison_warnings(bounds: Sequence[BoundRecipe]) -> tuple[str, ...]:

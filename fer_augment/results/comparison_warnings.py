@@ -109,6 +109,9 @@ def _causes_of_unequal_steps(runs: Runs) -> Iterator[str]:
     by_epochs = [recipe for recipe, of_arm in settings.items() if of_arm.get("budget") == "epochs"]
     if by_epochs:
         yield f"with `training.budget: epochs`, rewriting changes the number; set `steps` for {listed(by_epochs)}"
+    patient = [recipe for recipe, of_arm in settings.items() if of_arm.get("patience") is not None]
+    if patient:
+        yield f"with `training.patience`, runs of {listed(patient)} stop early"
     rows = {recipe: f"{sum(records[0].train_counts):,}" for recipe, records in runs.items()}
     if len(set(rows.values())) > 1:
         yield f"the numbers of training rows before rewriting differ ({_by_arm(rows)})"

@@ -231,6 +231,7 @@ def _record(
         train_counts=tuple(splits.train.counts.tolist()),
         rewritten_counts=facts.rewritten_counts,
         class_prior=facts.class_prior,
+        kept_epoch=facts.kept_epoch,
         optimizer_steps=facts.optimizer_steps,
         parameter_count=facts.parameter_count,
         curve=facts.curve,

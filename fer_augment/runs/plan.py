@@ -99,5 +99,9 @@ def minutes_for(recipe: RecipeTrainings) -> float:
     bound, train = recipe.bound, recipe.trainings.splits.train
     steps = tuple(step for step in bound.steps if not step.strategy.effects & NEEDS_SCOUT)
     timed = recipe.trainings.of(replace(bound, steps=steps))
-    optimizer_steps = recipe.settings.epochs * math.ceil(len(train) / recipe.settings.batch_size)
-    return optimizer_steps * seconds_per_step(timed.training(train)) / 60
+    settings, training = recipe.settings, timed.training(train)
+    frozen = settings.freeze_epochs
+    seconds = (settings.epochs - frozen) * seconds_per_step(training) if settings.epochs > frozen else 0.0
+    if frozen:
+        seconds += frozen * seconds_per_step(training, is_frozen=True)
+    return math.ceil(len(train) / settings.batch_size) * seconds / 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Checkpoint:
     """The state of a training after an epoch.
 
     Attributes:
-        tensors: weights, the state of the optimizer, and the states of torch's global generators.
+        tensors: weights, the state of the optimizer, the states of torch's global generators, and further weights.
         facts: all other state, JSON-serializable.
     """
 
@@ -30,12 +31,27 @@ class Checkpoint:
     facts: dict[str, Any]
 
     @classmethod
-    def of(cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> Checkpoint:
-        """Capture the state of a running training."""
+    def of(
+        cls,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        facts: dict[str, Any],
+        further: Mapping[str, Mapping[str, torch.Tensor]],
+    ) -> Checkpoint:
+        """Capture the state of a running training.
+
+        Args:
+            model: the network.
+            optimizer: its optimizer.
+            facts: all other state, JSON-serializable.
+            further: further weights of the network by name, such as their average; see `weights`.
+        """
         tensors = {_GENERATOR: torch.get_rng_state()}
         if torch.cuda.is_available():
             tensors[f"{_GENERATOR}.cuda"] = torch.cuda.get_rng_state()
         tensors |= {f"{_MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
+        for kind, weights in further.items():
+            tensors |= {f"{kind}.{name}": tensor for name, tensor in weights.items()}
         for number, state in optimizer.state_dict()["state"].items():
             tensors |= {
                 f"{_OPTIMIZER}{number}.{name}": value for name, value in state.items() if torch.is_tensor(value)
@@ -54,6 +70,10 @@ class Checkpoint:
         torch.set_rng_state(self.tensors[_GENERATOR])
         if torch.cuda.is_available() and f"{_GENERATOR}.cuda" in self.tensors:
             torch.cuda.set_rng_state(self.tensors[f"{_GENERATOR}.cuda"])
+
+    def weights(self, kind: str) -> dict[str, torch.Tensor]:
+        """Return further weights by the name that they were given."""
+        return self._below(f"{kind}.")
 
     def save(self, path: Path) -> None:
         """Write the file atomically."""

@@ -23,11 +23,16 @@ from fer_augment.metrics import score
 from fer_augment.randomness import stream_rng
 from fer_augment.training.batches import Batches
 from fer_augment.training.checkpoints import Checkpoint
-from fer_augment.training.optimization import learning_rate, make_optimizer
+from fer_augment.training.optimization import learning_rate, make_optimizer, set_learning_rate
 from fer_augment.training.prediction import break_ties, mean_loss, predict
 from fer_augment.training.row_stream import RowStream
-from fer_augment.training.specification import Training
+from fer_augment.training.selection import Selection
+from fer_augment.training.specification import Training, backbone_of
 from fer_augment.training.torch_runtime import autocast, device_of
+from fer_augment.training.weight_average import WeightAverage
+
+_AVERAGE, _BEST = "average", "best"
+"""Names of weights in checkpoints."""
 
 
 @dataclass(eq=False)
@@ -40,13 +45,13 @@ class Fit:
         parameters: the parameters to train; modules without any of them stay in evaluation mode.
         epochs: number of epochs.
         progress: receives the number of steps taken and their total.
-        evaluated: receives each new point of the curve; None to compute no curve.
+        evaluated: receives each new point of the curve; None to compute no curve and to keep the last weights.
         weights: `(N,)` sampling weights; None for those of the strategies.
         name: name of the random stream of the rows, different for each optimization of a run.
         first_epoch: the epoch number passed to strategies in the first epoch.
         curve: evaluations so far, in order.
         epoch: number of finished epochs.
-        class_prior: `(K,)` summing to 1, class frequencies as drawn in the last epoch.
+        class_prior: `(K,)` summing to 1, class frequencies as drawn in the last epoch, or in the one that is kept.
         seconds_before: training time before the checkpoint that was resumed, in seconds.
     """
 
@@ -68,27 +73,44 @@ class Fit:
 
     def __post_init__(self) -> None:
         """Set up optimizer, row stream and batches."""
-        data = self.training.training_set
+        data, settings = self.training.training_set, self.training.settings
         self._started = time.monotonic()
-        self.device = device_of(self.training.settings)
+        self.device = device_of(settings)
         self.steps = self.epochs * self.training.steps_per_epoch
+        self.warm_up = min(round(settings.warm_up * self.training.steps_per_epoch), self.steps)
         self.rows = RowStream(data.row_keys(), self.training.seed, self.name)
-        self.optimizer = make_optimizer(self.training.settings, self.parameters)
+        self.backbone = backbone_of(self.model)
+        in_backbone = self.backbone.parameters() if self.backbone else ()
+        self.optimizer = make_optimizer(settings, self.parameters, in_backbone)
         self.batches = Batches(self.training, self.device)
+        self.average = WeightAverage(self.model, settings.weight_average) if settings.weight_average else None
+        selects = settings.keep == "best" and self.evaluated is not None
+        self.selection = Selection(settings.metric, settings.patience) if selects else None
 
     def run(self, checkpoint: Path | None = None, seconds_between: float = math.inf) -> None:
-        """Train the remaining epochs, after restoring the checkpoint if it exists."""
+        """Train the remaining epochs, after restoring the checkpoint if it exists; then the network is the one kept."""
         self.epoch = self._restored(checkpoint)
         saved = time.monotonic()
-        while self.epoch < self.epochs:
+        while not self._has_ended:
             self._train_epoch()
-            if self.evaluated and self._is_evaluated:
-                self.curve.append(self._evaluation())
-                self.evaluated(self.curve[-1])
-            if checkpoint and (time.monotonic() - saved >= seconds_between or self._is_last):
-                Checkpoint.of(self.model, self.optimizer, self._facts()).save(checkpoint)
-                saved = time.monotonic()
             self.epoch += 1
+            if self.evaluated and self._is_evaluated:
+                self._evaluate(self.evaluated)
+            if checkpoint and (time.monotonic() - saved >= seconds_between or self._has_ended):
+                Checkpoint.of(self.model, self.optimizer, self._facts(), self._further_weights()).save(checkpoint)
+                saved = time.monotonic()
+        self.freeze(False)
+        self._take_kept_weights()
+
+    @property
+    def kept_epoch(self) -> int:
+        """The number of epochs after which the network had the weights that are kept."""
+        return self.selection.epoch if self.selection else self.epoch
+
+    @property
+    def steps_taken(self) -> int:
+        """Number of optimizer steps so far."""
+        return self.epoch * self.training.steps_per_epoch
 
     def time_step(self, rows: NDArray[np.int64]) -> float:
         """Take an optimizer step; return its duration in seconds."""
@@ -96,13 +118,23 @@ class Fit:
         self._train_step(rows, self.batches.on_device(rows), 0, self.training.loss.of_batch)
         return time.perf_counter() - started
 
+    def freeze(self, is_frozen: bool) -> None:
+        """Freeze the backbone, or let it be trained as far as its parameters are to be trained."""
+        if self.training.settings.freeze_epochs and self.backbone:
+            for parameter in set(self.backbone.parameters()).intersection(self.parameters):
+                parameter.requires_grad_(not is_frozen)
+
     @property
-    def _is_last(self) -> bool:
-        return self.epoch + 1 == self.epochs
+    def _is_frozen(self) -> bool:
+        return self._strategy_epoch < self.training.settings.freeze_epochs
+
+    @property
+    def _has_ended(self) -> bool:
+        return self.epoch == self.epochs or (self.selection is not None and self.selection.stops)
 
     @property
     def _is_evaluated(self) -> bool:
-        return (self.epoch + 1) % self.training.settings.evaluate_every == 0 or self._is_last
+        return self.epoch % self.training.settings.evaluate_every == 0 or self.epoch == self.epochs
 
     def _train_epoch(self) -> None:
         training, count = self.training, self.training.steps_per_epoch
@@ -134,15 +166,19 @@ class Fit:
         loss: BatchLoss,
     ) -> torch.Tensor:
         """Take an optimizer step on `(B,)` rows, passed as an array and as a tensor on the device; return the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.training.settings, step, self.steps)
+        settings = self.training.settings
+        set_learning_rate(self.optimizer, learning_rate(settings, step, self.steps, self.warm_up))
         images, targets = self.batches.batch(rows, on_device, self._strategy_epoch)
-        with autocast(self.training.settings):
+        with autocast(settings):
             logits = self.model(images)
         mean_loss = loss(logits.float(), targets).mean()
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(mean_loss)
+        if settings.gradient_clipping:
+            torch.nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clipping)
         self.optimizer.step()
+        if self.average:
+            self.average.update()
         return mean_loss.detach()
 
     @property
@@ -160,9 +196,12 @@ class Fit:
 
     def _enter_training_mode(self) -> None:
         """Set training mode only where a parameter is trained, so that other modules keep their statistics."""
+        self.freeze(self._is_frozen)
         trained = {id(parameter) for parameter in self.parameters}
         if all(id(parameter) in trained for parameter in self.model.parameters()):
             self.model.train()
+            if self._is_frozen and self.backbone:
+                self.backbone.eval()
             return
         self.model.eval()
         for module in self.model.modules():
@@ -179,21 +218,27 @@ class Fit:
         self._loss_sum += float(losses.sum(dtype=np.float64))
         self._loss_count += len(losses)
 
-    def _evaluation(self) -> Evaluation:
-        training = self.training
-        self.model.eval()
-        logits = break_ties(
-            predict(self.model, training.validation, training.settings), training.validation, training.seed
-        )
-        selection = training.training_set.take(self._selection)
+    @property
+    def _evaluated_network(self) -> torch.nn.Module:
+        return self.average.network if self.average else self.model
+
+    def _evaluate(self, evaluated: Callable[[Evaluation], None]) -> None:
+        network = self._evaluated_network.eval()
+        self.curve.append(self._evaluation(network))
+        if self.selection:
+            self.selection.consider(self.curve[-1], network, self.class_prior)
+        evaluated(self.curve[-1])
+
+    def _evaluation(self, network: torch.nn.Module) -> Evaluation:
+        training, settings = self.training, self.training.settings
+        logits = break_ties(predict(network, training.validation, settings), training.validation, training.seed)
+        selection = training.training_set.take(self._selection_rows)
         scores = score(training.validation.labels, logits.argmax(axis=1), len(training.validation.class_names))
         evaluation = Evaluation(
-            epoch=self.epoch + 1,
-            step=(self.epoch + 1) * training.steps_per_epoch,
+            epoch=self.epoch,
+            step=self.steps_taken,
             training_loss=self._loss_sum / self._loss_count,
-            selection_loss=mean_loss(
-                training.loss, predict(self.model, selection, training.settings), selection.labels
-            ),
+            selection_loss=mean_loss(training.loss, predict(network, selection, settings), selection.labels),
             validation_loss=mean_loss(training.loss, logits, training.validation.labels),
             validation_accuracy=scores.accuracy,
             validation_recall=tuple(None if np.isnan(recall) else float(recall) for recall in scores.recall),
@@ -202,22 +247,36 @@ class Fit:
         return evaluation
 
     @property
-    def _selection(self) -> NDArray[np.int64]:
+    def _selection_rows(self) -> NDArray[np.int64]:
         """The random training rows of `selection_loss`, the same at every evaluation."""
         count = min(self.training.selection_rows, len(self.training.training_set))
         in_order = np.argsort(self.training.training_set.row_keys())
         return in_order[stream_rng(self.training.seed, "selection").permutation(len(in_order))[:count]]
 
+    def _take_kept_weights(self) -> None:
+        """Load the weights that are kept into the network."""
+        if self.selection:
+            self.model.load_state_dict(self.selection.weights)
+            self.class_prior = self.selection.class_prior
+        elif self.average:
+            self.model.load_state_dict(self.average.network.state_dict())
+
     def _facts(self) -> dict[str, Any]:
         return {
-            "epochs": self.epoch + 1,
+            "epochs": self.epoch,
             "passed": self.rows.passed,
             "seconds": self.seconds_before + time.monotonic() - self._started,
             "class_prior": self.class_prior.tolist(),
             "loss_sum": self._loss_sum,
             "loss_count": self._loss_count,
             "curve": [evaluation.model_dump() for evaluation in self.curve],
+            "averaged": self.average.updates if self.average else 0,
+            "selection": self.selection.facts() if self.selection else None,
         }
+
+    def _further_weights(self) -> dict[str, dict[str, torch.Tensor]]:
+        average = {_AVERAGE: self.average.network.state_dict()} if self.average else {}
+        return average | ({_BEST: self.selection.weights} if self.selection else {})
 
     def _restored(self, path: Path | None) -> int:
         """Restore a checkpoint if it exists; return the number of finished epochs."""
@@ -230,6 +289,11 @@ class Fit:
         self.class_prior = np.array(facts["class_prior"])
         self._loss_sum, self._loss_count = facts["loss_sum"], facts["loss_count"]
         self.curve = [Evaluation.model_validate(evaluation) for evaluation in facts["curve"]]
+        if self.average:
+            self.average.network.load_state_dict(checkpoint.weights(_AVERAGE))
+            self.average.updates = facts["averaged"]
+        if self.selection:
+            self.selection.restore(facts["selection"], checkpoint.weights(_BEST))
         finished_epochs: int = facts["epochs"]
         self.progress(finished_epochs * self.training.steps_per_epoch, self.steps)
         return finished_epochs

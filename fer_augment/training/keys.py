@@ -31,7 +31,8 @@ _CORE = (
     "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/pipeline", "hooks/scouts",
     "hooks/stages", "hooks/strategy", "training/batches", "training/checkpoints", "training/device_images",
     "training/fit", "training/folds", "training/optimization", "training/prediction", "training/row_stream",
-    "training/specification", "training/torch_runtime", "training/trainer", "training/trainings",
+    "training/selection", "training/specification", "training/torch_runtime", "training/trainer",
+    "training/trainings", "training/weight_average",
 )  # fmt: skip
 """The modules of this package that decide the weights; the version alone would not tell edits apart."""
 

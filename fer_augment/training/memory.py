@@ -46,7 +46,8 @@ def training_memory(recipe: RecipeTrainings) -> int:
     ):
         network(images)
     of_image = sum(kept.values()) / _ROWS + 3 * channels * height * width * 4
-    of_network = 4 * sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    copies = 4 + (recipe.settings.weight_average is not None) + (recipe.settings.keep == "best")
+    of_network = copies * sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     blocks = [block for part in splits.parts.values() for block in part.blocks]
     pixels = sum({id(block): block.pixels.nbytes for block in blocks if block.path is None}.values())
     return int(BASE + _OVERHEAD * of_image * recipe.settings.batch_size + of_network + pixels)

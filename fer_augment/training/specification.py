@@ -60,8 +60,9 @@ class Trained:
     Attributes:
         model: the network, in evaluation mode, on the device of the training.
         curve: evaluations in order.
-        optimizer_steps: number of optimizer steps, including a second stage of training.
-        class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch.
+        optimizer_steps: number of optimizer steps taken, including a second stage of training.
+        class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch, or in the one kept.
+        kept_epoch: number of epochs after which the network had the weights that are kept; the last, or the best.
         seconds_before: training time before the checkpoint that was resumed, in seconds; 0 if none was.
     """
 
@@ -69,6 +70,7 @@ class Trained:
     curve: tuple[Evaluation, ...]
     optimizer_steps: int
     class_prior: NDArray[np.float64]
+    kept_epoch: int
     seconds_before: float = 0.0
 
 
@@ -81,3 +83,9 @@ def untrained_network(training: Training) -> torch.nn.Module:
 def build_model(model: Model, dataset: ImageDataset, pipeline: Pipeline) -> torch.nn.Module:
     """Build the untrained network for the images and classes of a data set, with `prepare_model` applied."""
     return pipeline.fold("prepare_model", model.build(dataset.image_shape, len(dataset.class_names)))
+
+
+def backbone_of(network: torch.nn.Module) -> torch.nn.Module | None:
+    """Return the backbone of a network, its module `features`; None if it has no such module."""
+    features = getattr(network, "features", None)
+    return features if isinstance(features, torch.nn.Module) else None

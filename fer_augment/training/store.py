@@ -26,7 +26,8 @@ class TrainingFacts(BaseModel):
     Attributes:
         curve: evaluations in order.
         optimizer_steps: steps taken.
-        class_prior: class frequencies as drawn in the last epoch, summing to 1.
+        class_prior: class frequencies as drawn in the last epoch, or in the one kept, summing to 1.
+        kept_epoch: number of epochs after which the network had the weights that are kept.
         parameter_count: numbers in the network.
         rewritten_counts: rows of each class in the rewritten training set.
         seconds: wall time of rewriting and training, without scouts and a first stage, which are trainings of their
@@ -38,6 +39,7 @@ class TrainingFacts(BaseModel):
     curve: tuple[Evaluation, ...]
     optimizer_steps: int
     class_prior: tuple[float, ...]
+    kept_epoch: int
     parameter_count: int
     rewritten_counts: tuple[int, ...]
     seconds: float

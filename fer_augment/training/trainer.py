@@ -51,7 +51,9 @@ def train(
         model = untrained_network(training)
         fit = Fit(training, model, list(model.parameters()), training.settings.epochs, progress, evaluated)
         fit.run(checkpoint, seconds_between_checkpoints)
-        return Trained(model.eval(), tuple(fit.curve), fit.steps, fit.class_prior, fit.seconds_before)
+        return Trained(
+            model.eval(), tuple(fit.curve), fit.steps_taken, fit.class_prior, fit.kept_epoch, fit.seconds_before
+        )
 
 
 def refine(training: Training, first: Trained, *, progress: ReportProgress = lambda done, total: None) -> Trained:
@@ -71,11 +73,13 @@ def refine(training: Training, first: Trained, *, progress: ReportProgress = lam
         model = training.pipeline.fold(
             "refine_model", first.model, train=train_again, training_set=training.training_set
         )
-        return Trained(model.eval(), first.curve, train_again.steps, train_again.class_prior)
+        return Trained(model.eval(), first.curve, train_again.steps, train_again.class_prior, first.kept_epoch)
 
 
-def seconds_per_step(training: Training, steps: int = 3) -> float:
+def seconds_per_step(training: Training, steps: int = 3, *, is_frozen: bool = False) -> float:
     """Time a few optimizer steps after one warm-up step; return the mean, in seconds.
+
+    Steps of the first epochs, in which the backbone is frozen, take less time than the others.
 
     Steps on large images are timed with part of a batch, and the time is scaled to the whole batch.
     """
@@ -85,6 +89,7 @@ def seconds_per_step(training: Training, steps: int = 3) -> float:
         batch = training.settings.batch_size
         size = min(batch, max(2, rows_at_once(training.training_set.image_shape) // 2))
         rows = fit.rows.epoch(0, np.ones(len(training.training_set)), size * (steps + 1)).reshape(steps + 1, size)
+        fit.freeze(is_frozen)
         fit.time_step(rows[0])
         return sum(map(fit.time_step, rows[1:])) / steps * batch / size
 
@@ -133,6 +138,6 @@ class _TrainAgain:
         for parameter, requires_grad in zip(all_parameters, required_grad, strict=True):
             parameter.requires_grad_(requires_grad)
         self.epochs += epochs
-        self.steps += fit.steps
+        self.steps += fit.steps_taken
         self.class_prior = fit.class_prior
         return model.eval()

@@ -21,7 +21,7 @@ from safetensors.torch import load_model, save_model
 
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.records import Evaluation, provenance_arrays
-from fer_augment.errors import RunError, StrategyError
+from fer_augment.errors import RecipeError, RunError, StrategyError
 from fer_augment.heads import linear_head
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.strategy import Context, Effect, PredictionKind
@@ -32,7 +32,7 @@ from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.folds import Fold, all_folds, folds_of, places_of
 from fer_augment.training.keys import training_key
 from fer_augment.training.prediction import predict
-from fer_augment.training.specification import Trained, Training, build_model
+from fer_augment.training.specification import Trained, Training, backbone_of, build_model
 from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingStore
 from fer_augment.training.torch_runtime import ONE_THREAD, device_of, reproducible
 from fer_augment.training.trainer import refine, train
@@ -171,7 +171,7 @@ class RecipeTrainings:
         """Refuse what would otherwise fail only after a training: see `untrained`, linear heads and embeddings.
 
         Raises:
-            FerAugmentError: if the network is not one that the data and all steps can work with.
+            FerAugmentError: if the network is not one that the data, the settings and all steps can work with.
         """
         for step in self.bound.steps:
             effects = step.strategy.effects
@@ -182,7 +182,13 @@ class RecipeTrainings:
                     self.require_features()
             except StrategyError as error:
                 raise StrategyError(f"{step}: {error}") from error
-        _ = self.untrained
+        if backbone_of(self.untrained) is None:
+            for key in ("freeze_epochs", "backbone_learning_rate"):
+                if getattr(self.settings, key) != TrainingSettings.model_fields[key].default:
+                    raise RecipeError(
+                        f"training.{key}: the backbone is a network's `features`, and {self.bound.model.name} has no "
+                        "such module; choose another model"
+                    )
 
     def require_features(self) -> None:
         """Refuse a network that cannot give embeddings.
@@ -190,7 +196,7 @@ class RecipeTrainings:
         Raises:
             StrategyError: if it has no module `features`.
         """
-        if not isinstance(getattr(self.untrained, "features", None), torch.nn.Module):
+        if backbone_of(self.untrained) is None:
             raise StrategyError(
                 f"embeddings are the outputs of a network's `features`, and {self.bound.model.name} has no such "
                 "module; choose another model"
@@ -226,7 +232,13 @@ class RecipeTrainings:
             facts = first.facts
             refined = refine(
                 self.training(rewritten),
-                Trained(self.network(first), facts.curve, facts.optimizer_steps, np.array(facts.class_prior)),
+                Trained(
+                    self.network(first),
+                    facts.curve,
+                    facts.optimizer_steps,
+                    np.array(facts.class_prior),
+                    facts.kept_epoch,
+                ),
                 progress=lambda done, total: self._report(Advance(name, done, total, measures_run=scout_of is None)),
             )
             self._write(scratch, refined, rewritten, seconds())
@@ -333,6 +345,7 @@ class RecipeTrainings:
             curve=trained.curve,
             optimizer_steps=trained.optimizer_steps,
             class_prior=tuple(trained.class_prior.tolist()),
+            kept_epoch=trained.kept_epoch,
             parameter_count=sum(parameter.numel() for parameter in trained.model.parameters()),
             rewritten_counts=tuple(rewritten.counts.tolist()),
             seconds=seconds,
