@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.samples import sample
-from benchmarks.side_by_side import SideBySide
+from benchmarks.side_by_side import SideBySide, children_time
 from fer_augment import Splits
 from fer_augment.progress import Event
 from fer_augment.recipe.recipe import Recipe, load_recipes
@@ -93,4 +95,23 @@ def test_second_stage_of_training(side_by_side: SideBySide, comparing: Comparing
         theirs=lambda: comparing(baseline, refining),
         alternative="each with a cache of its own (2: saves one of two trainings)",
         n=3,
+    )
+
+
+@pytest.mark.benchmark(timer=children_time)
+def test_finished_comparison(side_by_side: SideBySide, source: str, data_name: str, tmp_path: Path) -> None:
+    """What remains is starting, reading the names in the archive, judging, and writing the report."""
+    command = ["compare", "paper", "confusion_mirror", "--data", source, "--seeds", "2", "--jobs", "1",
+               "--set", "model=convnet0", "--set", "training.epochs=1", "--out", str(tmp_path / "out")]  # fmt: skip
+
+    def run(*arguments: str) -> None:
+        subprocess.run([sys.executable, "-c", *arguments], stdout=subprocess.DEVNULL, check=True)
+
+    run("from fer_augment.cli import main; main()", *command)
+    side_by_side(
+        f"`fer-augment compare` of 2 finished arms with 2 seeds on {data_name}",
+        ours=lambda: run("from fer_augment.cli import main; main()", *command),
+        theirs=lambda: run("import torch"),
+        alternative="`import torch`, as in any training script",
+        at_most=3.0,
     )

@@ -1,4 +1,4 @@
-"""The cache on disk: finished trainings, decoded pixels, and the ledgers of test splits."""
+"""The cache on disk: finished trainings, decoded pixels, audits, and the ledgers of test splits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT_VARIABLE = "FER_AUGMENT_CACHE_LIMIT"
 DEFAULT_LIMIT = 50.0
 """Limit of decoded pixels in GB; beyond it, those that were not used for the longest time are deleted."""
 
-TRAININGS, PIXELS, LEDGERS = "trainings", "pixels", "scored"
+TRAININGS, PIXELS, AUDITS, LEDGERS = "trainings", "pixels", "audits", "scored"
 
 
 def cache_folder() -> Path:
@@ -29,10 +29,10 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something in the cache that can be deleted by itself: a training, a checkpoint, or decoded pixels.
+    """Something in the cache that can be deleted by itself: a training, a checkpoint, decoded pixels or an audit.
 
     Attributes:
-        kind: `trainings` or `pixels`.
+        kind: `trainings`, `pixels` or `audits`.
         path: its file or directory.
         size: bytes on disk.
         used: time of its last use, as `time.time`; of a training, the time when it was finished.
@@ -47,7 +47,7 @@ class Entry:
 def entries(folder: Path) -> list[Entry]:
     """Return everything in a cache that can be deleted, the least recently used first."""
     held = []
-    for kind in (TRAININGS, PIXELS):
+    for kind in (TRAININGS, PIXELS, AUDITS):
         for path in (folder / kind).glob("*") if (folder / kind).is_dir() else ():
             if not path.name.endswith(".lock"):
                 with suppress(FileNotFoundError):  # deleted meanwhile

@@ -20,11 +20,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, SupportsIndex, TypeAlias
 
-from fer_augment.data.audit import Audit, audit, audit_warnings
+from fer_augment.data.audit import Audit, audit_warnings
+from fer_augment.data.audit_store import audited
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory, write_whole
 from fer_augment.errors import NothingFinishedError, RecipeError, RunError
 from fer_augment.finished import Comparison, Run
+from fer_augment.progress import Cached
 from fer_augment.reading import Data, loaded_plugins, open_data
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, load_recipes
@@ -43,7 +45,8 @@ from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.results.verdicts import compare_runs, nothing_finished
 from fer_augment.runs.executors import FailedTask, Listener, cores, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
-from fer_augment.runs.galleries import collect_confused
+from fer_augment.runs.finished_runs import FinishedRuns
+from fer_augment.runs.galleries import collect_confused, has_confused
 from fer_augment.runs.ledger import ledger_warning
 from fer_augment.runs.plan import Plan, plan
 from fer_augment.runs.preflight import check_executor, jobs_that_fit, memory_notice, memory_of_a_run, preflight
@@ -140,14 +143,21 @@ def prepare(
     recipe_data = _read_for(arms, data, progress=progress)
     store = default_store()
     notices = [*preflight(arms, recipe_data, store, out=directory), *_warnings_before(arms)]
-    memory = memory_of_a_run(arms, recipe_data, store) if executor == "local" else 0
+    experiment = Experiment(recipe_data, store, directory / "runs")
+    runs = runs_in_order([arm.recipe for arm in arms], chosen_seeds)
+    finished = FinishedRuns.among(runs, experiment)
+    unfinished = {run.recipe.name for run, path in zip(runs, finished.paths, strict=True) if path is None}
+    arms_to_do = [arm for arm in arms if arm.recipe.name in unfinished]
+    memory = memory_of_a_run(arms_to_do, recipe_data, store) if executor == "local" else 0
     if progress:
         too_many = memory_notice(jobs, memory) if jobs else None
         print_warnings([*notices, *([too_many] if too_many else [])])
     return PreparedComparison(
         arms=tuple(arms),
         seeds=chosen_seeds,
-        experiment=Experiment(recipe_data, store, directory / "runs"),
+        runs=tuple(runs),
+        finished=finished,
+        experiment=experiment,
         directory=directory,
         jobs=jobs,
         executor=executor,
@@ -163,6 +173,8 @@ class PreparedComparison:
     Attributes:
         arms: the recipes with their plugins, the baseline first.
         seeds: the seeds.
+        runs: the runs, an arm after the other.
+        finished: which of the runs are finished.
         experiment: data, cache and folder of the runs.
         directory: where results are written.
         jobs: runs at a time; None for the default.
@@ -173,6 +185,8 @@ class PreparedComparison:
 
     arms: tuple[BoundRecipe, ...]
     seeds: tuple[int, ...]
+    runs: tuple[PlannedRun, ...]
+    finished: FinishedRuns
     experiment: Experiment
     directory: Path
     jobs: int | None
@@ -190,15 +204,10 @@ class PreparedComparison:
         """The data as read for the baseline."""
         return self.experiment.data.as_read(self.arms[0].recipe)
 
-    @property
-    def runs(self) -> list[PlannedRun]:
-        """The runs, in the order in which they are started."""
-        return runs_in_order([arm.recipe for arm in self.arms], self.seeds)
-
     @cached_property
     def plan(self) -> Plan:
         """The trainings that the runs need, and which of them are cached."""
-        return plan(self.runs, self.experiment.data, self.experiment.store)
+        return plan(self.runs, self.experiment, self.finished)
 
     @property
     def local_jobs(self) -> int:
@@ -215,11 +224,12 @@ class PreparedComparison:
         """
         runs = self.runs
         _create(self.directory)
-        audited = self._audited()
+        audit = self._audited()
+        notices = self.finished.remove_damaged()
         if self.progress:
-            print_warnings(audit_warnings(audited))
+            print_warnings([*audit_warnings(audit), *notices])
         with RunProgress(runs, quiet=not self.progress) as display:
-            outcomes = _do_runs(self.experiment, runs, self.executor, self.jobs, self.local_jobs, display)
+            outcomes = self._outcomes(display)
         finished: dict[str, list[RunDirectory]] = {arm.recipe.name: [] for arm in self.arms}
         failures = []
         for run, outcome in zip(runs, outcomes, strict=True):
@@ -230,12 +240,23 @@ class PreparedComparison:
                 finished[run.recipe.name].append(RunDirectory(outcome))
         if len(failures) == len(runs):
             raise nothing_finished(failures)
-        return Comparison.at(self.directory, self._judged(finished, failures, audited))
+        return Comparison.at(self.directory, self._judged(finished, failures, audit))
+
+    def _outcomes(self, display: RunProgress) -> list[Path | FailedTask]:
+        """Do the runs that are not finished; return the directory of every run, or why there is none."""
+        for run, path in zip(self.runs, self.finished.paths, strict=True):
+            if path:
+                display.started(run)
+                display.progressed(run, Cached("run"))
+                display.ended(run, path)
+        to_do = [run for run, path in zip(self.runs, self.finished.paths, strict=True) if path is None]
+        done = iter(_do_runs(self.experiment, to_do, self.executor, self.jobs, self.local_jobs, display))
+        return [path or next(done) for path in self.finished.paths]
 
     def _judged(
-        self, finished: dict[str, list[RunDirectory]], failures: list[Failure], audited: Audit
+        self, finished: dict[str, list[RunDirectory]], failures: list[Failure], audit: Audit
     ) -> ComparisonRecord:
-        write_whole(self.directory / AUDIT_FILE, audited.model_dump_json(indent=1) + "\n")
+        write_whole(self.directory / AUDIT_FILE, audit.model_dump_json(indent=1) + "\n")
         scored = ledger_warning(self.experiment.ledger.count(self.splits), len(self.arms))
         comparison = compare_runs(
             finished,
@@ -243,20 +264,21 @@ class PreparedComparison:
             source=self.splits.source,
             fingerprint=self.splits.fingerprint,
             counts={name: part.counts for name, part in self.splits.parts.items()},
-            audit=audited.summary,
+            audit=audit.summary,
             failures=failures,
             warnings=[
-                *audit_warnings(audited),
+                *audit_warnings(audit),
                 *loaded_plugins(quiet=True).problems,
                 *comparison_warnings(self.arms),
                 *([scored] if scored else []),
             ],
-            near_train=audited.held_out_near_train_rows["test"],
+            near_train=audit.held_out_near_train_rows["test"],
         )
         self._keep_earlier(comparison)
         save_comparison(comparison, self.directory)
         pairs = [(watched.true, watched.predicted) for arm in comparison.arms for watched in arm.watched]
-        collect_confused(self.experiment.data, finished, pairs, self.directory / CONFUSED_FILE)
+        if not has_confused(self.directory / CONFUSED_FILE, finished, pairs):
+            collect_confused(self.experiment.data, finished, pairs, self.directory / CONFUSED_FILE)
         write_report(self.directory)
         return comparison
 
@@ -279,9 +301,9 @@ class PreparedComparison:
             print_warnings([f"kept the comparison of other recipes or settings that {self.directory} held in {folder}"])
 
     def _audited(self) -> Audit:
-        """Audit the data."""
+        """Audit the data, unless the cache has their audit."""
         with progress_of("auditing the data", quiet=not self.progress) as report:
-            return audit(self.splits, report)
+            return audited(self.splits, report)
 
     def _keep_traceback(self, run: PlannedRun, failure: FailedTask) -> None:
         if failure.details:
@@ -322,8 +344,12 @@ def run(
         print_warnings(notices)
     task = PlannedRun(arm.recipe, chosen_seed)
     _create(directory)
+    experiment = Experiment(recipe_data, store, directory / "runs")
+    damaged = FinishedRuns.among([task], experiment).remove_damaged()
+    if progress:
+        print_warnings(damaged)
     with RunProgress([task], quiet=not progress) as display:
-        (outcome,) = do_tasks(Experiment(recipe_data, store, directory / "runs"), [task], 1, display)
+        (outcome,) = do_tasks(experiment, [task], 1, display)
     if isinstance(outcome, FailedTask):
         error = NothingFinishedError(f"{task} failed: {outcome.message}")
         if outcome.details:
@@ -422,7 +448,7 @@ def _do_runs(
     local_jobs: int,
     listener: Listener[PlannedRun],
 ) -> list[Path | FailedTask]:
-    if executor == "ray":
+    if executor == "ray" and runs:
         from fer_augment.runs.remote_runs import do_runs_on_ray
 
         return do_runs_on_ray(experiment, runs, listener, jobs)

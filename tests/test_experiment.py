@@ -12,6 +12,7 @@ from fer_augment.recipe.binding import bind
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.runs.executors import FailedTask, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
+from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.plan import minutes_for, plan
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.testing import tiny_dataset
@@ -253,13 +254,13 @@ class TestPlan:
     def test_lists_distinct_trainings_and_whether_they_are_cached(self, experiment, recipe):
         arms = [recipe("plain"), recipe("mirror", MIRROR), recipe("adjusted", ADJUSTED)]
         runs = runs_in_order(arms, [0, 1])
-        before = plan(runs, experiment.data, experiment.store).trainings
+        before = plan(runs, experiment, FinishedRuns.among(runs, experiment)).trainings
         assert [one.needed.name for one in before] == ["plain", "plain", "mirror", "mirror"]
         assert before[0].runs == ("plain, seed 0", "mirror, seed 0", "adjusted, seed 0")
         assert not any(one.is_stored for one in before)
         do_tasks(experiment, runs, 1, Recorder())
         assert {path.name for path in experiment.store.root.iterdir()} == {one.needed.key for one in before}
-        assert not plan(runs, experiment.data, experiment.store).missing
+        assert not plan(runs, experiment, FinishedRuns.among(runs, experiment)).missing
 
     def test_estimates_minutes(self, experiment, recipe):
         bound = bind(recipe("plain"), installed_plugins())

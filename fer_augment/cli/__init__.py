@@ -31,7 +31,7 @@ _COMMANDS = {
     "data": _Command("data", "Show, audit or convert a data source."),
     "plugins": _Command("plugins", "List installed plugins; create and check strategies."),
     "recipes": _Command("recipes", "List, show and check recipes."),
-    "cache": _Command("cache", "Show or prune the cache of trainings and pixels."),
+    "cache": _Command("cache", "Show or prune the cache of trainings, pixels and audits."),
     "report": _Command("report", "Show the comparison in DIR and rewrite DIR/report.html."),
 }
 """All commands, most common first. Descriptions are repeated here so that `--help` imports no command."""

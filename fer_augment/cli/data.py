@@ -87,7 +87,7 @@ def audit(source: str, as_json: bool, sheet: Path | None) -> None:
     fer-augment data audit fer2013.csv --sheet worst.png
     fer-augment data audit fer2013.csv --json > audit.json
     """
-    from fer_augment.data.audit import audit as audit_splits
+    from fer_augment.data.audit_store import audited
     from fer_augment.reading import read_data
     from fer_augment.reports.contact_sheet import contact_sheet
     from fer_augment.reports.data_terminal import print_audit
@@ -96,7 +96,7 @@ def audit(source: str, as_json: bool, sheet: Path | None) -> None:
         raise FerAugmentError(f"--sheet {sheet}: the contact sheet is a PNG file; use the suffix .png")
     splits = read_data(source)
     with progress_of("auditing images") as progress:
-        result = audit_splits(splits, progress)
+        result = audited(splits, progress)
     if sheet:
         _write(sheet, contact_sheet(splits, result))
     if as_json:

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from fer_augment.data.dataset import ImageDataset
@@ -160,11 +160,27 @@ class Predictions:
     raw_logits: NDArray[np.float32] | None = None
 
 
+_REMEDY = "; delete the directory to run again"
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """Directory of a finished run."""
 
     path: Path
+
+    @property
+    def damage(self) -> str | None:
+        """Return which file is missing or damaged, and how; None if the directory is usable."""
+        try:
+            _ = self.record
+            for split in HELD_OUT:
+                self.predictions(split)
+            for file in sorted(self.path.glob("*.safetensors")):
+                _check_header(file)
+        except RunError as error:
+            return str(error).removesuffix(_REMEDY)
+        return None
 
     @property
     def record(self) -> RunRecord:
@@ -177,10 +193,10 @@ class RunDirectory:
         try:
             return RunRecord.model_validate_json(file.read_bytes())
         except OSError as error:
-            raise RunError(f"{file}: {error.strerror}; delete the directory to run again") from error
+            raise RunError(f"{file}: {error.strerror}{_REMEDY}") from error
         except ValidationError as error:
             reason = why_unreadable(error, "run record", RECORD_SCHEMA)
-            raise RunError(f"{file}: {reason}; delete the directory to run again") from error
+            raise RunError(f"{file}: {reason}{_REMEDY}") from error
 
     def predictions(self, split: str) -> Predictions:
         """Read the predictions for `validation` or `test`.
@@ -196,7 +212,16 @@ class RunDirectory:
             needed = {name: arrays[f"{split}.{name}"] for name in ("labels", "logits", "groups", "in_train")}
             return Predictions(**needed, raw_logits=arrays.get(f"{split}.raw_logits"))
         except (OSError, KeyError, SafetensorError) as error:
-            raise RunError(f"{file}: not readable ({error}); delete the directory to run again") from error
+            raise RunError(f"{file}: not readable ({error}){_REMEDY}") from error
+
+
+def _check_header(file: Path) -> None:
+    """Refuse a file of arrays that is cut off or no such file; its arrays are not read."""
+    try:
+        with safe_open(file, framework="numpy"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{file}: not readable ({error})") from error
 
 
 KEY_LETTERS = 12

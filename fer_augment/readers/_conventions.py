@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import re
@@ -53,6 +54,7 @@ def is_folder(source: str) -> bool:
     return source != DEMO and os.path.isdir(source)
 
 
+@functools.lru_cache(maxsize=1024)  # called for every file, with the names of few folders
 def split_called(name: str) -> str | None:
     """Return `train`, `validation` or `test` for a split name used by a source, None for any other name."""
     return next((split for split, names in SPLIT_NAMES.items() if name.casefold() in names), None)

@@ -155,7 +155,11 @@ def _split_by_prefix(source: str, images: Sequence[Place]) -> list[Place]:
         return list(images)
     without = [image.member for image, split in zip(images, splits, strict=True) if split is None]
     _refuse(source, without, f"name does not start with {' or '.join(RELEASE_PREFIXES)}; rename or remove")
-    return [replace(image, split=split) for image, split in zip(images, splits, strict=True) if split]
+    return [
+        image if image.split == split else replace(image, split=split)
+        for image, split in zip(images, splits, strict=True)
+        if split
+    ]
 
 
 def _split_in_name(image: Place) -> str | None:

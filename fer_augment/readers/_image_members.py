@@ -183,11 +183,12 @@ def _unreadable(path: str | Path, error: OSError) -> DatasetError:
 
 
 def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
+    shown = display_name(source)
     for info in archive.infolist():
         # Some Windows programs write backslashes, which violates the zip specification.
         parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
         if parts and not info.is_dir() and not any(map(_is_ignored, parts)):
-            title = f"{display_name(source)}: {display_name(info.filename)}"
+            title = f"{shown}: {display_name(info.filename)}"
             content = _ZipContent(archive, info, title)
             yield Member(parts, title, content, f"{info.file_size} {info.CRC}", info.file_size, content.head)
 

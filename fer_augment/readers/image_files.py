@@ -10,7 +10,13 @@ from fer_augment import DatasetReader, ImageSource, hookimpl
 from fer_augment.data.splitting import SPLIT_ORDER
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import has_arrays
-from fer_augment.readers._conventions import EVERYTHING, class_order, display_name, is_folder
+from fer_augment.readers._conventions import (
+    EVERYTHING,
+    class_order,
+    display_name,
+    is_folder,
+    paused_garbage_collection,
+)
 from fer_augment.readers._image_layout import places
 from fer_augment.readers._image_members import scan
 from fer_augment.readers._table_files import is_table_folder
@@ -39,14 +45,15 @@ def read(source: str, progress: ReportProgress) -> ImageSource:
     Raises:
         DatasetError: if the source cannot be read or the folder layout is invalid.
     """
-    found = scan(source)
-    images = places(source, found.images)
-    names, label_of = class_order(image.class_name for image in images)
-    return ImageSource(
-        description=display_name(source),
-        files=[image.member.file for image in images],
-        labels=np.array([label_of[image.class_name] for image in images], dtype=np.int64),
-        class_names=names,
-        split=np.array([_NUMBERS[image.split] for image in images], dtype=np.int8),
-        notes=found.notes,
-    )
+    with paused_garbage_collection():
+        found = scan(source)
+        images = places(source, found.images)
+        names, label_of = class_order(image.class_name for image in images)
+        return ImageSource(
+            description=display_name(source),
+            files=[image.member.file for image in images],
+            labels=np.array([label_of[image.class_name] for image in images], dtype=np.int64),
+            class_names=names,
+            split=np.array([_NUMBERS[image.split] for image in images], dtype=np.int8),
+            notes=found.notes,
+        )

@@ -78,11 +78,27 @@ def load_confused(path: Path) -> tuple[ConfusedImages, ...]:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            sets = _ROWS.validate_json((file.metadata() or {}).get("rows", ""))
             return tuple(
                 ConfusedImages(rows, file.get_tensor(f"{n}.images"), file.get_tensor(f"{n}.probabilities"))
-                for n, rows in enumerate(sets)
+                for n, rows in enumerate(load_confused_rows(path))
             )
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def load_confused_rows(path: Path) -> tuple[ConfusedRows, ...]:
+    """Read which sets of confused images a file holds, without the images.
+
+    Raises:
+        RunError: if the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _ROWS.validate_json((file.metadata() or {}).get("rows", ""))
     except (OSError, SafetensorError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path}: cannot be read ({reason}); run `fer-augment compare` again to rewrite it") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    reason = str(error).splitlines()[0]
+    return RunError(f"{path}: cannot be read ({reason}); run `fer-augment compare` again to rewrite it")

@@ -74,15 +74,23 @@ class Experiment:
     def __call__(self, task: PlannedRun, report: Report) -> Path:
         """Do a run unless it is cached; return its directory."""
         bound = bind(task.recipe, installed_plugins())
-        as_read, splits = self.data.as_read(task.recipe), self.data.splits_for(task.recipe)
-        identity = RunIdentity(recipe=task.recipe.name, seed=task.seed, key=run_key(bound, task.seed, splits))
+        identity = self._identity(task, bound)
         path = run_path(self.folder, identity)
         if path.is_dir():
             report(Cached("run"))
             return path
+        as_read, splits = self.data.as_read(task.recipe), self.data.splits_for(task.recipe)
         perform(bound, identity, splits, as_read.train, self.store, path, report)
         self.ledger.note(task.recipe, as_read)
         return path
+
+    def path_of(self, run: PlannedRun) -> Path:
+        """Return the directory of a run, which exists if the run is finished."""
+        return run_path(self.folder, self._identity(run, bind(run.recipe, installed_plugins())))
+
+    def _identity(self, run: PlannedRun, bound: BoundRecipe) -> RunIdentity:
+        key = run_key(bound, run.seed, self.data.splits_for(run.recipe))
+        return RunIdentity(recipe=run.recipe.name, seed=run.seed, key=key)
 
     @property
     def ledger(self) -> Ledger:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import NEEDS_SCOUT
 from fer_augment.recipe.binding import bind
-from fer_augment.runs.experiment import PlannedRun
-from fer_augment.runs.recipe_data import RecipeData
-from fer_augment.training.store import TrainingStore
+from fer_augment.runs.experiment import Experiment, PlannedRun
+from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.training.trainer import seconds_per_step
 from fer_augment.training.trainings import NeededTraining, RecipeTrainings, Trainings
 
@@ -23,7 +22,7 @@ class PlannedTraining:
     Attributes:
         needed: the training, as the first of the runs needs it.
         runs: the runs that need it, for display.
-        is_stored: whether it is cached.
+        is_stored: whether it is cached, or all runs that need it are finished.
     """
 
     needed: NeededTraining
@@ -71,22 +70,23 @@ class Plan:
         return total / min(jobs, len(timed)) if timed else None
 
 
-def plan(runs: Iterable[PlannedRun], data: RecipeData, store: TrainingStore) -> Plan:
+def plan(runs: Sequence[PlannedRun], experiment: Experiment, finished: FinishedRuns) -> Plan:
     """Return the distinct trainings that runs need.
 
     Args:
         runs: in the order in which they will be done.
-        data: the data as each recipe sees it.
-        store: where trainings are kept.
+        experiment: data and cache.
+        finished: which of the runs are finished; their trainings are not done again.
     """
     planned: dict[str, PlannedTraining] = {}
-    for run in runs:
+    for run, path in zip(runs, finished.paths, strict=True):
         bound = bind(run.recipe, installed_plugins())
-        recipe = Trainings(data.splits_for(run.recipe), run.seed, store).of(bound)
+        recipe = Trainings(experiment.data.splits_for(run.recipe), run.seed, experiment.store).of(bound)
         for needed in recipe.needed():
             first = planned.get(needed.key)
             of_runs = (*(first.runs if first else ()), str(run))
-            is_stored = store.find(needed.key) is not None
+            is_stored = path is not None or experiment.store.find(needed.key) is not None
+            is_stored &= first.is_stored if first else True
             planned[needed.key] = PlannedTraining(first.needed if first else needed, of_runs, is_stored)
     return Plan(tuple(planned.values()))
 

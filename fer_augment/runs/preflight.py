@@ -100,11 +100,13 @@ def memory_of_a_run(arms: Sequence[BoundRecipe], data: RecipeData, store: Traini
     Runs on an accelerator are not estimated.
 
     Returns:
-        Bytes; 0 if all runs are on an accelerator.
+        Bytes; 0 if there are no runs, or all are on an accelerator.
 
     Raises:
         RecipeError: if a run does not fit into the memory that is available; the message says what to set.
     """
+    if not arms:
+        return 0
     available, largest = available_memory(), 0
     of_kind: dict[str, int] = {}
     for arm in arms:

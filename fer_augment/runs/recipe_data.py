@@ -21,6 +21,7 @@ class RecipeData:
         """Hold a source; nothing is read yet."""
         self._source = source
         self._as_read = dict(as_read or {})
+        self._dropped: dict[PixelSettings, Splits] = {}
 
     @classmethod
     def of(cls, splits: Splits) -> RecipeData:
@@ -50,4 +51,9 @@ class RecipeData:
             DatasetError: as `as_read`, or if dropping duplicates leaves a class without training rows.
         """
         splits = self.as_read(recipe)
-        return drop_held_out_duplicates(splits) if recipe.data.held_out_duplicates == "drop" else splits
+        if recipe.data.held_out_duplicates != "drop":
+            return splits
+        settings = recipe.data.pixels
+        if settings not in self._dropped:  # the same object each time, which has computed its fingerprint once
+            self._dropped[settings] = drop_held_out_duplicates(splits)
+        return self._dropped[settings]

@@ -33,7 +33,8 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
     for step in bound.steps:
         if step.provider.startswith("file "):
             names |= _imported_by(type(step.strategy))
-    return {name: importlib.metadata.version(name) for name in sorted(names - {OWN}) if _is_installed(name)}
+    versions = {name: installed_version(name) for name in sorted(names - {OWN})}
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 @functools.cache
@@ -45,7 +46,7 @@ def required_by(distribution: str) -> frozenset[str]:
         return frozenset()
     requirements = map(Requirement, lines)
     needed = (one.name for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""}))
-    return frozenset(name for name in map(canonicalize_name, needed) if _is_installed(name))
+    return frozenset(name for name in map(canonicalize_name, needed) if installed_version(name) is not None)
 
 
 @functools.cache
@@ -87,9 +88,10 @@ def _distributions_of_modules() -> dict[str, Iterable[str]]:
     return dict(importlib.metadata.packages_distributions())
 
 
-def _is_installed(name: str) -> bool:
+@functools.cache
+def installed_version(name: str) -> str | None:
+    """Return the version of a distribution; None if it is not installed."""
     try:
-        importlib.metadata.version(name)
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
