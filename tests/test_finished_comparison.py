@@ -12,7 +12,7 @@ import pytest
 import fer_augment as fa
 from fer_augment.cache import AUDITS, cache_folder
 from fer_augment.data import audit_store
-from fer_augment.data.audit import Audit
+from fer_augment.data.audit import Audit, audit
 from fer_augment.data.audit_store import audited
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.records import RunDirectory
@@ -116,11 +116,10 @@ class TestAudits:
         if changed == "code":
             monkeypatch.setattr(audit_store, "_code_digest", lambda: "of another version")
         made: list[fa.Splits] = []
-        real = audit_store.audit
 
         def recorded(splits: fa.Splits, progress: Any) -> Audit:
             made.append(splits)
-            return real(splits, progress)
+            return audit(splits, progress)
 
         monkeypatch.setattr(audit_store, "audit", recorded)
         audited(other)
