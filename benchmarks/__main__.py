@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.calibration import calibration
 from benchmarks.gains import gains
 from benchmarks.page import amount, performance_page, ratio_text
 from benchmarks.pairs import RULE, Ratio, Results, is_worse, load_baseline, load_results, save_baseline
@@ -32,6 +33,7 @@ def main() -> None:
 
 
 main.add_command(gains)
+main.add_command(calibration)
 
 
 @main.command()

@@ -13,7 +13,7 @@ from sklearn import metrics
 from benchmarks.side_by_side import SideBySide
 from fer_augment.data.records import RunDirectory
 from fer_augment.results.verdicts import compare_runs
-from fer_augment.significance import balanced_accuracy_weights, share_above
+from fer_augment.significance import balanced_accuracy_weights, shares_above
 from tests.synthetic_runs import counts_by_split, guesses, labels_of, write_arm
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -104,7 +104,7 @@ def test_bootstrap(side_by_side: SideBySide, two_arms: tuple[np.ndarray, np.ndar
     weights = balanced_accuracy_weights(labels, len(COUNTS))
     side_by_side(
         "1,000 two-way bootstrap resamples of balanced accuracy",
-        ours=lambda: share_above(correct_a, correct_b, labels, weights, rng=np.random.default_rng(0), draws=1_000),
+        ours=lambda: shares_above(correct_a, [correct_b], labels, weights, rng=np.random.default_rng(0), draws=1_000),
         theirs=lambda: loop_of_resamples(labels, (correct_a, correct_b), 1_000),
         alternative="a numpy loop over resamples",
     )

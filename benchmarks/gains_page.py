@@ -194,36 +194,37 @@ def _filled(text: str) -> str:
 # --- the page
 
 
-def insert_tables(page: Path, name: str, text: str) -> None:
-    """Replace the text between `<!-- gains: NAME -->` and `<!-- end -->` on a page.
+def insert_tables(page: Path, name: str, text: str, kind: str = "gains") -> None:
+    """Replace the text between `<!-- KIND: NAME -->` and `<!-- end -->` on a page.
 
     Raises:
         FerAugmentError: if the page cannot be read or lacks the two comments.
     """
-    before, _, after = _around(page, name)
-    page.write_text(f"{before}{_start(name)}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    start = _start(kind, name)
+    before, _, after = _around(page, start)
+    page.write_text(f"{before}{start}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
-def check_place(page: Path, name: str) -> None:
+def check_place(page: Path, name: str, kind: str = "gains") -> None:
     """Refuse a page that tables cannot be inserted into, as `insert_tables` does.
 
     Raises:
         FerAugmentError: if the page cannot be read or lacks the two comments.
     """
-    _around(page, name)
+    _around(page, _start(kind, name))
 
 
-def _around(page: Path, name: str) -> tuple[str, str, str]:
+def _around(page: Path, comment: str) -> tuple[str, str, str]:
     """Return the text before, between and after the two comments."""
     try:
-        before, start, rest = page.read_text(encoding="utf-8").partition(_start(name))
+        before, start, rest = page.read_text(encoding="utf-8").partition(comment)
     except OSError as error:
         raise FerAugmentError(f"{page}: cannot be read ({error.strerror})") from error
     inside, end, after = rest.partition(END)
-    if not start or not end or "<!-- gains:" in inside:
-        raise FerAugmentError(f"{page}: add the lines `{_start(name)}` and `{END}`; results are inserted between them")
+    if not start or not end or "<!-- " in inside:
+        raise FerAugmentError(f"{page}: add the lines `{comment}` and `{END}`; results are inserted between them")
     return before, inside, after
 
 
-def _start(name: str) -> str:
-    return f"<!-- gains: {name} -->"
+def _start(kind: str, name: str) -> str:
+    return f"<!-- {kind}: {name} -->"

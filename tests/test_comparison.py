@@ -254,7 +254,8 @@ def test_warnings_name_classes_with_few_images_in_the_deduplicated_split(tmp_pat
     assert [warning for warning in comparison.warnings if "duplicate" in warning] == [
         "All test images of cat have a duplicate in the training split: on the deduplicated test split, balanced "
         "accuracy is the mean recall of the other classes.",
-        "The deduplicated test split has one image of bee: the recall is not testable.",
+        "The deduplicated test split has one image of bee: the variance of the recall is estimated from the other "
+        "classes, and only a huge difference is found.",
     ]
 
 
@@ -299,6 +300,25 @@ def test_two_runs_give_a_warning(tmp_path, count, is_warned):
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), seeds=range(count)) for name in ("base", "other")}
     warnings = [warning for warning in compared(runs).warnings if "Only two runs of base and other: " in warning]
     assert len(warnings) == is_warned
+
+
+def test_a_class_that_one_of_two_runs_did_not_learn_needs_three_seeds(tmp_path):
+    def arm(name, recalls):
+        return [
+            run
+            for seed, of_bee in enumerate(recalls)
+            for run in write_arm(tmp_path, name, (0.6, of_bee, 0.4), seeds=[seed], spread=0.0)
+        ]
+
+    def warned(number, first, second):
+        runs = {"base": arm(f"base {number}", first), "other": arm(f"other {number}", second)}
+        return [warning for warning in compared(runs).warnings if "learned" in warning]
+
+    assert warned(1, (0.0, 0.6), (0.5, 0.6)) == [
+        "Only one of the two runs of base learned bee: two seeds are not enough to estimate how often that happens "
+        "(10 % false positives instead of 5 % for such a class); use at least three."
+    ]
+    assert not warned(2, (0.0, 0.6, 0.6), (0.5, 0.6, 0.5))
 
 
 def test_unequal_numbers_of_seeds_are_compared_with_a_warning(tmp_path):

@@ -1,22 +1,23 @@
-"""`endpoint_difference`: checked by hand and against a direct implementation."""
+"""The test on a fixed split: checked by hand and against a direct implementation."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from fer_augment.significance import (
     Difference,
     accuracy_weights,
     balanced_accuracy_weights,
     endpoint_difference,
+    endpoint_differences,
     recall_weights,
-    share_above,
+    shares_above,
     verdict,
 )
-from tests.significance_experiments import experiment, loop_difference, loop_endpoint, loop_image_variance
+from tests.significance_experiments import experiment, loop_difference, loop_endpoint, loop_image_part
 
 ENDPOINTS = {
     "recall": lambda labels: recall_weights(1, 3),
@@ -27,10 +28,11 @@ ENDPOINTS = {
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("counts", [(60, 31, 42), (60, 2, 1)])
 @pytest.mark.parametrize(("runs_a", "runs_b"), [(2, 2), (3, 3), (5, 5), (2, 4), (7, 3)])
-def test_agrees_with_a_direct_implementation(endpoint, runs_a, runs_b):
+def test_agrees_with_a_direct_implementation(endpoint, runs_a, runs_b, counts):
     for seed in range(4):
-        correct_a, correct_b, labels = experiment(seed, runs_a, runs_b, shift=0.3)
+        correct_a, correct_b, labels = experiment(seed, runs_a, runs_b, counts, shift=0.3)
         weights = ENDPOINTS[endpoint](labels)
 
         measured = endpoint_difference(correct_a, correct_b, labels, weights)
@@ -49,15 +51,59 @@ def test_a_difference_calculated_by_hand():
 
     measured = endpoint_difference(correct_a, correct_b, np.zeros(4, dtype=int), np.ones(1))
 
-    # d_i = 0 0 .5 .5 with variance 1/12; each arm's residual sum of squares is .375, over (4-1)(2-1)
-    of_images = (1 / 12) / 4 - 2 * (0.375 / 3) / (4 * 2)
-    assert of_images < 0
+    # d_i = 0 0 .5 .5 with variance 1/12; each arm's residual sum of squares is .375, over (4-1)(2-1) and 2 runs
+    beyond = 1 / 12 - 2 * (0.375 / 3) / 2
+    assert beyond < 0  # no variance of images, and V_res = 2 * .0625 / 4 = V: t decides
     half_width = 4.302652729911275 * np.sqrt(0.03125)
     assert measured.delta == 0.25
     assert_allclose(measured.ci95, (0.25 - half_width, 0.25 + half_width))
     assert_allclose(measured.p, 2 * t.sf(0.25 / np.sqrt(0.03125), 2))
     assert_allclose(measured.detectable, (4.302652729911275 + 0.8416212335729143) * np.sqrt(0.03125))
     assert (measured.runs_a, measured.runs_b, measured.images) == (2, 2, 4)
+
+
+def test_the_image_part_calculated_by_hand():
+    # no run disagrees with another of its arm: all variance is between images, and B is right on one image more
+    right_a, right_b = np.array([1, 0, 0, 0, 1]), np.array([1, 1, 0, 0, 1])
+    labels = np.array([0, 0, 0, 0, 1])
+
+    def measured(weights):
+        return endpoint_difference(np.tile(right_a, (3, 1)), np.tile(right_b, (3, 1)), labels, np.array(weights))
+
+    # d_i = 0 1 0 0 with variance 1/4, which is the pooled variance, too: class 1 has a single image
+    of_first, of_second = (2 / 4 + 3 / 4) / (5 * 4), (2 / 4) / (2 * 1)
+    df = (of_first / 4 + of_second / 4) ** 2 / ((of_first / 4) ** 2 / 5 + (of_second / 4) ** 2 / 2)
+    for weights, variance, degrees, delta in (
+        ([1.0, 0.0], of_first, 5, 0.25),
+        ([0.0, 1.0], of_second, 2, 0.0),
+        ([0.5, 0.5], of_first / 4 + of_second / 4, df, 0.125),
+    ):
+        half_width = t.ppf(0.975, degrees) * np.sqrt(variance)
+        assert_allclose(measured(weights).ci95, (delta - half_width, delta + half_width))
+        assert_allclose(measured(weights).p, 2 * t.sf(delta / np.sqrt(variance), degrees))
+
+
+def test_equal_scores_of_runs_that_disagree_on_images_do_not_make_the_interval_narrow():
+    # both runs of an arm are right on half of the images, by luck exactly, but on different ones
+    labels = np.zeros(8, dtype=int)
+    correct = np.array([[1, 1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 1, 0, 0]], dtype=bool)
+    measured = endpoint_difference(correct, correct, labels, np.ones(1))
+
+    # V = 0; each arm has the residual sum of squares 4 * 1/2, over (8-1)(2-1) and 2 runs, and there are 8 images
+    half_width = norm.ppf(0.975) * np.sqrt(2 * (2 / 7) / 2 / 8)
+    assert_allclose(measured.ci95, (-half_width, half_width))
+
+
+def test_several_arms_and_endpoints_at_once_are_as_one_by_one():
+    baseline, arm, labels = experiment(0, 3, 4, shift=0.3)
+    _, other, _ = experiment(1, 3, 2, shift=0.1)
+    weights = np.stack([make(labels) for make in ENDPOINTS.values()])
+
+    differences = endpoint_differences(baseline, [arm, other], labels, weights)
+
+    for of_arm, correct in zip(differences, (arm, other), strict=True):
+        one_by_one = [endpoint_difference(baseline, correct, labels, each) for each in weights]
+        assert_allclose([each.ci95 for each in of_arm], [each.ci95 for each in one_by_one])
 
 
 def test_the_detectable_effect_exceeds_half_the_interval():
@@ -189,6 +235,13 @@ def test_balanced_accuracy_ignores_an_absent_class():
     assert of_four == of_three
 
 
+def test_a_class_with_one_image_does_not_make_balanced_accuracy_untestable():
+    correct_a, correct_b, labels = experiment(0, 5, 5, counts=(60, 31, 1), shift=0.3)
+
+    for weights in (balanced_accuracy_weights(labels, 3), accuracy_weights(labels, 3), recall_weights(2, 3)):
+        assert endpoint_difference(correct_a, correct_b, labels, weights).p is not None
+
+
 def test_a_single_image_has_a_difference_but_no_interval():
     measured = endpoint_difference(np.zeros((3, 1), dtype=bool), np.ones((3, 1), dtype=bool), np.array([0]), np.ones(1))
 
@@ -228,8 +281,9 @@ def test_an_arm_without_variance_leaves_the_variance_of_the_other_arm():
     measured = endpoint_difference(never, correct_b, labels, np.ones(1))
 
     ends = correct_b.mean(axis=1)
-    of_images = loop_image_variance((never, correct_b), labels, np.ones(1))
-    half_width = np.sqrt(t.ppf(0.975, 3) ** 2 * ends.var(ddof=1) / 4 + t.ppf(0.975, 59) ** 2 * of_images)
+    of_images, df = loop_image_part((never, correct_b), labels, np.ones(1))
+    assert df == pytest.approx(61)
+    half_width = np.sqrt(t.ppf(0.975, 3) ** 2 * ends.var(ddof=1) / 4 + t.ppf(0.975, 61) ** 2 * of_images)
     assert_allclose(measured.ci95, (measured.delta - half_width, measured.delta + half_width))
 
 
@@ -239,11 +293,11 @@ def test_an_arm_without_variance_leaves_the_variance_of_the_other_arm():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"correct_a": np.ones((2, 5), dtype=bool)}, r"correct_a must be \(runs, 4\)"),
-        ({"correct_b": np.ones(4, dtype=bool)}, r"correct_b must be \(runs, 4\)"),
-        ({"correct_b": np.ones((0, 4), dtype=bool)}, "at least one run"),
-        ({"correct_b": np.full((2, 4), 1.5)}, r"correct_b must be boolean or in \[0, 1\]"),
-        ({"correct_a": np.full((2, 4), np.nan)}, r"correct_a must be boolean or in \[0, 1\]"),
+        ({"baseline": np.ones((2, 5), dtype=bool)}, r"baseline must be \(runs, 4\)"),
+        ({"arms": [np.ones(4, dtype=bool)]}, r"arm must be \(runs, 4\)"),
+        ({"arms": [np.ones((0, 4), dtype=bool)]}, "at least one run"),
+        ({"arms": [np.full((2, 4), 1.5)]}, r"arm must be boolean or in \[0, 1\]"),
+        ({"baseline": np.full((2, 4), np.nan)}, r"baseline must be boolean or in \[0, 1\]"),
         ({"labels": np.array([0, 1, 1, 2])}, "labels must be in 0 … 1, but range from 0 to 2"),
         ({"labels": np.array([0.0, 1.0, 1.0, 0.0])}, "labels must be a vector of at least one integer"),
         ({"class_weights": np.zeros(2)}, "class_weights"),
@@ -253,16 +307,16 @@ def test_an_arm_without_variance_leaves_the_variance_of_the_other_arm():
 )
 def test_invalid_arrays_are_refused(changes, message):
     arrays = {
-        "correct_a": np.ones((2, 4), dtype=bool),
-        "correct_b": np.ones((2, 4), dtype=bool),
+        "baseline": np.ones((2, 4), dtype=bool),
+        "arms": [np.ones((2, 4), dtype=bool)],
         "labels": np.array([0, 0, 1, 1]),
         "class_weights": np.array([0.5, 0.5]),
     } | changes
 
     with pytest.raises(ValueError, match=message):
-        endpoint_difference(**arrays)
+        endpoint_differences(**arrays)
     with pytest.raises(ValueError, match=message):
-        share_above(**arrays, rng=np.random.default_rng(0))
+        shares_above(**arrays, rng=np.random.default_rng(0))
 
 
 def test_recall_weights_refuse_an_unknown_class():

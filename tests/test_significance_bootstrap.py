@@ -1,4 +1,4 @@
-"""`share_above`: the two-way bootstrap."""
+"""`shares_above`: the two-way bootstrap."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from fer_augment.significance import balanced_accuracy_weights, recall_weights, share_above
+from fer_augment.significance import balanced_accuracy_weights, recall_weights, shares_above
 from tests.significance_experiments import experiment
 
 
@@ -21,7 +21,7 @@ def test_agrees_with_a_loop_over_resamples():
         ends = [arm[:, images] @ (weights / np.bincount(labels))[labels[images]] for arm in (resampled_a, resampled_b)]
         deltas.append(ends[1].mean() - ends[0].mean())
 
-    measured = share_above(correct_a, correct_b, labels, weights, rng=np.random.default_rng(2))
+    (measured,) = shares_above(correct_a, [correct_b], labels, weights, rng=np.random.default_rng(2))
 
     expected = np.mean(np.array(deltas) > 0)
     assert 0.05 < expected < 0.95
@@ -31,7 +31,7 @@ def test_agrees_with_a_loop_over_resamples():
 def test_the_same_seed_gives_the_same_share():
     correct_a, correct_b, labels = experiment(5, 3, 3)
     first, second = (
-        share_above(correct_a, correct_b, labels, recall_weights(0, 3), rng=np.random.default_rng(7), draws=300)
+        shares_above(correct_a, [correct_b], labels, recall_weights(0, 3), rng=np.random.default_rng(7), draws=300)
         for _ in range(2)
     )
 
@@ -43,7 +43,7 @@ def test_ties_count_half():
     identical = np.tile(correct[0], (2, 1))
     weights = balanced_accuracy_weights(labels, 3)
 
-    assert share_above(identical, identical, labels, weights, rng=np.random.default_rng(0), draws=50) == 0.5
+    assert shares_above(identical, [identical], labels, weights, rng=np.random.default_rng(0), draws=50) == [0.5]
 
 
 def test_exact_duplicates_count_once():
@@ -51,22 +51,38 @@ def test_exact_duplicates_count_once():
     weights = balanced_accuracy_weights(labels, 3)
     rows = np.repeat(np.arange(len(labels)), 2)
 
-    once = share_above(correct, correct[::-1], labels, weights, draws=50, rng=np.random.default_rng(3))
-    duplicated = correct[:, rows], correct[::-1][:, rows], labels[rows]
-    grouped = share_above(*duplicated, weights, rows, draws=50, rng=np.random.default_rng(3))
+    once = shares_above(correct, [correct[::-1]], labels, weights, draws=50, rng=np.random.default_rng(3))
+    duplicated = correct[:, rows], [correct[::-1][:, rows]], labels[rows]
+    grouped = shares_above(*duplicated, weights, rows, draws=50, rng=np.random.default_rng(3))
 
     assert grouped == once
 
 
 def test_one_run_has_no_share():
-    correct_a, correct_b, labels = experiment(5, 1, 3)
-    assert share_above(correct_a, correct_b, labels, recall_weights(0, 3), rng=np.random.default_rng(0)) is None
+    one, three, labels = experiment(5, 1, 3)
+    weights = recall_weights(0, 3)
+
+    assert shares_above(one, [three, three], labels, weights, rng=np.random.default_rng(0)) == [None, None]
+    alone = shares_above(three, [three[::-1]], labels, weights, rng=np.random.default_rng(0), draws=50)
+    assert shares_above(three, [one, three[::-1]], labels, weights, rng=np.random.default_rng(0), draws=50) == [
+        None,
+        *alone,
+    ]
+
+
+def test_every_arm_has_its_own_share():
+    baseline, arm, labels = experiment(5, 6, 4, shift=0.2)
+    weights = balanced_accuracy_weights(labels, 3)
+
+    shares = shares_above(baseline, [arm & False, arm, arm | True], labels, weights, rng=np.random.default_rng(0))
+
+    assert shares[0] == 0 and shares[2] == 1 and 0 < shares[1] < 1
 
 
 def test_draws_and_images_are_required():
     correct_a, correct_b, labels = experiment(5, 3, 3)
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="draws"):
-        share_above(correct_a, correct_b, labels, recall_weights(0, 3), rng=rng, draws=0)
+        shares_above(correct_a, [correct_b], labels, recall_weights(0, 3), rng=rng, draws=0)
     with pytest.raises(ValueError, match="class 3 has a nonzero weight but no images"):
-        share_above(correct_a, correct_b, labels, recall_weights(3, 4), rng=rng)
+        shares_above(correct_a, [correct_b], labels, recall_weights(3, 4), rng=rng)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fer_augment.data.records import RunRecord
-from fer_augment.results.comparison import Failure
+from fer_augment.results.comparison import Arm, Failure
 
 Runs = Mapping[str, Sequence[RunRecord]]
 """Records of the finished runs by arm; every arm has at least one."""
+
+_OF_ONE_IMAGE = "the variance of the recall is estimated from the other classes, and only a huge difference is found."
+_LEARNED_IMAGES = 5
+"""A class is learned in one of two runs only if their recalls are this many images apart, and the lower is near 0."""
 
 
 def warnings_of_arms(
@@ -38,6 +42,30 @@ def warnings_of_arms(
 def warnings_of_records(runs: Runs) -> list[str]:
     """Return warnings that the records of runs contain or give rise to, one sentence each."""
     return [*_of_steps(runs), *_of_environments(runs), *_from_runs(runs)]
+
+
+def warnings_of_scores(arms: Sequence[Arm], test_counts: Mapping[str, int]) -> list[str]:
+    """Return warnings about scores that two runs cannot describe, one sentence each.
+
+    Args:
+        arms: the arms.
+        test_counts: rows of the test split by class.
+    """
+    of_arms = ((arm, [name for name, rows in test_counts.items() if _is_half_learned(arm, name, rows)]) for arm in arms)
+    return [
+        f"Only one of the two runs of {arm.recipe} learned {listed(names)}: two seeds are not enough to estimate how "
+        "often that happens (10 % false positives instead of 5 % for such a class); use at least three."
+        for arm, names in of_arms
+        if names
+    ]
+
+
+def _is_half_learned(arm: Arm, name: str, rows: int) -> bool:
+    recall = arm.test.recall[name]
+    if recall.n != 2 or recall.mean is None or recall.sd is None:
+        return False
+    half = recall.sd / 2**0.5  # the two values are mean - half and mean + half
+    return recall.mean - half < 0.05 * (recall.mean + half) and 2 * half * rows >= _LEARNED_IMAGES
 
 
 def _of_failures(baseline: str, runs: Mapping[str, int], failures: Sequence[Failure]) -> Iterator[str]:
@@ -73,7 +101,7 @@ def _of_classes(rows: Mapping[str, int]) -> Iterator[str]:
         yield f"The test split has no image of {listed(absent)}."
     single = [name for name, count in rows.items() if count == 1]
     if single:
-        yield f"The test split has one image of {listed(single)}: the recall is not testable."
+        yield f"The test split has one image of {listed(single)}: {_OF_ONE_IMAGE}"
 
 
 def _of_duplicates(rows: Mapping[str, int], deduplicated: Mapping[str, int]) -> Iterator[str]:
@@ -88,7 +116,7 @@ def _of_duplicates(rows: Mapping[str, int], deduplicated: Mapping[str, int]) -> 
         )
     single = [name for name in rows if rows[name] > deduplicated[name] == 1]
     if single:
-        yield f"The deduplicated test split has one image of {listed(single)}: the recall is not testable."
+        yield f"The deduplicated test split has one image of {listed(single)}: {_OF_ONE_IMAGE}"
 
 
 def _of_steps(runs: Runs) -> Iterator[str]:

@@ -14,16 +14,15 @@ from fer_augment.data.records import RunDirectory, RunRecord
 from fer_augment.errors import NothingFinishedError, RunError
 from fer_augment.results.arm_runs import ArmRuns, read_arm, summarized, watched_pairs
 from fer_augment.results.comparison import ComparisonRecord, Data, Failure, Judgment, Judgments, Versus
-from fer_augment.results.comparison_warnings import warnings_of_arms, warnings_of_records
+from fer_augment.results.comparison_warnings import warnings_of_arms, warnings_of_records, warnings_of_scores
 from fer_augment.results.scored_rows import ScoredRows
 from fer_augment.significance import (
     Difference,
     accuracy_weights,
     balanced_accuracy_weights,
-    endpoint_difference,
+    endpoint_differences,
     holm,
-    recall_weights,
-    share_above,
+    shares_above,
     verdict,
 )
 
@@ -46,7 +45,7 @@ def compare_runs(
     """Compare the finished runs of several arms.
 
     The primary endpoint is balanced accuracy on the test split; accuracy is the guard, and the recall of each class
-    is reported as well. All are tested with `significance.endpoint_difference`. Holm's correction is over the arms
+    is reported as well. All are tested with `significance.endpoint_differences`. Holm's correction is over the arms
     for balanced accuracy and for accuracy, and over the classes of an arm for recall.
 
     Args:
@@ -132,12 +131,14 @@ def compare_arms(
         *(warnings_of_records(records) if records else ()),
     ]
     watched = watched_pairs(arms)
+    records_of_arms = tuple(summarized(arm, kept, watched) for arm in arms)
+    further += warnings_of_scores(records_of_arms, by_class["test"])
     return ComparisonRecord(
         baseline=baseline,
         class_names=class_names,
         data=Data(source=source, fingerprint=fingerprint, counts=by_class, audit=dict(audit or {})),
         environment=_environment(record for arm in arms for record in arm.records),
-        arms=tuple(summarized(arm, kept, watched) for arm in arms),
+        arms=records_of_arms,
         versus=_versus(arms, kept) if arms[0].name == baseline else (),
         failures=tuple(failures),
         warnings=tuple(dict.fromkeys([*warnings, *further])),
@@ -180,35 +181,32 @@ def _versus(arms: Sequence[ArmRuns], kept: NDArray[np.bool_] | None) -> tuple[Ve
     deduplicated: Sequence[Judgments | None] = [None] * len(others)
     if kept is not None and kept.any():
         deduplicated = _judgments(baseline.test.where(kept), [arm.test.where(kept) for arm in others], names)
+    shares = _shares_above(baseline.test, [arm.test for arm in others], len(names))
     return tuple(
         Versus(
             **dict(judgments),
             recipe=arm.name,
             baseline=baseline.name,
-            share_above=_share_above(baseline.test, arm.test, len(names)),
+            share_above=share_above,
             test_deduplicated=on_deduplicated,
         )
-        for arm, judgments, on_deduplicated in zip(others, whole, deduplicated, strict=True)
+        for arm, judgments, share_above, on_deduplicated in zip(others, whole, shares, deduplicated, strict=True)
     )
 
 
 def _judgments(baseline: ScoredRows, arms: Sequence[ScoredRows], class_names: Sequence[str]) -> list[Judgments]:
     labels, groups, classes = baseline.labels, baseline.groups, len(class_names)
-
-    def differences(weights: Sequence[NDArray[np.float64]], rows: ScoredRows) -> list[Difference]:
-        return [endpoint_difference(baseline.correct, rows.correct, labels, each, groups) for each in weights]
-
-    overall = [accuracy_weights(labels, classes, groups), balanced_accuracy_weights(labels, classes)]
-    recalls = [recall_weights(number, classes) for number in range(classes)]
-    by_endpoint = zip(*(differences(overall, rows) for rows in arms), strict=True)
-    accuracy, balanced_accuracy = [_judged(endpoint) for endpoint in by_endpoint] or ([], [])
+    accuracy, balanced = accuracy_weights(labels, classes, groups), balanced_accuracy_weights(labels, classes)
+    weights = np.vstack([accuracy, balanced, np.eye(classes)])
+    differences = endpoint_differences(baseline.correct, [arm.correct for arm in arms], labels, weights, groups)
+    of_accuracy, of_balanced = (_judged([of_arm[endpoint] for of_arm in differences]) for endpoint in (0, 1))
     return [
         Judgments(
-            accuracy=accuracy[place],
-            balanced_accuracy=balanced_accuracy[place],
-            recall=dict(zip(class_names, _judged(differences(recalls, rows)), strict=True)),
+            accuracy=of_accuracy[place],
+            balanced_accuracy=of_balanced[place],
+            recall=dict(zip(class_names, _judged(of_arm[2:]), strict=True)),
         )
-        for place, rows in enumerate(arms)
+        for place, of_arm in enumerate(differences)
     ]
 
 
@@ -228,13 +226,13 @@ def _judged(family: Sequence[Difference]) -> list[Judgment]:
     ]
 
 
-def _share_above(baseline: ScoredRows, arm: ScoredRows, classes: int) -> float | None:
-    if min(baseline.runs, arm.runs) < BOOTSTRAP_RUNS:
-        return None
+def _shares_above(baseline: ScoredRows, arms: Sequence[ScoredRows], classes: int) -> list[float | None]:
+    enough = [arm.runs >= BOOTSTRAP_RUNS <= baseline.runs for arm in arms]
     weights = balanced_accuracy_weights(baseline.labels, classes)
     rng = np.random.default_rng(0)  # the same runs give the same comparison
-    arms = baseline.correct, arm.correct
-    return share_above(*arms, baseline.labels, weights, baseline.groups, rng=rng)
+    correct = [arm.correct for arm, is_enough in zip(arms, enough, strict=True) if is_enough]
+    shares = iter(shares_above(baseline.correct, correct, baseline.labels, weights, baseline.groups, rng=rng))
+    return [next(shares) if is_enough else None for is_enough in enough]
 
 
 def _environment(records: Iterable[RunRecord]) -> dict[str, str]:

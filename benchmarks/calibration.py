@@ -1,0 +1,216 @@
+"""`python -m benchmarks calibration`: false positives, misses and power of the significance tests, by simulation."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from benchmarks.gains_page import insert_tables
+from benchmarks.simulated_runs import Population, fer2013, mean_recall, simulated, with_counts
+from fer_augment.significance import accuracy_weights, balanced_accuracy_weights
+from fer_augment.significance.fixed_split import ArmStatistics, estimated
+from fer_augment.significance.intervals import half_width
+
+TAIL = 0.025
+EQUAL_RUNS = (2, 3, 5, 10)
+PLANTED = 0.05
+LARGE = 0.2
+KIND = "calibration"
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of simulated comparisons, `(E,)` each: the recall of each class, balanced accuracy, accuracy.
+
+    Attributes:
+        before: in which the interval of the earlier test excludes 0; NaN where it had none.
+        rejected: in which the interval of today's test excludes 0.
+        missed_before: in which the interval of the earlier test does not cover the true difference.
+        missed: in which that of today's test does not.
+    """
+
+    before: FloatArray
+    rejected: FloatArray
+    missed_before: FloatArray
+    missed: FloatArray
+
+
+def earlier_half_width(a: ArmStatistics, b: ArmStatistics, weights: FloatArray) -> FloatArray:
+    """Return the half-width of the test used until November 2026, `(B, E)`; NaN for a class with one image.
+
+    Its image part was not shrunk and had the degrees of freedom of the smallest class; its run part had no floor.
+    """
+    estimate, of_class = estimated(a, b, weights), a.of_class
+    difference = b.right - a.right
+    ends = np.cumsum(of_class)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_images = np.stack(
+            [
+                difference[:, end - size : end].var(axis=1) / (size - 1.0)
+                for end, size in zip(ends, of_class, strict=True)
+            ],
+            axis=-1,
+        )
+        beyond = of_images - (a.residual + b.residual) / of_class
+    involved = weights != 0
+    variance = np.stack(
+        [np.maximum(beyond[:, of] @ w[of] ** 2, 0) for w, of in zip(weights, involved, strict=True)], axis=-1
+    )
+    smallest = np.where(involved, of_class, of_class.max()).min(axis=-1)
+    image_df = np.where(smallest > 1, smallest - 1.0, np.nan)
+    both_recalls = [arm.recall @ weights.T for arm in (a, b)]
+    run_variance = sum(recall.var(axis=1, ddof=1) / recall.shape[1] for recall in both_recalls)
+    return np.sqrt(stdtrit(estimate.run_df, TAIL) ** 2 * run_variance + stdtrit(image_df, TAIL) ** 2 * variance)
+
+
+def endpoint_weights(population: Population) -> FloatArray:
+    """Return `(E, K)`: the recall of each class, balanced accuracy, accuracy."""
+    classes, labels = len(population.counts), population.labels
+    overall = [balanced_accuracy_weights(labels, classes), accuracy_weights(labels, classes)]
+    return np.vstack([np.eye(classes), *overall])
+
+
+def shares(
+    population: Population, replications: int, runs: tuple[int, int], planted: float = 0.0, seed: int = 1
+) -> Shares:
+    """Simulate comparisons in which the true recalls of the arm are higher by `planted`, if below 1."""
+    weights = endpoint_weights(population)
+    truth = weights @ (mean_recall(population, planted) - mean_recall(population))
+    counts = np.zeros((4, len(weights)))
+    for arms in simulated(np.random.default_rng(seed), population, replications, runs, planted):
+        a, b = (ArmStatistics.of(arm.astype(np.float64), population.counts) for arm in arms)
+        delta = estimated(a, b, weights).delta
+        before, now = earlier_half_width(a, b, weights), half_width(estimated(a, b, weights), TAIL)
+        away, off = np.abs(delta), np.abs(delta - truth)
+        counts += [part.sum(axis=0) for part in (away > before, away > now, off > before, off > now)]
+        counts[0::2, np.isnan(before).any(axis=0)] = np.nan
+    return Shares(*counts / replications)
+
+
+# --- populations
+
+
+def populations() -> list[Population]:
+    """Return the test splits of the tables; all but FER2013 have a recall of 0.6 with a run sd of .04 or .02."""
+    return [
+        fer2013(),
+        with_counts("2 classes, 500 and 50 images", np.array([500, 50])),
+        with_counts("2 classes, 50 and 5 images", np.array([50, 5])),
+        with_counts("7 classes, 1 to 50 images", np.array([1, 2, 3, 5, 10, 20, 50])),
+        with_counts("7 classes, 10 images each", np.full(7, 10)),
+        with_counts("100 classes, 2 to 30 images", np.resize(np.arange(2, 31), 100), run_sd=0.02),
+        with_counts("100 classes, 1 to 50 images", np.resize(np.arange(1, 51), 100), run_sd=0.02),
+    ]
+
+
+# --- tables
+
+
+def fixed_tables(replications: int, report: Callable[[str], None]) -> str:
+    """Return the tables for a fixed test split, as Markdown."""
+    size = [["test split", "S", "balanced accuracy", "accuracy", "class, mean", "class, worst"]]
+    power = [
+        ["test split", "S", "power, balanced accuracy +5", "misses of +20, balanced accuracy", "of a class, worst"]
+    ]
+    for population in populations():
+        for runs in EQUAL_RUNS:
+            report(f"{population.name}, S = {runs}")
+            null = shares(population, replications, (runs, runs))
+            size.append([population.name, str(runs), *_size_cells(null)])
+            small = shares(population, replications // 2, (runs, runs), PLANTED, seed=2)
+            large = shares(population, replications // 2, (runs, runs), LARGE, seed=3)
+            cells = [
+                _pair(small.before[-2], small.rejected[-2]),
+                _pair(large.missed_before[-2], large.missed[-2]),
+                _pair(_worst(large.missed_before), _worst(large.missed)),
+            ]
+            power.append([population.name, str(runs), *cells])
+    hard = [["test split", "runs", "balanced accuracy", "accuracy", "class, mean", "class, worst"]]
+    faces = fer2013()
+    forgetful = replace(faces, name="FER2013, half of the runs do not learn Disgust", forgotten=1)
+    unequal = [(2, 3), (3, 5), (2, 10), (2, 20)]
+    cases = [*((faces, runs) for runs in unequal), *((forgetful, runs) for runs in ((2, 2), (3, 3), (5, 5)))]
+    for population, (runs_a, runs_b) in cases:
+        report(f"{population.name}, {runs_a} against {runs_b} runs")
+        null = shares(population, replications, (runs_a, runs_b))
+        hard.append([population.name, f"{runs_a} / {runs_b}", *_size_cells(null)])
+    return "\n\n".join(
+        [
+            "False positives in %, before → now (a recipe compared with itself):",
+            _markdown(size),
+            "Power in %, and intervals that miss a true difference in %, before → now:",
+            _markdown(power),
+            "False positives in %, before → now, with unequal numbers of runs, and where two seeds are not enough:",
+            _markdown(hard),
+        ]
+    )
+
+
+def _size_cells(null: Shares) -> list[str]:
+    return [
+        _pair(null.before[-2], null.rejected[-2]),
+        _pair(null.before[-1], null.rejected[-1]),
+        _pair(_mean(null.before), float(null.rejected[:-2].mean())),
+        _pair(_worst(null.before), _worst(null.rejected)),
+    ]
+
+
+def _mean(of_endpoints: FloatArray) -> float:
+    return float(np.nanmean(of_endpoints[:-2]))
+
+
+def _worst(of_endpoints: FloatArray) -> float:
+    return float(np.nanmax(of_endpoints[:-2]))
+
+
+def _pair(before: float, now: float) -> str:
+    return f"{'–' if np.isnan(before) else f'{100 * before:.1f}'} → {100 * now:.1f}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    header, *body = rows
+    alignment = [":--", *["--:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, alignment, *body))
+
+
+def error_of(share: float, replications: int) -> float:
+    """Return the standard error of a simulated share."""
+    return float(np.sqrt(share * (1 - share) / replications))
+
+
+# --- command
+
+
+@click.command()
+@click.option("--replications", type=click.IntRange(min=100), default=2000, show_default=True, help="For each cell.")
+@click.option("--page", type=click.Path(path_type=Path, exists=True), help="Markdown page to insert the tables into.")
+def calibration(replications: int, page: Path | None) -> None:
+    """Simulate comparisons whose true difference is known, and count wrong verdicts.
+
+    Prints the tables of docs/statistics.md, the earlier test beside today's. With the default number of replications,
+    it takes about twenty minutes on one core.
+
+    \b
+    nice python -m benchmarks calibration --page docs/statistics.md
+    python -m benchmarks calibration --replications 200
+    """
+    text = "\n\n".join(
+        [
+            f"`python -m benchmarks calibration --replications {replications}`, {datetime.date.today().isoformat()}: "
+            f"{replications:,} null comparisons and twice {replications // 2:,} planted ones a cell, standard error "
+            f"{100 * error_of(0.05, replications):.1f} points at 5 %.",
+            fixed_tables(replications, lambda cell: click.echo(cell, err=True)),
+        ]
+    )
+    click.echo(text)
+    if page:
+        insert_tables(page, "fixed split", text, kind=KIND)

@@ -1,0 +1,37 @@
+"""Significance tests for the difference between two arms, over new trainings *and* new images.
+
+`endpoint_differences` is for several seeds on a fixed test split, `fold_differences` for repeated cross-validation.
+"""
+
+from fer_augment.significance.bootstrap import shares_above
+from fer_augment.significance.cross_validation import fold_differences
+from fer_augment.significance.differences import (
+    LEVEL,
+    POWER,
+    Difference,
+    Summary,
+    Verdict,
+    holm,
+    mean_interval,
+    verdict,
+)
+from fer_augment.significance.endpoints import accuracy_weights, balanced_accuracy_weights, recall_weights
+from fer_augment.significance.fixed_split import endpoint_difference, endpoint_differences
+
+__all__ = [
+    "LEVEL",
+    "POWER",
+    "Difference",
+    "Summary",
+    "Verdict",
+    "accuracy_weights",
+    "balanced_accuracy_weights",
+    "endpoint_difference",
+    "endpoint_differences",
+    "fold_differences",
+    "holm",
+    "mean_interval",
+    "recall_weights",
+    "shares_above",
+    "verdict",
+]
