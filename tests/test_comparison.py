@@ -316,7 +316,7 @@ def test_a_class_that_one_of_two_runs_did_not_learn_needs_three_seeds(tmp_path):
 
     assert warned(1, (0.0, 0.6), (0.5, 0.6)) == [
         "Only one of the two runs of base learned bee: two seeds are not enough to estimate how often that happens "
-        "(10 % false positives instead of 5 % for such a class); use at least three."
+        "(up to 10 % false positives instead of 5 %); use at least three."
     ]
     assert not warned(2, (0.0, 0.6, 0.6), (0.5, 0.6, 0.5))
 

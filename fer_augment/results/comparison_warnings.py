@@ -54,7 +54,7 @@ def warnings_of_scores(arms: Sequence[Arm], test_counts: Mapping[str, int]) -> l
     of_arms = ((arm, [name for name, rows in test_counts.items() if _is_half_learned(arm, name, rows)]) for arm in arms)
     return [
         f"Only one of the two runs of {arm.recipe} learned {listed(names)}: two seeds are not enough to estimate how "
-        "often that happens (10 % false positives instead of 5 % for such a class); use at least three."
+        "often that happens (up to 10 % false positives instead of 5 %); use at least three."
         for arm, names in of_arms
         if names
     ]

@@ -1,0 +1,65 @@
+"""`python -m benchmarks calibration`: the simulation tables of docs/statistics.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.__main__ import main
+from benchmarks.calibration import earlier_half_width, endpoint_weights, shares
+from benchmarks.simulated_runs import Population, mean_recall, simulated, with_counts
+from fer_augment.significance.fixed_split import ArmStatistics
+
+SMALL = with_counts("small", np.array([1, 5, 20]))
+
+
+def test_simulated_arms_have_the_planted_difference():
+    blocks = list(simulated(np.random.default_rng(0), with_counts("two", np.array([40, 40])), 500, (2, 2), 0.2))
+    baseline, arm = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+
+    assert baseline.shape == arm.shape == (500, 2, 80)
+    assert arm.mean() - baseline.mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_planted_recall_above_one_is_cut_off():
+    high = Population("high", np.array([9]), np.array([0.95]), np.array([0.0]))
+    assert mean_recall(high, 0.2) - mean_recall(high) == pytest.approx(0.049)
+
+
+def test_a_forgotten_class_is_not_learned_by_half_of_the_runs():
+    forgetful = Population("two", np.array([30, 30]), np.array([0.9, 0.9]), np.zeros(2), forgotten=0)
+    ((baseline, _),) = simulated(np.random.default_rng(0), forgetful, 100, (4, 4))
+    recall = baseline[:, :, :30].mean(axis=-1)
+
+    assert (recall < 0.2).mean() == pytest.approx(0.5, abs=0.1)
+    assert ((recall < 0.2) | (recall > 0.5)).all()
+
+
+def test_the_earlier_test_had_no_interval_for_a_class_with_one_image():
+    ((baseline, arm),) = simulated(np.random.default_rng(0), SMALL, 3, (3, 3))
+    a, b = (ArmStatistics.of(correct.astype(float), SMALL.counts) for correct in (baseline, arm))
+    half_width = earlier_half_width(a, b, endpoint_weights(SMALL))
+
+    assert np.isnan(half_width[:, [0, 3, 4]]).all()
+    assert not np.isnan(half_width[:, [1, 2]]).any()
+
+
+def test_shares_are_those_of_all_replications():
+    null = shares(SMALL, 60, (3, 3))
+
+    assert np.isnan(null.before[[0, 3, 4]]).all()
+    assert ((null.rejected * 60) % 1 == pytest.approx(0)) and null.rejected.max() < 0.2
+    assert (null.rejected == null.missed).all()
+
+
+def test_the_page_has_a_place_for_the_tables():
+    page = Path(__file__).parents[1] / "docs" / "statistics.md"
+    assert "<!-- calibration: fixed split -->" in page.read_text(encoding="utf-8")
+
+
+def test_too_few_replications_are_refused():
+    result = CliRunner().invoke(main, ["calibration", "--replications", "5"])
+    assert result.exit_code == 2 and "100" in result.output
