@@ -113,6 +113,13 @@ class SideBySide:
         """
         self._keep(Pairs(task, alternative, "memory", (_peak(ours),), (_peak(theirs),), at_most=at_most))
 
+    def measured_memory(
+        self, task: str, *, ours: Callable[[], float], theirs: Callable[[], float], alternative: str
+    ) -> None:
+        """Store a peak of memory, in bytes, that both sides measure themselves, once."""
+        other = theirs()
+        self._keep(Pairs(task, alternative, "memory", (self.benchmark.pedantic(ours),), (other,)))
+
     @property
     def _clock(self) -> Callable[[], float]:
         clock: Callable[[], float] = self.benchmark.stats.options["timer"]

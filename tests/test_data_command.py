@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_augment import read_data
 from fer_augment.data.audit import Audit, audit
 from fer_augment.reports.contact_sheet import GROUPS, MEMBERS
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
@@ -254,6 +255,44 @@ def test_convert_keeps_the_data(tmp_path, write):
     assert ran.code == 0
     assert ran.out == f"{tmp_path / 'new' / 'npy'}: 42 images, fingerprint {read(source).fingerprint[:16]}\n"
     assert read(tmp_path / "new" / "npy").fingerprint == read(source).fingerprint
+
+
+@pytest.fixture
+def mixed_sizes(tmp_path) -> Path:
+    files = split_files({"train": 12, "val": 4, "test": 4}, side=20)
+    files |= split_files({"test": 2}, side=30, channels=3)
+    return write_folder(tmp_path / "mixed", files)
+
+
+SIZE = ("--set", "data.size=[8, 16]", "--set", "data.fit=pad", "--set", "data.channels=gray")
+
+
+def test_every_command_sets_size_and_color_like_compare(mixed_sizes, tmp_path):
+    assert_refused(fer_augment("data", "audit", str(mixed_sizes)), "images have 2 sizes", "--set data.size=16")
+    shown = json.loads(fer_augment("data", "show", str(mixed_sizes), *SIZE, "--json").out)
+    assert shown["image"] == {"height": 8, "width": 16, "channels": 1}
+    expected = read_data(mixed_sizes, size=(8, 16), fit="pad", channels="gray", progress=False)
+    assert shown["fingerprint"] == expected.fingerprint
+    audited = fer_augment("data", "audit", str(mixed_sizes), *SIZE, "--json")
+    assert Audit.model_validate_json(audited.out).fingerprint == expected.fingerprint
+    assert fer_augment("data", "convert", str(mixed_sizes), str(tmp_path / "npy"), *SIZE).code == 0
+    assert read(tmp_path / "npy").fingerprint == expected.fingerprint
+
+
+@pytest.mark.parametrize("command", ["show", "audit", "convert"])
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("data.size=0", ["--set data.size=0: data.size", "greater than or equal to 1"]),
+        ("data.fit=cut", ["--set data.fit=cut: data.fit", "'crop', 'pad' or 'stretch'"]),
+        ("data.siez=8", ["only data.size, data.fit, data.channels", "did you mean 'data.size'?"]),
+        ("training.epochs=5", ["--set training.epochs=5: only data.size, data.fit, data.channels"]),
+        ("data.size", ["write it as key=value"]),
+    ],
+)
+def test_invalid_settings_are_refused_in_one_line(clean, tmp_path, command, setting, parts):
+    out = [str(tmp_path / "out")] if command == "convert" else []
+    assert_refused(fer_augment("data", command, str(clean), *out, "--set", setting), *parts)
 
 
 def test_convert_refuses_an_existing_folder_before_reading(tmp_path):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
+from fer_augment.data import pixel_cache
 from fer_augment.data.export import write_export
+from fer_augment.readers import _stored_arrays
 from tests.data_files import FER2013_CLASSES, random_images, small_csv_rows, write_csv, write_npz
 from tests.reading import assert_message, assert_source_rows, read
 
@@ -75,14 +79,38 @@ def test_floats_and_channels_first_follow_the_rules_of_npy_folders(tmp_path):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_uncompressed_images_are_memory_mapped(tmp_path, order):
+@pytest.mark.parametrize("compressed", [False, True])
+def test_large_arrays_are_memory_mapped_and_sent_to_other_processes_as_a_place_in_a_file(
+    tmp_path, monkeypatch, order, compressed
+):
+    monkeypatch.setattr(pixel_cache, "CACHED_FROM", 1)
     images = np.asarray(IMAGES, order=order)
-    write_npz(tmp_path / "stored.npz", MEDMNIST | {"test_images": images})
-    write_npz(tmp_path / "compressed.npz", MEDMNIST, compressed=True)
-    stored, compressed = read(tmp_path / "stored.npz"), read(tmp_path / "compressed.npz")
-    assert isinstance(stored.test.blocks[0].pixels, np.memmap)
-    assert not isinstance(compressed.test.blocks[0].pixels, np.memmap)
-    assert stored.fingerprint == compressed.fingerprint
+    write_npz(tmp_path / "a.npz", MEDMNIST | {"test_images": images}, compressed=compressed)
+    test = read(tmp_path / "a.npz").test
+    assert isinstance(test.blocks[0].pixels, np.memmap)
+    sent = pickle.dumps(test.blocks[0])
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent).pixels, IMAGES)
+    assert (test.blocks[0].path == tmp_path / "a.npz") == (order == "C" and not compressed)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_compressed_arrays_are_read_a_few_megabytes_at_a_time(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(pixel_cache, "CACHED_FROM", 1)
+    monkeypatch.setattr(_stored_arrays, "BYTES_AT_ONCE", 1 << 16)
+    images = random_images(2_000, side=64)
+    train = {"train_images": images.astype(dtype), "train_labels": np.arange(2_000) % 4}
+    small = {name: images[:9] if "images" in name else np.arange(9) % 4 for name in MEDMNIST}
+    write_npz(tmp_path / "a.npz", small | train, compressed=True)
+    tracemalloc.start()
+    try:
+        splits = read(tmp_path / "a.npz")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < images.nbytes
+    np.testing.assert_array_equal(splits.train.images[:], images)
+    assert read(tmp_path / "a.npz").notes == splits.notes, "the second start reads notes from the cache"
 
 
 def test_48x48_gray_images_with_seven_labels_are_fer2013(tmp_path):

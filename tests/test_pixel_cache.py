@@ -13,7 +13,7 @@ import pytest
 import fer_augment as fa
 from fer_augment.data import pixel_cache
 from fer_augment.data.decoded_files import FILES_AT_ONCE
-from fer_augment.data.pixel_cache import DecodedFiles, decoded_block
+from fer_augment.data.pixel_cache import StoredPixels, decoded_block
 from fer_augment.data.pixels import PixelSettings
 from tests.data_files import encoded, random_images, split_files, write_folder
 
@@ -49,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "pixels"
 
 
-def decoded(content: Content, version: str = "1", size: tuple[int, int] | None = None) -> DecodedFiles:
+def decoded(content: Content, version: str = "1", size: tuple[int, int] | None = None) -> StoredPixels:
     return decoded_block("faces", content.files(version), PixelSettings(size), lambda done, total: None)
 
 

@@ -155,17 +155,22 @@ def test_exif_orientation_of_files_is_applied(place: Path, tmp_path: Path, suffi
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad"])
-def test_files_are_fitted_as_in_training_where_the_recipe_sets_a_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: str
+@pytest.mark.parametrize("setter", ["recipe", "source"])
+def test_files_are_fitted_as_in_training_where_the_recipe_or_the_source_sets_a_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: str, setter: str
 ) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
     data = write_squares(tmp_path / "data")
     for number, file in enumerate(sorted(data.rglob("*.png"))):
         image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
         cv2.imwrite(str(file), cv2.resize(image, (16 + number % 7, 40 - number % 11)))
-    recipe = write_recipe(tmp_path)
-    recipe.write_text(f"{recipe.read_text()}data: {{size: 16, fit: {fit}}}\n")
-    run = do_run(recipe, data, tmp_path / "results")
+    recipe, source = write_recipe(tmp_path), data
+    if setter == "recipe":
+        recipe.write_text(f"{recipe.read_text()}data: {{size: 16, fit: {fit}}}\n")
+    else:
+        source = tmp_path / "source.yaml"
+        source.write_text(f"{{images: {data.name}, size: 16, fit: {fit}}}\n")
+    run = do_run(recipe, source, tmp_path / "results")
     files = [str(file) for name in CLASSES for file in sorted((data / "validation" / name).iterdir())]
 
     probabilities = probabilities_of(str(run), *files)

@@ -13,10 +13,15 @@ from fer_augment.errors import FerAugmentError
 from fer_augment.reports.console import progress_of, results
 
 if TYPE_CHECKING:
-    pass
+    from fer_augment.data.dataset import Splits
 
 source_argument = click.argument("source", metavar="SRC")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Size and color of all images, as in recipes: data.size=96, data.fit=pad or data.channels=gray; may be "
+    "repeated.",
+)  # fmt: skip
 
 
 @click.group()
@@ -30,8 +35,9 @@ def data() -> None:
 
 @data.command()
 @source_argument
+@set_option
 @json_option
-def show(source: str, as_json: bool) -> None:
+def show(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
     r"""Show class counts, image size, fingerprint, and what was converted or left out.
 
     The last line is the imbalance ratio of each split: number of rows of the largest class divided by that of the
@@ -39,12 +45,11 @@ def show(source: str, as_json: bool) -> None:
 
     \b
     fer-augment data show fer2013.csv
-    fer-augment data show demo --json
+    fer-augment data show photos.zip --set data.size=96 --json
     """
-    from fer_augment.reading import read_data
     from fer_augment.reports.data_terminal import imbalance, print_histograms
 
-    splits = read_data(source)
+    splits = _read(source, overrides)
     if not as_json:
         print_histograms(splits, results())
         return
@@ -69,6 +74,7 @@ def show(source: str, as_json: bool) -> None:
 
 @data.command()
 @source_argument
+@set_option
 @json_option
 @click.option(
     "--sheet",
@@ -76,7 +82,7 @@ def show(source: str, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a contact sheet of the worst groups and the blank images; overwrites FILE.png.",
 )
-def audit(source: str, as_json: bool, sheet: Path | None) -> None:
+def audit(source: str, overrides: tuple[str, ...], as_json: bool, sheet: Path | None) -> None:
     r"""Find duplicates, conflicting labels, blank images, and groups across splits.
 
     Finds exact, near and mirrored duplicates within and across splits, and counts the validation and test rows with a
@@ -85,16 +91,15 @@ def audit(source: str, as_json: bool, sheet: Path | None) -> None:
 
     \b
     fer-augment data audit fer2013.csv --sheet worst.png
-    fer-augment data audit fer2013.csv --json > audit.json
+    fer-augment data audit photos.zip --set data.size=96 --json > audit.json
     """
     from fer_augment.data.audit_store import audited
-    from fer_augment.reading import read_data
     from fer_augment.reports.contact_sheet import contact_sheet
     from fer_augment.reports.data_terminal import print_audit
 
     if sheet and sheet.suffix.lower() != ".png":
         raise FerAugmentError(f"--sheet {sheet}: the contact sheet is a PNG file; use the suffix .png")
-    splits = read_data(source)
+    splits = _read(source, overrides)
     with progress_of("auditing images") as progress:
         result = audited(splits, progress)
     if sheet:
@@ -108,25 +113,34 @@ def audit(source: str, as_json: bool, sheet: Path | None) -> None:
 @data.command()
 @source_argument
 @click.argument("out", type=click.Path(path_type=Path))
-def convert(source: str, out: Path) -> None:
+@set_option
+def convert(source: str, out: Path, overrides: tuple[str, ...]) -> None:
     r"""Convert a data source to a folder of .npy files.
 
     OUT is a new folder. Its files are memory-mapped: opening them is instant and needs no memory. Pixels, labels and
-    fingerprint are unchanged, and every command accepts the folder as SRC.
+    fingerprint are unchanged, except for the size and color that --set asks for, and every command accepts the folder
+    as SRC.
 
     \b
     fer-augment data convert fer2013.csv fer2013
-    fer-augment compare paper oversample --data fer2013 --seeds 5
+    fer-augment data convert photos.zip photos_96 --set data.size=96
     """
     from fer_augment.data.npy_format import refuse_existing, write_npy_folder
-    from fer_augment.reading import read_data
 
     refuse_existing(out)
-    splits = read_data(source)
+    splits = _read(source, overrides)
     with progress_of(f"writing {out}") as progress:
         write_npy_folder(splits, out, progress)
     rows = sum(map(len, splits.parts.values()))
     click.echo(f"{out}: {rows:,} images, fingerprint {splits.fingerprint[:16]}")
+
+
+def _read(source: str, overrides: tuple[str, ...]) -> Splits:
+    from fer_augment.reading import read_data
+    from fer_augment.recipe.recipe import pixel_settings
+
+    pixels = pixel_settings(overrides)
+    return read_data(source, size=pixels.size, fit=pixels.fit, channels=pixels.channels)
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -60,8 +60,8 @@ class _Input:
 )
 @click.option(
     "--resize", is_flag=True,
-    help="Resize files of a different size; the aspect ratio is not kept. If the recipe sets data.size, files are "
-    "fitted as in training without this option.",
+    help="Resize files of a different size; the aspect ratio is not kept. If the recipe or the data "
+    "source sets a size, files are fitted as in training without this option.",
 )  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE.png|DIR",

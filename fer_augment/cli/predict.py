@@ -34,8 +34,8 @@ _SHOWN = 3
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @click.option(
     "--resize", is_flag=True,
-    help="Resize images of a different size; the aspect ratio is not kept. If the recipe sets data.size, images are "
-    "fitted as in training without this option.",
+    help="Resize images of a different size; the aspect ratio is not kept. If the recipe or the data "
+    "source sets a size, images are fitted as in training without this option.",
 )  # fmt: skip
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_augment.data.duplicates import group_ids, image_digests
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError, did_you_mean, excerpt
 from fer_augment.randomness import mix64
 
@@ -33,15 +34,16 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True, eq=False)
 class PixelBlock:
-    """A contiguous block of images, in memory or in a memory-mapped `.npy` file.
+    """A contiguous block of images, in memory or in a memory-mapped file.
 
-    A memory-mapped block is pickled as its path, so that worker processes open the file instead of receiving the
-    pixels.
+    A memory-mapped block is pickled as its place in the file, so that worker processes open the file instead of
+    receiving the pixels.
 
     Attributes:
         pixels: `(n, H, W, C) uint8`, read-only; a channel axis is added to `(n, H, W)`. Pixels are not copied and must
             not be modified afterwards; use `of` to copy them.
-        path: the `.npy` file of the pixels, or None if they are in memory.
+        path: the file of the pixels, or None if they are in memory.
+        offset: position of the first pixel in the file, in bytes.
 
     Raises:
         DatasetError: if the images are not uint8 or not 3- or 4-dimensional.
@@ -49,6 +51,7 @@ class PixelBlock:
 
     pixels: NDArray[np.uint8]
     path: Path | None = None
+    offset: int = 0
 
     def __post_init__(self) -> None:
         """Validate the pixels and make them read-only."""
@@ -80,13 +83,25 @@ class PixelBlock:
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path}: not a readable .npy file ({error})") from error
         try:
-            return cls(array, path.resolve())
+            return cls.mapped(array)
         except DatasetError as error:
             raise DatasetError(f"{path}: {error}") from error
 
+    @classmethod
+    def mapped(cls, array: np.memmap[Any, Any]) -> PixelBlock:
+        """Use `(n, H, W)` or `(n, H, W, C)` uint8 images that are memory-mapped in C order.
+
+        Raises:
+            DatasetError: if they have another type or shape.
+        """
+        assert array.filename is not None and array.flags.c_contiguous
+        return cls(array, Path(array.filename).resolve(), array.offset)
+
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle a memory-mapped block as its path."""
-        return (PixelBlock.open, (self.path,)) if self.path else (PixelBlock.of, (self.pixels,))
+        """Pickle a memory-mapped block as its place in the file."""
+        if self.path is None:
+            return PixelBlock.of, (self.pixels,)
+        return _opened_at, (self.path, self.offset, self.pixels.shape)
 
     @cached_property
     def row_digests(self) -> NDArray[np.void]:
@@ -97,6 +112,18 @@ class PixelBlock:
         starts = range(0, len(self.pixels), _DIGEST_CHUNK)
         parts = [image_digests(self.pixels[start : start + _DIGEST_CHUNK]) for start in starts]
         return np.concatenate([np.empty(0, dtype="V16"), *parts])
+
+
+def _opened_at(path: Path, offset: int, shape: tuple[int, ...]) -> PixelBlock:
+    """Memory-map images at a place in a file.
+
+    Raises:
+        DatasetError: if the file is missing or too short.
+    """
+    try:
+        return PixelBlock.mapped(np.memmap(path, np.uint8, "r", offset, shape))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be opened ({error})") from error
 
 
 def digests_file(pixels: Path) -> Path:
@@ -441,6 +468,7 @@ class Splits:
         test: test split.
         source: description of the data source.
         notes: what was passed over or converted when the source was read, one sentence each.
+        pixels: size and color that the recipe or the source set; new images are fitted alike.
     """
 
     train: ImageDataset
@@ -448,6 +476,7 @@ class Splits:
     test: ImageDataset
     source: str
     notes: tuple[str, ...] = ()
+    pixels: PixelSettings = PixelSettings()
 
     def __post_init__(self) -> None:
         """Validate that the splits are consistent."""

@@ -45,13 +45,13 @@ class Destination:
     is_done: NDArray[np.bool_]
 
     @classmethod
-    def in_memory(cls, shape: tuple[int, int, int, int]) -> Destination:
+    def in_memory(cls, shape: tuple[int, ...]) -> Destination:
         """Return empty arrays for `(N, H, W, C)`."""
         chunks = -(-shape[0] // FILES_AT_ONCE)
         return cls(np.empty(shape, np.uint8), np.zeros(shape[0], np.uint16), np.zeros(chunks, np.bool_))
 
 
-Allocate = Callable[[tuple[int, int, int, int]], Destination]
+Allocate = Callable[[tuple[int, ...]], Destination]
 """Returns the arrays for images of a shape, `(N, H, W, C)`."""
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.image_files import ImageFile
-from fer_augment.data.pixel_cache import decoded_block
+from fer_augment.data.pixel_cache import computed_block, decoded_block
 from fer_augment.data.pixels import PixelSettings, fitted, with_channels
 from fer_augment.data.splitting import Assignment, SplitSettings, assign_splits, divided
 from fer_augment.errors import DatasetError
@@ -86,9 +86,10 @@ class ImageSource:
         Raises:
             DatasetError: if a file cannot be decoded, or sizes differ and no size is given.
         """
+        settings = settings.over(self.settings)
         order = np.argsort(self.split, kind="stable")  # rows of one split are adjacent in the pixels
         files = [self.files[row] for row in order]
-        decoded = decoded_block(self.description, files, settings.over(self.settings), progress)
+        decoded = decoded_block(self.description, files, settings, progress)
         rows = ImageDataset.from_arrays(
             decoded.block,
             self.labels[order],
@@ -105,7 +106,8 @@ class ImageSource:
                     self.description, rows, self.split[order], self.splitting, advice=self.advice, progress=progress
                 )
             )
-        return divided(self.description, rows, self._assigned[0], (*self.notes, *decoded.notes))
+        splits = divided(self.description, rows, self._assigned[0], (*self.notes, *decoded.notes))
+        return replace(splits, pixels=settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,18 +127,24 @@ class ArraySource:
 
     def splits(self, settings: PixelSettings, progress: ReportProgress = lambda done, total: None) -> Splits:
         """Return the data, in another size and color if the settings say so."""
+        settings = settings.over(self.original.pixels)
         height, width, channels = self.original.train.image_shape
         size, count = settings.size or (height, width), settings.channel_count or channels
         if (size, count) == ((height, width), channels):
             return self.original
         total, done = sum(map(len, self.original.parts.values())), 0
-        parts = []
+        resized = []
         for part in self.original.parts.values():
-            pixels = np.empty((len(part), *size, count), dtype=np.uint8)
-            for row in range(len(part)):
-                pixels[row] = fitted(with_channels(part.images[[row]][0], count), size, settings.fit)
-                done += 1
-                progress(done, total)
-            parts.append(ImageDataset.from_arrays(pixels, part.labels, part.class_names, sources=part.sources))
-        train, validation, test = parts
-        return replace(self.original, train=train, validation=validation, test=test)
+
+            def resize(pixels: NDArray[np.uint8], part: ImageDataset = part) -> tuple[str, ...]:
+                nonlocal done
+                for row in range(len(part)):
+                    pixels[row] = fitted(with_channels(part.images[[row]][0], count), size, settings.fit)
+                    done += 1
+                    progress(done, total)
+                return ()
+
+            block = computed_block(f"{part.fingerprint} {settings}", (len(part), *size, count), resize).block
+            resized.append(ImageDataset.from_arrays(block, part.labels, part.class_names, sources=part.sources))
+        train, validation, test = resized
+        return replace(self.original, train=train, validation=validation, test=test, pixels=settings)

@@ -1,23 +1,27 @@
-"""Pixels of image files, decoded once: small sets in memory, large ones in memory-mapped files of the cache.
+"""Pixels that are decoded or converted once: small sets in memory, large ones in memory-mapped files of the cache.
 
 A folder `pixels/KEY` of the cache holds `pixels.npy`, `pixels.npy.digests.npy` (the digest of every image, so that
 opening a set does not read its pixels) and `notes.json`. The key depends on the names and versions of all files, on
-size and color, and on the decoder. Files are decoded into `KEY.partial`, which outlives an interruption.
+size and color, and on the decoder. Files are decoded into `KEY.partial`, which outlives an interruption. Arrays that
+are converted, such as those of compressed files, are kept in the same way.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from fer_augment.cache import LIMIT_VARIABLE, PIXELS, cache_folder, delete, entries, pixel_limit, prune
 from fer_augment.data.dataset import PixelBlock, digests_file
@@ -31,15 +35,21 @@ CACHED_FROM = 1 << 26
 """Bytes of pixels from which on a set is cached on disk."""
 DECODER_VERSION = 1
 """Changes with the pixels that the decoder gives, so that pixels of an earlier one are not used."""
+COMPUTATION_VERSION = 1
+"""Changes with the pixels that functions passed to `computed_block` give for the same version of their source."""
 _PIXELS, _CONVERSIONS, _DONE, _NOTES = "pixels.npy", "conversions.npy", "done.npy", "notes.json"
 
 
+Compute: TypeAlias = "Callable[[NDArray[np.uint8]], Sequence[str]]"
+"""Writes pixels to an `(N, H, W, C)` array, and returns what was converted, one sentence each."""
+
+
 @dataclass(frozen=True, eq=False)
-class DecodedFiles:
-    """Decoded image files.
+class StoredPixels:
+    """Pixels in memory or in the cache.
 
     Attributes:
-        block: their pixels, in the order of the files; memory-mapped if they are many.
+        block: the pixels, in the order of the source; memory-mapped if they are many.
         notes: what was converted, one sentence each.
     """
 
@@ -49,7 +59,7 @@ class DecodedFiles:
 
 def decoded_block(
     source: str, files: Sequence[ImageFile], settings: PixelSettings, progress: Callable[[int, int], None]
-) -> DecodedFiles:
+) -> StoredPixels:
     """Decode image files, or open the pixels that were decoded before.
 
     Args:
@@ -62,15 +72,67 @@ def decoded_block(
         DatasetError: if images cannot be read, sizes differ and no size is given, or the cache cannot be written.
     """
     folder = cache_folder() / PIXELS / _key(files, settings)
-    try:
+    with _named(folder):
         if folder.is_dir():
             return _opened(folder)
         return _decoded(source, files, settings, progress, folder)
+
+
+def computed_block(version: str, shape: tuple[int, ...], compute: Compute) -> StoredPixels:
+    """Compute pixels from other pixels, or open those that were computed before.
+
+    Args:
+        version: identifies the pixels: the file that they are from and its version, or a fingerprint, and settings.
+        shape: N, H, W and C.
+        compute: writes all pixels; called if they are not in the cache.
+
+    Raises:
+        DatasetError: if the cache cannot be written; whatever `compute` raises.
+    """
+    if math.prod(shape) < CACHED_FROM:
+        pixels = np.empty(shape, np.uint8)
+        return StoredPixels(PixelBlock(pixels), tuple(compute(pixels)))
+    key = hashlib.sha256(repr((COMPUTATION_VERSION, version, shape)).encode("utf-8", "surrogateescape"))
+    folder = cache_folder() / PIXELS / key.hexdigest()[:32]
+    with _named(folder):
+        if not folder.is_dir():
+            with _locked(folder):
+                if not folder.is_dir():
+                    _compute(folder, shape, compute)
+        return _opened(folder)
+
+
+def _compute(folder: Path, shape: tuple[int, ...], compute: Compute) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    into = _on_disk(partial, shape)
+    try:
+        _finish(partial, folder, into, compute(into.pixels))
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _keep_limit(folder)
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Name the folder if the cache cannot be used."""
+    try:
+        yield
     except OSError as error:
         raise DatasetError(
             f"{folder}: cannot be used ({error.strerror or error}); delete it, or name another cache with "
             "FER_AUGMENT_CACHE"
         ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for another process that writes the same pixels."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f"{folder.name}.lock")
+    with FileLock(lock):
+        yield
+    lock.unlink(missing_ok=True)
 
 
 def _decoded(
@@ -79,36 +141,30 @@ def _decoded(
     settings: PixelSettings,
     progress: Callable[[int, int], None],
     folder: Path,
-) -> DecodedFiles:
+) -> StoredPixels:
     partial = folder.with_name(f"{folder.name}.partial")
-    lock: FileLock | None = None
+    with ExitStack() as stack:
+        is_locked = False
 
-    def allocate(shape: tuple[int, int, int, int]) -> Destination:
-        nonlocal lock
-        if int(np.prod(shape)) < CACHED_FROM:
-            return Destination.in_memory(shape)
-        if lock is None:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-            lock.acquire()  # another process that decodes the same files is waited for
-        return _on_disk(partial, shape)
+        def allocate(shape: tuple[int, ...]) -> Destination:
+            nonlocal is_locked
+            if math.prod(shape) < CACHED_FROM:
+                return Destination.in_memory(shape)
+            if not is_locked:
+                stack.enter_context(_locked(folder))
+                is_locked = True
+            return _on_disk(partial, shape)
 
-    try:
         into = decode_files(source, files, settings, progress, allocate)
-        if lock is None:
-            into.pixels.flags.writeable = False
-            return DecodedFiles(PixelBlock(into.pixels), notes_on(into.conversions))
+        if not is_locked:
+            return StoredPixels(PixelBlock(into.pixels), notes_on(into.conversions))
         if not folder.is_dir():
-            _finish(partial, folder, into)
-    finally:
-        if lock is not None:
-            lock.release()
-    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+            _finish(partial, folder, into, notes_on(into.conversions))
     _keep_limit(folder)
     return _opened(folder)
 
 
-def _on_disk(partial: Path, shape: tuple[int, int, int, int]) -> Destination:
+def _on_disk(partial: Path, shape: tuple[int, ...]) -> Destination:
     """Open what an interrupted process has decoded, or create empty files.
 
     Raises:
@@ -128,7 +184,7 @@ def _on_disk(partial: Path, shape: tuple[int, int, int, int]) -> Destination:
         pass
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    needed, free = int(np.prod(shape)), shutil.disk_usage(partial).free
+    needed, free = math.prod(shape), shutil.disk_usage(partial).free
     if needed > free:  # writing to a memory map on a full disk would kill the process
         raise DatasetError(
             f"{partial.parent}: decoded pixels need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; name a "
@@ -141,23 +197,22 @@ def _on_disk(partial: Path, shape: tuple[int, int, int, int]) -> Destination:
     return Destination(*made)
 
 
-def _finish(partial: Path, folder: Path, into: Destination) -> None:
-    """Complete the folder of a decoded set and move it into place."""
-    notes = notes_on(into.conversions)
+def _finish(partial: Path, folder: Path, into: Destination, notes: Sequence[str]) -> None:
+    """Complete the folder of a set and move it into place."""
     for array in (into.pixels, into.conversions, into.is_done):
         assert isinstance(array, np.memmap)
         array.flush()
     np.save(digests_file(partial / _PIXELS), PixelBlock.open(partial / _PIXELS).row_digests)
-    (partial / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
+    (partial / _NOTES).write_text(json.dumps([*notes]), encoding="utf-8")
     for name in (_CONVERSIONS, _DONE):
         (partial / name).unlink()
     partial.rename(folder)
 
 
-def _opened(folder: Path) -> DecodedFiles:
+def _opened(folder: Path) -> StoredPixels:
     os.utime(folder)  # the time of the last use, for pruning
     notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
-    return DecodedFiles(PixelBlock.open(folder / _PIXELS), tuple(notes))
+    return StoredPixels(PixelBlock.open(folder / _PIXELS), tuple(notes))
 
 
 def _keep_limit(folder: Path) -> None:

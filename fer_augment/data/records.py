@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import RunError
 
 RECORD_SCHEMA: Final = 2
@@ -118,6 +119,7 @@ class RunRecord(_Plain):
         environment: versions, processor, threads, device, precision.
         warnings: warnings about this run.
         training_seconds: training time in seconds, None if the training was cached.
+        pixels: size and color that the recipe or the source set; new images are fitted alike.
     """
 
     schema_version: Literal[2] = RECORD_SCHEMA
@@ -139,6 +141,7 @@ class RunRecord(_Plain):
     environment: dict[str, str]
     warnings: tuple[str, ...]
     training_seconds: float | None
+    pixels: PixelSettings = PixelSettings()
 
 
 @dataclass(frozen=True, eq=False)

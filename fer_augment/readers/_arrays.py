@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tokenize
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError, ImageDataset, PixelBlock, Splits, did_you_mean
+from fer_augment.data.pixel_cache import computed_block
 from fer_augment.data.splitting import make_splits, splits_from_rows
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import missing_split_advice
 from fer_augment.readers._conventions import EVERYTHING, FER2013_CLASSES, class_order, display_name, is_fer2013
+from fer_augment.readers._stored_arrays import Array, StoredArray
 
 FER2013_SHAPE = (48, 48, 1)
 LARGEST_AMBIGUOUS_SIDE = 4
 """Images of this height or width may be channels: `(N, 3, 4, 4)` is refused."""
 
-_BYTES_AT_ONCE = 1 << 24
 _AS_UINT8 = '.round().astype("uint8")'
-Array = NDArray[Any]
 HEADER_FAULTS = (ValueError, EOFError, tokenize.TokenError)
 """What numpy raises for a damaged header of an array."""
 
@@ -47,14 +46,12 @@ class LabeledArray:
         labels: N labels, of any form that `label_values` accepts.
         images_title: name of the images, for messages.
         labels_title: name of the labels, for messages.
-        path: the `.npy` file that the images are memory-mapped from; None for others.
     """
 
-    images: Array
+    images: StoredArray
     labels: Array
     images_title: str
     labels_title: str
-    path: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,34 +119,51 @@ def splits_of_arrays(
 def image_block(part: LabeledArray, advance: Callable[[int], None]) -> tuple[PixelBlock, str | None]:
     """Return images as `(N, H, W, C) uint8`, and a note if they were converted.
 
-    Arrays of uint8 are not copied. Other integers must have their highest value in 128 … 255. Floats are scaled by 255
-    if their highest value is in 0.5 … 1, and rounded if it is in 128 … 255.
+    Memory-mapped uint8 arrays of the layouts `(N, H, W)` and `(N, H, W, C)` are used in place. All others are read a
+    few megabytes at a time, into memory or, if they are large, into a file of the cache. Integers other than uint8 must
+    have their highest value in 128 … 255. Floats are scaled by 255 if their highest value is in 0.5 … 1, and rounded if
+    it is in 128 … 255.
 
     Args:
         part: images as `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`.
-        advance: called with the number of images converted since the last call.
+        advance: called with the number of images read since the last call.
 
     Raises:
         DatasetError: if layout, dtype or range of values are ambiguous or unsupported; says what to save instead.
     """
     images, title = part.images, part.images_title
     is_channels_first = _is_channels_first(images.shape, title)
-    view = images.transpose(0, 2, 3, 1) if is_channels_first else images
-    if images.dtype == np.uint8:
+    mapped = images.mapped
+    if images.dtype == np.uint8 and not is_channels_first and mapped is not None and mapped.flags.c_contiguous:
         advance(len(images))
-        note = f"{title}: (N, C, H, W), read as (N, H, W, C)" if is_channels_first else None
-        return PixelBlock(view, None if is_channels_first else part.path), note
-    factor = _scale(images, title)
-    pixels = np.empty(view.shape, dtype=np.uint8)
-    for rows in _chunks(view):
-        values = view[rows]
-        if np.issubdtype(values.dtype, np.floating):
-            values = np.rint(values.astype(np.float64) * factor)
-        pixels[rows] = values
-        advance(len(values))
-    changed = "0 to 1, scaled to 0 to 255" if factor != 1 else "0 to 255, converted to uint8"
-    layout = "; (N, C, H, W), read as (N, H, W, C)" if is_channels_first else ""
-    return PixelBlock(pixels), f"{title}: {images.dtype} in {changed}{layout}"
+        return PixelBlock.mapped(mapped), None
+
+    def convert(pixels: NDArray[np.uint8]) -> list[str]:
+        factor, start = _scale(images, title), 0
+        for stored in images.chunks():
+            values = stored.reshape(len(stored), *images.shape[1:])
+            if np.issubdtype(values.dtype, np.floating):
+                values = np.rint(values.astype(np.float64) * factor)
+            values = values.transpose(0, 2, 3, 1) if is_channels_first else values.reshape(len(values), *shape[1:])
+            pixels[start : start + len(values)] = values
+            start += len(values)
+            advance(len(values))
+        return _changes(images, factor, is_channels_first)
+
+    count, *sides = images.shape
+    shape = (count, *sides[1:], sides[0]) if is_channels_first else (count, sides[0], sides[1], *(sides[2:] or [1]))
+    stored = computed_block(f"{images.version}\0{images.shape} {images.dtype}", shape, convert)
+    return stored.block, f"{title}: {'; '.join(stored.notes)}" if stored.notes else None
+
+
+def _changes(images: StoredArray, factor: int, is_channels_first: bool) -> list[str]:
+    """Describe how images were converted; empty if they were only copied."""
+    changes = []
+    if images.dtype != np.uint8:
+        changes.append(
+            f"{images.dtype} in {'0 to 1, scaled to 0 to 255' if factor != 1 else '0 to 255, converted to uint8'}"
+        )
+    return [*changes, "(N, C, H, W), read as (N, H, W, C)"] if is_channels_first else changes
 
 
 def _is_channels_first(shape: tuple[int, ...], title: str) -> bool:
@@ -179,26 +193,27 @@ def _is_channels_first(shape: tuple[int, ...], title: str) -> bool:
     return is_second
 
 
-def _scale(images: Array, title: str) -> int:
+def _scale(images: StoredArray, title: str) -> int:
     """Return the factor from values to 0 … 255: 1 or 255.
 
     Raises:
         DatasetError: if the values allow neither.
     """
+    if images.dtype == np.uint8:
+        return 1
     is_float = np.issubdtype(images.dtype, np.floating)
     if not is_float and not np.issubdtype(images.dtype, np.integer):
         raise DatasetError(f"{title}: has dtype {images.dtype}; save uint8 in 0 to 255, such as images * np.uint8(255)")
-    if not images.size:
+    if not math.prod(images.shape):
         return 1
-    lowest, highest = np.inf, -np.inf
-    for rows in _chunks(images):
-        values = images[rows]
+    lowest, highest, start = np.inf, -np.inf, 0
+    for values in images.chunks():
         low, high = float(values.min()), float(values.max())
         if not np.isfinite([low, high]).all():
             is_finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-            row = rows.start + int(np.argmin(is_finite))
+            row = start + int(np.argmin(is_finite))
             raise DatasetError(f"{title}: row {row} has values that are infinite or NaN; correct it")
-        lowest, highest = min(lowest, low), max(highest, high)
+        lowest, highest, start = min(lowest, low), max(highest, high), start + len(values)
     if lowest >= 0 and 128 <= highest <= 255:
         return 1
     if lowest >= 0 and 0.5 <= highest <= 1 and is_float:
@@ -216,12 +231,6 @@ def _rescaling(lowest: float, highest: float) -> str:
     if lowest >= -1 and highest <= 1:
         return f"for values in -1 to 1, save ((images + 1) * 127.5){_AS_UINT8}"
     return f"undo the normalization: save ((images * std + mean) * 255){_AS_UINT8}"
-
-
-def _chunks(array: Array) -> Iterator[slice]:
-    rows = max(1, _BYTES_AT_ONCE // max(1, array[:1].nbytes))
-    for start in range(0, len(array), rows):
-        yield slice(start, start + rows)
 
 
 # --- labels and classes

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,9 @@ import numpy as np
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import IdxName, has_idx_files, idx_name, pairs
-from fer_augment.readers._arrays import Array, LabeledArray, splits_of_arrays
+from fer_augment.readers._arrays import LabeledArray, splits_of_arrays
 from fer_augment.readers._conventions import DEMO, counted, display_name, excerpt, is_folder, no_such_file
+from fer_augment.readers._stored_arrays import Array, StoredArray, chunks_of, file_version
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 """Types by the third byte of a file; the fourth is the number of dimensions, 32-bit big-endian lengths follow."""
@@ -48,13 +52,13 @@ def read(source: str, progress: ReportProgress) -> Splits:
     names = pairs(source, {name: file.content for name, file in files.items()})
     folder = Path(_folder(source))
 
-    def array(name: str) -> tuple[Array, str]:
+    def array(name: str) -> tuple[StoredArray, str]:
         title = display_name(str(folder / name))
         return _array(folder / name, files[name].is_compressed, title), title
 
     def labeled(images: str, labels: str) -> LabeledArray:
         (pixels, images_title), (values, labels_title) = array(images), array(labels)
-        return LabeledArray(pixels, values, images_title, labels_title)
+        return LabeledArray(pixels, values.read(), images_title, labels_title)
 
     parts = {split: labeled(*pair) for split, pair in names.items()}
     return splits_of_arrays(source, parts, names, None, progress, notes)
@@ -90,22 +94,33 @@ def _files(source: str) -> tuple[dict[str, IdxName], list[str]]:
     return kept, [f"not read: {counted(doubles, 'files')}, as uncompressed files are present"] if doubles else []
 
 
-def _array(path: Path, is_compressed: bool, title: str) -> Array:
-    """Read a compressed file into memory, or memory-map an uncompressed one."""
+def _array(path: Path, is_compressed: bool, title: str) -> StoredArray:
+    """Memory-map an uncompressed file; a compressed one is read from start to end, a few megabytes at a time."""
+    with _named(path, title), _opened(path, is_compressed) as file:
+        dtype, shape = _header(file)
+        version, size = file_version(path), math.prod(shape) * dtype.itemsize
+        if is_compressed or not size:
+            return StoredArray(shape, dtype, version, lambda: _chunks(path, is_compressed, title))
+        _refuse_other_size(os.fstat(file.fileno()).st_size - file.tell(), size)
+        return StoredArray.of(np.memmap(path, dtype, "r", file.tell(), shape), version)
+
+
+def _chunks(path: Path, is_compressed: bool, title: str) -> Iterator[Array]:
+    """Yield the rows; refuse a file that is longer than its header says."""
+    with _named(path, title), _opened(path, is_compressed) as file:
+        dtype, shape = _header(file)
+        size = math.prod(shape) * dtype.itemsize
+        yield from chunks_of(file, shape, dtype)
+        _refuse_other_size(size + len(file.read(1)), size)
+
+
+@contextmanager
+def _named(path: Path, title: str) -> Iterator[None]:
+    """Name the file if it cannot be read."""
     try:
-        with _opened(path, is_compressed) as file:
-            dtype, shape = _header(file)
-            array: Array = np.empty(shape, dtype)
-            if not is_compressed and array.size:
-                _refuse_other_size(os.fstat(file.fileno()).st_size - file.tell(), array.nbytes)
-                return np.memmap(path, dtype, "r", file.tell(), shape)
-            size = file.readinto(array.reshape(-1).view(np.uint8).data)
-            _refuse_other_size(size + len(file.read(1)), array.nbytes)
-            return array
+        yield
     except FileNotFoundError as error:
         raise DatasetError(no_such_file(str(path))) from error
-    except MemoryError as error:
-        raise DatasetError(f"{title}: does not fit into memory; unpack it with gunzip to have it mapped") from error
     except _FAULTS as error:
         reason = excerpt(str(error))
         raise DatasetError(f"{title}: not a complete idx file ({reason}); re-download it") from error

@@ -12,8 +12,9 @@ from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.data.npy_format import CLASSES_FILE
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import array_name, has_npy_files, pairs
-from fer_augment.readers._arrays import HEADER_FAULTS, Array, LabeledArray, ignoring_old_headers, splits_of_arrays
+from fer_augment.readers._arrays import HEADER_FAULTS, LabeledArray, ignoring_old_headers, splits_of_arrays
 from fer_augment.readers._conventions import display_name, excerpt, is_folder, no_such_file
+from fer_augment.readers._stored_arrays import Array, StoredArray, file_version
 
 
 @hookimpl
@@ -64,7 +65,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
 
 def _labeled(images: Path, labels: Path) -> LabeledArray:
     titles = display_name(str(images)), display_name(str(labels))
-    return LabeledArray(_array(images), _array(labels), *titles, path=images.resolve())
+    return LabeledArray(StoredArray.of(_array(images), file_version(images)), _array(labels), *titles)
 
 
 def _array(file: Path) -> Array:

@@ -7,15 +7,18 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import array_name, pairs
-from fer_augment.readers._arrays import HEADER_FAULTS, Array, LabeledArray, ignoring_old_headers, splits_of_arrays
+from fer_augment.readers._arrays import HEADER_FAULTS, LabeledArray, ignoring_old_headers, splits_of_arrays
 from fer_augment.readers._conventions import display_name, excerpt, no_such_file
+from fer_augment.readers._stored_arrays import Array, StoredArray, chunks_of, file_version
 
 CLASS_NAMES = ("class_names", "classes", "label_names")
 """Names of an array of text with the class names in the order of the labels."""
@@ -70,13 +73,16 @@ def _read(
         raise DatasetError(f"{display_name(source)}: no known arrays (it has {shown}); name them {needed}")
     names = pairs(source, contents)
 
+    def stored(name: str) -> StoredArray:
+        return _stored(source, archive, members[name])
+
     def array(name: str) -> Array:
-        return _array(source, archive, members[name])
+        return stored(name).read()
 
     class_names, others = _class_names(source, array, [name for name in members if name not in contents])
     notes = [f"not read: {display_name(', '.join(others))}"] if others else []
     parts = {
-        split: LabeledArray(array(images), array(labels), _title(source, images), _title(source, labels))
+        split: LabeledArray(stored(images), array(labels), _title(source, images), _title(source, labels))
         for split, (images, labels) in names.items()
     }
     return splits_of_arrays(source, parts, names, class_names, progress, notes)
@@ -105,52 +111,91 @@ def _class_names(
     return None, list(names)
 
 
-def _array(source: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    """Return an array: memory-mapped if the archive stores it uncompressed, else read into memory."""
+def _stored(source: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> StoredArray:
+    """Return an array: memory-mapped if the archive stores it uncompressed, else read from start to end.
+
+    A compressed array in Fortran order has no rows to read one by one, and is read into memory.
+    """
     title = _title(source, member.filename.removesuffix(".npy"))
+    version = f"{file_version(source)}\0{member.filename} {member.CRC}"
+    with _named(title), archive.open(member) as stream:
+        header = _header(stream)
+        if header.dtype.hasobject:
+            raise DatasetError(
+                f"{title}: is an array of Python objects, which would be unpickled; save a numeric array (np.stack)"
+            )
+        is_stored = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & 1
+        if is_stored and 0 not in header.shape:
+            return StoredArray.of(_mapped(source, member, header), version)
+        if header.is_fortran:
+            return StoredArray.of(_in_fortran_order(stream, header, title), version)
+    return StoredArray(header.shape, header.dtype, version, lambda: _chunks(archive, member, title))
+
+
+def _chunks(archive: zipfile.ZipFile, member: zipfile.ZipInfo, title: str) -> Iterator[Array]:
+    with _named(title), archive.open(member) as stream:
+        header = _header(stream)
+        yield from chunks_of(stream, header.shape, header.dtype)
+        stream.read()  # the archive verifies the checksum at the end
+
+
+@contextmanager
+def _named(title: str) -> Iterator[None]:
+    """Name the array if it cannot be read."""
     try:
-        if member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & 1:
-            mapped = _mapped(source, member)
-            if mapped is not None:
-                return mapped
-        with archive.open(member) as stream:
-            array: Array = np.lib.format.read_array(stream, allow_pickle=False)
-            stream.read()  # the archive verifies the checksum at the end
-            return array
+        yield
     except _FAULTS as error:
-        if "allow_pickle" in str(error):
-            reason = "is an array of Python objects, which would be unpickled; save a numeric array (np.stack)"
-            raise DatasetError(f"{title}: {reason}") from error
         raise DatasetError(f"{title}: damaged ({excerpt(str(error))}); re-download the file") from error
-    except MemoryError as error:
-        reason = "does not fit into memory; save it with np.savez, which does not compress, to have it memory-mapped"
-        raise DatasetError(f"{title}: {reason}") from error
 
 
-def _mapped(source: str, member: zipfile.ZipInfo) -> Array | None:
-    """Memory-map an uncompressed array; None for an empty array, an array of objects or a rare version of the format.
+class _Header(NamedTuple):
+    """Header of an array in the npy format, and the number of its bytes."""
+
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype[Any]
+    size: int
+
+
+def _header(stream: IO[bytes]) -> _Header:
+    """Read the header of an array.
+
+    Raises:
+        ValueError: if it is invalid.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version[0]}.{version[1]} of the npy format is not supported")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return _Header(*read_header(stream), stream.tell())
+
+
+def _mapped(source: str, member: zipfile.ZipInfo, header: _Header) -> Array:
+    """Memory-map an uncompressed array.
 
     Raises:
         ValueError: if the archive is truncated.
     """
     with open(source, "rb") as file:
         file.seek(member.header_offset)
-        header = file.read(_LOCAL_HEADER)
-        file.seek(sum(struct.unpack("<HH", header[-4:])), os.SEEK_CUR)
-        start = file.tell()
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            return None
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read_header(file)
-        offset = file.tell()
+        local_header = file.read(_LOCAL_HEADER)
+        start = member.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", local_header[-4:]))
         end = os.fstat(file.fileno()).st_size
-    size = math.prod(shape) * dtype.itemsize
-    if not size or dtype.hasobject:
-        return None
-    if offset - start + size != member.file_size or offset + size > end:
-        raise ValueError(f"{member.file_size} bytes for shape {shape}")
-    return np.memmap(source, dtype, "r", offset, shape, "F" if is_fortran else "C")
+    size = math.prod(header.shape) * header.dtype.itemsize
+    offset = start + header.size
+    if header.size + size != member.file_size or offset + size > end:
+        raise ValueError(f"{member.file_size} bytes for shape {header.shape}")
+    return np.memmap(source, header.dtype, "r", offset, header.shape, "F" if header.is_fortran else "C")
+
+
+def _in_fortran_order(stream: IO[bytes], header: _Header, title: str) -> Array:
+    try:
+        array: Array = np.concatenate([*chunks_of(stream, header.shape[::-1], header.dtype)]).T
+    except MemoryError as error:
+        reason = "does not fit into memory; save it in C order (np.ascontiguousarray)"
+        raise DatasetError(f"{title}: {reason}") from error
+    stream.read()  # the archive verifies the checksum at the end
+    return array
 
 
 def _title(source: str, name: str) -> str:

@@ -7,6 +7,7 @@ strategies, so two recipes differ only in what the child sets. `name` and `descr
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import re
@@ -155,6 +156,24 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         RecipeError: with the first error, by file, line and key, and the number of errors.
     """
     return load_recipes([name_or_path], overrides)[0]
+
+
+def pixel_settings(overrides: Sequence[str]) -> PixelSettings:
+    """Return size and color of images from overrides alone, without a recipe.
+
+    Args:
+        overrides: `data.size=…`, `data.fit=…` and `data.channels=…`.
+
+    Raises:
+        RecipeError: if a value is invalid, or an override sets something else.
+    """
+    changes = [parse_override(text) for text in overrides]
+    names = [f"data.{field.name}" for field in dataclasses.fields(PixelSettings)]
+    for change in changes:
+        if ".".join(change.keys) not in names:
+            hint = did_you_mean(".".join(change.keys), names)
+            raise RecipeError(f"--set {change.text}: only {', '.join(names)} change how a data source is read{hint}")
+    return _loaded(Recipe(name="data", model=""), changes).data.pixels
 
 
 def check_recipe_file(

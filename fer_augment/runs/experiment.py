@@ -247,6 +247,7 @@ def _record(
         environment=environment(bound),
         warnings=recipe_warnings(bound),
         training_seconds=None if trained.was_reused else facts.seconds,
+        pixels=splits.pixels,
     )
 
 

@@ -39,7 +39,7 @@ class RunModel:
         settings: how it computes: in the precision of the run, on the device that is available.
         network: the trained network, in evaluation mode, on that device.
         pipeline: the strategies of the recipe.
-        pixels: size and color of the images, as the recipe sets them.
+        pixels: size and color of the images, as the recipe or the data source set them.
         adjust: from `(N, K) float32` logits to logits adjusted by the recipe's strategies.
     """
 
@@ -111,7 +111,8 @@ def load_run_model(directory: RunDirectory) -> RunModel:
     validation = directory.predictions("validation")
     raw_logits = validation.logits if validation.raw_logits is None else validation.raw_logits
     adjust = fitted_adjustment(pipeline, raw_logits, validation.labels, record.class_prior, settings)
-    return RunModel(record, settings, network, pipeline, bound.recipe.data.pixels, adjust)
+    pixels = record.pixels.over(bound.recipe.data.pixels)  # earlier versions recorded the recipe's only
+    return RunModel(record, settings, network, pipeline, pixels, adjust)
 
 
 def settings_here(settings: TrainingSettings, record: RunRecord) -> TrainingSettings:
