@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -183,12 +183,7 @@ class FocalLoss(_LossWrapper):
         return Effect.NEEDS_RAW_LOGITS if self.gamma else Effect(0)
 
     def _wrap(self, loss: BatchLoss, counts: NDArray[np.float64], device: str) -> BatchLoss:
-        def of_labels(logits: torch.Tensor, one_hot: torch.Tensor) -> torch.Tensor:
-            # log(1 - p) stays finite where 1 - p is rounded to 0, and a power of it would have no gradient.
-            others = logits.log_softmax(dim=1).masked_fill(one_hot.bool(), -math.inf)
-            return (self.gamma * others.logsumexp(dim=1)).exp() * loss(logits, one_hot)
-
-        return _for_soft_targets(of_labels)
+        return _weighted_by_class(loss, lambda logits: (self.gamma * _log_of_others(logits)).exp(), len(counts), device)
 
 
 class LdamLoss(_LossWrapper):
@@ -206,7 +201,8 @@ class LdamLoss(_LossWrapper):
     When: the network overfits small classes. A margin separates them more clearly without drawing their rows more
     often.
 
-    Cost: no time or memory. Larger margins for small classes reduce the recall of large ones. As the head changes too,
+    Cost: no time or memory with one-hot targets; with soft targets, one evaluation of the loss for each class. Larger
+    margins for small classes reduce the recall of large ones. As the head changes too,
     a comparison measures head and margins together; `max_margin: 0` measures the head alone.
 
     Try: max_margin 0.5 and scale 30, as in the authors' code. Together with a `class_balanced_loss` whose `from_epoch`
@@ -353,7 +349,7 @@ def _tensor(values: NDArray[np.float64], device: str) -> torch.Tensor:
 def _weighted(loss: BatchLoss, weights: NDArray[np.float64], counts: NDArray[np.float64], device: str) -> BatchLoss:
     """Weight a loss by class weights, `(K,)`, scaled to mean 1 over the drawn rows."""
     weights_K = _tensor(weights * counts.sum() / (weights @ counts), device)
-    return _for_soft_targets(lambda logits, one_hot: (weights_K * one_hot).sum(dim=1) * loss(logits, one_hot))
+    return _weighted_by_class(loss, lambda logits: weights_K, len(counts), device)
 
 
 def _with_prior(loss: BatchLoss, counts: NDArray[np.float64], tau: float, device: str) -> BatchLoss:
@@ -361,6 +357,52 @@ def _with_prior(loss: BatchLoss, counts: NDArray[np.float64], tau: float, device
     prior = counts / counts.sum()
     offsets_K = _tensor(tau * np.log(np.where(prior > 0, prior, 1)), device)
     return lambda logits, targets: loss(logits + offsets_K, targets)
+
+
+def _weighted_by_class(
+    loss: BatchLoss, weights_of: Callable[[torch.Tensor], torch.Tensor], classes: int, device: str
+) -> BatchLoss:
+    """Weight the loss of each class by weights that may depend on the logits, `(K,)` or `(B, K)`.
+
+    The loss of a row is the sum over the classes k of target_k weight_k loss(logits, class k). With a loss that is
+    affine in the targets this is one evaluation, at the weighted targets scaled to sum to 1.
+    """
+    if not _is_affine_in_targets(loss, classes, device):
+        return _for_soft_targets(
+            lambda logits, one_hot: (weights_of(logits) * one_hot).sum(dim=1) * loss(logits, one_hot)
+        )
+
+    def of_targets(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        weighted = weights_of(logits) * targets
+        total = weighted.sum(dim=1)
+        return total * loss(logits, weighted / total.clamp_min(1e-30).unsqueeze(1))
+
+    return of_targets
+
+
+def _is_affine_in_targets(loss: BatchLoss, classes: int, device: str) -> bool:
+    """Return whether the loss of mixed targets is the mixture of their losses, at random ones."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    logits, first, second = torch.randn((3, 2, classes), generator=generator, dtype=torch.float64).to(device)
+    share = torch.rand((2, 1), generator=generator, dtype=torch.float64).to(device)
+    first, second = first.softmax(dim=1), second.softmax(dim=1)
+    with torch.no_grad():
+        mixed = loss(logits, share * first + (1 - share) * second)
+        mixture = share[:, 0] * loss(logits, first) + (1 - share[:, 0]) * loss(logits, second)
+    return torch.allclose(mixed, mixture, rtol=1e-6, atol=1e-9)
+
+
+def _log_of_others(logits: torch.Tensor) -> torch.Tensor:
+    """Return log(1 - p) of each class, `(B, K)`; it stays finite and has a gradient where 1 - p is rounded to 0."""
+    import torch
+
+    log_p = logits.log_softmax(dim=1)
+    largest = log_p.argmax(dim=1, keepdim=True)
+    is_largest = torch.zeros_like(log_p, dtype=torch.bool).scatter_(1, largest, True)
+    below = log_p.masked_fill(is_largest, -math.inf)  # at most log(1/2), where log1p is exact
+    return torch.where(is_largest, below.logsumexp(dim=1, keepdim=True), torch.log1p(-below.exp()))
 
 
 def _for_soft_targets(of_labels: BatchLoss) -> BatchLoss:

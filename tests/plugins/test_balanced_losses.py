@@ -265,6 +265,21 @@ class TestLabelSmoothing:
         expected = functional.cross_entropy(LOGITS, LABELS, label_smoothing=0.1, reduction="none")
         agree(loss_of(("label_smoothing", {}))(LOGITS, ONE_HOT), expected)
 
+    @pytest.mark.parametrize("name", ["weighted_loss", "class_balanced_loss", "focal_loss"])
+    def test_smoothed_targets_cost_one_evaluation_of_the_cross_entropy(self, name: str) -> None:
+        rows: list[int] = []
+
+        def counting(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            rows.append(len(logits))
+            return CROSS_ENTROPY(logits, targets)
+
+        loss = loss_of((name, {}), ("label_smoothing", {"smoothing": 0.3}), loss=counting)
+        rows.clear()
+        ours = loss(LOGITS, ONE_HOT)
+        assert rows == [4]
+        of_classes = [loss_of((name, {}))(LOGITS, one_hot.expand(4, 3)) for one_hot in torch.eye(3).double()]
+        agree(ours, ((0.7 * ONE_HOT + 0.1) * torch.stack(of_classes, dim=1)).sum(dim=1))
+
     def test_steps_are_applied_in_recipe_order(self) -> None:
         """Weighting first weights each class of the smoothed target, as in torch; otherwise the row has one weight."""
         smoothed: tuple[str, dict[str, Any]] = ("label_smoothing", {"smoothing": 0.2})
