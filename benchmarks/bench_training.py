@@ -20,6 +20,7 @@ from benchmarks.side_by_side import InSubprocess, SideBySide
 from fer_augment import Context, ImageDataset, Splits, Strategy
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.recipe.binding import configured_model
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.specification import Training
 from fer_augment.training.torch_runtime import precision_of
@@ -45,7 +46,7 @@ def our_training(data: ImageDataset, precision: str, *strategies: Strategy) -> C
     """Return a function that trains ConvNet5 for a few steps, as a run does."""
     few, plugins = data.take([0, 1]), installed_plugins()
     training = Training(
-        model=plugins.model("convnet5").value,
+        model=configured_model(plugins.model("convnet5").value, {}),
         loss=plugins.loss("mse").value,
         settings=TrainingSettings(
             epochs=1, batch_size=BATCH, learning_rate=RATE, loss="mse", precision=precision, device="cpu", threads=1
@@ -150,7 +151,7 @@ def minimal_loop(images: torch.Tensor, targets: torch.Tensor, precision: str) ->
     """Train the same network with the same settings in a minimal loop."""
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
-    model = installed_plugins().model("convnet5").value.build((48, 48, 1), CLASSES)
+    model = configured_model(installed_plugins().model("convnet5").value, {}).build((48, 48, 1), CLASSES)
     model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload] # missing in the stub
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
     for rows in torch.randperm(len(images)).split(BATCH):

@@ -20,7 +20,8 @@ from fer_augment.errors import (
     did_you_mean,
 )
 from fer_augment.heads import linear_head
-from fer_augment.hooks.declarations import Adjustment, BatchLoss, DatasetReader, Loss, Model, Tracker
+from fer_augment.hooks.declarations import Adjustment, BatchLoss, DatasetReader, Loss, Tracker
+from fer_augment.hooks.networks import ConfigurableModel, Model, ModelInput
 from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
 from fer_augment.processes import without_main_module
@@ -39,6 +40,7 @@ __all__ = [
     "BatchLoss",
     "ClassName",
     "Comparison",
+    "ConfigurableModel",
     "Context",
     "DatasetError",
     "DatasetReader",
@@ -49,6 +51,7 @@ __all__ = [
     "ImageSource",
     "Loss",
     "Model",
+    "ModelInput",
     "PixelBlock",
     "PluginError",
     "PreparedComparison",

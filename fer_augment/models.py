@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fer_augment import DatasetError, Model, hookimpl
+from pydantic import Field
+
+from fer_augment import ConfigurableModel, DatasetError, Model, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,56 +82,66 @@ def convnet(
     return _network(nn.Sequential(*layers), nn.Sequential(*_dense_block(hidden, classes, dropout)))
 
 
-def vgg_mini(image_shape: ImageShape, classes: int) -> nn.Module:
-    """Build a small VGG network: pairs of 3x3 convolutions with batch norm, and a linear head.
+class VggMini(ConfigurableModel):
+    """Small VGG: seven 3x3 convolutions with batch norm, linear head.
 
-    After Simonyan and Zisserman 2015, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR,
-    with batch norm, a single convolution before the first pooling, and global average pooling instead of wide dense
-    layers (Lin, Chen and Yan 2014, "Network In Network", ICLR).
+    The first convolution stands alone, the others come in pairs; each group is followed by pooling and has twice the
+    channels of the one before. Images need 8 pixels on each side.
 
-    Args:
-        image_shape: H, W, C, at least 8 pixels on each side.
-        classes: K.
-
-    Raises:
-        DatasetError: if the images are too small.
+    Source: Simonyan and Zisserman 2015, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR;
+    here with batch norm, a single convolution before the first pooling, and global average pooling instead of wide
+    dense layers (Lin, Chen and Yan 2014, "Network In Network", ICLR).
     """
-    from torch import nn
 
-    _refuse_small("vgg_mini", image_shape, at_least=8)
-    layers = [*_convolution(image_shape[2], 32), nn.MaxPool2d(2), nn.ReLU()]
-    inputs = 32
-    for outputs, pooling in ((64, True), (128, True), (256, False)):
-        layers += [*_convolution(inputs, outputs), nn.ReLU(), *_convolution(outputs, outputs)]
-        layers += [nn.MaxPool2d(2), nn.ReLU()] if pooling else [nn.ReLU()]
-        inputs = outputs
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2)]
-    return _network(nn.Sequential(*layers), nn.Linear(inputs, classes), has_linear_head=True)
+    width: int = Field(default=32, ge=1, description="Channels of the first convolution; the last has 8 times as many.")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Probability of dropping a feature before the head.")
+
+    def build(self, image_shape: ImageShape, classes: int) -> nn.Module:
+        """Build the untrained network.
+
+        Raises:
+            DatasetError: if the images are too small.
+        """
+        from torch import nn
+
+        _refuse_small(self.name, image_shape, at_least=8)
+        layers = [*_convolution(image_shape[2], self.width), nn.MaxPool2d(2), nn.ReLU()]
+        inputs = self.width
+        for pooling in (True, True, False):
+            outputs = 2 * inputs
+            layers += [*_convolution(inputs, outputs), nn.ReLU(), *_convolution(outputs, outputs)]
+            layers += [nn.MaxPool2d(2), nn.ReLU()] if pooling else [nn.ReLU()]
+            inputs = outputs
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(self.dropout)]
+        return _network(nn.Sequential(*layers), nn.Linear(inputs, classes), has_linear_head=True)
 
 
-def vgg_tiny(image_shape: ImageShape, classes: int) -> nn.Module:
-    """Build a fast network for experiments of seconds: like `vgg_mini`, with single, narrower convolutions.
+class VggTiny(ConfigurableModel):
+    """Fast VGG for experiments of seconds: four 3x3 convolutions with batch norm, linear head.
 
     It learns the demo data in ten epochs. Unlike the report's fast networks, it has batch norm and a linear head, so
-    that it works with every strategy.
-
-    Args:
-        image_shape: H, W, C, at least 8 pixels on each side.
-        classes: K.
-
-    Raises:
-        DatasetError: if the images are too small.
+    that it works with every strategy. Images need 8 pixels on each side.
     """
-    from torch import nn
 
-    _refuse_small("vgg_tiny", image_shape, at_least=8)
-    layers: list[nn.Module] = []
-    inputs = image_shape[2]
-    for outputs in (12, 24, 48):
-        layers += [*_convolution(inputs, outputs), nn.MaxPool2d(2), nn.ReLU()]
-        inputs = outputs
-    layers += [*_convolution(inputs, 96), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return _network(nn.Sequential(*layers), nn.Linear(96, classes), has_linear_head=True)
+    width: int = Field(default=12, ge=1, description="Channels of the first convolution; the last has 8 times as many.")
+
+    def build(self, image_shape: ImageShape, classes: int) -> nn.Module:
+        """Build the untrained network.
+
+        Raises:
+            DatasetError: if the images are too small.
+        """
+        from torch import nn
+
+        _refuse_small(self.name, image_shape, at_least=8)
+        layers: list[nn.Module] = []
+        inputs = image_shape[2]
+        for factor in (1, 2, 4):
+            layers += [*_convolution(inputs, factor * self.width), nn.MaxPool2d(2), nn.ReLU()]
+            inputs = factor * self.width
+        outputs = 8 * self.width
+        layers += [*_convolution(inputs, outputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return _network(nn.Sequential(*layers), nn.Linear(outputs, classes), has_linear_head=True)
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
@@ -173,15 +185,14 @@ _CONVNETS = (
 
 
 @hookimpl
-def register_models() -> list[Model]:
+def register_models() -> list[Model | type[ConfigurableModel]]:
     """Register the networks of this module."""
-    models = [Model("convnet0", "ConvNet 0 of the report: 8, 12, 16 channels, no batch norm", convnet0)]
+    models: list[Model | type[ConfigurableModel]] = [VggMini, VggTiny]
+    models.append(Model("convnet0", "ConvNet 0 of the report: 8, 12, 16 channels, no batch norm", convnet0))
     for name, channels, hidden, dropout in _CONVNETS:
         widths = ", ".join(map(str, channels))
         number = name.removeprefix("convnet")
         summary = f"ConvNet {number} of the report: {widths} channels, {hidden} hidden units, dropout {dropout}"
         build = partial(convnet, name=name, channels=channels, hidden=hidden, dropout=dropout)
         models.append(Model(name, summary, build))
-    models.append(Model("vgg_mini", "small VGG: seven 3x3 convolutions of 32 to 256 channels, linear head", vgg_mini))
-    tiny = Model("vgg_tiny", "fast VGG: four 3x3 convolutions of 12 to 96 channels, linear head", vgg_tiny)
-    return [*models, tiny]
+    return models

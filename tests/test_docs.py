@@ -184,7 +184,8 @@ class TestHooks:
         }
 
     def test_example_model_and_loss_work(self, offered: Catalog) -> None:
-        network: Any = offered.model("linear").value.build((4, 5, 1), 3)
+        model: Any = offered.model("linear").value
+        network = model.build((4, 5, 1), 3)
         images = torch.rand(2, 1, 4, 5)
         assert torch.equal(network(images), network.head(network.features(images)))
         losses = offered.loss("absolute_error").value.of_batch(network(images), torch.eye(3)[:2])
@@ -314,7 +315,14 @@ class TestPages:
 class TestRecipeSettings:
     """The settings table in `docs/recipes.md`."""
 
-    kinds = {"integer": "whole number", "number": "number", "string": "text", "array": "list", "null": "null"}
+    kinds = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "array": "list",
+        "null": "null",
+        "object": "mapping",
+    }
     limits = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
     def test_table_matches_the_json_schema(self) -> None:
@@ -339,9 +347,9 @@ class TestRecipeSettings:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
     def values(self, key: str, setting: dict[str, Any]) -> str:
-        if "enum" in setting and key not in ("model", "training.loss"):  # these list what is installed
+        if "enum" in setting and key != "training.loss":  # which lists what is installed
             return f"`{' | '.join(setting['enum'])}`"
-        options = setting.get("anyOf", [setting])
+        options = [option for option in setting.get("anyOf", [setting]) if key != "model" or "type" in option]
         limits = [
             f"{text} {option[name]}" for option in options for name, text in self.limits.items() if name in option
         ]

@@ -7,12 +7,13 @@ import torch
 
 from fer_augment import DatasetError
 from fer_augment.hooks.plugin_manager import installed_plugins
+from tests.networks import network_named
 
 NAMES = [offer.name for offer in installed_plugins().of_kind("model")]
 
 
 def build(name: str, shape: tuple[int, int, int] = (48, 48, 1), classes: int = 7) -> Any:
-    return installed_plugins().model(name).value.build(shape, classes)
+    return network_named(name, shape, classes)
 
 
 def parameter_count(channels: tuple[int, int, int], hidden: int) -> int:

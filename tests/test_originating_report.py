@@ -20,6 +20,7 @@ from fer_augment.results.verdicts import compare_runs
 from fer_augment.training.keys import training_key
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
 from tests.markdown import DOCS
+from tests.networks import network_named
 from tests.synthetic_runs import counts_by_split, write_arm
 from tests.tiny_training import tiny_splits
 
@@ -56,8 +57,8 @@ def test_table_of_networks_matches_the_code() -> None:
     rows = re.findall(r"(?m)^\| (\d)\b.*?\| `(\w+)`.*\| ([\d,]+) \|$", PAGE)
     assert [name for _, name, _ in rows] == ARMS
     for number, name, weights in rows:
-        model = installed_plugins().model(load_recipe(name).model).value
-        count = sum(parameter.numel() for parameter in model.build((48, 48, 1), 7).parameters())
+        model = network_named(load_recipe(name).model.name, (48, 48, 1), 7)
+        count = sum(parameter.numel() for parameter in model.parameters())
         assert (PUBLISHED[int(number)].recipes[-1], weights) == (name, f"{count:,}")
 
 

@@ -133,7 +133,7 @@ class TestProblems:
 
     def test_a_declaration_of_another_kind_is_reported(self) -> None:
         assert problems(plugin(models=[reader("words", "x")])) == [
-            "dist-0 1.0: model words: must be a Model, is a DatasetReader"
+            "dist-0 1.0: model words: must be a Model or a subclass of ConfigurableModel, is a DatasetReader"
         ]
 
     def test_a_misspelled_hook_is_reported_with_the_closest_one(self) -> None:

@@ -73,7 +73,7 @@ class TestReading:
 
     def test_a_byte_order_mark_is_ignored(self) -> None:
         Path("r.yaml").write_bytes(b"\xef\xbb\xbfmodel: tiny\n")
-        assert load_recipe("r.yaml").model == "tiny"
+        assert load_recipe("r.yaml").model.name == "tiny"
 
     def test_recipes_are_frozen(self) -> None:
         with pytest.raises(ValueError, match="frozen"):
@@ -279,7 +279,7 @@ class TestExtending:
     def test_a_parent_may_be_shipped_or_have_a_parent_itself(self) -> None:
         write("extends: paper\ntraining: {epochs: 2}\n", "middle.yaml")
         child = loaded("extends: middle.yaml\n")
-        assert (child.model, child.training.epochs, child.training.loss) == ("convnet5", 2, "mse")
+        assert (child.model.name, child.training.epochs, child.training.loss) == ("convnet5", 2, "mse")
 
     def test_a_parent_need_not_be_complete(self) -> None:
         write("training: {epochs: 2}\n", "settings.yaml")
@@ -296,7 +296,9 @@ class TestOverriding:
         write("model: a\ntraining: {epochs: 9, batch_size: 4}\n", "a.yaml")
         write("model: b\n", "b.yaml")
         arms = load_recipes(["a.yaml", "b.yaml"], ["training.epochs=5", "training.learning_rate=1e-5", "model=c"])
-        assert [(arm.model, arm.training.epochs, arm.training.learning_rate) for arm in arms] == [("c", 5, 1e-5)] * 2
+        assert [(arm.model.name, arm.training.epochs, arm.training.learning_rate) for arm in arms] == [
+            ("c", 5, 1e-5)
+        ] * 2
         assert arms[0].training.batch_size == 4
 
     def test_a_parameter_is_set_in_all_steps_of_a_name_in_the_arms_that_have_it(self) -> None:
@@ -328,7 +330,7 @@ class TestOverriding:
             ("training.epochs=no", "training.epochs: should be a valid integer, got 'no'"),
             ("training=5", "training: should be a mapping, got 5"),
             ("data.held_out_copies=drop", "data.held_out_copies: renamed to 'data.held_out_duplicates'"),
-            ("model.depth=3", "model: should be text, got a mapping"),
+            ("model.depth=3", "write model=NAME, or model.NAME.parameter=value"),
             ("training.epochs", "write it as key=value, for example training.epochs=5"),
             ("training..epochs=5", "write it as key=value, for example training.epochs=5"),
             ("=5", "write it as key=value, for example training.epochs=5"),

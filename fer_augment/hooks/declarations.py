@@ -1,4 +1,4 @@
-"""Declarations that plugins register in addition to strategies: models, readers, losses and trackers."""
+"""Declarations that plugins register in addition to strategies and networks: readers, losses and trackers."""
 
 from __future__ import annotations
 
@@ -18,23 +18,6 @@ Adjustment: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 """A function from logits `(B, K)` to logits `(B, K)` that treats each row independently."""
 ReportProgress = Callable[[int, int], None]
 """Called with the units done and the units in total."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network for recipes.
-
-    Attributes:
-        name: the name used in recipes.
-        summary: one-line description.
-        build: builds an untrained network for `(H, W, C)` images and K classes. The network takes
-            `(B, C, H, W) float32` in `[0, 1]` and returns `(B, K)` logits. Its module `features` returns `(B, D)`, the
-            input of the last layers. If the last layer is linear, it is named `head`.
-    """
-
-    name: str
-    summary: str
-    build: Callable[[tuple[int, int, int], int], torch.nn.Module]
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,16 @@ from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError, PluginError, did_you_mean, display_name, excerpt, no_such_file
-from fer_augment.hooks.declarations import DatasetReader, Loss, Model, ReportProgress, Tracker
+from fer_augment.hooks.declarations import DatasetReader, Loss, ReportProgress, Tracker
+from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.specs import OBSERVERS, PROJECT, RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 
 T = TypeVar("T")
 
-_KINDS: dict[str, tuple[str, Any]] = {
-    "strategy": ("register_strategies", type),
+_KINDS: dict[str, tuple[str, type]] = {
+    "strategy": ("register_strategies", Strategy),
     "model": ("register_models", Model),
     "dataset reader": ("register_dataset_readers", DatasetReader),
     "loss": ("register_losses", Loss),
@@ -44,7 +45,7 @@ class Offer(Generic[T]):
     Attributes:
         kind: `strategy`, `model`, `dataset reader`, `loss` or `tracker`.
         name: its name in recipes.
-        value: the declaration, or the strategy class.
+        value: the declaration, or the class of a strategy or of a network with parameters.
         provider: the distribution and version that registered it.
         module: the module that registered it.
     """
@@ -76,7 +77,7 @@ class Catalog:
         """Look up a strategy class."""
         return self._only("strategy", name)
 
-    def model(self, name: str) -> Offer[Model]:
+    def model(self, name: str) -> Offer[Model | type[ConfigurableModel]]:
         """Look up a network."""
         return self._only("model", name)
 
@@ -209,7 +210,7 @@ def _offers_of(name: str, provider: str, module: object) -> tuple[list[Offer[Any
             problems.append(f"{name}: {hook} must return a list, not {type(declarations).__name__}")
             continue
         for declared in declarations:
-            faults = strategy_faults(declared) if kind == "strategy" else _declaration_faults(declared, expected)
+            faults = _faults_of(kind, declared, expected)
             if faults:
                 problems += [f"{kind} {_title(declared)}: {fault}" for fault in faults]
             else:
@@ -222,11 +223,29 @@ def _offers_of(name: str, provider: str, module: object) -> tuple[list[Offer[Any
 def _title(declared: object) -> str:
     if isinstance(declared, type) and issubclass(declared, Strategy):
         return declared.strategy_name()
+    if isinstance(declared, type) and issubclass(declared, ConfigurableModel):
+        return declared.model_name()
     return str(getattr(declared, "name", declared))
 
 
-def _declaration_faults(declared: object, expected: type) -> list[str]:
+def _faults_of(kind: str, declared: object, expected: type) -> list[str]:
+    if kind == "strategy":
+        return strategy_faults(declared)
+    if kind == "model":
+        return model_faults(declared)
     return [] if isinstance(declared, expected) else [f"must be a {expected.__name__}, is a {type(declared).__name__}"]
+
+
+def model_faults(declared: object) -> list[str]:
+    """Return what is wrong with the declaration of a network, one line per fault."""
+    if isinstance(declared, Model):
+        return []
+    if not (isinstance(declared, type) and issubclass(declared, ConfigurableModel)):
+        found = f"is the class {declared.__name__}" if isinstance(declared, type) else f"is a {type(declared).__name__}"
+        return [f"must be a Model or a subclass of ConfigurableModel, {found}"]
+    if declared.build is ConfigurableModel.build:
+        return ["implements no build(self, image_shape, classes), which returns the untrained network"]
+    return []
 
 
 def strategy_faults(declared: object) -> list[str]:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import Evaluation, RunIdentity
-from fer_augment.hooks.declarations import DatasetReader, Loss, Model, Tracker
+from fer_augment.hooks.declarations import DatasetReader, Loss, Tracker
+from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.strategy import Context, Strategy
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class RegistrationSpecs(Protocol):
         """Called once per process, when plugins are collected. Return strategy classes."""
 
     @hookspec
-    def register_models(self) -> Sequence[Model]:
-        """Called once per process, when plugins are collected. Return declarations of networks."""
+    def register_models(self) -> Sequence[Model | type[ConfigurableModel]]:
+        """Called once per process, when plugins are collected. Return networks, those with parameters as classes."""
 
     @hookspec
     def register_dataset_readers(self) -> Sequence[DatasetReader]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import math
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import StrategyError
+from fer_augment.hooks.naming import snake_case
 from fer_augment.randomness import nth_seeds, stream_key
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Strategy(BaseModel):
     @classmethod
     def strategy_name(cls) -> str:
         """Return the name used in recipes: the name of the class in snake case."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+        return snake_case(cls.__name__)
 
     @property
     def effects(self) -> Effect:

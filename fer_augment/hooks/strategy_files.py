@@ -1,4 +1,4 @@
-"""Strategies in a Python file next to a recipe, for testing an idea before it becomes a distribution."""
+"""Strategies and networks in a Python file next to a recipe, for testing an idea before it becomes a distribution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 from fer_augment.errors import PluginError, did_you_mean
-from fer_augment.hooks.plugin_manager import strategy_faults
+from fer_augment.hooks.networks import ConfigurableModel, Model
+from fer_augment.hooks.plugin_manager import model_faults, strategy_faults
 from fer_augment.hooks.strategy import Strategy
 
 DIGEST_OF_MODULE = "__source_digest__"
@@ -30,6 +31,41 @@ def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
         raise PluginError(f"{file}: {class_name}: {' | '.join(faults)}")
     strategy_class: type[Strategy] = declared
     return strategy_class
+
+
+def model_in_file(file: Path, name: str) -> Model | type[ConfigurableModel]:
+    """Execute a file and return a network from it.
+
+    Args:
+        file: the file.
+        name: the variable that holds a `Model`, or the name of a subclass of `ConfigurableModel`.
+
+    Raises:
+        PluginError: if the file cannot be executed, or has no such network.
+    """
+    declared = getattr(_module_of(file), name, None)
+    if declared is None:
+        raise PluginError(f"{file} has no model {name!r}{did_you_mean(name, models_in_file(file))}")
+    faults = model_faults(declared)
+    if faults:
+        raise PluginError(f"{file}: {name}: {' | '.join(faults)}")
+    model: Model | type[ConfigurableModel] = declared
+    return model
+
+
+def models_in_file(file: Path) -> dict[str, Model | type[ConfigurableModel]]:
+    """Execute a file and return the networks that it defines, in order, by the name of their variable or class.
+
+    Raises:
+        PluginError: if the file cannot be executed.
+    """
+    module = _module_of(file)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, Model)
+        or (isinstance(value, type) and issubclass(value, ConfigurableModel) and value.__module__ == module.__name__)
+    }
 
 
 def strategies_in_file(file: Path) -> list[type[Strategy]]:

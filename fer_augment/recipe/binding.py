@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fer_augment.errors import FerAugmentError, RecipeError, did_you_mean
-from fer_augment.hooks.declarations import Loss, Model, Tracker
+from fer_augment.hooks.declarations import Loss, Tracker
+from fer_augment.hooks.networks import AnyModel, ConfigurableModel, Model
 from fer_augment.hooks.pipeline import Step, steps_of
 from fer_augment.hooks.plugin_manager import Catalog
 from fer_augment.hooks.strategy import ClassName, Strategy
-from fer_augment.hooks.strategy_files import strategy_in_file
-from fer_augment.recipe.files import local_strategy
+from fer_augment.hooks.strategy_files import model_in_file, strategy_in_file
+from fer_augment.recipe.files import local_plugin
+from fer_augment.recipe.model_choice import ModelChoice
 from fer_augment.recipe.recipe import Recipe, StrategyStep, validation_message
 from fer_augment.recipe.yaml_source import Fault, Keys, Node
+
+P = TypeVar("P", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class BoundRecipe:
     Attributes:
         recipe: the recipe.
         steps: its strategies with their parameters, in order.
-        model: the declaration of the network.
+        model: the network with its parameters.
         loss: the loss.
         trackers: the trackers of its runs.
         providers: the providers of model and loss, as distribution and version.
@@ -37,14 +41,14 @@ class BoundRecipe:
 
     recipe: Recipe
     steps: tuple[Step, ...]
-    model: Model
+    model: AnyModel
     loss: Loss
     trackers: tuple[Tracker, ...]
     providers: tuple[str, ...] = ()
 
     @property
     def distributions(self) -> frozenset[str]:
-        """Canonical names of the distributions that provide model, loss and strategies, except strategies in files."""
+        """Canonical names of the distributions that provide model, loss and strategies, except those in files."""
         providers = [*self.providers, *(step.provider for step in self.steps)]
         names = (provider.rpartition(" ")[0] for provider in providers if not provider.startswith("file "))
         return frozenset(canonicalize_name(name) for name in names if name and name != "unknown")
@@ -57,7 +61,7 @@ def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
         RecipeError: if a plugin is not installed, the file of a step cannot be loaded, or parameters are invalid.
     """
     with _error_context(recipe, "model"):
-        model = catalog.model(recipe.model)
+        model, model_provider = _bound_model(recipe.model, catalog)
     with _error_context(recipe, "training.loss"):
         loss = catalog.loss(recipe.training.loss)
     with _error_context(recipe, "trackers"):
@@ -69,7 +73,7 @@ def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
             strategies.append(with_parameters(strategy_class, step.parameters))
             providers.append(provider)
     steps = steps_of(strategies, providers)
-    return BoundRecipe(recipe, steps, model.value, loss.value, trackers, (model.provider, loss.provider))
+    return BoundRecipe(recipe, steps, model, loss.value, trackers, (model_provider, loss.provider))
 
 
 def binding_faults(recipe: Node, catalog: Catalog) -> Iterator[Fault]:
@@ -82,18 +86,34 @@ def binding_faults(recipe: Node, catalog: Catalog) -> Iterator[Fault]:
     entries = recipe.entries
     loss = entries["training"].entries.get("loss") if "training" in entries else None
     trackers = entries["trackers"].items if "trackers" in entries else []
-    for keys, node, look_up in (
-        (("model",), entries.get("model"), catalog.model),
-        (("training", "loss"), loss, catalog.loss),
-        *((("trackers", number), node, catalog.tracker) for number, node in enumerate(trackers)),
-    ):
+    named: list[tuple[Keys, Node | None, Callable[[str], object]]] = [(("training", "loss"), loss, catalog.loss)]
+    named += [(("trackers", number), node, catalog.tracker) for number, node in enumerate(trackers)]
+    for keys, node, look_up in named:
         if node and isinstance(node.value, str) and node.value:
             try:
                 look_up(node.value)
             except FerAugmentError as error:
                 yield Fault(node.place, keys, str(error))
+    if "model" in entries:
+        yield from _model_faults(entries["model"], catalog)
     for node in entries["strategies"].items:
         yield from _step_faults(node, catalog)
+
+
+def _model_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
+    try:
+        choice = ModelChoice.model_validate(node.plain())
+    except ValidationError:  # reported when the recipe is read
+        return
+    if not choice.name:
+        return
+    try:
+        _bound_model(choice, catalog)
+    except _ParameterError as error:
+        for keys, message in error.faults:
+            yield Fault(node.place_of((choice.name, *keys)), ("model", choice.label, *keys), message)
+    except FerAugmentError as error:
+        yield Fault(node.place_of((choice.name,)), ("model",), str(error))
 
 
 def _step_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
@@ -134,7 +154,7 @@ def _error_context(recipe: Recipe, part: str) -> Iterator[None]:
 
 def _strategy_class(step: StrategyStep, catalog: Catalog) -> tuple[type[Strategy], str]:
     """Return the class of a step and its provider."""
-    local = local_strategy(step.name)
+    local = local_plugin(step.name)
     if local is None:
         offer = catalog.strategy(step.name)
         return offer.value, offer.provider
@@ -142,8 +162,31 @@ def _strategy_class(step: StrategyStep, catalog: Catalog) -> tuple[type[Strategy
     return strategy_in_file(file, class_name), f"file {file.name}"
 
 
+def _bound_model(choice: ModelChoice, catalog: Catalog) -> tuple[AnyModel, str]:
+    """Return a network with its parameters, and its provider."""
+    local = local_plugin(choice.name)
+    if local is None:
+        offer = catalog.model(choice.name)
+        return configured_model(offer.value, choice.parameters), offer.provider
+    file, name = local
+    return configured_model(model_in_file(file, name), choice.parameters), f"file {file.name}"
+
+
+def configured_model(declared: Model | type[ConfigurableModel], parameters: Mapping[str, Any]) -> AnyModel:
+    """Return a network with its parameters.
+
+    Raises:
+        RecipeError: if parameters are invalid, or given to a network without any.
+    """
+    if not isinstance(declared, Model):
+        return with_parameters(declared, parameters)
+    if parameters:
+        raise _ParameterError([((key,), f"unknown parameter; {declared.name} has none") for key in parameters])
+    return declared
+
+
 class _ParameterError(RecipeError):
-    """Invalid parameters of a strategy, each with its keys and a message."""
+    """Invalid parameters of a strategy or a network, each with its keys and a message."""
 
     def __init__(self, faults: Sequence[tuple[Keys, str]]) -> None:
         self.faults = faults
@@ -151,16 +194,16 @@ class _ParameterError(RecipeError):
         super().__init__(" | ".join(messages))
 
 
-def with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, Any]) -> Strategy:
-    """Create a strategy.
+def with_parameters(plugin_class: type[P], parameters: Mapping[str, Any]) -> P:
+    """Create a strategy, or a network with parameters.
 
     Raises:
         RecipeError: if parameters are invalid; one line with the key and the message of each.
     """
     try:
-        return strategy_class.model_validate(parameters)
+        return plugin_class.model_validate(parameters)
     except ValidationError as error:
-        raise _ParameterError(list(_parameter_faults(strategy_class, parameters, error.errors()))) from error
+        raise _ParameterError(list(_parameter_faults(plugin_class, parameters, error.errors()))) from error
     except FerAugmentError:
         raise
     except Exception as error:  # noqa: BLE001 - validators are third-party code
@@ -168,7 +211,7 @@ def with_parameters(strategy_class: type[Strategy], parameters: Mapping[str, Any
 
 
 def _parameter_faults(
-    strategy_class: type[Strategy], parameters: Mapping[str, Any], errors: Sequence[ErrorDetails]
+    plugin_class: type[BaseModel], parameters: Mapping[str, Any], errors: Sequence[ErrorDetails]
 ) -> Iterator[tuple[Keys, str]]:
     """Yield the keys of each invalid parameter and a message.
 
@@ -182,7 +225,7 @@ def _parameter_faults(
         if any(other[:1] == keys[:1] and len(other) > len(keys) for other in by_place):
             continue
         if alternatives[0]["type"] == "extra_forbidden":
-            names = [field.alias or name for name, field in strategy_class.model_fields.items()]
+            names = [field.alias or name for name, field in plugin_class.model_fields.items()]
             yield keys, "unknown parameter" + (did_you_mean(str(keys[0]), names) if len(keys) == 1 else "")
         else:
             yield keys, validation_message(alternatives)

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fer_augment.errors import RecipeError, did_you_mean
 from fer_augment.recipe.yaml_source import Fault, Node, Place, merged, read_mapping, value_in_words
@@ -93,6 +94,10 @@ def _with_parents(path: Path, children: tuple[Path, ...], faults: list[Fault]) -
         # This error is reported already. Do not report `without` or a missing model, which depend on the parent.
         parent, without = Node({"model": Node("", own.place)}, own.place), None
     inherited = {key: node for key, node in parent.entries.items() if key not in ("name", "description")}
+    if "model" in entries:
+        entries["model"] = _model(entries["model"], path.parent, faults)
+        if "model" in inherited and model_name(inherited["model"]) != model_name(entries["model"]):
+            del inherited["model"]  # parameters of another network are not inherited
     kept = _without(inherited.pop("strategies", Node([], own.place)), without, faults)
     entries["strategies"] = Node([*kept, *steps], own.place)
     return merged(Node(inherited, own.place), Node(entries, own.place))
@@ -156,10 +161,47 @@ def _steps(strategies: Node | None, folder: Path, faults: list[Fault]) -> list[N
             faults.append(Fault(item.place, ("strategies", number), name_and_parameters))
             continue
         name, parameters = name_and_parameters
-        file = local_strategy(name)
-        full_name = f"{(folder / file[0]).resolve()}:{file[1]}" if file else name
-        steps.append(Node({"name": Node(full_name, item.place), "parameters": parameters}, item.place))
+        steps.append(Node({"name": Node(_full_name(name, folder), item.place), "parameters": parameters}, item.place))
     return steps
+
+
+def _model(model: Node, folder: Path, faults: list[Fault]) -> Node:
+    """Return the network as a name, or as a mapping from its name to its parameters; paths become absolute."""
+    if not isinstance(model.value, dict):
+        return Node(_full_name(model.value, folder), model.place) if isinstance(model.value, str) else model
+    written = name_and_parameters(model.plain())
+    if isinstance(written, str):
+        faults.append(Fault(model.place, ("model",), written))
+        return Node("", model.place)
+    ((name, parameters),) = model.entries.items()
+    entries = dict(parameters.entries)
+    weights = entries.get("weights")
+    if weights and isinstance(weights.value, str):
+        entries["weights"] = Node(str((folder / weights.value).resolve()), weights.place)
+    return Node({_full_name(name, folder): Node(entries, parameters.place)}, model.place)
+
+
+def model_name(model: Node) -> str:
+    """Return the name of a network that is written as a name, or as a mapping from its name to its parameters."""
+    return str(next(iter(model.entries), "") if model.entries else model.value)
+
+
+def name_and_parameters(choice: str | dict[str, Any]) -> tuple[str, dict[str, Any]] | str:
+    """Return the name and the parameters of a network, or an error message."""
+    if isinstance(choice, str):
+        return choice, {}
+    if len(choice) != 1:
+        return "a recipe has one network; write NAME, or NAME: {PARAMETER: VALUE}"
+    ((name, parameters),) = choice.items()
+    if not isinstance(parameters or {}, dict):
+        return f"the parameters of {name} should be a mapping, got {value_in_words(parameters)}"
+    return name, parameters or {}
+
+
+def _full_name(name: str, folder: Path) -> str:
+    """Return a name with the path of its file, if it has one, made absolute."""
+    file = local_plugin(name)
+    return f"{(folder / file[0]).resolve()}:{file[1]}" if file else name
 
 
 def _name_and_parameters(item: Node) -> tuple[str, Node] | str:
@@ -177,13 +219,13 @@ def _name_and_parameters(item: Node) -> tuple[str, Node] | str:
     return "a step is the name of a strategy, or NAME: {PARAMETER: VALUE}"
 
 
-def local_strategy(name: str) -> tuple[Path, str] | None:
-    """Return the file and the class of a step `FILE.py:CLASS`; None for an installed strategy."""
+def local_plugin(name: str) -> tuple[Path, str] | None:
+    """Return the file and the name in it of a step or network `FILE.py:NAME`; None for an installed one."""
     match = re.fullmatch(r"(.+\.py):(\w+)", name)
     return (Path(match[1]), match[2]) if match else None
 
 
 def step_label(name: str) -> str:
-    """Return the name of a step in `without` and `--set strategies.NAME.…`; for a file, the class name."""
-    file = local_strategy(name)
+    """Return the name of a step or network in `without` and `--set`; for a file, the name in the file."""
+    file = local_plugin(name)
     return file[1] if file else name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fer_augment.errors import RecipeError, excerpt
-from fer_augment.recipe.files import FILE_KEYS, step_label
+from fer_augment.recipe.files import FILE_KEYS, model_name, step_label
 from fer_augment.recipe.yaml_source import Fault, Node, merged, nested, parse_yaml
 
 
@@ -37,6 +37,8 @@ def parse_override(text: str) -> Override:
         raise RecipeError(f"{source}: write it as key=value, for example training.epochs=5")
     if keys[0] in FILE_KEYS:
         raise RecipeError(f"{source}: {keys[0]!r} can only be set in a recipe file")
+    if keys[0] == "model" and len(keys) == 2:
+        raise RecipeError(f"{source}: write model=NAME, or model.NAME.parameter=value")
     if keys[0] == "strategies" and len(keys) < 3:
         raise RecipeError(f"{source}: name a step and its parameter: strategies.NAME.parameter=value")
     faults: list[Fault] = []
@@ -49,8 +51,11 @@ def parse_override(text: str) -> Override:
 def overridden(recipe: Node, change: Override) -> Node:
     """Apply an override to a recipe as returned by `read_recipe`.
 
-    A parameter is set in all steps with the name; a recipe without such a step is returned unchanged.
+    A parameter is set in all steps with the name, or in the network if it has the name; a recipe without such a step or
+    network is returned unchanged.
     """
+    if change.keys[0] == "model":
+        return _with_model(recipe, change)
     if change.keys[0] != "strategies":
         return Node(merged(recipe, nested(change.keys, change.value)).value, recipe.place)
     over = nested(("parameters", *change.keys[2:]), change.value)
@@ -59,3 +64,15 @@ def overridden(recipe: Node, change: Override) -> Node:
         for step in recipe.entries["strategies"].items
     ]
     return Node({**recipe.entries, "strategies": Node(list(steps), recipe.place)}, recipe.place)
+
+
+def _with_model(recipe: Node, change: Override) -> Node:
+    """Replace the network, or set one of its parameters."""
+    model = change.value
+    if len(change.keys) > 1:
+        current = recipe.entries.get("model", Node("", recipe.place))
+        name = model_name(current)
+        if step_label(name) != change.keys[1]:
+            return recipe
+        model = merged(current, nested((name, *change.keys[2:]), change.value))
+    return Node({**recipe.entries, "model": model}, recipe.place)

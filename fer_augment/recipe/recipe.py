@@ -23,6 +23,7 @@ from fer_augment.data.pixels import Channels, Fit, PixelSettings
 from fer_augment.errors import RecipeError, did_you_mean, excerpt
 from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
+from fer_augment.recipe.model_choice import ModelChoice
 from fer_augment.recipe.overrides import Override, overridden, parse_override
 from fer_augment.recipe.training_settings import ScoutSettings as ScoutSettings
 from fer_augment.recipe.training_settings import Settings
@@ -78,7 +79,7 @@ class Recipe(Settings):
 
     name: str = Field(description="Name of the arm; default: the file name without .yaml.")
     description: str = Field(default="", description="One sentence about the recipe.")
-    model: str = Field(description="Name of an installed network.")
+    model: ModelChoice = Field(description="Name of an installed network, or NAME: {PARAMETER: VALUE}.")
     training: TrainingSettings = Field(default=TrainingSettings(), description="Training settings.")
     data: DataSettings = Field(default=DataSettings(), description="Data settings.")
     strategies: tuple[StrategyStep, ...] = Field(
@@ -87,7 +88,9 @@ class Recipe(Settings):
     trackers: tuple[str, ...] = Field(default=(), description="Names of installed trackers, which observe runs.")
 
     def __init__(self, **settings: Any) -> None:
-        """Build a recipe in Python; a step may be written as in a file: `"dedup"`, or `{"dedup": {"mirrored": True}}`.
+        """Build a recipe in Python; steps and the network may be written as in a file.
+
+        For example `"dedup"`, or `{"dedup": {"mirrored": True}}`.
 
         Raises:
             RecipeError: in one line, with the key of the first setting that is invalid.
@@ -132,7 +135,8 @@ def load_recipes(recipes: Sequence[str | Path | Recipe], overrides: Sequence[str
         recipes: shipped recipes by name, files by a path (it has a separator or ends in .yaml or .yml), or recipes
             built in Python.
         overrides: `key=value` settings for every arm: `training.epochs=5`, `model=convnet2`, or
-            `strategies.NAME.parameter=value` for all steps with this name.
+            `strategies.NAME.parameter=value` and `model.NAME.parameter=value` for all steps and networks with this
+            name.
 
     Returns:
         The recipes, in order, with inheritance resolved and overrides applied.
@@ -293,12 +297,16 @@ def _in_order(faults: Iterable[Fault]) -> list[Fault]:
     return sorted(faults, key=lambda fault: (fault.place.source, fault.place.line or math.inf))
 
 
-def _refuse_unused(changes: Iterable[Override], recipes: Iterable[Recipe]) -> None:
+def _refuse_unused(changes: Iterable[Override], recipes: Sequence[Recipe]) -> None:
     labels = {step.label for recipe in recipes for step in recipe.strategies}
+    models = {recipe.model.label for recipe in recipes}
     for change in changes:
         if change.keys[0] == "strategies" and change.keys[1] not in labels:
             hint = did_you_mean(change.keys[1], labels)
             raise RecipeError(f"--set {excerpt(change.text)}: no recipe has a step {change.keys[1]!r}{hint}")
+        if change.keys[0] == "model" and len(change.keys) > 1 and change.keys[1] not in models:
+            hint = did_you_mean(change.keys[1], models)
+            raise RecipeError(f"--set {excerpt(change.text)}: no recipe has the model {change.keys[1]!r}{hint}")
 
 
 def _refuse_equal_names(recipes: Sequence[Recipe], sources: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ def comparison_warnings(bounds: Sequence[BoundRecipe]) -> tuple[str, ...]:
     warnings = []
     for bound in bounds[1:]:
         settings, baseline = _settings(bound.recipe), _settings(bounds[0].recipe)
-        different = [key for key, value in settings.items() if value != baseline[key]]
+        different = [key for key in {**baseline, **settings} if settings.get(key) != baseline.get(key)]
         if different:
             warnings.append(
                 f"{bound.recipe.name} differs from {bounds[0].recipe.name} not only in its strategies, but also in "
@@ -103,7 +103,8 @@ def _listed(steps: Iterable[Step]) -> str:
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings in which arms should agree, by dotted key."""
-    return dict(_flat(recipe.model_dump(include={"model", "training", "data"})))
+    model = {"model": recipe.model.name, **{f"model.{key}": value for key, value in recipe.model.parameters.items()}}
+    return {**model, **dict(_flat(recipe.model_dump(include={"training", "data"})))}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -89,7 +89,7 @@ def _of_records(records: Sequence[RunRecord]) -> dict[str, object]:
     newest, names = records[-1], records[0].class_names
     return {
         "description": str(newest.recipe.get("description", "")),
-        "model": str(newest.recipe.get("model", "")),
+        "model": _model_in_words(newest.recipe.get("model", "")),
         "loss": str(newest.recipe.get("training", {}).get("loss", "")),
         "test_loss": statistic([record.test_loss for record in records]),
         "selection_loss": statistic([record.curve[-1].selection_loss for record in records if record.curve]),
@@ -101,6 +101,14 @@ def _of_records(records: Sequence[RunRecord]) -> dict[str, object]:
         "training_seconds": statistic([s for record in records if (s := record.training_seconds) is not None]),
         "curve": _curve(records),
     }
+
+
+def _model_in_words(model: object) -> str:
+    """Return the network as a record holds it, a name or a name with parameters, for display."""
+    if not isinstance(model, dict):
+        return str(model)
+    ((name, parameters),) = model.items()
+    return f"{name} ({', '.join(f'{key}: {value}' for key, value in parameters.items())})"
 
 
 def _step_rows(records: Sequence[RunRecord]) -> tuple[StepRows, ...]:

@@ -18,8 +18,9 @@ from fer_augment.results.comparison import COMPARISON_FILE, read_comparison
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.keys import run_key
 from fer_augment.training.memory import available_memory, training_memory
+from fer_augment.training.networks import build_network
 from fer_augment.training.store import TrainingStore
-from fer_augment.training.torch_runtime import device_of, emulates_bfloat16
+from fer_augment.training.torch_runtime import device_of, emulates_bfloat16, reproducible
 from fer_augment.training.trainings import Trainings
 
 
@@ -34,9 +35,9 @@ def preflight(
     """Refuse what would fail later.
 
     Refused are: class names that the data does not have; data settings that leave no training rows; a device that is
-    missing; images that are too small for a network; steps that need a linear head, or embeddings, of a network
-    without; files that a strategy declares and that cannot be read; an output directory that is a file, cannot be
-    written, or holds a comparison on other data. Nothing is created.
+    missing; images that are too small for a network; initial weights of another network; steps that need a linear
+    head, or embeddings, of a network without; files that a strategy declares and that cannot be read; an output
+    directory that is a file, cannot be written, or holds a comparison on other data. Nothing is created.
 
     Args:
         arms: the recipes.
@@ -51,6 +52,7 @@ def preflight(
     Raises:
         FerAugmentError: in one line, for the first thing that is refused.
     """
+    notices = []
     for arm in arms:
         check_classes(arm, data.as_read(arm.recipe).class_names)
         try:
@@ -58,6 +60,7 @@ def preflight(
                 _check_declarations(step)
             splits = data.splits_for(arm.recipe)
             Trainings(splits, 0, store).of(arm).check()
+            notices += initial_weights_notices(arm, splits)
             run_key(arm, 0, splits)
             _check_yaml(arm)
         except FerAugmentError as error:
@@ -68,7 +71,7 @@ def preflight(
         check_writable(out / "runs")
         if is_comparison:
             _refuse_other_data(out, data.as_read(arms[0].recipe))
-    return _slow_precisions(arms)
+    return (*notices, *_slow_precisions(arms))
 
 
 def _check_declarations(step: Step) -> None:
@@ -81,6 +84,19 @@ def _check_declarations(step: Step) -> None:
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise StrategyError(f"{step}: {name} raised {reason}") from error
+
+
+def initial_weights_notices(arm: BoundRecipe, splits: Splits) -> list[str]:
+    """Load the initial weights that a recipe names; return a sentence if their last layers are not used.
+
+    Raises:
+        RecipeError: if they cannot be read or are of another network.
+    """
+    if arm.model == arm.model.untrained:
+        return []
+    with reproducible(arm.recipe.training, 0):
+        notice = build_network(arm.model, splits.train.image_shape, splits.class_names)[1]
+    return [f"{arm.recipe.name}: {notice}"] if notice else []
 
 
 def _check_yaml(arm: BoundRecipe) -> None:

@@ -106,7 +106,7 @@ def load_run_model(directory: RunDirectory) -> RunModel:
     pipeline = Pipeline(bound.steps, context)
     no_images = unlabeled(np.empty((0, *record.image_shape), np.uint8), record)
     with reproducible(settings, 0):
-        model = build_model(bound.model, no_images, pipeline)
+        model = build_model(bound.model, no_images, pipeline, initial_weights=False)
     network = with_weights(model, directory.path / "weights.safetensors", settings)
     validation = directory.predictions("validation")
     raw_logits = validation.logits if validation.raw_logits is None else validation.raw_logits

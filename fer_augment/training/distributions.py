@@ -6,16 +6,20 @@ import ast
 import functools
 import importlib.metadata
 import inspect
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from fer_augment.hooks.networks import Model
 from fer_augment.recipe.binding import BoundRecipe
 
 OWN = "fer-augment"
 _ARRAYS = frozenset({"numpy", "torch"})
+_OWN_MODULES = frozenset({"fer_augment", "numpy", "pydantic", "torch"})
+"""Modules that plugins commonly import, of distributions that have the same names."""
 _FOR_REPORTS = frozenset({"matplotlib"})
 """What fer_augment requires to draw reports and documentation; no training calls it."""
 
@@ -25,7 +29,8 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
 
     Of fer_augment these are the array libraries among its requirements: numpy, torch, and what requires one of them.
     Of any other distribution that provides a strategy, the model or the loss, these are all of its requirements, and
-    in turn the array libraries that those require. Of a strategy in a file, the distributions that it imports.
+    in turn the array libraries that those require. Of a strategy in a file and of the model, also the distributions
+    that they import.
     """
     names = set(_array_libraries(OWN))
     for provider in bound.distributions - {OWN}:
@@ -33,6 +38,9 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
     for step in bound.steps:
         if step.provider.startswith("file "):
             names |= _imported_by(type(step.strategy))
+    model = bound.model.build if isinstance(bound.model, Model) else type(bound.model)
+    for imported in _imported_by(model) - names:  # a network may need an extra, which fer_augment does not require
+        names |= {imported} | _array_libraries(imported)
     versions = {name: installed_version(name) for name in sorted(names - {OWN})}
     return {name: version for name, version in versions.items() if version is not None}
 
@@ -67,12 +75,18 @@ def _is_array_library(name: str) -> bool:
     return name in _ARRAYS or any(_is_array_library(inner) for inner in required_by(name))
 
 
-def _imported_by(strategy_class: type) -> set[str]:
-    """Return the distributions whose modules the file of a class imports."""
-    file = inspect.getsourcefile(strategy_class)
-    tree = ast.parse(Path(file).read_bytes()) if file else ast.Module([], [])
+def _imported_by(plugin: Callable[..., object]) -> set[str]:
+    """Return the distributions whose modules the file of a class or function imports."""
+    try:
+        file = inspect.getsourcefile(plugin.func if isinstance(plugin, functools.partial) else inspect.unwrap(plugin))
+        tree = ast.parse(Path(file or "").read_bytes())
+    except (OSError, TypeError):  # typed into an interpreter
+        return set()
+    modules = {*_modules_in(tree)} - sys.stdlib_module_names
+    if modules <= {*_OWN_MODULES}:  # the common case; listing the modules of all distributions takes longer
+        return modules - {"fer_augment"}
     providers = _distributions_of_modules()
-    return {canonicalize_name(name) for module in _modules_in(tree) for name in providers.get(module, ())}
+    return {canonicalize_name(name) for module in modules for name in providers.get(module, ())}
 
 
 def _modules_in(tree: ast.AST) -> Iterator[str]:

@@ -16,23 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from fer_augment.data.dataset import Splits
 from fer_augment.errors import StrategyError
+from fer_augment.hooks.networks import AnyModel, Model
 from fer_augment.hooks.pipeline import Step
-from fer_augment.hooks.strategy import Strategy
 from fer_augment.hooks.strategy_files import DIGEST_OF_MODULE
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.training.distributions import distribution_versions
+from fer_augment.training.initial_weights import weights_digest
 from fer_augment.training.torch_runtime import device_of, precision_of
 
 _CORE = (
     "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/pipeline", "hooks/scouts",
     "hooks/stages", "hooks/strategy", "training/batches", "training/checkpoints", "training/device_images",
-    "training/fit", "training/folds", "training/optimization", "training/prediction", "training/row_stream",
-    "training/selection", "training/specification", "training/torch_runtime", "training/trainer",
-    "training/trainings", "training/weight_average",
+    "training/fit", "training/folds", "training/initial_weights", "training/networks", "training/optimization",
+    "training/prediction", "training/preprocessing", "training/row_stream", "training/selection",
+    "training/specification", "training/torch_runtime", "training/trainer", "training/trainings",
+    "training/weight_average",
 )  # fmt: skip
 """The modules of this package that decide the weights; the version alone would not tell edits apart."""
 
@@ -73,11 +76,28 @@ def step_identity(step: Step) -> dict[str, Any]:
     }
 
 
-def _parameters(strategy: Strategy) -> str:
+def model_identity(model: AnyModel) -> dict[str, Any]:
+    """Return what decides the untrained network, as JSON: name, parameters, code, input, content of initial weights.
+
+    Raises:
+        RecipeError: if the initial weights do not exist or cannot be read.
+    """
+    if isinstance(model, Model):
+        identity: dict[str, Any] = {"source": source_digest(model.build)}
+    else:
+        identity = {
+            "source": source_digest(type(model)),
+            "parameters": _parameters(model.model_copy(update={"weights": None})),
+        }
+    weights = weights_digest(model.weights) if model.weights else None
+    return {"name": model.name, "input": repr(model.input), "weights": weights, **identity}
+
+
+def _parameters(plugin: BaseModel) -> str:
     """Return all fields as JSON: mappings keep their order, which may matter; sets have none and are sorted."""
-    dumped = strategy.model_dump(mode="json")
-    for name, field in type(strategy).model_fields.items():
-        value = getattr(strategy, name)
+    dumped = plugin.model_dump(mode="json")
+    for name, field in type(plugin).model_fields.items():
+        value = getattr(plugin, name)
         if field.exclude:
             dumped[name] = to_jsonable_python(value, fallback=repr)
         if isinstance(value, set | frozenset):
@@ -141,7 +161,7 @@ def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str)
     return {
         "data": splits.fingerprint,
         "part": part,
-        "model": {"name": bound.model.name, "source": source_digest(bound.model.build)},
+        "model": model_identity(bound.model),
         "loss": {"name": bound.loss.name, "source": source_digest(bound.loss.of_batch)},
         "training": settings.model_dump(mode="json", exclude=left_out),
         "steps": steps,

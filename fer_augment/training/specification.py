@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import Evaluation
-from fer_augment.hooks.declarations import Loss, Model
+from fer_augment.hooks.declarations import Loss
+from fer_augment.hooks.networks import AnyModel
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.networks import build_network
 from fer_augment.training.torch_runtime import device_of
 
 
@@ -22,7 +24,7 @@ class Training:
     """The inputs of a training: everything that determines the weights.
 
     Attributes:
-        model: the declaration of the network.
+        model: the network with its parameters.
         loss: the loss of the recipe.
         settings: epochs, optimizer and other training settings.
         pipeline: the strategies and the seed.
@@ -32,7 +34,7 @@ class Training:
         selection_rows: number of random training rows that `selection_loss` of the curve is computed on.
     """
 
-    model: Model
+    model: AnyModel
     loss: Loss
     settings: TrainingSettings
     pipeline: Pipeline
@@ -80,9 +82,22 @@ def untrained_network(training: Training) -> torch.nn.Module:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # missing in the stub
 
 
-def build_model(model: Model, dataset: ImageDataset, pipeline: Pipeline) -> torch.nn.Module:
-    """Build the untrained network for the images and classes of a data set, with `prepare_model` applied."""
-    return pipeline.fold("prepare_model", model.build(dataset.image_shape, len(dataset.class_names)))
+def build_model(
+    model: AnyModel, dataset: ImageDataset, pipeline: Pipeline, *, initial_weights: bool = True
+) -> torch.nn.Module:
+    """Build the untrained network for the images and classes of a data set, with `prepare_model` applied.
+
+    Args:
+        model: the network with its parameters.
+        dataset: gives the image shape and the class names.
+        pipeline: the strategies.
+        initial_weights: whether to load the initial weights that the model names; False if others will be loaded.
+
+    Returns:
+        A network that takes `(B, C, H, W) float32` in [0, 1] with the size and channels of the data.
+    """
+    chosen = model if initial_weights else model.untrained
+    return pipeline.fold("prepare_model", build_network(chosen, dataset.image_shape, dataset.class_names)[0])
 
 
 def backbone_of(network: torch.nn.Module) -> torch.nn.Module | None:

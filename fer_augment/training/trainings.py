@@ -139,7 +139,9 @@ class RecipeTrainings:
             FerAugmentError: if the network does not take images of this size, or a step does not take the network.
         """
         with reproducible(self.settings, 0):
-            return build_model(self.bound.model, self.trainings.splits.train, self.pipeline.fresh())
+            return build_model(
+                self.bound.model, self.trainings.splits.train, self.pipeline.fresh(), initial_weights=False
+            )
 
     @cached_property
     def rewritten(self) -> ImageDataset:

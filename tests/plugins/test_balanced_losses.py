@@ -13,6 +13,7 @@ from torch.nn import functional
 from fer_augment import BatchLoss, Context, Effect, ImageDataset, StrategyError
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
+from tests.networks import network_named
 
 PLUGINS = installed_plugins()
 CROSS_ENTROPY = PLUGINS.loss("cross_entropy").value.of_batch
@@ -232,7 +233,7 @@ class TestLdamLoss:
 
     def prepared(self, model: str, **parameters: Any) -> Any:
         pipeline = Pipeline(steps_of([strategy("ldam_loss", **parameters)]), Context(0, ("a", "b", "c")))
-        return pipeline.fold("prepare_model", PLUGINS.model(model).value.build((16, 16, 1), 3))
+        return pipeline.fold("prepare_model", network_named(model, (16, 16, 1), 3))
 
 
 class TestLossesWithTheClassPrior:

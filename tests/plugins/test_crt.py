@@ -16,6 +16,7 @@ from fer_augment.testing import tiny_dataset
 from fer_augment.training.prediction import predict
 from fer_augment.training.specification import Trained, Training
 from fer_augment.training.trainer import refine, train
+from tests.networks import model_named, network_named
 
 PLUGINS = installed_plugins()
 Crt: Any = PLUGINS.strategy("crt").value
@@ -26,8 +27,8 @@ SETTINGS = TrainingSettings(epochs=3, batch_size=16, learning_rate=0.01)
 def trained(*strategies: Strategy, model: str = "convnet0", seed: int = 0) -> Trained:
     """Train for three epochs of four optimizer steps."""
     pipeline = Pipeline(steps_of(strategies), Context(seed, DATA.class_names))
-    network, loss = PLUGINS.model(model).value, PLUGINS.loss("cross_entropy").value
-    training = Training(network, loss, SETTINGS, pipeline, DATA, len(DATA), DATA, 4)
+    loss = PLUGINS.loss("cross_entropy").value
+    training = Training(model_named(model), loss, SETTINGS, pipeline, DATA, len(DATA), DATA, 4)
     return refine(training, train(training))
 
 
@@ -72,7 +73,7 @@ class RecordingTrain:
 def refined(
     strategy: Strategy, data: ImageDataset, seed: int = 0, model: str = "convnet0"
 ) -> tuple[Any, RecordingTrain]:
-    network, train_again = PLUGINS.model(model).value.build(data.image_shape, 3), RecordingTrain()
+    network, train_again = network_named(model, data.image_shape, 3), RecordingTrain()
     pipeline = Pipeline(steps_of([strategy]), Context(seed, data.class_names))
     pipeline.fold("refine_model", network, training_set=data, train=train_again)
     return network, train_again

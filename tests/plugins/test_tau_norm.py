@@ -10,6 +10,7 @@ import torch
 from fer_augment import Context, Effect, StrategyError
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
+from tests.networks import network_named
 
 PLUGINS = installed_plugins()
 TauNorm: Any = PLUGINS.strategy("tau_norm").value
@@ -18,7 +19,7 @@ IMAGES = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 def network(name: str = "convnet0") -> Any:
     """Return a network whose weight vectors have norms 0.5, 1 and 4."""
-    model: Any = PLUGINS.model(name).value.build((16, 16, 1), 3).eval()
+    model = network_named(name, (16, 16, 1), 3).eval()
     if hasattr(model, "head"):
         with torch.no_grad():
             model.head.weight.mul_(torch.tensor([[0.5], [1], [4]]) / model.head.weight.norm(dim=1, keepdim=True))
