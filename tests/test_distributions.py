@@ -41,9 +41,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def install(name: str, version: str, *requires: str) -> None:
-        for function in (required_by, distributions._array_libraries, distributions._is_array_library):
-            function.cache_clear()
-        distributions._distributions_of_modules.cache_clear()
+        _forget_installed()
         for old in tmp_path.glob(f"{name}-*.dist-info"):
             old.rename(tmp_path / f"{old.name}.old")
         folder = tmp_path / f"{name}-{version}.dist-info"
@@ -54,9 +52,18 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (tmp_path / f"{name}.py").touch()
 
     yield install
-    for function in (required_by, distributions._array_libraries, distributions._is_array_library):
+    _forget_installed()
+
+
+def _forget_installed() -> None:
+    for function in (
+        required_by,
+        distributions.installed_version,
+        distributions._array_libraries,
+        distributions._is_array_library,
+        distributions._distributions_of_modules,
+    ):
         function.cache_clear()
-    distributions._distributions_of_modules.cache_clear()
 
 
 def key(recipe: BoundRecipe) -> str:
