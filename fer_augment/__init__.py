@@ -14,6 +14,7 @@ from fer_augment.errors import (
     DatasetError,
     FerAugmentError,
     PluginError,
+    PredictionError,
     RecipeError,
     RunError,
     StrategyError,
@@ -30,6 +31,7 @@ from fer_augment.randomness import uniforms
 if TYPE_CHECKING:
     from fer_augment.comparing import PreparedComparison, compare, prepare, rewrite, run
     from fer_augment.finished import Comparison, Run, load_comparison, load_run
+    from fer_augment.judging import judge
     from fer_augment.reading import read_data
     from fer_augment.recipe.recipe import Recipe, load_recipe
 
@@ -54,6 +56,7 @@ __all__ = [
     "ModelInput",
     "PixelBlock",
     "PluginError",
+    "PredictionError",
     "PreparedComparison",
     "Recipe",
     "RecipeError",
@@ -67,6 +70,7 @@ __all__ = [
     "compare",
     "did_you_mean",
     "hookimpl",
+    "judge",
     "linear_head",
     "load_comparison",
     "load_recipe",
@@ -85,6 +89,7 @@ _LAZY = {
     "Recipe": "recipe.recipe",
     "Run": "finished",
     "compare": "comparing",
+    "judge": "judging",
     "load_comparison": "finished",
     "load_recipe": "recipe.recipe",
     "load_run": "finished",

@@ -32,16 +32,11 @@ from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.recipe.warnings import comparison_warnings, recipe_warnings
 from fer_augment.reports.console import print_warnings, progress_of, progress_of_activities
-from fer_augment.reports.html import REPORT_FILE, write_report
+from fer_augment.reports.html import write_report
 from fer_augment.reports.run_progress import RunProgress
-from fer_augment.results.comparison import (
-    COMPARISON_FILE,
-    ComparisonRecord,
-    Failure,
-    read_comparison,
-    save_comparison,
-)
+from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE
+from fer_augment.results.earlier import keep_earlier
 from fer_augment.results.verdicts import compare_runs, nothing_finished
 from fer_augment.runs.executors import FailedTask, Listener, cores, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
@@ -274,31 +269,15 @@ class PreparedComparison:
             ],
             near_train=audit.held_out_near_train_rows["test"],
         )
-        self._keep_earlier(comparison)
+        kept = keep_earlier(comparison, self.directory)
+        if kept and self.progress:
+            print_warnings([kept])
         save_comparison(comparison, self.directory)
         pairs = [(watched.true, watched.predicted) for arm in comparison.arms for watched in arm.watched]
         if not has_confused(self.directory / CONFUSED_FILE, finished, pairs):
             collect_confused(self.experiment.data, finished, pairs, self.directory / CONFUSED_FILE)
         write_report(self.directory)
         return comparison
-
-    def _keep_earlier(self, comparison: ComparisonRecord) -> None:
-        """Move a comparison that other runs were made for, with other settings or recipes, out of the way."""
-        try:
-            earlier = read_comparison(self.directory)
-        except RunError:  # there is none, or one that nobody can read
-            return
-        keys = {key for arm in earlier.arms for key in arm.run_keys}
-        if keys <= {key for arm in comparison.arms for key in arm.run_keys}:
-            return
-        name = hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:_DIGEST_LETTERS]
-        folder = self.directory / "earlier" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in (COMPARISON_FILE, REPORT_FILE, CONFUSED_FILE):
-            if (self.directory / file).is_file():
-                (self.directory / file).replace(folder / file)
-        if self.progress:
-            print_warnings([f"kept the comparison of other recipes or settings that {self.directory} held in {folder}"])
 
     def _audited(self) -> Audit:
         """Audit the data, unless the cache has their audit."""

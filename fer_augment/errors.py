@@ -31,6 +31,10 @@ class RunError(FerAugmentError):
     """A run failed, for example because its loss became infinite or NaN."""
 
 
+class PredictionError(FerAugmentError):
+    """A file of predictions is invalid, or does not match the others."""
+
+
 class NothingFinishedError(RunError):
     """All runs of a comparison failed, so there is nothing to compare."""
 

@@ -136,14 +136,21 @@ class Comparison(ComparisonRecord):
         return self._directory
 
     @property
+    def is_written(self) -> bool:
+        """Whether the comparison is in a directory."""
+        return self._directory is not None
+
+    @property
     def runs(self) -> dict[str, tuple[Run, ...]]:
         """The finished runs of each arm, by recipe name, in the order of the arm's seeds; none for an arm that failed.
 
         Raises:
-            RunError: if the directory of a run is missing or damaged.
+            RunError: if the directory of a run is missing or damaged, or the comparison is of predictions.
         """
         from fer_augment.reports.run_files import RunFiles
 
+        if not self.is_of_trainings:
+            raise RunError("a comparison of predictions has no runs; they are with the trainer that made them")
         files, runs = RunFiles(self.directory), {}
         for arm in self.arms:
             located = {run.record.identity.key: Run(run.directory.path) for run in files.of(arm)}

@@ -6,6 +6,7 @@ Shapes: N rows, K classes. All functions are pure functions of labels and predic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 LogitArray = NDArray[np.float32] | NDArray[np.float64]
+Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,19 @@ def softmax(logits: LogitArray) -> FloatArray:
     return probabilities
 
 
-def without_ties(logits: NDArray[np.float32], chances: FloatArray) -> NDArray[np.float32]:
+def without_ties(logits: Floats, chances: FloatArray) -> Floats:
     """Break ties between equal largest logits of a row at random, by raising one to the next float.
 
     `argmax` would assign all tied rows to the class that comes first. Ties are not rare: the logits of a network that
     ends in a ReLU are 0 for all classes of many rows, and bfloat16 has few distinct values.
 
     Args:
-        logits: `(N, K) float32`.
+        logits: `(N, K)` floats.
         chances: `(N,)` in [0, 1), random numbers that select the raised logit: 0 the first of the tied ones, values
             near 1 the last.
 
     Returns:
-        `(N, K) float32`; `logits` itself if there are no ties.
+        `(N, K)` floats; `logits` itself if there are no ties.
     """
     largest = logits == logits.max(axis=1, keepdims=True)
     ties = largest.sum(axis=1)
@@ -71,7 +73,7 @@ def without_ties(logits: NDArray[np.float32], chances: FloatArray) -> NDArray[np
     tied_index = np.floor(chances[rows] * ties[rows]).astype(np.int64)
     chosen = np.argmax(largest[rows].cumsum(axis=1) > tied_index[:, None], axis=1)
     untied = logits.copy()
-    untied[rows, chosen] = np.nextafter(untied[rows, chosen], np.float32(np.inf))
+    untied[rows, chosen] = np.nextafter(untied[rows, chosen], untied.dtype.type(np.inf))
     return untied
 
 

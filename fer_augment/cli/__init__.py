@@ -23,6 +23,7 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "demo": _Command("compare", "Compare three recipes on synthetic faces, in one to three minutes."),
     "compare": _Command("compare", "Compare recipes on the same data; the first one is the baseline."),
+    "judge": _Command("judge", "Compare predictions of any trainer with those of a baseline."),
     "run": _Command("run", "Train one recipe with one seed, score it on the test split once, and keep all results."),
     "rewrite": _Command("rewrite", "Rewrite the training set as a recipe does, and write it to files."),
     "predict": _Command("predict", "Predict class probabilities for new images."),
@@ -95,7 +96,10 @@ def group() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit status 0 on success, 1 if a run failed, 2 on invalid input, 130 if interrupted."""
+    """Run the command line; exit status 0 on success, 1 if a run failed, 2 on invalid input, 130 if interrupted.
+
+    `--fail-on worse` exits with status 3.
+    """
     try:
         group.main(arguments, prog_name="fer-augment", standalone_mode=False)
     except FerAugmentError as error:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
+from fer_augment.cli._comparison_output import chosen_format, fail_option, finish, format_option
 from fer_augment.cli._options import Seeds, data_option, executor_option, jobs_option, json_option, set_option
 from fer_augment.reports.console import messages, results
 
 if TYPE_CHECKING:
     from fer_augment.comparing import Executor, PreparedComparison
-    from fer_augment.finished import Comparison
 
 DEMO_RECIPES = ("demo", "demo_mirror", "demo_balanced")
 DEMO_SEEDS = 3
@@ -30,7 +29,9 @@ DEMO_SEEDS = 3
 @executor_option
 @set_option
 @click.option("--dry-run", is_flag=True, help="Train nothing: list the trainings, which are cached, and the time.")
+@format_option
 @json_option
+@fail_option
 def compare(
     recipes: tuple[str, ...],
     source: str,
@@ -40,7 +41,9 @@ def compare(
     executor: Executor,
     overrides: tuple[str, ...],
     dry_run: bool,
+    chosen: str | None,
     as_json: bool,
+    fail_on: str | None,
 ) -> None:
     r"""Compare recipes on the same data; the first one is the baseline.
 
@@ -52,16 +55,18 @@ def compare(
     fer-augment compare paper confusion_mirror --data fer2013.csv --seeds 10
     fer-augment compare modern my_idea.yaml --data faces --set training.epochs=10
     fer-augment compare paper smote --data demo --dry-run
+    fer-augment compare paper smote --data faces --format github --fail-on worse >> "$GITHUB_STEP_SUMMARY"
     """
     from fer_augment.comparing import prepare
 
+    shown = chosen_format(chosen, as_json=as_json)
     prepared = prepare(
         recipes, source, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides
     )  # fmt: skip
     if dry_run:
-        _print_plan(prepared, as_json=as_json)
+        _print_plan(prepared, as_json=shown == "json")
     else:
-        _finish(prepared.run(), as_json=as_json)
+        finish(prepared.run(), shown, fail_on)
 
 
 @click.command()
@@ -85,27 +90,11 @@ def demo(out: Path, jobs: int | None, executor: Executor, as_json: bool) -> None
     from fer_augment.comparing import compare as compared
 
     comparison = compared(DEMO_RECIPES, "demo", seeds=DEMO_SEEDS, out=out, jobs=jobs, executor=executor)
-    _finish(comparison, as_json=as_json)
+    finish(comparison, "json" if as_json else "terminal")
     messages().print(
         "This is a demo: with three seeds and a tiny network, most differences are not expected to be significant.",
         soft_wrap=True,
     )
-
-
-def _finish(comparison: Comparison, *, as_json: bool) -> None:
-    """Print the result and where the rest is; exit with 1 if a run failed."""
-    from fer_augment.reports.terminal import print_comparison
-
-    if as_json:
-        click.echo(comparison.model_dump_json(indent=1))
-    else:
-        print_comparison(comparison, results())
-    report = comparison.directory / "report.html"
-    messages().print(f"Results are in {comparison.directory}; open {report}", markup=False, soft_wrap=True)
-    if comparison.failures:
-        names = ", ".join(f"{failure.recipe} with seed {failure.seed}" for failure in comparison.failures)
-        messages().print(f"failed: {names}", markup=False, soft_wrap=True)
-        sys.exit(1)
 
 
 def _print_plan(prepared: PreparedComparison, *, as_json: bool) -> None:

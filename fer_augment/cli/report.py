@@ -6,15 +6,14 @@ from pathlib import Path
 
 import click
 
+from fer_augment.cli._comparison_output import FORMATS, show
 from fer_augment.errors import RunError
 from fer_augment.reports.console import messages, results
 from fer_augment.reports.grids import Grid
 from fer_augment.reports.published import PUBLISHED, published_grids
-from fer_augment.reports.tables import csv_table, markdown
-from fer_augment.reports.terminal import print_comparison, print_grid
+from fer_augment.reports.tables import markdown
+from fer_augment.reports.terminal import print_grid
 from fer_augment.results.comparison import ComparisonRecord, read_comparison
-
-FORMATS = ("terminal", "markdown", "csv", "html", "json")
 
 
 @click.command()
@@ -22,7 +21,7 @@ FORMATS = ("terminal", "markdown", "csv", "html", "json")
 @click.option(
     "--format",
     "chosen",
-    type=click.Choice(FORMATS),
+    type=click.Choice([*FORMATS, "html"]),
     help="Write only this format; html writes DIR/report.html and prints its path.",
 )
 @click.option("--published", is_flag=True, help="Add the results of the originating report (terminal, markdown).")
@@ -39,16 +38,12 @@ def report(directory: Path, chosen: str | None, published: bool) -> None:
     if published and chosen not in (None, "terminal", "markdown"):
         raise click.UsageError(f"--published requires --format terminal or markdown, not {chosen}")
     further = _published(comparison) if published else ()
-    if chosen == "markdown":
-        click.echo(markdown(comparison, further), nl=False)
-    elif chosen == "csv":
-        click.echo(csv_table(comparison), nl=False)
-    elif chosen == "json":
-        click.echo(comparison.model_dump_json(indent=1))
-    elif chosen == "html":
+    if chosen == "html":
         click.echo(_write_html(directory))
+    elif chosen == "markdown" and further:
+        click.echo(markdown(comparison, further), nl=False)
     else:
-        print_comparison(comparison, results())
+        show(comparison, chosen or "terminal")
         for grid in further:
             print_grid(grid, results())
     if chosen is None:

@@ -18,14 +18,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_augment.data.class_order import FER2013_CLASSES
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.npy_format import write_images
 from fer_augment.data.records import provenance_arrays
 from fer_augment.errors import DatasetError
 
 FORMATS = ("npz", "folder", "csv")
-FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""Class names in the order of the label numbers in fer2013.csv."""
 USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 """Usage column of fer2013.csv by split."""
 

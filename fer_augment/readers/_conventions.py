@@ -1,20 +1,19 @@
-"""Conventions of all readers: class order and split names."""
+"""Conventions of all readers: split names, messages, and the order of classes."""
 
 from __future__ import annotations
 
 import functools
 import gc
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from fer_augment.data.class_order import FER2013_CLASSES as FER2013_CLASSES
+from fer_augment.data.class_order import class_order as class_order
+from fer_augment.data.class_order import is_fer2013 as is_fer2013
 from fer_augment.errors import display_name as display_name
 from fer_augment.errors import excerpt as excerpt
 from fer_augment.errors import no_such_file as no_such_file
-
-FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""FER2013's classes in the order of the label numbers."""
 
 DEMO = "demo"
 """Source name of the synthetic faces; to read a folder of this name, use `./demo`."""
@@ -58,29 +57,3 @@ def is_folder(source: str) -> bool:
 def split_called(name: str) -> str | None:
     """Return `train`, `validation` or `test` for a split name used by a source, None for any other name."""
     return next((split for split, names in SPLIT_NAMES.items() if name.casefold() in names), None)
-
-
-def is_fer2013(names: Iterable[str]) -> bool:
-    """Return whether these are FER2013's class names, ignoring order and case."""
-    return {name.casefold() for name in names} == set(FER2013_CLASSES)
-
-
-def class_order(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Order class names: FER2013's order for FER2013's names (ignoring case), else natural order, 2 before 10.
-
-    Returns:
-        The K class names, and the label of each given name.
-    """
-    distinct = set(names)
-    if is_fer2013(distinct):
-        return FER2013_CLASSES, {name: FER2013_CLASSES.index(name.casefold()) for name in distinct}
-    ordered = tuple(sorted(distinct, key=_natural))
-    return ordered, {name: label for label, name in enumerate(ordered)}
-
-
-def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
-    """Return a sort key that compares runs of digits as numbers: without leading zeros, a longer one is greater."""
-    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
-    digits = [piece.lstrip("0") if piece[0] in "0123456789" else None for piece in pieces]
-    keys = [(True, 0, piece) if n is None else (False, len(n), n) for n, piece in zip(digits, pieces, strict=True)]
-    return keys, name

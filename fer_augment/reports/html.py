@@ -40,14 +40,13 @@ from fer_augment.reports.wording import (
     spread,
     verdict_sentence,
 )
+from fer_augment.results.comparison import REPORT_FILE as REPORT_FILE
 from fer_augment.results.comparison import Arm, ComparisonRecord, Versus, read_comparison
 from fer_augment.results.comparison_warnings import listed
 from fer_augment.results.confused_images import CONFUSED_FILE, load_confused
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-REPORT_FILE = "report.html"
 
 SECTIONS = {
     "verdict": "Verdict",
@@ -63,6 +62,8 @@ SECTIONS = {
     "setup": "Setup",
 }
 """The sections in order: anchor, which is also the name of the template, and title."""
+_OF_SCORES = ("verdict", "recall", "scores", "confusion")
+"""The sections that need neither trainings nor images, for predictions of other trainers."""
 
 
 def write_report(directory: Path) -> Path:
@@ -95,7 +96,8 @@ def report_html(comparison: ComparisonRecord, directory: Path) -> str:
         directory: directory of the run directories and of `confused.safetensors`.
     """
     template = _environment().get_template("report.html.j2")
-    return template.render(sections=SECTIONS, **_results(comparison), **_evidence(comparison, RunFiles(directory)),
+    sections = {anchor: SECTIONS[anchor] for anchor in SECTIONS if comparison.is_of_trainings or anchor in _OF_SCORES}
+    return template.render(sections=sections, **_results(comparison), **_evidence(comparison, RunFiles(directory)),
                            confused=_confused(comparison, directory))  # fmt: skip
 
 
@@ -256,7 +258,7 @@ def _evidence(comparison: ComparisonRecord, files: RunFiles) -> Mapping[str, obj
         "sampling": sampling_figures(comparison, files),
         "added": added_galleries(comparison, files),
         "reliability": reliability_figures(comparison, files),
-        "setups": [_setup(arm, files.of(arm)) for arm in comparison.arms],
+        "setups": [_setup(arm, files.of(arm)) for arm in comparison.arms if comparison.is_of_trainings],
     }
 
 

@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Iterator
 
-from fer_augment.reports.grids import Grid, comparison_grids
+from fer_augment.reports.grids import Grid, against_baseline, comparison_grids, recall_by_arm
 from fer_augment.reports.wording import cost_sentence, failures, headline, notes, verdict_sentence
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Judgments, SplitScores, Statistic, Versus
 
@@ -31,6 +31,24 @@ def markdown(comparison: ComparisonRecord, further: tuple[Grid, ...] = ()) -> st
         *_bullets("Failed runs", failures(comparison)),
         *_bullets("Warnings", comparison.warnings),
     ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def github_summary(comparison: ComparisonRecord) -> str:
+    """Return the verdicts and the table of each arm as Markdown for a job summary; notes and warnings are folded."""
+    blocks = [f"### {escaped(headline(comparison))}"]
+    for versus in comparison.versus:
+        grid = against_baseline(comparison, versus)
+        blocks += [escaped(verdict_sentence(versus)), escaped(cost_sentence(versus)), *list(grid_blocks(grid))[1:]]
+    if not comparison.versus:
+        blocks += list(grid_blocks(recall_by_arm(comparison)))[1:]
+    remarks = [
+        *_bullets("", notes(comparison)),
+        *_bullets("Failed runs", failures(comparison)),
+        *_bullets("Warnings", comparison.warnings),
+    ]
+    if remarks:
+        blocks += ["<details><summary>Notes and warnings</summary>", *remarks, "</details>"]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -17,6 +17,8 @@ from fer_augment.significance import Verdict
 
 COMPARISON_SCHEMA: Final = 2
 COMPARISON_FILE = "comparison.json"
+REPORT_FILE = "report.html"
+"""The report of a comparison, beside it."""
 
 Finite: TypeAlias = Annotated[float, AllowInfNan(False)]
 Interval: TypeAlias = tuple[Finite, Finite]
@@ -298,6 +300,11 @@ class ComparisonRecord(_Plain):
     def baseline_arm(self) -> Arm | None:
         """The baseline; None if none of its runs finished."""
         return next((arm for arm in self.arms if arm.recipe == self.baseline), None)
+
+    @property
+    def is_of_trainings(self) -> bool:
+        """Whether the arms were trained by this package; if not, they are predictions of other trainers."""
+        return any(arm.parameter_count is not None for arm in self.arms)
 
     def arm(self, recipe: str) -> Arm:
         """Return the arm of a recipe, which must be one of `arms`."""

@@ -1,0 +1,82 @@
+"""Output of the commands that end in a comparison: formats, the place of the results, and the exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from fer_augment.reports.console import messages, results
+
+if TYPE_CHECKING:
+    from fer_augment.finished import Comparison
+    from fer_augment.results.comparison import ComparisonRecord, Judgment
+
+FORMATS: Final = ("terminal", "markdown", "github", "csv", "json")
+WORSE_STATUS: Final = 3
+"""Exit status of `--fail-on worse`."""
+
+format_option = click.option(
+    "--format", "chosen", type=click.Choice(FORMATS), help="Format of the results on stdout; github is Markdown for a "
+    "job summary.  [default: terminal]",
+)  # fmt: skip
+fail_option = click.option(
+    "--fail-on", type=click.Choice(["worse"]),
+    help=f"Exit with status {WORSE_STATUS} if an arm is worse in balanced accuracy, accuracy or the recall of a class.",
+)  # fmt: skip
+
+
+def chosen_format(chosen: str | None, *, as_json: bool) -> str:
+    """Return the format that `--format` and `--json` choose."""
+    if as_json and chosen not in (None, "json"):
+        raise click.UsageError(f"--json and --format {chosen} contradict each other; use one of them")
+    return "json" if as_json else chosen or "terminal"
+
+
+def show(comparison: ComparisonRecord, chosen: str) -> None:
+    """Print a comparison on stdout in one of the `FORMATS`."""
+    if chosen == "terminal":
+        from fer_augment.reports.terminal import print_comparison
+
+        print_comparison(comparison, results())
+    elif chosen == "json":
+        click.echo(comparison.model_dump_json(indent=1))
+    else:
+        from fer_augment.reports.tables import csv_table, github_summary, markdown
+
+        text = {"markdown": markdown, "github": github_summary, "csv": csv_table}[chosen](comparison)
+        click.echo(text, nl=False)
+
+
+def finish(comparison: Comparison, chosen: str, fail_on: str | None = None) -> None:
+    """Print a comparison and where the rest is; exit with 1 if a run failed, with 3 if `fail_on` applies."""
+    show(comparison, chosen)
+    if comparison.is_written:
+        report = comparison.directory / "report.html"
+        messages().print(f"Results are in {comparison.directory}; open {report}", markup=False, soft_wrap=True)
+    if comparison.failures:
+        names = ", ".join(f"{failure.recipe} with seed {failure.seed}" for failure in comparison.failures)
+        messages().print(f"failed: {names}", markup=False, soft_wrap=True)
+        sys.exit(1)
+    worse = list(_worse(comparison)) if fail_on == "worse" else []
+    if worse:
+        messages().print(f"worse: {', '.join(worse)}", markup=False, soft_wrap=True)
+        sys.exit(WORSE_STATUS)
+
+
+def _worse(comparison: ComparisonRecord) -> Iterator[str]:
+    """Name the endpoints on the test split for which an arm is worse."""
+    from fer_augment.reports.wording import points, printable
+    from fer_augment.significance import Verdict
+
+    for versus in comparison.versus:
+        endpoints: dict[str, Judgment] = {
+            "balanced accuracy": versus.balanced_accuracy,
+            "accuracy": versus.accuracy,
+            **{f"recall of {printable(name)}": judgment for name, judgment in versus.recall.items()},
+        }
+        for name, judgment in endpoints.items():
+            if judgment.verdict == Verdict.WORSE:
+                yield f"{printable(versus.recipe)} in {name} ({points(judgment.delta)} points)"

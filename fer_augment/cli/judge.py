@@ -1,0 +1,62 @@
+"""`fer-augment judge`: verdicts for predictions of any trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fer_augment.cli._comparison_output import chosen_format, fail_option, finish, format_option
+from fer_augment.cli._options import json_option
+
+
+@click.command(no_args_is_help=True)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--baseline", required=True, metavar="ARM", help="The arm that the others are compared with.")
+@click.option(
+    "--pattern", metavar="NAME", help="Where names of files contain arm and seed, such as '{arm}_seed{seed}.csv'."
+)
+@click.option(
+    "--column", "columns", multiple=True, metavar="ROLE=NAME",
+    help="A column that is not named after its role, such as true=label; may be repeated.",
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="Directory for comparison.json and report.html.")
+@format_option
+@json_option
+@fail_option
+def judge(
+    files: tuple[str, ...],
+    baseline: str,
+    pattern: str | None,
+    columns: tuple[str, ...],
+    out: Path | None,
+    chosen: str | None,
+    as_json: bool,
+    fail_on: str | None,
+) -> None:
+    r"""Compare predictions of any trainer with those of a baseline.
+
+    A FILE (csv, tsv, jsonl, parquet, npz) has one row per test image: `id`, `true` label, `predicted` label or one
+    score per class (prob_CLASS or logit_CLASS), and `arm` and `seed` unless its name contains them. Several runs may be
+    in one file. Images are matched by id; nothing is trained, and torch is not needed. Formats and examples for other
+    trainers: docs/judge.md.
+
+    \b
+    fer-augment judge predictions.csv --baseline plain
+    fer-augment judge runs/*.csv --pattern '{arm}_seed{seed}.csv' --baseline plain --out results/judged
+    fer-augment judge preds.parquet --column true=label --column id=filename --baseline resnet --format github
+    """
+    from fer_augment.judging import judge as judged
+
+    shown = chosen_format(chosen, as_json=as_json)
+    comparison = judged(
+        list(files), baseline=baseline, out=out, pattern=pattern, columns=dict(map(_role_and_name, columns))
+    )
+    finish(comparison, shown, fail_on)
+
+
+def _role_and_name(setting: str) -> tuple[str, str]:
+    role, equals, name = setting.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"--column {setting}: expected ROLE=NAME, such as true=label")
+    return role, name

@@ -1,0 +1,35 @@
+"""The order of classes: that of FER2013 for its classes, else natural order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""FER2013's classes in the order of the label numbers."""
+
+
+def is_fer2013(names: Iterable[str]) -> bool:
+    """Return whether these are FER2013's class names, ignoring order and case."""
+    return {name.casefold() for name in names} == set(FER2013_CLASSES)
+
+
+def class_order(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Order class names: FER2013's order for FER2013's names (ignoring case), else natural order, 2 before 10.
+
+    Returns:
+        The K class names, and the label of each given name.
+    """
+    distinct = set(names)
+    if is_fer2013(distinct):
+        return FER2013_CLASSES, {name: FER2013_CLASSES.index(name.casefold()) for name in distinct}
+    ordered = tuple(sorted(distinct, key=_natural))
+    return ordered, {name: label for label, name in enumerate(ordered)}
+
+
+def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
+    """Return a sort key that compares runs of digits as numbers: without leading zeros, a longer one is greater."""
+    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
+    digits = [piece.lstrip("0") if piece[0] in "0123456789" else None for piece in pieces]
+    keys = [(True, 0, piece) if n is None else (False, len(n), n) for n, piece in zip(digits, pieces, strict=True)]
+    return keys, name

@@ -1,0 +1,37 @@
+"""Comparisons of other runs are kept when a new one is written into their directory."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from fer_augment.errors import RunError
+from fer_augment.results.comparison import COMPARISON_FILE, REPORT_FILE, ComparisonRecord, read_comparison
+from fer_augment.results.confused_images import CONFUSED_FILE
+
+_DIGEST_LETTERS = 8
+
+
+def keep_earlier(comparison: ComparisonRecord, directory: Path) -> str | None:
+    """Move the comparison in a directory into a folder of its own, if it has runs that the new one has not.
+
+    Args:
+        comparison: the comparison that will be written into the directory.
+        directory: its directory.
+
+    Returns:
+        A message that names the folder; None if nothing was moved.
+    """
+    try:
+        earlier = read_comparison(directory)
+    except RunError:  # there is none, or one that nobody can read
+        return None
+    keys = {key for arm in earlier.arms for key in arm.run_keys}
+    if keys <= {key for arm in comparison.arms for key in arm.run_keys}:
+        return None
+    folder = directory / "earlier" / hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:_DIGEST_LETTERS]
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (COMPARISON_FILE, REPORT_FILE, CONFUSED_FILE):
+        if (directory / file).is_file():
+            (directory / file).replace(folder / file)
+    return f"kept the comparison of other recipes or settings that {directory} held in {folder}"

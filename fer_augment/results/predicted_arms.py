@@ -1,0 +1,297 @@
+"""Arms of a comparison from predictions of any trainer: rows are matched by image id across files.
+
+Legend: N images, K classes, S runs of an arm, n rows of one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.data.class_order import class_order
+from fer_augment.errors import PredictionError, excerpt
+from fer_augment.results.arm_runs import ArmRuns
+from fer_augment.results.comparison_warnings import listed
+from fer_augment.results.prediction_scores import scored_predictions
+from fer_augment.results.prediction_table import PredictionTable
+from fer_augment.results.scored_rows import ScoredRows
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+_MOST_SEED_DIGITS = 18
+_SAME_IMAGES = "every run needs predictions for the same images"
+
+
+@dataclass(frozen=True)
+class PredictedArms:
+    """Arms with the same N images in the same order.
+
+    Attributes:
+        arms: the arms, in the order in which the files name them.
+        fingerprint: digest of the ids, labels and groups of the images.
+        warnings: what may mislead in the predictions, one sentence each.
+    """
+
+    arms: tuple[ArmRuns, ...]
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+
+def arms_of(tables: Iterable[tuple[PredictionTable, Mapping[str, str]]]) -> PredictedArms:
+    """Match the predictions of all runs by image.
+
+    Args:
+        tables: contents of each file, and values of roles that its name contains, such as the arm. They are read one
+            after the other, and only predicted class, its probability and the loss of each row are kept.
+
+    Raises:
+        PredictionError: if a run is given twice, a file has other images or labels than the first one, or values
+            contradict each other; the message names file and row.
+    """
+    runs = _Runs()
+    for table, named in tables:
+        for arm, seed, rows in _runs_in(table, named):
+            runs.add(table, arm, seed, rows)
+    return runs.matched()
+
+
+def _runs_in(table: PredictionTable, named: Mapping[str, str]) -> Iterator[tuple[str, int, IntArray]]:
+    """Yield arm, seed and rows of each run of a file."""
+    if "fold" in table.values or "fold" in named:
+        raise PredictionError(
+            f"{table.title}: predictions of cross-validation are not supported yet; judge predictions for one test "
+            "split, without a fold"
+        )
+    columns = [table.values[role] if role not in named else [named[role]] * table.rows for role in ("arm", "seed")]
+    rows_of: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, key in enumerate(zip(*columns, strict=True)):
+        rows_of[key].append(row)
+    for (arm, seed), rows in rows_of.items():
+        if not (seed.isascii() and seed.isdigit() and len(seed) <= _MOST_SEED_DIGITS):
+            raise PredictionError(f"{table.at(rows[0])}: seed is {excerpt(seed, 40)!r}; expected a number from 0")
+        yield arm, int(seed), np.array(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Predictions of one run; images, classes and groups are numbered as in `_Runs`."""
+
+    table: PredictionTable  # without its values and scores
+    rows: IntArray
+    images: IntArray
+    true: IntArray
+    groups: IntArray | None
+    predicted: IntArray
+    confidence: FloatArray
+    losses: FloatArray
+
+    def at(self, position: int) -> str:
+        return self.table.at(int(self.rows[position]))
+
+    def in_order(self, order: IntArray) -> _Run:
+        groups = None if self.groups is None else self.groups[order]
+        of_rows = self.predicted[order], self.confidence[order], self.losses[order]
+        return _Run(self.table, self.rows[order], self.images[order], self.true[order], groups, *of_rows)
+
+
+class _Runs:
+    """The runs read so far, with the numbers given to images, classes and groups."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, int] = {}
+        self.classes: dict[str, int] = {}
+        self.groups: dict[str, int] = {}
+        self.scored: PredictionTable | None = None
+        self.of_arm: dict[str, dict[int, _Run]] = {}
+
+    def add(self, table: PredictionTable, arm: str, seed: int, rows: IntArray) -> None:
+        """Add a run of a file."""
+        earlier = self.of_arm.setdefault(arm, {}).get(seed)
+        if earlier:
+            raise PredictionError(
+                f"{table.at(int(rows[0]))}: seed {seed} of {excerpt(arm)} is in {earlier.table.title} already; "
+                "name each run once"
+            )
+        values = {role: [column[row] for row in rows] for role, column in table.values.items()}
+        true = _numbered(values["true"], self.classes)
+        stripped = PredictionTable(table.title, {}, table.place)
+        scores, unknown = self._scores(table, rows), np.full(len(rows), np.nan)
+        if scores is None:
+            predicted, confidence, losses = values["predicted"], unknown, unknown
+        else:
+            classes = self.scored.classes if self.scored else ()
+            predicted, confidence, losses = scored_predictions(table, classes, scores, values, seed, rows)
+        self.of_arm[arm][seed] = _Run(
+            table=stripped,
+            rows=rows,
+            images=_numbered(values["id"], self.images),
+            true=true,
+            groups=_numbered(values["group"], self.groups) if "group" in values else None,
+            predicted=_numbered(predicted, self.classes),
+            confidence=confidence,
+            losses=losses,
+        )
+
+    def _scores(self, table: PredictionTable, rows: IntArray) -> FloatArray | None:
+        """Return the scores of a run in the order of the classes of the first file with scores."""
+        if table.scores is None:
+            return None
+        first = self.scored = self.scored or PredictionTable(table.title, {}, table.place, classes=table.classes)
+        if set(table.classes) != set(first.classes):
+            different = excerpt(sorted(set(table.classes) ^ set(first.classes))[0])
+            raise PredictionError(f"{table.title}: other classes than in {first.title}: {different!r}; use the same")
+        places = np.array([table.classes.index(name) for name in first.classes])
+        scores: FloatArray = table.scores[np.ix_(rows, places)]
+        return scores
+
+    def matched(self) -> PredictedArms:
+        """Order the rows of all runs as in the first one.
+
+        Raises:
+            PredictionError: if runs have other images, labels or groups.
+        """
+        by_arm = [(arm, seed, run) for arm, of_arm in self.of_arm.items() for seed, run in sorted(of_arm.items())]
+        names, label_of = self._class_order([run for _, _, run in by_arm])
+        first, groups = by_arm[0][2], None
+        _refuse_repeated(first, self._image_name)
+        ordered: dict[str, list[tuple[int, _Run]]] = defaultdict(list)
+        for arm, seed, run in by_arm:
+            same = self._as_first(run, first)
+            if same.groups is not None:
+                groups = groups or same
+                self._refuse_other_groups(same, groups)
+            ordered[arm].append((seed, same))
+        labels = label_of[first.true]
+        of_images = np.arange(len(labels)) if groups is None or groups.groups is None else groups.groups
+        arms = [_arm(arm, of_arm, names, label_of, labels, of_images) for arm, of_arm in ordered.items()]
+        return PredictedArms(tuple(arms), self._fingerprint(first, names, labels, of_images), tuple(_warnings(ordered)))
+
+    def _class_order(self, runs: Sequence[_Run]) -> tuple[tuple[str, ...], IntArray]:
+        """Return the class names in order, and the label of each class by its number."""
+        if self.scored is None:
+            names, label_of = class_order(self.classes)
+            return names, np.array([label_of[name] for name in self.classes], dtype=np.int64)
+        names = self.scored.classes
+        for name, number in self.classes.items():
+            if name not in names:
+                run, positions = next(
+                    (run, np.flatnonzero(found))
+                    for run in runs
+                    if (found := (run.true == number) | (run.predicted == number)).any()
+                )
+                raise PredictionError(
+                    f"{run.at(positions[0])}: {excerpt(name)!r} is not a class of the scores in {self.scored.title}: "
+                    f"{excerpt(', '.join(names))}; use the same names"
+                )
+        return names, np.array([names.index(name) for name in self.classes], dtype=np.int64)
+
+    def _as_first(self, run: _Run, first: _Run) -> _Run:
+        """Order the rows of a run as in the first one, which has the same images and labels."""
+        if not np.array_equal(run.images, first.images):
+            _refuse_repeated(run, self._image_name)
+            self._refuse_other_images(run, first)
+            position = np.empty(len(self.images), dtype=np.int64)
+            position[run.images] = np.arange(len(run.images))
+            run = run.in_order(position[first.images])
+        for row in np.flatnonzero(run.true != first.true)[:1]:
+            own, other = (excerpt(list(self.classes)[one.true[row]]) for one in (run, first))
+            raise PredictionError(
+                f"{run.at(row)}: image {self._image_name(run.images[row])} is labeled {own!r}, but {other!r} in "
+                f"{first.at(row)}; correct one of them"
+            )
+        return run
+
+    def _refuse_other_images(self, run: _Run, first: _Run) -> None:
+        for row in np.flatnonzero(~np.isin(run.images, first.images))[:1]:
+            image = self._image_name(run.images[row])
+            raise PredictionError(f"{run.at(row)}: image {image} is not in {first.table.title}; {_SAME_IMAGES}")
+        missing = np.flatnonzero(~np.isin(first.images, run.images))
+        for row in missing[:1]:
+            others = f" and {len(missing) - 1:,} others are" if len(missing) > 1 else " is"
+            image = self._image_name(first.images[row])
+            raise PredictionError(
+                f"{run.table.title}: image {image} of {first.at(row)}{others} missing; {_SAME_IMAGES}"
+            )
+
+    def _refuse_other_groups(self, run: _Run, known: _Run) -> None:
+        assert run.groups is not None and known.groups is not None
+        for row in np.flatnonzero(run.groups != known.groups)[:1]:
+            raise PredictionError(
+                f"{run.at(row)}: image {self._image_name(run.images[row])} is in another group than in "
+                f"{known.at(row)}; correct one of them"
+            )
+
+    def _image_name(self, number: int) -> str:
+        return repr(excerpt(list(self.images)[number]))
+
+    def _fingerprint(self, first: _Run, names: Sequence[str], labels: IntArray, groups: IntArray) -> str:
+        ids, of_groups = list(self.images), np.unique(groups, return_index=True)
+        first_of_group = of_groups[1][np.searchsorted(of_groups[0], groups)]
+        rows = sorted(
+            "\x1f".join((ids[image], names[label], ids[first.images[same]]))
+            for image, label, same in zip(first.images, labels, first_of_group, strict=True)
+        )
+        return hashlib.sha256("\x1e".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _numbered(names: Iterable[str], known: dict[str, int]) -> IntArray:
+    """Return the number of each name, new ones in the order in which they appear."""
+    return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
+
+
+def _refuse_repeated(run: _Run, image_name: Callable[[int], str]) -> None:
+    _, first, counts = np.unique(run.images, return_index=True, return_counts=True)
+    for place in first[counts > 1][:1]:
+        again = np.flatnonzero(run.images == run.images[place])[1]
+        raise PredictionError(
+            f"{run.at(again)}: image {image_name(run.images[place])} is in {run.table.place(int(run.rows[place]))} "
+            "already; keep one row per image and run"
+        )
+
+
+def _arm(
+    name: str,
+    runs: Sequence[tuple[int, _Run]],
+    class_names: tuple[str, ...],
+    label_of: IntArray,
+    labels: IntArray,
+    groups: IntArray,
+) -> ArmRuns:
+    rows = ScoredRows(
+        labels=labels,
+        groups=groups,
+        in_train=None,
+        predicted=np.stack([label_of[run.predicted] for _, run in runs]),
+        confidence=np.stack([run.confidence for _, run in runs]),
+        losses=np.stack([run.losses for _, run in runs]),
+    )
+    keys = tuple(_digest(run, f"{name}\x1f{seed}") for seed, run in runs)
+    return ArmRuns(name, class_names, tuple(seed for seed, _ in runs), keys, rows)
+
+
+def _digest(run: _Run, words: str = "") -> str:
+    digest = hashlib.sha256(words.encode("utf-8", "surrogatepass"))
+    for array in (run.predicted, run.confidence, run.losses):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _warnings(arms: Mapping[str, Sequence[tuple[int, _Run]]]) -> Iterator[str]:
+    for name, runs in arms.items():
+        seeds_of: dict[str, list[int]] = defaultdict(list)
+        for seed, run in runs:
+            seeds_of[_digest(run)].append(seed)
+        for seeds in seeds_of.values():
+            if len(seeds) > 1:
+                yield (
+                    f"{excerpt(name)}: the predictions of seeds {listed(map(str, seeds))} are identical: a run that is "
+                    "counted twice makes intervals too narrow."
+                )
+        if any(np.isinf(run.losses).any() for _, run in runs):
+            yield f"{excerpt(name)}: a true class has probability 0, so the NLL of some runs is infinite and left out."

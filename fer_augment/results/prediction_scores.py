@@ -1,0 +1,69 @@
+"""Predicted class, its probability and the loss of each row, from one score per class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.errors import PredictionError, excerpt
+from fer_augment.metrics import row_losses, softmax, without_ties
+from fer_augment.randomness import stream_key
+from fer_augment.results.prediction_table import PredictionTable
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+def scored_predictions(
+    table: PredictionTable,
+    classes: Sequence[str],
+    scores: FloatArray,
+    values: Mapping[str, list[str]],
+    seed: int,
+    rows: IntArray,
+) -> tuple[list[str], FloatArray, FloatArray]:
+    """Return predicted class, its probability in `[0, 1]`, and `-ln p(true class)`, of each row of a run.
+
+    Args:
+        table: the file, for messages and for the kind of its scores.
+        classes: the K classes of the scores.
+        scores: `(n, K)`.
+        values: ids, true and, if the file has them, predicted classes of the rows.
+        seed: seed of the run, for ties between the largest scores.
+        rows: `(n,)` rows of the file.
+
+    Raises:
+        PredictionError: if a class has no score.
+    """
+    column_of = {name: column for column, name in enumerate(classes)}
+    for role in ("true", "predicted"):
+        for place, name in enumerate(values.get(role, ())):
+            if name not in column_of:
+                raise PredictionError(
+                    f"{table.at(int(rows[place]))}: the scores have no class {excerpt(name)!r}, only "
+                    f"{excerpt(', '.join(classes))}; use the same names"
+                )
+    every_row = np.arange(len(rows))
+    true = np.array([column_of[name] for name in values["true"]])
+    probabilities = softmax(scores) if table.kind == "logit" else scores
+    if "predicted" in values:
+        predicted = np.array([column_of[name] for name in values["predicted"]], dtype=np.int64)
+    else:
+        predicted = _largest(scores, values["id"], seed)
+    if table.kind == "logit":
+        losses = row_losses(true, scores)
+    else:
+        with np.errstate(divide="ignore"):
+            losses = -np.log(probabilities[every_row, true])
+    return [classes[column] for column in predicted.tolist()], probabilities[every_row, predicted], losses
+
+
+def _largest(scores: FloatArray, ids: Sequence[str], seed: int) -> IntArray:
+    """Return the column with the largest score; among equal ones, one that is drawn by image and seed."""
+    tied = np.flatnonzero((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1)
+    chances = np.zeros(len(scores))
+    chances[tied] = [stream_key(seed, "tie", ids[row]) / 2**64 for row in tied.tolist()]
+    largest: IntArray = without_ties(scores, chances).argmax(axis=1)
+    return largest
