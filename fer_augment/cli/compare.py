@@ -55,7 +55,7 @@ def compare(
     fer-augment compare paper confusion_mirror --data fer2013.csv --seeds 10
     fer-augment compare modern my_idea.yaml --data faces --set training.epochs=10
     fer-augment compare paper smote --data demo --dry-run
-    fer-augment compare paper smote --data faces --format github --fail-on worse >> "$GITHUB_STEP_SUMMARY"
+    fer-augment compare paper smote --data faces --format github --fail-on worse
     """
     from fer_augment.comparing import prepare
 

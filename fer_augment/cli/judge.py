@@ -42,9 +42,9 @@ def judge(
     trainers: docs/judge.md.
 
     \b
-    fer-augment judge predictions.csv --baseline plain
-    fer-augment judge runs/*.csv --pattern '{arm}_seed{seed}.csv' --baseline plain --out results/judged
-    fer-augment judge preds.parquet --column true=label --column id=filename --baseline resnet --format github
+    fer-augment judge all.csv --baseline plain --column true=label
+    fer-augment judge *.npz --pattern '{arm}_{seed}.npz' --baseline plain
+    fer-augment judge all.csv --baseline plain --out judged --fail-on worse
     """
     from fer_augment.judging import judge as judged
 

@@ -151,7 +151,7 @@ class _Runs:
         return scores
 
     def matched(self) -> PredictedArms:
-        """Order the rows of all runs as in the first one.
+        """Order the rows of all runs by id.
 
         Raises:
             PredictionError: if runs have other images, labels or groups.
@@ -160,6 +160,8 @@ class _Runs:
         names, label_of = self._class_order([run for _, _, run in by_arm])
         first, groups = by_arm[0][2], None
         _refuse_repeated(first, self._image_name)
+        ids = list(self.images)
+        first = first.in_order(np.array(sorted(range(len(first.images)), key=lambda row: ids[first.images[row]])))
         ordered: dict[str, list[tuple[int, _Run]]] = defaultdict(list)
         for arm, seed, run in by_arm:
             same = self._as_first(run, first)
@@ -168,9 +170,11 @@ class _Runs:
                 self._refuse_other_groups(same, groups)
             ordered[arm].append((seed, same))
         labels = label_of[first.true]
-        of_images = np.arange(len(labels)) if groups is None or groups.groups is None else groups.groups
+        of_images = np.arange(len(labels)) if groups is None or groups.groups is None else _first_rows(groups.groups)
         arms = [_arm(arm, of_arm, names, label_of, labels, of_images) for arm, of_arm in ordered.items()]
-        return PredictedArms(tuple(arms), self._fingerprint(first, names, labels, of_images), tuple(_warnings(ordered)))
+        return PredictedArms(
+            tuple(arms), self._fingerprint(first, names, labels, of_images), tuple(_warnings(ordered, label_of))
+        )
 
     def _class_order(self, runs: Sequence[_Run]) -> tuple[tuple[str, ...], IntArray]:
         """Return the class names in order, and the label of each class by its number."""
@@ -231,13 +235,16 @@ class _Runs:
         return repr(excerpt(list(self.images)[number]))
 
     def _fingerprint(self, first: _Run, names: Sequence[str], labels: IntArray, groups: IntArray) -> str:
-        ids, of_groups = list(self.images), np.unique(groups, return_index=True)
-        first_of_group = of_groups[1][np.searchsorted(of_groups[0], groups)]
-        rows = sorted(
-            "\x1f".join((ids[image], names[label], ids[first.images[same]]))
-            for image, label, same in zip(first.images, labels, first_of_group, strict=True)
-        )
+        ids = list(self.images)
+        of_rows = zip(first.images, labels, first.images[groups], strict=True)
+        rows = ["\x1f".join((ids[image], names[label], ids[same])) for image, label, same in of_rows]
         return hashlib.sha256("\x1e".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _first_rows(groups: IntArray) -> IntArray:
+    """Return for each row the first row of its group."""
+    _, first, group_of_row = np.unique(groups, return_index=True, return_inverse=True)
+    return first[group_of_row].astype(np.int64)
 
 
 def _numbered(names: Iterable[str], known: dict[str, int]) -> IntArray:
@@ -271,22 +278,22 @@ def _arm(
         confidence=np.stack([run.confidence for _, run in runs]),
         losses=np.stack([run.losses for _, run in runs]),
     )
-    keys = tuple(_digest(run, f"{name}\x1f{seed}") for seed, run in runs)
+    keys = tuple(_digest(run, label_of, f"{name}\x1f{seed}") for seed, run in runs)
     return ArmRuns(name, class_names, tuple(seed for seed, _ in runs), keys, rows)
 
 
-def _digest(run: _Run, words: str = "") -> str:
+def _digest(run: _Run, label_of: IntArray, words: str = "") -> str:
     digest = hashlib.sha256(words.encode("utf-8", "surrogatepass"))
-    for array in (run.predicted, run.confidence, run.losses):
+    for array in (label_of[run.predicted], run.confidence, run.losses):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
-def _warnings(arms: Mapping[str, Sequence[tuple[int, _Run]]]) -> Iterator[str]:
+def _warnings(arms: Mapping[str, Sequence[tuple[int, _Run]]], label_of: IntArray) -> Iterator[str]:
     for name, runs in arms.items():
         seeds_of: dict[str, list[int]] = defaultdict(list)
         for seed, run in runs:
-            seeds_of[_digest(run)].append(seed)
+            seeds_of[_digest(run, label_of)].append(seed)
         for seeds in seeds_of.values():
             if len(seeds) > 1:
                 yield (

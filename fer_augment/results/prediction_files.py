@@ -206,7 +206,7 @@ def _row_number(row: int) -> str:
 @contextmanager
 def _opened_npz(path: Path, title: str) -> Iterator[Mapping[str, NDArray[Any]]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             yield {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile, NotImplementedError) as error:
         is_object = "allow_pickle" in str(error)

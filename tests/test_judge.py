@@ -1,0 +1,505 @@
+"""`fa.judge` and `fer-augment judge`: verdicts for predictions of any trainer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fer_augment as fa
+from fer_augment.errors import PredictionError
+from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
+from fer_augment.results.comparison import read_comparison
+from fer_augment.significance import accuracy_weights, balanced_accuracy_weights, endpoint_difference, recall_weights
+from tests.command_line import assert_readable, assert_refused, fer_augment
+from tests.html_page import parse
+from tests.prediction_files import (
+    NAMES,
+    RECALLS,
+    ROWS,
+    TRUE,
+    columns,
+    probabilities_of,
+    with_run,
+    write_csv,
+    write_json_lines,
+    write_npz,
+    write_parquet,
+    write_runs,
+)
+
+PATTERN = "{arm}_seed{seed}.csv"
+FORMATS = {
+    "csv": (write_csv, ".csv"),
+    "jsonl": (write_json_lines, ".jsonl"),
+    "npz": (write_npz, ".npz"),
+    "parquet": (write_parquet, ".parquet"),
+}
+
+
+def judged(files, **more):
+    return fa.judge(files, baseline="plain", progress=False, **{"pattern": PATTERN} | more)
+
+
+def one_table(**more):
+    tables = [with_run(columns(arm, seed, **more), arm, seed) for arm in RECALLS for seed in range(3)]
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+
+def correct_of(arm):
+    return np.array([probabilities_of(arm, seed, RECALLS[arm]).argmax(axis=1) == TRUE for seed in range(3)])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write_runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def comparison(files):
+    return judged(files)
+
+
+# --- the same numbers as the test
+
+
+def test_differences_are_those_of_the_test(comparison):
+    (versus,) = comparison.versus
+    plain, good = correct_of("plain"), correct_of("good")
+    expected = {"accuracy": accuracy_weights(TRUE, 3), "balanced_accuracy": balanced_accuracy_weights(TRUE, 3)}
+    for name, weights in expected.items():
+        difference = endpoint_difference(plain, good, TRUE, weights)
+        judgment = getattr(versus, name)
+        assert (judgment.delta, *judgment.ci95) == pytest.approx((difference.delta, *difference.ci95))
+        assert judgment.p == pytest.approx(difference.p)
+    for number, name in enumerate(NAMES):
+        difference = endpoint_difference(plain, good, TRUE, recall_weights(number, 3))
+        assert versus.recall[name].delta == pytest.approx(difference.delta)
+    assert versus.balanced_accuracy.verdict == "better"
+
+
+def test_arms_have_scores_and_no_invented_facts(comparison):
+    plain, good = comparison.arms
+    assert (plain.recipe, plain.seeds, good.recipe) == ("plain", (0, 1, 2), "good")
+    assert plain.test.accuracy.mean == pytest.approx(correct_of("plain").mean())
+    assert plain.test.ece.n == plain.test.nll.n == 0, "there are no scores"
+    assert (plain.validation, plain.test_deduplicated, plain.parameter_count) == (None, None, None)
+    assert (plain.curve, plain.steps, plain.train_counts, plain.training_seconds.n) == ((), (), {}, 0)
+    assert comparison.data.counts == {"test": dict(zip(NAMES, np.bincount(TRUE).tolist(), strict=True))}
+    assert comparison.environment == {}
+
+
+@pytest.mark.parametrize("kind", ["prob", "logit"])
+def test_scores_give_nll_and_calibration(tmp_path, kind, comparison):
+    with_scores = judged(write_runs(tmp_path, scores=kind))
+    (arm, _), (plain, _) = with_scores.arms, comparison.arms
+    logits = [np.log(probabilities_of("plain", seed, RECALLS["plain"]) + 1e-12) for seed in range(3)]
+    assert arm.test.nll.mean == pytest.approx(np.mean([negative_log_likelihood(TRUE, one) for one in logits]), abs=1e-4)
+    ece = np.mean([expected_calibration_error(TRUE, one) for one in logits])
+    assert arm.test.ece.mean == pytest.approx(ece, abs=1e-3)
+    assert arm.test.accuracy == plain.test.accuracy, "the predicted class is the one with the largest score"
+    assert with_scores.versus == comparison.versus
+
+
+# --- one meaning whatever the format, the order of rows, and the number of files
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("scores", ["", "prob"])
+def test_every_format_gives_the_same_comparison(tmp_path, name, scores):
+    if name == "parquet":
+        pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
+    write, suffix = FORMATS[name]
+    expected = fa.judge(one_table(scores=scores), baseline="plain", progress=False)
+    result = judged(write_runs(tmp_path, write, suffix, scores=scores), pattern=f"{{arm}}_seed{{seed}}{suffix}")
+    assert result.arms == expected.arms and result.versus == expected.versus
+    assert result.data.fingerprint == expected.data.fingerprint
+
+
+def test_npz_may_have_a_matrix_of_scores(tmp_path):
+    for kind in ("probabilities", "logits"):
+        for arm in RECALLS:
+            for seed in range(3):
+                scores = probabilities_of(arm, seed, RECALLS[arm])
+                values: dict[str, Any] = {
+                    "id": np.arange(ROWS),
+                    "true": np.array(NAMES)[TRUE],
+                    "classes": np.array(NAMES),
+                }
+                np.savez(tmp_path / f"{arm}_seed{seed}.npz", **(values | {kind: scores}))
+        result = judged(f"{tmp_path}/*.npz", pattern="{arm}_seed{seed}.npz")
+        assert result.class_names == NAMES
+        assert result.versus[0].accuracy.delta == pytest.approx(correct_of("good").mean() - correct_of("plain").mean())
+
+
+def test_a_matrix_without_class_names_has_numbered_classes(tmp_path):
+    runs: list[Any] = []
+    for arm in RECALLS:
+        for seed in range(2):
+            scores = probabilities_of(arm, seed, RECALLS[arm])
+            runs.append({"id": np.arange(ROWS), "true": TRUE, "arm": [arm] * ROWS, "seed": [seed] * ROWS,
+                         "probabilities": scores})  # fmt: skip
+    assert fa.judge(runs, baseline="plain", progress=False).class_names == ("0", "1", "2")
+
+
+def test_one_file_may_hold_all_runs(tmp_path, comparison):
+    path = write_csv(tmp_path / "all.csv", one_table())
+    assert judged(path, pattern=None).versus == comparison.versus
+
+
+def test_a_data_frame_is_a_table(comparison):
+    pandas = pytest.importorskip("pandas", reason="a DataFrame needs pandas")
+    frame = pandas.DataFrame(one_table()).rename(columns={"id": "filename", "true": "label"})
+    result = fa.judge(frame, baseline="plain", columns={"id": "filename", "true": "label"}, progress=False)
+    assert result.versus == comparison.versus
+
+
+def test_the_order_of_files_and_rows_changes_nothing(files, comparison):
+    assert judged(files[::-1]).versus == comparison.versus
+    assert judged(files[::-1]).data.fingerprint == comparison.data.fingerprint
+
+
+def test_classes_are_in_natural_order_and_those_of_scores_in_that_of_the_columns():
+    def classes(names, **scores):
+        rows = len(names)
+        return fa.judge(
+            {"id": range(rows), "true": names, "predicted": names, "arm": ["a"] * rows, "seed": [0] * rows, **scores},
+            baseline="a", progress=False,
+        ).class_names  # fmt: skip
+
+    assert classes(["10", "9", "2"]) == ("2", "9", "10")
+    assert classes(["Sad", "Angry"], prob_Sad=[0.5, 0.5], prob_Angry=[0.5, 0.5]) == ("Sad", "Angry")
+
+
+def test_groups_are_one_image_and_tested_like_those_of_a_comparison():
+    groups = np.arange(ROWS) // 2
+    table = one_table() | {"group": np.tile(groups, 6)}
+    (versus,) = fa.judge(table, baseline="plain", progress=False).versus
+    weights = balanced_accuracy_weights(TRUE, 3)
+    expected = endpoint_difference(correct_of("plain"), correct_of("good"), TRUE, weights, groups)
+    assert versus.balanced_accuracy.delta == pytest.approx(expected.delta)
+    assert versus.balanced_accuracy.p == pytest.approx(expected.p)
+
+
+def test_ties_between_scores_are_drawn_by_image_and_not_by_the_order_of_classes():
+    rows = 400
+    true = np.array(["a", "b"])[np.arange(rows) % 2]
+
+    def accuracy(seed, ids):
+        table = {"id": ids, "true": true, "prob_a": np.full(rows, 0.5), "prob_b": np.full(rows, 0.5),
+                 "arm": ["x"] * rows, "seed": [seed] * rows}  # fmt: skip
+        return fa.judge(table, baseline="x", progress=False).arms[0].test
+
+    ids = np.arange(rows)
+    first = accuracy(0, ids)
+    assert 0.4 < first.recall["a"].mean < 0.6 and 0.4 < first.recall["b"].mean < 0.6
+    assert accuracy(0, ids) == first and accuracy(1, ids) != first
+
+
+def test_one_run_gives_no_verdict():
+    table = one_table()
+    kept = table["seed"] == 0
+    result = fa.judge({name: column[kept] for name, column in table.items()}, baseline="plain", progress=False)
+    assert result.versus[0].balanced_accuracy.verdict == "not tested (one run)"
+    assert any("Only one run" in warning for warning in result.warnings)
+
+
+def test_identical_predictions_of_two_seeds_are_named():
+    table = one_table()
+    copied = {name: np.concatenate([column, column[:ROWS]]) for name, column in table.items()}
+    copied["seed"] = np.concatenate([table["seed"], np.full(ROWS, 9)])
+    result = fa.judge(copied, baseline="plain", progress=False)
+    assert any("plain: the predictions of seeds 0 and 9 are identical" in warning for warning in result.warnings)
+
+
+def test_a_true_class_with_probability_zero_is_named():
+    table = one_table(scores="prob")
+    table["prob_ant"][0], table["prob_bee"][0], table["prob_cat"][0] = [float(TRUE[0] != n) / 2 for n in range(3)]
+    result = fa.judge(table, baseline="plain", progress=False)
+    assert any("plain: a true class has probability 0" in warning for warning in result.warnings)
+    assert result.arms[0].test.nll.n == 2
+
+
+# --- what is written
+
+
+def test_results_are_written_and_read_back(tmp_path, files):
+    out = tmp_path / "out"
+    result = judged(files, out=out)
+    assert fa.load_comparison(out).versus == result.versus
+    assert result.directory == out and {path.name for path in out.iterdir()} == {"comparison.json", "report.html"}
+    with pytest.raises(fa.RunError, match="predictions has no runs"):
+        result.runs  # noqa: B018 # the property raises
+
+
+def test_the_report_has_the_sections_that_predictions_allow(tmp_path, files):
+    judged(files, out=tmp_path)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    sections = [one.attributes["id"] for one in parse(html).find("section")]
+    assert sections == ["verdict", "recall", "scores", "confusion"]
+    assert "run directories" not in html and "No description" not in html
+    assert fer_augment("report", str(tmp_path), "--format", "html").code == 0
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html
+
+
+def test_a_comparison_of_other_predictions_is_kept(tmp_path, files):
+    judged(files, out=tmp_path)
+    before = (tmp_path / "comparison.json").read_bytes()
+    judged(files, out=tmp_path)
+    assert not (tmp_path / "earlier").exists(), "the same predictions again"
+    judged(files[:2] + files[3:5], out=tmp_path)
+    (kept,) = (tmp_path / "earlier").glob("*/comparison.json")
+    assert kept.read_bytes() == before
+
+
+# --- one line for everything that is wrong
+
+
+def refused(message, predictions, **more):
+    settings: dict[str, Any] = {"baseline": "plain", "progress": False} | more
+    with pytest.raises(PredictionError) as caught:
+        fa.judge(predictions, **settings)
+    text = str(caught.value)
+    assert message in text and text.isprintable() and len(text) < 600, text
+
+
+def changed(tmp_path, change, *, suffix=".csv", **more):
+    """Write two runs, the second one changed, and return the files."""
+    first, second = with_run(columns(**more), "plain", 0), with_run(columns(**more), "plain", 1)
+    change(second)
+    write = FORMATS[suffix[1:]][0]
+    return [write(tmp_path / f"a{suffix}", first), write(tmp_path / f"b{suffix}", second)]
+
+
+def cut(values, row):
+    for column in values.values():
+        del column[row]
+
+
+def test_a_missing_image_is_named(tmp_path):
+    refused("b.csv: image '3.png' of ", changed(tmp_path, lambda values: cut(values, 3)))
+
+
+def test_an_additional_image_is_named(tmp_path):
+    def add(values):
+        for column in values.values():
+            column.append(column[-1])
+        values["id"][-1] = "new.png"
+
+    refused("b.csv: line 122: image 'new.png' is not in ", changed(tmp_path, add))
+
+
+def test_another_label_is_named(tmp_path):
+    def relabel(values):
+        values["true"][5] = "dog"
+
+    refused("b.csv: line 7: image '5.png' is labeled 'dog', but ", changed(tmp_path, relabel))
+
+
+def test_a_repeated_image_is_named(tmp_path):
+    def repeat(values):
+        values["id"][5] = "4.png"
+
+    refused("b.csv: line 7: image '4.png' is in line 6 already", changed(tmp_path, repeat))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".npz", ".parquet"])
+def test_a_score_that_is_not_finite_is_named(tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
+
+    def damage(values):
+        values["prob_bee"][2] = float("nan")
+
+    place = {".csv": "line 4", ".jsonl": "line 3"}.get(suffix, "row 2")
+    files = changed(tmp_path, damage, suffix=suffix, scores="prob")
+    refused(f"b{suffix}: {place}: prob_bee is nan, not a finite number", files)
+
+
+def test_probabilities_must_be_probabilities(tmp_path):
+    def scale(values):
+        values["prob_bee"][2] = 0.9
+        values["prob_ant"][2] = 0.9
+
+    def negative(values):
+        values["prob_bee"][2] = -1.0
+
+    refused("b.csv: line 4: the probabilities sum to ", changed(tmp_path, scale, scores="prob"))
+    refused("name the columns logit_CLASS", changed(tmp_path, scale, scores="prob"))
+    refused("b.csv: line 4: prob_bee is -1, not a probability", changed(tmp_path, negative, scores="prob"))
+
+
+def test_a_score_that_is_no_number_is_named(tmp_path):
+    def damage(values):
+        values["prob_bee"][2] = "high"
+
+    refused("b.csv: line 4: prob_bee is not a number ('high')", changed(tmp_path, damage, scores="prob"))
+
+
+def test_a_missing_value_is_named(tmp_path):
+    def empty(values):
+        values["predicted"][2] = ""
+
+    refused("b.csv: line 4: no value for 'predicted'", changed(tmp_path, empty))
+
+
+def test_one_file_or_one_run_given_twice_is_refused(tmp_path, files):
+    refused("plain_seed0.csv: is given twice", [files[0], files[0]], pattern=PATTERN)
+    copy = tmp_path / "copy" / files[0].name
+    copy.parent.mkdir()
+    copy.write_bytes(files[0].read_bytes())
+    refused("seed 0 of plain is in ", [files[0], copy], pattern=PATTERN)
+
+
+def test_a_class_without_a_score_is_named(tmp_path):
+    def relabel(values):
+        values["true"][0] = "dog"
+
+    refused(
+        "b.csv: line 2: the scores have no class 'dog', only ant, bee, cat", changed(tmp_path, relabel, scores="prob")
+    )
+
+
+def test_a_class_that_scores_of_another_file_lack_is_named():
+    scored, plain = with_run(columns(scores="prob"), "plain", 0), with_run(columns(), "plain", 1)
+    plain["predicted"][3] = "dog"
+    refused("table 2: row 3: 'dog' is not a class of the scores in table 1", [scored, plain])
+
+
+def test_other_groups_are_named():
+    first, second = (with_run(columns(), "plain", seed) | {"group": list(range(ROWS))} for seed in (0, 1))
+    second["group"][4] = 3
+    refused("table 2: row 4: image '4.png' is in another group than in table 1: row 4", [first, second])
+
+
+def test_missing_columns_are_named_with_what_to_type(files):
+    values = with_run(columns(), "plain", 0)
+    values["label"] = values.pop("true")
+    refused("no column 'true' among ", values)
+    refused("choose one: --column true=label", values)
+    refused("--pattern '{arm}_seed{seed}.csv'", files)
+    refused("no column 'id' among", {"true": ["a"]})
+    refused("no column 'predicted'", {"id": [1], "true": ["a"], "arm": ["plain"], "seed": [0]})
+
+
+def test_settings_that_fit_nothing_are_refused(files, tmp_path):
+    refused("there is no role 'tru'; did you mean 'true'?", files, columns={"tru": "x"}, pattern=PATTERN)
+    refused("no column 'lable'", files, columns={"true": "lable"}, pattern=PATTERN)
+    refused("the name does not match the pattern '{arm}.npz'", files, pattern="{arm}.npz")
+    refused("may contain each of {arm}, {seed}, {fold} once", files, pattern="{arm}_{sed}.csv")
+    refused("baseline: there is no arm 'plian'; did you mean 'plain'?", files, baseline="plian", pattern=PATTERN)
+    both = write_csv(tmp_path / "plain_seed7.csv", with_run(columns(), "plain", 7))
+    refused("arm is in the name of the file and in the column 'arm'", both, pattern=PATTERN)
+
+
+def test_names_of_files_may_be_patterns(files):
+    folder = files[0].parent
+    refused("is a folder; name its files, such as ", folder)
+    refused("no file matches this pattern", f"{folder}/*.jsonl")
+    refused("no such file or folder", folder / "plain_seed00.csv")
+    refused("not a file of predictions; expected .csv", write_csv(folder / "x.txt", columns()))
+    refused("no predictions given", [])
+
+
+def test_folds_are_refused_until_they_are_tested():
+    values = with_run(columns(), "plain", 0) | {"fold": [0] * ROWS}
+    refused("predictions of cross-validation are not supported yet", values)
+
+
+def test_seeds_are_numbers():
+    refused("row 0: seed is 'first'; expected a number from 0", with_run(columns(), "plain", "first"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"id,true,predicted,arm,seed\n", "has no rows"),
+        (b"id,true,predicted,arm,seed\n1,a\n", "line 2: 2 fields, but there are 5 columns"),
+        (b"id,id,true\n1,2,3\n", "several columns 'id'"),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
+        (b'id,true,predicted,arm,seed\n"1,a,b,c,0\n', "line 2: unexpected end of data"),
+    ],
+)
+def test_damaged_csv_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "x.csv"
+    path.write_bytes(content)
+    refused(message, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.jsonl", b"[1]\n", "line 1: expected an object"),
+        ("x.jsonl", b'{"id": 1, "true": 1, "predicted": 1, "arm": "a", "seed": 0}\n{"id" 2}\n', "line 2: not JSON"),
+        ("x.jsonl", b'{"id": 1, "true": 1, "predicted": 1, "arm": "a", "seed": 0}\n{"id": 2}\n', "line 2: other keys"),
+        ("x.npz", b"PK\3\4 not a zip", "not readable"),
+        ("x.parquet", b"PAR1 nothing", "not a readable parquet file"),
+    ],
+)
+def test_other_damaged_files_are_refused(tmp_path, name, content, message):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
+    path = tmp_path / name
+    path.write_bytes(content)
+    refused(message, path)
+
+
+def test_pickles_are_not_loaded(tmp_path):
+    np.savez(tmp_path / "x.npz", id=np.array(["a", None], dtype=object))
+    refused("an array of Python objects; save it with dtype str", tmp_path / "x.npz")
+
+
+# --- the command line
+
+
+def test_the_terminal_output_is_readable(files, tmp_path):
+    ran = fer_augment("judge", *map(str, files), "--baseline", "plain", "--pattern", PATTERN, "--out", str(tmp_path))
+    assert ran.code == 0, ran
+    assert_readable(ran)
+    assert "good is better than plain" in ran.out
+    assert f"Results are in {tmp_path}; open {tmp_path}/report.html" in ran.err
+    assert read_comparison(tmp_path).baseline == "plain"
+
+
+def test_formats_and_columns(files, tmp_path, comparison):
+    values = with_run(columns("plain", 0), "plain", 0)
+    values["label"] = values.pop("true")
+    path = write_csv(tmp_path / "a.csv", values | {"note": ["x"] * ROWS})
+    ran = fer_augment("judge", str(path), "--baseline", "plain", "--column", "true=label", "--json")
+    assert ran.code == 0 and json.loads(ran.out)["baseline"] == "plain"
+    assert ran.err == "warning: columns without a role, not used: note\n"
+    named = ["judge", *map(str, files), "--baseline", "plain", "--pattern", PATTERN, "--format"]
+    assert fer_augment(*named, "csv").out.startswith("split,arm,score")
+    github = fer_augment(*named, "github").out
+    assert github.startswith("### predictions in 6 files: 3 classes, 120 test images\n\n**") is False
+    assert "| class | images | baseline | arm |" in github and "<details>" in github
+
+
+def test_worse_is_an_exit_status(files):
+    named = ["judge", *map(str, files), "--pattern", PATTERN, "--fail-on", "worse", "--baseline"]
+    assert fer_augment(*named, "plain").code == 0
+    ran = fer_augment(*named, "good")
+    assert ran.code == 3
+    assert "worse: plain in balanced accuracy (-" in ran.err and "plain in recall of " in ran.err
+
+
+def test_bad_input_is_one_line_with_exit_code_2(files):
+    ran = fer_augment("judge", str(files[0]), "--baseline", "plian", "--pattern", PATTERN)
+    assert_refused(ran, "baseline: ", "did you mean 'plain'?")
+    ran = fer_augment("judge", str(files[0]), "--baseline", "plain", "--column", "true")
+    assert ran.code == 2 and "expected ROLE=NAME" in ran.err
+
+
+def test_no_torch_is_imported(files):
+    program = (
+        f"from fer_augment.cli import main; main(['judge', *{[str(file) for file in files]!r}, '--baseline', 'plain', "
+        f"'--pattern', {PATTERN!r}, '--json']); "
+        "import sys; sys.exit(sorted({'torch', 'albumentations', 'scipy.stats', 'pandas', 'cv2'} & {*sys.modules}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.stderr.strip() == "[]"
