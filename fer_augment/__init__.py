@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fer_augment.data.dataset import ImageDataset, PixelBlock, SourceRows, Splits
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.image_source import ImageSource
+from fer_augment.data.records import Evaluation, RunIdentity, RunRecord
 from fer_augment.errors import (
     DatasetError,
     FerAugmentError,
@@ -47,6 +48,7 @@ __all__ = [
     "DatasetError",
     "DatasetReader",
     "Effect",
+    "Evaluation",
     "FerAugmentError",
     "ImageDataset",
     "ImageFile",
@@ -62,6 +64,8 @@ __all__ = [
     "RecipeError",
     "Run",
     "RunError",
+    "RunIdentity",
+    "RunRecord",
     "SourceRows",
     "Splits",
     "Strategy",

@@ -24,8 +24,10 @@ from fer_augment.data.audit import Audit, audit_warnings
 from fer_augment.data.audit_store import audited
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory, write_whole
-from fer_augment.errors import NothingFinishedError, RecipeError, RunError
+from fer_augment.errors import NothingFinishedError, PluginError, RecipeError, RunError
 from fer_augment.finished import Comparison, Run
+from fer_augment.hooks.observers import Observers
+from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.progress import Cached
 from fer_augment.reading import Data, loaded_plugins, open_data
 from fer_augment.recipe.binding import BoundRecipe, bind
@@ -47,6 +49,7 @@ from fer_augment.runs.plan import Plan, plan
 from fer_augment.runs.preflight import check_executor, jobs_that_fit, memory_notice, memory_of_a_run, preflight
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.rewriting import Rewriting, rewriting_of
+from fer_augment.runs.tracking import Tracking, reason
 from fer_augment.training.store import default_store
 from fer_augment.training.torch_runtime import device_of
 from fer_augment.training.trainings import Trainings
@@ -72,6 +75,7 @@ def compare(
     jobs: int | None = None,
     executor: Executor = "local",
     overrides: Overrides = (),
+    track: str | Sequence[str] = (),
     progress: bool = True,
 ) -> Comparison:
     """Compare recipes on the same data; the first one is the baseline.
@@ -87,6 +91,7 @@ def compare(
         jobs: runs at a time; None for as many as there are processor cores, on Ray as the cluster has room for.
         executor: `local` for processes on this machine, `ray` for the cluster at `$RAY_ADDRESS`, or else a local one.
         overrides: settings for every recipe: `key=value` lines such as `training.epochs=5`, or a mapping.
+        track: names of trackers, such as `mlflow`, in addition to those that the recipes name.
         progress: whether to show progress and warnings on stderr.
 
     Returns:
@@ -98,8 +103,9 @@ def compare(
         NothingFinishedError: if all runs failed.
     """
     prepared = prepare(
-        recipes, data, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides, progress=progress
-    )
+        recipes, data, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides, track=track,
+        progress=progress,
+    )  # fmt: skip
     return prepared.run()
 
 
@@ -112,6 +118,7 @@ def prepare(
     jobs: int | None = None,
     executor: Executor = "local",
     overrides: Overrides = (),
+    track: str | Sequence[str] = (),
     progress: bool = True,
 ) -> PreparedComparison:
     """Check everything that can be checked before a comparison; nothing is trained or written.
@@ -124,6 +131,7 @@ def prepare(
         jobs: runs at a time.
         executor: `local` or `ray`.
         overrides: `key=value` settings for every recipe.
+        track: names of trackers, in addition to those that the recipes name.
         progress: whether to show progress and warnings on stderr.
 
     Raises:
@@ -135,9 +143,10 @@ def prepare(
         raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
     arms = _bound(recipes, overrides, quiet=not progress)
     directory = Path(out) if out is not None else RESULTS / _directory_name([arm.recipe.name for arm in arms])
+    observers = _observers(arms, track, directory)
     recipe_data = _read_for(arms, data, progress=progress)
     store = default_store()
-    notices = [*preflight(arms, recipe_data, store, out=directory), *_warnings_before(arms)]
+    notices = [*observers.failures, *preflight(arms, recipe_data, store, out=directory), *_warnings_before(arms)]
     experiment = Experiment(recipe_data, store, directory / "runs")
     runs = runs_in_order([arm.recipe for arm in arms], chosen_seeds)
     finished = FinishedRuns.among(runs, experiment)
@@ -157,6 +166,7 @@ def prepare(
         jobs=jobs,
         executor=executor,
         progress=progress,
+        observers=observers,
         memory=memory,
     )
 
@@ -175,6 +185,7 @@ class PreparedComparison:
         jobs: runs at a time; None for the default.
         executor: where runs are done.
         progress: whether to show progress on stderr.
+        observers: the trackers.
         memory: estimated peak memory of a run, in bytes; 0 if unknown.
     """
 
@@ -187,6 +198,7 @@ class PreparedComparison:
     jobs: int | None
     executor: Executor
     progress: bool
+    observers: Observers
     memory: int = 0
 
     def __repr__(self) -> str:
@@ -217,35 +229,53 @@ class PreparedComparison:
             NothingFinishedError: if none did.
             RunError: if there is no Ray cluster, or results cannot be written.
         """
-        runs = self.runs
         _create(self.directory)
+        recipes = [arm.recipe.name for arm in self.arms]
+        self._notify("comparison_started", recipes=recipes, seeds=self.seeds, source=self.splits.source)
+        try:
+            comparison = Comparison.at(self.directory, self._done())
+        except BaseException as error:
+            self._notify("comparison_failed", message=reason(error))
+            raise
+        self._notify("comparison_finished", comparison=comparison)
+        return comparison
+
+    def _notify(self, event: str, **arguments: object) -> None:
+        failures = self.observers.notify(event, **arguments)
+        if self.progress:
+            print_warnings(failures)
+
+    def _done(self) -> ComparisonRecord:
         audit = self._audited()
         notices = self.finished.remove_damaged()
         if self.progress:
             print_warnings([*audit_warnings(audit), *notices])
-        with RunProgress(runs, quiet=not self.progress) as display:
-            outcomes = self._outcomes(display)
+        with (
+            RunProgress(self.runs, quiet=not self.progress) as display,
+            Tracking(self.observers, display, self.experiment.identify) as tracking,
+        ):
+            outcomes = self._outcomes(tracking)
         finished: dict[str, list[RunDirectory]] = {arm.recipe.name: [] for arm in self.arms}
         failures = []
-        for run, outcome in zip(runs, outcomes, strict=True):
+        for run, outcome in zip(self.runs, outcomes, strict=True):
             if isinstance(outcome, FailedTask):
                 failures.append(Failure(recipe=run.recipe.name, seed=run.seed, message=outcome.message))
                 self._keep_traceback(run, outcome)
             else:
                 finished[run.recipe.name].append(RunDirectory(outcome))
-        if len(failures) == len(runs):
+        if len(failures) == len(self.runs):
             raise nothing_finished(failures)
-        return Comparison.at(self.directory, self._judged(finished, failures, audit))
+        return self._judged(finished, failures, audit)
 
-    def _outcomes(self, display: RunProgress) -> list[Path | FailedTask]:
+    def _outcomes(self, listener: Listener[PlannedRun]) -> list[Path | FailedTask]:
         """Do the runs that are not finished; return the directory of every run, or why there is none."""
         for run, path in zip(self.runs, self.finished.paths, strict=True):
             if path:
-                display.started(run)
-                display.progressed(run, Cached("run"))
-                display.ended(run, path)
+                listener.started(run)
+                listener.progressed(run, Cached("run"))
+                listener.ended(run, path)
         to_do = [run for run, path in zip(self.runs, self.finished.paths, strict=True) if path is None]
-        done = iter(_do_runs(self.experiment, to_do, self.executor, self.jobs, self.local_jobs, display))
+        done = iter(_do_runs(self.experiment, to_do, self.executor, self.jobs, self.local_jobs, listener))
         return [path or next(done) for path in self.finished.paths]
 
     def _judged(
@@ -264,6 +294,7 @@ class PreparedComparison:
             warnings=[
                 *audit_warnings(audit),
                 *loaded_plugins(quiet=True).problems,
+                *self.observers.failures,
                 *comparison_warnings(self.arms),
                 *([scored] if scored else []),
             ],
@@ -296,6 +327,7 @@ def run(
     seed: int = 0,
     out: str | PathLike[str] = RESULTS,
     overrides: Overrides = (),
+    track: str | Sequence[str] = (),
     progress: bool = True,
 ) -> Run:
     """Train one recipe with one seed and score it on the test split once.
@@ -308,6 +340,7 @@ def run(
         seed: the seed of the run.
         out: the run's directory is created below `out/runs`.
         overrides: `key=value` settings, such as `training.epochs=5`.
+        track: names of trackers, in addition to those that the recipe names.
         progress: whether to show progress and warnings on stderr.
 
     Raises:
@@ -316,8 +349,13 @@ def run(
     """
     chosen_seed = _seed(seed)
     (arm,) = _bound([recipe], overrides, quiet=not progress)
+    observers = _observers([arm], track, Path(out))
     directory, recipe_data, store = Path(out), _read_for([arm], data, progress=progress), default_store()
-    notices = [*preflight([arm], recipe_data, store, out=directory, is_comparison=False), *recipe_warnings(arm)]
+    notices = [
+        *observers.failures,
+        *preflight([arm], recipe_data, store, out=directory, is_comparison=False),
+        *recipe_warnings(arm),
+    ]
     memory_of_a_run([arm], recipe_data, store)
     if progress:
         print_warnings(notices)
@@ -327,8 +365,11 @@ def run(
     damaged = FinishedRuns.among([task], experiment).remove_damaged()
     if progress:
         print_warnings(damaged)
-    with RunProgress([task], quiet=not progress) as display:
-        (outcome,) = do_tasks(experiment, [task], 1, display)
+    with (
+        RunProgress([task], quiet=not progress) as display,
+        Tracking(observers, display, experiment.identify) as tracking,
+    ):
+        (outcome,) = do_tasks(experiment, [task], 1, tracking)
     if isinstance(outcome, FailedTask):
         error = NothingFinishedError(f"{task} failed: {outcome.message}")
         if outcome.details:
@@ -395,6 +436,17 @@ def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides, *, qu
     loaded = load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], lines)
     catalog = loaded_plugins(quiet=quiet)
     return [bind(recipe, catalog) for recipe in loaded]
+
+
+def _observers(arms: Sequence[BoundRecipe], track: str | Sequence[str], directory: Path) -> Observers:
+    """Create the trackers that are asked for by name or by a recipe, each once."""
+    trackers = {tracker.name: tracker for arm in arms for tracker in arm.trackers}
+    for name in [track] if isinstance(track, str) else track:
+        try:
+            trackers[name] = installed_plugins().tracker(name).value
+        except PluginError as error:
+            raise PluginError(f"track: {error}") from error
+    return Observers.of(trackers.values(), directory)
 
 
 def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:

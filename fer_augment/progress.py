@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from fer_augment.data.records import Evaluation
+
 
 @dataclass(frozen=True)
 class Advance:
@@ -36,7 +38,18 @@ class Cached:
     name: str
 
 
-Event: TypeAlias = Advance | Cached
+@dataclass(frozen=True)
+class Evaluated:
+    """The curve of a run has a point, also if its training is reused.
+
+    Attributes:
+        evaluation: the point.
+    """
+
+    evaluation: Evaluation
+
+
+Event: TypeAlias = Advance | Cached | Evaluated
 Report: TypeAlias = Callable[[Event], None]
 
 

@@ -21,15 +21,17 @@ import pytest
 import torch
 import yaml
 
+import fer_augment as fa
 from docs.builder.page import catalog_page
 from fer_augment import Splits, Strategy
 from fer_augment.cache import CACHE_VARIABLE
 from fer_augment.cli import group
-from fer_augment.data.records import RECORD_SCHEMA, Evaluation, RunIdentity
+from fer_augment.data.records import RECORD_SCHEMA, Evaluation, RunIdentity, RunRecord
+from fer_augment.hooks.observer_specs import OBSERVERS, ObserverSpecs
 from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins
-from fer_augment.hooks.specs import OBSERVERS, RegistrationSpecs, StageSpecs
+from fer_augment.hooks.specs import RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Context
 from fer_augment.recipe.binding import bind
@@ -69,7 +71,9 @@ def _signature(hook: ast.FunctionDef) -> str:
     return ast.unparse(hook)
 
 
-STAGE_HOOKS, REGISTRATION_HOOKS = signatures(StageSpecs), signatures(RegistrationSpecs)
+STAGE_HOOKS, OBSERVER_HOOKS = signatures(StageSpecs), signatures(ObserverSpecs)
+REGISTRATION_HOOKS = signatures(RegistrationSpecs)
+ALL_HOOKS = STAGE_HOOKS | OBSERVER_HOOKS | REGISTRATION_HOOKS
 
 
 HOOK_PAGES = DOCS / "hooks"
@@ -78,13 +82,13 @@ HOOK_PAGES = DOCS / "hooks"
 class TestHooks:
     """One page per hook: its signature, then a complete example."""
 
-    every_hook = pytest.mark.parametrize("hook", [*STAGE_HOOKS, *REGISTRATION_HOOKS])
+    every_hook = pytest.mark.parametrize("hook", ALL_HOOKS)
 
     @pytest.fixture(scope="class")
     @classmethod
     def examples(cls) -> dict[str, dict[str, Any]]:
         """Run the example on each page; return the objects each one defines."""
-        return {hook: cls.definitions_in(hook) for hook in (*STAGE_HOOKS, *REGISTRATION_HOOKS)}
+        return {hook: cls.definitions_in(hook) for hook in ALL_HOOKS}
 
     @staticmethod
     def definitions_in(hook: str) -> dict[str, Any]:
@@ -95,11 +99,11 @@ class TestHooks:
 
     def test_index_lists_every_hook_in_code_order(self) -> None:
         index = (HOOK_PAGES / "README.md").read_text(encoding="utf-8")
-        assert re.findall(r"(?m)^\| \[(\w+)\]\(\1\.md\) \|", index) == [*STAGE_HOOKS, *REGISTRATION_HOOKS]
+        assert re.findall(r"(?m)^\| \[(\w+)\]\(\1\.md\) \|", index) == [*ALL_HOOKS]
 
     def test_hooks_and_pages_correspond(self) -> None:
         names = {page.stem for page in HOOK_PAGES.glob("*.md")}
-        assert names == {"README", *STAGE_HOOKS, *REGISTRATION_HOOKS}
+        assert names == {"README", *ALL_HOOKS}
 
     @every_hook
     def test_signature_matches_the_code(self, hook: str) -> None:
@@ -107,7 +111,7 @@ class TestHooks:
         (parsed,) = ast.parse(shown.text).body
         assert isinstance(parsed, ast.FunctionDef)
         assert shown.section == hook
-        assert _signature(parsed) == (STAGE_HOOKS | REGISTRATION_HOOKS)[hook]
+        assert _signature(parsed) == ALL_HOOKS[hook]
 
     @every_hook
     def test_page_and_index_agree(self, hook: str) -> None:
@@ -138,9 +142,8 @@ class TestHooks:
         self, hook: str, examples: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
     ) -> None:
         (observer_class,) = examples[hook].values()
-        observers = Observers([observer_class()])
         run = RunIdentity(recipe="mine", seed=3, key="k")
-        curve = [
+        curve = tuple(
             Evaluation(
                 epoch=epoch,
                 step=epoch * 10,
@@ -151,16 +154,35 @@ class TestHooks:
                 validation_recall=(0.5, None),
             )
             for epoch, loss in ((1, 0.9), (2, 0.4), (3, 0.6))
-        ]
-        observers.notify("run_started", run=run)
-        observers.notify("epoch_finished", run=run, evaluation=curve[0])
-        observers.notify("run_finished", run=run, curve=curve)
+        )
+        record = RunRecord.model_construct(identity=run, curve=curve)  # type: ignore[call-arg] # has what is needed
+        comparison = fa.Comparison.model_construct()  # type: ignore[call-arg] # likewise
+        comparison._directory = Path("results/mine")
+        given: dict[str, dict[str, object]] = {
+            "comparison_started": {"recipes": ["paper", "mine"], "seeds": [0, 3], "source": "faces.zip"},
+            "run_started": {"run": run, "recipe": {"training": {"epochs": 3}}, "class_names": ["ant", "bee"]},
+            "epoch_finished": {"run": run, "evaluation": curve[0], "class_names": ["ant", "bee"]},
+            "run_finished": {
+                "run": run,
+                "record": record,
+                "scores": {"test_accuracy": 0.75},
+                "directory": Path("results/mine/runs/mine/seed-3-k"),
+            },
+            "run_failed": {"run": run, "message": "the loss is not finite"},
+            "comparison_finished": {"comparison": comparison},
+            "comparison_failed": {"message": "all runs failed"},
+        }
+        assert not Observers({"example": observer_class()}).notify(hook, **given[hook])
         assert (
             capsys.readouterr().out
             == {
-                "run_started": "mine, seed 3\n",
+                "comparison_started": "paper, mine with 2 seeds on faces.zip\n",
+                "run_started": "mine, seed 3: 3 epochs\n",
                 "epoch_finished": "mine, epoch 1: 0.900\n",
-                "run_finished": "mine: smallest validation loss at epoch 2\n",
+                "run_finished": "mine: test accuracy 75.0 %, smallest validation loss at epoch 2\n",
+                "run_failed": "mine, seed 3: the loss is not finite\n",
+                "comparison_finished": "results/mine/report.html\n",
+                "comparison_failed": "all runs failed\n",
             }[hook]
         )
 
@@ -180,7 +202,7 @@ class TestHooks:
             ("model", "linear"),
             ("dataset reader", "dots"),
             ("loss", "absolute_error"),
-            ("tracker", "loss_printer"),
+            ("tracker", "loss_log"),
         }
 
     def test_example_model_and_loss_work(self, offered: Catalog) -> None:
@@ -197,7 +219,7 @@ class TestHooks:
         assert (len(splits.train), len(splits.test), splits.train.image_shape) == (200, 50, (8, 8, 1))
         side = splits.train.images[:].argmax(axis=2).max(axis=1)[:, 0] > 4
         assert np.array_equal(side, splits.train.labels == 1)
-        assert hasattr(offered.tracker("loss_printer").value.make(), "epoch_finished")
+        assert not Observers.of([offered.tracker("loss_log").value], Path("results")).failures
 
 
 @pytest.mark.parametrize("page", ["write_a_strategy", "recipes", "data", "statistics", "python"])

@@ -58,27 +58,6 @@ class Fails(Strategy):
         if context.seed == 1:
             raise StrategyError("refused for seed 1")
         return training_set
-
-class Observes(Strategy):
-    """Writes events to a file."""
-
-    file: str
-
-    def write(self, line):
-        with open(self.file, "a") as stream:
-            stream.write(line + "\\n")
-
-    @hookimpl
-    def run_started(self, run):
-        self.write(f"started {run.recipe} {run.seed}")
-
-    @hookimpl
-    def epoch_finished(self, evaluation):
-        self.write(f"epoch {evaluation.epoch}")
-
-    @hookimpl
-    def run_finished(self, curve):
-        self.write(f"finished {len(curve)}")
 '''
 
 
@@ -195,20 +174,6 @@ class TestRun:
             np.testing.assert_allclose(counts / len(many), 1 / 3, atol=0.06)
         assert (logits[0].argmax(axis=1) != logits[1].argmax(axis=1)).mean() > 0.5
         np.testing.assert_array_equal(logits[2][::-1], logits[0])
-
-    def test_observers_receive_events(self, experiment, recipe, tmp_path):
-        events = tmp_path / "events"
-        do_runs(experiment, recipe("observed", f"./shifting.py:Observes: {{file: {events}}}"))
-        assert events.read_text().splitlines() == ["started observed 0", "epoch 1", "epoch 2", "finished 2"]
-
-    def test_failing_observer_gives_a_warning(self, experiment, recipe, tmp_path):
-        missing = tmp_path / "missing" / "events"
-        plain, observed = do_runs(
-            experiment, recipe("plain"), recipe("observed", f"./shifting.py:Observes: {{file: {missing}}}")
-        )
-        assert contents(observed.path) == contents(plain.path)
-        (warning,) = set(observed.record.warnings) - set(plain.record.warnings)
-        assert warning.startswith("Observes failed at run_started and was disabled: FileNotFoundError: ")
 
 
 class TestRuns:

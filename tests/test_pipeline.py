@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.testing import assert_array_equal
 from fer_augment import ImageDataset, Strategy, StrategyError, hookimpl
 from fer_augment.data.records import RunIdentity
 from fer_augment.errors import PluginError
-from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.pipeline import Pipeline, Step, steps_of
 from fer_augment.hooks.specs import StageSpecs
 from fer_augment.hooks.stages import STAGES
@@ -469,77 +468,3 @@ class TestRefusals:
     def test_keyboard_interrupt_is_not_converted(self) -> None:
         with pytest.raises(KeyboardInterrupt):
             fold(pipeline(raising(KeyboardInterrupt())), "rewrite_training_set", some_rows())
-
-
-@dataclass
-class Log:
-    """An observer that is not hashable, such as a mutable data class."""
-
-    events: list[str] = field(default_factory=list)
-
-    @hookimpl
-    def run_started(self, run: RunIdentity) -> None:
-        self.events.append(f"started {run.recipe}")
-
-
-class TestObservers:
-    def test_strategies_and_trackers_receive_events(self) -> None:
-        class Observes(Strategy):
-            @hookimpl
-            def run_started(self, run: RunIdentity) -> None:
-                log.events.append("strategy")
-
-        log = Log()
-        observers = Observers([Observes(), AppendLetter(letter="a"), log])
-        observers.notify("run_started", run=IDENTITY)
-        observers.notify("run_finished", run=IDENTITY, curve=())
-
-        assert sorted(log.events) == ["started r", "strategy"]
-        assert not observers.failures
-
-    def test_failing_observer_is_disabled_and_others_still_receive_events(self) -> None:
-        class Fails:
-            @hookimpl
-            def run_started(self, run: RunIdentity) -> None:
-                raise ConnectionError("server\naway")
-
-            @hookimpl
-            def run_finished(self, run: RunIdentity) -> None:
-                log.events.append("called after a failure")
-
-        log = Log()
-        observers = Observers([Fails(), log])
-        observers.notify("run_started", run=IDENTITY)
-        observers.notify("run_finished", run=IDENTITY, curve=())
-
-        assert log.events == ["started r"]
-        assert observers.failures == ["Fails failed at run_started and was disabled: ConnectionError: server away"]
-
-    def test_unknown_hook_of_a_tracker_is_refused(self) -> None:
-        class Misspelled:
-            @hookimpl
-            def run_startet(self, run: RunIdentity) -> None: ...
-
-        with pytest.raises(
-            PluginError, match=r"^Misspelled cannot have a hook 'run_startet'; did you mean 'run_started'\?$"
-        ):
-            Observers([Misspelled()])
-
-    def test_unknown_argument_of_a_tracker_is_refused(self) -> None:
-        class Misspelled:
-            @hookimpl
-            def run_started(self, runs: RunIdentity) -> None: ...
-
-        with pytest.raises(PluginError, match=r"^Misspelled: .*'runs'.* can not be found in the hookspec$"):
-            Observers([Misspelled()])
-
-    def test_stage_hook_of_a_tracker_is_refused(self) -> None:
-        class Adjusts:
-            @hookimpl
-            def build_adjustment(self, adjust: Any) -> Any:
-                return adjust
-
-        with pytest.raises(
-            PluginError, match="^Adjusts cannot have a hook 'build_adjustment'; known: epoch_finished, run"
-        ):
-            Observers([Adjusts()])

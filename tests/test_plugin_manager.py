@@ -59,7 +59,7 @@ class TestCollecting:
     def test_everything_registered_is_looked_up_by_name_with_its_provider(self) -> None:
         model = Model("net", "a net", lambda shape, classes: None)
         loss = Loss("hinge", "a loss", lambda logits, targets: logits)
-        tracker = Tracker("log", "a log", object)
+        tracker = Tracker("log", "a log", lambda out: object())
         catalog = collected(
             plugin(strategies=[Halve], models=[model]), plugin(losses=(loss,), trackers=[tracker], dataset_readers=[])
         )
@@ -233,10 +233,7 @@ class TestStrategyFaults:
         def augment_batch(self: Any, targets: Any, images: Any, context: Any) -> Any:
             return images, targets
 
-        @hookimpl
-        def run_finished(self: Any) -> None: ...
-
-        assert self.faults(augment_batch=augment_batch, run_finished=run_finished) == []
+        assert self.faults(augment_batch=augment_batch) == []
 
     def test_a_misspelled_hook_is_reported_with_the_closest_one(self) -> None:
         @hookimpl

@@ -88,7 +88,7 @@ class ToyPlugin:
 
     @hookimpl
     def register_trackers(self) -> list[Tracker]:
-        return [Tracker("csv", "Write a table.", object)]
+        return [Tracker("csv", "Write a table.", lambda out: object())]
 
 
 TOYS = collect([("toys", "toys 1.0", ToyPlugin())])

@@ -103,7 +103,7 @@ ERRORS = """\
 invalid.yaml:2: model: there is no model 'convnet55'; did you mean 'convnet5'?
 invalid.yaml:3: training.epohcs: unknown key; did you mean 'epochs'?
 invalid.yaml:3: training.loss: there is no loss 'mes'; did you mean 'mse'?
-invalid.yaml:4: trackers.0: there is no tracker 'no_such_tracker'; none are available
+invalid.yaml:4: trackers.0: there is no tracker 'no_such_tracker'; known: csv, jsonl, mlflow, tensorboard
 invalid.yaml:7: strategies.power_sampler.exponent: should be less than or equal to 1, got 2
 invalid.yaml:8: strategies.power_sampler.expnent: unknown parameter; did you mean 'exponent'?
 invalid.yaml:9: strategies.powersampler: there is no strategy 'powersampler'; did you mean 'power_sampler'?

@@ -15,6 +15,10 @@ set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
     help="Override a setting of every recipe, such as training.epochs=5; may be repeated.",
 )  # fmt: skip
+track_option = click.option(
+    "--track", multiple=True, metavar="TRACKER",
+    help="Follow all runs with a tracker, such as csv, tensorboard or mlflow; may be repeated.",
+)  # fmt: skip
 jobs_option = click.option(
     "--jobs", type=click.IntRange(min=1),
     help="Runs at a time.  [default: one per processor core; on Ray, as many as the cluster has room for]",

@@ -10,7 +10,15 @@ import click
 from rich.table import Table
 
 from fer_augment.cli._comparison_output import chosen_format, fail_option, finish, format_option
-from fer_augment.cli._options import Seeds, data_option, executor_option, jobs_option, json_option, set_option
+from fer_augment.cli._options import (
+    Seeds,
+    data_option,
+    executor_option,
+    jobs_option,
+    json_option,
+    set_option,
+    track_option,
+)
 from fer_augment.reports.console import messages, results
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ DEMO_SEEDS = 3
 @jobs_option
 @executor_option
 @set_option
+@track_option
 @click.option("--dry-run", is_flag=True, help="Train nothing: list the trainings, which are cached, and the time.")
 @format_option
 @json_option
@@ -40,6 +49,7 @@ def compare(
     jobs: int | None,
     executor: Executor,
     overrides: tuple[str, ...],
+    track: tuple[str, ...],
     dry_run: bool,
     chosen: str | None,
     as_json: bool,
@@ -56,12 +66,13 @@ def compare(
     fer-augment compare modern my_idea.yaml --data faces --set training.epochs=10
     fer-augment compare paper smote --data demo --dry-run
     fer-augment compare paper smote --data faces --format github --fail-on worse
+    fer-augment compare modern my_idea.yaml --data faces --track mlflow
     """
     from fer_augment.comparing import prepare
 
     shown = chosen_format(chosen, as_json=as_json)
     prepared = prepare(
-        recipes, source, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides
+        recipes, source, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides, track=track
     )  # fmt: skip
     if dry_run:
         _print_plan(prepared, as_json=shown == "json")

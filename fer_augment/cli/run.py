@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from fer_augment.cli._options import data_option, json_option, set_option
+from fer_augment.cli._options import data_option, json_option, set_option, track_option
 from fer_augment.errors import NothingFinishedError
 from fer_augment.reports.console import messages, results
 
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     help="The run's directory is created below OUT/runs.",
 )  # fmt: skip
 @set_option
+@track_option
 @json_option
-def run(recipe: str, source: str, seed: int, out: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+def run(
+    recipe: str, source: str, seed: int, out: Path, overrides: tuple[str, ...], track: tuple[str, ...], as_json: bool
+) -> None:
     r"""Train one recipe with one seed, score it on the test split once, and keep all results.
 
     A single run gives no verdict on a recipe: use `fer-augment compare` for that.
@@ -40,7 +43,7 @@ def run(recipe: str, source: str, seed: int, out: Path, overrides: tuple[str, ..
     from fer_augment.comparing import run as finished_run
 
     try:
-        finished = finished_run(recipe, source, seed=seed, out=out, overrides=overrides)
+        finished = finished_run(recipe, source, seed=seed, out=out, overrides=overrides, track=track)
     except NothingFinishedError as error:
         for traceback in getattr(error, "__notes__", ()):
             messages().print(traceback, markup=False, soft_wrap=True)

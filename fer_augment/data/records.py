@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,20 @@ class Evaluation(_Plain):
     validation_loss: float
     validation_accuracy: float
     validation_recall: tuple[float | None, ...]
+
+    @property
+    def validation_balanced_accuracy(self) -> float | None:
+        """Mean recall on the validation split over the classes that have rows in it; None if none has."""
+        recall = [share for share in self.validation_recall if share is not None]
+        return sum(recall) / len(recall) if recall else None
+
+    def scalars(self, class_names: Sequence[str]) -> dict[str, float]:
+        """Return losses and scores by name, such as `validation_recall/CLASS`; classes without rows are left out."""
+        names = ("training_loss", "selection_loss", "validation_loss", "validation_accuracy")
+        values = {name: getattr(self, name) for name in (*names, "validation_balanced_accuracy")}
+        recall = zip(class_names, self.validation_recall, strict=True)
+        values |= {f"validation_recall/{class_name}": share for class_name, share in recall}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class StepRecord(_Plain):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from fer_augment.data.dataset import Splits
@@ -57,14 +58,16 @@ class Loss:
 
 @dataclass(frozen=True)
 class Tracker:
-    """An observer of runs, for recipes; it implements the observer hooks of `StageSpecs`.
+    """A way to follow comparisons and runs, such as a log or a tracking server.
 
     Attributes:
-        name: the name used in recipes.
+        name: the name used in recipes and with `--track`.
         summary: one-line description.
-        make: creates the observer of one run.
+        make: creates the observer of one comparison or run, an object with hooks of `ObserverSpecs`. Receives the
+            directory of results; nothing should be written before the first event. It raises `PluginError` if a
+            package is missing.
     """
 
     name: str
     summary: str
-    make: Callable[[], object]
+    make: Callable[[Path], object]

@@ -23,7 +23,7 @@ from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError, PluginError, did_you_mean, display_name, excerpt, no_such_file
 from fer_augment.hooks.declarations import DatasetReader, Loss, ReportProgress, Tracker
 from fer_augment.hooks.networks import ConfigurableModel, Model
-from fer_augment.hooks.specs import OBSERVERS, PROJECT, RegistrationSpecs, StageSpecs
+from fer_augment.hooks.specs import PROJECT, RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 
@@ -267,11 +267,11 @@ def strategy_faults(declared: object) -> list[str]:
     for method_name, method in inspect.getmembers(declared, inspect.isroutine):
         options = getattr(method, f"{PROJECT}_impl", None)
         if options is None:
-            if method_name in (*STAGES, *OBSERVERS):
+            if method_name in STAGES:
                 faults.append(f"{method_name} is a hook; mark the method with @hookimpl")
             continue
-        if method_name not in (*STAGES, *OBSERVERS):
-            faults.append(f"there is no hook {method_name!r}{did_you_mean(method_name, (*STAGES, *OBSERVERS))}")
+        if method_name not in STAGES:
+            faults.append(f"there is no hook {method_name!r}{did_you_mean(method_name, STAGES)}")
             continue
         acts = True
         if any(options[name] for name in ("tryfirst", "trylast", "wrapper", "hookwrapper")):

@@ -1,4 +1,4 @@
-"""Specifications of all hooks: registration hooks of plugin modules, stage hooks of strategies, observer hooks.
+"""Specifications of the registration hooks of plugin modules and of the stage hooks of strategies.
 
 A stage is a fold in recipe order: the first argument of a hook is the return value of the previous strategy. A hook
 declares only the arguments it needs, by name. Arguments must not be modified in place, except networks. The pages in
@@ -18,7 +18,6 @@ import pluggy
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.data.records import Evaluation, RunIdentity
 from fer_augment.hooks.declarations import DatasetReader, Loss, Tracker
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.strategy import Context, Strategy
@@ -62,7 +61,7 @@ class RegistrationSpecs(Protocol):
 
 
 class StageSpecs(Protocol):
-    """Stage hooks of strategies, in the order of a run, then the observer hooks of strategies and trackers."""
+    """Stage hooks of strategies, in the order of a run."""
 
     @hookspec
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
@@ -232,33 +231,3 @@ class StageSpecs(Protocol):
         Returns:
             A function from logits `(B, K)` to logits `(B, K)` that processes each row independently.
         """
-
-    @hookspec
-    def run_started(self, run: RunIdentity) -> None:
-        """Called for all observers when a run begins.
-
-        Args:
-            run: recipe, seed and key of the run.
-        """
-
-    @hookspec
-    def epoch_finished(self, run: RunIdentity, evaluation: Evaluation) -> None:
-        """Called for all observers after each evaluation, that is every `training.evaluate_every` epochs.
-
-        Args:
-            run: recipe, seed and key of the run.
-            evaluation: the latest point of the curve.
-        """
-
-    @hookspec
-    def run_finished(self, run: RunIdentity, curve: Sequence[Evaluation]) -> None:
-        """Called for all observers when the training of a run has finished.
-
-        Args:
-            run: recipe, seed and key of the run.
-            curve: all evaluations, in order.
-        """
-
-
-OBSERVERS = ("run_started", "epoch_finished", "run_finished")
-"""Observer hooks: the hooks of `StageSpecs` that receive events of a run and return nothing."""

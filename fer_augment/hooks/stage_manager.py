@@ -1,4 +1,4 @@
-"""The pluggy manager of the hooks of a run."""
+"""The pluggy manager of the stages of a run."""
 
 from __future__ import annotations
 
@@ -8,43 +8,45 @@ from typing import Any
 import pluggy
 
 from fer_augment.errors import PluginError, did_you_mean
-from fer_augment.hooks.specs import OBSERVERS, PROJECT, StageSpecs
+from fer_augment.hooks.specs import PROJECT, StageSpecs
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 
 
 class StageManager(pluggy.PluginManager):
-    """Registers the hooks of strategies and trackers.
+    """Registers the stage hooks of strategies.
 
-    For strategies only attributes named like a hook are read: reading others of a pydantic instance emits warnings.
+    Only attributes named like a hook are read: reading others of a pydantic instance emits warnings.
     """
 
-    def __init__(self, plugins: Iterable[object]) -> None:
-        """Register strategies, and other objects, which may only have observer hooks.
+    def __init__(self, strategies: Iterable[Strategy]) -> None:
+        """Register strategies.
 
         Raises:
-            PluginError: if an object has a hook or an argument that does not exist.
+            PluginError: if a strategy has a hook or an argument that does not exist.
         """
         super().__init__(PROJECT)
         self.add_hookspecs(StageSpecs)
-        for plugin in plugins:
-            self._register(plugin, (*STAGES, *OBSERVERS) if isinstance(plugin, Strategy) else OBSERVERS)
+        for strategy in strategies:
+            name = type(strategy).__name__
+            register(self, strategy, name)
+            for stage in strategy.idle_at:
+                if stage not in STAGES:
+                    hint = did_you_mean(stage, STAGES)
+                    raise PluginError(f"{name}: idle_at contains {stage!r}, which is not a stage{hint}")
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         """Return the options of a hook implementation, or None if the attribute is not one."""
-        may_be_a_hook = hasattr(StageSpecs, name) or not isinstance(plugin, Strategy)
-        return super().parse_hookimpl_opts(plugin, name) if may_be_a_hook else None
+        return super().parse_hookimpl_opts(plugin, name) if hasattr(StageSpecs, name) else None
 
-    def _register(self, plugin: object, hooks: Iterable[str]) -> None:
-        try:
-            self.register(plugin, str(id(plugin)))
-        except pluggy.PluginValidationError as error:
-            raise PluginError(f"{type(plugin).__name__}: {' '.join(str(error).split())}") from error
-        for caller in self.get_hookcallers(plugin) or []:
-            if caller.name not in hooks:
-                hint = did_you_mean(caller.name, hooks)
-                raise PluginError(f"{type(plugin).__name__} cannot have a hook {caller.name!r}{hint}")
-        for stage in plugin.idle_at if isinstance(plugin, Strategy) else ():
-            if stage not in STAGES:
-                hint = did_you_mean(stage, STAGES)
-                raise PluginError(f"{type(plugin).__name__}: idle_at contains {stage!r}, which is not a stage{hint}")
+
+def register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
+    """Register an object with hooks under a manager whose specifications have been added.
+
+    Raises:
+        PluginError: if it has an argument that does not exist.
+    """
+    try:
+        manager.register(plugin, str(id(plugin)))
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"{name}: {' '.join(str(error).split())}") from error

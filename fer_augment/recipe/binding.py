@@ -35,7 +35,7 @@ class BoundRecipe:
         steps: its strategies with their parameters, in order.
         model: the network with its parameters.
         loss: the loss.
-        trackers: the trackers of its runs.
+        trackers: the trackers that it names.
         providers: the providers of model and loss, as distribution and version.
     """
 

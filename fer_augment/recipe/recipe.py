@@ -85,7 +85,7 @@ class Recipe(Settings):
     strategies: tuple[StrategyStep, ...] = Field(
         default=(), description="Steps in the order in which they act; appended to those of the parent."
     )
-    trackers: tuple[str, ...] = Field(default=(), description="Names of installed trackers, which observe runs.")
+    trackers: tuple[str, ...] = Field(default=(), description="Names of installed trackers, which follow all runs.")
 
     def __init__(self, **settings: Any) -> None:
         """Build a recipe in Python; steps and the network may be written as in a file.

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from fer_augment.hooks.plugin_manager import Offer
-from fer_augment.hooks.specs import OBSERVERS, PROJECT
+from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
@@ -112,7 +112,7 @@ def described(offer: Offer[type[Strategy]]) -> StrategyDescription:
         elsewhere=" ".join(_behind("Elsewhere", others)),
         measured=" ".join(_behind("Measured", others)),
         sources=_behind("Sources?", others),
-        stages=tuple(stage for stage in (*STAGES, *OBSERVERS) if _implements(strategy_class, stage)),
+        stages=tuple(stage for stage in STAGES if _implements(strategy_class, stage)),
         effects=_effects_of(strategy_class),
         parameters=tuple(_parameter(field.alias or name, field) for name, field in strategy_class.model_fields.items()),
         example=to_jsonable_python(strategy_class.example, fallback=str),

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fer_augment.progress import Cached, Event
+from fer_augment.progress import Advance, Cached, Event
 from fer_augment.reports.console import messages, shows_bars
 
 SECONDS_BETWEEN_LINES = 300.0
@@ -62,6 +62,7 @@ class RunProgress:
         """Advance the run's bar and the one for all; remember what was cached."""
         if isinstance(event, Cached):
             self.cached.setdefault(str(task), []).append(event.name)
+        if not isinstance(event, Advance):
             return
         description = f"  {escape(str(task))}: {escape(event.activity)}"
         bar, _ = self.running[str(task)]
@@ -87,6 +88,10 @@ class RunProgress:
             cached = f"; cached: {names}" if names else ""
             line = f"[dim]done   {escape(str(task))} ({seconds:.0f} s{escape(cached)})[/dim]"
         self.bars.console.print(line, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """Show a warning above the bars."""
+        self.bars.console.print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)
 
     def _overall(self, current: str) -> Text:
         task = next(task for task in self.bars.tasks if task.id == self.all)

@@ -15,7 +15,6 @@ from fer_augment.cache import LEDGERS
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids
 from fer_augment.data.records import (
-    Evaluation,
     Predictions,
     RunDirectory,
     RunIdentity,
@@ -24,10 +23,9 @@ from fer_augment.data.records import (
     run_path,
     save_run,
 )
-from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.progress import Advance, Cached, Report
+from fer_augment.progress import Advance, Cached, Evaluated, Report
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, TrainingSettings, recipe_yaml
 from fer_augment.recipe.warnings import recipe_warnings
@@ -74,7 +72,7 @@ class Experiment:
     def __call__(self, task: PlannedRun, report: Report) -> Path:
         """Do a run unless it is cached; return its directory."""
         bound = bind(task.recipe, installed_plugins())
-        identity = self._identity(task, bound)
+        identity = self.identify(task)[0]
         path = run_path(self.folder, identity)
         if path.is_dir():
             report(Cached("run"))
@@ -86,16 +84,22 @@ class Experiment:
 
     def path_of(self, run: PlannedRun) -> Path:
         """Return the directory of a run, which exists if the run is finished."""
-        return run_path(self.folder, self._identity(run, bind(run.recipe, installed_plugins())))
+        return run_path(self.folder, self.identify(run)[0])
 
-    def _identity(self, run: PlannedRun, bound: BoundRecipe) -> RunIdentity:
-        key = run_key(bound, run.seed, self.data.splits_for(run.recipe))
-        return RunIdentity(recipe=run.recipe.name, seed=run.seed, key=key)
+    def identify(self, task: PlannedRun) -> tuple[RunIdentity, tuple[str, ...]]:
+        """Return the identity of a run and the names of the classes."""
+        splits = self.data.splits_for(task.recipe)
+        return identity_of(bind(task.recipe, installed_plugins()), task.seed, splits), splits.class_names
 
     @property
     def ledger(self) -> Ledger:
         """The ledger of recipes scored on each test split; it is kept beside the trainings."""
         return Ledger(self.store.root.parent / LEDGERS)
+
+
+def identity_of(bound: BoundRecipe, seed: int, splits: Splits) -> RunIdentity:
+    """Return the identity of a run on the data after the recipe's `data` settings."""
+    return RunIdentity(recipe=bound.recipe.name, seed=seed, key=run_key(bound, seed, splits))
 
 
 def perform(
@@ -122,22 +126,14 @@ def perform(
         RunError: if the training fails.
         StrategyError: if a strategy fails.
     """
-    observers = Observers([*(tracker.make() for tracker in bound.trackers), *(step.strategy for step in bound.steps)])
-    observers.notify("run_started", run=identity)
     recipe = Trainings(splits, identity.seed, store, report).of(bound)
-    trained = recipe.trained(evaluated=_epoch_observer(observers, identity))
-    observers.notify("run_finished", run=identity, curve=trained.facts.curve)
+    trained = recipe.trained(evaluated=lambda evaluation: report(Evaluated(evaluation)))
     report(Advance("predicting", 0, 2))
     pipeline = recipe.pipeline.fresh()
     predictions = _predictions(recipe, pipeline, trained, source)
     report(Advance("predicting", 2, 2))
     record = _record(recipe, identity, trained, predictions["test"], pipeline.chosen)
-    record = record.model_copy(update={"warnings": (*record.warnings, *observers.failures)})
     return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files)
-
-
-def _epoch_observer(observers: Observers, identity: RunIdentity) -> Callable[[Evaluation], None]:
-    return lambda evaluation: observers.notify("epoch_finished", run=identity, evaluation=evaluation)
 
 
 def _predictions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,14 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fer_augment.data.dataset import Splits
-from fer_augment.data.records import HELD_OUT, RunDirectory, RunIdentity, RunRecord
+from fer_augment.data.records import HELD_OUT, RunDirectory, RunRecord
 from fer_augment.errors import RunError
 from fer_augment.progress import Report
 from fer_augment.recipe.binding import BoundRecipe
-from fer_augment.runs.experiment import perform
+from fer_augment.runs.experiment import identity_of, perform
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.run_models import bound_recipe_of, changed_steps
-from fer_augment.training.keys import environment, run_key
+from fer_augment.training.keys import environment
 from fer_augment.training.store import TrainingStore
 
 Tensors = Mapping[str, torch.Tensor]
@@ -97,10 +97,10 @@ def verify_run(directory: RunDirectory, source: RecipeData, scratch: Path, repor
         RecipeError: if something that the recipe names is not installed.
     """
     record = directory.record
-    bound = replace(bound_recipe_of(directory), trackers=())  # trackers have already recorded this run
+    bound = bound_recipe_of(directory)
     data = source.splits_for(bound.recipe)
     seed = record.identity.seed
-    identity = RunIdentity(recipe=bound.recipe.name, seed=seed, key=run_key(bound, seed, data))
+    identity = identity_of(bound, seed, data)
     changes = tuple(_changes(record, bound, data))
     if not changes and identity.key != record.identity.key:
         changes = (Change("code of fer_augment, of the model or of the loss", *_CODE),)

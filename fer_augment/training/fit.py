@@ -90,6 +90,9 @@ class Fit:
     def run(self, checkpoint: Path | None = None, seconds_between: float = math.inf) -> None:
         """Train the remaining epochs, after restoring the checkpoint if it exists; then the network is the one kept."""
         self.epoch = self._restored(checkpoint)
+        if self.evaluated:
+            for evaluation in self.curve:
+                self.evaluated(evaluation)
         saved = time.monotonic()
         while not self._has_ended:
             self._train_epoch()

@@ -40,7 +40,7 @@ def train(
         training: the inputs.
         checkpoint: the file to resume from, if it exists, and to write checkpoints to; None for no checkpoints.
         progress: receives the number of optimizer steps taken and their total.
-        evaluated: receives each new point of the curve.
+        evaluated: receives each point of the curve, also those before the checkpoint.
         seconds_between_checkpoints: minimum age of the last checkpoint for a new one at the end of an epoch.
 
     Raises:

@@ -216,7 +216,7 @@ class RecipeTrainings:
         Args:
             fold: source rows to leave out; None trains on all rows.
             scout_of: the step whose scout this is; None for the training of a run.
-            evaluated: receives each new point of the curve.
+            evaluated: receives each point of the curve, also of a reused training.
 
         Raises:
             RunError: if the training fails.
@@ -245,7 +245,7 @@ class RecipeTrainings:
             )
             self._write(scratch, refined, rewritten, seconds())
 
-        return self._obtained(self.key(fold), make, name)
+        return self._obtained(self.key(fold), make, name, evaluated)
 
     def _trained_from_scratch(
         self, fold: Fold | None, scout_of: Step | None, evaluated: Callable[[Evaluation], None]
@@ -263,14 +263,18 @@ class RecipeTrainings:
             trained = train(self.training(rewritten), checkpoint=checkpoint, progress=progress, evaluated=evaluated)
             self._write(scratch, trained, rewritten, trained.seconds_before + seconds())
 
-        return self._obtained(self._key_before_refinement(fold), make, name)
+        return self._obtained(self._key_before_refinement(fold), make, name, evaluated)
 
-    def _obtained(self, key: str, make: Callable[[Path, Path], None], name: str) -> StoredTraining:
+    def _obtained(
+        self, key: str, make: Callable[[Path, Path], None], name: str, evaluated: Callable[[Evaluation], None]
+    ) -> StoredTraining:
         self._report(Advance(name, 0, 1))  # another process may be doing the same training, then this one waits
         with ONE_THREAD:  # always before the lock of the store, or two threads could wait for each other
             stored = self.trainings.clock.wait_for(lambda: self.trainings.store.obtain(key, make))
         if stored.was_reused:
             self._report(Cached(name))
+            for evaluation in stored.facts.curve:
+                evaluated(evaluation)
         return stored
 
     def _report(self, event: Advance | Cached) -> None:
@@ -388,7 +392,7 @@ class TrainedScout:
         epochs = settings.scout.epochs or settings.epochs
         recipe = bound.recipe.model_copy(update={"training": settings.model_copy(update={"epochs": epochs})})
         steps = tuple(step for step in bound.steps if step.number < self.step.number)
-        return self.asking.trainings.of(replace(bound, recipe=recipe, steps=steps, trackers=()))
+        return self.asking.trainings.of(replace(bound, recipe=recipe, steps=steps))
 
     def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
         """Return `(N, K) float32` class probabilities; NaN out of fold for rows whose source rows span folds."""
