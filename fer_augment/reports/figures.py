@@ -9,6 +9,7 @@ import numpy as np
 
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.curves import look_of
+from fer_augment.reports.notable import MOST_ROWS, SHOWN_ROWS
 from fer_augment.reports.run_files import LocatedRun, RunFiles
 from fer_augment.reports.wording import percent, printable
 from fer_augment.results.comparison import Arm, ComparisonRecord, SplitScores, Statistic
@@ -142,7 +143,7 @@ def split_figures(comparison: ComparisonRecord) -> tuple[BarFigure, ...]:
             Bar(printable(label), _percent(rows, longest), None, f"{rows:,} ({_share(rows, total)})")
             for label, rows in of_class.items()
         )
-        figures.append(BarFigure(title, f"{total:,} rows", bars))
+        figures.append(_bar_figure(title, f"{total:,} rows", bars))
     return tuple(figures)
 
 
@@ -164,7 +165,7 @@ def _rewritten(arm: Arm, longest: int) -> BarFigure:
         spread = f"{min(after):,} to {max(after):,}" if len(set(after)) > 1 else ""
         bars.append(Bar(printable(label), _percent(mean, longest), _percent(before, longest), text, spread))
     total = np.mean([sum(of_run.values()) for of_run in arm.rewritten_counts])
-    return BarFigure(printable(arm.recipe), f"{sum(arm.train_counts.values()):,} → {total:,.0f} rows", tuple(bars))
+    return _bar_figure(printable(arm.recipe), f"{sum(arm.train_counts.values()):,} → {total:,.0f} rows", bars)
 
 
 def sampling_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[BarFigure, ...]:
@@ -187,8 +188,19 @@ def sampling_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[Bar
                 )
                 for label, old, new in zip(comparison.class_names, before, after, strict=True)
             )
-            figures.append(BarFigure(printable(arm.recipe), "% of sampled rows", bars))
+            figures.append(_bar_figure(printable(arm.recipe), "% of sampled rows", bars))
     return tuple(figures)
+
+
+def _bar_figure(title: str, total: str, bars: Sequence[Bar]) -> BarFigure:
+    """Return a chart of all classes or, of many, those with the longest and those with the shortest bars."""
+    if len(bars) <= MOST_ROWS:
+        return BarFigure(title, total, tuple(bars))
+    order = sorted(range(len(bars)), key=lambda place: bars[place].length)
+    half = SHOWN_ROWS // 2
+    kept = sorted([*order[:half], *order[-half:]])
+    total = f"{total}; the {half} largest and the {half} smallest of {len(bars):,} classes"
+    return BarFigure(title, total, tuple(bars[place] for place in kept))
 
 
 def _percent(part: float, whole: float) -> float:

@@ -10,12 +10,16 @@ import numpy as np
 
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.grids import runs_of
+from fer_augment.reports.notable import notable_classes
 from fer_augment.reports.wording import interval, p_value, percent, points, printable
 from fer_augment.results.comparison import ComparisonRecord, Judgment, SplitScores, Statistic, Versus
 from fer_augment.significance import Verdict
 
 TONES = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}
 """CSS class of significant verdicts; that of all others is `open`."""
+
+_CATERPILLAR_HEIGHT = 120, 600
+"""Least and greatest height in pixels."""
 
 _MARGIN_OF_LARGEST = 1.25
 _MULTIPLE_OF_MEDIAN = 4.0
@@ -87,6 +91,23 @@ class ForestRow:
 
 
 @dataclass(frozen=True)
+class Caterpillar:
+    """All classes in order of their difference, as paths of an SVG, 100 wide with a row of height 1 per class.
+
+    Attributes:
+        count: number of classes.
+        height: height of the figure in pixels.
+        intervals: path of the intervals.
+        points: paths of the differences, by tone.
+    """
+
+    count: int
+    height: int
+    intervals: str
+    points: dict[str, str]
+
+
+@dataclass(frozen=True)
 class ForestPanel:
     """Panel of an arm against the baseline.
 
@@ -95,7 +116,8 @@ class ForestPanel:
         baseline: name of the baseline.
         runs: numbers of runs, as text.
         overall: balanced accuracy and accuracy.
-        classes: recall of each class.
+        classes: recall of each class, or of the notable ones of many.
+        caterpillar: all classes, if `classes` has only the notable ones.
     """
 
     arm: str
@@ -103,6 +125,7 @@ class ForestPanel:
     runs: str
     overall: tuple[ForestRow, ...]
     classes: tuple[ForestRow, ...]
+    caterpillar: Caterpillar | None
 
 
 @dataclass(frozen=True)
@@ -153,7 +176,24 @@ def _panel(comparison: ComparisonRecord, versus: Versus, axis: Axis) -> ForestPa
     arm, baseline = comparison.arm(versus.recipe), comparison.arm(versus.baseline)
     rows = [_row(endpoint, axis) for endpoint in _endpoints(comparison, versus, baseline.test, arm.test)]
     names = printable(arm.recipe), printable(baseline.recipe)
-    return ForestPanel(*names, runs_of(arm, baseline), tuple(rows[:2]), tuple(rows[2:]))
+    caterpillar = _caterpillar(versus, axis) if len(rows) - 2 < len(comparison.class_names) else None
+    return ForestPanel(*names, runs_of(arm, baseline), tuple(rows[:2]), tuple(rows[2:]), caterpillar)
+
+
+def _caterpillar(versus: Versus, axis: Axis) -> Caterpillar:
+    judged = [(judgment, judgment.delta) for judgment in versus.recall.values() if judgment.delta is not None]
+    judged.sort(key=lambda pair: -pair[1])
+    points: dict[str, str] = {}
+    intervals = []
+    for place, (judgment, delta) in enumerate(judged):
+        y = place + 0.5
+        if judgment.ci95:
+            low, high = (axis.at(100 * end) for end in judgment.ci95)
+            intervals.append(f"M{low:g} {y:g}H{high:g}")
+        tone = TONES.get(judgment.verdict, "open")
+        points[tone] = f"{points.get(tone, '')}M{axis.at(100 * delta):g} {y:g}h0"
+    height = int(np.clip(4 * len(judged), *_CATERPILLAR_HEIGHT))
+    return Caterpillar(len(judged), height, "".join(intervals), points)
 
 
 class _Endpoint(NamedTuple):
@@ -179,7 +219,8 @@ def _endpoints(comparison: ComparisonRecord, versus: Versus, old: SplitScores, n
     )
     accuracy = deduplicated.accuracy if deduplicated else None
     yield _Endpoint("accuracy", *rows, old.accuracy, new.accuracy, versus.accuracy, accuracy)
-    for name, judgment in versus.recall.items():
+    for name in notable_classes(comparison, versus):
+        judgment = versus.recall[name]
         of_class = counts.get(name, 0), deduplicated_counts.get(name, 0)
         recall = deduplicated.recall[name] if deduplicated else None
         yield _Endpoint(printable(name), *of_class, old.recall[name], new.recall[name], judgment, recall)

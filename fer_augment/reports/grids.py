@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from fer_augment.reports.notable import notable_classes
 from fer_augment.reports.wording import DEDUPLICATED, UNKNOWN, interval, p_value, percent, points, printable, spread
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Statistic, Versus
 
@@ -117,14 +118,17 @@ def against_baseline(comparison: ComparisonRecord, versus: Versus) -> Grid:
     """Return the recall of each class and the overall endpoints of an arm and the baseline, with the tests."""
     arm, baseline = comparison.arm(versus.recipe), comparison.arm(versus.baseline)
     counts = comparison.data.counts.get("test", {})
+    shown = notable_classes(comparison, versus)
     recalls = tuple(
         _row(printable(name), counts.get(name, 0), baseline.test.recall[name], arm.test.recall[name], judgment)
-        for name, judgment in versus.recall.items()
+        for name, judgment in ((name, versus.recall[name]) for name in shown)
     )
+    missing = len(comparison.class_names) - len(shown)
     return Grid(
         f"{printable(arm.recipe)} vs. {printable(baseline.recipe)}: recall in %, mean ± sd, {runs_of(arm, baseline)}",
         ("class", "images", "baseline", "arm", "difference", "95 % CI", "adj. p", "verdict"),
         (recalls, tuple(_overall(baseline, arm, versus))),
+        note=f"{missing:,} other classes changed less; all are in the CSV table." if missing else "",
     )
 
 

@@ -24,7 +24,13 @@ from fer_augment.reports.figures import (
 )
 from fer_augment.reports.forest import TONES, forest_plot
 from fer_augment.reports.grids import against_baseline, overview, recall_by_arm, validation_overview
-from fer_augment.reports.matrices import confusion_matrix_figure, difference_matrix_figures
+from fer_augment.reports.matrices import (
+    confusion_matrix_figure,
+    difference_maps,
+    difference_matrix_figures,
+    heat_maps,
+)
+from fer_augment.reports.notable import matrix_classes
 from fer_augment.reports.pictures import ConfusedPair, added_galleries, confused_galleries, steps_that_add_nothing
 from fer_augment.reports.published import published_grids
 from fer_augment.reports.run_files import LocatedRun, RunFiles
@@ -64,6 +70,10 @@ SECTIONS = {
 """The sections in order: anchor, which is also the name of the template, and title."""
 _OF_SCORES = ("verdict", "recall", "scores", "confusion")
 """The sections that need neither trainings nor images, for predictions of other trainers."""
+
+
+MOST_CLASS_SCORES = 200
+"""Classes up to which the report has a table of recall, precision and F1 of each class."""
 
 
 def write_report(directory: Path) -> Path:
@@ -167,7 +177,8 @@ def _summary(comparison: ComparisonRecord) -> dict[str, object]:
 
 def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
     """Return the values of the report that need no run directories."""
-    names, baseline = comparison.class_names, comparison.baseline_arm
+    names, baseline, shown = comparison.class_names, comparison.baseline_arm, matrix_classes(comparison)
+    are_many = len(shown) < len(names)
     others = [arm for arm in comparison.arms if arm is not baseline]
     return _summary(comparison) | {
         "duplicates": duplicates_sentence(comparison),
@@ -175,10 +186,14 @@ def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
         "kind_of_duplicates": kind_of_duplicates(comparison),
         "validation": validation_overview(comparison),
         "forest": forest_plot(comparison),
-        "class_scores": {printable(arm.recipe): class_scores(arm.test) for arm in comparison.arms},
+        "class_scores": {printable(arm.recipe): class_scores(arm.test) for arm in comparison.arms}
+        if len(names) <= MOST_CLASS_SCORES
+        else {},
         "published": published_grids(comparison),
-        "matrices": [confusion_matrix_figure(arm, names) for arm in comparison.arms],
-        "differences": difference_matrix_figures(others, baseline, names) if baseline else (),
+        "matrices": [confusion_matrix_figure(arm, names, shown) for arm in comparison.arms],
+        "differences": difference_matrix_figures(others, baseline, names, shown) if baseline else (),
+        "heat_maps": heat_maps(comparison.arms, names) if are_many else (),
+        "difference_maps": difference_maps(others, baseline, names) if are_many and baseline else (),
         "loss_charts": loss_charts(comparison),
         "accuracy_charts": accuracy_charts(comparison),
         "losses": sorted({arm.loss for arm in comparison.arms}),

@@ -34,6 +34,22 @@ def data_uri(image: NDArray[np.uint8]) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
+_SHADES = 32
+_BETTER, _WORSE = np.array([11, 92, 173]), np.array([184, 71, 11])
+"""Colors of the largest positive and negative shade, as in the style sheet."""
+
+
+def shades_uri(shades: NDArray[np.float64]) -> str:
+    """Encode a matrix of numbers in [-1, 1] as a data URI with a PNG of a pixel each: blue, white at 0, orange."""
+    import cv2
+
+    levels = np.round(np.clip(shades, -1, 1) * _SHADES)[..., None] / _SHADES
+    color = np.where(levels >= 0, _BETTER, _WORSE)
+    pixels = np.round(255 + np.abs(levels) * (color - 255)).astype(np.uint8)
+    content = cv2.imencode(".png", pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
 # --- rows added by strategies
 
 

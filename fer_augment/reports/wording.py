@@ -13,6 +13,9 @@ from fer_augment.significance import LEVEL, Verdict
 
 UNKNOWN = "-"
 
+_MOST_NAMES = 10
+"""Classes that a sentence names: those that changed most."""
+
 DEDUPLICATED = "deduplicated"
 """Label of balanced accuracy on the deduplicated test split, as a column and as a row."""
 
@@ -144,7 +147,11 @@ def cost_sentence(versus: Versus) -> str:
     verdicts = {name: judgment.verdict for name, judgment in versus.recall.items()}
     deltas = {name: judgment.delta for name, judgment in versus.recall.items() if judgment.delta is not None}
     for verdict in (Verdict.BETTER, Verdict.WORSE):
-        changed = [f"{printable(name)} ({points(deltas[name])})" for name in deltas if verdicts[name] == verdict]
+        names = [name for name in deltas if verdicts[name] == verdict]
+        largest = sorted(names, key=lambda name: -abs(deltas[name]))[:_MOST_NAMES]
+        changed = [f"{printable(name)} ({points(deltas[name])})" for name in names if name in largest]
+        if len(names) > len(changed):
+            changed.append(f"{len(names) - len(changed):,} other classes")
         if changed:
             parts.append(f"recall {verdict} for {listed(changed)}")
     if Verdict.WORSE not in verdicts.values() and deltas:

@@ -6,6 +6,7 @@ values are None: a comparison contains no NaN and no infinity.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -314,8 +315,13 @@ class ComparisonRecord(_Plain):
 def save_comparison(comparison: ComparisonRecord, directory: Path) -> Path:
     """Write `comparison.json` into a directory atomically and return its path."""
     file = directory / COMPARISON_FILE
-    write_whole(file, comparison.model_dump_json(indent=1) + "\n")
+    text = comparison.model_dump_json(indent=1)
+    write_whole(file, _NUMBERS.sub(lambda numbers: re.sub(r"\s+", "", numbers[0]), text) + "\n")
     return file
+
+
+_NUMBERS = re.compile(r"\[\s+\d+(?:,\s+\d+)*\s+\]")
+"""Lists of counts, such as the rows of a confusion matrix, which are written in one line."""
 
 
 def read_comparison(path: Path) -> ComparisonRecord:
