@@ -5,7 +5,7 @@ SEEDS ?= 3
 ON_PAGE = $(if $(PAGE),--page '$(PAGE)')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test fuzz demo bench bench-fer2013 bench-precision bench-compare bench-keep docs clean
+.PHONY: help venv dist dist-check release lint test fuzz demo bench bench-fer2013 bench-precision bench-compare bench-keep docs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -21,7 +21,7 @@ venv: .venv/installed ## create .venv and install the project; PYTHON=python3.12
 lint: venv ## check style, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy fer_augment plugins docs/builder tests benchmarks
+	$(BIN)/mypy fer_augment plugins docs/builder tests benchmarks tools
 	$(BIN)/lint-imports --no-logo
 
 test: lint ## lint, then run all tests; FER2013=FOLDER enables those on real data
@@ -62,6 +62,15 @@ bench-keep: venv ## store the ratios of the last benchmark run as the baseline, 
 docs: venv ## regenerate docs/strategies.md, the catalog of strategies, and its pictures
 	$(BIN)/python -m docs.builder.page > docs/strategies.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m docs.builder.pictures docs/pictures
+
+dist: venv ## build the sdist and the wheel in dist/
+	$(BIN)/python -m tools.release build
+
+dist-check: venv ## install both in fresh environments and run the smoke test; PYTHONS="python3.11 python3.13"
+	$(BIN)/python -m tools.release check $(PYTHONS)
+
+release: test ## set VERSION=0.2.0 everywhere, build, check, commit and tag; uploads nothing
+	$(BIN)/python -m tools.release prepare $(VERSION) $(PYTHONS)
 
 clean: ## remove .venv, build files and tool caches
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

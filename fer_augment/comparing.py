@@ -251,7 +251,7 @@ class PreparedComparison:
         if self.progress:
             print_warnings([*audit_warnings(audit), *notices])
         with (
-            RunProgress(self.runs, quiet=not self.progress) as display,
+            RunProgress(self.runs, self.splits.class_names, quiet=not self.progress) as display,
             Tracking(self.observers, display, self.experiment.identify) as tracking,
         ):
             outcomes = self._outcomes(tracking)
@@ -366,7 +366,7 @@ def run(
     if progress:
         print_warnings(damaged)
     with (
-        RunProgress([task], quiet=not progress) as display,
+        RunProgress([task], recipe_data.as_read(arm.recipe).class_names, quiet=not progress) as display,
         Tracking(observers, display, experiment.identify) as tracking,
     ):
         (outcome,) = do_tasks(experiment, [task], 1, tracking)

@@ -33,6 +33,7 @@ _COMMANDS = {
     "plugins": _Command("plugins", "List installed plugins; create and check strategies."),
     "recipes": _Command("recipes", "List, show and check recipes."),
     "cache": _Command("cache", "Show or prune the cache of trainings, pixels and audits."),
+    "doctor": _Command("doctor", "Show versions, device, cache and plugins, and what is wrong."),
     "report": _Command("report", "Show the comparison in DIR and rewrite DIR/report.html."),
 }
 """All commands, most common first. Descriptions are repeated here so that `--help` imports no command."""

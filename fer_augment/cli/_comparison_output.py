@@ -50,12 +50,14 @@ def show(comparison: ComparisonRecord, chosen: str) -> None:
         click.echo(text, nl=False)
 
 
-def finish(comparison: Comparison, chosen: str, fail_on: str | None = None) -> None:
+def finish(comparison: Comparison, chosen: str, fail_on: str | None = None, *, quiet: bool = False) -> None:
     """Print a comparison and where the rest is; exit with 1 if a run failed, with 3 if `fail_on` applies."""
     show(comparison, chosen)
     if comparison.is_written:
         report = comparison.directory / "report.html"
-        messages().print(f"Results are in {comparison.directory}; open {report}", markup=False, soft_wrap=True)
+        messages(quiet=quiet).print(
+            f"Results are in {comparison.directory}; open {report}", markup=False, soft_wrap=True
+        )
     if comparison.failures:
         names = ", ".join(f"{failure.recipe} with seed {failure.seed}" for failure in comparison.failures)
         messages().print(f"failed: {names}", markup=False, soft_wrap=True)

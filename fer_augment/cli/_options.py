@@ -19,6 +19,9 @@ track_option = click.option(
     "--track", multiple=True, metavar="TRACKER",
     help="Follow all runs with a tracker, such as csv, tensorboard or mlflow; may be repeated.",
 )  # fmt: skip
+quiet_option = click.option(
+    "--quiet", "-q", is_flag=True, help="Show no progress and no warnings; results are printed."
+)  # fmt: skip
 jobs_option = click.option(
     "--jobs", type=click.IntRange(min=1),
     help="Runs at a time.  [default: one per processor core; on Ray, as many as the cluster has room for]",

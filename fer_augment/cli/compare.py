@@ -16,6 +16,7 @@ from fer_augment.cli._options import (
     executor_option,
     jobs_option,
     json_option,
+    quiet_option,
     set_option,
     track_option,
 )
@@ -41,6 +42,7 @@ DEMO_SEEDS = 3
 @format_option
 @json_option
 @fail_option
+@quiet_option
 def compare(
     recipes: tuple[str, ...],
     source: str,
@@ -54,6 +56,7 @@ def compare(
     chosen: str | None,
     as_json: bool,
     fail_on: str | None,
+    quiet: bool,
 ) -> None:
     r"""Compare recipes on the same data; the first one is the baseline.
 
@@ -72,12 +75,13 @@ def compare(
 
     shown = chosen_format(chosen, as_json=as_json)
     prepared = prepare(
-        recipes, source, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides, track=track
+        recipes, source, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides, track=track,
+        progress=not quiet,
     )  # fmt: skip
     if dry_run:
         _print_plan(prepared, as_json=shown == "json")
     else:
-        finish(prepared.run(), shown, fail_on)
+        finish(prepared.run(), shown, fail_on, quiet=quiet)
 
 
 @click.command()
@@ -87,7 +91,8 @@ def compare(
 @jobs_option
 @executor_option
 @json_option
-def demo(out: Path, jobs: int | None, executor: Executor, as_json: bool) -> None:
+@quiet_option
+def demo(out: Path, jobs: int | None, executor: Executor, as_json: bool, quiet: bool) -> None:
     r"""Compare three recipes on synthetic faces, in one to three minutes.
 
     Trains every recipe with three seeds; prints a table and writes a report. The faces are rendered by a seeded
@@ -100,9 +105,11 @@ def demo(out: Path, jobs: int | None, executor: Executor, as_json: bool) -> None
     """
     from fer_augment.comparing import compare as compared
 
-    comparison = compared(DEMO_RECIPES, "demo", seeds=DEMO_SEEDS, out=out, jobs=jobs, executor=executor)
-    finish(comparison, "json" if as_json else "terminal")
-    messages().print(
+    comparison = compared(
+        DEMO_RECIPES, "demo", seeds=DEMO_SEEDS, out=out, jobs=jobs, executor=executor, progress=not quiet
+    )
+    finish(comparison, "json" if as_json else "terminal", quiet=quiet)
+    messages(quiet=quiet).print(
         "This is a demo: with three seeds and a tiny network, most differences are not expected to be significant.",
         soft_wrap=True,
     )

@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from fer_augment.cli._options import data_option, json_option, set_option, track_option
+from fer_augment.cli._options import data_option, json_option, quiet_option, set_option, track_option
 from fer_augment.errors import NothingFinishedError
 from fer_augment.reports.console import messages, results
 
@@ -29,8 +29,16 @@ if TYPE_CHECKING:
 @set_option
 @track_option
 @json_option
+@quiet_option
 def run(
-    recipe: str, source: str, seed: int, out: Path, overrides: tuple[str, ...], track: tuple[str, ...], as_json: bool
+    recipe: str,
+    source: str,
+    seed: int,
+    out: Path,
+    overrides: tuple[str, ...],
+    track: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     r"""Train one recipe with one seed, score it on the test split once, and keep all results.
 
@@ -43,7 +51,9 @@ def run(
     from fer_augment.comparing import run as finished_run
 
     try:
-        finished = finished_run(recipe, source, seed=seed, out=out, overrides=overrides, track=track)
+        finished = finished_run(
+            recipe, source, seed=seed, out=out, overrides=overrides, track=track, progress=not quiet
+        )
     except NothingFinishedError as error:
         for traceback in getattr(error, "__notes__", ()):
             messages().print(traceback, markup=False, soft_wrap=True)
@@ -52,7 +62,7 @@ def run(
         click.echo(json.dumps(_as_json(finished), indent=1))
     else:
         _print(finished)
-    messages().print(f"Results are in {finished.path}", markup=False, soft_wrap=True)
+    messages(quiet=quiet).print(f"Results are in {finished.path}", markup=False, soft_wrap=True)
 
 
 def _as_json(finished: Run) -> dict[str, object]:

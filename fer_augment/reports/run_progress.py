@@ -3,31 +3,67 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
+from typing import Any
 
+from rich.console import RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
-from fer_augment.progress import Advance, Cached, Event
+from fer_augment.data.records import Evaluation
+from fer_augment.progress import Advance, Cached, Evaluated, Event
 from fer_augment.reports.console import messages, shows_bars
+from fer_augment.reports.live_recall import live_recall
 
 SECONDS_BETWEEN_LINES = 300.0
 """How often a file or a pipe receives a line about running runs."""
 
 
+class _BarsBelowTable(Progress):
+    """Progress bars below something else that changes."""
+
+    def __init__(self, above: Callable[[], Iterable[RenderableType]], *columns: ProgressColumn, **options: Any) -> None:
+        """Prepare the bars; `above` returns what is shown above them."""
+        self.above = above
+        super().__init__(*columns, **options)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return the table, then the bars."""
+        yield from self.above()
+        yield from super().get_renderables()
+
+
 class RunProgress:
     """Shows a bar for each running run, one for all, and a line for each finished one.
 
-    Without a terminal, a line now and then shows the overall progress. It is a `Listener` of the executors, and a
-    context manager. Runs are displayed by their `str`; a result with a `message` is a failure.
+    Above the bars, a table has the validation recall of each arm. Without a terminal, a line now and then shows the
+    overall progress. It is a `Listener` of the executors, and a context manager. Runs are displayed by their `str`; a
+    result with a `message` is a failure.
     """
 
-    def __init__(self, runs: Sequence[object], *, quiet: bool = False) -> None:
-        """Prepare the display; nothing is shown yet."""
+    def __init__(self, runs: Sequence[object], class_names: Sequence[str] = (), *, quiet: bool = False) -> None:
+        """Prepare the display; nothing is shown yet.
+
+        Args:
+            runs: all runs; the arm of a run is the `name` of its `recipe`.
+            class_names: the K class names, for the table.
+            quiet: whether to show nothing.
+        """
         console = messages(quiet=quiet)
-        self.bars = Progress(
+        self.latest: dict[str, dict[str, Evaluation]] = {}
+        self.class_names = class_names
+        self.bars = _BarsBelowTable(
+            self._table,
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
@@ -62,6 +98,9 @@ class RunProgress:
         """Advance the run's bar and the one for all; remember what was cached."""
         if isinstance(event, Cached):
             self.cached.setdefault(str(task), []).append(event.name)
+        if isinstance(event, Evaluated):
+            arm = str(getattr(getattr(task, "recipe", None), "name", task))
+            self.latest.setdefault(arm, {})[str(task)] = event.evaluation
         if not isinstance(event, Advance):
             return
         description = f"  {escape(str(task))}: {escape(event.activity)}"
@@ -92,6 +131,10 @@ class RunProgress:
     def warn(self, message: str) -> None:
         """Show a warning above the bars."""
         self.bars.console.print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)
+
+    def _table(self) -> Iterable[RenderableType]:
+        if self.latest and self.class_names:
+            yield live_recall(self.latest, self.class_names, self.bars.console.width)
 
     def _overall(self, current: str) -> Text:
         task = next(task for task in self.bars.tasks if task.id == self.all)

@@ -1,0 +1,252 @@
+"""Strategies as objects for training loops of your own, in plain PyTorch, Lightning or any other.
+
+```python
+from fer_augment.functional import BatchAugmentation, StrategyLoss, make_strategy
+
+augment = BatchAugmentation(make_strategy("mixup", alpha=0.4), labels=labels)
+loss_of = StrategyLoss(make_strategy("balanced_softmax"), labels=labels)
+for images, targets in loader:                    # (B, C, H, W) in [0, 1], (B,) class numbers
+    images, targets = augment(images, targets)    # targets become (B, K) class weights
+    loss_of(network(images), targets).backward()
+```
+
+They call the hooks of the strategies as a recipe does. With the positions of the rows (`rows=`) the result is the same
+as in a run with the same seed, whose steps these are, on a training set in this order.
+
+Legend of shapes: N rows of the training set, B rows of a batch, H, W, C height, width and channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from fer_augment.data.dataset import ImageDataset
+from fer_augment.errors import DatasetError, StrategyError
+from fer_augment.hooks.pipeline import Pipeline, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.strategy import Context, Scout, Strategy
+from fer_augment.resampling import StrategySampler, make_strategy
+
+__all__ = [
+    "BatchAugmentation",
+    "StrategyLoss",
+    "StrategySampler",
+    "make_strategy",
+    "prepare_model",
+    "sampling_weights",
+]
+
+
+class BatchAugmentation:
+    """Augment batches with strategies that act at `augment_rows` or `augment_batch`.
+
+    Attributes:
+        epoch: the epoch, from 0; strategies draw other random numbers in each. Set it at the start of an epoch, or
+            leave it: repeated draws of a row differ anyway.
+    """
+
+    def __init__(
+        self,
+        *strategies: Strategy,
+        labels: ArrayLike,
+        class_names: Sequence[str] | None = None,
+        seed: int = 0,
+        scout: Scout | None = None,
+    ) -> None:
+        """Prepare to augment.
+
+        Args:
+            strategies: in the order in which they act.
+            labels: `(N,)` class numbers from 0 of all training rows.
+            class_names: K names, for strategies with classes as parameters; by default "0", "1", ….
+            seed: seed of all random numbers.
+            scout: predictions for `confusion_mix`.
+
+        Raises:
+            DatasetError: if the labels are invalid.
+            StrategyError: if no strategy acts on batches.
+        """
+        self.epoch = 0
+        self._data = _rows_without_images(labels, class_names)
+        self._steps = _acting(strategies, ("augment_rows", "augment_batch"))
+        self._seed, self._scout = seed, scout
+        self._pipelines: dict[str, Pipeline] = {}
+        self._first_rows = _first_row_of_each_class(self._data)
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, *, rows: ArrayLike | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augment a batch.
+
+        Args:
+            images: `(B, C, H, W)` floats in [0, 1].
+            targets: `(B,)` class numbers, or `(B, K)` class weights that sum to 1 in each row.
+            rows: `(B,)` positions of the rows in the training set; with them, the result for a row depends neither on
+                its batch nor on the order of rows, unless a strategy mixes images.
+
+        Returns:
+            Images and `(B, K) float32` class weights, on the device of the images.
+
+        Raises:
+            StrategyError: if a strategy fails.
+        """
+        one_hot = _as_weights(targets, len(self._data.class_names)).to(images.device)
+        labels = one_hot.argmax(dim=1).cpu().numpy()
+        positions = self._first_rows[labels] if rows is None else np.asarray(rows, dtype=np.int64)
+        pipeline = self._pipeline(images.device.type)
+        arguments: dict[str, Any] = {"epoch": self.epoch, "rows": positions, "training_set": self._data}
+        if pipeline.acts_at("augment_rows"):
+            pixels = (images * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            changed = pipeline.fold("augment_rows", pixels, labels=labels, **arguments)
+            images = (torch.from_numpy(changed).permute(0, 3, 1, 2).float() / 255).to(images.device)
+        augmented: tuple[torch.Tensor, torch.Tensor] = pipeline.fold("augment_batch", (images, one_hot), **arguments)
+        return augmented
+
+    def _pipeline(self, device: str) -> Pipeline:
+        if device not in self._pipelines:
+            scout = self._scout
+            self._pipelines[device] = Pipeline(
+                self._steps,
+                Context(self._seed, self._data.class_names, device=device),
+                scout_for=(lambda step: scout) if scout else None,
+            )
+        return self._pipelines[device]
+
+
+class StrategyLoss:
+    """A loss as strategies build it: weighted, with margins, adjusted to the class frequencies, smoothed.
+
+    Attributes:
+        epoch: the epoch, from 0; set it at the start of each epoch for strategies that act from a later one on.
+    """
+
+    def __init__(
+        self,
+        *strategies: Strategy,
+        labels: ArrayLike,
+        class_names: Sequence[str] | None = None,
+        base: str = "cross_entropy",
+        class_prior: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Prepare the loss.
+
+        Args:
+            strategies: in the order in which they wrap the loss.
+            labels: `(N,)` class numbers from 0 of all training rows.
+            class_names: K names, for strategies with classes as parameters.
+            base: the installed loss that they wrap.
+            class_prior: `(K,)` class frequencies of the batches, summing to 1; by default those of `labels`. Pass them
+                if rows are drawn with weights.
+            seed: seed of all random numbers.
+
+        Raises:
+            DatasetError: if the labels are invalid.
+            PluginError: if there is no such loss.
+            StrategyError: if no strategy builds a loss.
+        """
+        self.epoch = 0
+        self._data = _rows_without_images(labels, class_names)
+        counts = self._data.counts
+        self._class_prior = np.asarray(counts / counts.sum() if class_prior is None else class_prior, dtype=np.float64)
+        if self._class_prior.shape != counts.shape or not np.isclose(self._class_prior.sum(), 1):
+            raise DatasetError(f"class_prior must be {len(counts)} frequencies that sum to 1")
+        self._base = installed_plugins().loss(base).value.of_batch
+        self._steps, self._seed = _acting(strategies, ("build_loss",)), seed
+        self._built: dict[tuple[int, str], Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {}
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of a batch.
+
+        Args:
+            logits: `(B, K)`.
+            targets: `(B,)` class numbers, or `(B, K)` class weights that sum to 1 in each row.
+        """
+        return self.of_rows(logits, targets).mean()
+
+    def of_rows(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each row, `(B,)`."""
+        key = (self.epoch, logits.device.type)
+        if key not in self._built:
+            pipeline = Pipeline(self._steps, Context(self._seed, self._data.class_names, device=logits.device.type))
+            self._built = {
+                key: pipeline.fold(
+                    "build_loss",
+                    self._base,
+                    epoch=self.epoch,
+                    class_prior=self._class_prior,
+                    training_set=self._data,
+                )
+            }
+        return self._built[key](logits, _as_weights(targets, len(self._data.class_names)).to(logits))
+
+
+def sampling_weights(*strategies: Strategy, labels: ArrayLike, epoch: int = 0) -> NDArray[np.float64]:
+    """Return the weight of each training row in an epoch, for `torch.utils.data.WeightedRandomSampler`.
+
+    Args:
+        strategies: strategies that act at `sampling_weights`, such as `power_sampler`.
+        labels: `(N,)` class numbers from 0.
+        epoch: the epoch, from 0.
+
+    Returns:
+        `(N,) float64`.
+
+    Raises:
+        StrategyError: if no strategy sets weights, or one fails.
+    """
+    data = _rows_without_images(labels, None)
+    pipeline = Pipeline(_acting(strategies, ("sampling_weights",)), Context(0, data.class_names))
+    return pipeline.fold("sampling_weights", np.ones(len(data)), epoch=epoch, training_set=data)
+
+
+def prepare_model(
+    model: torch.nn.Module, *strategies: Strategy, class_names: Sequence[str] = (), seed: int = 0
+) -> torch.nn.Module:
+    """Return an untrained network as strategies prepare it, such as `ldam_loss`, which replaces `model.head`.
+
+    Raises:
+        StrategyError: if no strategy acts on networks, or one does not take the network.
+    """
+    pipeline = Pipeline(_acting(strategies, ("prepare_model",)), Context(seed, tuple(class_names)))
+    return pipeline.fold("prepare_model", model)
+
+
+def _acting(strategies: Sequence[Strategy], stages: Sequence[str]) -> Any:
+    """Return strategies as steps; refuse those that do nothing here."""
+    steps = steps_of(strategies)
+    for step in steps:
+        if not step.acts_at(stages):
+            raise StrategyError(f"{step.name} does not act at {' or '.join(stages)}")
+    if not steps:
+        raise StrategyError("give at least one strategy, such as make_strategy('mixup')")
+    return steps
+
+
+def _rows_without_images(labels: ArrayLike, class_names: Sequence[str] | None) -> ImageDataset:
+    """Return a data set of rows with these labels, which all share one black pixel: strategies get images by batch."""
+    numbers = np.asarray(labels)
+    if numbers.ndim != 1 or not len(numbers) or not np.issubdtype(numbers.dtype, np.integer) or numbers.min() < 0:
+        raise DatasetError("labels must be (N,) class numbers from 0, of at least one row")
+    names = [str(number) for number in range(int(numbers.max()) + 1)] if class_names is None else class_names
+    pixel = np.zeros((1, 1, 1, 1), dtype=np.uint8)
+    return ImageDataset.from_arrays(pixel, numbers, names, rows=np.zeros(len(numbers), dtype=np.int64))
+
+
+def _first_row_of_each_class(data: ImageDataset) -> NDArray[np.int64]:
+    rows = np.zeros(len(data.class_names), dtype=np.int64)
+    classes, first = np.unique(data.labels, return_index=True)
+    rows[classes] = first
+    return rows
+
+
+def _as_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return class numbers as `(B, K) float32` class weights."""
+    if targets.ndim == 1:
+        return torch.nn.functional.one_hot(targets.long(), classes).float()
+    return targets

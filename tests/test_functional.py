@@ -1,0 +1,169 @@
+"""Strategies in other training loops: the same results as in a run, and the examples of the page."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fer_augment import DatasetError, ImageDataset, StrategyError
+from fer_augment.functional import BatchAugmentation, StrategyLoss, make_strategy, prepare_model, sampling_weights
+from fer_augment.hooks.pipeline import Pipeline, steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.strategy import Context, Effect
+from fer_augment.testing import tiny_dataset, tiny_network
+from tests.markdown import DOCS, blocks_of
+
+TINY = tiny_dataset()
+DATA = ImageDataset.from_arrays(TINY.images[:], TINY.labels, TINY.class_names)
+ROWS = np.arange(len(DATA))
+SHIPPED = [
+    offer.value for offer in installed_plugins().of_kind("strategy") if offer.module.startswith("fer_augment_plugins.")
+]
+
+
+def examples_at(stage: str) -> list[Any]:
+    strategies = [strategy_class(**strategy_class.example) for strategy_class in SHIPPED]
+    needs_scout = Effect.IN_SAMPLE_MINING | Effect.OUT_OF_FOLD_MINING
+    acting = [one for one in strategies if steps_of([one])[0].acts_at([stage]) and not one.effects & needs_scout]
+    return [pytest.param(one, id=one.strategy_name()) for one in acting]
+
+
+def batch_of(dataset: ImageDataset, rows: Any = ROWS) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.from_numpy(dataset.images[rows]).permute(0, 3, 1, 2).float() / 255
+    return images, torch.from_numpy(dataset.labels[rows].copy())
+
+
+def in_a_run(strategy: Any, stage: str, value: Any, **arguments: Any) -> Any:
+    pipeline = Pipeline(steps_of([strategy]), Context(5, DATA.class_names))
+    return pipeline.fold(stage, value, epoch=3, training_set=DATA, **arguments)
+
+
+def augmentation(strategy: Any) -> BatchAugmentation:
+    augment = BatchAugmentation(strategy, labels=DATA.labels, class_names=DATA.class_names, seed=5)
+    augment.epoch = 3
+    return augment
+
+
+class TestBatchAugmentation:
+    @pytest.mark.parametrize("strategy", examples_at("augment_batch"))
+    def test_gives_the_bytes_of_a_run(self, strategy: Any) -> None:
+        images, labels = batch_of(DATA)
+        one_hot = torch.nn.functional.one_hot(labels, 3).float()
+        expected = in_a_run(strategy, "augment_batch", (images, one_hot), rows=ROWS)
+        given = augmentation(strategy)(images, labels, rows=ROWS)
+        assert all(torch.equal(*pair) for pair in zip(given, expected, strict=True))
+
+    def test_rows_are_transformed_on_the_cpu_as_in_a_run(self) -> None:
+        strategy = make_strategy("albumentations", transforms=[{"Affine": {"rotate": 20, "p": 1.0}}], classes=["bee"])
+        expected = in_a_run(strategy, "augment_rows", DATA.images[:], labels=DATA.labels, rows=ROWS)
+        images, _ = augmentation(strategy)(*batch_of(DATA), rows=ROWS)
+        np.testing.assert_array_equal((images * 255).round().permute(0, 2, 3, 1).numpy(), expected)
+        changed = (expected != DATA.images[:]).any(axis=(1, 2, 3))
+        assert {*DATA.labels[changed]} == {1}
+
+    def test_with_positions_batches_do_not_matter(self) -> None:
+        strategy = make_strategy("random_erasing")
+        whole, _ = augmentation(strategy)(*batch_of(DATA), rows=ROWS)
+        order = np.random.default_rng(0).permutation(ROWS)
+        augment = augmentation(strategy)
+        parts = [augment(*batch_of(DATA, part), rows=part)[0] for part in np.array_split(order, 5)]
+        assert torch.equal(torch.cat(parts), whole[order])
+
+    def test_without_positions_every_draw_differs_and_the_seed_repeats_it(self) -> None:
+        strategy = make_strategy("random_erasing", probability=1)
+        images, labels = torch.full((40, 1, 8, 8), 0.5), torch.zeros(40, dtype=torch.int64)
+        augment, again = augmentation(strategy), augmentation(strategy)
+        batches = [augment(images, labels)[0] for _ in range(2)]
+        assert len(torch.cat(batches).unique(dim=0)) == 80
+        assert torch.equal(again(images, labels)[0], batches[0])
+
+    def test_class_weights_are_accepted_and_kept(self) -> None:
+        images, labels = batch_of(DATA)
+        soft = torch.nn.functional.one_hot(labels, 3) * 0.7 + 0.1
+        _, targets = augmentation(make_strategy("flip_crop_affine"))(images, soft)
+        assert torch.equal(targets, soft)
+
+    def test_strategies_that_do_not_act_on_batches_are_refused(self) -> None:
+        with pytest.raises(StrategyError, match="^dedup does not act at augment_rows or augment_batch$"):
+            BatchAugmentation(make_strategy("dedup"), labels=[0, 1])
+        with pytest.raises(StrategyError, match="give at least one strategy"):
+            BatchAugmentation(labels=[0, 1])
+
+    def test_mining_without_a_scout_is_refused_and_with_one_works(self) -> None:
+        class Scout:
+            def probabilities(self, training_set: ImageDataset, how: Any = "in_sample") -> Any:
+                return np.full((len(training_set), 3), 1 / 3, dtype=np.float32)
+
+            def embeddings(self, training_set: ImageDataset) -> Any:
+                raise NotImplementedError
+
+        strategy = make_strategy("confusion_mix")
+        with pytest.raises(StrategyError, match="no scout is available"):
+            BatchAugmentation(strategy, labels=DATA.labels)(*batch_of(DATA))
+        _, targets = BatchAugmentation(strategy, labels=DATA.labels, scout=Scout())(*batch_of(DATA))
+        assert (targets > 0).sum() > len(targets)
+
+    @pytest.mark.parametrize("labels", [[], [0.5], [[0]], [-1, 0]])
+    def test_invalid_labels_are_refused(self, labels: Any) -> None:
+        with pytest.raises(DatasetError, match="labels must be"):
+            BatchAugmentation(make_strategy("mixup"), labels=labels)
+
+
+class TestStrategyLoss:
+    @pytest.mark.parametrize("strategy", examples_at("build_loss"))
+    def test_is_that_of_a_run(self, strategy: Any) -> None:
+        logits = torch.randn(len(DATA), 3, generator=torch.Generator().manual_seed(0))
+        base = installed_plugins().loss("cross_entropy").value.of_batch
+        _, labels = batch_of(DATA)
+        expected = in_a_run(strategy, "build_loss", base, class_prior=DATA.counts / len(DATA))
+        loss_of = StrategyLoss(strategy, labels=DATA.labels, class_names=DATA.class_names, seed=5)
+        loss_of.epoch = 3
+        rows = expected(logits, torch.nn.functional.one_hot(labels, 3).float())
+        assert torch.equal(loss_of.of_rows(logits, labels), rows)
+        assert torch.equal(loss_of(logits, labels), rows.mean())
+
+    def test_deferred_strategies_begin_in_their_epoch(self) -> None:
+        loss_of = StrategyLoss(make_strategy("weighted_loss", exponent=1, from_epoch=2), labels=DATA.labels)
+        logits, labels = torch.zeros(len(DATA), 3), torch.from_numpy(DATA.labels.copy())
+        assert len(loss_of.of_rows(logits, labels).unique()) == 1
+        loss_of.epoch = 2
+        assert len(loss_of.of_rows(logits, labels).unique()) == 3
+
+    def test_class_frequencies_of_the_batches_can_be_given(self) -> None:
+        loss_of = StrategyLoss(make_strategy("balanced_softmax"), labels=DATA.labels, class_prior=np.full(3, 1 / 3))
+        logits, labels = torch.randn(9, 3), torch.arange(9) % 3
+        torch.testing.assert_close(loss_of(logits, labels), torch.nn.functional.cross_entropy(logits, labels))
+        with pytest.raises(DatasetError, match="class_prior must be 3 frequencies that sum to 1"):
+            StrategyLoss(make_strategy("balanced_softmax"), labels=DATA.labels, class_prior=[1.0, 1.0, 1.0])
+
+
+def test_sampling_weights_are_those_of_a_run() -> None:
+    strategy = make_strategy("power_sampler", exponent=1)
+    weights = sampling_weights(strategy, labels=DATA.labels)
+    np.testing.assert_array_equal(weights, in_a_run(strategy, "sampling_weights", np.ones(len(DATA))))
+    shares = [weights[DATA.labels == label].sum() / weights.sum() for label in range(3)]
+    np.testing.assert_allclose(shares, 1 / 3)
+
+
+def test_networks_are_prepared() -> None:
+    network = tiny_network((8, 8, 1), 3)
+    assert prepare_model(network, make_strategy("ldam_loss")).head is not None
+    with pytest.raises(StrategyError, match="^mixup does not act at prepare_model$"):
+        prepare_model(network, make_strategy("mixup"))
+
+
+@pytest.mark.parametrize("section", ["plain-pytorch", "lightning"])
+@pytest.mark.filterwarnings("ignore")  # of Lightning, about its defaults
+def test_examples_of_the_page_run(section: str) -> None:
+    (block,) = (
+        block
+        for block in blocks_of(DOCS / "own_loop.md")
+        if block.language == "python" and re.sub(r"\W+", "-", block.section.lower()) == section
+    )
+    if "import lightning" in block.text:
+        pytest.importorskip("lightning", reason="lightning is not installed: pip install 'fer_augment[bench]'")
+    exec(compile(block.text, f"{block.page}:{block.line}", "exec", dont_inherit=True), {"__name__": "example"})
