@@ -1,9 +1,11 @@
-"""Random damage to files, seeded: bytes and fields are changed, removed, repeated, and taken from elsewhere."""
+"""Random damage to files, seeded: bytes, fields and parts of JSON are changed, removed, repeated, and moved."""
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 _TOKENS = (
     b"", b"\0", b"\n", b"\r\n", b'"', b"'", b",", b":", b": ", b"-", b"[", b"{", b"&a ", b"*a",
@@ -67,3 +69,39 @@ def _part(content: bytes, rng: random.Random) -> tuple[int, int]:
 _CHANGES = (
     _flipped_bits, _without_part, _repeated_part, _moved_part, _cut, _with_token, _with_token, _in_the_first_bytes,
 )  # fmt: skip
+
+_VALUES: tuple[object, ...] = (
+    None, True, 0, -1, 1, 2**63, 10**30, 0.5, -0.0, 1e308, 5e-324, 1e-300, "", "a", "better", "\x1b[31m", "=1+1",
+    "é" * 3, "\ud800", "a" * 5000, [], {}, [[]], {"": 0}, ["ant"], [1, 2, 3],
+)  # fmt: skip
+
+
+def mutated_json(value: Any, rng: random.Random) -> Any:
+    """Return a JSON value with one to three random changes of its parts: replaced, removed, repeated or renamed."""
+    changed = copy.deepcopy(value)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        places = list(_places(changed))
+        if not places:
+            return changed
+        parent, key = rng.choice(places)
+        change = rng.randrange(4)
+        if change == 0:
+            parent[key] = copy.deepcopy(rng.choice(_VALUES))
+        elif change == 1:
+            del parent[key]
+        elif change == 2:
+            other, place = rng.choice(places)
+            parent[key] = copy.deepcopy(other[place])
+        elif isinstance(parent, list):
+            parent.insert(rng.randint(0, len(parent)), copy.deepcopy(parent[key]))
+        else:
+            parent[rng.choice(("ant", "x", f"{key}x"))] = parent.pop(key)
+    return changed
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each part of a JSON value as its container and key."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in list(children):
+        yield value, key
+        yield from _places(child)

@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.errors import RunError
+from fer_augment.errors import RunError, excerpt
 
 RECORD_SCHEMA: Final = 2
 HELD_OUT = ("validation", "test")
@@ -255,10 +255,12 @@ def why_unreadable(error: ValidationError, kind: str, readable: int) -> str:
     details = error.errors(include_url=False)
     version = next((detail for detail in details if detail["loc"] == ("schema_version",)), None)
     if version:
-        hint = f" ({RENAMED[version['input']]})" if version["input"] in RENAMED else ""
-        return f"has schema version {version['input']!r}{hint}; this version of fer_augment reads {readable}"
-    place = ".".join(map(str, details[0]["loc"]))
-    return f"is not a readable {kind} ({place + ': ' if place else ''}{details[0]['msg']})"
+        given = version["input"]
+        hint = f" ({RENAMED[given]})" if isinstance(given, int) and given in RENAMED else ""
+        return f"has schema version {excerpt(repr(given), 40)}{hint}; this version of fer_augment reads {readable}"
+    place = excerpt(".".join(map(str, details[0]["loc"])))
+    reason = excerpt(details[0]["msg"].removeprefix("Value error, "))
+    return f"is not a readable {kind} ({place + ': ' if place else ''}{reason})"
 
 
 def save_run(

@@ -45,6 +45,7 @@ from fer_augment.reports.wording import (
     printable,
     spread,
     verdict_sentence,
+    warning_lines,
 )
 from fer_augment.results.comparison import REPORT_FILE as REPORT_FILE
 from fer_augment.results.comparison import Arm, ComparisonRecord, Versus, read_comparison
@@ -170,7 +171,7 @@ def _summary(comparison: ComparisonRecord) -> dict[str, object]:
         "verdicts": [_verdict(versus) for versus in comparison.versus],
         "overview": overview(comparison),
         "failures": failures(comparison),
-        "warnings": [printable(warning) for warning in comparison.warnings],
+        "warnings": warning_lines(comparison),
         "notes": notes(comparison),
     }
 

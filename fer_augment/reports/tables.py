@@ -9,7 +9,15 @@ import re
 from collections.abc import Iterator
 
 from fer_augment.reports.grids import Grid, against_baseline, comparison_grids, recall_by_arm
-from fer_augment.reports.wording import cost_sentence, failures, headline, notes, verdict_sentence
+from fer_augment.reports.wording import (
+    cost_sentence,
+    failures,
+    headline,
+    notes,
+    printable,
+    verdict_sentence,
+    warning_lines,
+)
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Judgments, SplitScores, Statistic, Versus
 
 # --- Markdown
@@ -29,7 +37,7 @@ def markdown(comparison: ComparisonRecord, further: tuple[Grid, ...] = ()) -> st
         *(block for grid in (*comparison_grids(comparison), *further) for block in grid_blocks(grid)),
         *_bullets("Notes", notes(comparison)),
         *_bullets("Failed runs", failures(comparison)),
-        *_bullets("Warnings", comparison.warnings),
+        *_bullets("Warnings", warning_lines(comparison)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -45,7 +53,7 @@ def github_summary(comparison: ComparisonRecord) -> str:
     remarks = [
         *_bullets("", notes(comparison)),
         *_bullets("Failed runs", failures(comparison)),
-        *_bullets("Warnings", comparison.warnings),
+        *_bullets("Warnings", warning_lines(comparison)),
     ]
     if remarks:
         blocks += ["<details><summary>Notes and warnings</summary>", *remarks, "</details>"]
@@ -72,8 +80,7 @@ def grid_blocks(grid: Grid) -> Iterator[str]:
 
 def escaped(text: str) -> str:
     """Escape text for Markdown, and for the HTML rendered from it; `a_b` needs no escape."""
-    one_line = " ".join(text.split())
-    return html.escape(re.sub(r"[\\`*\[\]|~#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", one_line), quote=False)
+    return html.escape(re.sub(r"[\\`*\[\]|~#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(text)), quote=False)
 
 
 # --- CSV
@@ -133,5 +140,8 @@ def _verdict(baseline: str, judgment: Judgment | None) -> list[object]:
 
 
 def _cell(value: object) -> object:
-    """Prefix text that a spreadsheet would interpret as a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in set("=+-@") else value
+    """Return text without control characters, and prefix what a spreadsheet would interpret as a formula."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text[:1] in set("=+-@") else text

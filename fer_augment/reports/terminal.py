@@ -20,8 +20,8 @@ from fer_augment.reports.wording import (
     failures,
     headline,
     notes,
-    printable,
     verdict_sentence,
+    warning_lines,
 )
 from fer_augment.results.comparison import ComparisonRecord, Versus
 from fer_augment.significance import Verdict
@@ -50,7 +50,7 @@ def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
     for title, lines in (
         ("", remarks),
         ("Failed runs:", failures(comparison)),
-        ("Warnings:", map(printable, comparison.warnings)),
+        ("Warnings:", warning_lines(comparison)),
     ):
         _print_list(title, list(lines), console)
 

@@ -5,7 +5,7 @@ Scores are shown in percent and differences in percentage points ("points").
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fer_augment.results.comparison import ComparisonRecord, Interval, Judgment, Statistic, Versus
 from fer_augment.results.comparison_warnings import listed
@@ -32,9 +32,28 @@ EXPLANATION_WITHOUT_TESTS = "Differences are in percentage points; exact duplica
 """The same for comparisons without intervals: arms with one run."""
 
 
+_LONGEST_TEXT = 2000
+"""Characters of a name or sentence from a file that are shown."""
+_MOST_LINES = 100
+"""Lines of a list of warnings or failures that are shown."""
+
+
 def printable(name: str) -> str:
-    """Return text from a file or folder on one line, with non-printable characters replaced by `?`."""
-    return "".join(character if character.isprintable() else "?" for character in " ".join(name.split()))
+    """Return text from a file or folder on one line, cut if it is long, with non-printable characters as `?`."""
+    text = name if len(name) <= _LONGEST_TEXT else f"{name[:_LONGEST_TEXT]}…"
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+
+
+def printable_lines(lines: Sequence[str]) -> list[str]:
+    """Return lines of a list for display, with the number of those that are left out if there are too many."""
+    shown = [printable(line) for line in lines[:_MOST_LINES]]
+    left_out = len(lines) - len(shown)
+    return [*shown, f"and {left_out:,} more, see comparison.json"] if left_out else shown
+
+
+def warning_lines(comparison: ComparisonRecord) -> list[str]:
+    """Return the warnings of a comparison for display."""
+    return printable_lines(comparison.warnings)
 
 
 # --- numbers
@@ -202,7 +221,7 @@ def _has_interval(versus: Versus) -> bool:
 
 def failures(comparison: ComparisonRecord) -> list[str]:
     """Return arm, seed and reason of each failed run."""
-    return [printable(f"{failed.recipe}, seed {failed.seed}: {failed.message}") for failed in comparison.failures]
+    return printable_lines([f"{failed.recipe}, seed {failed.seed}: {failed.message}" for failed in comparison.failures])
 
 
 def _number(value: float | None) -> str:

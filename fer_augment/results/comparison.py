@@ -7,10 +7,11 @@ values are None: a comparison contains no NaN and no infinity.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fer_augment.data.records import why_unreadable, write_whole
 from fer_augment.errors import RunError
@@ -21,7 +22,8 @@ COMPARISON_FILE = "comparison.json"
 REPORT_FILE = "report.html"
 """The report of a comparison, beside it."""
 
-Finite: TypeAlias = Annotated[float, AllowInfNan(False)]
+Finite: TypeAlias = Annotated[float, AllowInfNan(False), Field(ge=-1e100, le=1e100)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
 Interval: TypeAlias = tuple[Finite, Finite]
 
 
@@ -41,7 +43,7 @@ class Statistic(_Plain):
 
     mean: Finite | None
     sd: Finite | None
-    n: int
+    n: Count
     ci95: Interval | None
 
 
@@ -62,7 +64,7 @@ class SplitScores(_Plain):
             the number of seeds for the mean.
     """
 
-    rows: int
+    rows: Count
     accuracy: Statistic
     balanced_accuracy: Statistic
     macro_f1: Statistic
@@ -71,7 +73,7 @@ class SplitScores(_Plain):
     recall: dict[str, Statistic]
     precision: dict[str, Statistic]
     f1: dict[str, Statistic]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[Count, ...], ...]
 
 
 class Confusion(_Plain):
@@ -98,7 +100,7 @@ class StepRows(_Plain):
     """
 
     name: str
-    rows: tuple[int, ...]
+    rows: tuple[Count, ...]
     chosen: dict[str, tuple[Finite | None, ...]] = {}
 
 
@@ -115,8 +117,8 @@ class CurvePoint(_Plain):
         validation_recall: recall per class on the validation split.
     """
 
-    epoch: int
-    step: int
+    epoch: Annotated[Count, Field(ge=1)]
+    step: Count
     training_loss: Statistic
     selection_loss: Statistic
     validation_loss: Statistic
@@ -157,7 +159,7 @@ class Arm(_Plain):
     description: str = ""
     model: str = ""
     loss: str = ""
-    seeds: tuple[int, ...]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     run_keys: tuple[str, ...]
     test: SplitScores
     test_deduplicated: SplitScores | None
@@ -166,10 +168,10 @@ class Arm(_Plain):
     selection_loss: Statistic = Statistic(mean=None, sd=None, n=0, ci95=None)
     watched: tuple[Confusion, ...] = ()
     steps: tuple[StepRows, ...] = ()
-    train_counts: dict[str, int] = {}
-    rewritten_counts: tuple[dict[str, int], ...] = ()
-    optimizer_steps: tuple[int, ...] = ()
-    parameter_count: int | None = None
+    train_counts: dict[str, Count] = {}
+    rewritten_counts: tuple[dict[str, Count], ...] = ()
+    optimizer_steps: tuple[Count, ...] = ()
+    parameter_count: Count | None = None
     training_seconds: Statistic = Statistic(mean=None, sd=None, n=0, ci95=None)
     curve: tuple[CurvePoint, ...] = ()
 
@@ -242,8 +244,8 @@ class Data(_Plain):
 
     source: str
     fingerprint: str
-    counts: dict[str, dict[str, int]]
-    audit: dict[str, int]
+    counts: dict[str, dict[str, Count]]
+    audit: dict[str, Count]
 
 
 class Failure(_Plain):
@@ -286,15 +288,10 @@ class ComparisonRecord(_Plain):
     warnings: tuple[str, ...]
 
     @model_validator(mode="after")
-    def _check_names(self) -> ComparisonRecord:
-        arms = [arm.recipe for arm in self.arms]
-        if len(set(arms)) != len(arms):
-            raise ValueError("arms: two arms have the same name")
-        if any(name not in arms for versus in self.versus for name in (versus.recipe, versus.baseline)):
-            raise ValueError("versus: recipe or baseline is not an arm of the comparison")
-        scored = [tuple(arm.test.recall) for arm in self.arms] + [tuple(versus.recall) for versus in self.versus]
-        if any(names != self.class_names for names in scored):
-            raise ValueError("recall: the classes differ from class_names")
+    def _check_consistency(self) -> ComparisonRecord:
+        fault = next(faults_of(self), None)
+        if fault:
+            raise ValueError(fault)
         return self
 
     @property
@@ -310,6 +307,56 @@ class ComparisonRecord(_Plain):
     def arm(self, recipe: str) -> Arm:
         """Return the arm of a recipe, which must be one of `arms`."""
         return next(arm for arm in self.arms if arm.recipe == recipe)
+
+
+def faults_of(comparison: ComparisonRecord) -> Iterator[str]:
+    """Yield what contradicts itself in a comparison: every part must have the same classes, arms and runs."""
+    names, arms = comparison.class_names, [arm.recipe for arm in comparison.arms]
+    if not names or len(set(names)) != len(names):
+        yield "class_names: expected at least one class, each once"
+    if len(set(arms)) != len(arms):
+        yield "arms: two arms have the same name"
+    for place, versus in enumerate(comparison.versus):
+        if versus.recipe not in arms or versus.baseline not in arms:
+            yield f"versus.{place}: recipe or baseline is not an arm of the comparison"
+        for judgments in (versus, versus.test_deduplicated):
+            if judgments and tuple(judgments.recall) != names:
+                yield f"versus.{place}.recall: the classes differ from class_names"
+    for place, arm in enumerate(comparison.arms):
+        yield from (f"arms.{place}.{fault}" for fault in _faults_of_arm(arm, names))
+        if [(one.true, one.predicted) for one in arm.watched] != [
+            (one.true, one.predicted) for one in comparison.arms[0].watched
+        ]:
+            yield f"arms.{place}.watched: other pairs than in the first arm"
+    for split, counts in comparison.data.counts.items():
+        if not set(counts) <= set(names):
+            yield f"data.counts.{split}: the classes differ from class_names"
+
+
+def _faults_of_arm(arm: Arm, names: tuple[str, ...]) -> Iterator[str]:
+    for split in ("test", "test_deduplicated", "validation"):
+        scores: SplitScores | None = getattr(arm, split)
+        if scores is None:
+            continue
+        for name in ("recall", "precision", "f1"):
+            if tuple(getattr(scores, name)) != names:
+                yield f"{split}.{name}: the classes differ from class_names"
+        if len(scores.confusion) != len(names) or any(len(row) != len(names) for row in scores.confusion):
+            yield f"{split}.confusion: expected a row and a column for each of the {len(names)} classes"
+    runs = len(arm.seeds)
+    lengths = {"run_keys": len(arm.run_keys), **{f"steps.{n}.rows": len(step.rows) for n, step in enumerate(arm.steps)}}
+    if arm.parameter_count is not None:
+        lengths |= {"optimizer_steps": len(arm.optimizer_steps), "rewritten_counts": len(arm.rewritten_counts)}
+    for name, length in lengths.items():
+        if length != runs:
+            yield f"{name}: expected a value for each of the {runs} seeds, got {length}"
+    for name, by_class in (("train_counts", (arm.train_counts,)), ("rewritten_counts", arm.rewritten_counts)):
+        if any(counts and tuple(counts) != names for counts in by_class):
+            yield f"{name}: the classes differ from class_names"
+    if any(tuple(point.validation_recall) != names for point in arm.curve):
+        yield "curve: the classes differ from class_names"
+    if not {name for pair in arm.watched for name in (pair.true, pair.predicted)} <= set(names):
+        yield "watched: a class is not in class_names"
 
 
 def save_comparison(comparison: ComparisonRecord, directory: Path) -> Path:
