@@ -98,13 +98,12 @@ class Comparison(ComparisonRecord):
 
     def __str__(self) -> str:
         """Return the result as the terminal shows it."""
-        from rich.console import Console
-
+        from fer_augment.reports.console import ResultsConsole
         from fer_augment.reports.terminal import WIDE, print_comparison
 
         text = io.StringIO()
-        print_comparison(self, Console(file=text, width=WIDE, highlight=False, color_system=None))
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+        print_comparison(self, ResultsConsole(file=text, width=WIDE, highlight=False, color_system=None))
+        return text.getvalue().rstrip("\n")
 
     def arm(self, recipe: str) -> Arm:
         """Return the arm of a recipe.

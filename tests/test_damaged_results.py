@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from fer_augment.data.records import RunDirectory
 from fer_augment.errors import FerAugmentError
@@ -53,7 +52,7 @@ def damaged_texts(content: bytes, rng: random.Random, count: int) -> Iterator[by
 
 
 def show(comparison: ComparisonRecord, folder: Path, *, with_html: bool) -> None:
-    print_comparison(comparison, Console(file=io.StringIO(), width=80))
+    print_comparison(comparison, ResultsConsole(file=io.StringIO(), width=80))
     for text in (markdown(comparison), github_summary(comparison), csv_table(comparison)):
         assert all(line.isprintable() for line in text.splitlines())
     if with_html:

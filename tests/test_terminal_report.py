@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from fer_augment.data.records import StepRecord
+from fer_augment.reports.console import ResultsConsole
 from fer_augment.reports.grids import Grid, against_baseline, recall_by_arm
 from fer_augment.reports.html import report_html
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS, published_grids
@@ -58,7 +58,7 @@ def comparison(tmp_path_factory) -> ComparisonRecord:
 
 def printed(comparison: ComparisonRecord, width: int = 80, grids: tuple[Grid, ...] = ()) -> str:
     text = io.StringIO()
-    console = Console(file=text, width=width, highlight=False)
+    console = ResultsConsole(file=text, width=width, highlight=False)
     print_comparison(comparison, console)
     for grid in grids:
         print_grid(grid, console)
@@ -380,7 +380,7 @@ def test_names_are_neither_markup_nor_control_characters(tmp_path):
 
 def test_color_does_not_change_the_text(comparison):
     colored = io.StringIO()
-    print_comparison(comparison, Console(file=colored, width=80, force_terminal=True, color_system="standard"))
+    print_comparison(comparison, ResultsConsole(file=colored, width=80, force_terminal=True, color_system="standard"))
     assert "\x1b[1;32mbetter" in colored.getvalue()
     assert re.sub(r"\x1b\[[\d;]*m", "", colored.getvalue()) == printed(comparison)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import click
 
+from fer_augment.cli._streams import UnwritableOutput, flushed_output, write_any_character
 from fer_augment.errors import FerAugmentError, NothingFinishedError
 
 
@@ -101,8 +102,12 @@ def main(arguments: list[str] | None = None) -> None:
 
     `--fail-on worse` exits with status 3.
     """
+    write_any_character()
     try:
-        group.main(arguments, prog_name="fer-augment", standalone_mode=False)
+        with flushed_output():
+            group.main(arguments, prog_name="fer-augment", standalone_mode=False)
+    except UnwritableOutput as error:
+        stop(f"standard output cannot be written ({error}); results that were written to files are complete", code=2)
     except FerAugmentError as error:
         stop(str(error), code=1 if isinstance(error, NothingFinishedError) else 2)
     except click.ClickException as error:

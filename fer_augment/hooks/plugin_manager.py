@@ -7,10 +7,12 @@ version, and a broken plugin does not affect the others.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -158,7 +160,8 @@ def installed_plugins() -> Catalog:
     for point in entry_points:
         provider = _provider(point)
         try:
-            modules.append((point.value, provider, point.load()))
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, such as JSON
+                modules.append((point.value, provider, point.load()))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - importing a plugin module may raise anything
             problems.append(f"{provider}: {point.value} cannot be imported: {_in_one_line(error)}")
     catalog = collect(modules)
@@ -183,7 +186,8 @@ def collect(modules: Iterable[tuple[str, str, object]]) -> Catalog:
     problems: list[str] = []
     for name, provider, module in modules:
         try:
-            own_offers, own_problems = _offers_of(name, provider, module)
+            with contextlib.redirect_stdout(sys.stderr):
+                own_offers, own_problems = _offers_of(name, provider, module)
             offers += own_offers
             problems += [f"{provider}: {problem}" for problem in own_problems]
         except Exception as error:  # noqa: BLE001 - a hook of a plugin may raise anything

@@ -5,18 +5,39 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from fer_augment.progress import Advance, Event, Report
 
 
+class ResultsConsole(Console):
+    """A console whose tables and wrapped texts have no spaces at the ends of lines."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print like `rich.console.Console`; a single table or padded text is printed line by line."""
+        if len(objects) != 1 or options or not isinstance(objects[0], _FILLED):
+            super().print(*objects, **options)
+            return
+        for segments in self.render_lines(objects[0], pad=False):
+            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+            line.rstrip()
+            super().print(line, soft_wrap=True)
+
+
+_FILLED = (Table, Padding, Text)
+"""What rich fills with spaces up to the width of the column or of the console."""
+
+
 def results() -> Console:
     """Return the console for results; it follows the terminal, `NO_COLOR` and `COLUMNS` at the time of the call."""
-    return Console(highlight=False)
+    return ResultsConsole(highlight=False)
 
 
 def shows_bars(console: Console) -> bool:

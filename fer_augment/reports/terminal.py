@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -38,11 +38,11 @@ _SHORT_LABELS = {"balanced accuracy": "balanced", DEDUPLICATED: "dedup."}
 
 def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
     """Print a comparison; it is readable without color and at 80 columns."""
-    _print_trimmed(Text(headline(comparison), style="bold"), console)
+    console.print(Text(headline(comparison), style="bold"))
     for versus in comparison.versus:
         console.print()
-        _print_trimmed(_verdict(versus), console)
-        _print_trimmed(Padding(Text(cost_sentence(versus)), (0, 0, 0, 2)), console)
+        console.print(_verdict(versus))
+        console.print(Padding(Text(cost_sentence(versus)), (0, 0, 0, 2)))
     tables = comparison_grids(comparison)
     for grid in tables:
         print_grid(grid, console)
@@ -84,9 +84,9 @@ def print_grid(grid: Grid, console: Console) -> None:
             others = (_cell(heading, cell, wide) for heading, cell in zip(shown.columns[1:], cells, strict=True))
             table.add_row(Text(first), *others)
     console.print()
-    _print_trimmed(table, console)
+    console.print(table)
     if shown.note:
-        _print_trimmed(Text(shown.note), console)
+        console.print(Text(shown.note))
 
 
 def _cell(heading: str, cell: str, wide: bool) -> Text:
@@ -119,12 +119,4 @@ def _print_list(title: str, lines: Iterable[str], console: Console) -> None:
         console.print()
         if title:
             console.print(Text(title, style="bold yellow"))
-        _print_trimmed(grid, console)
-
-
-def _print_trimmed(renderable: RenderableType, console: Console) -> None:
-    """Print without the trailing spaces with which rich fills tables and wraps text."""
-    for segments in console.render_lines(renderable, pad=False):
-        line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
-        line.rstrip()
-        console.print(line, soft_wrap=True)
+        console.print(grid)
