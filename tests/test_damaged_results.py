@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fer_augment.data.records import RunDirectory
 from fer_augment.errors import FerAugmentError
+from fer_augment.reports.console import ResultsConsole
 from fer_augment.reports.html import report_html
 from fer_augment.reports.tables import csv_table, github_summary, markdown
 from fer_augment.reports.terminal import print_comparison
