@@ -534,7 +534,7 @@ def test_a_missing_comparison_is_refused_with_the_command_that_writes_it(tmp_pat
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("versus", 0, "recipe"), "nobody", "versus: recipe or baseline is not an arm of the comparison"),
+        (("versus", 0, "recipe"), "nobody", r"versus.0: recipe or baseline is not an arm of the comparison"),
         (("arms", 1, "recipe"), "base", "arms: two arms have the same name"),
         (("class_names",), ["ant", "bee"], "recall: the classes differ from class_names"),
     ],
