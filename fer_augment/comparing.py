@@ -22,6 +22,7 @@ from typing import Literal, SupportsIndex, TypeAlias
 
 from fer_augment.data.audit import Audit, audit_warnings
 from fer_augment.data.audit_store import audited
+from fer_augment.data.cross_validation import CrossValidation
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory, write_whole
 from fer_augment.errors import NothingFinishedError, PluginError, RecipeError, RunError
@@ -70,7 +71,10 @@ def compare(
     recipes: AnyRecipe | Sequence[AnyRecipe],
     data: Data,
     *,
-    seeds: int | Sequence[int] = 3,
+    seeds: int | Sequence[int] | None = None,
+    folds: int | None = None,
+    repeats: int | None = None,
+    keep_test: bool = False,
     out: str | PathLike[str] | None = None,
     jobs: int | None = None,
     executor: Executor = "local",
@@ -80,13 +84,17 @@ def compare(
 ) -> Comparison:
     """Compare recipes on the same data; the first one is the baseline.
 
-    Every recipe is trained once with every seed, scored on the test split once, and compared with the baseline.
+    Every recipe is trained once with every seed, scored on the test split once, and compared with the baseline. With
+    `folds`, all rows are divided into folds `repeats` times; every fold is held out once by a training of each recipe.
     Called again with the same arguments, it resumes: finished runs and trainings are cached.
 
     Args:
         recipes: names of shipped recipes, paths of recipe files, or `Recipe` objects.
         data: a data source, see docs/data.md, or `Splits`.
-        seeds: how many seeds, or which.
+        seeds: how many seeds, or which; None for 3. Not with `folds`, where each training has a seed of its own.
+        folds: number of folds of a cross-validation; None for a fixed test split. Given splits are joined.
+        repeats: how often the rows are divided into folds; None for 2.
+        keep_test: with `folds`, leave the given test split out of them; it is not scored.
         out: the directory for results; None for `results/RECIPE_RECIPE…`.
         jobs: runs at a time; None for as many as there are processor cores, on Ray as the cluster has room for.
         executor: `local` for processes on this machine, `ray` for the cluster at `$RAY_ADDRESS`, or else a local one.
@@ -103,9 +111,19 @@ def compare(
         NothingFinishedError: if all runs failed.
     """
     prepared = prepare(
-        recipes, data, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides, track=track,
+        recipes,
+        data,
+        seeds=seeds,
+        folds=folds,
+        repeats=repeats,
+        keep_test=keep_test,
+        out=out,
+        jobs=jobs,
+        executor=executor,
+        overrides=overrides,
+        track=track,
         progress=progress,
-    )  # fmt: skip
+    )
     return prepared.run()
 
 
@@ -113,7 +131,10 @@ def prepare(
     recipes: AnyRecipe | Sequence[AnyRecipe],
     data: Data,
     *,
-    seeds: int | Sequence[int] = 3,
+    seeds: int | Sequence[int] | None = None,
+    folds: int | None = None,
+    repeats: int | None = None,
+    keep_test: bool = False,
     out: str | PathLike[str] | None = None,
     jobs: int | None = None,
     executor: Executor = "local",
@@ -127,6 +148,9 @@ def prepare(
         recipes: as for `compare`, as are the other arguments.
         data: a data source or `Splits`.
         seeds: how many seeds, or which.
+        folds: number of folds of a cross-validation.
+        repeats: how often the rows are divided into folds.
+        keep_test: whether the given test split is left out of the folds.
         out: the directory for results.
         jobs: runs at a time.
         executor: `local` or `ray`.
@@ -138,17 +162,21 @@ def prepare(
         FerAugmentError: in one line, for the first thing that is refused; see `runs.preflight.preflight`.
     """
     check_executor(executor)
-    chosen_seeds = _seeds(seeds)
+    design = _cross_validation(folds, repeats, keep_test, seeds)
+    chosen_seeds = _seeds(3 if seeds is None else seeds)
     if jobs is not None and (not _is_number(jobs) or jobs < 1):
         raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
     arms = _bound(recipes, overrides, quiet=not progress)
     directory = Path(out) if out is not None else RESULTS / _directory_name([arm.recipe.name for arm in arms])
     observers = _observers(arms, track, directory)
     recipe_data = _read_for(arms, data, progress=progress)
+    if design:
+        with progress_of("dividing the data into folds", quiet=not progress) as report:
+            recipe_data.divide(arms[0].recipe, design, report)
     store = default_store()
     notices = [*observers.failures, *preflight(arms, recipe_data, store, out=directory), *_warnings_before(arms)]
     experiment = Experiment(recipe_data, store, directory / "runs")
-    runs = runs_in_order([arm.recipe for arm in arms], chosen_seeds)
+    runs = runs_in_order([arm.recipe for arm in arms], chosen_seeds, design.identities if design else ())
     finished = FinishedRuns.among(runs, experiment)
     unfinished = {run.recipe.name for run, path in zip(runs, finished.paths, strict=True) if path is None}
     arms_to_do = [arm for arm in arms if arm.recipe.name in unfinished]
@@ -158,7 +186,7 @@ def prepare(
         print_warnings([*notices, *([too_many] if too_many else [])])
     return PreparedComparison(
         arms=tuple(arms),
-        seeds=chosen_seeds,
+        seeds=() if design else chosen_seeds,
         runs=tuple(runs),
         finished=finished,
         experiment=experiment,
@@ -177,7 +205,7 @@ class PreparedComparison:
 
     Attributes:
         arms: the recipes with their plugins, the baseline first.
-        seeds: the seeds.
+        seeds: the seeds; empty for a cross-validation, whose folds have seeds of their own.
         runs: the runs, an arm after the other.
         finished: which of the runs are finished.
         experiment: data, cache and folder of the runs.
@@ -204,12 +232,14 @@ class PreparedComparison:
     def __repr__(self) -> str:
         """Name recipes, seeds and directory."""
         recipes = ", ".join(arm.recipe.name for arm in self.arms)
-        return f"PreparedComparison({recipes}; {len(self.seeds)} seeds; {self.directory})"
+        folds = self.experiment.data.folds
+        design = f"{folds.settings.repeats} x {folds.settings.folds} folds" if folds else f"{len(self.seeds)} seeds"
+        return f"PreparedComparison({recipes}; {design}; {self.directory})"
 
     @property
     def splits(self) -> Splits:
-        """The data as read for the baseline."""
-        return self.experiment.data.as_read(self.arms[0].recipe)
+        """The data as read for the baseline; of a cross-validation, those of the first fold."""
+        return self.experiment.data.splits_of(self.arms[0].recipe, self.experiment.data.first_fold)
 
     @cached_property
     def plan(self) -> Plan:
@@ -259,7 +289,8 @@ class PreparedComparison:
         failures = []
         for run, outcome in zip(self.runs, outcomes, strict=True):
             if isinstance(outcome, FailedTask):
-                failures.append(Failure(recipe=run.recipe.name, seed=run.seed, message=outcome.message))
+                failure = Failure(recipe=run.recipe.name, seed=run.seed, fold=run.fold, message=outcome.message)
+                failures.append(failure)
                 self._keep_traceback(run, outcome)
             else:
                 finished[run.recipe.name].append(RunDirectory(outcome))
@@ -282,13 +313,15 @@ class PreparedComparison:
         self, finished: dict[str, list[RunDirectory]], failures: list[Failure], audit: Audit
     ) -> ComparisonRecord:
         write_whole(self.directory / AUDIT_FILE, audit.model_dump_json(indent=1) + "\n")
-        scored = ledger_warning(self.experiment.ledger.count(self.splits), len(self.arms))
+        data, first = self.experiment.data, self.arms[0].recipe
+        scored = ledger_warning(self.experiment.ledger.count(data.scored(first)), len(self.arms))
+        counts = {name: part.counts for name, part in self.splits.parts.items()}
         comparison = compare_runs(
             finished,
-            baseline=self.arms[0].recipe.name,
-            source=self.splits.source,
-            fingerprint=self.splits.fingerprint,
-            counts={name: part.counts for name, part in self.splits.parts.items()},
+            baseline=first.name,
+            source=data.as_read(first).source,
+            fingerprint=data.fingerprint(first),
+            counts={**counts, "test": data.scored_counts(first)},
             audit=audit.summary,
             failures=failures,
             warnings=[
@@ -298,7 +331,7 @@ class PreparedComparison:
                 *comparison_warnings(self.arms),
                 *([scored] if scored else []),
             ],
-            near_train=audit.held_out_near_train_rows["test"],
+            near_train=None if data.folds else audit.held_out_near_train_rows["test"],
         )
         kept = keep_earlier(comparison, self.directory)
         if kept and self.progress:
@@ -458,6 +491,21 @@ def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
             f"seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got {seeds!r}"
         )
     return tuple(map(int, chosen))
+
+
+def _cross_validation(
+    folds: int | None, repeats: int | None, keep_test: bool, seeds: int | Sequence[int] | None
+) -> CrossValidation | None:
+    if folds is None:
+        if repeats is not None or keep_test:
+            raise RecipeError(f"{'repeats' if repeats is not None else 'keep_test'}: is for folds; give their number")
+        return None
+    if seeds is not None:
+        raise RecipeError("seeds: not with folds, every training of a cross-validation has a seed of its own; omit it")
+    for name, number in (("folds", folds), ("repeats", repeats)):
+        if number is not None and not _is_number(number):
+            raise RecipeError(f"{name}: must be a whole number, got {number!r}")
+    return CrossValidation(int(folds), 2 if repeats is None else int(repeats), keep_test)
 
 
 def _seed(seed: int) -> int:

@@ -54,7 +54,7 @@ class TestCompare:
     def test_exits_with_1_if_a_run_failed(self) -> None:
         ran = fer_augment("compare", "small.yaml", "breaks.yaml", "--data", "faces", "--seeds", "2", "--jobs", "1")
         assert ran.code == 1
-        assert "failed: breaks with seed 1" in ran.err
+        assert "failed: breaks, seed 1" in ran.err
         assert "RuntimeError: not [today]" in ran.err
         assert_readable(ran)
 

@@ -208,11 +208,11 @@ class TestRuns:
         assert outcomes[3].message == "step 1 (fails), rewrite_training_set: refused for seed 1"
 
     def test_recipes_are_counted_in_the_ledger_of_the_test_split(self, experiment, recipe):
-        assert experiment.ledger.count(splits_in(experiment)) == 0
+        assert experiment.ledger.count(splits_in(experiment).test.fingerprint) == 0
         do_runs(experiment, recipe("plain"), recipe("mirror", MIRROR), seeds=(0, 1))
-        assert experiment.ledger.count(splits_in(experiment)) == 2
+        assert experiment.ledger.count(splits_in(experiment).test.fingerprint) == 2
         do_runs(experiment, recipe("renamed"))
-        assert experiment.ledger.count(splits_in(experiment)) == 2
+        assert experiment.ledger.count(splits_in(experiment).test.fingerprint) == 2
 
 
 class TestPlan:

@@ -203,7 +203,7 @@ class TestRuns:
             experiment = experiment_in(Path(f"/proc/self/fd/{descriptor}"))
             back = do_runs_on_ray(experiment, runs, Recorder())
             assert contents(back) == here
-            assert experiment.ledger.count(splits_in(experiment)) == 2
+            assert experiment.ledger.count(splits_in(experiment).test.fingerprint) == 2
             changed = [path.stat().st_mtime_ns for path in paths_of(back)]
             assert do_runs_on_ray(experiment, runs, Recorder()) == back
             assert [path.stat().st_mtime_ns for path in paths_of(back)] == changed

@@ -59,7 +59,7 @@ def finish(comparison: Comparison, chosen: str, fail_on: str | None = None, *, q
             f"Results are in {comparison.directory}; open {report}", markup=False, soft_wrap=True
         )
     if comparison.failures:
-        names = ", ".join(f"{failure.recipe} with seed {failure.seed}" for failure in comparison.failures)
+        names = "; ".join(map(str, comparison.failures))
         messages().print(f"failed: {names}", markup=False, soft_wrap=True)
         sys.exit(1)
     worse = list(_worse(comparison)) if fail_on == "worse" else []

@@ -32,7 +32,12 @@ DEMO_SEEDS = 3
 @click.command(no_args_is_help=True)
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
 @data_option
-@click.option("--seeds", type=Seeds(), default="3", show_default=True, help="Number of seeds, or a list such as 0,3,7.")
+@click.option("--seeds", type=Seeds(), help="Number of seeds, or a list such as 0,3,7.  [default: 3]")
+@click.option(
+    "--folds", type=click.IntRange(min=2), help="Hold out every image once by K-fold cross-validation, such as 5."
+)
+@click.option("--repeats", type=click.IntRange(min=1), help="With --folds: how often to divide anew.  [default: 2]")
+@click.option("--keep-test", is_flag=True, help="With --folds: leave the given test split out; it is not scored.")
 @click.option("--out", type=click.Path(path_type=Path), help="Output directory.  [default: results/RECIPE_RECIPE…]")
 @jobs_option
 @executor_option
@@ -46,7 +51,10 @@ DEMO_SEEDS = 3
 def compare(
     recipes: tuple[str, ...],
     source: str,
-    seeds: tuple[int, ...],
+    seeds: tuple[int, ...] | None,
+    folds: int | None,
+    repeats: int | None,
+    keep_test: bool,
     out: Path | None,
     jobs: int | None,
     executor: Executor,
@@ -60,13 +68,16 @@ def compare(
 ) -> None:
     r"""Compare recipes on the same data; the first one is the baseline.
 
-    Every recipe is trained once with every seed. Run the same command again to resume an interrupted comparison; a
-    changed recipe or version is trained again, and other data need another OUT. Results: a table,
+    Every recipe is trained once with every seed, and scored on the test split. With --folds, given splits are joined
+    and divided into K folds; each fold is held out once by a training on the others. Use it for small data, up to a
+    few thousand images, or for classes with few test images. Run the same command again to resume an interrupted
+    comparison; a changed recipe or version is trained again, and other data need another OUT. Results: a table,
     OUT/comparison.json, OUT/report.html, and a directory for each run.
 
     \b
     fer-augment compare paper confusion_mirror --data fer2013.csv --seeds 10
     fer-augment compare modern my_idea.yaml --data faces --set training.epochs=10
+    fer-augment compare modern modern_balanced --data lesions.yaml --folds 5 --repeats 2
     fer-augment compare paper smote --data demo --dry-run
     fer-augment compare paper smote --data faces --format github --fail-on worse
     fer-augment compare modern my_idea.yaml --data faces --track mlflow
@@ -75,9 +86,19 @@ def compare(
 
     shown = chosen_format(chosen, as_json=as_json)
     prepared = prepare(
-        recipes, source, seeds=seeds, out=out, jobs=jobs, executor=executor, overrides=overrides, track=track,
+        recipes,
+        source,
+        seeds=seeds,
+        folds=folds,
+        repeats=repeats,
+        keep_test=keep_test,
+        out=out,
+        jobs=jobs,
+        executor=executor,
+        overrides=overrides,
+        track=track,
         progress=not quiet,
-    )  # fmt: skip
+    )
     if dry_run:
         _print_plan(prepared, as_json=shown == "json")
     else:

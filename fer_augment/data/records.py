@@ -39,6 +39,31 @@ class _Plain(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
+class FoldIdentity(_Plain):
+    """A fold of a repeated cross-validation: the rows that a run holds out as its test split.
+
+    Attributes:
+        repeat: number of the repeat, from 0.
+        number: number of the fold in the repeat, from 0.
+        folds: number of folds of the repeat.
+        keeps_test: whether the given test split is not part of any fold.
+    """
+
+    repeat: int
+    number: int
+    folds: int
+    keeps_test: bool = False
+
+    def __str__(self) -> str:
+        """Return repeat and fold, counted from 1, for messages."""
+        return f"repeat {self.repeat + 1}, fold {self.number + 1} of {self.folds}"
+
+    @property
+    def seed(self) -> int:
+        """The seed of the trainings on this fold: each fold of each repeat has its own, the same in all arms."""
+        return self.repeat * self.folds + self.number
+
+
 class RunIdentity(_Plain):
     """Identity of a run.
 
@@ -46,11 +71,13 @@ class RunIdentity(_Plain):
         recipe: name of the recipe.
         seed: seed of the run.
         key: run key, a digest of everything that determines the result of the run.
+        fold: the held-out fold; None on a fixed test split.
     """
 
     recipe: str
     seed: int
     key: str
+    fold: FoldIdentity | None = None
 
 
 class Evaluation(_Plain):
@@ -168,6 +195,8 @@ class Predictions:
         groups: `(N,) int64`, equal for exact duplicates.
         in_train: `(N,) bool`, rows with an exact duplicate in the training split.
         raw_logits: `(N, K) float32`, logits before adjustment; None if the recipe has no adjustment.
+        rows: `(N,) int64`, positions in the whole data set of the rows of a held-out fold; None on a fixed test split.
+        together: `(N,) int64`, equal for rows of a held-out fold that stay in one fold; None on a fixed test split.
     """
 
     labels: NDArray[np.int64]
@@ -175,6 +204,8 @@ class Predictions:
     groups: NDArray[np.int64]
     in_train: NDArray[np.bool_]
     raw_logits: NDArray[np.float32] | None = None
+    rows: NDArray[np.int64] | None = None
+    together: NDArray[np.int64] | None = None
 
 
 _REMEDY = "; delete the directory to run again"
@@ -227,7 +258,8 @@ class RunDirectory:
         try:
             arrays = load_file(file)
             needed = {name: arrays[f"{split}.{name}"] for name in ("labels", "logits", "groups", "in_train")}
-            return Predictions(**needed, raw_logits=arrays.get(f"{split}.raw_logits"))
+            raw, rows, together = (arrays.get(f"{split}.{name}") for name in ("raw_logits", "rows", "together"))
+            return Predictions(**needed, raw_logits=raw, rows=rows, together=together)
         except (OSError, KeyError, SafetensorError) as error:
             raise RunError(f"{file}: not readable ({error}){_REMEDY}") from error
 

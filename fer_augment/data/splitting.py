@@ -221,11 +221,10 @@ def _made(
     The result depends on the order of the rows, and on their pixels only through the duplicates among them, so that
     other sizes of the same images are split alike.
     """
-    groups, notes = joined(groups_of(rows)), []
     if settings.keep_near_duplicates:
-        near = _near_duplicates(rows, progress)
-        groups = joined(groups, near)
-        notes += _note_on_near_duplicates(near)
+        groups, notes = kept_together(rows, progress)
+    else:
+        groups, notes = joined(groups_of(rows)), []
     split = _assigned(rows.labels, groups, fractions, stream_rng(settings.seed, "split off"))
     if not all((split == number).any() for number in (_TRAIN, *fractions)):
         is_separate = groups.max(initial=-1) + 1 == len(rows)
@@ -237,6 +236,37 @@ def _made(
     if _TEST in fractions:
         notes += _notes_on_small_classes(rows, groups, split)
     return Assignment(split, _description(fractions, settings.seed), tuple(notes))
+
+
+def kept_together(rows: ImageDataset, progress: ReportProgress) -> tuple[NDArray[np.int64], list[str]]:
+    """Find rows that must not be parted by splits or folds: duplicates, exact, near or mirrored, and groups.
+
+    Args:
+        rows: N source rows.
+        progress: called with the number of images searched for near duplicates and their total.
+
+    Returns:
+        `(N,) int64` numbers from 0, equal for rows that belong together; and sentences on near duplicates.
+    """
+    near = _near_duplicates(rows, progress)
+    return joined(groups_of(rows), near), _note_on_near_duplicates(near)
+
+
+def split_off(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Choose a fraction of N rows, stratified by class, in which no class has all of its rows.
+
+    Args:
+        labels: `(N,) int64`.
+        groups: `(N,) int64`, numbers from 0; rows of one group are chosen together.
+        fraction: in (0, 1).
+        rng: random generator.
+
+    Returns:
+        `(N,) bool`.
+    """
+    return np.equal(_assigned(labels, groups, {_VALIDATION: fraction}, rng), _VALIDATION, dtype=np.bool_)
 
 
 def _near_duplicates(rows: ImageDataset, progress: ReportProgress) -> NDArray[np.int64]:
@@ -327,12 +357,23 @@ def _represent_classes(
             any(move(label, part, (_TRAIN,)) for label in reversed(rarest_first))
 
 
-def _subset(rows: ImageDataset, mask: NDArray[np.bool_]) -> ImageDataset:
-    """Return masked source rows as source rows of a data set of their own; no pixels are copied."""
-    sources = None if rows.sources is None else rows.sources.taken(np.flatnonzero(mask))
-    return ImageDataset.from_arrays(
-        rows.blocks[0], rows.labels[mask], rows.class_names, rows=rows.index[mask], sources=sources
+def subset(rows: ImageDataset, chosen: NDArray[np.int64]) -> ImageDataset:
+    """Return source rows at `(n,)` positions as source rows of a data set of their own; no pixels are copied."""
+    zeros = np.zeros(len(chosen), dtype=np.int64)
+    return ImageDataset(
+        blocks=rows.blocks,
+        index=rows.index[chosen],
+        labels=rows.labels[chosen],
+        class_names=rows.class_names,
+        origins=np.arange(len(chosen), dtype=np.int64)[:, None],
+        copies=zeros,
+        step=zeros,
+        sources=None if rows.sources is None else rows.sources.taken(rows.origin[chosen]),
     )
+
+
+def _subset(rows: ImageDataset, mask: NDArray[np.bool_]) -> ImageDataset:
+    return subset(rows, np.flatnonzero(mask))
 
 
 # --- description and notes

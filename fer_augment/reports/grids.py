@@ -6,7 +6,19 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from fer_augment.reports.notable import notable_classes
-from fer_augment.reports.wording import DEDUPLICATED, UNKNOWN, interval, p_value, percent, points, printable, spread
+from fer_augment.reports.wording import (
+    DEDUPLICATED,
+    UNKNOWN,
+    interval,
+    p_value,
+    percent,
+    points,
+    printable,
+    scored_rows,
+    spread,
+    unit_of,
+    units,
+)
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Statistic, Versus
 
 Row = tuple[str, ...]
@@ -60,9 +72,9 @@ def overview(comparison: ComparisonRecord) -> Grid:
         test, deduplicated = arm.test, arm.test_deduplicated
         on_deduplicated = percent(deduplicated.balanced_accuracy) if deduplicated else UNKNOWN
         scores = [percent(test.accuracy), percent(test.balanced_accuracy), on_deduplicated, percent(test.macro_f1)]
-        rows.append((name, str(len(arm.seeds)), *scores, percent(test.ece), spread(test.nll, digits=3)))
+        rows.append((name, str(arm.n), *scores, percent(test.ece), spread(test.nll, digits=3)))
     grid = Grid(
-        "All arms, test split: scores in %, mean ± sd over n runs",
+        f"All arms, {scored_rows(comparison)}: scores in %, mean ± sd over n {units(comparison)}",
         ("arm", "n", "accuracy", "balanced accuracy", DEDUPLICATED, "macro F1", "ECE", "NLL (nats)"),
         (tuple(rows),),
     )
@@ -83,7 +95,7 @@ def validation_overview(comparison: ComparisonRecord) -> Grid | None:
     rows = tuple(
         (
             _arm_name(comparison, arm),
-            str(len(arm.seeds)),
+            str(scores.accuracy.n),
             percent(scores.accuracy),
             percent(scores.balanced_accuracy),
         )
@@ -106,12 +118,13 @@ def _arm_name(comparison: ComparisonRecord, arm: Arm) -> str:
 def recall_by_arm(comparison: ComparisonRecord) -> Grid:
     """Return the recall of each class in every arm, without tests."""
     counts = comparison.data.counts.get("test", {})
-    arms = [f"{printable(arm.recipe)} (n = {len(arm.seeds)})" for arm in comparison.arms]
+    arms = [f"{printable(arm.recipe)} (n = {arm.n})" for arm in comparison.arms]
     rows = tuple(
         (printable(name), f"{counts.get(name, 0):,}", *(percent(arm.test.recall[name]) for arm in comparison.arms))
         for name in comparison.class_names
     )
-    return Grid("Recall per class, test split: %, mean ± sd over n runs", ("class", "images", *arms), (rows,))
+    title = f"Recall per class, {scored_rows(comparison)}: %, mean ± sd over n {units(comparison)}"
+    return Grid(title, ("class", "images", *arms), (rows,))
 
 
 def against_baseline(comparison: ComparisonRecord, versus: Versus) -> Grid:
@@ -134,10 +147,10 @@ def against_baseline(comparison: ComparisonRecord, versus: Versus) -> Grid:
 
 def runs_of(arm: Arm, baseline: Arm) -> str:
     """Describe the numbers of runs of an arm and the baseline."""
-    n, n_baseline = len(arm.seeds), len(baseline.seeds)
+    n, n_baseline, unit = arm.n, baseline.n, unit_of(arm)
     if n != n_baseline:
-        return f"n = {n} runs (baseline {n_baseline})"
-    return f"n = {n} {'run' if n == 1 else 'runs'} each"
+        return f"n = {n} {unit}s (baseline {n_baseline})"
+    return f"n = {n} {unit if n == 1 else f'{unit}s'} each"
 
 
 def _overall(baseline: Arm, arm: Arm, versus: Versus) -> Iterator[Row]:

@@ -40,10 +40,12 @@ from fer_augment.reports.wording import (
     failures,
     headline,
     kind_of_duplicates,
+    new_samples,
     notes,
     percent,
     printable,
     spread,
+    units,
     verdict_sentence,
     warning_lines,
 )
@@ -173,6 +175,8 @@ def _summary(comparison: ComparisonRecord) -> dict[str, object]:
         "failures": failures(comparison),
         "warnings": warning_lines(comparison),
         "notes": notes(comparison),
+        "new_samples": new_samples(comparison),
+        "units": units(comparison),
     }
 
 
@@ -282,13 +286,14 @@ def _setup(arm: Arm, runs: Iterable[LocatedRun]) -> ArmSetup:
     of_seed = {run.seed: run for run in runs}
     first = next(iter(of_seed.values()), None)
     text = first.recipe_yaml if first else None
+    names = [str(fold) for fold in arm.folds] or [str(seed) for seed in arm.seeds]
     return ArmSetup(
         arm=arm,
         recipe_yaml=None if text is None else "\n".join(_visible(line) for line in text.splitlines()),
         steps=first.record.steps if first else (),
         runs=tuple(
-            (str(seed), *_scores_of(of_seed.get(seed)), f"{steps:,}", key[:12])
-            for seed, steps, key in zip(arm.seeds, arm.optimizer_steps, arm.run_keys, strict=True)
+            (name, *_scores_of(of_seed.get(seed)), f"{steps:,}", key[:12])
+            for name, seed, steps, key in zip(names, arm.seeds, arm.optimizer_steps, arm.run_keys, strict=True)
         ),
     )
 

@@ -209,7 +209,7 @@ def _largest(values: FloatArray) -> list[tuple[int, int]]:
 
 def _counts(arm: Arm) -> FloatArray:
     """Return the confusion matrix in test images, mean over runs."""
-    counts: FloatArray = np.array(arm.test.confusion) / len(arm.seeds)
+    counts: FloatArray = np.array(arm.test.confusion) / arm.n
     return counts
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fer_augment.reports.grids import Grid, Row
-from fer_augment.reports.wording import percent, printable, spread
+from fer_augment.reports.wording import percent, printable, spread, unit_of
 from fer_augment.results.comparison import Arm, ComparisonRecord, Statistic
 
 TEST_COUNTS = {"angry": 491, "disgust": 55, "fear": 528, "happy": 879, "sad": 594, "surprise": 416, "neutral": 626}
@@ -102,7 +102,7 @@ def published_grids(comparison: ComparisonRecord) -> list[Grid]:
 
 
 def _metrics(model: PublishedModel, arm: Arm) -> Iterator[Row]:
-    of_model = str(model.number), printable(arm.recipe), str(len(arm.seeds))
+    of_model = str(model.number), printable(arm.recipe), str(arm.n)
     yield (*of_model, "test accuracy, %", f"{model.accuracy:.1f}", percent(arm.test.accuracy))
     if arm.loss == REPORTED_LOSS:
         for name, reported, ours in (
@@ -120,7 +120,7 @@ def _sad_as_neutral(arm: Arm) -> Statistic:
         if (pair.true, pair.predicted) == ("sad", "neutral"):
             return pair.count
     sad, neutral = (list(TEST_COUNTS).index(name) for name in ("sad", "neutral"))
-    n = len(arm.seeds)
+    n = arm.n
     return Statistic(mean=arm.test.confusion[sad][neutral] / n, sd=None, n=n, ci95=None)
 
 
@@ -132,5 +132,5 @@ def _class_grid(number: int, published: ClassScores, arm: Arm) -> Grid:
             cells += [f"{getattr(published, score)[place] * 100:.1f}", percent(getattr(arm.test, score)[name])]
         rows.append(tuple(cells))
     headings = [f"{score}, {source}" for score in ("recall", "precision", "F1") for source in ("report", "ours")]
-    title = f"Model {number} of the report and {printable(arm.recipe)} (n = {len(arm.seeds)} runs), %"
+    title = f"Model {number} of the report and {printable(arm.recipe)} (n = {arm.n} {unit_of(arm)}s), %"
     return Grid(title, ("class", *headings), (tuple(rows),))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fer_augment.results.comparison import ComparisonRecord, Interval, Judgment, Statistic, Versus
+from fer_augment.results.comparison import Arm, ComparisonRecord, Interval, Judgment, Statistic, Versus
 from fer_augment.results.comparison_warnings import listed
 from fer_augment.significance import LEVEL, Verdict
 
@@ -27,6 +27,8 @@ EXPLANATION = (
     "effect after this correction is larger."
 )
 """Explanation of the numbers of a verdict."""
+
+_NEW_ON_A_SPLIT, _NEW_IN_FOLDS = "new seeds and new test images", "new trainings and new data sets"
 
 EXPLANATION_WITHOUT_TESTS = "Differences are in percentage points; exact duplicates within the test split count once."
 """The same for comparisons without intervals: arms with one run."""
@@ -105,9 +107,49 @@ def p_value(p: float | None) -> str:
 
 
 def headline(comparison: ComparisonRecord) -> str:
-    """Describe the data."""
+    """Describe the data, and how often all of them were held out."""
     rows = sum(comparison.data.counts.get("test", {}).values())
-    return f"{printable(comparison.data.source)}: {len(comparison.class_names)} classes, {rows:,} test images"
+    data, design = f"{printable(comparison.data.source)}: {len(comparison.class_names)} classes", ""
+    if comparison.cross_validation:
+        repeats = comparison.cross_validation.repeats
+        times = "once" if repeats == 1 else f"{repeats} times"
+        design = f", {comparison.cross_validation.folds}-fold cross-validation, {times}"
+    return f"{data}, {rows:,} {'images' if design else 'test images'}{design}"
+
+
+def design_sentence(comparison: ComparisonRecord) -> str | None:
+    """State what the scores and intervals of a cross-validation are about; None on a fixed test split."""
+    design = comparison.cross_validation
+    if design is None:
+        return None
+    test = (
+        "The given test split was not scored." if design.keeps_test else "It is no number for an official test split."
+    )
+    return (
+        "Every image was held out once in each repeat, by trainings that had not seen it; the interval holds for new "
+        "trainings and for another data set like this one, trained on "
+        f"{100 * (design.folds - 1) / design.folds:.0f} % as many images. {test}"
+    )
+
+
+def unit_of(arm: Arm) -> str:
+    """Return what the scores of an arm are scores of: `run`, or `repeat` in a cross-validation."""
+    return "repeat" if arm.folds else "run"
+
+
+def units(comparison: ComparisonRecord) -> str:
+    """Return `runs`, or `repeats` in a cross-validation."""
+    return "repeats" if comparison.cross_validation else "runs"
+
+
+def scored_rows(comparison: ComparisonRecord) -> str:
+    """Name the rows that are scored: `test split`, or `held-out folds` in a cross-validation."""
+    return "held-out folds" if comparison.cross_validation else "test split"
+
+
+def new_samples(comparison: ComparisonRecord) -> str:
+    """Say what confidence intervals cover."""
+    return _NEW_IN_FOLDS if comparison.cross_validation else _NEW_ON_A_SPLIT
 
 
 def verdict_sentence(versus: Versus) -> str:
@@ -193,11 +235,10 @@ def notes(comparison: ComparisonRecord) -> list[str]:
     """Return remarks on the tables: duplicates, watched confusions, added rows, explanation of the numbers."""
     duplicates = duplicates_sentence(comparison)
     remarks = [f'{duplicates} In tables, "{DEDUPLICATED}" is balanced accuracy on it.'] if duplicates else []
+    images = "images per repeat" if comparison.cross_validation else "test images per run"
     for number, pair in enumerate(comparison.arms[0].watched if comparison.arms else ()):
         counts = ", ".join(f"{printable(arm.recipe)} {spread(arm.watched[number].count)}" for arm in comparison.arms)
-        remarks.append(
-            f"{printable(pair.true)} predicted as {printable(pair.predicted)}, test images per run: {counts}."
-        )
+        remarks.append(f"{printable(pair.true)} predicted as {printable(pair.predicted)}, {images}: {counts}.")
     steps = [(arm, step) for arm in comparison.arms for step in arm.steps if any(step.rows)]
     added = [f"{printable(arm.recipe)} {_range(step.rows)} by {printable(step.name)}" for arm, step in steps]
     if added:
@@ -212,7 +253,12 @@ def notes(comparison: ComparisonRecord) -> list[str]:
         remarks.append(f"Values selected by steps, one per run: {'; '.join(chosen)}.")
     if not comparison.versus:
         return remarks
-    return [*remarks, EXPLANATION if any(map(_has_interval, comparison.versus)) else EXPLANATION_WITHOUT_TESTS]
+    explanation = EXPLANATION if any(map(_has_interval, comparison.versus)) else EXPLANATION_WITHOUT_TESTS
+    design = design_sentence(comparison)
+    of_design = [design] if design else []
+    if comparison.cross_validation:
+        explanation = explanation.replace(_NEW_ON_A_SPLIT, _NEW_IN_FOLDS).replace("within the test split ", "")
+    return [*of_design, *remarks, explanation]
 
 
 def _has_interval(versus: Versus) -> bool:

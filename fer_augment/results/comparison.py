@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fer_augment.data.records import why_unreadable, write_whole
+from fer_augment.data.records import FoldIdentity, why_unreadable, write_whole
 from fer_augment.errors import RunError
 from fer_augment.significance import Verdict
 
@@ -153,6 +153,7 @@ class Arm(_Plain):
         parameter_count: number of parameters of the network; None if it is not known.
         training_seconds: wall time of a training, without cached trainings.
         curve: evaluations during training that all runs have in common.
+        folds: held-out fold per seed; empty on a fixed test split.
     """
 
     recipe: str
@@ -174,6 +175,12 @@ class Arm(_Plain):
     parameter_count: Count | None = None
     training_seconds: Statistic = Statistic(mean=None, sd=None, n=0, ci95=None)
     curve: tuple[CurvePoint, ...] = ()
+    folds: tuple[FoldIdentity, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of scores on the test split: of runs, or of repeats in a cross-validation."""
+        return self.test.accuracy.n
 
 
 class Judgment(_Plain):
@@ -255,11 +262,31 @@ class Failure(_Plain):
         recipe: its arm.
         seed: its seed.
         message: the reason, in one line.
+        fold: its held-out fold; None on a fixed test split.
     """
 
     recipe: str
     seed: int
     message: str
+    fold: FoldIdentity | None = None
+
+    def __str__(self) -> str:
+        """Return the recipe with seed or fold, for messages."""
+        return f"{self.recipe}, {self.fold or f'seed {self.seed}'}"
+
+
+class FoldDesign(_Plain):
+    """A repeated cross-validation, in which every image is held out once in each repeat.
+
+    Attributes:
+        folds: number of folds of each repeat.
+        repeats: number of repeats that at least one arm has finished.
+        keeps_test: whether the given test split is not part of the folds, and not scored.
+    """
+
+    folds: int
+    repeats: int
+    keeps_test: bool
 
 
 class ComparisonRecord(_Plain):
@@ -275,6 +302,9 @@ class ComparisonRecord(_Plain):
         versus: tests of every other arm against the baseline; empty if the baseline has no finished run.
         failures: failed runs.
         warnings: limitations of the results, one sentence each, without repetition.
+        cross_validation: how the data were divided into folds; None on a fixed test split. In a cross-validation, the
+            "test split" of all scores and tests are the rows of all folds, `n` and `runs` are numbers of repeats, and
+            training and validation counts are those of the first fold.
     """
 
     schema_version: Literal[2] = COMPARISON_SCHEMA
@@ -286,6 +316,7 @@ class ComparisonRecord(_Plain):
     versus: tuple[Versus, ...]
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
+    cross_validation: FoldDesign | None = None
 
     @model_validator(mode="after")
     def _check_consistency(self) -> ComparisonRecord:

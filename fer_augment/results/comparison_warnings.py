@@ -11,6 +11,8 @@ Runs = Mapping[str, Sequence[RunRecord]]
 """Records of the finished runs by arm; every arm has at least one."""
 
 _OF_ONE_IMAGE = "the variance of the recall is estimated from the other classes, and only a huge difference is found."
+_FEW_IMAGES = 10
+"""A class of a cross-validation with fewer images is not one for which the test was calibrated."""
 _LEARNED_IMAGES = 5
 """A class is learned in one of two runs only if their recalls are this many images apart, and the lower is near 0."""
 
@@ -37,6 +39,45 @@ def warnings_of_arms(
         *_of_classes(test_counts),
         *(_of_duplicates(test_counts, deduplicated_counts) if deduplicated_counts else ()),
     ]
+
+
+def warnings_of_repeats(
+    baseline: str,
+    repeats: Mapping[str, int],
+    failures: Sequence[Failure],
+    counts: Mapping[str, int],
+    _: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Return warnings about repeats and images of a cross-validation, one sentence each.
+
+    Args:
+        baseline: name of the baseline.
+        repeats: number of complete repeats of each arm that has some.
+        failures: failed runs.
+        counts: rows of all folds by class.
+    """
+    return [*_of_failures(baseline, repeats, failures), *_of_repeats(repeats, failures), *_of_small_classes(counts)]
+
+
+def _of_repeats(repeats: Mapping[str, int], failures: Sequence[Failure]) -> Iterator[str]:
+    lost = dict.fromkeys(f"{one.recipe} {one.fold.repeat + 1}" for one in failures if one.fold)
+    if lost:
+        yield (
+            f"Incomplete repeats are not scored, because some of their images have no prediction ({', '.join(lost)}); "
+            "run the same command again to complete them."
+        )
+    if len(set(repeats.values())) > 1:
+        of_arms = _by_arm({recipe: str(number) for recipe, number in repeats.items()})
+        yield f"Unequal numbers of repeats ({of_arms}): an arm is tested on those that it shares with the baseline."
+
+
+def _of_small_classes(counts: Mapping[str, int]) -> Iterator[str]:
+    few = [name for name, count in counts.items() if count < _FEW_IMAGES]
+    if few:
+        yield (
+            f"Fewer than {_FEW_IMAGES} images of {listed(few)}: do not rely on a verdict on the recall; balanced "
+            "accuracy depends on these few images, too."
+        )
 
 
 def warnings_of_records(runs: Runs) -> list[str]:
@@ -121,7 +162,8 @@ def _of_duplicates(rows: Mapping[str, int], deduplicated: Mapping[str, int]) -> 
 
 def _of_steps(runs: Runs) -> Iterator[str]:
     steps = {recipe: sorted({record.optimizer_steps for record in records}) for recipe, records in runs.items()}
-    if len({number for numbers in steps.values() for number in numbers}) > 1:
+    folds_differ = any(record.identity.fold for records in runs.values() for record in records)
+    if len({tuple(numbers) for numbers in steps.values()} if folds_differ else set().union(*steps.values())) > 1:
         of_arms = _by_arm({recipe: " or ".join(f"{n:,}" for n in numbers) for recipe, numbers in steps.items()})
         causes = "; ".join(_causes_of_unequal_steps(runs))
         yield f"Unequal numbers of optimizer steps ({of_arms}){f': {causes}' if causes else ''}."

@@ -33,9 +33,9 @@ def comparison_frame(comparison: ComparisonRecord) -> pandas.DataFrame:
     Returns:
         A frame with the columns `COLUMNS`. `split` is `test` or `test_deduplicated`, `endpoint` is `accuracy`,
         `balanced_accuracy` or `recall`, and `class` is missing unless the endpoint is `recall`. Scores and
-        differences are fractions of 1; `n` is the number of runs of the arm, `rows` the number of rows of the class
-        or split. In the rows of the baseline, and of all arms if no run of the baseline finished, the columns `delta`
-        to `detectable` are missing. See `results.comparison.Judgment` for these.
+        differences are fractions of 1; `n` is the number of runs of the arm, or of repeats in a cross-validation, and
+        `rows` the number of rows of the class or split. In the rows of the baseline, and of all arms if no run of the
+        baseline finished, the columns `delta` to `detectable` are missing. See `results.comparison.Judgment` for these.
 
     Raises:
         FerAugmentError: if pandas is not installed.
@@ -60,7 +60,7 @@ def _rows(comparison: ComparisonRecord) -> Iterator[tuple[object, ...]]:
                     *(arm.recipe, comparison.baseline, split, endpoint, class_name),
                     *(score.mean, score.sd, of_baseline[place][2].mean if of_baseline else None),
                     *_judged(judgment),
-                    *(len(arm.seeds), scores.rows if class_name is None else counts.get(class_name, 0)),
+                    *(scores.accuracy.n, scores.rows if class_name is None else counts.get(class_name, 0)),
                 )
 
 

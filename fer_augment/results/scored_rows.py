@@ -6,7 +6,7 @@ Legend: S runs of an arm, N rows of a split, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,6 +30,9 @@ class ScoredRows:
         predicted: `(S, N) int64`, predicted classes.
         confidence: `(S, N) float64`, probability of the predicted class; NaN for a run without class probabilities.
         losses: `(S, N) float64`, `-ln p(true class)`; NaN for a run without class probabilities.
+        folds: `(S, N) int64`, the fold in which each row was held out; None on a fixed test split. The S "runs" are
+            then repeats of a cross-validation.
+        together: `(N,) int64`, equal for rows that stay in one fold; None on a fixed test split.
     """
 
     labels: NDArray[np.int64]
@@ -38,6 +41,8 @@ class ScoredRows:
     predicted: NDArray[np.int64]
     confidence: NDArray[np.float64]
     losses: NDArray[np.float64]
+    folds: NDArray[np.int64] | None = None
+    together: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, of_runs: Sequence[Predictions]) -> ScoredRows:
@@ -56,7 +61,20 @@ class ScoredRows:
         """Return some of the rows."""
         in_train = None if self.in_train is None else self.in_train[kept]
         of_runs = self.predicted[:, kept], self.confidence[:, kept], self.losses[:, kept]
-        return ScoredRows(self.labels[kept], self.groups[kept], in_train, *of_runs)
+        folds = None if self.folds is None else self.folds[:, kept]
+        together = None if self.together is None else self.together[kept]
+        return ScoredRows(self.labels[kept], self.groups[kept], in_train, *of_runs, folds, together)
+
+    def of_runs(self, places: Sequence[int]) -> ScoredRows:
+        """Return some of the runs, by their places."""
+        chosen = list(places)
+        return replace(
+            self,
+            predicted=self.predicted[chosen],
+            confidence=self.confidence[chosen],
+            losses=self.losses[chosen],
+            folds=None if self.folds is None else self.folds[chosen],
+        )
 
     @property
     def runs(self) -> int:
@@ -69,23 +87,28 @@ class ScoredRows:
         return np.equal(self.predicted, self.labels, dtype=np.bool_)
 
 
-def split_scores(rows: ScoredRows, class_names: Sequence[str]) -> SplitScores:
-    """Return the scores of all runs."""
+def split_scores(parts: Sequence[ScoredRows], class_names: Sequence[str]) -> SplitScores:
+    """Return the scores of all runs.
+
+    Args:
+        parts: runs that were scored on the same rows are in one part; at least one part.
+        class_names: the K class names.
+    """
     classes = len(class_names)
-    scores = [score(rows.labels, predicted, classes) for predicted in rows.predicted]
-    binned = (binned_by_confidence(*run) for run in zip(rows.confidence, rows.correct, strict=True))
+    scores = [score(rows.labels, predicted, classes) for rows in parts for predicted in rows.predicted]
+    binned = (binned_by_confidence(*run) for rows in parts for run in zip(rows.confidence, rows.correct, strict=True))
 
     def of_classes(name: str) -> dict[str, Statistic]:
         columns = np.stack([getattr(one, name) for one in scores], axis=1)
         return {class_name: statistic(column) for class_name, column in zip(class_names, columns, strict=True)}
 
     return SplitScores(
-        rows=len(rows.labels),
+        rows=len(parts[0].labels),
         accuracy=statistic([one.accuracy for one in scores]),
         balanced_accuracy=statistic([one.balanced_accuracy for one in scores]),
         macro_f1=statistic([one.macro_f1 for one in scores]),
         ece=statistic([bins.error for bins in binned]),
-        nll=statistic(rows.losses.mean(axis=1)),
+        nll=statistic(np.concatenate([rows.losses.mean(axis=1) for rows in parts])),
         recall=of_classes("recall"),
         precision=of_classes("precision"),
         f1=of_classes("f1"),

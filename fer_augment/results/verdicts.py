@@ -12,15 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from fer_augment.data.records import RunDirectory, RunRecord
 from fer_augment.errors import NothingFinishedError, RunError
-from fer_augment.results.arm_runs import ArmRuns, read_arm, summarized, watched_pairs
-from fer_augment.results.comparison import ComparisonRecord, Data, Failure, Judgment, Judgments, Versus
-from fer_augment.results.comparison_warnings import warnings_of_arms, warnings_of_records, warnings_of_scores
+from fer_augment.results.arm_runs import ArmRuns, has_complete_repeat, read_arm, summarized, watched_pairs
+from fer_augment.results.comparison import ComparisonRecord, Data, Failure, FoldDesign, Judgment, Judgments, Versus
+from fer_augment.results.comparison_warnings import (
+    warnings_of_arms,
+    warnings_of_records,
+    warnings_of_repeats,
+    warnings_of_scores,
+)
 from fer_augment.results.scored_rows import ScoredRows
 from fer_augment.significance import (
     Difference,
     accuracy_weights,
     balanced_accuracy_weights,
     endpoint_differences,
+    fold_differences,
     holm,
     shares_above,
     verdict,
@@ -45,8 +51,9 @@ def compare_runs(
     """Compare the finished runs of several arms.
 
     The primary endpoint is balanced accuracy on the test split; accuracy is the guard, and the recall of each class
-    is reported as well. All are tested with `significance.endpoint_differences`. Holm's correction is over the arms
-    for balanced accuracy and for accuracy, and over the classes of an arm for recall.
+    is reported as well. All are tested with `significance.endpoint_differences`, or in a cross-validation with
+    `significance.fold_differences`. Holm's correction is over the arms for balanced accuracy and for accuracy, and over
+    the classes of an arm for recall.
 
     Args:
         runs: finished runs of each arm, in the order of the arms; an arm without finished runs may be missing or
@@ -68,7 +75,7 @@ def compare_runs(
         NothingFinishedError: if no run finished.
         RunError: if files of a run are damaged, or runs were scored on different rows.
     """
-    arms = [read_arm(recipe, directories) for recipe, directories in runs.items() if directories]
+    arms = [read_arm(recipe, directories) for recipe, directories in runs.items() if has_complete_repeat(directories)]
     if not arms:
         raise nothing_finished(failures)
     return compare_arms(
@@ -115,7 +122,8 @@ def compare_arms(
     arms = sorted(arms, key=lambda arm: arm.name != baseline)
     _require_same_rows(arms)
     class_names, labels = arms[0].class_names, arms[0].test.labels
-    in_train = _in_train(arms)
+    design = _design(arms)
+    in_train = None if design else _in_train(arms)  # folds keep duplicates together
     near = np.isin(np.arange(len(labels)), list(near_train or ()))
     kept = None if in_train is None else ~in_train & ~near
     of_splits = dict(counts)
@@ -124,15 +132,17 @@ def compare_arms(
     if near_train is not None and in_train is not None:
         of_splits["test_near_duplicates"] = np.bincount(labels[near & ~in_train], minlength=len(class_names))
     by_class = {split: _by_class(class_names, rows) for split, rows in of_splits.items()}
-    runs = {arm.name: len(arm.seeds) for arm in arms}
+    runs = {arm.name: arm.test.runs for arm in arms}
     records = {arm.name: arm.records for arm in arms if arm.records}
+    of_arms = warnings_of_repeats if design else warnings_of_arms
     further = [
-        *warnings_of_arms(baseline, runs, failures, by_class["test"], by_class.get("test_deduplicated")),
+        *of_arms(baseline, runs, failures, by_class["test"], by_class.get("test_deduplicated")),
         *(warnings_of_records(records) if records else ()),
     ]
     watched = watched_pairs(arms)
     records_of_arms = tuple(summarized(arm, kept, watched) for arm in arms)
-    further += warnings_of_scores(records_of_arms, by_class["test"])
+    if not design:
+        further += warnings_of_scores(records_of_arms, by_class["test"])
     return ComparisonRecord(
         baseline=baseline,
         class_names=class_names,
@@ -142,13 +152,34 @@ def compare_arms(
         versus=_versus(arms, kept) if arms[0].name == baseline else (),
         failures=tuple(failures),
         warnings=tuple(dict.fromkeys([*warnings, *further])),
+        cross_validation=design,
     )
 
 
 def nothing_finished(failures: Sequence[Failure]) -> NothingFinishedError:
     """Return the error for a comparison without finished runs, with the first failure as reason."""
-    reason = f"; {failures[0].recipe}, seed {failures[0].seed}: {failures[0].message}" if failures else ""
-    return NothingFinishedError(f"nothing to compare: no run finished{reason}")
+    reason = f"; {failures[0]}: {failures[0].message}" if failures else ""
+    what = "no repeat is complete" if failures and failures[0].fold else "no run finished"
+    return NothingFinishedError(f"nothing to compare: {what}{reason}")
+
+
+def _design(arms: Sequence[ArmRuns]) -> FoldDesign | None:
+    """Return how the data were divided into folds; None on a fixed test split.
+
+    Raises:
+        RunError: if arms were divided differently.
+    """
+    designs = {(fold.folds, fold.keeps_test) for arm in arms for fold in arm.folds}
+    kinds = {bool(arm.repeats) for arm in arms}
+    if len(designs) > 1 or len(kinds) > 1:
+        raise RunError("the arms have different folds; compare runs of one cross-validation, or of one test split")
+    if not any(kinds):
+        return None
+    repeats = {repeat for arm in arms for repeat in arm.repeats}
+    folds = arms[0].test.folds
+    of_predictions = (0 if folds is None else int(folds.max()) + 1, False)  # another trainer's have no records
+    number, keeps_test = next(iter(designs), of_predictions)
+    return FoldDesign(folds=number, repeats=len(repeats), keeps_test=keeps_test)
 
 
 def _require_same_rows(arms: Sequence[ArmRuns]) -> None:
@@ -177,10 +208,10 @@ def _versus(arms: Sequence[ArmRuns], kept: NDArray[np.bool_] | None) -> tuple[Ve
     """Test every other arm against the first."""
     baseline, *others = arms
     names = baseline.class_names
-    whole = _judgments(baseline.test, [arm.test for arm in others], names)
+    whole = _judgments(_differences(baseline, others, None), names)
     deduplicated: Sequence[Judgments | None] = [None] * len(others)
     if kept is not None and kept.any():
-        deduplicated = _judgments(baseline.test.where(kept), [arm.test.where(kept) for arm in others], names)
+        deduplicated = _judgments(_differences(baseline, others, kept), names)
     shares = _shares_above(baseline.test, [arm.test for arm in others], len(names))
     return tuple(
         Versus(
@@ -194,11 +225,32 @@ def _versus(arms: Sequence[ArmRuns], kept: NDArray[np.bool_] | None) -> tuple[Ve
     )
 
 
-def _judgments(baseline: ScoredRows, arms: Sequence[ScoredRows], class_names: Sequence[str]) -> list[Judgments]:
-    labels, groups, classes = baseline.labels, baseline.groups, len(class_names)
+def _differences(
+    baseline: ArmRuns, others: Sequence[ArmRuns], kept: NDArray[np.bool_] | None
+) -> list[list[Difference]]:
+    """Test accuracy, balanced accuracy and the recall of each class of every other arm, on all or some of the rows."""
+    rows = [arm.test if kept is None else arm.test.where(kept) for arm in (baseline, *others)]
+    labels, groups, classes = rows[0].labels, rows[0].groups, len(baseline.class_names)
     accuracy, balanced = accuracy_weights(labels, classes, groups), balanced_accuracy_weights(labels, classes)
     weights = np.vstack([accuracy, balanced, np.eye(classes)])
-    differences = endpoint_differences(baseline.correct, [arm.correct for arm in arms], labels, weights, groups)
+    if not baseline.repeats:
+        return endpoint_differences(rows[0].correct, [arm.correct for arm in rows[1:]], labels, weights, groups)
+    return [_of_repeats(baseline, arm, weights) for arm in others]
+
+
+def _of_repeats(baseline: ArmRuns, arm: ArmRuns, weights: NDArray[np.float64]) -> list[Difference]:
+    """Test an arm of a cross-validation by the repeats that it shares with the baseline."""
+    shared = sorted(set(baseline.repeats) & set(arm.repeats))
+    if not shared:
+        return [Difference(None, None, None, None, 0, 0, 0, needs_runs=1)] * len(weights)
+    a, b = (one.test.of_runs([one.repeats.index(repeat) for repeat in shared]) for one in (baseline, arm))
+    if a.folds is None or b.folds is None or not np.array_equal(a.folds, b.folds):
+        raise RunError(f"{baseline.name} and {arm.name}: different folds; compare runs of one cross-validation")
+    return fold_differences(a.correct, [b.correct], a.labels, a.folds, weights, a.groups, a.together)[0]
+
+
+def _judgments(differences: Sequence[Sequence[Difference]], class_names: Sequence[str]) -> list[Judgments]:
+    """Judge the differences of each arm: accuracy, balanced accuracy, and the recall of each class."""
     of_accuracy, of_balanced = (_judged([of_arm[endpoint] for of_arm in differences]) for endpoint in (0, 1))
     return [
         Judgments(
@@ -227,7 +279,7 @@ def _judged(family: Sequence[Difference]) -> list[Judgment]:
 
 
 def _shares_above(baseline: ScoredRows, arms: Sequence[ScoredRows], classes: int) -> list[float | None]:
-    enough = [arm.runs >= BOOTSTRAP_RUNS <= baseline.runs for arm in arms]
+    enough = [baseline.folds is None and arm.runs >= BOOTSTRAP_RUNS <= baseline.runs for arm in arms]
     weights = balanced_accuracy_weights(baseline.labels, classes)
     rng = np.random.default_rng(0)  # the same runs give the same comparison
     correct = [arm.correct for arm, is_enough in zip(arms, enough, strict=True) if is_enough]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from fer_augment.cache import LEDGERS
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids
 from fer_augment.data.records import (
+    FoldIdentity,
     Predictions,
     RunDirectory,
     RunIdentity,
@@ -37,22 +39,26 @@ from fer_augment.training.store import StoredTraining, TrainingStore
 from fer_augment.training.torch_runtime import reproducible
 from fer_augment.training.trainings import RecipeTrainings, Trainings
 
+HeldOut: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that is to be done: an arm with one seed.
+    """A run that is to be done: an arm with one seed, or on one fold.
 
     Attributes:
         recipe: the arm's recipe.
         seed: the seed.
+        fold: the held-out fold; None on a fixed test split.
     """
 
     recipe: Recipe
     seed: int
+    fold: FoldIdentity | None = None
 
     def __str__(self) -> str:
-        """Return recipe and seed, for messages."""
-        return f"{self.recipe.name}, seed {self.seed}"
+        """Return the recipe with seed or fold, for messages."""
+        return f"{self.recipe.name}, {self.fold or f'seed {self.seed}'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +83,10 @@ class Experiment:
         if path.is_dir():
             report(Cached("run"))
             return path
-        as_read, splits = self.data.as_read(task.recipe), self.data.splits_for(task.recipe)
-        perform(bound, identity, splits, as_read.train, self.store, path, report)
-        self.ledger.note(task.recipe, as_read)
+        source, splits = self.data.splits_of(task.recipe, task.fold), self.data.splits_for(task.recipe, task.fold)
+        held_out = self.data.folds.held_out(task.fold) if self.data.folds and task.fold else None
+        perform(bound, identity, splits, source.train, self.store, path, report, held_out)
+        self.ledger.note(task.recipe, self.data.scored(task.recipe))
         return path
 
     def path_of(self, run: PlannedRun) -> Path:
@@ -88,8 +95,8 @@ class Experiment:
 
     def identify(self, task: PlannedRun) -> tuple[RunIdentity, tuple[str, ...]]:
         """Return the identity of a run and the names of the classes."""
-        splits = self.data.splits_for(task.recipe)
-        return identity_of(bind(task.recipe, installed_plugins()), task.seed, splits), splits.class_names
+        splits = self.data.splits_for(task.recipe, task.fold)
+        return identity_of(bind(task.recipe, installed_plugins()), task.seed, splits, task.fold), splits.class_names
 
     @property
     def ledger(self) -> Ledger:
@@ -97,9 +104,9 @@ class Experiment:
         return Ledger(self.store.root.parent / LEDGERS)
 
 
-def identity_of(bound: BoundRecipe, seed: int, splits: Splits) -> RunIdentity:
-    """Return the identity of a run on the data after the recipe's `data` settings."""
-    return RunIdentity(recipe=bound.recipe.name, seed=seed, key=run_key(bound, seed, splits))
+def identity_of(bound: BoundRecipe, seed: int, splits: Splits, fold: FoldIdentity | None = None) -> RunIdentity:
+    """Return the identity of a run on the data after the recipe's `data` settings, of a fold if one is given."""
+    return RunIdentity(recipe=bound.recipe.name, seed=seed, key=run_key(bound, seed, splits), fold=fold)
 
 
 def perform(
@@ -110,6 +117,7 @@ def perform(
     store: TrainingStore,
     path: Path,
     report: Report,
+    held_out: HeldOut | None = None,
 ) -> RunDirectory:
     """Do a run and write its directory.
 
@@ -121,6 +129,7 @@ def perform(
         store: where the training is kept.
         path: the run's directory; written atomically.
         report: receives progress events.
+        held_out: of the test split, if it is a fold: positions in the whole data set, and which rows stay together.
 
     Raises:
         RunError: if the training fails.
@@ -131,6 +140,8 @@ def perform(
     report(Advance("predicting", 0, 2))
     pipeline = recipe.pipeline.fresh()
     predictions = _predictions(recipe, pipeline, trained, source)
+    if held_out:
+        predictions["test"] = replace(predictions["test"], rows=held_out[0], together=held_out[1])
     report(Advance("predicting", 2, 2))
     record = _record(recipe, identity, trained, predictions["test"], pipeline.chosen)
     return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files)
@@ -247,6 +258,16 @@ def _record(
     )
 
 
-def runs_in_order(recipes: Sequence[Recipe], seeds: Sequence[int]) -> list[PlannedRun]:
-    """Return all runs, the baseline's first: its trainings serve other arms as scouts."""
+def runs_in_order(
+    recipes: Sequence[Recipe], seeds: Sequence[int], folds: Sequence[FoldIdentity] = ()
+) -> list[PlannedRun]:
+    """Return all runs, the baseline's first: its trainings serve other arms as scouts.
+
+    Args:
+        recipes: one for each arm.
+        seeds: the seeds of each arm on a fixed test split.
+        folds: the folds of a cross-validation, which have seeds of their own; empty for a fixed test split.
+    """
+    if folds:
+        return [PlannedRun(recipe, fold.seed, fold) for recipe in recipes for fold in folds]
     return [PlannedRun(recipe, seed) for recipe in recipes for seed in seeds]

@@ -68,7 +68,7 @@ def _first(runs_by_arm: Mapping[str, Sequence[RunDirectory]]) -> list[RunDirecto
 
 def _of_run(run: RunDirectory, data: RecipeData, pairs: Sequence[Pair]) -> Iterator[ConfusedImages]:
     recipe = recipe_of(run)
-    splits, test_logits = data.splits_for(recipe), run.predictions("test").logits
+    splits, test_logits = data.splits_for(recipe, run.record.identity.fold), run.predictions("test").logits
     for pair in pairs:
         yield _confused(run, "test", splits.test, test_logits, pair)
     if not (run.path / "weights.safetensors").is_file():

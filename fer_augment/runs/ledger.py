@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_augment.data.dataset import Splits
 from fer_augment.recipe.recipe import Recipe
 
 
@@ -21,9 +20,9 @@ class Ledger:
 
     root: Path
 
-    def note(self, recipe: Recipe, splits: Splits) -> None:
-        """Record that a recipe is scored on a test split; names and descriptions are ignored."""
-        file = self._file(splits)
+    def note(self, recipe: Recipe, scored: str) -> None:
+        """Record that a recipe is scored on rows with a digest; names and descriptions are ignored."""
+        file = self._file(scored)
         entry = hashlib.sha256(recipe.model_dump_json(exclude={"name", "description", "trackers"}).encode()).hexdigest()
         if entry in self._entries(file):
             return
@@ -34,12 +33,12 @@ class Ledger:
         finally:
             os.close(line)
 
-    def count(self, splits: Splits) -> int:
-        """Return how many different recipes were scored on a test split."""
-        return len(self._entries(self._file(splits)))
+    def count(self, scored: str) -> int:
+        """Return how many different recipes were scored on rows with a digest."""
+        return len(self._entries(self._file(scored)))
 
-    def _file(self, splits: Splits) -> Path:
-        return self.root / f"{splits.test.fingerprint}.txt"
+    def _file(self, scored: str) -> Path:
+        return self.root / f"{scored}.txt"
 
     def _entries(self, file: Path) -> set[str]:
         return set(file.read_text(encoding="utf-8").split()) if file.exists() else set()

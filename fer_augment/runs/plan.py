@@ -81,7 +81,7 @@ def plan(runs: Sequence[PlannedRun], experiment: Experiment, finished: FinishedR
     planned: dict[str, PlannedTraining] = {}
     for run, path in zip(runs, finished.paths, strict=True):
         bound = bind(run.recipe, installed_plugins())
-        recipe = Trainings(experiment.data.splits_for(run.recipe), run.seed, experiment.store).of(bound)
+        recipe = Trainings(experiment.data.splits_for(run.recipe, run.fold), run.seed, experiment.store).of(bound)
         for needed in recipe.needed():
             first = planned.get(needed.key)
             of_runs = (*(first.runs if first else ()), str(run))

@@ -58,7 +58,7 @@ def preflight(
         try:
             for step in arm.steps:
                 _check_declarations(step)
-            splits = data.splits_for(arm.recipe)
+            splits = data.splits_for(arm.recipe, data.first_fold)
             Trainings(splits, 0, store).of(arm).check()
             notices += initial_weights_notices(arm, splits)
             run_key(arm, 0, splits)
@@ -70,7 +70,7 @@ def preflight(
         check_writable(out)
         check_writable(out / "runs")
         if is_comparison:
-            _refuse_other_data(out, data.as_read(arms[0].recipe))
+            _refuse_other_data(out, data.fingerprint(arms[0].recipe))
     return (*notices, *_slow_precisions(arms))
 
 
@@ -130,7 +130,7 @@ def memory_of_a_run(arms: Sequence[BoundRecipe], data: RecipeData, store: Traini
             continue
         kind = arm.recipe.model_dump_json(include={"model", "training", "data"})
         if kind not in of_kind:
-            of_kind[kind] = training_memory(Trainings(data.splits_for(arm.recipe), 0, store).of(arm))
+            of_kind[kind] = training_memory(Trainings(data.splits_for(arm.recipe, data.first_fold), 0, store).of(arm))
         needed = of_kind[kind]
         if available is not None and needed > available:
             height, width, _ = data.as_read(arm.recipe).train.image_shape
@@ -195,8 +195,8 @@ def check_writable(directory: Path, remedy: str = "name another directory with -
         raise RecipeError(f"{directory}: cannot be written ({error.strerror}); {remedy}") from error
 
 
-def _refuse_other_data(directory: Path, splits: Splits) -> None:
-    """Refuse a directory that holds a comparison on other data, which would be overwritten.
+def _refuse_other_data(directory: Path, fingerprint: str) -> None:
+    """Refuse a directory that holds a comparison on other data, or on other folds, which would be overwritten.
 
     Raises:
         RecipeError: if it does.
@@ -207,7 +207,7 @@ def _refuse_other_data(directory: Path, splits: Splits) -> None:
         existing = read_comparison(directory).data
     except RunError:  # damaged, or of another version: it is written again
         return
-    if existing.fingerprint != splits.fingerprint:
+    if existing.fingerprint != fingerprint:
         source = "".join(letter if letter.isprintable() else "?" for letter in existing.source)
         raise RecipeError(f"{directory}: holds a comparison on other data, {source}; name another directory with --out")
 

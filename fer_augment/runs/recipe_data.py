@@ -4,24 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fer_augment.data.audit import drop_held_out_duplicates
+from fer_augment.data.cross_validation import CrossValidation, Folds, pooled
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource, ReportProgress
 from fer_augment.data.pixels import PixelSettings
+from fer_augment.data.records import FoldIdentity
 from fer_augment.recipe.recipe import Recipe
 
 
+def no_progress(done: int, total: int) -> None:
+    """Ignore progress."""
+
+
 class RecipeData:
-    """A data source, with the splits that were read from it so far.
+    """A data source, with the splits that were read from it so far, and the folds of a cross-validation.
 
     Other processes receive the splits without the source: read all that is needed before they start.
+
+    Attributes:
+        folds: how the rows are divided into folds; None for the splits of the source.
     """
 
-    def __init__(self, source: DataSource | None, as_read: Mapping[PixelSettings, Splits] | None = None) -> None:
+    def __init__(
+        self,
+        source: DataSource | None,
+        as_read: Mapping[PixelSettings, Splits] | None = None,
+        folds: Folds | None = None,
+    ) -> None:
         """Hold a source; nothing is read yet."""
+        self.folds = folds
         self._source = source
         self._as_read = dict(as_read or {})
-        self._dropped: dict[PixelSettings, Splits] = {}
+        self._of_fold: dict[tuple[PixelSettings, FoldIdentity], Splits] = {}
+        self._dropped: dict[tuple[PixelSettings, FoldIdentity | None], Splits] = {}
 
     @classmethod
     def of(cls, splits: Splits) -> RecipeData:
@@ -30,9 +49,18 @@ class RecipeData:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the splits only: a source may hold open files."""
-        return RecipeData, (None, self._as_read)
+        return RecipeData, (None, self._as_read, self.folds)
 
-    def as_read(self, recipe: Recipe, progress: ReportProgress = lambda done, total: None) -> Splits:
+    def divide(self, recipe: Recipe, settings: CrossValidation, progress: ReportProgress = no_progress) -> None:
+        """Divide the data into folds; near duplicates are those of the images in the recipe's size.
+
+        Raises:
+            DatasetError: as `as_read`, or if the data cannot be divided.
+        """
+        self.folds = Folds.of(self.as_read(recipe), settings, progress)
+        self._of_fold.clear()
+
+    def as_read(self, recipe: Recipe, progress: ReportProgress = no_progress) -> Splits:
         """Return the data in the size and color that a recipe asks for, before its other `data` settings.
 
         Raises:
@@ -44,16 +72,52 @@ class RecipeData:
             self._as_read[settings] = self._source.splits(settings, progress)
         return self._as_read[settings]
 
-    def splits_for(self, recipe: Recipe) -> Splits:
+    def splits_of(self, recipe: Recipe, fold: FoldIdentity | None = None) -> Splits:
+        """Return the splits of a fold, or else those of the source, before the other `data` settings of a recipe.
+
+        Raises:
+            DatasetError: as `as_read`.
+        """
+        splits = self.as_read(recipe)
+        if fold is None:
+            return splits
+        assert self.folds is not None, "the data are divided before anything is asked of a fold"
+        place = recipe.data.pixels, fold
+        if place not in self._of_fold:
+            self._of_fold[place] = self.folds.splits(splits, fold)
+        return self._of_fold[place]
+
+    def splits_for(self, recipe: Recipe, fold: FoldIdentity | None = None) -> Splits:
         """Return the data under all `data` settings of a recipe.
 
         Raises:
             DatasetError: as `as_read`, or if dropping duplicates leaves a class without training rows.
         """
-        splits = self.as_read(recipe)
+        splits = self.splits_of(recipe, fold)
         if recipe.data.held_out_duplicates != "drop":
             return splits
-        settings = recipe.data.pixels
-        if settings not in self._dropped:  # the same object each time, which has computed its fingerprint once
-            self._dropped[settings] = drop_held_out_duplicates(splits)
-        return self._dropped[settings]
+        place = recipe.data.pixels, fold
+        if place not in self._dropped:  # the same object each time, which has computed its fingerprint once
+            self._dropped[place] = drop_held_out_duplicates(splits)
+        return self._dropped[place]
+
+    @property
+    def first_fold(self) -> FoldIdentity | None:
+        """The first fold, as an example of all; None without folds."""
+        return self.folds.settings.identities[0] if self.folds else None
+
+    def fingerprint(self, recipe: Recipe) -> str:
+        """Return a digest of the data, and of how they are divided into folds."""
+        splits = self.as_read(recipe)
+        return self.folds.fingerprint(splits) if self.folds else splits.fingerprint
+
+    def scored(self, recipe: Recipe) -> str:
+        """Return a digest of the rows that are scored: the test split, or all rows of the folds."""
+        return self.fingerprint(recipe) if self.folds else self.as_read(recipe).test.fingerprint
+
+    def scored_counts(self, recipe: Recipe) -> NDArray[np.int64]:
+        """Return `(K,) int64`, the rows per class that are scored: of the test split, or of all folds."""
+        splits = self.as_read(recipe)
+        if not self.folds:
+            return splits.test.counts
+        return pooled(splits, keeps_test=self.folds.settings.keeps_test).counts

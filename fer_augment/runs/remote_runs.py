@@ -83,7 +83,7 @@ def do_runs_on_ray(
     def receive(run: PlannedRun, delivery: Delivery) -> Path:
         path = experiment.folder / delivery.path
         if delivery.files:
-            experiment.ledger.note(run.recipe, experiment.data.as_read(run.recipe))
+            experiment.ledger.note(run.recipe, experiment.data.scored(run.recipe))
             with whole_directory(path) as scratch:
                 for name, content in delivery.files.items():
                     (scratch / name).write_bytes(content)

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from fer_augment.data.cross_validation import CrossValidation
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import HELD_OUT, RunDirectory, RunRecord
 from fer_augment.errors import RunError
@@ -98,16 +99,19 @@ def verify_run(directory: RunDirectory, source: RecipeData, scratch: Path, repor
     """
     record = directory.record
     bound = bound_recipe_of(directory)
-    data = source.splits_for(bound.recipe)
-    seed = record.identity.seed
-    identity = identity_of(bound, seed, data)
+    seed, fold = record.identity.seed, record.identity.fold
+    if fold:
+        source.divide(bound.recipe, CrossValidation(fold.folds, fold.repeat + 1, fold.keeps_test))
+    data = source.splits_for(bound.recipe, fold)
+    identity = identity_of(bound, seed, data, fold)
     changes = tuple(_changes(record, bound, data))
     if not changes and identity.key != record.identity.key:
         changes = (Change("code of fer_augment, of the model or of the loss", *_CODE),)
     if data.fingerprint != record.data_fingerprint:
         return Verification((), changes)
     store = TrainingStore(scratch / "trainings")
-    again = perform(bound, identity, data, source.as_read(bound.recipe).train, store, scratch / "run", report)
+    before = source.splits_of(bound.recipe, fold).train
+    again = perform(bound, identity, data, before, store, scratch / "run", report)
     return Verification(tuple(_compared(directory.path, again.path)), changes)
 
 

@@ -1,0 +1,352 @@
+"""Folds of a data set, and comparisons by repeated cross-validation on real trainings of tiny data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fer_augment as fa
+from fer_augment.data.cross_validation import CrossValidation, Folds, pooled
+from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
+from fer_augment.data.duplicates import group_ids
+from fer_augment.data.records import FoldIdentity
+from fer_augment.errors import DatasetError, FerAugmentError, NothingFinishedError, RecipeError
+from fer_augment.significance import balanced_accuracy_weights, fold_differences
+from tests.command_line import assert_readable, assert_refused, fer_augment
+from tests.tiny_runs import write_recipe
+
+
+def splits_of(labels, *, groups=None, copies=(), seed=0, names=("ant", "bee", "cat")) -> Splits:
+    """Return random 8 x 8 images in three splits; `copies` are pairs (row, row that gets the same pixels)."""
+    rng = np.random.default_rng(seed)
+    labels = np.asarray(labels)
+    images = rng.integers(0, 256, (len(labels), 8, 8), dtype=np.uint8)
+    for original, copy in copies:
+        images[copy] = images[original]
+    sources = SourceRows(groups=None if groups is None else np.asarray(groups))
+    ends = [0, len(labels) * 6 // 10, len(labels) * 8 // 10, len(labels)]
+    parts = [
+        ImageDataset.from_arrays(
+            images[start:end], labels[start:end], names, sources=sources.taken(np.arange(start, end))
+        )
+        for start, end in zip(ends, ends[1:], strict=False)
+    ]
+    train, validation, test = parts
+    return Splits(train, validation, test, "random images")
+
+
+LABELS = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [40, 30, 10]))
+
+
+class TestFolds:
+    def test_every_row_is_held_out_once_in_each_repeat(self) -> None:
+        data = splits_of(LABELS)
+        folds = Folds.of(data, CrossValidation(5, 3))
+        for repeat in range(3):
+            held_out = [folds.held_out(fold)[0] for fold in folds.settings.identities if fold.repeat == repeat]
+            assert sorted(np.concatenate(held_out).tolist()) == list(range(80))
+        assert not np.array_equal(folds.of_repeat[0], folds.of_repeat[1])
+
+    def test_splits_of_a_fold_are_disjoint_and_hold_all_rows(self) -> None:
+        data = splits_of(LABELS)
+        folds = Folds.of(data, CrossValidation(5, 1))
+        rows = pooled(data)
+        for fold in folds.settings.identities:
+            splits = folds.splits(data, fold)
+            parts = [part.digests for part in splits.parts.values()]
+            assert sorted(np.concatenate(parts).tolist()) == sorted(rows.digests.tolist())
+            held_out, _ = folds.held_out(fold)
+            assert (splits.test.digests == rows.digests[held_out]).all()
+            assert (splits.test.labels == rows.labels[held_out]).all()
+            assert len(splits.validation) == pytest.approx(0.1 * (80 - len(held_out)), abs=3)
+            assert all(splits.train.counts > 0)
+
+    def test_folds_are_stratified(self) -> None:
+        folds = Folds.of(splits_of(LABELS), CrossValidation(5, 2))
+        labels = pooled(splits_of(LABELS)).labels
+        for repeat in folds.of_repeat:
+            counts = np.array([np.bincount(labels[repeat == fold], minlength=3) for fold in range(5)])
+            assert (counts == [8, 6, 2]).all()
+
+    def test_groups_and_exact_duplicates_stay_together(self) -> None:
+        groups = np.arange(80) // 4
+        data = splits_of(LABELS, groups=groups, copies=[(0, 79), (10, 45)])
+        folds = Folds.of(data, CrossValidation(4, 3))
+        exact = group_ids(pooled(data).digests)
+        for repeat in folds.of_repeat:
+            for together in (groups, exact):
+                assert len(np.unique(np.stack([together, repeat]), axis=1).T) == len(np.unique(together))
+        assert folds.together[0] == folds.together[79] and folds.together[0] == folds.together[3]
+
+    def test_a_repeat_does_not_depend_on_the_number_of_repeats(self) -> None:
+        data = splits_of(LABELS)
+        one, three = (Folds.of(data, CrossValidation(5, repeats)) for repeats in (1, 3))
+        assert np.array_equal(one.of_repeat[0], three.of_repeat[0])
+        fold = FoldIdentity(repeat=0, number=2, folds=5)
+        assert one.splits(data, fold).fingerprint == three.splits(data, fold).fingerprint
+        assert one.fingerprint(data) == three.fingerprint(data) != data.fingerprint
+
+    def test_the_test_split_may_be_kept_out(self) -> None:
+        data = splits_of(LABELS)
+        folds = Folds.of(data, CrossValidation(5, 1, keeps_test=True))
+        assert folds.of_repeat.shape == (1, 64)
+        for fold in folds.settings.identities:
+            for part in folds.splits(data, fold).parts.values():
+                assert not np.isin(part.digests, data.test.digests).any()
+
+    def test_splits_that_share_pixels_are_joined_without_copying(self) -> None:
+        rows = ImageDataset.from_arrays(
+            np.arange(20 * 64, dtype=np.uint16).astype(np.uint8).reshape(20, 8, 8), np.tile([0, 1], 10), ("a", "b")
+        )
+        parts = [
+            ImageDataset.from_arrays(rows.blocks[0], rows.labels[start::3], ("a", "b"), rows=np.arange(start, 20, 3))
+            for start in range(3)
+        ]
+        together = pooled(Splits(parts[0], parts[1], parts[2], "shared"))
+        assert together.blocks == rows.blocks
+        order = np.concatenate([np.arange(start, 20, 3) for start in range(3)])
+        assert (together.images[:] == rows.images[order]).all() and (together.labels == rows.labels[order]).all()
+
+    @pytest.mark.parametrize(
+        ("labels", "folds", "message"),
+        [
+            ([0, 1] * 20 + [2], 5, "all 1 images of cat are in one fold"),
+            ([0, 1, 0, 1, 0, 1, 0, 1, 0, 1], 11, "too few for 11 folds"),
+        ],
+    )
+    def test_data_that_cannot_be_divided_are_refused(self, labels, folds, message) -> None:
+        labels = np.asarray(labels)
+        names = ("ant", "bee", "cat")
+        images = np.random.default_rng(0).integers(0, 256, (len(labels), 8, 8), dtype=np.uint8)
+        whole = ImageDataset.from_arrays(images, labels, names)
+        held_out = whole.take(np.arange(2))
+        with pytest.raises(DatasetError, match=message):
+            Folds.of(Splits(whole, held_out, held_out, "few"), CrossValidation(folds, 1, keeps_test=True))
+
+    def test_impossible_settings_are_refused(self) -> None:
+        with pytest.raises(DatasetError, match="folds: must be 2 or more, such as 5, got 1"):
+            CrossValidation(1)
+        with pytest.raises(DatasetError, match="repeats: must be 1 or more"):
+            CrossValidation(5, 0)
+
+
+# --- comparisons
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    write_recipe(folder, "plain")
+    write_recipe(folder, "mined", steps="- hard_examples: {}\n- logit_adjustment: {}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data() -> Splits:
+    return splits_of(LABELS, copies=[(0, 79)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(place: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_AUGMENT_CACHE", str(place / "cache"))
+        yield place / "cache"
+
+
+def compared(place: Path, data: Splits, **settings) -> fa.Comparison:
+    recipes = [place / "plain.yaml", place / "mined.yaml"]
+    defaults: dict[str, Any] = {"folds": 3, "out": place / "results", "jobs": 1, "progress": False}
+    return fa.compare(recipes, data, **defaults | settings)
+
+
+@pytest.fixture(scope="module")
+def comparison(place: Path, data: Splits) -> fa.Comparison:
+    return compared(place, data)
+
+
+class TestComparison:
+    def test_every_image_is_scored_once_in_each_repeat(self, comparison: fa.Comparison) -> None:
+        assert comparison.cross_validation.model_dump() == {"folds": 3, "repeats": 2, "keeps_test": False}
+        assert comparison.data.counts["test"] == {"ant": 40, "bee": 30, "cat": 10}
+        for arm in comparison.arms:
+            assert arm.test.rows == 80 and arm.n == 2 and arm.seeds == (0, 1, 2, 3, 4, 5)
+            assert [str(fold) for fold in arm.folds[:2]] == ["repeat 1, fold 1 of 3", "repeat 1, fold 2 of 3"]
+            assert np.array(arm.test.confusion).sum() == 160
+            assert arm.test_deduplicated is None and arm.validation.accuracy.n == 6
+
+    def test_arms_have_the_same_folds_and_seeds(self, comparison: fa.Comparison) -> None:
+        rows = {name: [run.predictions("test").rows.tolist() for run in runs] for name, runs in comparison.runs.items()}
+        assert rows["plain"] == rows["mined"]
+        prints = {name: [run.record.data_fingerprint for run in runs] for name, runs in comparison.runs.items()}
+        assert prints["plain"] == prints["mined"] and len(set(prints["plain"])) == 6
+
+    def test_verdicts_are_those_of_the_test_for_folds(self, comparison: fa.Comparison, data: Splits) -> None:
+        rows = pooled(data)
+        correct = {name: np.zeros((2, 80), dtype=bool) for name in comparison.runs}
+        folds = np.zeros((2, 80), dtype=int)
+        for name, runs in comparison.runs.items():
+            for run in runs:
+                fold, predictions = run.record.identity.fold, run.predictions("test")
+                correct[name][fold.repeat, predictions.rows] = predictions.logits.argmax(axis=1) == predictions.labels
+                folds[fold.repeat, predictions.rows] = fold.number
+        together = Folds.of(data, CrossValidation(3, 2)).together
+        ((expected,),) = fold_differences(
+            correct["plain"],
+            [correct["mined"]],
+            rows.labels,
+            folds,
+            balanced_accuracy_weights(rows.labels, 3),
+            group_ids(rows.digests),
+            together,
+        )
+        judgment = comparison.versus[0].balanced_accuracy
+        assert judgment.delta == pytest.approx(expected.delta)
+        assert judgment.p == pytest.approx(expected.p)
+        assert judgment.ci95 == pytest.approx(expected.ci95)
+
+    def test_the_report_says_what_the_interval_is_about(self, comparison: fa.Comparison) -> None:
+        report = (comparison.directory / "report.html").read_text(encoding="utf-8")
+        for text in (str(comparison), " ".join(report.split())):
+            words = " ".join(text.split())
+            assert "Every image was held out once in each repeat, by trainings that had not seen it" in words
+            assert "It is no number for an official test split." in words
+            assert "80 images, 3-fold cross-validation, 2 times" in words
+        assert "new trainings and new data sets" in " ".join(report.split())
+        assert "repeat 2, fold 3 of 3" in report
+
+    def test_the_frame_counts_repeats(self, comparison: fa.Comparison) -> None:
+        pytest.importorskip("pandas")
+        frame = comparison.to_frame()
+        assert set(frame["split"]) == {"test"} and set(frame["n"]) == {2}
+        assert frame.loc[frame["endpoint"] == "accuracy", "rows"].tolist() == [80, 80]
+
+    def test_a_loaded_comparison_is_the_same(self, comparison: fa.Comparison) -> None:
+        assert fa.load_comparison(comparison.directory) == comparison
+
+    def test_scouts_are_trained_within_the_fold_and_shared(self, comparison: fa.Comparison, place: Path) -> None:
+        for run in comparison.runs["mined"]:
+            assert run.record.steps[0].rows > 0
+            test = run.predictions("test")
+            assert sum(run.record.train_counts) + len(test.labels) + len(run.predictions("validation").labels) == 80
+        prepared = fa.comparing.prepare(
+            [place / "plain.yaml", place / "mined.yaml"],
+            splits_of(LABELS, copies=[(0, 79)]),
+            folds=3,
+            out=place / "results",
+            progress=False,
+        )
+        names = Counter(one.needed.name.partition(",")[0] for one in prepared.plan.trainings)
+        assert names["scout of hard_examples"] == 6 * 5 and all(one.is_stored for one in prepared.plan.trainings)
+
+    def test_another_number_of_folds_needs_another_directory(self, place: Path, data: Splits, comparison) -> None:
+        with pytest.raises(FerAugmentError, match="holds a comparison on other data"):
+            compared(place, data, folds=4)
+        with pytest.raises(FerAugmentError, match="holds a comparison on other data"):
+            compared(place, data, folds=None, seeds=2)
+
+    def test_an_incomplete_repeat_is_left_out_until_the_comparison_is_resumed(
+        self, comparison: fa.Comparison, place: Path, data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "results"
+        shutil.copytree(comparison.directory, out)
+        lost = next((out / "runs" / "mined").glob("seed-4-*"))
+        shutil.rmtree(lost)
+        from fer_augment.runs import experiment
+
+        def fails(*_: object) -> None:
+            raise DatasetError("no power")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(experiment, "perform", fails)
+            partial = compared(place, data, out=out)
+        assert [str(failure) for failure in partial.failures] == ["mined, repeat 2, fold 2 of 3"]
+        assert [arm.n for arm in partial.arms] == [2, 1]
+        assert partial.versus[0].balanced_accuracy.p is not None  # one repeat can be tested
+        assert "Incomplete repeats are not scored" in " ".join(partial.warnings)
+        assert "Unequal numbers of repeats (plain 2, mined 1)" in " ".join(partial.warnings)
+        again = compared(place, data, out=out)
+        assert not again.failures and again.versus == comparison.versus
+
+    def test_without_a_complete_repeat_there_is_no_comparison(
+        self, place: Path, data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from fer_augment.runs import experiment
+
+        real = experiment.perform
+
+        def fails(bound, identity, *rest):
+            if identity.fold.number == 1:
+                raise DatasetError("no power")
+            return real(bound, identity, *rest)
+
+        monkeypatch.setattr(experiment, "perform", fails)
+        with pytest.raises(NothingFinishedError, match="no repeat is complete; plain, repeat 1, fold 2 of 3: no power"):
+            compared(place, data, out=tmp_path / "results")
+
+    def test_repeats_can_be_added(self, comparison: fa.Comparison, place: Path, data: Splits) -> None:
+        keys = {arm.recipe: arm.run_keys for arm in comparison.arms}
+        more = compared(place, data, repeats=3)
+        assert all(arm.run_keys[:6] == keys[arm.recipe] and arm.n == 3 for arm in more.arms)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": 3}, "seeds: not with folds"),
+        ({"folds": None, "repeats": 2}, "repeats: is for folds"),
+        ({"folds": None, "keep_test": True}, "keep_test: is for folds"),
+        ({"folds": 1}, "folds: must be 2 or more"),
+        ({"folds": 2.5}, "folds: must be a whole number, got 2.5"),
+        ({"repeats": 0}, "repeats: must be 1 or more"),
+    ],
+)
+def test_invalid_designs_are_refused(place: Path, data: Splits, settings, message) -> None:
+    with pytest.raises((RecipeError, DatasetError), match=message):
+        compared(place, data, **settings)
+
+
+class TestCommand:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, place: Path, data: Splits) -> Path:
+        """Write the data as npz, so that commands can read them."""
+        short = {"train": "train", "validation": "val", "test": "test"}
+        arrays: dict[str, Any] = {f"{short[name]}_images": part.images[:][..., 0] for name, part in data.parts.items()}
+        arrays |= {f"{short[name]}_labels": part.labels for name, part in data.parts.items()}
+        np.savez(place / "data.npz", **arrays)
+        return place
+
+    def test_compares_by_folds_and_verifies_a_run(self, folder: Path, tmp_path: Path) -> None:
+        out, data = tmp_path / "out", folder / "data.npz"
+        recipes = f"{folder}/plain.yaml", f"{folder}/mined.yaml"
+        design = "--folds", "2", "--repeats", "1", "--keep-test"
+        ran = fer_augment("compare", *recipes, "--data", str(data), *design, "--jobs", "1", "--out", str(out), "--json")
+        assert ran.code == 0, ran.err
+        content = json.loads((out / "comparison.json").read_text())
+        assert json.loads(ran.out) == content
+        assert content["cross_validation"] == {"folds": 2, "repeats": 1, "keeps_test": True}
+        assert content["versus"][0]["balanced_accuracy"]["p"] is not None
+        run = next((out / "runs" / "mined").glob("seed-1-*"))
+        verified = fer_augment("verify", str(run), "--data", str(data))
+        assert verified.code == 0 and "different" not in verified.out, verified.err
+        report = fer_augment("report", str(out))
+        assert_readable(report)
+        assert "The given test split was not scored." in " ".join(report.out.split())
+        for kind in ("markdown", "csv"):
+            assert fer_augment("report", str(out), "--format", kind).code == 0
+
+    def test_a_dry_run_lists_the_trainings_of_all_folds(self, folder: Path) -> None:
+        ran = fer_augment(
+            "compare", f"{folder}/plain.yaml", "--data", f"{folder}/data.npz", "--folds", "5", "--dry-run"
+        )
+        assert ran.code == 0 and "10 distinct trainings" in ran.out, ran.err
+
+    def test_seeds_and_folds_exclude_each_other(self, folder: Path) -> None:
+        arguments = f"{folder}/plain.yaml", "--data", f"{folder}/data.npz", "--folds", "5", "--seeds", "3"
+        assert_refused(fer_augment("compare", *arguments), "seeds: not with folds")
