@@ -77,7 +77,7 @@ def compare(
     \b
     fer-augment compare paper confusion_mirror --data fer2013.csv --seeds 10
     fer-augment compare modern my_idea.yaml --data faces --set training.epochs=10
-    fer-augment compare modern modern_balanced --data lesions.yaml --folds 5 --repeats 2
+    fer-augment compare modern modern_balanced --data lesions.yaml --folds 5
     fer-augment compare paper smote --data demo --dry-run
     fer-augment compare paper smote --data faces --format github --fail-on worse
     fer-augment compare modern my_idea.yaml --data faces --track mlflow
