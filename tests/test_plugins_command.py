@@ -20,7 +20,7 @@ from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
 from fer_augment.recipe.recipe import load_recipe
 from fer_augment.recipe.strategy_description import described, summary_of
 from fer_augment.testing import CheckResult
-from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
+from fer_augment.testing.checks import CHECKS, FIRST_CHECKS, FIRST_MODEL_CHECKS, MODEL_CHECKS
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
 BROKEN_PARTS = '''
@@ -425,10 +425,10 @@ class TestCheck:
         ("strategy", "message"),
         [
             ("imblaern", "did you mean 'imblearn'?"),
-            ("vgg_mini", "there is no strategy 'vgg_mini'"),
+            ("cross_entropy", "there is no strategy 'cross_entropy'"),
             ("gone.py", "gone.py: cannot be read: No such file or directory"),
-            ("mine.py:Vaild", "mine.py has no strategy 'Vaild'; did you mean 'Valid'?"),
-            ("none.py", "none.py defines no subclass of Strategy"),
+            ("mine.py:Vaild", "mine.py has no strategy or network 'Vaild'; did you mean 'Valid'?"),
+            ("none.py", "none.py defines no subclass of Strategy and no network"),
             ("crash.py", "crash.py: cannot be imported: ZeroDivisionError"),
         ],
     )
@@ -436,3 +436,48 @@ class TestCheck:
         Path("none.py").write_text("from fer_augment import Strategy\n", encoding="utf-8")
         Path("crash.py").write_text("1 / 0\n", encoding="utf-8")
         assert_refused(fer_augment("plugins", "check", strategy), message)
+
+
+NETWORKS = """
+from torch import nn
+
+from fer_augment import ConfigurableModel, Model
+
+
+def ten_classes(image_shape, classes):
+    network = nn.Sequential()
+    network.add_module("features", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    network.add_module("head", nn.Linear(image_shape[2], 10))
+    return network
+
+
+wrong = Model("wrong", "always ten classes", ten_classes)
+"""
+
+
+class TestNetworks:
+    @pytest.fixture(autouse=True)
+    def in_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("nets.py").write_text(NETWORKS, encoding="utf-8")
+
+    def test_a_network_is_checked_like_a_strategy(self) -> None:
+        ran = fer_augment("plugins", "check", "vgg_tiny")
+        assert ran.code == 0
+        assert ran.out.startswith("vgg_tiny (fer_augment ")
+        assert ran.out.splitlines()[-1] == f"{len(FIRST_MODEL_CHECKS) + len(MODEL_CHECKS)} passed, 0 failed"
+
+    def test_one_in_a_file_is_named_by_its_variable(self) -> None:
+        for argument in ("nets.py", "nets.py:wrong"):
+            ran = fer_augment("plugins", "check", argument)
+            assert ran.code == 1
+            assert ran.out.startswith("wrong (file nets.py)")
+            assert "the output must have shape (4, 3) float32, is (4, 10) float32" in " ".join(ran.out.split())
+        assert json.loads(fer_augment("plugins", "check", "nets.py", "--json").out)["model"] == "wrong"
+
+    def test_parameters_are_shown(self) -> None:
+        shown = fer_augment("plugins", "show", "vgg_mini").out
+        assert "width: whole number, at least 1; default 32" in shown
+        assert "model: vgg_mini" in shown
+        described_parameters = json.loads(fer_augment("plugins", "show", "vgg_mini", "--json").out)["parameters"]
+        assert [parameter["name"] for parameter in described_parameters] == ["weights", "width", "dropout"]

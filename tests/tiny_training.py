@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from fer_augment import ImageDataset, Loss, Model, Splits, Strategy
+from fer_augment.hooks.networks import AnyModel
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.strategy import Context
 from fer_augment.losses import cross_entropy
@@ -49,7 +50,7 @@ def tiny_splits() -> Splits:
 
 
 def training_of(
-    *strategies: Strategy, seed: int = 0, data: ImageDataset | None = None, model: Model = MODEL, **settings: Any
+    *strategies: Strategy, seed: int = 0, data: ImageDataset | None = None, model: AnyModel = MODEL, **settings: Any
 ) -> Training:
     """Create a training of four epochs in float32; `settings` override its training settings."""
     splits = tiny_splits()

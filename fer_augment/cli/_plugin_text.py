@@ -11,7 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.recipe.binding import class_names_in
-from fer_augment.recipe.strategy_description import Parameter, StrategyDescription, described, summary_of
+from fer_augment.recipe.strategy_description import (
+    Parameter,
+    StrategyDescription,
+    described,
+    paragraphs_of,
+    parameters_of,
+    summary_of,
+)
 
 if TYPE_CHECKING:
     from fer_augment.hooks.plugin_manager import Offer
@@ -28,9 +35,11 @@ _USE = {
 def print_offer(console: Console, offer: Offer[Any]) -> None:
     """Print the description of a plugin and how to use it in a recipe."""
     description = described(offer) if offer.kind == "strategy" else None
+    is_configurable = offer.kind == "model" and isinstance(offer.value, type)
     console.print(Text(offer.name, style="bold"))
     console.print(Text(summary_of(offer)))
-    for paragraph in description.details if description else ():
+    details = paragraphs_of(offer.value)[1:] if is_configurable else description.details if description else ()
+    for paragraph in details:
         console.print()
         console.print(Text(paragraph))
     console.print()
@@ -42,8 +51,9 @@ def print_offer(console: Console, offer: Offer[Any]) -> None:
     if description:
         _add_strategy_facts(facts, description)
     console.print(facts)
-    if description and description.parameters:
-        _print_parameters(console, description.parameters)
+    parameters = parameters_of(offer.value) if is_configurable else description.parameters if description else ()
+    if parameters:
+        _print_parameters(console, parameters)
     _print_use(console, offer, description)
 
 
@@ -81,11 +91,18 @@ def _print_use(console: Console, offer: Offer[Any], description: StrategyDescrip
     if offer.kind == "dataset reader":
         console.print("The reader is selected by the value of `--data`, not by its name.")
         return
-    lines = description.example_yaml if description else _USE[offer.kind].format(name=offer.name)
+    lines = description.example_yaml if description else _USE[offer.kind].format(name=_written(offer))
     console.print(Text("In a recipe", style="bold"))
     if description and _names_classes(offer.value):
         lines = f"# replace ant, bee and cat by classes of your data\n{lines}"
     console.print(Text(textwrap.indent(lines.rstrip(), "  ")), soft_wrap=True)
+
+
+def _written(offer: Offer[Any]) -> str:
+    """Return the name of a plugin as a recipe writes it, with parameters if a network has required ones."""
+    example = getattr(offer.value, "example", {})
+    given = ", ".join(f"{key}: {value}" for key, value in example.items())
+    return f"{{{offer.name}: {{{given}}}}}" if given else offer.name
 
 
 def _names_classes(strategy_class: type[Strategy]) -> bool:

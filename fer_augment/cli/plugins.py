@@ -1,4 +1,4 @@
-"""`fer-augment plugins`: list and show installed plugins; create and check strategies."""
+"""`fer-augment plugins`: list and show installed plugins; create strategies; check strategies and networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ from fer_augment.reports.console import messages, results
 
 if TYPE_CHECKING:
     from fer_augment.hooks.plugin_manager import Offer
-    from fer_augment.hooks.strategy import Strategy
     from fer_augment.testing import CheckResult
 
 _KINDS = {
@@ -36,7 +35,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.
 
 @click.group()
 def plugins() -> None:
-    """List installed plugins; create and check strategies."""
+    """List installed plugins; create strategies; check strategies and networks."""
 
 
 @plugins.command("list")
@@ -83,7 +82,7 @@ def show_plugin(name: str, as_json: bool) -> None:
     from fer_augment.cli._plugin_text import print_offer
     from fer_augment.errors import PluginError, did_you_mean
     from fer_augment.hooks.plugin_manager import installed_plugins
-    from fer_augment.recipe.strategy_description import described
+    from fer_augment.recipe.strategy_description import described, parameters_of
 
     catalog = installed_plugins()
     matching = [offer for offer in catalog.offers if offer.name == name]
@@ -96,6 +95,8 @@ def show_plugin(name: str, as_json: bool) -> None:
             print_offer(results(), offer)
         elif offer.kind == "strategy":
             _write_json({"kind": offer.kind, **asdict(described(offer))})
+        elif offer.kind == "model" and isinstance(offer.value, type):
+            _write_json({**_listed(offer), "parameters": [asdict(one) for one in parameters_of(offer.value)]})
         else:
             _write_json(_listed(offer))
 
@@ -129,59 +130,97 @@ def new_plugin(name: str, out: Path | None) -> None:
 
 
 @plugins.command("check")
-@click.argument("strategy", metavar="NAME|PATH.py[:CLASS]")
+@click.argument("plugin", metavar="NAME|PATH.py[:NAME]")
 @_json_option
-def check_plugin(strategy: str, as_json: bool) -> None:
-    r"""Run the conformity kit on an installed strategy, or on the strategies in a Python file.
+def check_plugin(plugin: str, as_json: bool) -> None:
+    r"""Run the conformity kit on a strategy or a network, installed or in a Python file.
 
-    Exits with status 1 if a check fails.
+    Without a name, all strategies and networks of the file are checked. Exits with status 1 if a check fails.
 
     \b
     fer-augment plugins check confusion_mirror
+    fer-augment plugins check vgg_mini
     fer-augment plugins check my_idea.py:MirrorClasses
     """
-    from fer_augment.testing import check_strategy
-
     checklists = []
-    for strategy_class, provider in _strategy_classes(strategy):
-        with messages().status(f"Checking {strategy_class.strategy_name()} …"):
-            checklists.append((strategy_class, provider, check_strategy(strategy_class)))
-    for strategy_class, provider, checks in checklists:
-        name = strategy_class.strategy_name()
+    for checked in _checked_plugins(plugin):
+        with messages().status(f"Checking {checked.name} …"):
+            checklists.append((checked, checked.run()))
+    for checked, checks in checklists:
         if as_json:
-            _write_json({"strategy": name, "provider": provider, "checks": [asdict(check) for check in checks]})
+            results_of_checks = [asdict(check) for check in checks]
+            _write_json({checked.kind: checked.name, "provider": checked.provider, "checks": results_of_checks})
         else:
-            _print_checklist(f"{name} ({provider})", checks)
-    if not all(check.passed for _, _, checks in checklists for check in checks):
+            _print_checklist(checked, checks)
+    if not all(check.passed for _, checks in checklists for check in checks):
         sys.exit(1)
 
 
-def _strategy_classes(strategy: str) -> list[tuple[type[Strategy], str]]:
-    """Return the classes that the argument of `plugins check` refers to, each with its provider."""
+@dataclass(frozen=True)
+class _CheckedPlugin:
+    """A plugin that is checked.
+
+    Attributes:
+        kind: `strategy` or `model`.
+        name: its name in recipes.
+        value: the strategy class, or the declaration or class of a network.
+        provider: where it comes from.
+    """
+
+    kind: str
+    name: str
+    value: Any
+    provider: str
+
+    def run(self) -> list[CheckResult]:
+        """Run the checks of its kind."""
+        from fer_augment import testing
+
+        return testing.check_strategy(self.value) if self.kind == "strategy" else testing.check_model(self.value)
+
+    @property
+    def requirements(self) -> dict[str, str]:
+        """What each check of its kind requires."""
+        from fer_augment.testing.checks import CHECKS, FIRST_CHECKS, FIRST_MODEL_CHECKS, MODEL_CHECKS
+
+        checks = (*FIRST_CHECKS, *CHECKS) if self.kind == "strategy" else (*FIRST_MODEL_CHECKS, *MODEL_CHECKS)
+        return {check.__name__: _in_one_paragraph(check.__doc__ or "") for check in checks}
+
+
+def _checked_plugins(argument: str) -> list[_CheckedPlugin]:
+    """Return the strategies and networks that the argument of `plugins check` refers to."""
     from fer_augment.errors import PluginError, did_you_mean
-    from fer_augment.hooks.strategy_files import strategies_in_file
+    from fer_augment.hooks.strategy_files import models_in_file, strategies_in_file
     from fer_augment.reading import loaded_plugins
 
-    in_file = re.fullmatch(r"(?P<file>.+\.py)(?::(?P<class_name>\w+))?", strategy)
+    in_file = re.fullmatch(r"(?P<file>.+\.py)(?::(?P<name>\w+))?", argument)
     if not in_file:
-        offer = loaded_plugins().strategy(strategy)
-        return [(offer.value, offer.provider)]
-    file, class_name = Path(in_file["file"]), in_file["class_name"]
-    classes = {defined.__name__: defined for defined in strategies_in_file(file)}
-    if class_name and class_name not in classes:
-        raise PluginError(f"{file} has no strategy {class_name!r}{did_you_mean(class_name, classes)}")
-    chosen = [defined for name, defined in classes.items() if name == (class_name or name.lstrip("_"))]
+        catalog = loaded_plugins()
+        is_model = argument in {offer.name for offer in catalog.of_kind("model")}
+        offer = catalog.model(argument) if is_model else catalog.strategy(argument)
+        return [_CheckedPlugin(offer.kind, offer.name, offer.value, offer.provider)]
+    file, name = Path(in_file["file"]), in_file["name"]
+    provider = f"file {file.name}"
+    found = {
+        defined.__name__: _CheckedPlugin("strategy", defined.strategy_name(), defined, provider)
+        for defined in strategies_in_file(file)
+    }
+    for variable, model in models_in_file(file).items():
+        found[variable] = _CheckedPlugin(
+            "model", model.model_name() if isinstance(model, type) else model.name, model, provider
+        )
+    if name and name not in found:
+        raise PluginError(f"{file} has no strategy or network {name!r}{did_you_mean(name, found)}")
+    chosen = [plugin for variable, plugin in found.items() if variable == (name or variable.lstrip("_"))]
     if not chosen:
-        raise PluginError(f"{file} defines no subclass of Strategy")
-    return [(strategy_class, f"file {file.name}") for strategy_class in chosen]
+        raise PluginError(f"{file} defines no subclass of Strategy and no network")
+    return chosen
 
 
-def _print_checklist(title: str, checks: Sequence[CheckResult]) -> None:
-    from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
-
-    requirements = {check.__name__: _in_one_paragraph(check.__doc__ or "") for check in (*FIRST_CHECKS, *CHECKS)}
+def _print_checklist(checked: _CheckedPlugin, checks: Sequence[CheckResult]) -> None:
+    requirements = checked.requirements
     console = results()
-    console.print(Text(title, style="bold"))
+    console.print(Text(f"{checked.name} ({checked.provider})", style="bold"))
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(no_wrap=True)
     lines.add_column()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -25,7 +25,7 @@ from fer_augment.recipe.yaml_source import dump_yaml
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a strategy.
+    """A parameter of a strategy or a network.
 
     Attributes:
         name: its name in recipes.
@@ -114,12 +114,17 @@ def described(offer: Offer[type[Strategy]]) -> StrategyDescription:
         sources=_behind("Sources?", others),
         stages=tuple(stage for stage in STAGES if _implements(strategy_class, stage)),
         effects=_effects_of(strategy_class),
-        parameters=tuple(_parameter(field.alias or name, field) for name, field in strategy_class.model_fields.items()),
+        parameters=parameters_of(strategy_class),
         example=to_jsonable_python(strategy_class.example, fallback=str),
         recipes=tuple(name for name, used in _used_by_shipped_recipes().items() if offer.name in used),
         provider=offer.provider,
         module=offer.module,
     )
+
+
+def parameters_of(plugin_class: type[BaseModel]) -> tuple[Parameter, ...]:
+    """Describe the parameters of a strategy, or of a network with parameters."""
+    return tuple(_parameter(field.alias or name, field) for name, field in plugin_class.model_fields.items())
 
 
 def summary_of(offer: Offer[Any]) -> str:

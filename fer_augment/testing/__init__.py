@@ -1,4 +1,4 @@
-"""The conformity kit: the checks that every strategy has to pass, as pytest cases or as a list of results.
+"""The conformity kit: the checks that every strategy and network has to pass, as pytest cases or a list of results.
 
 ```python
 from fer_augment.testing import parametrize_with_checks
@@ -11,24 +11,42 @@ def test_conforms(strategy, check):
 pytest then reports one case per check, such as `test_conforms[my_strategy-keeps_provenance]`; a failure says what is
 wrong and what to do. A class is built with the parameters in its `example`, an instance keeps its own parameters, and
 a string is the name of an installed strategy. `check_strategy` runs the same checks without pytest, and
-`assert_conforms` raises a single `AssertionError` for all of them.
+`assert_conforms` raises a single `AssertionError` for all of them. Networks have checks of their own:
+
+```python
+from fer_augment.testing import parametrize_with_model_checks
+
+@parametrize_with_model_checks([MyNetwork, MyNetwork(width=8), "vgg_mini"])
+def test_conforms(model, check):
+    check(model)
+```
 
 Each check runs the strategy at every stage it implements, on tiny data (classes `ant`, `bee` and `cat`, gray and
-color), with a scout and a network. `checks.CHECKS` lists all checks.
+color), with a scout and a network. `checks.CHECKS` and `checks.MODEL_CHECKS` list all checks.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from fer_augment.errors import FerAugmentError
+from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import Strategy
-from fer_augment.testing.checks import CHECKS, FIRST_CHECKS, Check, run_check
+from fer_augment.testing.checks import (
+    CHECKS,
+    FIRST_CHECKS,
+    FIRST_MODEL_CHECKS,
+    MODEL_CHECKS,
+    Check,
+    checks_of,
+    run_check,
+)
 from fer_augment.testing.fixtures import NearestMeanScout, tiny_dataset, tiny_network
+from fer_augment.testing.models import ModelSubject
 from fer_augment.testing.subject import Subject
 
 if TYPE_CHECKING:
@@ -37,13 +55,20 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckResult",
     "NearestMeanScout",
+    "PluginCheck",
     "StrategyCheck",
     "assert_conforms",
+    "check_model",
     "check_strategy",
     "parametrize_with_checks",
+    "parametrize_with_model_checks",
     "tiny_dataset",
     "tiny_network",
 ]
+
+
+AnyStrategy: TypeAlias = type[Strategy] | Strategy
+AnyNetwork: TypeAlias = Model | type[ConfigurableModel] | ConfigurableModel
 
 
 @dataclass(frozen=True)
@@ -51,8 +76,8 @@ class CheckResult:
     """The result of one check.
 
     Attributes:
-        name: name of the check: what a strategy must do.
-        passed: whether the strategy passes.
+        name: name of the check: what a plugin must do.
+        passed: whether the plugin passes.
         advice: what is wrong and what to do; empty if passed.
     """
 
@@ -61,7 +86,7 @@ class CheckResult:
     advice: str = ""
 
 
-def check_strategy(strategy: type[Strategy] | Strategy) -> list[CheckResult]:
+def check_strategy(strategy: AnyStrategy) -> list[CheckResult]:
     """Run all checks on a strategy; stop after the first of `FIRST_CHECKS` that fails.
 
     Args:
@@ -70,30 +95,55 @@ def check_strategy(strategy: type[Strategy] | Strategy) -> list[CheckResult]:
     Returns:
         One result per check that was run, in the order of the checks.
     """
-    subject = Subject.of(strategy)
-    results = []
-    for check in (*FIRST_CHECKS, *CHECKS):
-        faults, _ = run_check(check, subject)
-        results.append(CheckResult(check.__name__, not faults, "; ".join(faults)))
-        if faults and check in FIRST_CHECKS:
-            break
-    return results
+    return _results(Subject.of(strategy))
 
 
-def assert_conforms(strategy: type[Strategy] | Strategy) -> None:
-    """Run all checks on a strategy, see `check_strategy`.
+def check_model(model: AnyNetwork) -> list[CheckResult]:
+    """Run all checks on a network; stop after the first of `FIRST_MODEL_CHECKS` that fails.
+
+    Args:
+        model: a `Model`; a class, built with the parameters in its `example`; or an instance with its own parameters.
+
+    Returns:
+        One result per check that was run, in the order of the checks.
+    """
+    return _results(ModelSubject(model))
+
+
+def assert_conforms(plugin: AnyStrategy | AnyNetwork) -> None:
+    """Run all checks on a strategy or a network, see `check_strategy` and `check_model`.
 
     Raises:
         AssertionError: if a check fails; the message has one line per failed check, with what to do.
     """
-    failed = [result for result in check_strategy(strategy) if not result.passed]
+    subject = _subject_of(plugin)
+    failed = [result for result in _results(subject) if not result.passed]
     if failed:
         lines = [f"  {result.name}: {result.advice}" for result in failed]
-        raise AssertionError("\n".join([f"{Subject.of(strategy).strategy_class.__name__} does not conform:", *lines]))
+        title = subject.label if isinstance(subject, ModelSubject) else subject.strategy_class.__name__
+        raise AssertionError("\n".join([f"{title} does not conform:", *lines]))
+
+
+def _subject_of(plugin: AnyStrategy | AnyNetwork) -> Subject | ModelSubject:
+    declared = plugin if isinstance(plugin, type) else type(plugin)
+    if issubclass(declared, Model | ConfigurableModel):
+        return ModelSubject(plugin)  # type: ignore[arg-type] # narrowed by its class
+    return Subject.of(plugin)  # type: ignore[arg-type] # as above
+
+
+def _results(subject: Subject | ModelSubject) -> list[CheckResult]:
+    first, others = checks_of(subject)
+    results = []
+    for check in (*first, *others):
+        faults, _ = run_check(check, subject)
+        results.append(CheckResult(check.__name__, not faults, "; ".join(faults)))
+        if faults and check in first:
+            break
+    return results
 
 
 @dataclass(frozen=True)
-class StrategyCheck:
+class PluginCheck:
     """One check of the kit, as `parametrize_with_checks` passes it to a test.
 
     Attributes:
@@ -107,8 +157,8 @@ class StrategyCheck:
         """The name of the check, such as `keeps_provenance`."""
         return self.function.__name__
 
-    def __call__(self, strategy: type[Strategy] | Strategy) -> None:
-        """Check a strategy; skip the test if one of `FIRST_CHECKS`, on which this one depends, fails.
+    def __call__(self, plugin: AnyStrategy | AnyNetwork) -> None:
+        """Check a strategy or a network; skip the test if a check on which this one depends fails.
 
         Raises:
             AssertionError: if the check fails; the message states the requirement, what is wrong and what to do.
@@ -116,19 +166,24 @@ class StrategyCheck:
         __tracebackhide__ = True
         import pytest
 
-        subject, failed = _subject_and_failed_check(strategy)
-        if failed and self.function not in FIRST_CHECKS[: FIRST_CHECKS.index(failed) + 1]:
+        subject, failed = _subject_and_failed_check(plugin)
+        first, _ = checks_of(subject)
+        if failed and self.function not in first[: first.index(failed) + 1]:
             pytest.skip(f"{failed.__name__} fails; fix that first")
         faults, error = run_check(self.function, subject)
         if faults:
             requirement = str(self.function.__doc__).partition("\n")[0]
             lines = [f"  {line}" for line in (f"Required: {requirement}", *faults)]
-            # Show the traceback of an exception in the strategy, but not of what the framework then raised.
+            # Show the traceback of an exception in the plugin, but not of what the framework then raised.
             cause = error.__cause__ if isinstance(error, FerAugmentError) else error
             raise AssertionError("\n".join([f"{subject.label} fails {self.name}", *lines])) from cause
 
 
-def parametrize_with_checks(strategies: Iterable[type[Strategy] | Strategy | str]) -> pytest.MarkDecorator:
+StrategyCheck = PluginCheck
+"""The type of `check` in tests of strategies."""
+
+
+def parametrize_with_checks(strategies: Iterable[AnyStrategy | str]) -> pytest.MarkDecorator:
     """Parametrize a pytest test with every check of the kit, for every given strategy.
 
     The test takes the arguments `strategy` and `check` and calls `check(strategy)`. If one of `FIRST_CHECKS` fails,
@@ -144,25 +199,49 @@ def parametrize_with_checks(strategies: Iterable[type[Strategy] | Strategy | str
     Raises:
         PluginError: if no strategy of a given name is installed.
     """
+    found = [installed_plugins().strategy(one).value if isinstance(one, str) else one for one in strategies]
+    return _parametrized("strategy", found, (*FIRST_CHECKS, *CHECKS))
+
+
+def parametrize_with_model_checks(models: Iterable[AnyNetwork | str]) -> pytest.MarkDecorator:
+    """Parametrize a pytest test with every check of the kit, for every given network.
+
+    The test takes the arguments `model` and `check` and calls `check(model)`. If one of `FIRST_MODEL_CHECKS` fails, the
+    later checks of that network are skipped.
+
+    Args:
+        models: a `Model`; classes, built with the parameters in their `example`; instances with their own parameters;
+            names of installed networks.
+
+    Returns:
+        A decorator for the test.
+
+    Raises:
+        PluginError: if no network of a given name is installed.
+    """
+    found = [installed_plugins().model(one).value if isinstance(one, str) else one for one in models]
+    return _parametrized("model", found, (*FIRST_MODEL_CHECKS, *MODEL_CHECKS))
+
+
+def _parametrized(
+    argument: str, plugins: Sequence[AnyStrategy | AnyNetwork], checks: Sequence[Check]
+) -> pytest.MarkDecorator:
     import pytest
 
-    classes_or_instances = [
-        installed_plugins().strategy(strategy).value if isinstance(strategy, str) else strategy
-        for strategy in strategies
-    ]
-    checks = [StrategyCheck(check) for check in (*FIRST_CHECKS, *CHECKS)]
     return pytest.mark.parametrize(
-        ("strategy", "check"),
+        (argument, "check"),
         [
-            pytest.param(strategy, check, id=f"{Subject.of(strategy).label}-{check.name}")
-            for strategy in classes_or_instances
+            pytest.param(plugin, PluginCheck(check), id=f"{_subject_of(plugin).label}-{check.__name__}")
+            for plugin in plugins
             for check in checks
         ],
     )
 
 
 @functools.lru_cache(maxsize=32)
-def _subject_and_failed_check(strategy: type[Strategy] | Strategy) -> tuple[Subject, Check | None]:
-    """Return what all checks of a strategy share, and the first of `FIRST_CHECKS` that fails, if any."""
-    subject = Subject.of(strategy)
-    return subject, next((check for check in FIRST_CHECKS if run_check(check, subject)[0]), None)
+def _subject_and_failed_check(
+    plugin: AnyStrategy | AnyNetwork,
+) -> tuple[Subject | ModelSubject, Check | None]:
+    """Return what all checks of a plugin share, and the first of the first checks that fails, if any."""
+    subject = _subject_of(plugin)
+    return subject, next((check for check in checks_of(subject)[0] if run_check(check, subject)[0]), None)

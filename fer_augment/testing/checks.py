@@ -1,9 +1,10 @@
-"""The specification of a strategy: small checks, each of which yields what is wrong and what to do."""
+"""The specifications of a strategy and of a network: checks, each of which yields what is wrong and what to do."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 from fer_augment.testing.augmentation import (
     augments_each_row_alone,
@@ -23,6 +24,19 @@ from fer_augment.testing.declarations import (
 )
 from fer_augment.testing.earlier_steps import builds_on_earlier_steps
 from fer_augment.testing.effects import declares_what_it_changes, declares_whether_it_is_random
+from fer_augment.testing.models import (
+    ModelSubject,
+    builds_for_images,
+    consists_of_features_and_a_head,
+    gives_gradients_to_every_parameter,
+    is_declared_as_a_model,
+    loads_its_weights_back,
+    model_can_be_written_to_a_recipe,
+    model_emits_no_warnings,
+    predicts_images_alone,
+    returns_logits,
+    same_seed_gives_the_same_weights,
+)
 from fer_augment.testing.networks import (
     gives_networks_that_a_run_can_use,
     gives_one_finite_loss_per_row,
@@ -41,7 +55,8 @@ from fer_augment.testing.training_rows import (
     keeps_provenance,
 )
 
-Check = Callable[[Subject], Iterator[str]]
+Check: TypeAlias = Callable[[Any], Iterator[str]]
+"""A check of a `Subject` or a `ModelSubject`; its docstring states the requirement."""
 
 FIRST_CHECKS: tuple[Check, ...] = (
     is_declared_as_a_strategy,
@@ -74,17 +89,39 @@ CHECKS: tuple[Check, ...] = (
 )
 """The specification of a strategy, in the order in which it is checked."""
 
+FIRST_MODEL_CHECKS: tuple[Check, ...] = (is_declared_as_a_model, builds_for_images)
+"""The other checks of a network can only be run if these pass."""
 
-def run_check(check: Check, subject: Subject) -> tuple[list[str], Exception | None]:
+MODEL_CHECKS: tuple[Check, ...] = (
+    returns_logits,
+    gives_gradients_to_every_parameter,
+    consists_of_features_and_a_head,
+    same_seed_gives_the_same_weights,
+    predicts_images_alone,
+    loads_its_weights_back,
+    model_can_be_written_to_a_recipe,
+    model_emits_no_warnings,
+)
+"""The specification of a network, in the order in which it is checked."""
+
+
+def checks_of(subject: Subject | ModelSubject) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
+    """Return the checks that come first, and the others."""
+    if isinstance(subject, ModelSubject):
+        return FIRST_MODEL_CHECKS, MODEL_CHECKS
+    return FIRST_CHECKS, CHECKS
+
+
+def run_check(check: Check, subject: Subject | ModelSubject) -> tuple[list[str], Exception | None]:
     """Run one check, with warnings ignored.
 
     Returns:
-        What is wrong, each fault once, empty if the check passes; and the exception if the strategy raised one, which
+        What is wrong, each fault once, empty if the check passes; and the exception if the plugin raised one, which
         is then the only fault.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return list(dict.fromkeys(check(subject))), None
-        except Exception as error:  # noqa: BLE001 - a strategy may raise anything; only this check fails
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only this check fails
             return [f"{type(error).__name__}: {error}"], error

@@ -1,0 +1,42 @@
+"""The conformity kit for networks: shipped networks pass it, and each check reports a planted fault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fer_augment import Model
+from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.testing import (
+    PluginCheck,
+    assert_conforms,
+    check_model,
+    parametrize_with_model_checks,
+)
+from fer_augment.testing.checks import FIRST_MODEL_CHECKS, MODEL_CHECKS
+from tests.networks import model_named
+from tests.planted_faults.models import FAULTS, ten_classes
+
+SHIPPED = [offer.name for offer in installed_plugins().of_kind("model") if offer.name != "timm"]  # which needs an extra
+CONFIGURED: list[Any] = [model_named("vgg_mini", width=4, dropout=0.0), model_named("resnet_small", width=4, depth=2)]
+
+
+@parametrize_with_model_checks([*SHIPPED, *CONFIGURED])
+def test_shipped_networks_conform(model: Any, check: PluginCheck) -> None:
+    check(model)
+
+
+@pytest.mark.parametrize(("model", "check", "advice"), FAULTS)
+def test_a_planted_fault_is_reported_by_its_check(model: Any, check: str, advice: str) -> None:
+    failed = {result.name: result.advice for result in check_model(model) if not result.passed}
+    assert advice in failed.get(check, f"reported only: {failed}")
+
+
+def test_every_check_reports_a_planted_fault() -> None:
+    assert {check.__name__ for check in (*FIRST_MODEL_CHECKS, *MODEL_CHECKS)} == {check for _, check, _ in FAULTS}
+
+
+def test_assert_conforms_names_the_network_and_what_failed() -> None:
+    with pytest.raises(AssertionError, match=r"^ten_classes does not conform:\n  returns_logits: the output must have"):
+        assert_conforms(Model("ten_classes", "a fault", ten_classes))
