@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,7 @@ NAMES = ("ant", "bee", "cat")
 
 @pytest.fixture(scope="module")
 def timm() -> Any:
-    from fer_augment_plugins.timm import import_timm
-
-    return import_timm()
+    return importlib.import_module("fer_augment_plugins.timm").import_timm()
 
 
 def refusal(**parameters: Any) -> str:
@@ -142,8 +141,7 @@ class TestWeights:
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from fer_augment_plugins import timm as plugin
-
+    plugin = importlib.import_module("fer_augment_plugins.timm")
     plugin.import_timm.cache_clear()
     monkeypatch.setitem(sys.modules, "timm", None)
     try:
