@@ -386,7 +386,7 @@ BAD_TABLES = {
     ),
     "contradictory rows": (
         {"image": ["00.png", "01.png", "00.png"], "label": ["a", "b", "b"]},
-        ["00.png: several rows that differ in label, split or group; keep one"],
+        ["00.png: several rows that differ in label, votes, split or group; keep one"],
     ),
     "one image in two splits": (
         {"image": ["00.png", "01.png", "00.png"], "label": ["a", "b", "a"], "split": ["train", "train", "test"]},

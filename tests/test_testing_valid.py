@@ -90,6 +90,35 @@ class CountsTheSetOnPurpose(CountsTheSet):
         return Effect.FAVORS_SMALL_CLASSES
 
 
+class UsesTheMajority(Strategy):
+    """Compute the loss of the class with the largest target alone, which must be one-hot."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.NEEDS_HARD_LABELS
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        def of_one_hot(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            if not bool(((targets == 0) | (targets == 1)).all()):
+                raise ValueError("one-hot targets only")
+            return loss(logits, targets)
+
+        return of_one_hot
+
+
+class RoundsTargets(Strategy):
+    """Return the most likely class as target."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.NEEDS_HARD_LABELS
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images, torch.eye(targets.shape[1])[targets.argmax(dim=1)]
+
+
 class RelabelsByAScout(Strategy):
     """Relabel rows with the class that a scout predicts."""
 
@@ -192,6 +221,8 @@ def test_a_valid_strategy_passes_every_check(strategy: type[Strategy] | Strategy
     [
         GivesFloat32Weights,
         CountsTheSetOnPurpose,
+        UsesTheMajority,
+        RoundsTargets,
         RelabelsByAScout,
         BlendsWithinClasses,
         AddsNoise,

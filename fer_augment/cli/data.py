@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def show(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
     fer-augment data show fer2013.csv
     fer-augment data show photos.zip --set data.size=96 --json
     """
-    from fer_augment.reports.data_terminal import imbalance, print_histograms
+    from fer_augment.reports.data_terminal import imbalance, print_histograms, soft_labels
 
     splits = _read(source, overrides)
     if not as_json:
@@ -67,6 +68,7 @@ def show(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
         "fingerprint": splits.fingerprint,
         "image": image,
         "splits": parts,
+        "soft_labels": (soft := soft_labels(splits)) and asdict(soft),
         "notes": splits.notes,
     }
     click.echo(json.dumps(summary, indent=1))

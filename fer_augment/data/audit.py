@@ -119,6 +119,7 @@ class Audit(_Plain):
         constant: blank rows in which all pixels are equal.
         blank_rows: the blank rows.
         source_groups: groups that the source declares; None if it declares none.
+        soft_labels: number of rows whose target is not one-hot, by split; None if the source has no soft labels.
     """
 
     source: str
@@ -135,6 +136,7 @@ class Audit(_Plain):
     constant: RowCounts
     blank_rows: tuple[Row, ...]
     source_groups: SourceGroups | None = None
+    soft_labels: dict[str, int] | None = None
 
     @property
     def summary(self) -> dict[str, int]:
@@ -158,6 +160,8 @@ class Audit(_Plain):
             },
             "blank images": sum(self.rows_in(self.blank, split) for split in self.blank),
         }
+        if self.soft_labels:
+            counts |= {f"{split} rows with soft labels": rows for split, rows in self.soft_labels.items() if rows}
         if self.source_groups:
             counts["groups of the source with rows in more than one split"] = self.source_groups.across
         return counts
@@ -238,7 +242,14 @@ def audit(splits: Splits, progress: Callable[[int, int], None] = lambda done, to
         constant=rows.counts(spread[rows.image] == 0),
         blank_rows=rows.rows_at(np.flatnonzero(is_blank)),
         source_groups=rows.source_groups(),
+        soft_labels=_soft_labels(splits),
     )
+
+
+def _soft_labels(splits: Splits) -> dict[str, int] | None:
+    targets = {name: part.targets for name, part in splits.parts.items()}
+    soft = {name: int((shares.max(axis=1) < 1).sum()) for name, shares in targets.items() if shares is not None}
+    return soft or None
 
 
 def _mirrored_groups(near_group: NDArray[np.int64], mirrored: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -174,7 +174,7 @@ class SourceRows:
             votes; None for one-hot targets. They are used in training; scores and strategies use the labels.
 
     Raises:
-        DatasetError: if soft labels are negative or do not sum to 1.
+        DatasetError: if soft labels are not two-dimensional, are negative, or do not sum to 1.
     """
 
     names: tuple[str, ...] | None = None
@@ -184,6 +184,8 @@ class SourceRows:
     def __post_init__(self) -> None:
         """Validate soft labels."""
         if self.targets is not None:
+            if self.targets.ndim != 2:
+                raise DatasetError(f"soft labels must be (N, K), got shape {self.targets.shape}")
             invalid = (self.targets < 0).any(axis=1) | (np.abs(self.targets.sum(axis=1) - 1) > 1e-3)
             if invalid.any():
                 raise DatasetError(f"row {int(np.argmax(invalid))}: soft labels must be 0 or more and sum to 1")
@@ -210,7 +212,7 @@ class ImageDataset:
         origins: `(N, P) int64`, source rows of each row, padded with -1.
         copies: `(N,) int64`, copy number, unique among rows with the same first origin; 0 for source rows.
         step: `(N,) int64`, number of the recipe step that created the row; 0 for source rows, -1 if not yet set.
-        sources: names and groups of the source rows, by the numbers in `origins`; None if there are none.
+        sources: names, groups and soft labels of the source rows, by the numbers in `origins`; None if there are none.
     """
 
     blocks: tuple[PixelBlock, ...]
@@ -264,7 +266,7 @@ class ImageDataset:
             class_names: K unique names.
             rows: `(N,)` positions in `images` of the rows to select, by default all (N = M); lets several splits
                 share a block.
-            sources: names and groups of the N rows.
+            sources: names, groups and soft labels of the N rows.
 
         Raises:
             DatasetError: if the arrays are invalid or inconsistent.
@@ -273,6 +275,8 @@ class ImageDataset:
         index = np.arange(len(block.pixels)) if rows is None else _integers(rows, "rows")
         if len(index) and not (index.min() >= 0 and index.max() < len(block.pixels)):
             raise DatasetError(f"rows must be positions in 0..{len(block.pixels) - 1}")
+        if sources:
+            _check_columns(sources, len(index), len(class_names))
         number = np.arange(len(index), dtype=np.int64)
         zeros = np.zeros(len(index), dtype=np.int64)
         names = tuple(class_names)
@@ -324,6 +328,12 @@ class ImageDataset:
         relabeled = of_source[np.arange(len(self)), self.labels] < of_source.max(axis=1)
         targets[relabeled] = np.eye(len(self.class_names), dtype=np.float32)[self.labels[relabeled]]
         return targets
+
+    def with_hard_labels(self) -> ImageDataset:
+        """Return the same rows with one-hot targets."""
+        if self.targets is None or self.sources is None:
+            return self
+        return replace(self, sources=replace(self.sources, targets=None))
 
     def name_of(self, row: int) -> str | None:
         """Return the file name of the (first) source row of a row; None if the source has no file names."""
@@ -509,6 +519,13 @@ class Splits:
         """Return an `(N,) bool` mask of the rows with an exact duplicate in the training split."""
         both = group_ids(np.concatenate([self.train.digests, part.digests]))
         return np.isin(both[len(self.train) :], both[: len(self.train)])
+
+
+def _check_columns(sources: SourceRows, rows: int, classes: int) -> None:
+    if sources.groups is not None and sources.groups.shape != (rows,):
+        raise DatasetError(f"groups must be one number for each of {rows} rows, got shape {sources.groups.shape}")
+    if sources.targets is not None and sources.targets.shape != (rows, classes):
+        raise DatasetError(f"soft labels must be ({rows}, {classes}), got shape {sources.targets.shape}")
 
 
 def _read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:

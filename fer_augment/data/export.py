@@ -1,7 +1,9 @@
 """Export of a rewritten training set, with provenance, to formats that other programs can read.
 
-`npz`: `training_set.npz` with the arrays images, labels, origins, copies, step and class_names.
-`folder`: `training_set/CLASS/ORIGIN_COPY_STEP.png`, and `training_set/provenance.csv` with one line per image.
+`npz`: `training_set.npz` with the arrays images, labels, origins, copies, step and class_names; targets, if the source
+has soft labels.
+`folder`: `training_set/CLASS/ORIGIN_COPY_STEP.png`, and `training_set/provenance.csv` with one line per image, and a
+column `share of CLASS` for each class, if the source has soft labels.
 `csv`: `training_set.csv` in the format of fer2013.csv with provenance columns; it includes the validation and test
 rows, so that it can replace the source.
 """
@@ -55,6 +57,8 @@ def refuse_unfit(formats: Sequence[str], splits: Splits) -> None:
         raise DatasetError(
             "--format csv requires square gray images of FER2013's seven classes; use --format npz or folder"
         )
+    if "csv" in formats and splits.train.targets is not None:
+        raise DatasetError("--format csv has no columns for soft labels; use --format npz or folder")
 
 
 def rows_to_write(form: str, rewritten: ImageDataset, splits: Splits) -> int:
@@ -92,6 +96,8 @@ def _write_arrays(archive: zipfile.ZipFile, rewritten: ImageDataset, written: Wr
     with archive.open("images.npy", "w", force_zip64=True) as entry:
         write_images(rewritten, entry, written)
     arrays = {**provenance_arrays(rewritten), "class_names": np.array(rewritten.class_names)}
+    if rewritten.targets is not None:
+        arrays["targets"] = rewritten.targets
     for name, array in arrays.items():
         with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
             np.lib.format.write_array(entry, array, allow_pickle=False)
@@ -105,14 +111,17 @@ def _write_files(rewritten: ImageDataset, folder: Path, written: Written) -> Non
     digits = len(str(rewritten.origin.max(initial=0)))
     with (folder / "provenance.csv").open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["file", "class", *_PROVENANCE])
+        shares = rewritten.targets
+        names = [] if shares is None else [f"share of {name}" for name in rewritten.class_names]
+        lines.writerow(["file", "class", *_PROVENANCE, *names])
         for rows, images in _chunks(rewritten, written):
             for row, image in zip(rows, images, strict=True):
                 name = rewritten.class_names[rewritten.labels[row]]
                 title = f"{rewritten.origin[row]:0{digits}}_{rewritten.copies[row]}_{rewritten.step[row]}.png"
                 content = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1]
                 (folder / name / title).write_bytes(content.data)
-                lines.writerow([f"{name}/{title}", name, *_provenance(rewritten, row)])
+                of_row = [] if shares is None else shares[row].tolist()
+                lines.writerow([f"{name}/{title}", name, *_provenance(rewritten, row), *of_row])
 
 
 def _write_table(file: IO[str], parts: dict[str, ImageDataset], written: Written) -> None:

@@ -1,7 +1,9 @@
 """The npy folder format, written by `fer-augment data convert`; its images are memory-mapped when read.
 
 `X_<split>.npy` contains images, `(N, H, W, C) uint8`, `Y_<split>.npy` labels, `(N,) int64`, and `classes.json` the
-class names in the order of the labels; the splits are named training, validation and test.
+class names in the order of the labels; the splits are named training, validation and test. If the source has groups or
+soft labels, `groups_<split>.npy` contains group numbers, `(N,) int64`, and `shares_<split>.npy` the soft labels,
+`(N, K) float32`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,16 @@ def images_file(word: str) -> str:
 def labels_file(word: str) -> str:
     """Return the name of the file with the labels of a split."""
     return f"Y_{word}.npy"
+
+
+def groups_file(word: str) -> str:
+    """Return the name of the file with the groups of a split."""
+    return f"groups_{word}.npy"
+
+
+def shares_file(word: str) -> str:
+    """Return the name of the file with the soft labels of a split."""
+    return f"shares_{word}.npy"
 
 
 def is_npy_folder(folder: str | Path) -> bool:
@@ -82,6 +94,10 @@ def write_npy_folder(
                 with (scratch / images_file(SPLIT_WORDS[name])).open("wb") as stream:
                     write_images(part, stream, written)
                 np.save(scratch / labels_file(SPLIT_WORDS[name]), part.labels)
+                if part.sources and part.sources.groups is not None:
+                    np.save(scratch / groups_file(SPLIT_WORDS[name]), part.sources.groups[part.origin])
+                if part.targets is not None:
+                    np.save(scratch / shares_file(SPLIT_WORDS[name]), part.targets)
             names = json.dumps(splits.class_names, ensure_ascii=False)
             (scratch / CLASSES_FILE).write_text(names + "\n", encoding="utf-8")
     except OSError as error:

@@ -117,8 +117,8 @@ class StageSpecs(Protocol):
 
         Args:
             loss: the loss of the recipe or of the previous step.
-            class_prior: `(K,) float64` summing to 1, class frequencies as drawn in this epoch; 0 for a class without
-                rows.
+            class_prior: `(K,) float64` summing to 1, class frequencies as drawn in this epoch (with soft labels, the
+                mean target of the rows as drawn); 0 for a class without rows.
             training_set: the rewritten training set.
             epoch: the epoch, from 0.
             context: the context of the step.
@@ -224,8 +224,8 @@ class StageSpecs(Protocol):
             adjust: the adjustment of the previous steps; the identity at first.
             validation_logits: `(V, K) float32`, before any adjustment.
             validation_labels: `(V,) int64`, class numbers.
-            class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch; 0 for a class
-                without rows.
+            class_prior: `(K,) float64` summing to 1, class frequencies as drawn in the last epoch (with soft labels,
+                the mean target of the rows as drawn); 0 for a class without rows.
             context: with `note`, which records a value that the strategy selected.
 
         Returns:

@@ -80,6 +80,8 @@ class Effect(enum.Flag):
     """Uses the features of a scout trained on the same rows, at the cost of its training."""
     NEEDS_LINEAR_HEAD = enum.auto()
     """Requires a linear last layer, `model.head`."""
+    NEEDS_HARD_LABELS = enum.auto()
+    """Requires one-hot targets, such as a loss that uses only the class with the largest target."""
     RANDOM = enum.auto()
     """The result depends on the seed."""
 

@@ -8,12 +8,14 @@ import tokenize
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError, ImageDataset, PixelBlock, Splits, did_you_mean
 from fer_augment.data.pixel_cache import computed_block
+from fer_augment.data.dataset import SourceRows
 from fer_augment.data.splitting import make_splits, splits_from_rows
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import missing_split_advice
@@ -70,6 +72,7 @@ def splits_of_arrays(
     class_names: Sequence[str] | None,
     progress: ReportProgress,
     notes: Sequence[str] = (),
+    columns: Mapping[str, SourceRows] = MappingProxyType({}),
 ) -> Splits:
     """Return the splits of a source of arrays.
 
@@ -80,6 +83,7 @@ def splits_of_arrays(
         class_names: names in the order of the labels; None names the classes after their labels, except FER2013's.
         progress: called with the number of images converted and their total.
         notes: what was passed over or changed so far.
+        columns: groups and soft labels by split; splits without any may be missing.
 
     Raises:
         DatasetError: if an array is invalid, or a split is missing; the message names the array.
@@ -102,7 +106,7 @@ def splits_of_arrays(
     classes = _classes(source, class_names, read)
     notes += [classes.note] if classes.note else []
     datasets = {
-        split: ImageDataset.from_arrays(part.block, classes.numbers(part), classes.names)
+        split: ImageDataset.from_arrays(part.block, classes.numbers(part), classes.names, sources=columns.get(split))
         for split, part in read.items()
     }
     description = display_name(source)

@@ -53,8 +53,19 @@ class ColumnSettings(_Settings):
 
     image: str | None = Field(default=None, description="Paths, ids or bytes of the images.")
     label: str | list[str] | None = Field(default=None, description="Classes: one column, or several of 0 and 1.")
+    votes: list[str] | None = Field(
+        default=None, description="Soft labels: a column of votes for each class; null: none, not even FERPlus's."
+    )
     split: str | None = Field(default=None, description="Names of splits; null: none.")
     group: str | None = Field(default=None, description="Rows that stay in one split; null: none.")
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_label(self) -> ColumnSettings:
+        if self.label and self.votes:
+            raise ValueError("label and votes are both set; remove one of them")
+        if self.votes is not None and len(set(self.votes)) < 2:
+            raise ValueError("votes should be the columns of two or more classes, such as [happy, sad]")
+        return self
 
 
 class SplitFractions(_Settings):

@@ -1,4 +1,4 @@
-"""Columns of a table that contain images, labels, splits and groups: guessed from usual names, or chosen by name."""
+"""Columns of a table that contain images, labels, votes, splits and groups: guessed from usual names, or chosen."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ LESS_USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Names that are used if a table has no column with a usual name."""
 
+FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "nf")
+"""Columns of votes in FERPlus's `fer2013new.csv`, in lower case."""
+NO_CLASSES = ("unknown", "nf")
+"""Columns of FERPlus that are no classes: unknown expression, and no face."""
+
 OPTIONAL = ("split", "group")
 """Roles without which a table can be read."""
 
@@ -46,7 +51,8 @@ class ColumnChoice:
     """Columns chosen in a source description.
 
     Attributes:
-        names: by role, a column, several one-hot columns for labels, or None for no column; other roles are guessed.
+        names: by role, a column, several columns for one-hot labels or votes, or None for no column; other roles are
+            guessed.
         places: by role, where the column is chosen, for messages.
     """
 
@@ -63,10 +69,12 @@ class Columns:
 
     Attributes:
         image: paths, ids or bytes of the images.
-        label: class names or numbers; None if labels are one-hot.
+        label: class names or numbers; None if labels are one-hot or votes.
         one_hot: one column for each class; empty unless labels are one-hot.
         split: names of splits; None without.
         group: rows that must stay together; None without.
+        votes: one column of votes for each class; empty unless labels are votes.
+        no_classes: columns among `votes` that are dropped, as they are no classes.
     """
 
     image: str
@@ -74,18 +82,21 @@ class Columns:
     one_hot: tuple[str, ...]
     split: str | None
     group: str | None
+    votes: tuple[str, ...] = ()
+    no_classes: tuple[str, ...] = ()
 
     @property
     def in_words(self) -> str:
         """The columns by role, for display."""
-        labels = self.label or f"{', '.join(self.one_hot[:3])}{', …' if len(self.one_hot) > 3 else ''}"
-        roles = {"image": self.image, "label": labels, "split": self.split, "group": self.group}
+        labels = f"{', '.join(self.labels[:3])}{', …' if len(self.labels) > 3 else ''}"
+        role = "votes" if self.votes else "label"
+        roles = {"image": self.image, role: labels, "split": self.split, "group": self.group}
         return ", ".join(f"{display_name(name)} ({role})" for role, name in roles.items() if name)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The columns that contain the label."""
-        return (self.label,) if self.label is not None else self.one_hot
+        return (self.label,) if self.label is not None else self.one_hot or self.votes
 
 
 def is_labeled(table: Table, choice: ColumnChoice = _NO_CHOICE) -> bool:
@@ -104,7 +115,8 @@ def is_labeled(table: Table, choice: ColumnChoice = _NO_CHOICE) -> bool:
         return False
     candidates = _candidates(table) | {role: _names(name) for role, name in choice.names.items()}
     others = {name for names in candidates.values() for name in names}
-    return bool(candidates["image"] and (candidates["label"] or _one_hot(table, others)))
+    has_votes = bool(candidates.get("votes")) or ("votes" not in choice.names and bool(ferplus_votes(table)))
+    return bool(candidates["image"] and (candidates["label"] or has_votes or _one_hot(table, others)))
 
 
 def columns_of(table: Table, choice: ColumnChoice) -> Columns:
@@ -114,6 +126,11 @@ def columns_of(table: Table, choice: ColumnChoice) -> Columns:
         DatasetError: if a column is missing or there are several candidates; the message names them.
     """
     chosen = {role: _existing(table, choice, role) for role in choice.names}
+    chosen_votes = chosen.pop("votes", None)
+    votes = chosen_votes if isinstance(chosen_votes, tuple) else ()
+    is_ferplus = not {"label", "votes"} & choice.names.keys() and bool(ferplus_votes(table))
+    if votes:
+        chosen["label"] = None
     taken = {column for name in chosen.values() for column in _names(name)}
     candidates = _candidates(table, taken)
     for role in [role for role in USUAL_NAMES if role not in chosen]:
@@ -121,18 +138,32 @@ def columns_of(table: Table, choice: ColumnChoice) -> Columns:
             raise _ambiguous(table, role, candidates[role])
         chosen[role] = next(iter(candidates[role]), None)
     label = chosen["label"]
+    if is_ferplus and label is not None:
+        raise DatasetError(
+            f"{table.name}: the labels may be {display_name(str(label))!r} or the votes of FERPlus; choose the column "
+            f"in a source description (docs/data.md): columns: {{label: {display_name(str(label))}}}, or the votes: "
+            f"columns: {{votes: [{', '.join(map(display_name, ferplus_votes(table)))}]}}"
+        )
+    votes = ferplus_votes(table) if is_ferplus else votes
     one_hot = label if isinstance(label, tuple) else ()
-    if label is None:
+    if label is None and not votes:
         one_hot = _one_hot(table, {*taken, *(name for names in candidates.values() for name in names)})
     if chosen["image"] is None:
         raise _none(table, "image")
-    if label is None and not one_hot:
+    if label is None and not one_hot and not votes:
         raise _none(table, "label")
     image, single, split, group = (
         name if isinstance(name, str) else None for name in (chosen[role] for role in USUAL_NAMES)
     )
     assert image is not None
-    return Columns(image, single, one_hot, split, group)
+    no_classes = tuple(name for name in votes if name.casefold() in NO_CLASSES) if is_ferplus else ()
+    return Columns(image, single, one_hot, split, group, votes, no_classes)
+
+
+def ferplus_votes(table: Table) -> tuple[str, ...]:
+    """Return the columns of votes if the table has those of FERPlus; else none."""
+    votes = tuple(name for name in table.columns if name.casefold() in FERPLUS)
+    return votes if len(votes) == len(FERPLUS) else ()
 
 
 def _candidates(table: Table, taken: Set[str] = frozenset()) -> dict[str, tuple[str, ...]]:
@@ -212,7 +243,11 @@ def _none(table: Table, role: str) -> DatasetError:
         return DatasetError(f"{table.name}: line 1 is not a header; add one, such as image,label,split")
     names = ", ".join(map(display_name, table.columns))
     shortened = names if len(names) <= 200 else f"{names[:200]}…"
-    one_hot = ", or {label: [NAME, NAME]} for columns of 0 and 1" if role == "label" else ""
+    one_hot = (
+        ", or {label: [NAME, NAME]} for columns of 0 and 1, or {votes: [NAME, NAME]} for columns of votes"
+        if role == "label"
+        else ""
+    )
     return DatasetError(
         f"{table.name}: no column of {_PLURAL[role]} among {shortened}; name it in a source description "
         f"(docs/data.md): columns: {{{role}: NAME}}{one_hot}"

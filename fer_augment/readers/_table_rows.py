@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -25,6 +26,7 @@ class Row:
         group: value of the column of groups; empty without.
         table: the table.
         file: the image, if the table contains it.
+        votes: for a row with votes, one number for each column of votes; later the shares of the classes.
     """
 
     image: str
@@ -33,6 +35,7 @@ class Row:
     group: str
     table: TableFile
     file: ImageFile | None
+    votes: tuple[float, ...] = ()
 
     @property
     def title(self) -> str:
@@ -71,7 +74,7 @@ def rows_of(file: TableFile, choice: ColumnChoice) -> Rows:
         raise DatasetError(f"{table.name}: has a header but no rows; re-download or remove it")
     images = [image.name for image in files] if files else values[columns.image]
     empty = [f"row {number}" for number, image in enumerate(images, start=1) if not image]
-    if empty:
+    if empty and not columns.votes:  # in FERPlus these are images that were removed from FER2013
         raise DatasetError(f"{table.name}: {counted(empty, 'rows')}: no image; add its name or remove the row")
     rows = map(
         Row,
@@ -81,13 +84,16 @@ def rows_of(file: TableFile, choice: ColumnChoice) -> Rows:
         values[columns.group] if columns.group else repeat(""),
         repeat(file),
         files or repeat(None),
+        _votes(table.name, columns, values, images) if columns.votes else repeat(()),
     )
-    return Rows(list(rows), columns, columns.one_hot or table.class_names.get(columns.label or "", ()))
+    return Rows(list(rows), columns, columns.one_hot or columns.votes or table.class_names.get(columns.label or "", ()))
 
 
 def _labels(title: str, columns: Columns, values: Mapping[str, Sequence[str]], images: Sequence[str]) -> Sequence[str]:
     if columns.label is not None:
         return values[columns.label]
+    if columns.votes:
+        return [""] * len(images)
     bits = np.array(
         [[bit(value) for value in values[column]] for column in columns.one_hot], dtype=float
     )  # None is NaN
@@ -100,6 +106,36 @@ def _labels(title: str, columns: Columns, values: Mapping[str, Sequence[str]], i
             "columns: {label: [NAME, NAME]}"
         )
     return [columns.one_hot[position] for position in bits.argmax(axis=0).tolist()]
+
+
+def _votes(
+    title: str, columns: Columns, values: Mapping[str, Sequence[str]], images: Sequence[str]
+) -> list[tuple[float, ...]]:
+    """Return the numbers of votes of each row."""
+    votes = []
+    for row, texts in enumerate(zip(*(values[column] for column in columns.votes), strict=True)):
+        try:
+            numbers = tuple(map(float, texts))
+        except ValueError:
+            numbers = (math.nan,)
+        if not all(0 <= number < math.inf for number in numbers):
+            column, text = next(
+                (column, text) for column, text in zip(columns.votes, texts, strict=True) if not _is_count(text)
+            )
+            where = f"row {row + 1}" + (f" ({display_name(images[row])})" if images[row] else "")
+            raise DatasetError(
+                f"{title}: {where}: column {display_name(column)!r}: {display_name(text[:20])!r} is no number of "
+                "votes; expected a number, 0 or more"
+            )
+        votes.append(numbers)
+    return votes
+
+
+def _is_count(text: str) -> bool:
+    try:
+        return 0 <= float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _splits(title: str, column: str, values: Mapping[str, Sequence[str]]) -> list[str | None]:

@@ -28,10 +28,11 @@ _BUFFER = 1 << 18
 _HEADER_LIMIT = 1 << 12
 _LABELS = {str(label).encode(): label for label in range(len(FER2013_CLASSES))}
 _SPLIT_NUMBERS = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items()}
-_WHERE = {
+WHERE = {
     "train": "it consists of the rows with Usage 'Training'",
     "test": "it consists of the rows with Usage 'PrivateTest'",
 }
+"""By split, where the file has it, for messages."""
 
 
 @hookimpl
@@ -61,14 +62,22 @@ def read(source: str, progress: ReportProgress) -> Splits:
     Raises:
         DatasetError: if the file cannot be read or a line is invalid; the message names the line and the reason.
     """
+    return make_splits(display_name(source), read_parts(source, progress), WHERE)
+
+
+def read_parts(source: str, progress: ReportProgress) -> dict[str, ImageDataset]:
+    """Return the rows of each split, in the order of the file.
+
+    Raises:
+        DatasetError: as `read`.
+    """
     try:
         with open(source, "rb", buffering=_BUFFER) as file:
-            parts = _read_parts(file, source, progress)
+            return _read_parts(file, source, progress)
     except FileNotFoundError as error:
         raise DatasetError(f"{display_name(source)}: no such file; check the path") from error
     except OSError as error:
         raise DatasetError(f"{display_name(source)}: cannot be read ({error.strerror}); check the path") from error
-    return make_splits(display_name(source), parts, _WHERE)
 
 
 @dataclass(frozen=True, eq=False)

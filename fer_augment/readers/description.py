@@ -19,6 +19,7 @@ from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.readers import csv_file, table
 from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file
 from fer_augment.readers._table_files import TableFile, TableFiles, named_table, tables_in
+from fer_augment.readers._voted_csv import csv_beside, read_voted_csv
 
 if TYPE_CHECKING:
     from fer_augment.readers._description_file import DescriptionFile
@@ -49,7 +50,11 @@ def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
     file = read_description(Path(source))
     settings, title = file.settings, display_name(source)
     images = None if settings.images is None else _existing(file, "images", settings.images)
+    if images is not None and settings.table is not None and csv_file.recognizes(images):
+        return _voted_csv(file, images, settings.table, progress)
     tables = _tables(file, images)
+    if tables and (pixels := csv_beside(tables)):
+        return _voted_csv(file, str(pixels), os.path.relpath(tables.files[0].path, file.path.parent), progress)
     if tables:
         read_source = table.read_tables(title, tables, file.columns, file.classes, progress=progress)
     else:
@@ -104,11 +109,24 @@ def _tables(file: DescriptionFile, images: str | None) -> TableFiles | None:
 
 def _changed_arrays(file: DescriptionFile, source: ArraySource, progress: ReportProgress) -> Splits:
     """Return images in memory with other classes, size and color."""
-    for key in ("split", "group"):
-        if getattr(file.settings, key):
-            raise DatasetError(f"{file.place(key)}: {source.description} has splits; remove this key")
+    _refuse_splitting(file, source.description)
     splits = file.classes.applied_to_splits(source.original)
     return ArraySource(splits).splits(file.settings.pixels, progress)
+
+
+def _voted_csv(file: DescriptionFile, pixels: str, table_path: str, progress: ReportProgress) -> Splits:
+    """Return the images of a csv file of FER2013 with the votes of FERPlus's table."""
+    _refuse_splitting(file, display_name(pixels))
+    (votes,) = named_table(Path(_existing(file, "table", table_path))).files
+    title = display_name(str(file.path))
+    splits = read_voted_csv(title, votes, pixels, file.columns, file.classes, progress=progress)
+    return ArraySource(splits).splits(file.settings.pixels, progress)
+
+
+def _refuse_splitting(file: DescriptionFile, source: str) -> None:
+    for key in ("split", "group"):
+        if getattr(file.settings, key):
+            raise DatasetError(f"{file.place(key)}: {source} has splits; remove this key")
 
 
 def _groups(file: DescriptionFile, source: ImageSource) -> NDArray[np.int64]:

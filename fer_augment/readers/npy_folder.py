@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
-from fer_augment.data.npy_format import CLASSES_FILE
+from fer_augment.data.dataset import SourceRows
+from fer_augment.data.npy_format import CLASSES_FILE, SPLIT_WORDS, groups_file, shares_file
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import array_name, has_npy_files, pairs
 from fer_augment.readers._arrays import HEADER_FAULTS, LabeledArray, ignoring_old_headers, splits_of_arrays
@@ -55,17 +57,28 @@ def read(source: str, progress: ReportProgress) -> Splits:
     if not contents:
         raise DatasetError(f"{title}: {display_name(arrays[0])} is in no split; name it X_train.npy or X_test.npy")
     names = pairs(source, contents)
-    others = [name for name in arrays if name not in contents]
+    columns = {split: _columns(Path(source), word, files) for split, word in SPLIT_WORDS.items() if split in names}
+    read_too = {name for word in SPLIT_WORDS.values() for name in (groups_file(word), shares_file(word))}
+    others = [name for name in arrays if name not in contents and name not in read_too]
     notes = [f"not read: {display_name(', '.join(others))}"] if others else []
     classes = [name for name in files if name.casefold() == CLASSES_FILE]
     class_names = _read_class_names(Path(source, classes[0])) if classes else None
     parts = {split: _labeled(Path(source, images), Path(source, labels)) for split, (images, labels) in names.items()}
-    return splits_of_arrays(source, parts, names, class_names, progress, notes)
+    return splits_of_arrays(source, parts, names, class_names, progress, notes, columns)
 
 
 def _labeled(images: Path, labels: Path) -> LabeledArray:
     titles = display_name(str(images)), display_name(str(labels))
     return LabeledArray(StoredArray.of(_array(images), file_version(images)), _array(labels), *titles)
+
+
+def _columns(folder: Path, word: str, files: Collection[str]) -> SourceRows:
+    """Return the groups and soft labels of a split; `splits_of_arrays` validates their shapes."""
+    groups, shares = groups_file(word), shares_file(word)
+    return SourceRows(
+        groups=np.asarray(_array(folder / groups)) if groups in files else None,
+        targets=np.asarray(_array(folder / shares)) if shares in files else None,
+    )
 
 
 def _array(file: Path) -> Array:

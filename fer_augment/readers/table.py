@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment import DatasetError, DatasetReader, ImageFile, ImageSource, hookimpl
+from fer_augment import DatasetError, DatasetReader, ImageFile, ImageSource, Splits, hookimpl
 from fer_augment.data.splitting import SPLIT_ORDER
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers import csv_file
@@ -29,6 +29,8 @@ from fer_augment.readers._table_columns import ColumnChoice
 from fer_augment.readers._table_files import TableFiles, is_table_file, is_table_folder, named_table, tables_in
 from fer_augment.readers._table_images import NamedImage, find_images
 from fer_augment.readers._table_rows import Row, rows_of
+from fer_augment.readers._voted_csv import csv_beside, read_voted_csv
+from fer_augment.readers._votes import SoftLabels, soft_labels
 
 _IGNORE = "ignore the column of splits in a source description (docs/data.md): columns: {split: null}"
 _ADVICE = {
@@ -54,13 +56,17 @@ def recognizes(source: str) -> bool:
     return is_table_folder(source)
 
 
-def read(source: str, progress: ReportProgress) -> ImageSource:
+def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
     """Read a table and find its images, below the folder of the table or the folder that is passed.
+
+    The images of FERPlus's table of votes may also be a csv file of FER2013 beside it.
 
     Raises:
         DatasetError: if the table is invalid, or images are missing.
     """
     tables = tables_in(source) if os.path.isdir(source) else named_table(Path(source))
+    if pixels := csv_beside(tables):
+        return read_voted_csv(display_name(source), tables.files[0], str(pixels), progress=progress)
     return read_tables(display_name(source), tables, progress=progress)
 
 
@@ -96,10 +102,19 @@ def read_tables(
     notes = [f"columns: {columns}" for columns in sorted({part.columns.in_words for part in read_rows})]
     notes += tables.notes
     all_rows = [row for part in read_rows for row in part.rows]
-    rows = _labeled(title, all_rows, changes, notes)
+    columns = read_rows[0].columns
+    order = orders.pop() if len(orders) == 1 and not changes else ()
+    if len({part.columns.votes for part in read_rows}) > 1:
+        raise DatasetError(f"{title}: the tables have different columns of votes; pass them one at a time")
+    if columns.votes:
+        soft = soft_labels(title, all_rows, columns, changes)
+        rows, order = _voted(all_rows, soft), soft.class_names
+        notes += soft.notes
+    else:
+        rows = _labeled(title, all_rows, changes, notes)
     images = _with_images(title, tables.images, rows, _left_out(all_rows, rows), notes)
     rows = [image.row for image in images]
-    names, labels = _classes(title, rows, orders.pop() if len(orders) == 1 and not changes else (), notes)
+    names, labels = _classes(title, rows, order, notes)
     return ImageSource(
         description,
         [image.file for image in images],
@@ -107,6 +122,7 @@ def read_tables(
         names,
         split=_splits(title, images, tables.has_splits, notes) if has_splits else _no_splits(len(images)),
         groups=_groups(rows, notes),
+        targets=np.array([row.votes for row in rows], dtype=np.float32) if columns.votes else None,
         notes=tuple(notes),
         advice=_ADVICE,
     )
@@ -135,10 +151,16 @@ def _labeled(title: str, rows: list[Row], changes: ClassChanges, notes: list[str
     return labeled
 
 
+def _voted(rows: Sequence[Row], soft: SoftLabels) -> list[Row]:
+    """Return the rows that are kept, with their label and the shares of the votes."""
+    kept = zip(soft.rows.tolist(), soft.labels.tolist(), soft.targets.tolist(), strict=True)
+    return [replace(rows[row], label=soft.class_names[label], votes=tuple(shares)) for row, label, shares in kept]
+
+
 def _left_out(all_rows: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that are not among those with a label, which have the same order."""
+    """Return the rows with an image that are not among those with a label, which have the same order."""
     kept = {(row.table.path, row.image) for row in rows}
-    return [row for row in all_rows if (row.table.path, row.image) not in kept]
+    return [row for row in all_rows if row.image and (row.table.path, row.image) not in kept]
 
 
 def _whole_numbers(labels: list[str]) -> list[str]:
@@ -163,11 +185,13 @@ def _with_images(
     contradictory = [
         name
         for name, numbers in repeated.items()
-        if len({(rows[number].label, rows[number].split, rows[number].group) for number in numbers}) > 1
+        if len({(rows[number].label, rows[number].votes, rows[number].split, rows[number].group) for number in numbers})
+        > 1
     ]
     if contradictory:
         raise DatasetError(
-            f"{title}: {counted(contradictory)}: several rows that differ in label, split or group; keep one of them"
+            f"{title}: {counted(contradictory)}: several rows that differ in label, votes, split or group; keep one "
+            "of them"
         )
     notes += [f"{counted([*repeated])}: several equal rows; read once"] if repeated else []
     return [_Image(rows[numbers[0]], found.files[numbers[0]], parts) for parts, numbers in by_image.items()]

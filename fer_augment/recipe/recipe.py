@@ -52,6 +52,10 @@ class DataSettings(Settings):
         default="keep",
         description="Keep or drop training rows that are exact duplicates of a held-out row.",
     )
+    labels: Literal["soft", "majority"] = Field(
+        default="soft",
+        description="Train on the shares of votes of sources that have votes, or on the class with the most votes.",
+    )
 
     @property
     def pixels(self) -> PixelSettings:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
@@ -56,12 +58,50 @@ def print_histograms(splits: Splits, console: Console) -> None:
     table.add_row("imbalance", *(cell for part in splits.parts.values() for cell in (_ratio(part), "", "")))
     console.print()
     console.print(table)
-    if splits.notes:
+    lines = [*filter(None, [soft_labels_note(splits)]), *splits.notes]
+    if lines:
         notes = Table.grid(padding=(0, 1))
-        for note in splits.notes:
+        for note in lines:
             notes.add_row("-", Text(printable(note)))
         console.print()
         console.print(notes)
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """Summary of the soft labels of a source.
+
+    Attributes:
+        rows: number of rows that have them.
+        unanimous: number of rows with all votes for one class.
+        mean_entropy: mean entropy of the shares of votes, in nats.
+    """
+
+    rows: int
+    unanimous: int
+    mean_entropy: float
+
+
+def soft_labels(splits: Splits) -> SoftLabels | None:
+    """Summarize the soft labels of all splits; None if all targets are one-hot."""
+    targets = [part.targets for part in splits.parts.values() if part.targets is not None]
+    if not targets:
+        return None
+    shares = np.concatenate(targets).astype(np.float64)
+    entropies = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
+    return SoftLabels(len(shares), int((shares.max(axis=1) == 1).sum()), float(entropies.mean()))
+
+
+def soft_labels_note(splits: Splits) -> str | None:
+    """Describe the soft labels of all splits; None if all targets are one-hot."""
+    soft = soft_labels(splits)
+    if soft is None:
+        return None
+    most, share = np.log(len(splits.class_names)), 100 * soft.unanimous / soft.rows
+    return (
+        f"soft labels: {soft.rows:,} rows, mean entropy {soft.mean_entropy:.2f} of at most {most:.2f} nats; "
+        f"{soft.unanimous:,} unanimous ({share:.1f} %)"
+    )
 
 
 def _print_headline(source: str, fingerprint: str, described: str, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class RecipeData:
         self._source = source
         self._as_read = dict(as_read or {})
         self._of_fold: dict[tuple[PixelSettings, FoldIdentity], Splits] = {}
-        self._dropped: dict[tuple[PixelSettings, FoldIdentity | None], Splits] = {}
+        self._changed: dict[tuple[PixelSettings, bool, bool, FoldIdentity | None], Splits] = {}
 
     @classmethod
     def of(cls, splits: Splits) -> RecipeData:
@@ -94,12 +95,15 @@ class RecipeData:
             DatasetError: as `as_read`, or if dropping duplicates leaves a class without training rows.
         """
         splits = self.splits_of(recipe, fold)
-        if recipe.data.held_out_duplicates != "drop":
+        drops, is_hard = recipe.data.held_out_duplicates == "drop", recipe.data.labels == "majority"
+        if not drops and not is_hard:
             return splits
-        place = recipe.data.pixels, fold
-        if place not in self._dropped:  # the same object each time, which has computed its fingerprint once
-            self._dropped[place] = drop_held_out_duplicates(splits)
-        return self._dropped[place]
+        place = recipe.data.pixels, drops, is_hard, fold
+        if place not in self._changed:  # the same object each time, which has computed its fingerprint once
+            changed = drop_held_out_duplicates(splits) if drops else splits
+            train = changed.train.with_hard_labels() if is_hard else changed.train
+            self._changed[place] = replace(changed, train=train)
+        return self._changed[place]
 
     @property
     def first_fold(self) -> FoldIdentity | None:

@@ -89,7 +89,7 @@ def _row_images(arguments: Arguments) -> Iterator[tuple[Any, Any]]:
 def _batches(arguments: Arguments) -> Iterator[tuple[Any, Any]]:
     images, targets = arguments.first
     yield (images, targets), (as_tensor(_another_image(arguments.data.images[arguments.rows])), targets)
-    yield (images, targets), (images, 0.7 * targets + 0.3 * targets.roll(1, dims=1))
+    yield (images, targets), (images, targets.roll(1, dims=1))
 
 
 def _another_image(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from fer_augment.data.dataset import AS_READ
 from fer_augment.data.duplicates import image_digests
 from fer_augment.hooks.strategy import Effect
 from fer_augment.testing.fixtures import NearestMeanScout, tiny_network
+from fer_augment.testing.soft_labels import failures_with_soft_labels
 from fer_augment.testing.stages import arguments_of, same
 from fer_augment.testing.subject import Subject
 
@@ -42,6 +43,7 @@ def declares_what_it_changes(subject: Subject) -> Iterator[str]:
     soft = any(bool(((t > 0) & (t < 1)).any()) for _, (_, t) in subject.results("augment_batch"))
     if soft and Effect.SOFT_TARGETS not in effects:
         yield "targets are no longer one-hot; declare Effect.SOFT_TARGETS"
+    yield from failures_with_soft_labels(subject)
     if Effect.MIRRORED_COPIES not in effects and _adds_mirrored_copies(subject):
         yield "mirrored copies of rows are added; declare Effect.MIRRORED_COPIES"
     if Effect.RANDOM_FLIP not in effects and _mirrors_at_random(subject):

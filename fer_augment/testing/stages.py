@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.stages import STAGES
-from fer_augment.hooks.strategy import Context, Scout, Strategy
+from fer_augment.hooks.strategy import Context, Effect, Scout, Strategy
 from fer_augment.testing.fixtures import NearestMeanScout, as_tensor, tiny_network, tiny_training
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ EPOCHS = (0, 3)
 """The epochs in which stages are run that are called in every epoch."""
 BATCH = 12
 """Rows in a batch."""
+_HARD, _HARD_AND_SOFT = (0.0,), (0.0, 0.3)
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,21 @@ class Arguments:
 
     def outcome(self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None) -> Arrays:
         """Run the stage with this strategy only; return the result as arrays."""
-        return self.arrays_of(self.fold(strategy, seed=seed, scout=scout))
+        is_hard = Effect.NEEDS_HARD_LABELS in strategy.effects
+        return self.arrays_of(self.fold(strategy, seed=seed, scout=scout), _HARD if is_hard else _HARD_AND_SOFT)
 
-    def arrays_of(self, result: Any) -> Arrays:
-        """Convert a result to arrays; a loss, an adjustment or a network is applied to the batch first."""
+    def arrays_of(self, result: Any, softness: Sequence[float] = _HARD_AND_SOFT) -> Arrays:
+        """Convert a result to arrays; a loss, an adjustment or a network is applied to the batch first.
+
+        Args:
+            result: the result.
+            softness: shares of the targets of a loss that are spread over all classes.
+        """
         classes = len(self.data.class_names)
         if self.stage == "build_loss":
-            return _losses_and_gradients(result, self.rows, classes)
+            return _losses_and_gradients(result, self.rows, classes, softness)
         if self.stage == "build_adjustment":
-            return _arrays_of(result(_some_logits(self.rows, classes)))
+            return _arrays_of(result(some_logits(self.rows, classes)))
         if self.stage.endswith("_model"):
             weights = [array for tensor in result.state_dict().values() for array in _arrays_of(tensor)]
             return [*weights, *_arrays_of(result.eval()(as_tensor(self.data.images[self.rows])))]
@@ -149,21 +156,31 @@ def _arrays_of(value: Any) -> Arrays:
     return [value.detach().cpu().numpy()] if hasattr(value, "detach") else []
 
 
-def _losses_and_gradients(loss: Callable[..., torch.Tensor], rows: NDArray[np.int64], classes: int) -> Arrays:
-    """Return `(B,)` losses and `(B, K)` gradients, for one-hot and for soft targets."""
+def _losses_and_gradients(
+    loss: Callable[..., torch.Tensor], rows: NDArray[np.int64], classes: int, softness: Sequence[float]
+) -> Arrays:
+    """Return `(B,)` losses and `(B, K)` gradients, for targets of each softness."""
     import torch
 
     arrays: Arrays = []
-    for softness in (0.0, 0.3):
-        logits = _some_logits(rows, classes).requires_grad_()
+    for share in softness:
+        logits = some_logits(rows, classes).requires_grad_()
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(rows % classes), classes).float()
-        losses = loss(logits, one_hot * (1 - softness) + softness / classes)
+        try:
+            losses = loss(logits, one_hot * (1 - share) + share / classes)
+        except Exception as error:
+            if not share:
+                raise
+            raise ValueError(
+                f"the loss fails for soft targets ({error}); support them, or declare "
+                f"Effect.{Effect.NEEDS_HARD_LABELS.name}"
+            ) from error
         (gradient,) = torch.autograd.grad(losses.sum(), logits)
         arrays += _arrays_of([losses, gradient])
     return arrays
 
 
-def _some_logits(rows: NDArray[np.int64], classes: int) -> torch.Tensor:
+def some_logits(rows: NDArray[np.int64], classes: int) -> torch.Tensor:
     """Make logits `(B, K)` that depend on the number of each row only."""
     import torch
 
@@ -215,7 +232,7 @@ _ARGUMENTS: dict[str, Callable[[ImageDataset, NDArray[np.int64]], tuple[Any, dic
     "build_adjustment": lambda data, rows: (
         _unchanged,
         {
-            "validation_logits": _some_logits(np.arange(len(data)), len(data.class_names)),
+            "validation_logits": some_logits(np.arange(len(data)), len(data.class_names)),
             "validation_labels": _labels_as_tensor(data, np.arange(len(data))),
             "class_prior": _prior(data),
         },

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import Evaluation
 from fer_augment.errors import RunError
 from fer_augment.hooks.declarations import BatchLoss, ReportProgress
@@ -51,7 +52,8 @@ class Fit:
         first_epoch: the epoch number passed to strategies in the first epoch.
         curve: evaluations so far, in order.
         epoch: number of finished epochs.
-        class_prior: `(K,)` summing to 1, class frequencies as drawn in the last epoch, or in the one that is kept.
+        class_prior: `(K,)` summing to 1, class frequencies as drawn in the last epoch, or in the one that is kept; of
+            soft labels, their mean.
         seconds_before: training time before the checkpoint that was resumed, in seconds.
     """
 
@@ -142,9 +144,7 @@ class Fit:
     def _train_epoch(self) -> None:
         training, count = self.training, self.training.steps_per_epoch
         weights = self._epoch_weights()
-        drawn = np.bincount(training.training_set.labels, weights, minlength=len(training.training_set.class_names))
-        prior = drawn / drawn.sum()
-        self.class_prior = prior
+        self.class_prior = prior = _class_prior(training.training_set, weights)
         loss = training.pipeline.fold(
             "build_loss",
             training.loss.of_batch,
@@ -300,3 +300,12 @@ class Fit:
         finished_epochs: int = facts["epochs"]
         self.progress(finished_epochs * self.training.steps_per_epoch, self.steps)
         return finished_epochs
+
+
+def _class_prior(training_set: ImageDataset, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the `(K,)` mean target of rows drawn with `(N,)` weights."""
+    if training_set.targets is None:
+        drawn = np.bincount(training_set.labels, weights, minlength=len(training_set.class_names))
+    else:
+        drawn = np.einsum("n,nk->k", weights, training_set.targets)  # no BLAS, whose sums depend on threads
+    return np.asarray(drawn / drawn.sum())

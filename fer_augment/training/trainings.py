@@ -170,10 +170,12 @@ class RecipeTrainings:
         return self if steps == self.bound.steps else self.trainings.of(replace(self.bound, steps=steps))
 
     def check(self) -> None:
-        """Refuse what would otherwise fail only after a training: see `untrained`, linear heads and embeddings.
+        """Refuse what would otherwise fail only in or after a training.
+
+        See `untrained`; steps that need a linear head, embeddings, or hard labels.
 
         Raises:
-            FerAugmentError: if the network is not one that the data, the settings and all steps can work with.
+            FerAugmentError: if the data, the network and the settings are not such that all steps can work with them.
         """
         for step in self.bound.steps:
             effects = step.strategy.effects
@@ -182,6 +184,8 @@ class RecipeTrainings:
                     linear_head(self.untrained)
                 if Effect.ASKS_FOR_EMBEDDINGS in effects:
                     self.require_features()
+                if Effect.NEEDS_HARD_LABELS in effects:
+                    self._require_hard_labels(step)
             except StrategyError as error:
                 raise StrategyError(f"{step}: {error}") from error
         if backbone_of(self.untrained) is None:
@@ -203,6 +207,14 @@ class RecipeTrainings:
                 f"embeddings are the outputs of a network's `features`, and {self.bound.model.name} has no such "
                 "module; choose another model"
             )
+
+    def _require_hard_labels(self, step: Step) -> None:
+        if self.trainings.splits.train.targets is not None:
+            raise StrategyError("needs hard labels, but the data have soft labels; set data.labels to majority")
+        for other in self.bound.steps:
+            is_given_its_targets = other.acts_at(["augment_batch"]) or other.number > step.number  # later losses wrap
+            if Effect.SOFT_TARGETS in other.strategy.effects and is_given_its_targets and other is not step:
+                raise StrategyError(f"needs hard labels, but {other} makes soft targets; remove one of them")
 
     def trained(
         self,

@@ -47,6 +47,36 @@ class HidesSoftTargets(Strategy):
         return images, targets * 0.9 + 0.1 / targets.shape[1]
 
 
+class HidesThatItIgnoresShares(Strategy):
+    """Use the class with the largest target alone."""
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        eye = torch.eye(3)
+        return lambda logits, targets: loss(logits, eye[targets.argmax(dim=1)])
+
+
+class HidesThatItRefusesShares(Strategy):
+    """Accept targets of 0 and 1 only."""
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        def of_one_hot(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            if not bool(((targets == 0) | (targets == 1)).all()):
+                raise ValueError("one-hot targets only")
+            return loss(logits, targets)
+
+        return of_one_hot
+
+
+class HidesThatItRoundsTargets(Strategy):
+    """Return the most likely class as target."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images, torch.eye(targets.shape[1])[targets.argmax(dim=1)]
+
+
 class HidesInSampleMining(Strategy):
     """Move the misclassified rows to the end."""
 
@@ -114,6 +144,9 @@ FAULTS: list[PlantedFault] = [
     (HidesThatItIsRandom, "declares_whether_it_is_random", "declare Effect.RANDOM"),
     (HidesAShiftedPrior, "declares_what_it_changes", "SHIFTS_CLASS_PRIOR"),
     (HidesSoftTargets, "declares_what_it_changes", "SOFT_TARGETS"),
+    (HidesThatItIgnoresShares, "declares_what_it_changes", "NEEDS_HARD_LABELS"),
+    (HidesThatItRefusesShares, "keeps_the_contract_of_its_stages", "NEEDS_HARD_LABELS"),
+    (HidesThatItRoundsTargets, "declares_what_it_changes", "NEEDS_HARD_LABELS"),
     (HidesInSampleMining, "declares_what_it_changes", "IN_SAMPLE_MINING"),
     (HidesOutOfFoldMining, "declares_what_it_changes", "OUT_OF_FOLD_MINING"),
     (HidesEmbeddings, "declares_what_it_changes", "ASKS_FOR_EMBEDDINGS"),
