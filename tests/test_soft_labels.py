@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -294,11 +295,20 @@ class TestKeeping:
         assert grouped.train.sources.groups is not None
         assert read(tmp_path / "npy").fingerprint == grouped.fingerprint
 
-    @pytest.mark.parametrize("values", [np.ones((3, 8)), np.ones((61, 7)) / 7, np.full((61, 8), 0.2)])
+    @pytest.mark.parametrize(
+        "values",
+        [np.ones((3, 8)) / 8, np.ones((61, 7)) / 7, np.full((61, 8), 0.2), np.full((61, 8), np.nan), np.ones(61)],
+    )
     def test_damaged_shares_are_refused(self, splits, tmp_path, values):
         write_npy_folder(splits, tmp_path / "npy")
         np.save(tmp_path / "npy" / "shares_training.npy", values.astype(np.float32))
         assert "soft labels must be" in message_of(tmp_path / "npy")
+
+    @pytest.mark.parametrize("file", ["shares_training.npy", "groups_training.npy"])
+    def test_columns_of_text_are_refused(self, splits, tmp_path, file):
+        write_npy_folder(splits, tmp_path / "npy")
+        np.save(tmp_path / "npy" / file, np.full((61, 8), "a"))
+        assert re.search("(groups|soft labels) must be", message_of(tmp_path / "npy"))
 
     def test_dropped_duplicates_keep_the_others_in_place(self, splits):
         train = splits.train

@@ -174,7 +174,7 @@ class SourceRows:
             votes; None for one-hot targets. They are used in training; scores and strategies use the labels.
 
     Raises:
-        DatasetError: if soft labels are not two-dimensional, are negative, or do not sum to 1.
+        DatasetError: if groups are not integers, or soft labels are not `(S, K)` shares that sum to 1.
     """
 
     names: tuple[str, ...] | None = None
@@ -182,11 +182,14 @@ class SourceRows:
     targets: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        """Validate soft labels."""
+        """Validate groups and soft labels."""
+        if self.groups is not None and not np.issubdtype(self.groups.dtype, np.integer):
+            raise DatasetError(f"groups must be integers, got {self.groups.dtype}")
         if self.targets is not None:
-            if self.targets.ndim != 2:
-                raise DatasetError(f"soft labels must be (N, K), got shape {self.targets.shape}")
-            invalid = (self.targets < 0).any(axis=1) | (np.abs(self.targets.sum(axis=1) - 1) > 1e-3)
+            if self.targets.ndim != 2 or not np.issubdtype(self.targets.dtype, np.floating):
+                got = f"{self.targets.dtype} {self.targets.shape}"
+                raise DatasetError(f"soft labels must be (N, K) floats, got {got}")
+            invalid = (self.targets < 0).any(axis=1) | ~(np.abs(self.targets.sum(axis=1) - 1) <= 1e-3)  # NaN is invalid
             if invalid.any():
                 raise DatasetError(f"row {int(np.argmax(invalid))}: soft labels must be 0 or more and sum to 1")
 

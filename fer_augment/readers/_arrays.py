@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError, ImageDataset, PixelBlock, Splits, did_you_mean
-from fer_augment.data.pixel_cache import computed_block
 from fer_augment.data.dataset import SourceRows
+from fer_augment.data.pixel_cache import computed_block
 from fer_augment.data.splitting import make_splits, splits_from_rows
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import missing_split_advice
