@@ -304,7 +304,7 @@ def test_a_repeated_image_is_named(tmp_path):
     def repeat(values):
         values["id"][5] = "4.png"
 
-    refused("b.csv: line 7: image '4.png' is in line 6 already", changed(tmp_path, repeat))
+    refused("b.csv: line 6 already; keep one row per image", changed(tmp_path, repeat))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".npz", ".parquet"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from fer_augment.data.class_order import class_order
 from fer_augment.errors import PredictionError, excerpt
 from fer_augment.results.arm_runs import ArmRuns
 from fer_augment.results.comparison_warnings import listed
+from fer_augment.results.predicted_runs import PredictedRun, runs_in
 from fer_augment.results.prediction_scores import scored_predictions
 from fer_augment.results.prediction_table import PredictionTable
 from fer_augment.results.scored_rows import ScoredRows
@@ -24,7 +25,6 @@ from fer_augment.results.scored_rows import ScoredRows
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-_MOST_SEED_DIGITS = 18
 _SAME_IMAGES = "every run needs predictions for the same images"
 
 
@@ -56,48 +56,9 @@ def arms_of(tables: Iterable[tuple[PredictionTable, Mapping[str, str]]]) -> Pred
     """
     runs = _Runs()
     for table, named in tables:
-        for arm, seed, rows in _runs_in(table, named):
-            runs.add(table, arm, seed, rows)
+        for arm, seed, rows in runs_in(table, named):
+            runs.add(table, arm, seed, rows, named.get("fold"))
     return runs.matched()
-
-
-def _runs_in(table: PredictionTable, named: Mapping[str, str]) -> Iterator[tuple[str, int, IntArray]]:
-    """Yield arm, seed and rows of each run of a file."""
-    if "fold" in table.values or "fold" in named:
-        raise PredictionError(
-            f"{table.title}: predictions of cross-validation are not supported yet; judge predictions for one test "
-            "split, without a fold"
-        )
-    columns = [table.values[role] if role not in named else [named[role]] * table.rows for role in ("arm", "seed")]
-    rows_of: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, key in enumerate(zip(*columns, strict=True)):
-        rows_of[key].append(row)
-    for (arm, seed), rows in rows_of.items():
-        if not (seed.isascii() and seed.isdigit() and len(seed) <= _MOST_SEED_DIGITS):
-            raise PredictionError(f"{table.at(rows[0])}: seed is {excerpt(seed, 40)!r}; expected a number from 0")
-        yield arm, int(seed), np.array(rows)
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """Predictions of one run; images, classes and groups are numbered as in `_Runs`."""
-
-    table: PredictionTable  # without its values and scores
-    rows: IntArray
-    images: IntArray
-    true: IntArray
-    groups: IntArray | None
-    predicted: IntArray
-    confidence: FloatArray
-    losses: FloatArray
-
-    def at(self, position: int) -> str:
-        return self.table.at(int(self.rows[position]))
-
-    def in_order(self, order: IntArray) -> _Run:
-        groups = None if self.groups is None else self.groups[order]
-        of_rows = self.predicted[order], self.confidence[order], self.losses[order]
-        return _Run(self.table, self.rows[order], self.images[order], self.true[order], groups, *of_rows)
 
 
 class _Runs:
@@ -107,36 +68,38 @@ class _Runs:
         self.images: dict[str, int] = {}
         self.classes: dict[str, int] = {}
         self.groups: dict[str, int] = {}
+        self.folds: dict[str, int] = {}
         self.scored: PredictionTable | None = None
-        self.of_arm: dict[str, dict[int, _Run]] = {}
+        self.of_arm: dict[str, dict[int, PredictedRun]] = {}
 
-    def add(self, table: PredictionTable, arm: str, seed: int, rows: IntArray) -> None:
-        """Add a run of a file."""
-        earlier = self.of_arm.setdefault(arm, {}).get(seed)
-        if earlier:
-            raise PredictionError(
-                f"{table.at(int(rows[0]))}: seed {seed} of {excerpt(arm)} is in {earlier.table.title} already; "
-                "name each run once"
-            )
-        values = {role: [column[row] for row in rows] for role, column in table.values.items()}
+    def add(self, table: PredictionTable, arm: str, seed: int, rows: IntArray, fold: str | None) -> None:
+        """Add the predictions of a run, or of a fold of a repeat, that are in a file."""
+        values = {
+            role: column if len(rows) == len(column) else [column[row] for row in rows]
+            for role, column in table.values.items()
+        }
         true = _numbered(values["true"], self.classes)
-        stripped = PredictionTable(table.title, {}, table.place)
         scores, unknown = self._scores(table, rows), np.full(len(rows), np.nan)
         if scores is None:
             predicted, confidence, losses = values["predicted"], unknown, unknown
         else:
             classes = self.scored.classes if self.scored else ()
             predicted, confidence, losses = scored_predictions(table, classes, scores, values, seed, rows)
-        self.of_arm[arm][seed] = _Run(
-            table=stripped,
+        folds = values.get("fold") if fold is None else [fold] * len(rows)
+        run = PredictedRun(
+            tables=(PredictionTable(table.title, {}, table.place),),
+            of_table=np.zeros(len(rows), dtype=np.int64),
             rows=rows,
             images=_numbered(values["id"], self.images),
             true=true,
-            groups=_numbered(values["group"], self.groups) if "group" in values else None,
             predicted=_numbered(predicted, self.classes),
             confidence=confidence,
             losses=losses,
+            groups=_numbered(values["group"], self.groups) if "group" in values else None,
+            folds=None if folds is None else _numbered(folds, self.folds),
         )
+        earlier = self.of_arm.setdefault(arm, {}).get(seed)
+        self.of_arm[arm][seed] = earlier.joined(run, f"seed {seed} of {excerpt(arm)}") if earlier else run
 
     def _scores(self, table: PredictionTable, rows: IntArray) -> FloatArray | None:
         """Return the scores of a run in the order of the classes of the first file with scores."""
@@ -159,15 +122,18 @@ class _Runs:
         by_arm = [(arm, seed, run) for arm, of_arm in self.of_arm.items() for seed, run in sorted(of_arm.items())]
         names, label_of = self._class_order([run for _, _, run in by_arm])
         first, groups = by_arm[0][2], None
-        _refuse_repeated(first, self._image_name)
+        first.refuse_repeated(self._image_name)
         ids = list(self.images)
         first = first.in_order(np.array(sorted(range(len(first.images)), key=lambda row: ids[first.images[row]])))
-        ordered: dict[str, list[tuple[int, _Run]]] = defaultdict(list)
+        ordered: dict[str, list[tuple[int, PredictedRun]]] = defaultdict(list)
         for arm, seed, run in by_arm:
             same = self._as_first(run, first)
             if same.groups is not None:
                 groups = groups or same
                 self._refuse_other_groups(same, groups)
+            if (same.folds is None) != (first.folds is None):
+                without, with_folds = (same, first) if same.folds is None else (first, same)
+                raise PredictionError(f"{without.title}: no fold, but {with_folds.title} has; give all runs one")
             ordered[arm].append((seed, same))
         labels = label_of[first.true]
         of_images = np.arange(len(labels)) if groups is None or groups.groups is None else _first_rows(groups.groups)
@@ -176,7 +142,7 @@ class _Runs:
             tuple(arms), self._fingerprint(first, names, labels, of_images), tuple(_warnings(ordered, label_of))
         )
 
-    def _class_order(self, runs: Sequence[_Run]) -> tuple[tuple[str, ...], IntArray]:
+    def _class_order(self, runs: Sequence[PredictedRun]) -> tuple[tuple[str, ...], IntArray]:
         """Return the class names in order, and the label of each class by its number."""
         if self.scored is None:
             names, label_of = class_order(self.classes)
@@ -195,10 +161,10 @@ class _Runs:
                 )
         return names, np.array([names.index(name) for name in self.classes], dtype=np.int64)
 
-    def _as_first(self, run: _Run, first: _Run) -> _Run:
+    def _as_first(self, run: PredictedRun, first: PredictedRun) -> PredictedRun:
         """Order the rows of a run as in the first one, which has the same images and labels."""
         if not np.array_equal(run.images, first.images):
-            _refuse_repeated(run, self._image_name)
+            run.refuse_repeated(self._image_name)
             self._refuse_other_images(run, first)
             position = np.empty(len(self.images), dtype=np.int64)
             position[run.images] = np.arange(len(run.images))
@@ -211,19 +177,17 @@ class _Runs:
             )
         return run
 
-    def _refuse_other_images(self, run: _Run, first: _Run) -> None:
+    def _refuse_other_images(self, run: PredictedRun, first: PredictedRun) -> None:
         for row in np.flatnonzero(~np.isin(run.images, first.images))[:1]:
             image = self._image_name(run.images[row])
-            raise PredictionError(f"{run.at(row)}: image {image} is not in {first.table.title}; {_SAME_IMAGES}")
+            raise PredictionError(f"{run.at(row)}: image {image} is not in {first.title}; {_SAME_IMAGES}")
         missing = np.flatnonzero(~np.isin(first.images, run.images))
         for row in missing[:1]:
             others = f" and {len(missing) - 1:,} others are" if len(missing) > 1 else " is"
             image = self._image_name(first.images[row])
-            raise PredictionError(
-                f"{run.table.title}: image {image} of {first.at(row)}{others} missing; {_SAME_IMAGES}"
-            )
+            raise PredictionError(f"{run.title}: image {image} of {first.at(row)}{others} missing; {_SAME_IMAGES}")
 
-    def _refuse_other_groups(self, run: _Run, known: _Run) -> None:
+    def _refuse_other_groups(self, run: PredictedRun, known: PredictedRun) -> None:
         assert run.groups is not None and known.groups is not None
         for row in np.flatnonzero(run.groups != known.groups)[:1]:
             raise PredictionError(
@@ -234,7 +198,7 @@ class _Runs:
     def _image_name(self, number: int) -> str:
         return repr(excerpt(list(self.images)[number]))
 
-    def _fingerprint(self, first: _Run, names: Sequence[str], labels: IntArray, groups: IntArray) -> str:
+    def _fingerprint(self, first: PredictedRun, names: Sequence[str], labels: IntArray, groups: IntArray) -> str:
         ids = list(self.images)
         of_rows = zip(first.images, labels, first.images[groups], strict=True)
         rows = ["\x1f".join((ids[image], names[label], ids[same])) for image, label, same in of_rows]
@@ -252,19 +216,9 @@ def _numbered(names: Iterable[str], known: dict[str, int]) -> IntArray:
     return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
 
 
-def _refuse_repeated(run: _Run, image_name: Callable[[int], str]) -> None:
-    _, first, counts = np.unique(run.images, return_index=True, return_counts=True)
-    for place in first[counts > 1][:1]:
-        again = np.flatnonzero(run.images == run.images[place])[1]
-        raise PredictionError(
-            f"{run.at(again)}: image {image_name(run.images[place])} is in {run.table.place(int(run.rows[place]))} "
-            "already; keep one row per image and run"
-        )
-
-
 def _arm(
     name: str,
-    runs: Sequence[tuple[int, _Run]],
+    runs: Sequence[tuple[int, PredictedRun]],
     class_names: tuple[str, ...],
     label_of: IntArray,
     labels: IntArray,
@@ -282,14 +236,14 @@ def _arm(
     return ArmRuns(name, class_names, tuple(seed for seed, _ in runs), keys, rows)
 
 
-def _digest(run: _Run, label_of: IntArray, words: str = "") -> str:
+def _digest(run: PredictedRun, label_of: IntArray, words: str = "") -> str:
     digest = hashlib.sha256(words.encode("utf-8", "surrogatepass"))
     for array in (label_of[run.predicted], run.confidence, run.losses):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
-def _warnings(arms: Mapping[str, Sequence[tuple[int, _Run]]], label_of: IntArray) -> Iterator[str]:
+def _warnings(arms: Mapping[str, Sequence[tuple[int, PredictedRun]]], label_of: IntArray) -> Iterator[str]:
     for name, runs in arms.items():
         seeds_of: dict[str, list[int]] = defaultdict(list)
         for seed, run in runs:

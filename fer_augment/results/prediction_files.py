@@ -253,6 +253,8 @@ def _from_arrays(title: str, source: TableLike, columns: Mapping[str, str], name
 def _text_column(array: NDArray[Any]) -> list[str]:
     if array.dtype.kind == "U":
         return [value.strip() for value in array.tolist()]
+    if array.dtype.kind in "iu":
+        return list(map(str, array.tolist()))
     return [as_text(value) for value in array.tolist()]
 
 
