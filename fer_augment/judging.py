@@ -49,8 +49,8 @@ def judge(
 
     A file has one row per test image with the columns `id`, `true` (label), `predicted` (label) or one score per class
     (`prob_CLASS` for probabilities, `logit_CLASS` for logits), `arm` and `seed`; `group` is optional and equal for
-    exact duplicates. In npz files the scores are one array, `probabilities` or `logits`, with `classes`. Rows are
-    matched by `id`, in any order. See docs/judge.md.
+    exact duplicates. With a column `fold`, the seeds are repeats of a cross-validation. In npz files the scores are one
+    array, `probabilities` or `logits`, with `classes`. Rows are matched by `id`, in any order. See docs/judge.md.
 
     Args:
         predictions: files in csv, tsv, JSON Lines, parquet or npz, patterns such as `predictions/*.csv`, or columns

@@ -14,7 +14,13 @@ import fer_augment as fa
 from fer_augment.errors import PredictionError
 from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
 from fer_augment.results.comparison import read_comparison
-from fer_augment.significance import accuracy_weights, balanced_accuracy_weights, endpoint_difference, recall_weights
+from fer_augment.significance import (
+    accuracy_weights,
+    balanced_accuracy_weights,
+    endpoint_difference,
+    fold_differences,
+    recall_weights,
+)
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.html_page import parse
 from tests.prediction_files import (
@@ -405,9 +411,55 @@ def test_names_of_files_may_be_patterns(files):
     refused("no predictions given", [])
 
 
-def test_folds_are_refused_until_they_are_tested():
-    values = with_run(columns(), "plain", 0) | {"fold": [0] * ROWS}
-    refused("predictions of cross-validation are not supported yet", values)
+def in_folds(arm, seed, *, folds=5, groups=None):
+    """Return the columns of a repeat."""
+    of_group = np.random.default_rng(seed).integers(0, folds, ROWS)
+    return with_run(columns(arm, seed), arm, seed) | {"fold": of_group[np.arange(ROWS) if groups is None else groups]}
+
+
+def test_folds_are_tested_as_a_cross_validation():
+    repeats = [in_folds(arm, seed) for arm in RECALLS for seed in range(2)]
+    result = fa.judge(repeats, baseline="plain", progress=False)
+    (versus,) = result.versus
+    correct = [correct_of(arm)[:2] for arm in ("plain", "good")]
+    folds = np.stack([in_folds("plain", seed)["fold"] for seed in range(2)])
+    weights = np.array([balanced_accuracy_weights(TRUE, 3)])
+    ((expected,),) = fold_differences(correct[0], correct[1:], TRUE, folds, weights)
+    assert versus.balanced_accuracy.delta == pytest.approx(expected.delta)
+    assert versus.balanced_accuracy.ci95 == pytest.approx(expected.ci95)
+    assert versus.balanced_accuracy.p == pytest.approx(expected.p)
+    assert (result.cross_validation.folds, result.cross_validation.repeats) == (5, 2)
+    assert "5-fold cross-validation" in str(result) and "n = 2 repeats each" in str(result)
+
+
+def test_one_repeat_has_a_verdict_and_its_folds_may_be_in_several_files(tmp_path):
+    for arm in RECALLS:
+        values = in_folds(arm, 0)
+        for fold in range(5):
+            kept = np.flatnonzero(values["fold"] == fold)
+            part = {name: np.asarray(values[name])[kept] for name in ("id", "true", "predicted")}
+            write_npz(tmp_path / f"{arm}_0_{fold}.npz", part)
+    result = judged(f"{tmp_path}/*.npz", pattern="{arm}_{seed}_{fold}.npz", out=tmp_path / "out")
+    whole = fa.judge([in_folds(arm, 0) for arm in RECALLS], baseline="plain", progress=False)
+    assert result.versus == whole.versus
+    assert result.versus[0].balanced_accuracy.verdict == "better"
+    assert fa.load_comparison(tmp_path / "out").versus == result.versus
+    (tmp_path / "good_0_4.npz").unlink()  # the first arm
+    refused("is not in ", f"{tmp_path}/*.npz", pattern="{arm}_{seed}_{fold}.npz")
+
+
+def test_wrong_folds_are_named():
+    plain, good = in_folds("plain", 0), in_folds("good", 0)
+    other = good | {"fold": (good["fold"] + 1) % 5}
+    refused("table 2: row 0: image '0.png' is in another fold than in table 1: row 0; all arms need", [plain, other])
+    refused("table 2: no fold, but table 1 has", [plain, with_run(columns("good"), "good", 0)])
+    refused("at least two; seed 0 has 1", plain | {"fold": [0] * ROWS})
+    refused("at least two; seed 0 has 5, seed 1 has 4", [plain, in_folds("plain", 1, folds=4)])
+    refused("of the same group; keep groups in one fold", plain | {"group": np.arange(ROWS) // 2})
+    groups = np.arange(ROWS) // 2
+    kept = in_folds("plain", 0, groups=groups) | {"group": groups}
+    assert fa.judge(kept, baseline="plain", progress=False).cross_validation.repeats == 1
+    refused("table 2: row 0: the same fold of seed 0 of plain is in table 1 already", [plain, plain])
 
 
 def test_seeds_are_numbers():

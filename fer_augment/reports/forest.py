@@ -177,7 +177,7 @@ def _panel(comparison: ComparisonRecord, versus: Versus, axis: Axis) -> ForestPa
     rows = [_row(endpoint, axis) for endpoint in _endpoints(comparison, versus, baseline.test, arm.test)]
     names = printable(arm.recipe), printable(baseline.recipe)
     caterpillar = _caterpillar(versus, axis) if len(rows) - 2 < len(comparison.class_names) else None
-    return ForestPanel(*names, runs_of(arm, baseline), tuple(rows[:2]), tuple(rows[2:]), caterpillar)
+    return ForestPanel(*names, runs_of(comparison, versus), tuple(rows[:2]), tuple(rows[2:]), caterpillar)
 
 
 def _caterpillar(versus: Versus, axis: Axis) -> Caterpillar:

@@ -16,7 +16,6 @@ from fer_augment.reports.wording import (
     printable,
     scored_rows,
     spread,
-    unit_of,
     units,
 )
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Statistic, Versus
@@ -137,20 +136,22 @@ def against_baseline(comparison: ComparisonRecord, versus: Versus) -> Grid:
         for name, judgment in ((name, versus.recall[name]) for name in shown)
     )
     missing = len(comparison.class_names) - len(shown)
+    names = f"{printable(arm.recipe)} vs. {printable(baseline.recipe)}"
     return Grid(
-        f"{printable(arm.recipe)} vs. {printable(baseline.recipe)}: recall in %, mean ± sd, {runs_of(arm, baseline)}",
+        f"{names}: recall in %, mean ± sd, {runs_of(comparison, versus)}",
         ("class", "images", "baseline", "arm", "difference", "95 % CI", "adj. p", "verdict"),
         (recalls, tuple(_overall(baseline, arm, versus))),
         note=f"{missing:,} other classes changed less; all are in the CSV table." if missing else "",
     )
 
 
-def runs_of(arm: Arm, baseline: Arm) -> str:
-    """Describe the numbers of runs of an arm and the baseline."""
-    n, n_baseline, unit = arm.n, baseline.n, unit_of(arm)
+def runs_of(comparison: ComparisonRecord, versus: Versus) -> str:
+    """Describe the numbers of runs, or of repeats, of an arm and the baseline."""
+    n, n_baseline = comparison.arm(versus.recipe).n, comparison.arm(versus.baseline).n
+    unit = units(comparison)
     if n != n_baseline:
-        return f"n = {n} {unit}s (baseline {n_baseline})"
-    return f"n = {n} {unit if n == 1 else f'{unit}s'} each"
+        return f"n = {n} {unit} (baseline {n_baseline})"
+    return f"n = {n} {unit.removesuffix('s') if n == 1 else unit} each"
 
 
 def _overall(baseline: Arm, arm: Arm, versus: Versus) -> Iterator[Row]:

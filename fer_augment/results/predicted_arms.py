@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from fer_augment.results.scored_rows import ScoredRows
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
+_FEWEST_FOLDS = 2
 _SAME_IMAGES = "every run needs predictions for the same images"
 
 
@@ -135,6 +136,8 @@ class _Runs:
                 without, with_folds = (same, first) if same.folds is None else (first, same)
                 raise PredictionError(f"{without.title}: no fold, but {with_folds.title} has; give all runs one")
             ordered[arm].append((seed, same))
+        if first.folds is not None:
+            self._refuse_wrong_folds(ordered, groups)
         labels = label_of[first.true]
         of_images = np.arange(len(labels)) if groups is None or groups.groups is None else _first_rows(groups.groups)
         arms = [_arm(arm, of_arm, names, label_of, labels, of_images) for arm, of_arm in ordered.items()]
@@ -195,6 +198,35 @@ class _Runs:
                 f"{known.at(row)}; correct one of them"
             )
 
+    def _refuse_wrong_folds(
+        self, arms: Mapping[str, Sequence[tuple[int, PredictedRun]]], known: PredictedRun | None
+    ) -> None:
+        """Refuse folds that are not the same for all arms, not equally many, or divide a group."""
+        of_repeat: dict[int, PredictedRun] = {}
+        for runs in arms.values():
+            for seed, run in runs:
+                same = of_repeat.setdefault(seed, run)
+                assert run.folds is not None and same.folds is not None
+                for row in np.flatnonzero(run.folds != same.folds)[:1]:
+                    raise PredictionError(
+                        f"{run.at(row)}: image {self._image_name(run.images[row])} is in another fold than in "
+                        f"{same.at(row)}; all arms need the same folds in a repeat"
+                    )
+        numbers = {seed: len(np.unique(run.folds)) for seed, run in of_repeat.items() if run.folds is not None}
+        if min(numbers.values()) < _FEWEST_FOLDS or len(set(numbers.values())) > 1:
+            of_seeds = ", ".join(f"seed {seed} has {number}" for seed, number in numbers.items())
+            raise PredictionError(f"folds: every repeat needs the same number of folds, at least two; {of_seeds}")
+        if known is None or known.groups is None:
+            return
+        for run in of_repeat.values():
+            first = _first_rows(known.groups)
+            assert run.folds is not None
+            for row in np.flatnonzero(run.folds != run.folds[first])[:1]:
+                raise PredictionError(
+                    f"{run.at(row)}: image {self._image_name(run.images[row])} is in another fold than "
+                    f"{self._image_name(run.images[first[row]])} of the same group; keep groups in one fold"
+                )
+
     def _image_name(self, number: int) -> str:
         return repr(excerpt(list(self.images)[number]))
 
@@ -233,7 +265,12 @@ def _arm(
         losses=np.stack([run.losses for _, run in runs]),
     )
     keys = tuple(_digest(run, label_of, f"{name}\x1f{seed}") for seed, run in runs)
-    return ArmRuns(name, class_names, tuple(seed for seed, _ in runs), keys, rows)
+    seeds = tuple(seed for seed, _ in runs)
+    folds = [np.unique(_first_rows(run.folds), return_inverse=True)[1] for _, run in runs if run.folds is not None]
+    if not folds:
+        return ArmRuns(name, class_names, seeds, keys, rows)
+    rows = replace(rows, folds=np.stack(folds), together=groups)
+    return ArmRuns(name, class_names, seeds, keys, rows, repeats=seeds)
 
 
 def _digest(run: PredictedRun, label_of: IntArray, words: str = "") -> str:
