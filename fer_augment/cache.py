@@ -1,4 +1,4 @@
-"""The cache on disk: finished trainings, decoded pixels, audits, and the ledgers of test splits."""
+"""The cache on disk: finished trainings, decoded pixels, features of images, audits, and the ledgers of test splits."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 CACHE_VARIABLE = "FER_AUGMENT_CACHE"
 """Environment variable with the path of the cache."""
 LIMIT_VARIABLE = "FER_AUGMENT_CACHE_LIMIT"
-"""Environment variable with the limit of decoded pixels, in GB."""
+"""Environment variable with the limit of decoded pixels and features together, in GB."""
 DEFAULT_LIMIT = 50.0
-"""Limit of decoded pixels in GB; beyond it, those that were not used for the longest time are deleted."""
+"""That limit where none is set; beyond it, what was not used for the longest time is deleted."""
 
-TRAININGS, PIXELS, AUDITS, LEDGERS = "trainings", "pixels", "audits", "scored"
+TRAININGS, PIXELS, FEATURES, AUDITS, LEDGERS = "trainings", "pixels", "features", "audits", "scored"
 
 
 def cache_folder() -> Path:
@@ -29,10 +29,10 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something in the cache that can be deleted by itself: a training, a checkpoint, decoded pixels or an audit.
+    """Something in the cache that can be deleted by itself: a training, a checkpoint, pixels, features or an audit.
 
     Attributes:
-        kind: `trainings`, `pixels` or `audits`.
+        kind: `trainings`, `pixels`, `features` or `audits`.
         path: its file or directory.
         size: bytes on disk.
         used: time of its last use, as `time.time`; of a training, the time when it was finished.
@@ -47,7 +47,7 @@ class Entry:
 def entries(folder: Path) -> list[Entry]:
     """Return everything in a cache that can be deleted, the least recently used first."""
     held = []
-    for kind in (TRAININGS, PIXELS, AUDITS):
+    for kind in (TRAININGS, PIXELS, FEATURES, AUDITS):
         for path in (folder / kind).glob("*") if (folder / kind).is_dir() else ():
             if not path.name.endswith(".lock"):
                 with suppress(FileNotFoundError):  # deleted meanwhile
@@ -98,13 +98,29 @@ def delete(entry: Entry) -> None:
             entry.path.unlink()
 
 
-def pixel_limit() -> int:
-    """Return the limit of decoded pixels in bytes.
+def size_limit() -> int:
+    """Return the limit of decoded pixels and features together, in bytes.
 
     Raises:
         ValueError: if `$FER_AUGMENT_CACHE_LIMIT` is not a number.
     """
     return int(float(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT) * 1e9)
+
+
+def keep_limit(folder: Path) -> None:
+    """Delete the pixels and features that were not used for the longest time, if all exceed the limit of the cache.
+
+    Args:
+        folder: the pixels or features that have just been written; they stay.
+
+    Raises:
+        ValueError: if `$FER_AUGMENT_CACHE_LIMIT` is not a number.
+        OSError: if something cannot be deleted.
+    """
+    held = [entry for entry in entries(folder.parent.parent) if entry.kind in (PIXELS, FEATURES)]
+    for entry in prune(held, max_bytes=size_limit()):
+        if entry.path != folder:
+            delete(entry)
 
 
 def _is_in_use(entry: Entry) -> bool:

@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 
 from packaging.requirements import Requirement
 
-from fer_augment.cache import cache_folder, entries, pixel_limit
+from fer_augment.cache import cache_folder, entries, size_limit
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.runs.executors import cores
 
@@ -133,7 +133,7 @@ def _cache(problems: list[str]) -> dict[str, str]:
     if not _is_writable(existing):
         problems.append(f"{existing}: cannot be written to; set FER_AUGMENT_CACHE to a folder of yours")
     try:
-        facts["limit of decoded pixels"] = f"{pixel_limit() / 1e9:.0f} GB"
+        facts["limit of pixels and features"] = f"{size_limit() / 1e9:.0f} GB"
     except ValueError:
         problems.append("FER_AUGMENT_CACHE_LIMIT is not a number of GB")
     return facts

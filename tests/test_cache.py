@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_augment.cache import DEFAULT_LIMIT, Entry, cache_folder, entries, pixel_limit, prune
+from fer_augment.cache import DEFAULT_LIMIT, Entry, cache_folder, entries, prune, size_limit
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
 DAY = 86_400
@@ -83,9 +83,9 @@ class TestCommand:
 
 def test_the_limit_of_pixels_is_set_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FER_AUGMENT_CACHE_LIMIT", raising=False)
-    assert pixel_limit() == DEFAULT_LIMIT * 1e9
+    assert size_limit() == DEFAULT_LIMIT * 1e9
     monkeypatch.setenv("FER_AUGMENT_CACHE_LIMIT", "2.5")
-    assert pixel_limit() == 2_500_000_000
+    assert size_limit() == 2_500_000_000
 
 
 def test_the_folder_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def _forget_installed() -> None:
         distributions._array_libraries,
         distributions._is_array_library,
         distributions._distributions_of_modules,
+        distributions._imported_by,
     ):
         function.cache_clear()
 

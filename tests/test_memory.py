@@ -10,8 +10,8 @@ import pytest
 
 import fer_augment as fa
 from fer_augment.runs import preflight
+from fer_augment.training.device_images import PIXELS_AT_ONCE, rows_at_once
 from fer_augment.training.memory import available_memory
-from fer_augment.training.prediction import PIXELS_AT_ONCE, rows_at_once
 from tests.comparison_place import write_place
 
 GIGABYTE = 10**9

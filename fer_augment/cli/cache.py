@@ -10,11 +10,11 @@ from typing import Any
 import click
 from rich.table import Table
 
-from fer_augment.cache import AUDITS, LEDGERS, PIXELS, TRAININGS, Entry, cache_folder, delete, entries, prune
+from fer_augment.cache import AUDITS, FEATURES, LEDGERS, PIXELS, TRAININGS, Entry, cache_folder, delete, entries, prune
 from fer_augment.errors import FerAugmentError
 from fer_augment.reports.console import messages, results
 
-_WORDS = {TRAININGS: "trainings", PIXELS: "decoded pixels", AUDITS: "audits"}
+_WORDS = {TRAININGS: "trainings", PIXELS: "decoded pixels", FEATURES: "features", AUDITS: "audits"}
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -35,10 +35,11 @@ class Size(click.ParamType[int]):
 
 @click.group()
 def cache() -> None:
-    """Show or prune the cache of trainings, pixels and audits.
+    """Show or prune the cache of trainings, pixels, features and audits.
 
     The cache is the folder $FER_AUGMENT_CACHE, by default ~/.cache/fer_augment. Finished comparisons do not need it;
-    without it, new ones repeat trainings. Decoded pixels are limited to $FER_AUGMENT_CACHE_LIMIT GB (50 by default).
+    without it, new ones repeat trainings. Decoded pixels and features are limited to $FER_AUGMENT_CACHE_LIMIT GB
+    together (50 by default).
     """
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from fer_augment.cache import LIMIT_VARIABLE, PIXELS, cache_folder, delete, entries, pixel_limit, prune
+from fer_augment.cache import LIMIT_VARIABLE, PIXELS, cache_folder, keep_limit
 from fer_augment.data.dataset import PixelBlock, digests_file
 from fer_augment.data.decoded_files import FILES_AT_ONCE, Destination, decode_files
 from fer_augment.data.decoding import notes_on
@@ -216,15 +216,10 @@ def _opened(folder: Path) -> StoredPixels:
 
 
 def _keep_limit(folder: Path) -> None:
-    """Delete the pixels that were not used for the longest time, if all exceed the limit of the cache."""
     try:
-        limit = pixel_limit()
+        keep_limit(folder)
     except ValueError as error:
         raise DatasetError(f"{LIMIT_VARIABLE}: must be a number of GB, such as 50") from error
-    held = [entry for entry in entries(cache_folder()) if entry.kind == PIXELS]
-    for entry in prune(held, max_bytes=limit):
-        if entry.path != folder:
-            delete(entry)
 
 
 def _key(files: Sequence[ImageFile], settings: PixelSettings) -> str:

@@ -3,7 +3,8 @@
 A run directory contains `record.json` (recipe, environment, fingerprints, curve), `recipe.yaml` (resolved recipe),
 `predictions.safetensors` (labels and logits of the validation and test split), `provenance.safetensors` (of the
 rewritten training set), `examples.safetensors` (examples of rows added by each step, with their source rows) and
-`weights.safetensors`. It is created atomically: a directory that exists is complete.
+`weights.safetensors`; if only the head was trained, `weights.safetensors` holds the head and `backbone.safetensors` the
+rest of the network. It is created atomically: a directory that exists is complete.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from fer_augment.errors import RunError, excerpt
 
 RECORD_SCHEMA: Final = 2
 HELD_OUT = ("validation", "test")
+WEIGHTS_FILE, BACKBONE_FILE = "weights.safetensors", "backbone.safetensors"
 RENAMED = {1: "`optimiser_steps` is now `optimizer_steps`, `held_out_copies` is now `held_out_duplicates`"}
 """Keys renamed after each schema version of run records and comparisons, as a hint in messages."""
 
@@ -301,6 +303,7 @@ def save_run(
     recipe_yaml: str,
     predictions: Mapping[str, Predictions],
     files: Iterable[Path] = (),
+    shared: Iterable[Path] = (),
 ) -> RunDirectory:
     """Write a run directory atomically.
 
@@ -310,6 +313,8 @@ def save_run(
         recipe_yaml: resolved recipe.
         predictions: predictions for `validation` and `test`.
         files: files to copy, such as weights, provenance and examples.
+        shared: large files that nobody changes and other runs hold, too; linked where the file system can, to save
+            space, and else copied.
     """
     with whole_directory(path) as scratch:
         (scratch / "record.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -323,7 +328,18 @@ def save_run(
         (scratch / "predictions.safetensors").write_bytes(save(arrays))
         for file in files:
             shutil.copyfile(file, scratch / file.name)
+        for file in shared:
+            try:
+                os.link(file, scratch / file.name)
+            except OSError:
+                shutil.copyfile(file, scratch / file.name)
     return RunDirectory(path)
+
+
+def weights_files(directory: Path) -> list[Path]:
+    """Return the files that together hold the weights of a run: of the network, or of its head and its backbone."""
+    files = [directory / WEIGHTS_FILE, directory / BACKBONE_FILE]
+    return files if files[1].is_file() else files[:1]
 
 
 def provenance_arrays(dataset: ImageDataset) -> dict[str, NDArray[np.int64]]:

@@ -29,6 +29,11 @@ class ScoutSettings(Settings):
 class TrainingSettings(Settings):
     """Training of the network."""
 
+    train: Literal["all", "head"] = Field(
+        default="all",
+        description="all: the whole network; head: its last layer, on features of a given backbone that are computed "
+        "once for each image.",
+    )
     epochs: Whole = Field(
         default=30, ge=1, description="Number of epochs; with budget: steps, passes over the source training set."
     )
@@ -103,6 +108,9 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _can_be_combined(self) -> TrainingSettings:
+        for key in ("backbone_learning_rate", "freeze_epochs"):
+            if self.train == "head" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: with `train: head`, the backbone is not trained at all")
         if self.schedule == "one_cycle" and self.warm_up:
             raise ValueError("warm_up: schedule one_cycle has a warm-up of its own; use cosine or constant")
         for key in ("warm_up", "freeze_epochs"):

@@ -34,7 +34,7 @@ from fer_augment.recipe.warnings import recipe_warnings
 from fer_augment.runs.ledger import Ledger
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.keys import environment, run_key, source_digest
-from fer_augment.training.prediction import break_ties, mean_loss, predict
+from fer_augment.training.prediction import break_ties, mean_loss
 from fer_augment.training.store import StoredTraining, TrainingStore
 from fer_augment.training.torch_runtime import reproducible
 from fer_augment.training.trainings import RecipeTrainings, Trainings
@@ -144,7 +144,8 @@ def perform(
         predictions["test"] = replace(predictions["test"], rows=held_out[0], together=held_out[1])
     report(Advance("predicting", 2, 2))
     record = _record(recipe, identity, trained, predictions["test"], pipeline.chosen)
-    return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files)
+    shared = [recipe.frozen.backbone_file()] if recipe.frozen else []
+    return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files, shared)
 
 
 def _predictions(
@@ -154,7 +155,7 @@ def _predictions(
     splits = recipe.trainings.splits
     network = recipe.network(trained)
     held_out = {"validation": splits.validation, "test": splits.test}
-    raw = {name: predict(network, part, recipe.settings, pipeline) for name, part in held_out.items()}
+    raw = {name: recipe.predict(network, part, pipeline) for name, part in held_out.items()}
     adjust = fitted_adjustment(
         pipeline, raw["validation"], splits.validation.labels, trained.facts.class_prior, recipe.settings
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fer_augment.hooks.plugin_manager import installed_plugins
@@ -13,6 +13,9 @@ from fer_augment.runs.experiment import Experiment, PlannedRun
 from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.training.trainer import seconds_per_step
 from fer_augment.training.trainings import NeededTraining, RecipeTrainings, Trainings
+
+_STEPS_OF_A_HEAD = 100
+"""Optimizer steps of a head that are timed; each takes a fraction of a millisecond."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +64,7 @@ class Plan:
         """
         timed = [training.needed.recipe for training in self.missing if not training.needed.is_second_stage]
         minutes: dict[str, float] = {}
-        total = 0.0
+        total = _minutes_of_features(timed)
         for recipe in timed:
             kind = recipe.bound.recipe.model_dump_json(include={"model", "training", "data"})
             if kind not in minutes:
@@ -92,16 +95,34 @@ def plan(runs: Sequence[PlannedRun], experiment: Experiment, finished: FinishedR
 
 
 def minutes_for(recipe: RecipeTrainings) -> float:
-    """Estimate how long a training takes on one core, from a few optimizer steps taken now.
+    """Estimate how long a training takes on one core, from a few optimizer steps taken now, without frozen features.
 
     Steps that query a scout are left out: in a batch they take little time, and the scout would have to be trained.
     """
     bound, train = recipe.bound, recipe.trainings.splits.train
     steps = tuple(step for step in bound.steps if not step.strategy.effects & NEEDS_SCOUT)
-    timed = recipe.trainings.of(replace(bound, steps=steps))
-    settings, training = recipe.settings, timed.training(train)
+    settings, training = recipe.settings, recipe.trainings.of(replace(bound, steps=steps)).training(train)
     frozen = settings.freeze_epochs
-    seconds = (settings.epochs - frozen) * seconds_per_step(training) if settings.epochs > frozen else 0.0
-    if frozen:
-        seconds += frozen * seconds_per_step(training, is_frozen=True)
+    if training.frozen:
+        seconds = settings.epochs * seconds_per_step(
+            replace(training, frozen=training.frozen.on_trial()), steps=_STEPS_OF_A_HEAD
+        )
+    else:
+        seconds = (settings.epochs - frozen) * seconds_per_step(training) if settings.epochs > frozen else 0.0
+        seconds += frozen * seconds_per_step(training, is_frozen=True) if frozen else 0.0
     return math.ceil(len(train) / settings.batch_size) * seconds / 60
+
+
+def _minutes_of_features(recipes: Iterable[RecipeTrainings]) -> float:
+    """Estimate how long the features that trainings of heads need and that are missing take on one core.
+
+    Images that steps make are left out, since they are not made yet.
+    """
+    by_backbone = {recipe.frozen.cache: recipe for recipe in recipes if recipe.frozen}
+    seconds = 0.0
+    for recipe in by_backbone.values():
+        assert recipe.frozen is not None
+        missing = sum(recipe.frozen.missing(part) for part in recipe.trainings.splits.parts.values())
+        if missing:
+            seconds += missing * recipe.frozen.seconds_per_image(recipe.trainings.splits.train)
+    return seconds / 60

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.data.records import RunDirectory, RunRecord
+from fer_augment.data.records import RunDirectory, RunRecord, weights_files
 from fer_augment.errors import RunError
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.plugin_manager import installed_plugins
@@ -107,7 +107,7 @@ def load_run_model(directory: RunDirectory) -> RunModel:
     no_images = unlabeled(np.empty((0, *record.image_shape), np.uint8), record)
     with reproducible(settings, 0):
         model = build_model(bound.model, no_images, pipeline, initial_weights=False)
-    network = with_weights(model, directory.path / "weights.safetensors", settings)
+    network = with_weights(model, weights_files(directory.path), settings)
     validation = directory.predictions("validation")
     raw_logits = validation.logits if validation.raw_logits is None else validation.raw_logits
     adjust = fitted_adjustment(pipeline, raw_logits, validation.labels, record.class_prior, settings)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from fer_augment.data.cross_validation import CrossValidation
 from fer_augment.data.dataset import Splits
-from fer_augment.data.records import HELD_OUT, RunDirectory, RunRecord
+from fer_augment.data.records import HELD_OUT, RunDirectory, RunRecord, weights_files
 from fer_augment.errors import RunError
 from fer_augment.progress import Report
 from fer_augment.recipe.binding import BoundRecipe
@@ -128,10 +128,13 @@ def _changes(record: RunRecord, bound: BoundRecipe, data: Splits) -> Iterator[Ch
 
 
 def _compared(then: Path, now: Path) -> Iterator[ComparedPart]:
-    weights, rows, predictions = (
+    rows, predictions = (
         (_read(then / f"{name}.safetensors"), _read(now / f"{name}.safetensors"))
-        for name in ("weights", "provenance", "predictions")
+        for name in ("provenance", "predictions")
     )
+    weights = [
+        {name: tensor for file in weights_files(path) for name, tensor in _read(file).items()} for path in (then, now)
+    ]
     yield _rows_compared("rewritten training set", _columns(rows[0]), _columns(rows[1]))
     yield _tensors_compared("weights", *weights)
     for split in HELD_OUT:

@@ -1,6 +1,6 @@
 """The batches of a training: images and targets of rows, augmented by the strategies.
 
-Legend of shapes: N rows, B rows of a batch, H, W, C height, width and channels, K classes.
+Legend of shapes: N rows, B rows of a batch, H, W, C height, width and channels, K classes, D features.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ class Batches:
         self.one_hot = torch.eye(len(data.class_names), device=device)
         self._labels = torch.from_numpy(data.labels.copy()).to(device)
         self._soft = None if data.targets is None else torch.from_numpy(data.targets).to(device)
-        is_resident = fit_on(device, data.images) and not training.pipeline.acts_at("augment_rows")
+        self._features = training.frozen.rows_of(data) if training.frozen else None
+        is_resident = (
+            self._features is None and fit_on(device, data.images) and not training.pipeline.acts_at("augment_rows")
+        )
         self._resident = ResidentImages(data.images, device) if is_resident else None
 
     def on_device(self, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -43,14 +46,20 @@ class Batches:
             epoch: the epoch number passed to strategies.
 
         Returns:
-            `(B, C, H, W) float32` images in [0, 1] and `(B, K) float32` targets.
+            `(B, C, H, W) float32` images in [0, 1], or their `(B, D) float32` features if the head alone is trained,
+            and `(B, K) float32` targets.
         """
         data, pipeline = self.training.training_set, self.training.pipeline
+        if self._features:
+            return self._features.batch(on_device), self._targets(on_device)
         images = self._resident.batch(on_device) if self._resident else as_batch(self._rows(rows, epoch), self.device)
-        batch = images, self.one_hot[self._labels[on_device]] if self._soft is None else self._soft[on_device]
+        batch = images, self._targets(on_device)
         if pipeline.acts_at("augment_batch"):
             batch = pipeline.fold("augment_batch", batch, epoch=epoch, rows=rows, training_set=data)
         return batch
+
+    def _targets(self, on_device: torch.Tensor) -> torch.Tensor:
+        return self.one_hot[self._labels[on_device]] if self._soft is None else self._soft[on_device]
 
     def _rows(self, rows: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
         """Gather the images of rows and augment them on the CPU."""

@@ -1,4 +1,4 @@
-"""Images on the device of the network.
+"""Images on the device of the network, and how many at once.
 
 Legend of shapes: N rows, n stored images, B rows of a batch, H, W, C height, width and channels.
 """
@@ -10,6 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import Images
+
+ROWS_AT_ONCE = 512
+"""Maximum number of rows processed at once."""
+PIXELS_AT_ONCE = ROWS_AT_ONCE * 48 * 48
+"""Maximum number of pixels (per channel) processed at once; fewer rows of larger images."""
 
 
 class ResidentImages:
@@ -30,6 +35,12 @@ class ResidentImages:
     def batch(self, rows: torch.Tensor) -> torch.Tensor:
         """Gather the images of `(B,) int64` rows, a tensor on the device, as `(B, C, H, W) float32` in [0, 1]."""
         return _scaled(self.pixels[self.index[rows]])
+
+
+def rows_at_once(image_shape: tuple[int, int, int]) -> int:
+    """Return how many images of a shape are processed at once, so that the memory does not grow with their size."""
+    height, width, _ = image_shape
+    return max(1, min(ROWS_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
 
 
 def fit_on(device: str, images: Images) -> bool:

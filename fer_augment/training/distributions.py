@@ -75,18 +75,19 @@ def _is_array_library(name: str) -> bool:
     return name in _ARRAYS or any(_is_array_library(inner) for inner in required_by(name))
 
 
-def _imported_by(plugin: Callable[..., object]) -> set[str]:
+@functools.cache
+def _imported_by(plugin: Callable[..., object]) -> frozenset[str]:
     """Return the distributions whose modules the file of a class or function imports."""
     try:
         file = inspect.getsourcefile(plugin.func if isinstance(plugin, functools.partial) else inspect.unwrap(plugin))
         tree = ast.parse(Path(file or "").read_bytes())
     except (OSError, TypeError):  # typed into an interpreter
-        return set()
+        return frozenset()
     modules = {*_modules_in(tree)} - sys.stdlib_module_names
     if modules <= {*_OWN_MODULES}:  # the common case; listing the modules of all distributions takes longer
-        return modules - {"fer_augment"}
+        return frozenset(modules - {"fer_augment"})
     providers = _distributions_of_modules()
-    return {canonicalize_name(name) for module in modules for name in providers.get(module, ())}
+    return frozenset(canonicalize_name(name) for module in modules for name in providers.get(module, ()))
 
 
 def _modules_in(tree: ast.AST) -> Iterator[str]:

@@ -25,7 +25,7 @@ from fer_augment.randomness import stream_rng
 from fer_augment.training.batches import Batches
 from fer_augment.training.checkpoints import Checkpoint
 from fer_augment.training.optimization import learning_rate, make_optimizer, set_learning_rate
-from fer_augment.training.prediction import break_ties, mean_loss, predict
+from fer_augment.training.prediction import break_ties, mean_loss, predict_from
 from fer_augment.training.row_stream import RowStream
 from fer_augment.training.selection import Selection
 from fer_augment.training.specification import Training, backbone_of
@@ -233,21 +233,24 @@ class Fit:
         evaluated(self.curve[-1])
 
     def _evaluation(self, network: torch.nn.Module) -> Evaluation:
-        training, settings = self.training, self.training.settings
-        logits = break_ties(predict(network, training.validation, settings), training.validation, training.seed)
+        training = self.training
+        logits = break_ties(self._predict(network, training.validation), training.validation, training.seed)
         selection = training.training_set.take(self._selection_rows)
         scores = score(training.validation.labels, logits.argmax(axis=1), len(training.validation.class_names))
         evaluation = Evaluation(
             epoch=self.epoch,
             step=self.steps_taken,
             training_loss=self._loss_sum / self._loss_count,
-            selection_loss=mean_loss(training.loss, predict(network, selection, settings), selection.labels),
+            selection_loss=mean_loss(training.loss, self._predict(network, selection), selection.labels),
             validation_loss=mean_loss(training.loss, logits, training.validation.labels),
             validation_accuracy=scores.accuracy,
             validation_recall=tuple(None if np.isnan(recall) else float(recall) for recall in scores.recall),
         )
         self._loss_sum, self._loss_count = 0.0, 0
         return evaluation
+
+    def _predict(self, network: torch.nn.Module, dataset: ImageDataset) -> NDArray[np.float32]:
+        return predict_from(self.training.frozen, network, dataset, self.training.settings)
 
     @property
     def _selection_rows(self) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from fer_augment.data.records import RunDirectory
+from fer_augment.data.records import RunDirectory, weights_files
 from fer_augment.errors import RecipeError
 
 Tensors = Mapping[str, torch.Tensor]
@@ -44,12 +44,14 @@ def weights_digest(source: Path) -> str:
     Raises:
         RecipeError: if the file does not exist or cannot be read.
     """
-    file = weights_file(source)
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise RecipeError(f"weights: {file}: cannot be read ({error.strerror})") from error
+    digests = []
+    for file in _files(source):
+        try:
+            with file.open("rb") as content:
+                digests.append(hashlib.file_digest(content, "sha256").hexdigest())
+        except OSError as error:
+            raise RecipeError(f"weights: {file}: cannot be read ({error.strerror})") from error
+    return " ".join(digests)
 
 
 def load_initial_weights(network: torch.nn.Module, source: Path, class_names: Sequence[str]) -> str | None:
@@ -70,7 +72,8 @@ def load_initial_weights(network: torch.nn.Module, source: Path, class_names: Se
         RecipeError: if the file cannot be read, or does not fit the network.
     """
     file = weights_file(source)
-    given, own = _read(file), network.state_dict()
+    given = {name: tensor for part in _files(source) for name, tensor in _read(part).items()}
+    own = network.state_dict()
     body = {name: tensor for name, tensor in own.items() if not name.startswith(_LAST)}
     fitted, rest = _assigned(given, body)
     _refuse_misfit(file, fitted, rest, body)
@@ -78,6 +81,12 @@ def load_initial_weights(network: torch.nn.Module, source: Path, class_names: Se
     reason, found = _last_layers(source, rest, last, class_names)
     network.load_state_dict({**own, **fitted, **found})
     return f"weights: {source}: {reason}; the new last layer starts from random weights" if reason else None
+
+
+def _files(source: Path) -> list[Path]:
+    """Return all files of initial weights; a run that trained the head alone has two."""
+    file = weights_file(source)
+    return weights_files(source) if source.is_dir() else [file]
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:

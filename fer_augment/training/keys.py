@@ -12,6 +12,7 @@ import platform
 import sys
 import uuid
 from collections.abc import Hashable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,16 @@ from fer_augment.training.distributions import distribution_versions
 from fer_augment.training.initial_weights import weights_digest
 from fer_augment.training.torch_runtime import device_of, precision_of
 
+_BACKBONE = (
+    "training/device_images", "training/frozen_features", "training/initial_weights", "training/networks",
+    "training/preprocessing", "training/torch_runtime",
+)  # fmt: skip
+"""The modules of this package that decide the features of an image under given weights."""
 _CORE = (
-    "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/pipeline", "hooks/scouts",
-    "hooks/stages", "hooks/strategy", "training/batches", "training/checkpoints", "training/device_images",
-    "training/fit", "training/folds", "training/initial_weights", "training/networks", "training/optimization",
-    "training/prediction", "training/preprocessing", "training/row_stream", "training/selection",
-    "training/specification", "training/torch_runtime", "training/trainer", "training/trainings",
-    "training/weight_average",
+    *_BACKBONE, "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/pipeline", "hooks/scouts",
+    "hooks/stages", "hooks/strategy", "training/batches", "training/checkpoints", "training/fit", "training/folds",
+    "training/optimization", "training/prediction", "training/row_stream", "training/selection",
+    "training/specification", "training/trainer", "training/trainings", "training/weight_average",
 )  # fmt: skip
 """The modules of this package that decide the weights; the version alone would not tell edits apart."""
 
@@ -58,6 +62,24 @@ def run_key(bound: BoundRecipe, seed: int, splits: Splits) -> str:
     """Return the digest of everything that decides a run: its training, and the steps that act on predictions."""
     later = [step_identity(step) for step in bound.steps if not step.acts_in_training]
     return _digest({"training": _training_identity(bound, seed, splits, ""), "prediction steps": later})
+
+
+def backbone_key(bound: BoundRecipe, splits: Splits) -> str:
+    """Return the digest of everything that decides the features of an image under the backbone of a recipe.
+
+    These are the network with its initial weights and its preprocessing, the size of the images, the number of
+    classes, and the environment; not the data, nor the recipe's steps, which are refused where they change a backbone.
+    """
+    without_steps = replace(bound, steps=())
+    return _digest(
+        {
+            "model": model_identity(bound.model),
+            "image shape": splits.train.image_shape,
+            "classes": len(splits.class_names),
+            "environment": environment(without_steps),
+            "core": _source_digest_of(_BACKBONE),
+        }
+    )
 
 
 def step_identity(step: Step) -> dict[str, Any]:
@@ -167,14 +189,14 @@ def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str)
         "steps": steps,
         "seed": seed,
         "environment": environment(bound),
-        "core": _core_digest(),
+        "core": _source_digest_of(_CORE),
     }
 
 
 @functools.cache
-def _core_digest() -> str:
+def _source_digest_of(modules: tuple[str, ...]) -> str:
     package = importlib.resources.files("fer_augment")
-    return _digest([(package / f"{name}.py").read_text(encoding="utf-8") for name in _CORE])
+    return _digest([(package / f"{name}.py").read_text(encoding="utf-8") for name in modules])
 
 
 def _digest(content: dict[str, Any] | Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from fer_augment.data.dataset import Splits
 from fer_augment.training.torch_runtime import autocast, reproducible
 from fer_augment.training.trainings import RecipeTrainings
 
@@ -29,6 +30,8 @@ def training_memory(recipe: RecipeTrainings) -> int:
     One forward pass with two images measures what is kept for the gradient of an image; a batch needs that many times
     more. The pixels of the data set are counted if they are in memory.
     """
+    if recipe.frozen:
+        return _memory_of_a_head(recipe)
     splits = recipe.trainings.splits
     height, width, channels = splits.train.image_shape
     network = copy.deepcopy(recipe.untrained).train()
@@ -48,9 +51,39 @@ def training_memory(recipe: RecipeTrainings) -> int:
     of_image = sum(kept.values()) / _ROWS + 3 * channels * height * width * 4
     copies = 4 + (recipe.settings.weight_average is not None) + (recipe.settings.keep == "best")
     of_network = copies * sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    return int(BASE + _OVERHEAD * of_image * recipe.settings.batch_size + of_network + _pixels_in_memory(splits))
+
+
+def _memory_of_a_head(recipe: RecipeTrainings) -> int:
+    """Estimate the memory of a training of the head: the features of all images, and a batch of the backbone.
+
+    Without gradients, a batch needs the input and the output of the largest layer at a time.
+    """
+    assert recipe.frozen is not None
+    splits = recipe.trainings.splits
+    height, width, channels = splits.train.image_shape
+    network = copy.deepcopy(recipe.untrained).eval()
+    largest = 0
+
+    def measure(module: torch.nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        nonlocal largest
+        tensors = [tensor for tensor in (*inputs, output) if isinstance(tensor, torch.Tensor)]
+        largest = max(largest, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+
+    backbone = network.get_submodule("features")
+    for module in backbone.modules():
+        module.register_forward_hook(measure)
+    with reproducible(recipe.settings, 0), torch.inference_mode(), autocast(recipe.settings):
+        features = backbone(torch.zeros(1, channels, height, width).to(memory_format=torch.channels_last))
+    images = sum(map(len, splits.parts.values()))
+    of_batch = _OVERHEAD * largest * recipe.frozen.at_once(splits.train.image_shape)
+    of_network = 2 * sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    return int(BASE + of_batch + of_network + 4 * features.numel() * images + _pixels_in_memory(splits))
+
+
+def _pixels_in_memory(splits: Splits) -> int:
     blocks = [block for part in splits.parts.values() for block in part.blocks]
-    pixels = sum({id(block): block.pixels.nbytes for block in blocks if block.path is None}.values())
-    return int(BASE + _OVERHEAD * of_image * recipe.settings.batch_size + of_network + pixels)
+    return sum({id(block): block.pixels.nbytes for block in blocks if block.path is None}.values())
 
 
 def available_memory() -> int | None:

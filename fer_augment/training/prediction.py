@@ -15,13 +15,12 @@ from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.metrics import without_ties
 from fer_augment.randomness import stream_key, uniforms
 from fer_augment.recipe.recipe import TrainingSettings
-from fer_augment.training.device_images import as_batch
+from fer_augment.training.device_images import as_batch, rows_at_once
+from fer_augment.training.frozen_features import FeatureRows, FrozenFeatures
 from fer_augment.training.torch_runtime import autocast, device_of, reproducible
 
-ROWS_AT_ONCE = 512
-"""Maximum number of rows predicted at once."""
-PIXELS_AT_ONCE = ROWS_AT_ONCE * 48 * 48
-"""Maximum number of pixels (per channel) predicted at once; fewer rows of larger images."""
+FEATURES_AT_ONCE = 4096
+"""Maximum number of rows of features predicted at once."""
 
 
 def predict(
@@ -49,10 +48,44 @@ def predict(
     return np.concatenate(parts)
 
 
-def rows_at_once(image_shape: tuple[int, int, int]) -> int:
-    """Return how many images of a shape are predicted at once, so that the memory does not grow with their size."""
-    height, width, _ = image_shape
-    return max(1, min(ROWS_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
+def predict_from(
+    frozen: FrozenFeatures | None,
+    network: torch.nn.Module,
+    dataset: ImageDataset,
+    settings: TrainingSettings,
+    views_of: Pipeline | None = None,
+) -> NDArray[np.float32]:
+    """Compute logits as `predict` does, by a head on frozen features if there are any.
+
+    Args:
+        frozen: the features, computed as far as they are missing; None for a network that takes images.
+        network: the network, or the head, in evaluation mode.
+        dataset: N rows.
+        settings: device, precision and threads.
+        views_of: as for `predict`.
+
+    Returns:
+        `(N, K) float32` logits.
+    """
+    if frozen is None:
+        return predict(network, dataset, settings, views_of)
+    if views_of is None or not views_of.acts_at("predict_views"):
+        return _of_features(network, frozen.rows_of(dataset), settings)
+    parts = []
+    for views in frozen.views_of(dataset, views_of):
+        with reproducible(settings, 0), torch.inference_mode(), autocast(settings):
+            logits = torch.stack([network(view).float() for view in views]).mean(dim=0)
+        parts.append(logits.cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _of_features(network: torch.nn.Module, rows: FeatureRows, settings: TrainingSettings) -> NDArray[np.float32]:
+    parts = []
+    with reproducible(settings, 0), torch.inference_mode(), autocast(settings):
+        for start in range(0, max(len(rows), 1), FEATURES_AT_ONCE):  # once for no rows, as in `predict`
+            logits = network(rows.batch(slice(start, start + FEATURES_AT_ONCE)))
+            parts.append(logits.float().cpu().numpy())
+    return np.concatenate(parts)
 
 
 def break_ties(logits: NDArray[np.float32], dataset: ImageDataset, seed: int) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from fer_augment.hooks.declarations import Loss
 from fer_augment.hooks.networks import AnyModel
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.frozen_features import FrozenFeatures, HeadOnFeatures
 from fer_augment.training.networks import build_network
 from fer_augment.training.torch_runtime import device_of
 
@@ -31,6 +32,7 @@ class Training:
         training_set: the rewritten training set, N rows.
         source_rows: rows of the training split before rewriting; with `budget: steps` they set the number of steps.
         validation: the validation split, for the curve only.
+        frozen: the features of a backbone that is not trained, for a training of the head alone; else None.
         selection_rows: number of random training rows that `selection_loss` of the curve is computed on.
     """
 
@@ -42,6 +44,7 @@ class Training:
     source_rows: int
     validation: ImageDataset
     selection_rows: int
+    frozen: FrozenFeatures | None = None
 
     @property
     def seed(self) -> int:
@@ -77,8 +80,15 @@ class Trained:
 
 
 def untrained_network(training: Training) -> torch.nn.Module:
-    """Build the untrained network on its device, in channels-last memory format like the batches."""
-    model = build_model(training.model, training.training_set, training.pipeline).to(device_of(training.settings))
+    """Build the untrained network on its device, in channels-last memory format like the batches.
+
+    For a training of the head alone, this is a head with random weights that takes features.
+    """
+    trains_head = training.frozen is not None
+    model = build_model(training.model, training.training_set, training.pipeline, initial_weights=not trains_head)
+    if trains_head:
+        model = HeadOnFeatures(model.get_submodule("head"))
+    model = model.to(device_of(training.settings))
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # missing in the stub
 
 

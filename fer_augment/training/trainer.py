@@ -14,8 +14,8 @@ from fer_augment.errors import StrategyError
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.hooks.stages import weights_fault
 from fer_augment.randomness import stream_key
+from fer_augment.training.device_images import rows_at_once
 from fer_augment.training.fit import Fit
-from fer_augment.training.prediction import rows_at_once
 from fer_augment.training.specification import Trained, Training, untrained_network
 from fer_augment.training.torch_runtime import reproducible
 
@@ -87,7 +87,8 @@ def seconds_per_step(training: Training, steps: int = 3, *, is_frozen: bool = Fa
         model = untrained_network(training)
         fit = Fit(training, model, list(model.parameters()), 1, lambda done, total: None, None)
         batch = training.settings.batch_size
-        size = min(batch, max(2, rows_at_once(training.training_set.image_shape) // 2))
+        largest = batch if training.frozen else max(2, rows_at_once(training.training_set.image_shape) // 2)
+        size = min(batch, largest)
         rows = fit.rows.epoch(0, np.ones(len(training.training_set)), size * (steps + 1)).reshape(steps + 1, size)
         fit.freeze(is_frozen)
         fit.time_step(rows[0])

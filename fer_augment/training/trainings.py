@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_model, save_model
 
 from fer_augment.data.dataset import ImageDataset, Splits
+from fer_augment.data.feature_cache import FeatureCache
 from fer_augment.data.records import Evaluation, provenance_arrays
 from fer_augment.errors import RecipeError, RunError, StrategyError
 from fer_augment.heads import linear_head
@@ -30,13 +32,20 @@ from fer_augment.progress import Advance, Cached, Report, ignore
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.folds import Fold, all_folds, folds_of, places_of
-from fer_augment.training.keys import training_key
-from fer_augment.training.prediction import predict
+from fer_augment.training.frozen_features import FrozenFeatures, HeadOnFeatures
+from fer_augment.training.head_training import check_head_training
+from fer_augment.training.keys import backbone_key, training_key
+from fer_augment.training.networks import build_network
+from fer_augment.training.prediction import predict, predict_from
 from fer_augment.training.specification import Trained, Training, backbone_of, build_model
 from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingStore
 from fer_augment.training.torch_runtime import ONE_THREAD, device_of, reproducible
 from fer_augment.training.trainer import refine, train
 
+ResultT = TypeVar("ResultT")
+
+SECONDS_BETWEEN_REPORTS = 0.1
+"""Minimum time between two reports of progress."""
 EXAMPLES_OF_A_STEP = 12
 """How many of the rows that a step made are kept for display."""
 
@@ -56,12 +65,12 @@ class NestedClock:
         started = time.monotonic() - self.nested
         return lambda: time.monotonic() - self.nested - started
 
-    def wait_for(self, training: Callable[[], StoredTraining]) -> StoredTraining:
-        """Do a training; from then on all of its time counts as nested."""
+    def wait_for(self, work: Callable[[], ResultT]) -> ResultT:
+        """Do a training, or other work that several trainings share; from then on all of its time counts as nested."""
         nested, started = self.nested, time.monotonic()
-        stored = training()
+        result = work()
         self.nested = nested + time.monotonic() - started
-        return stored
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +91,7 @@ class Trainings:
     report: Report = ignore
     cores: int | None = None
     clock: NestedClock = field(default_factory=NestedClock, init=False)
+    _frozen: dict[str, FrozenFeatures] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, bound: BoundRecipe) -> RecipeTrainings:
         """Return a recipe in these trainings; nothing is trained yet."""
@@ -144,6 +154,34 @@ class RecipeTrainings:
             )
 
     @cached_property
+    def frozen(self) -> FrozenFeatures | None:
+        """The features of images under the backbone, if the head alone is trained; None if the whole network is."""
+        if self.settings.train == "all":
+            return None
+        splits, model = self.trainings.splits, self.bound.model
+        key = backbone_key(self.bound, splits)
+        if key not in self.trainings._frozen:
+            cache = FeatureCache.below(self.trainings.store.root.parent, key)
+            self.trainings._frozen[key] = FrozenFeatures(
+                cache,
+                lambda: build_network(model, splits.train.image_shape, splits.class_names)[0],
+                self.settings,
+                lambda done, total: self._report(Advance("features of the images", done, total)),
+            )
+        return self.trainings._frozen[key]
+
+    @cached_property
+    def _trained_part(self) -> torch.nn.Module:
+        """The untrained network, or the head on features if that alone is trained."""
+        return HeadOnFeatures(self.untrained.get_submodule("head")) if self.frozen else self.untrained
+
+    def _compute_features(self, *datasets: ImageDataset) -> None:
+        """Compute the features that a training needs and that are missing; their time is not that of the training."""
+        frozen = self.frozen
+        if frozen:
+            self.trainings.clock.wait_for(lambda: [frozen.rows_of(dataset) for dataset in datasets])
+
+    @cached_property
     def rewritten(self) -> ImageDataset:
         """The training set as the recipe's steps rewrite it."""
         if self.first_stage is not self:
@@ -177,6 +215,8 @@ class RecipeTrainings:
         Raises:
             FerAugmentError: if the data, the network and the settings are not such that all steps can work with them.
         """
+        if self.frozen:
+            check_head_training(self.bound, self.trainings.splits, self.pipeline.fresh())
         for step in self.bound.steps:
             effects = step.strategy.effects
             try:
@@ -243,6 +283,7 @@ class RecipeTrainings:
             first = self.first_stage._trained_from_scratch(fold, scout_of, evaluated)
             seconds = self.trainings.clock.start()
             rewritten = self._training_rows(fold)
+            self._compute_features(rewritten)
             facts = first.facts
             refined = refine(
                 self.training(rewritten),
@@ -265,13 +306,21 @@ class RecipeTrainings:
         """Return the training as it is before `refine_model`."""
         name, epochs = _name_of(scout_of, fold), self.settings.epochs
 
+        reported = 0.0
+
         def progress(done: int, total: int) -> None:
+            nonlocal reported
+            now = time.monotonic()
+            if now < reported + SECONDS_BETWEEN_REPORTS and done < total:
+                return  # steps of a head take less time than reporting them to another process
+            reported = now
             epoch = min(done * epochs // total + 1, epochs)
             self._report(Advance(f"{name}, epoch {epoch} of {epochs}", done, total, measures_run=scout_of is None))
 
         def make(scratch: Path, checkpoint: Path) -> None:
             seconds = self.trainings.clock.start()
             rewritten = self._training_rows(fold)
+            self._compute_features(rewritten, self.trainings.splits.validation)
             trained = train(self.training(rewritten), checkpoint=checkpoint, progress=progress, evaluated=evaluated)
             self._write(scratch, trained, rewritten, trained.seconds_before + seconds())
 
@@ -306,7 +355,10 @@ class RecipeTrainings:
         for step in self.bound.steps:
             asking = self if step.acts_at(["refine_model"]) else self.first_stage
             scout, effects = TrainedScout(asking, step).recipe, step.strategy.effects
-            if effects & (Effect.IN_SAMPLE_MINING | Effect.ASKS_FOR_EMBEDDINGS):
+            by_in_sample = (
+                Effect.IN_SAMPLE_MINING if self.frozen else Effect.IN_SAMPLE_MINING | Effect.ASKS_FOR_EMBEDDINGS
+            )
+            if effects & by_in_sample:
                 yield from scout._needed(None, _name_of(step, None))
             if Effect.OUT_OF_FOLD_MINING in effects:
                 for fold in all_folds(self.settings.scout.folds):
@@ -330,6 +382,7 @@ class RecipeTrainings:
             source_rows=len(splits.train),
             validation=splits.validation,
             selection_rows=len(splits.test),
+            frozen=self.frozen,
         )
 
     def key(self, fold: Fold | None = None) -> str:
@@ -344,15 +397,29 @@ class RecipeTrainings:
         return training_key(self.bound, self.trainings.seed, self.trainings.splits, part=part)
 
     def network(self, stored: StoredTraining) -> torch.nn.Module:
-        """Return the network with the weights of a training, on the recipe's device, in evaluation mode.
+        """Return what was trained with the weights of a training, on the recipe's device, in evaluation mode.
+
+        This is the network, or a `HeadOnFeatures` if the head alone is trained.
 
         Raises:
             RunError: if the weights are damaged.
         """
-        return with_weights(copy.deepcopy(self.untrained), stored.weights, self.settings)
+        return with_weights(copy.deepcopy(self._trained_part), [stored.weights], self.settings)
+
+    def predict(
+        self, network: torch.nn.Module, dataset: ImageDataset, views_of: Pipeline | None = None
+    ) -> NDArray[np.float32]:
+        """Compute the `(N, K) float32` logits of what `network` returns for each row of a data set.
+
+        Args:
+            network: the network, or the head if that alone is trained.
+            dataset: N rows.
+            views_of: strategies over whose test-time views the logits are averaged; None for the images themselves.
+        """
+        return predict_from(self.frozen, network, dataset, self.settings, views_of)
 
     def _write(self, folder: Path, trained: Trained, rewritten: ImageDataset, seconds: float) -> None:
-        if trained.model.state_dict().keys() != self.untrained.state_dict().keys():
+        if trained.model.state_dict().keys() != self._trained_part.state_dict().keys():
             raise StrategyError(
                 "refine_model must keep the names of the network's parameters: add layers at prepare_model"
             )
@@ -364,7 +431,7 @@ class RecipeTrainings:
             optimizer_steps=trained.optimizer_steps,
             class_prior=tuple(trained.class_prior.tolist()),
             kept_epoch=trained.kept_epoch,
-            parameter_count=sum(parameter.numel() for parameter in trained.model.parameters()),
+            parameter_count=sum(parameter.numel() for parameter in self.untrained.parameters()),
             rewritten_counts=tuple(rewritten.counts.tolist()),
             seconds=seconds,
         )
@@ -425,6 +492,9 @@ class TrainedScout:
         Raises:
             StrategyError: if the network has no such module; nothing is trained then.
         """
+        if self.recipe.frozen:
+            embeddings: NDArray[np.float32] = self.recipe.frozen.rows_of(training_set).batch(slice(None)).cpu().numpy()
+            return embeddings
         self.recipe.require_features()
         features = self.recipe.network(self._in_sample).get_submodule("features")
         return predict(features, training_set, self.recipe.settings)
@@ -434,20 +504,31 @@ class TrainedScout:
         return self.recipe.trained(scout_of=self.step)
 
     def _probabilities(self, stored: StoredTraining, dataset: ImageDataset) -> NDArray[np.float32]:
-        return softmax(predict(self.recipe.network(stored), dataset, self.recipe.settings)).astype(np.float32)
+        return softmax(self.recipe.predict(self.recipe.network(stored), dataset)).astype(np.float32)
 
 
-def with_weights(model: torch.nn.Module, weights: Path, settings: TrainingSettings) -> torch.nn.Module:
-    """Load weights from a file into a network; return it on its device, in evaluation mode.
+def with_weights(model: torch.nn.Module, files: Sequence[Path], settings: TrainingSettings) -> torch.nn.Module:
+    """Load weights from files into a network; return it on its device, in evaluation mode.
+
+    Args:
+        model: the network.
+        files: files that together hold all of its weights.
+        settings: the device.
 
     Raises:
-        RunError: if the file is missing, damaged, or of another network.
+        RunError: if a file is missing, damaged, or of another network.
     """
-    try:
-        load_model(model, weights)  # a network may hold a parameter under two names, the file holds it once
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{weights}: not usable ({reason}); delete {weights.parent} to train again") from error
+    missing = set(model.state_dict())
+    for file in files:
+        try:
+            # A network may hold a parameter under two names, the file holds it once.
+            not_in_file, unknown = load_model(model, file, strict=False)
+            missing &= set(not_in_file)
+            if unknown or (file == files[-1] and missing):
+                raise RuntimeError(f"of another network: {min([*unknown, *missing])}")
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(f"{file}: not usable ({reason}); delete {file.parent} to train again") from error
     model = model.to(device_of(settings)).eval()
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
 
