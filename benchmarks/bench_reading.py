@@ -1,11 +1,13 @@
-"""Reading data: a csv file, a converted folder, and images in a zip archive."""
+"""Reading data: a csv file, a converted folder, images in a zip archive, and a folder of photographs."""
 
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageOps
 
 from benchmarks.samples import sample
 from benchmarks.side_by_side import SideBySide
-from fer_augment import Splits
+from fer_augment import Splits, read_data
+from fer_augment.cache import CACHE_VARIABLE
 from fer_augment.data.npy_format import write_npy_folder
 from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.data_files import csv_rows, encoded, write_csv, write_zip
@@ -162,4 +166,135 @@ def test_zip_of_photos(side_by_side: SideBySide, photos: Path, alternative: str,
         theirs=lambda: read_archive(photos),
         alternative=alternative,
         n=9,
+    )
+
+
+# --- a folder of photographs, decoded for the first time
+
+PHOTO_HEIGHT, PHOTO_WIDTH = 384, 512
+COPIES = 2
+"""So often each of TrashNet's 330 photographs is in the folder, which makes 390 MB of pixels."""
+WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder `SPLIT/CLASS/*.jpg` of TrashNet's photographs of 512x384, or of generated images."""
+    folder = tmp_path_factory.mktemp("photographs") / "images"
+    for number, (name, content) in enumerate(_photographs()):
+        for copy in range(COPIES):
+            file = folder / ("train", "train", "val", "test")[number % 4] / name / f"{number:03}_{copy}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+    return folder
+
+
+def _photographs() -> Iterator[tuple[str, bytes]]:
+    """Yield classes and jpg files."""
+    source = os.environ.get("TRASHNET")
+    if source:
+        with zipfile.ZipFile(Path(source, "trashnet_small.zip")) as archive:
+            for name in sorted(name for name in archive.namelist() if name.endswith(".jpg")):
+                yield Path(name).parent.name, archive.read(name)
+        return
+    rng = np.random.default_rng(0)
+    for number in range(330):
+        coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        smooth = cv2.resize(coarse, (PHOTO_WIDTH, PHOTO_HEIGHT), interpolation=cv2.INTER_CUBIC)
+        image = np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
+        yield ("cat", "dog")[number % 2], encoded(image, ".jpg")
+
+
+def first_reading(folder: Path, side: int | None) -> None:
+    """Read a folder with an empty cache, in one color and size."""
+    with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, cache)
+        splits = read_data(folder, size=side, progress=False)
+        assert sum(map(len, splits.parts.values())) == len(list(folder.glob("*/*/*")))
+
+
+def with_pillow_loop(folder: Path, side: int | None) -> np.ndarray:
+    """Decode the files one after another."""
+    return np.stack([np.asarray(_fitted(Image.open(file), side)) for file in sorted(folder.glob("*/*/*"))])
+
+
+def _fitted(image: Image.Image, side: int | None) -> Image.Image:
+    """Crop and scale a photograph to a square, as torchvision's Resize and CenterCrop do."""
+    color = image.convert("RGB")
+    return color if side is None else ImageOps.fit(color, (side, side), Image.Resampling.BILINEAR)
+
+
+class PillowFiles(torch.utils.data.Dataset[torch.Tensor]):
+    """Image files that are decoded as torchvision's ImageFolder does."""
+
+    def __init__(self, folder: Path, side: int | None) -> None:
+        self._files, self._side = sorted(folder.glob("*/*/*")), side
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        with Image.open(self._files[row]) as image:
+            return torch.from_numpy(np.array(_fitted(image, self._side)))
+
+
+def with_data_loader(folder: Path, side: int | None) -> None:
+    """Decode the files in the worker processes of PyTorch."""
+    dataset = PillowFiles(folder, side)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=64, num_workers=WORKERS)
+    assert sum(len(batch) for batch in loader) == len(dataset)
+
+
+def with_torchvision(folder: Path, side: int | None) -> None:
+    """Decode the files with torchvision's ImageFolder, in worker processes."""
+    transforms, datasets = torchvision_modules()
+    fit = [] if side is None else [transforms.Resize(side), transforms.CenterCrop(side)]
+    transform = transforms.Compose([*fit, transforms.PILToTensor()])
+    parts = [datasets.ImageFolder(split, transform) for split in sorted(folder.iterdir())]
+    for part in parts:
+        for _ in torch.utils.data.DataLoader(part, batch_size=64, num_workers=WORKERS):
+            pass
+
+
+def torchvision_modules() -> tuple[Any, Any]:
+    try:
+        from torchvision import datasets, transforms
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a build for another build of torch
+        pytest.skip(f"torchvision cannot be imported beside torch {torch.__version__}: {error}")
+    return transforms, datasets
+
+
+def with_hugging_face(folder: Path, side: int | None) -> None:
+    """Decode the files with Hugging Face datasets, as its imagefolder gives them."""
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed (extra: bench)")
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as cache:
+        for part in datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache).values():
+            for row in part:
+                np.asarray(_fitted(row["image"], side))
+
+
+@pytest.mark.benchmark(timer=time.perf_counter)
+@pytest.mark.parametrize("side", [None, 224, 96])
+@pytest.mark.parametrize(
+    ("alternative", "read_folder"),
+    [
+        ("a loop with Pillow", with_pillow_loop),
+        (f"Pillow in a DataLoader with {WORKERS} workers", with_data_loader),
+        (f"torchvision's ImageFolder in a DataLoader with {WORKERS} workers", with_torchvision),
+        ("Hugging Face datasets, imagefolder", with_hugging_face),
+    ],
+    ids=["pillow", "data loader", "torchvision", "hugging face"],
+)
+def test_folder_of_photographs(
+    side_by_side: SideBySide, photographs: Path, alternative: str, read_folder: Any, side: int | None
+) -> None:
+    size = f"in {PHOTO_WIDTH}x{PHOTO_HEIGHT}" if side is None else f"scaled to {side}x{side}"
+    side_by_side(
+        f"reading a folder of {PHOTO_WIDTH}x{PHOTO_HEIGHT} color jpg files for the first time, {size}",
+        ours=lambda: first_reading(photographs, side),
+        theirs=lambda: read_folder(photographs, side),
+        alternative=alternative,
+        n=5,
+        at_least=2.0,
     )

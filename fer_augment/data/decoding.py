@@ -8,6 +8,7 @@ profiles are ignored; animations and multi-page files give their first frame.
 from __future__ import annotations
 
 import enum
+import functools
 import io
 import re
 import struct
@@ -369,20 +370,26 @@ def _with_opencv(content: bytes, header: _Header, settings: PixelSettings) -> De
     """Decode a plain jpeg or png file, a jpeg possibly at a reduced size; None if it is damaged."""
     import cv2
 
-    flags = cv2.IMREAD_UNCHANGED  # leaves the orientation to us
-    if settings.size and content.startswith(b"\xff\xd8") and (divisor := _divisor(header, settings, settings.size)) > 1:
-        kind = "GRAYSCALE" if header.is_gray else "COLOR"
-        flags = getattr(cv2, f"IMREAD_REDUCED_{kind}_{divisor}") | cv2.IMREAD_IGNORE_ORIENTATION
+    divisor = _divisor(header, settings, settings.size) if settings.size and content.startswith(b"\xff\xd8") else 1
     try:
-        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), _flags(header.is_gray, divisor))
     except cv2.error:
         return None
     if image is None:
         return None
-    pixels = np.asarray(image[..., None] if header.is_gray else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    pixels = np.asarray(image[..., None] if header.is_gray else image, np.uint8)
     if header.orientation == 1:
         return DecodedImage(pixels, Conversion.NONE)
     return DecodedImage(_oriented(pixels, header.orientation), Conversion.ORIENTED)
+
+
+@functools.cache
+def _flags(is_gray: bool, divisor: int) -> int:
+    """Return what OpenCV needs to decode an image to gray or RGB, reduced, and to leave the orientation to us."""
+    import cv2
+
+    reduced: int = cv2.IMREAD_GRAYSCALE if divisor == 1 else getattr(cv2, f"IMREAD_REDUCED_GRAYSCALE_{divisor}")
+    return reduced | cv2.IMREAD_IGNORE_ORIENTATION | (0 if is_gray else cv2.IMREAD_COLOR_RGB)
 
 
 def _divisor(header: _Header, settings: PixelSettings, size: tuple[int, int]) -> int:
