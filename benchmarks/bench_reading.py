@@ -266,12 +266,23 @@ def torchvision_modules() -> tuple[Any, Any]:
 
 def with_hugging_face(folder: Path, side: int | None) -> None:
     """Decode the files with Hugging Face datasets, as its imagefolder gives them."""
-    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed (extra: bench)")
+    datasets = hugging_face_datasets()
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as cache:
         for part in datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache).values():
             for row in part:
                 np.asarray(_fitted(row["image"], side))
+
+
+def hugging_face_datasets() -> Any:
+    return pytest.importorskip("datasets", reason="Hugging Face datasets is not installed (extra: bench)")
+
+
+NEEDS: dict[Any, tuple[Callable[[], Any], ...]] = {
+    with_torchvision: (torchvision_modules,),
+    with_hugging_face: (hugging_face_datasets,),
+}
+"""What an alternative needs; missing libraries skip it."""
 
 
 @pytest.mark.benchmark(timer=time.perf_counter)
@@ -289,6 +300,8 @@ def with_hugging_face(folder: Path, side: int | None) -> None:
 def test_folder_of_photographs(
     side_by_side: SideBySide, photographs: Path, alternative: str, read_folder: Any, side: int | None
 ) -> None:
+    for needed in NEEDS.get(read_folder, ()):
+        needed()
     size = f"in {PHOTO_WIDTH}x{PHOTO_HEIGHT}" if side is None else f"scaled to {side}x{side}"
     side_by_side(
         f"reading a folder of {PHOTO_WIDTH}x{PHOTO_HEIGHT} color jpg files for the first time, {size}",

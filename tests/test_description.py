@@ -176,6 +176,10 @@ def test_fractions_and_seed_of_splits_are_set(photos):
     assert source.splitting == SplitSettings(0.1, 0.2, 7)
     assert opened(described(photos, "images: photos\nsplit: {test: 0.25}\n")).splitting == SplitSettings(test=0.25)
     assert opened(described(photos, "images: photos\n")).splitting == SplitSettings()
+    text = "images: photos\nsplit: {keep_near_duplicates: false}\n"
+    assert opened(described(photos, text)).splitting == SplitSettings(keep_near_duplicates=False)
+    text = "images: photos\nsplit: {keep_near_duplicate: no}\n"
+    assert_message(described(photos, text), [":2: split.keep_near_duplicate: unknown key", "keep_near_duplicates"])
 
 
 @pytest.mark.parametrize("rule", ["'(S\\d+)_'", '"(S\\d+)_"', "(S\\d+)_", '"(S\\\\d+)_"', "'^\\w+/(S..)'"])

@@ -477,3 +477,18 @@ BAD_ZIP_FILES = {
 def test_invalid_zip_files_are_refused(tmp_path, write, expected):
     write(tmp_path / "bad.zip")
     assert_message(tmp_path / "bad.zip", expected)
+
+
+# --- progress
+
+
+def test_decoding_and_the_search_for_near_duplicates_are_one_activity(tmp_path):
+    files = {f"cat/{number:03}.png": encoded(image) for number, image in enumerate(random_images(100, 16))}
+    files |= {f"dog/{number:03}.png": encoded(image) for number, image in enumerate(random_images(70, 16, channels=3))}
+    reports = []
+    read(write_folder(tmp_path / "a", files), lambda done, total: reports.append((done, total)))
+    assert {total for _, total in reports} == {170}
+    done = [count for count, _ in reports]
+    assert done == sorted(done), "decoding starts again at the first color image, but the progress does not"
+    assert max(count for count in done if count <= 85) == 85, "an image is half done when it is decoded"
+    assert done[-1] == 170

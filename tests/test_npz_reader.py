@@ -129,6 +129,17 @@ def test_a_rewritten_training_set_is_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize("arrays", [{"x": IMAGES, "y": LABELS}, KERAS, MEDMNIST])
+def test_reading_and_the_search_for_near_duplicates_are_one_activity(tmp_path, arrays):
+    reports = []
+    read(write_npz(tmp_path / "a.npz", arrays), lambda done, total: reports.append((done, total)))
+    rows = sum(len(array) for name, array in arrays.items() if array.ndim > 2)
+    done = [count for count, total in reports if total == rows]
+    assert len(done) == len(reports)
+    assert done == sorted(done)
+    assert done[-1] == rows
+
+
 BAD_NPZ_FILES = {
     "no known arrays": ({"arr_0": IMAGES}, ["no known arrays (it has arr_0); name them x_train, y_train"]),
     "no arrays": ({}, ["no known arrays (it has none)"]),

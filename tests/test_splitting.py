@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from fer_augment.data.splitting import (
     make_splits,
     splits_from_rows,
 )
+from fer_augment.training.folds import Fold, fold_key, folds_of
 from tests.data_files import encoded, random_images
 from tests.near_images import as_images, sequence, textures
 
@@ -179,6 +181,34 @@ def test_a_sequence_is_kept_together_although_its_ends_are_not_near_duplicates()
     split = split_of_rows(rows_of(np.resize([0, 1], 240), images)).reshape(20, 12)
     assert (split == split[:, :1]).all()
     assert set(split[:, 0]) == {TRAIN, VALIDATION, TEST}
+
+
+def test_folds_keep_near_duplicates_together_where_the_splits_did(with_near_duplicates):
+    train = made(with_near_duplicates).train
+    near = train.sources.near
+    assert (np.bincount(np.unique(near, return_inverse=True)[1]) > 1).any()
+    folds = folds_of(train, train, 3, seed=0)[:, 0]
+    for group in np.unique(near):
+        assert len(set(folds[near == group])) == 1
+    parted = made(with_near_duplicates, SplitSettings(keep_near_duplicates=False)).train
+    assert parted.sources.near is None, "near duplicates were not searched for"
+
+
+def test_near_duplicates_of_a_training_split_are_known_if_only_validation_is_made(with_near_duplicates):
+    split = np.zeros(len(with_near_duplicates), np.int8)
+    split[:9] = 2
+    splits = splits_from_rows("a", with_near_duplicates, split)
+    together = np.concatenate([splits.train.sources.near, splits.validation.sources.near])
+    assert len(set(together)) < len(together)
+    assert len(set(splits.test.sources.near) | set(together)) == 9 + len(set(together))
+
+
+def test_the_key_of_a_fold_changes_with_its_rows(with_near_duplicates):
+    train = made(with_near_duplicates).train
+    apart = replace(train, sources=replace(train.sources, near=None))
+    assert fold_key(train, Fold(0, 3), 0) == fold_key(train, Fold(0, 3), 0)
+    assert fold_key(train, Fold(0, 3), 0) != fold_key(apart, Fold(0, 3), 0)
+    assert train.fingerprint == apart.fingerprint
 
 
 def test_exact_duplicates_are_kept_together():

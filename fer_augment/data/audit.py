@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict
 
 from fer_augment.data.dataset import ImageDataset, Images, Splits
 from fer_augment.data.duplicates import group_ids, image_digests
-from fer_augment.data.near_duplicates import near_pairs, part_of, pieces, star_groups
+from fer_augment.data.near_duplicates import near_pairs, pieces, star_groups
 from fer_augment.data.similar_vectors import THREADS
 from fer_augment.errors import DatasetError
+from fer_augment.phases import part_of
 
 BLANK = 1.0
 """An image is blank if the standard deviation of its pixels (0 … 255) is below this in every channel."""

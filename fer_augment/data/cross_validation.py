@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.duplicates import joined, stratified_folds
 from fer_augment.data.records import FoldIdentity
-from fer_augment.data.splitting import SPLIT_SEED, ReportProgress, kept_together, split_off, subset
+from fer_augment.data.splitting import SPLIT_SEED, ReportProgress, kept_together, split_off, subset, with_near
 from fer_augment.errors import DatasetError, display_name
 from fer_augment.randomness import stream_rng
 
@@ -118,7 +118,7 @@ class Folds:
             data: the data as read, in any size.
             fold: one of `settings.identities`.
         """
-        rows = pooled(data, keeps_test=self.settings.keeps_test)
+        rows = with_near(pooled(data, keeps_test=self.settings.keeps_test), self.together)
         is_test = self.of_repeat[fold.repeat] == fold.number
         others = np.flatnonzero(~is_test)
         groups = joined(np.unique(self.together[others], return_inverse=True)[1].astype(np.int64))

@@ -172,6 +172,8 @@ class SourceRows:
             patient; None without groups.
         targets: `(S, K) float32`, soft labels: the class weights of each source row, summing to 1, such as shares of
             votes; None for one-hot targets. They are used in training; scores and strategies use the labels.
+        near: `(S,) int64`, equal for source rows that are near or mirrored duplicates, directly or by others; folds
+            keep them together. None if the splits are those of the source, which was not searched for them.
 
     Raises:
         DatasetError: if groups are not integers, or soft labels are not `(S, K)` shares that sum to 1.
@@ -180,6 +182,7 @@ class SourceRows:
     names: tuple[str, ...] | None = None
     groups: NDArray[np.int64] | None = None
     targets: NDArray[np.float32] | None = None
+    near: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Validate groups and soft labels."""
@@ -197,7 +200,8 @@ class SourceRows:
         """Return the source rows at `(n,)` positions."""
         names = None if self.names is None else tuple(self.names[row] for row in rows.tolist())
         groups = None if self.groups is None else self.groups[rows]
-        return SourceRows(names, groups, None if self.targets is None else self.targets[rows])
+        targets = None if self.targets is None else self.targets[rows]
+        return SourceRows(names, groups, targets, None if self.near is None else self.near[rows])
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,9 @@ from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.pixel_cache import computed_block, decoded_block
 from fer_augment.data.pixels import PixelSettings, fitted, with_channels
-from fer_augment.data.splitting import Assignment, SplitSettings, assign_splits, divided
+from fer_augment.data.splitting import Assignment, SplitSettings, assign_splits, divided, needs_search
 from fer_augment.errors import DatasetError
+from fer_augment.phases import never_back, two_phases
 
 ReportProgress = Callable[[int, int], None]
 
@@ -81,7 +82,8 @@ class ImageSource:
 
         Args:
             settings: size and color; what is None is taken from the source's own settings.
-            progress: called with the number of images decoded and their total.
+            progress: called with the number of images done and their total; an image that is to be compared with
+                others for near duplicates is half done when it is decoded.
 
         Raises:
             DatasetError: if a file cannot be decoded, or sizes differ and no size is given.
@@ -89,7 +91,10 @@ class ImageSource:
         settings = settings.over(self.settings)
         order = np.argsort(self.split, kind="stable")  # rows of one split are adjacent in the pixels
         files = [self.files[row] for row in order]
-        decoded = decoded_block(self.description, files, settings, progress)
+        progress = never_back(progress)
+        decoding_ends = 0.5 if not self._assigned and needs_search(self.split, self.splitting) else 1.0
+        report_decoding, report_search = two_phases(progress, len(files), decoding_ends)
+        decoded = decoded_block(self.description, files, settings, report_decoding)
         rows = ImageDataset.from_arrays(
             decoded.block,
             self.labels[order],
@@ -103,7 +108,12 @@ class ImageSource:
         if not self._assigned:  # splits are made once, so that rows are the same in every size
             self._assigned.append(
                 assign_splits(
-                    self.description, rows, self.split[order], self.splitting, advice=self.advice, progress=progress
+                    self.description,
+                    rows,
+                    self.split[order],
+                    self.splitting,
+                    advice=self.advice,
+                    progress=report_search,
                 )
             )
         splits = divided(self.description, rows, self._assigned[0], (*self.notes, *decoded.notes))

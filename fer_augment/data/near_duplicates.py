@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from fer_augment.data.similar_vectors import (
     search,
     similarities,
 )
+from fer_augment.phases import ReportProgress, part_of
 from fer_augment.randomness import stream_rng
 
 CORRELATION = 0.95
@@ -72,7 +72,6 @@ _IN_MEMORY = 20_000
 
 Pairs = NDArray[np.int64]
 """`(p, 2) int64`, positions of two images, the lower one first."""
-ReportProgress = Callable[[int, int], None]
 
 
 def near_pairs(
@@ -137,11 +136,6 @@ def pieces(images: Images, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Divide rows into ranges (start, stop) of a few megabytes of pixels each."""
     at_once = max(1, _BYTES_AT_ONCE // max(1, math.prod(images.shape[1:])))
     return [(start, min(start + at_once, len(rows))) for start in range(0, len(rows), at_once)]
-
-
-def part_of(progress: ReportProgress, total: int, start: float, end: float) -> ReportProgress:
-    """Report the progress of a stage as the share of all images between two fractions."""
-    return lambda done, count: progress(int(total * (start + (end - start) * done / max(1, count))), total)
 
 
 # --- thumbnails and vectors

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import ImageDataset, Splits
+from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.duplicates import connected, group_ids, joined
 from fer_augment.data.near_duplicates import near_pairs
 from fer_augment.errors import DatasetError, display_name
@@ -75,11 +75,14 @@ class Assignment:
         split: `(N,) int8`, position in `SPLIT_ORDER`.
         made: which splits were made and how, for the description of the source; empty if all were given.
         notes: what was kept together and what cannot be tested, one sentence each.
+        near: `(N,) int64`, equal for rows that are near or mirrored duplicates, see `SourceRows.near`; None if they
+            were not searched for.
     """
 
     split: NDArray[np.int8]
     made: str = ""
     notes: tuple[str, ...] = ()
+    near: NDArray[np.int64] | None = None
 
 
 def splits_from_rows(
@@ -112,6 +115,7 @@ def splits_from_rows(
 
 def divided(description: str, rows: ImageDataset, assignment: Assignment, notes: Sequence[str] = ()) -> Splits:
     """Divide N source rows, in one block of pixels, into the splits of an assignment; no pixels are copied."""
+    rows = with_near(rows, assignment.near)
     train, validation, test = (_subset(rows, assignment.split == number) for number in range(len(SPLIT_ORDER)))
     title = f"{description} ({assignment.made})" if assignment.made else description
     return Splits(train, validation, test, title, (*notes, *assignment.notes))
@@ -142,8 +146,14 @@ def make_splits(
     if len(parts.get("validation", ())):
         return Splits(parts["train"], parts["validation"], parts["test"], source)
     assignment = _validation_of(source, parts["train"], settings, progress)
-    train, validation = (_subset(parts["train"], assignment.split == number) for number in (_TRAIN, _VALIDATION))
+    rows = with_near(parts["train"], assignment.near)
+    train, validation = (_subset(rows, assignment.split == number) for number in (_TRAIN, _VALIDATION))
     return Splits(train, validation, parts["test"], f"{source} ({assignment.made})", assignment.notes)
+
+
+def needs_search(split: NDArray[np.int8], settings: SplitSettings) -> bool:
+    """Return whether `assign_splits` searches for near duplicates: a split is missing."""
+    return settings.keep_near_duplicates and not (split == _VALIDATION).any()
 
 
 def assign_splits(
@@ -191,7 +201,11 @@ def assign_splits(
     assignment = _validation_of(source, _subset(rows, split == _TRAIN), settings, progress)
     all_rows = split.copy()
     all_rows[train] = assignment.split
-    return replace(assignment, split=all_rows)
+    near = None
+    if assignment.near is not None:
+        near = len(rows) + np.arange(len(rows))  # rows that were not searched are by themselves
+        near[train] = assignment.near
+    return replace(assignment, split=all_rows, near=near)
 
 
 def _validation_of(source: str, train: ImageDataset, settings: SplitSettings, progress: ReportProgress) -> Assignment:
@@ -199,11 +213,18 @@ def _validation_of(source: str, train: ImageDataset, settings: SplitSettings, pr
 
 
 def groups_of(dataset: ImageDataset) -> NDArray[np.int64]:
-    """Return `(N,) int64` numbers, equal for source rows that belong together: exact duplicates, rows of one group."""
+    """Return `(N,) int64` numbers, equal for source rows that belong together.
+
+    These are exact duplicates, rows of one group and, if they were searched for, near duplicates.
+    """
+    columns = () if dataset.sources is None else (dataset.sources.groups, dataset.sources.near)
+    given = [
+        np.unique(column[dataset.origin], return_inverse=True)[1].astype(np.int64)
+        for column in columns
+        if column is not None
+    ]
     exact = group_ids(dataset.digests)
-    if dataset.sources is None or dataset.sources.groups is None:
-        return exact
-    return joined(exact, np.unique(dataset.sources.groups[dataset.origin], return_inverse=True)[1].astype(np.int64))
+    return joined(exact, *given) if given else exact
 
 
 # --- assignment of groups of rows
@@ -221,10 +242,11 @@ def _made(
     The result depends on the order of the rows, and on their pixels only through the duplicates among them, so that
     other sizes of the same images are split alike.
     """
+    groups, notes, near = joined(groups_of(rows)), list[str](), None
     if settings.keep_near_duplicates:
-        groups, notes = kept_together(rows, progress)
-    else:
-        groups, notes = joined(groups_of(rows)), []
+        near = _near_duplicates(rows, progress)
+        groups = joined(groups, near)
+        notes += _note_on_near_duplicates(near)
     split = _assigned(rows.labels, groups, fractions, stream_rng(settings.seed, "split off"))
     if not all((split == number).any() for number in (_TRAIN, *fractions)):
         is_separate = groups.max(initial=-1) + 1 == len(rows)
@@ -235,7 +257,7 @@ def _made(
         )
     if _TEST in fractions:
         notes += _notes_on_small_classes(rows, groups, split)
-    return Assignment(split, _description(fractions, settings.seed), tuple(notes))
+    return Assignment(split, _description(fractions, settings.seed), tuple(notes), near)
 
 
 def kept_together(rows: ImageDataset, progress: ReportProgress) -> tuple[NDArray[np.int64], list[str]]:
@@ -355,6 +377,13 @@ def _represent_classes(
     for part in parts:
         if not (part_of_group == part).any():
             any(move(label, part, (_TRAIN,)) for label in reversed(rarest_first))
+
+
+def with_near(rows: ImageDataset, near: NDArray[np.int64] | None) -> ImageDataset:
+    """Return source rows that know their near duplicates, see `SourceRows.near`; unchanged if `near` is None."""
+    if near is None:
+        return rows
+    return replace(rows, sources=replace(rows.sources or SourceRows(), near=near))
 
 
 def subset(rows: ImageDataset, chosen: NDArray[np.int64]) -> ImageDataset:

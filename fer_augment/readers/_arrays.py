@@ -18,6 +18,7 @@ from fer_augment.data.dataset import SourceRows
 from fer_augment.data.pixel_cache import computed_block
 from fer_augment.data.splitting import make_splits, splits_from_rows
 from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.phases import two_phases
 from fer_augment.readers._array_names import missing_split_advice
 from fer_augment.readers._conventions import EVERYTHING, FER2013_CLASSES, class_order, display_name, is_fer2013
 from fer_augment.readers._stored_arrays import Array, StoredArray
@@ -81,7 +82,8 @@ def splits_of_arrays(
         parts: arrays by split: train, validation and test, or `EVERYTHING` alone.
         names: names of the images and labels of each split, for messages.
         class_names: names in the order of the labels; None names the classes after their labels, except FER2013's.
-        progress: called with the number of images converted and their total.
+        progress: called with the number of images done and their total; an image that is to be compared with others
+            for near duplicates is half done when it is read.
         notes: what was passed over or changed so far.
         columns: groups and soft labels by split; splits without any may be missing.
 
@@ -92,10 +94,12 @@ def splits_of_arrays(
     if not total:
         raise DatasetError(f"{display_name(source)}: has no images")
 
+    report_reading, report_search = two_phases(progress, total, 1.0 if "validation" in parts else 0.5)
+
     def advance(rows: int) -> None:
         nonlocal done
         done += rows
-        progress(done, total)
+        report_reading(done, total)
 
     notes, read = list(notes), dict[str, _Part]()
     for split, part in parts.items():
@@ -112,8 +116,9 @@ def splits_of_arrays(
     description = display_name(source)
     if EVERYTHING in datasets:
         rows = datasets[EVERYTHING]
-        return splits_from_rows(description, rows, np.full(len(rows), -1, dtype=np.int8), notes=tuple(notes))
-    splits = make_splits(description, datasets, missing_split_advice(names))
+        no_split = np.full(len(rows), -1, dtype=np.int8)
+        return splits_from_rows(description, rows, no_split, notes=tuple(notes), progress=report_search)
+    splits = make_splits(description, datasets, missing_split_advice(names), progress=report_search)
     return replace(splits, notes=(*notes, *splits.notes))
 
 

@@ -74,6 +74,9 @@ class SplitFractions(_Settings):
     validation: Fraction = Field(default=_DEFAULT.validation, description="Fraction of the images for validation.")
     test: Fraction = Field(default=_DEFAULT.test, description="Fraction of the images for the test.")
     seed: Whole = Field(default=_DEFAULT.seed, ge=0, description="Seed of the assignment.")
+    keep_near_duplicates: Annotated[bool, Strict()] = Field(
+        default=_DEFAULT.keep_near_duplicates, description="Whether near and mirrored duplicates stay in one split."
+    )
 
     @model_validator(mode="after")
     def _leaves_a_training_split(self) -> SplitFractions:
@@ -140,7 +143,7 @@ class Description(_Settings):
     def splitting(self) -> SplitSettings:
         """How missing splits are made."""
         split = self.split or SplitFractions()
-        return SplitSettings(split.validation, split.test, split.seed)
+        return SplitSettings(split.validation, split.test, split.seed, split.keep_near_duplicates)
 
 
 class DescriptionFile:

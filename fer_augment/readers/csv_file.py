@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, did_you_mean, hookimpl
 from fer_augment.data.splitting import make_splits
 from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.phases import two_phases
 from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, display_name, excerpt
 from fer_augment.readers._pixel_text import keep_freed_memory, parse_row, parse_rows
 
@@ -26,6 +27,8 @@ _BYTES_AT_ONCE = 1 << 19
 _BUFFER = 1 << 18
 """File buffer size in bytes; a buffer of less than a few lines is slower."""
 _HEADER_LIMIT = 1 << 12
+_READING_ENDS = 0.5
+"""Share of the progress until the file is read; a search for near duplicates follows if it has no validation split."""
 _LABELS = {str(label).encode(): label for label in range(len(FER2013_CLASSES))}
 _SPLIT_NUMBERS = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items()}
 WHERE = {
@@ -62,7 +65,9 @@ def read(source: str, progress: ReportProgress) -> Splits:
     Raises:
         DatasetError: if the file cannot be read or a line is invalid; the message names the line and the reason.
     """
-    return make_splits(display_name(source), read_parts(source, progress), WHERE)
+    size = os.path.getsize(source) if os.path.isfile(source) else 0
+    report_reading, report_search = two_phases(progress, size, _READING_ENDS)
+    return make_splits(display_name(source), read_parts(source, report_reading), WHERE, progress=report_search)
 
 
 def read_parts(source: str, progress: ReportProgress) -> dict[str, ImageDataset]:

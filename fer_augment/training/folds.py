@@ -5,6 +5,7 @@ Legend of shapes: N rows, P source rows of a row.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,8 @@ def all_folds(folds: int) -> list[Fold]:
 def folds_of(dataset: ImageDataset, source: ImageDataset, folds: int, seed: int) -> NDArray[np.int64]:
     """Return the fold of each source row that a row descends from.
 
-    Folds are stratified by class; exact duplicates, and rows of one group of the source, share a fold.
+    Folds are stratified by class; exact duplicates, and rows of one group of the source, share a fold. So do near
+    duplicates, if the splits were made in such a way that these stay together.
 
     Args:
         dataset: N rows that descend from the source.
@@ -55,6 +57,18 @@ def folds_of(dataset: ImageDataset, source: ImageDataset, folds: int, seed: int)
     rng = stream_rng(seed, "folds", folds)
     fold_of_source = stratified_folds(source.labels, groups_of(source), folds, rng)
     return np.append(fold_of_source, -1)[places_of(dataset.origins, source)]
+
+
+def fold_key(source: ImageDataset, fold: Fold, seed: int) -> str:
+    """Return a text that names a fold, and changes with the rows in it.
+
+    Args:
+        source: the training split.
+        fold: the fold.
+        seed: of the run.
+    """
+    rows = folds_of(source, source, fold.folds, seed) == fold.number
+    return f"{fold} {hashlib.sha256(rows.tobytes()).hexdigest()[:16]}"
 
 
 def places_of(origins: NDArray[np.int64], source: ImageDataset) -> NDArray[np.int64]:

@@ -31,7 +31,7 @@ from fer_augment.metrics import softmax
 from fer_augment.progress import Advance, Cached, Report, ignore
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import TrainingSettings
-from fer_augment.training.folds import Fold, all_folds, folds_of, places_of
+from fer_augment.training.folds import Fold, all_folds, fold_key, folds_of, places_of
 from fer_augment.training.frozen_features import FrozenFeatures, HeadOnFeatures
 from fer_augment.training.head_training import check_head_training
 from fer_augment.training.keys import backbone_key, training_key
@@ -387,11 +387,14 @@ class RecipeTrainings:
 
     def key(self, fold: Fold | None = None) -> str:
         """Return the training key, on all rows or without those of a fold."""
-        return self._key(f"without {fold}" if fold else "")
+        return self._key(self._part(fold))
 
     def _key_before_refinement(self, fold: Fold | None) -> str:
-        part = f"without {fold}" if fold else ""
+        part = self._part(fold)
         return self._key(f"{part} before refine_model" if self.refines else part)
+
+    def _part(self, fold: Fold | None) -> str:
+        return f"without {fold_key(self.trainings.splits.train, fold, self.trainings.seed)}" if fold else ""
 
     def _key(self, part: str) -> str:
         return training_key(self.bound, self.trainings.seed, self.trainings.splits, part=part)
