@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath, PurePosixPath
 
@@ -39,7 +40,7 @@ _KNOWN_FOLDERS = [name for names in SPLIT_NAMES.values() for name in names]
 _DEEPEST_TABLE = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Split and class of an image.
 
@@ -66,31 +67,32 @@ def places(source: str, members: Sequence[Member]) -> list[Place]:
             missing, or the folders are no classes; the message names the first three images or folders.
     """
     depth = _leading_folders(members)
-    below = [member.parts[depth:] for member in members]
-    has_splits = 2 * sum(len(parts) > 2 for parts in below) > len(below)
-    if all(len(parts) == 1 for parts in below):
+    above = [member.parts[depth:-1] for member in members]  # the folders of each image below the common ones
+    counts = Counter(above)  # far fewer than images
+    has_splits = 2 * sum(count for folders, count in counts.items() if len(folders) > 1) > len(members)
+    if set(counts) == {()}:
         raise _no_classes(source, "all images are in one folder")
-    if not has_splits and all(split_called(parts[0]) for parts in below):
+    if not has_splits and all(folders and split_called(folders[0]) for folders in counts):
         raise _no_classes(source, "the split folders have no class folders; expected split/class/image")
     expected = "split/class/image" if has_splits else "class/image"
-    _refuse(
-        source,
-        [member for member, parts in zip(members, below, strict=True) if len(parts) != 2 + has_splits],
-        f"not in {expected} like the other images; move or remove",
-    )
-    _refuse(
-        source,
-        [member for member, parts in zip(members, below, strict=True) if not parts[-2].isprintable()],
-        "the class name has unprintable characters; rename the folder of",
-    )
+
+    def members_in(is_wrong: Callable[[tuple[str, ...]], bool]) -> list[Member]:
+        wrong = set(filter(is_wrong, counts))
+        return [member for member, folders in zip(members, above, strict=True) if folders in wrong] if wrong else []
+
+    misplaced = members_in(lambda folders: len(folders) != 1 + has_splits)
+    _refuse(source, misplaced, f"not in {expected} like the other images; move or remove")
+    unprintable = members_in(lambda folders: not folders[-1].isprintable())
+    _refuse(source, unprintable, "the class name has unprintable characters; rename the folder of")
     if has_splits:
-        _refuse_unknown_splits(source, [(m, parts[0]) for m, parts in zip(members, below, strict=True)])
-        _refuse_two_folders(source, {parts[0] for parts in below})
-    images = []
-    for member, parts in zip(members, below, strict=True):
-        folder = "/".join(member.parts[: depth + has_splits])
-        split = split_called(parts[0]) if has_splits else EVERYTHING
-        images.append(Place(member, split or EVERYTHING, parts[-2], folder))
+        _refuse_unknown_splits(source, members_in(lambda folders: split_called(folders[0]) is None), depth)
+        _refuse_two_folders(source, {folders[0] for folders in counts})
+    place_of = {}
+    for folders in counts:
+        split = split_called(folders[0]) if has_splits else None
+        folder = "/".join((*members[0].parts[:depth], *folders[:has_splits]))
+        place_of[folders] = split or EVERYTHING, folders[-1], folder
+    images = [Place(member, *place_of[folders]) for member, folders in zip(members, above, strict=True)]
     if has_splits:
         images = _split_by_prefix(source, images)
     _refuse_folders_without_classes(source, sorted({image.class_name for image in images}))
@@ -123,15 +125,13 @@ def _about(source: str, members: Sequence[Member]) -> str:
     return f"{display_name(source)}: {counted([display_name('/'.join(member.parts)) for member in members])}"
 
 
-def _refuse_unknown_splits(source: str, folders: Sequence[tuple[Member, str]]) -> None:
-    unknown = [(member, folder) for member, folder in folders if split_called(folder) is None]
+def _refuse_unknown_splits(source: str, unknown: Sequence[Member], depth: int) -> None:
     if unknown:
-        names = sorted({folder for _, folder in unknown})
+        names = sorted({member.parts[depth] for member in unknown})
         listed = repr(display_name(names[0])) if len(names) == 1 else counted(list(map(display_name, names)), "folders")
         verb = "is not a split" if len(names) == 1 else "are not splits"
         hint = did_you_mean(names[0], _KNOWN_FOLDERS)
-        about = _about(source, [member for member, _ in unknown])
-        raise DatasetError(f"{about}: expected split/class/image, but {listed} {verb}{hint}")
+        raise DatasetError(f"{_about(source, unknown)}: expected split/class/image, but {listed} {verb}{hint}")
 
 
 def _refuse_two_folders(source: str, folders: Iterable[str]) -> None:
@@ -245,8 +245,10 @@ def _refuse_missing_splits(source: str, images: Sequence[Place]) -> None:
     if "test" not in folder_of:
         raise DatasetError(f"{title}: the test split is empty; {_without_test(source, folder_of)}")
     class_names, label_of = class_order(image.class_name for image in images)
-    labels = {split: {label_of[image.class_name] for image in images if image.split == split} for split in folder_of}
-    for split in labels:
+    labels = defaultdict[str, set[int]](set)
+    for split, class_name in {(image.split, image.class_name) for image in images}:
+        labels[split].add(label_of[class_name])
+    for split in folder_of:
         missing = [display_name(class_names[label]) for label in sorted(labels[split] - labels["train"])]
         if missing:
             raise DatasetError(

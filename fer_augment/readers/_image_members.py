@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+import weakref
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from fer_augment import DatasetError, ImageFile
 from fer_augment.data.decoding import HEAD_BYTES, IMAGE_SUFFIXES, is_image
 from fer_augment.readers._conventions import counted, display_name, excerpt, is_folder, no_such_file
-from fer_augment.readers._tar_files import TAR_SUFFIXES, tar_files
+from fer_augment.readers._tar_files import TAR_SUFFIXES, Content, tar_files
 
 _UNSUPPORTED_SUFFIXES = (
     *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".j2k", ".jp2", ".jpx", ".jxl", ".nef", ".orf"),
@@ -28,7 +28,7 @@ LARGEST_FILE = 1 << 29
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """An image file.
 
@@ -38,15 +38,13 @@ class Member:
         content: function that returns the content; raises DatasetError.
         version: changes with the content.
         size: number of bytes.
-        head: function that returns the first `HEAD_BYTES` of the content; None if they are read with the rest.
     """
 
     parts: tuple[str, ...]
     title: str
-    content: Callable[[], bytes]
+    content: Content
     version: str
     size: int
-    head: Callable[[], bytes] | None = None
 
     @property
     def name(self) -> str:
@@ -118,7 +116,7 @@ def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
     images: list[Member] = []
     others: list[Member] = []
     for file in files:
-        (images if _has_image_suffix(file) or is_image(_head(file)) else others).append(file)
+        (images if _has_image_suffix(file) or is_image(file.content.head()) else others).append(file)
     if not images:
         tables = [file.name for file in others if file.parts[-1].lower().endswith(".csv")]
         if tables and expected == _EXPECTED:
@@ -140,10 +138,6 @@ def _refuse(source: str, files: Sequence[Member], reason: str) -> None:
 
 def _has_image_suffix(file: Member) -> bool:
     return file.parts[-1].lower().endswith(IMAGE_SUFFIXES)
-
-
-def _head(file: Member) -> bytes:
-    return file.head() if file.head else file.content()[:HEAD_BYTES]
 
 
 def _folder_members(source: str) -> Iterator[Member]:
@@ -173,40 +167,39 @@ def _file_member(entry: os.DirEntry[str], parts: tuple[str, ...]) -> Member | No
     status = entry.stat()
     if not entry.is_file():
         return None
-    content = _FileContent(Path(entry.path))
     version = f"{status.st_size} {status.st_mtime_ns}"
-    return Member(parts, display_name(entry.path), content, version, status.st_size, content.head)
+    return Member(parts, display_name(entry.path), _FileContent(entry.path), version, status.st_size)
 
 
-def _unreadable(path: str | Path, error: OSError) -> DatasetError:
-    return DatasetError(f"{display_name(str(path))}: cannot be read ({error.strerror})")
+def _unreadable(path: str, error: OSError) -> DatasetError:
+    return DatasetError(f"{display_name(path)}: cannot be read ({error.strerror})")
 
 
-def _zip_members(source: str, archive: zipfile.ZipFile) -> Iterator[Member]:
+def _zip_members(source: str, archive: _Archive) -> Iterator[Member]:
     shown = display_name(source)
-    for info in archive.infolist():
+    for info in archive.zip.infolist():
         # Some Windows programs write backslashes, which violates the zip specification.
         parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
         if parts and not info.is_dir() and not any(map(_is_ignored, parts)):
             title = f"{shown}: {display_name(info.filename)}"
             content = _ZipContent(archive, info, title)
-            yield Member(parts, title, content, f"{info.file_size} {info.CRC}", info.file_size, content.head)
+            yield Member(parts, title, content, f"{info.file_size} {info.CRC}", info.file_size)
 
 
 def _tar_members(source: str) -> Iterator[Member]:
     for member in tar_files(source):
         parts = tuple(part for part in member.path.split("/") if part not in ("", "."))
         if parts and not any(map(_is_ignored, parts)):
-            yield Member(parts, member.title, member.content, member.version, member.size, member.content.head)
+            yield Member(parts, member.title, member.content, member.version, member.size)
 
 
 def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name in _IGNORED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _FileContent:
-    path: Path
+    path: str
 
     def __call__(self) -> bytes:
         return self._read(-1)
@@ -216,15 +209,23 @@ class _FileContent:
 
     def _read(self, size: int) -> bytes:
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb") as file:
                 return file.read(size)
         except OSError as error:
             raise _unreadable(self.path, error) from error
 
 
-@dataclass(frozen=True)
+class _Archive:
+    """An open zip file, closed when nothing can read it any more, also as part of a reference cycle."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self.zip = archive
+        weakref.finalize(self, archive.close)
+
+
+@dataclass(frozen=True, slots=True)
 class _ZipContent:
-    archive: zipfile.ZipFile
+    archive: _Archive
     info: zipfile.ZipInfo
     title: str
 
@@ -236,7 +237,7 @@ class _ZipContent:
 
     def _read(self, size: int) -> bytes:
         try:
-            with self.archive.open(self.info) as file:
+            with self.archive.zip.open(self.info) as file:
                 return file.read(size)
         except _ZIP_FAULTS as error:
             raise DatasetError(
@@ -244,9 +245,9 @@ class _ZipContent:
             ) from error
 
 
-def _opened(source: str) -> zipfile.ZipFile:
+def _opened(source: str) -> _Archive:
     try:
-        return zipfile.ZipFile(source)
+        return _Archive(zipfile.ZipFile(source))
     except FileNotFoundError as error:
         raise DatasetError(no_such_file(source)) from error
     except _ZIP_FAULTS as error:
