@@ -28,6 +28,8 @@ from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
 from fer_augment.processes import without_main_module
 from fer_augment.randomness import uniforms
+from fer_augment.row_transforms import RowTransforms, Transform, seeded_torch
+from fer_augment.torchvision_import import import_with_torchvision
 
 if TYPE_CHECKING:
     from fer_augment.comparing import PreparedComparison, compare, prepare, rewrite, run
@@ -62,6 +64,7 @@ __all__ = [
     "PreparedComparison",
     "Recipe",
     "RecipeError",
+    "RowTransforms",
     "Run",
     "RunError",
     "RunIdentity",
@@ -71,9 +74,11 @@ __all__ = [
     "Strategy",
     "StrategyError",
     "Tracker",
+    "Transform",
     "compare",
     "did_you_mean",
     "hookimpl",
+    "import_with_torchvision",
     "judge",
     "linear_head",
     "load_comparison",
@@ -83,6 +88,7 @@ __all__ = [
     "read_data",
     "rewrite",
     "run",
+    "seeded_torch",
     "uniforms",
     "without_main_module",
 ]

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import importlib.metadata
+import importlib.util
 import inspect
-import multiprocessing
 import os
 import random
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from functools import cached_property
-from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from contextlib import contextmanager, suppress
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
 from fer_augment import (
-    ClassName,
-    Context,
-    Effect,
-    ImageDataset,
+    PluginError,
+    RowTransforms,
     Strategy,
     StrategyError,
+    Transform,
     did_you_mean,
     hookimpl,
-    uniforms,
-    without_main_module,
 )
 
-_TIMED_IMAGES = 200
-"""Number of images transformed first, to estimate whether worker processes are worth their startup time."""
-_STARTUP_SECONDS = 0.8
-"""Startup time of a worker process, which imports albumentations."""
-_CHUNKS_PER_CORE = 32
-"""Number of chunks of work per core: small chunks keep idle time short at the end."""
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-Transform = str | dict[str, dict[str, JsonValue]]
-
+SUCCESSOR = "albumentationsx"
+DISTRIBUTIONS = ("albumentations", "nrtk-albumentations", SUCCESSOR)
+"""Distributions with the module albumentations: the last release under the MIT license, its maintained fork, and the
+successor under the AGPL."""
 _MAY_MIRROR = ("D4", "HorizontalFlip", "SquareSymmetry", "TimeReverse")
 _NOT_FOR_RECIPES = (
     "BaseCompose",
@@ -55,11 +47,14 @@ _NOT_FOR_RECIPES = (
 )
 
 
-class Albumentations(Strategy):
+class Albumentations(RowTransforms):
     """Transform images with albumentations: append transformed copies to the training set, or transform every batch.
 
     The random numbers of an image depend only on its row (in batches also on the epoch and on how often the row was
     already drawn in it). Row order, batches and worker processes do not change the result.
+
+    The library is albumentations 2.0.8, the last release under the MIT license, or its maintained fork
+    nrtk-albumentations, whichever is installed.
 
     When: the network overfits, and the transforms preserve the labels. Appended copies enlarge small classes with
     varied images.
@@ -82,140 +77,33 @@ class Albumentations(Strategy):
         "target_count": "largest_class",
     }
 
-    transforms: list[Transform] = Field(
-        min_length=1,
-        description="transforms in order, each a name or {name: {parameter: value}}; OneOf and the like may be nested.",
-    )
-    when: Literal["rewrite", "batch"] = Field(
-        default="batch",
-        description="rewrite: append copies before training; batch: transform every batch during training.",
-    )
-    classes: list[ClassName] | dict[ClassName, Probability] | None = Field(
-        default=None,
-        description="transform only rows of these classes; batch: also {class: probability that a row is transformed}.",
-    )
-    copies: int | None = Field(default=None, ge=1, description="rewrite: number of copies of each row to append.")
-    target_count: int | Literal["largest_class"] | None = Field(
-        default=None, description="rewrite: append copies until each class has this many rows."
-    )
-
-    @field_validator("transforms")
     @classmethod
-    def _transforms_exist(cls, transforms: list[Transform]) -> list[Transform]:
-        for transform in transforms:
-            _build(transform)
-        return transforms
+    def check_transform(cls, transform: Transform) -> None:
+        """Build the transform."""
+        _build(transform)
 
-    @model_validator(mode="after")
-    def _amount_fits_the_stage(self) -> Albumentations:
-        amounts = [name for name in ("copies", "target_count") if getattr(self, name) is not None]
-        if self.when == "rewrite" and len(amounts) != 1:
-            raise ValueError("`when: rewrite` requires either `copies` or `target_count`")
-        if self.when == "batch" and amounts:
-            raise ValueError(f"`{amounts[0]}` requires `when: rewrite`; batches keep their size")
-        if self.when == "rewrite" and isinstance(self.classes, dict):
-            raise ValueError("`classes: {class: probability}` requires `when: batch`; list the classes to copy")
-        return self
+    @staticmethod
+    def start_worker() -> None:
+        """Keep albumentations from importing torch (for `ToTensorV2`), so that it starts in a third of the time."""
+        sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` raise ImportError
 
     @property
-    def effects(self) -> Effect:
-        """Random; whether it mirrors or shifts the class prior depends on the transforms and the amounts."""
-        effects = Effect.RANDOM
-        mirrors = any(name in _MAY_MIRROR for name in _names(self.transforms))
-        if self.when == "batch":
-            return effects | Effect.RANDOM_FLIP if mirrors else effects
-        if mirrors:
-            effects |= Effect.MIRRORED_COPIES
-        if self.classes is not None or self.target_count is not None:
-            effects |= Effect.SHIFTS_CLASS_PRIOR
-        return effects
+    def distributions(self) -> Collection[str]:
+        """The distribution that installed the library."""
+        return [provider()]
 
-    @property
-    def idle_at(self) -> Collection[str]:
-        """The stage that `when` does not select."""
-        return ["augment_rows" if self.when == "rewrite" else "rewrite_training_set"]
+    def may_mirror(self, name: str) -> bool:
+        """Whether a transform may mirror images left to right."""
+        return name in _MAY_MIRROR
 
-    @hookimpl
-    def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
-        """Append transformed copies (`when: rewrite`)."""
-        parents = self._parents(training_set, context.rng)
-        seeds = context.row_seeds(training_set.copy_keys(parents))
-        copies = self._transform_in_parallel(training_set.images[parents], seeds, context.cores)
-        return training_set.append(copies, parents=parents)
-
-    @hookimpl
-    def augment_rows(
-        self,
-        images: NDArray[np.uint8],
-        rows: NDArray[np.int64],
-        draws: NDArray[np.int64],
-        training_set: ImageDataset,
-        context: Context,
-    ) -> NDArray[np.uint8]:
-        """Transform the rows of a batch (`when: batch`)."""
-        seeds = context.row_seeds(training_set.row_keys(rows), draws)
-        chosen = uniforms(seeds, 1)[:, 0] < self._probability_by_class(training_set)[training_set.labels[rows]]
-        changed = images.copy()
-        changed[chosen] = self._transform(images[chosen], seeds[chosen])
-        return changed
-
-    def _probability_by_class(self, training_set: ImageDataset) -> NDArray[np.float64]:
-        """Return the probability that a row of each class is transformed, `(K,)`."""
-        names = training_set.class_names if self.classes is None else self.classes
-        probability_of = names if isinstance(names, dict) else dict.fromkeys(names, 1.0)
-        probabilities = np.zeros(len(training_set.class_names))
-        for name, probability in probability_of.items():
-            probabilities[training_set.class_number(name)] = probability
-        return probabilities
-
-    def _rows(self, training_set: ImageDataset) -> NDArray[np.int64]:
-        return training_set.rows_of(training_set.class_names if self.classes is None else self.classes)
-
-    def _parents(self, training_set: ImageDataset, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Choose the rows to copy: each row equally often, or in random order until each class reaches the target."""
-        rows = self._rows(training_set)
-        if self.copies is not None:
-            return np.tile(rows, self.copies)
-        counts = training_set.counts
-        target = int(counts.max()) if self.target_count == "largest_class" else int(self.target_count or 0)
-        parents = [np.empty(0, dtype=np.int64)]
-        for label in np.unique(training_set.labels[rows]):
-            own = rng.permutation(np.flatnonzero(training_set.labels == label))
-            parents.append(np.resize(own, max(0, target - int(counts[label]))))
-        return np.concatenate(parents)
-
-    def _transform_in_parallel(
-        self, images: NDArray[np.uint8], seeds: NDArray[np.uint64], cores: int
-    ) -> NDArray[np.uint8]:
-        """Transform images like `_transform`, with a worker process on each additional core if that is faster."""
-        started = time.perf_counter()
-        first = self._transform(images[:_TIMED_IMAGES], seeds[:_TIMED_IMAGES])
-        remaining_seconds = (time.perf_counter() - started) / _TIMED_IMAGES * max(0, len(images) - _TIMED_IMAGES)
-        workers = 0 if multiprocessing.current_process().daemon else cores - 1
-        if not workers or remaining_seconds <= _STARTUP_SECONDS:
-            return np.concatenate([first, self._transform(images[_TIMED_IMAGES:], seeds[_TIMED_IMAGES:])])
-        edges = np.linspace(_TIMED_IMAGES, len(images), _CHUNKS_PER_CORE * cores + 1).astype(int).tolist()
-        chunks = [(images[begin:end], seeds[begin:end]) for begin, end in pairwise(edges)]
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _block_torch_import)
-        try:
-            with without_main_module():
-                futures = [pool.submit(_transform_in_worker, self.transforms, *chunk) for chunk in chunks]
-            # Meanwhile this process works through the chunks from the end.
-            local: list[NDArray[np.uint8]] = []
-            while futures and futures[-1].cancel():
-                local.append(self._transform(*chunks[len(futures) - 1]))
-                futures.pop()
-            return np.concatenate([first, *(future.result() for future in futures), *reversed(local)])
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _transform(self, images: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    def transform_images(self, images: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint8]:
         """Transform `(n, H, W, C)` images, each with the random numbers of its seed, `(n,)`.
 
         Raises:
             StrategyError: if a transform does not support such images, or changes their shape or dtype.
         """
-        changed = np.empty_like(images)
+        changed, (height, width) = np.empty_like(images), images.shape[1:3]
+        resize = f"{{Resize: {{height: {height}, width: {width}}}}}"
         numbers = _RandomNumbers()
         # One stream for all transforms: `set_random_seed` would give each transform its own copy of the same stream,
         # and transforms with equal probabilities would always be applied together.
@@ -228,24 +116,9 @@ class Albumentations(Strategy):
                     image = self._composed(image=images[index])["image"]
                 except Exception as error:  # noqa: BLE001 - transforms raise exceptions of any class
                     raise _transform_error(error, images.shape[1:]) from error
-                self._check(image, images[index])
+                self.check_image(image, images[index], resize)
                 changed[index] = image
         return changed
-
-    def _check(self, image: NDArray[Any], original: NDArray[np.uint8]) -> None:
-        if image.shape == original.shape and image.dtype == original.dtype:
-            return
-        names = ", ".join(_names(self.transforms))
-        if image.shape != original.shape:
-            height, width = original.shape[:2]
-            raise StrategyError(
-                f"{names} changed the image shape from {original.shape} to {image.shape}; images must keep their size: "
-                f"append {{Resize: {{height: {height}, width: {width}}}}} or remove the transform that changes it"
-            )
-        raise StrategyError(
-            f"{names} returned {image.dtype} pixels instead of {original.dtype}; remove the transform that converts "
-            "them, the trainer scales pixels itself"
-        )
 
     @cached_property
     def _composed(self) -> Any:
@@ -255,12 +128,6 @@ class Albumentations(Strategy):
 def _block_torch_import() -> None:
     """Keep albumentations from importing torch (for `ToTensorV2`), so that it starts in a third of the time."""
     sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` raise ImportError
-
-
-def _transform_in_worker(
-    transforms: list[Transform], images: NDArray[np.uint8], seeds: NDArray[np.uint64]
-) -> NDArray[np.uint8]:
-    return Albumentations(transforms=transforms)._transform(images, seeds)
 
 
 class _RandomNumbers:
@@ -299,29 +166,38 @@ def _one_opencv_thread() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
+@cache
 def _library() -> Any:
-    """Import albumentations without its online check for a newer version."""
+    """Import albumentations or its fork, without its online check for a newer version.
+
+    Raises:
+        PluginError: if its successor under another license is installed.
+    """
+    if provider() == SUCCESSOR:
+        raise PluginError(
+            "the installed albumentations is albumentationsx, which is licensed under the AGPL and not supported; "
+            "replace it: pip uninstall albumentationsx, then pip install --force-reinstall albumentations"
+        )
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
 
     return albumentations
 
 
-def _named(transform: Transform) -> tuple[str, dict[str, JsonValue]]:
-    if isinstance(transform, str):
-        return transform, {}
-    if len(transform) != 1:
-        raise ValueError(f"each transform is one {{name: {{parameter: value}}}}, got the names {sorted(transform)}")
-    return next(iter(transform.items()))
+def provider() -> str:
+    """Return the distribution that installed the module albumentations, by the hash of its file.
 
-
-def _names(transforms: Sequence[Any]) -> Iterator[str]:
-    """Yield the names of transforms, including nested ones."""
-    for transform in transforms:
-        name, parameters = _named(transform)
-        yield name
-        inner = parameters.get("transforms", [])
-        yield from _names(inner if isinstance(inner, list) else [])
+    Several distributions install files of the same names; the one that was installed last is in effect.
+    """
+    spec = importlib.util.find_spec("albumentations")
+    content = Path(spec.origin).read_bytes() if spec and spec.origin else b""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    for name in DISTRIBUTIONS:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            for file in importlib.metadata.files(name) or ():
+                if file.as_posix() == "albumentations/__init__.py" and file.hash and file.hash.value == digest:
+                    return name
+    return DISTRIBUTIONS[0]
 
 
 def _build(transform: Any) -> Any:
@@ -330,7 +206,7 @@ def _build(transform: Any) -> Any:
     Raises:
         ValueError: if the transform or a parameter does not exist, or a value is invalid.
     """
-    name, parameters = _named(transform)
+    name, parameters = RowTransforms.named(transform)
     transform_class = _transform_class(name)
     valid_names = set(inspect.signature(transform_class).parameters)
     arguments: dict[str, Any] = dict(parameters)

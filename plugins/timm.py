@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import difflib
 import functools
-import re
-import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fer_augment import ConfigurableModel, DatasetError, ModelInput, PluginError, RecipeError, hookimpl
+from fer_augment import (
+    ConfigurableModel,
+    DatasetError,
+    ModelInput,
+    PluginError,
+    RecipeError,
+    hookimpl,
+    import_with_torchvision,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -131,37 +137,17 @@ class Timm(ConfigurableModel):
 
 @functools.cache
 def import_timm() -> Any:
-    """Import timm.
-
-    timm imports torchvision for its transforms. A torchvision that was built for CUDA cannot load its operators beside
-    a torch for the processor, which is what pip installs there, and then fails to register variants of them. Networks
-    need none of these operators, so they are declared, without an implementation.
+    """Import timm, and torchvision for it.
 
     Raises:
         PluginError: if timm is not installed, or cannot be imported.
     """
-    import torch
-
-    declared: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-    while True:
-        try:
-            import timm
-        except ModuleNotFoundError as error:
-            raise PluginError(f"{error.name} is not installed; pip install 'fer_augment[timm]'") from error
-        except Exception as error:
-            missing = re.search(r"operator torchvision::(\w+) does not exist", str(error))
-            if not missing:
-                raise PluginError(f"timm cannot be imported ({type(error).__name__}: {_first_line(error)})") from error
-            declared.define(f"{missing[1]}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            for name in [name for name in sys.modules if name.partition(".")[0] in ("timm", "torchvision")]:
-                del sys.modules[name]
-        else:
-            _KEPT.append(declared)
-            return timm
-
-
-_KEPT: list[object] = []
-"""Declared operators, which end with the object that declared them."""
+    try:
+        return import_with_torchvision("timm")
+    except ModuleNotFoundError as error:
+        raise PluginError(f"{error.name} is not installed; pip install 'fer_augment[timm]'") from error
+    except ImportError as error:
+        raise PluginError(_first_line(error)) from error
 
 
 @functools.cache

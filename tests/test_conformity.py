@@ -7,6 +7,7 @@ from typing import Any
 from fer_augment import Strategy
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.testing import StrategyCheck, parametrize_with_checks
+from tests.libraries import need_library_of
 
 INSTALLED = [offer.name for offer in installed_plugins().of_kind("strategy")]
 
@@ -28,6 +29,7 @@ OTHER_PARAMETERS: list[tuple[str, dict[str, Any]]] = [
 
 @parametrize_with_checks(INSTALLED)
 def test_installed_strategy_conforms(strategy: type[Strategy], check: StrategyCheck) -> None:
+    need_library_of(strategy.strategy_name())
     check(strategy)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from docs.builder import faces, figures
+from fer_augment import import_with_torchvision
 from fer_augment.recipe.recipe import load_recipe
 
 
@@ -23,11 +24,22 @@ class Illustration:
         suffix: `.png` for faces, `.svg` for charts.
         alt: alternative text.
         draw: returns the content of the file.
+        needs: a distribution of an extra; without it, the present file is kept.
     """
 
     suffix: str
     alt: str
     draw: Callable[[], bytes]
+    needs: str = ""
+
+    @property
+    def is_drawable(self) -> bool:
+        """Whether what the strategy needs can be imported."""
+        try:
+            import_with_torchvision(self.needs or "fer_augment")
+        except ImportError:
+            return False
+        return True
 
 
 def write_pictures(folder: Path) -> None:
@@ -35,7 +47,8 @@ def write_pictures(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / f"{name}{illustration.suffix}": illustration for name, illustration in ILLUSTRATIONS.items()}
     for file, illustration in files.items():
-        file.write_bytes(illustration.draw())
+        if illustration.is_drawable:
+            file.write_bytes(illustration.draw())
     for file in {*folder.glob("*.png"), *folder.glob("*.svg")} - files.keys():
         file.unlink()
 
@@ -120,6 +133,12 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
         "Six faces, a neighbor of each in its class, and the synthetic rows of SMOTE: interpolations of the two.",
         lambda: faces.of_blends(**_as_in("smote", "imblearn")),
     ),
+    "kornia": Illustration(
+        ".png",
+        "Six faces, and their appended copies: some mirrored, slightly rotated, shifted, scaled or brightened.",
+        lambda: faces.of_copies("kornia", **_as_in("kornia", "kornia")),
+        needs="kornia",
+    ),
     "label_smoothing": Illustration(
         ".svg",
         "Bars of the target of a happy row: one-hot 1 for happy and 0 for the others, smoothed 0.91 and 0.01.",
@@ -185,6 +204,13 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
         ".png",
         "One face, unchanged and shifted toward each of the four corners, and the mirror images of these five views.",
         lambda: faces.of_ten_crop_views(**_as_in("modern_ten_crop_views", "ten_crop_views")),
+    ),
+    "torchvision": Illustration(
+        ".png",
+        "Six faces, and their appended copies made by torchvision: some mirrored, slightly turned, moved or of another "
+        "brightness and contrast.",
+        lambda: faces.of_copies("torchvision", **_as_in("torchvision", "torchvision")),
+        needs="torchvision",
     ),
     "trivial_augment": Illustration(
         ".png",

@@ -133,6 +133,14 @@ class Strategy(BaseModel):
         return ()
 
     @property
+    def distributions(self) -> Collection[str]:
+        """Distributions that the strategy uses beyond the requirements of its provider, such as those of an extra.
+
+        Runs are refused while one is missing; versions are part of the training key. Override it to declare some.
+        """
+        return ()
+
+    @property
     def files(self) -> Collection[Path]:
         """Files that the strategy reads; their content is part of the training key. Override it to declare some."""
         return ()

@@ -16,6 +16,7 @@ from fer_augment.recipe.binding import BoundRecipe, check_classes
 from fer_augment.recipe.recipe import recipe_yaml
 from fer_augment.results.comparison import COMPARISON_FILE, read_comparison
 from fer_augment.runs.recipe_data import RecipeData
+from fer_augment.training.distributions import installed_version
 from fer_augment.training.keys import run_key
 from fer_augment.training.memory import available_memory, training_memory
 from fer_augment.training.networks import build_network
@@ -35,9 +36,10 @@ def preflight(
     """Refuse what would fail later.
 
     Refused are: class names that the data does not have; data settings that leave no training rows; a device that is
-    missing; images that are too small for a network; initial weights of another network; steps that need a linear
-    head, or embeddings, of a network without; files that a strategy declares and that cannot be read; an output
-    directory that is a file, cannot be written, or holds a comparison on other data. Nothing is created.
+    missing; images that are too small for a network; initial weights of another network; steps that need a linear head,
+    or embeddings, of a network without; packages that a strategy declares and that are missing; files that a strategy
+    declares and that cannot be read; an output directory that is a file, cannot be written, or holds a comparison on
+    other data. Nothing is created.
 
     Args:
         arms: the recipes.
@@ -76,7 +78,7 @@ def preflight(
 
 def _check_declarations(step: Step) -> None:
     """Evaluate what a strategy declares; properties are code of plugins and may raise anything."""
-    for name in ("effects", "files", "idle_at", "acts_from", "watched_pairs"):
+    for name in ("distributions", "effects", "files", "idle_at", "acts_from", "watched_pairs"):
         try:
             getattr(step.strategy, name)
         except FerAugmentError:
@@ -84,6 +86,9 @@ def _check_declarations(step: Step) -> None:
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise StrategyError(f"{step}: {name} raised {reason}") from error
+    for distribution in step.strategy.distributions:
+        if installed_version(distribution) is None:
+            raise StrategyError(f"{step} needs {distribution}, which is not installed: pip install {distribution}")
 
 
 def initial_weights_notices(arm: BoundRecipe, splits: Splits) -> list[str]:

@@ -30,12 +30,13 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
     Of fer_augment these are the array libraries among its requirements: numpy, torch, and what requires one of them.
     Of any other distribution that provides a strategy, the model or the loss, these are all of its requirements, and
     in turn the array libraries that those require. Of a strategy in a file and of the model, also the distributions
-    that they import.
+    that they import. Of every strategy, the `distributions` that it declares.
     """
     names = set(_array_libraries(OWN))
     for provider in bound.distributions - {OWN}:
         names |= {provider} | required_by(provider) | _array_libraries(provider)
     for step in bound.steps:
+        names |= {canonicalize_name(name) for name in step.strategy.distributions}
         if step.provider.startswith("file "):
             names |= _imported_by(type(step.strategy))
     model = bound.model.build if isinstance(bound.model, Model) else type(bound.model)

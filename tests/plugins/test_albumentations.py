@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import random
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
@@ -94,7 +93,8 @@ def test_results_depend_neither_on_the_batch_nor_on_the_process() -> None:
 def test_copies_do_not_depend_on_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are started for few images because their startup time is set to 0."""
     strategy = Albumentations(transforms=PIPELINE, when="rewrite", copies=2)
-    module = sys.modules[Albumentations.__module__]
+    from fer_augment import row_transforms as module
+
     monkeypatch.setattr(module, "_TIMED_IMAGES", 5)
     serial = pipeline(strategy).fold("rewrite_training_set", dataset())
     futures: list[Future[Any]] = []
@@ -105,7 +105,7 @@ def test_copies_do_not_depend_on_the_number_of_processes(monkeypatch: pytest.Mon
             return futures[-1]
 
     monkeypatch.setattr(module, "ProcessPoolExecutor", RecordingExecutor)
-    monkeypatch.setattr(module, "_STARTUP_SECONDS", 0.0)
+    monkeypatch.setattr(Albumentations, "startup_seconds", 0.0)
     parallel = Pipeline(steps_of([strategy]), Context(0, NAMES, cores=3)).fold("rewrite_training_set", dataset())
     assert len({future.cancelled() for future in futures}) == 2, "the calling process and the workers share the work"
     assert np.array_equal(parallel.images[:], serial.images[:]) and len(serial) == 3 * sum(COUNTS)
