@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import PrivateAttr
 
-from fer_augment.data.records import RunDirectory
+from fer_augment.data.records import RunDirectory, write_whole
 from fer_augment.errors import DatasetError, RunError, did_you_mean
 from fer_augment.results.comparison import Arm, ComparisonRecord, read_comparison
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from fer_augment.runs.network_export import ExportedNetwork
     from fer_augment.runs.run_models import RunModel
 
 
@@ -64,6 +65,62 @@ class Run(RunDirectory):
         from fer_augment.metrics import softmax
 
         return softmax(self._model.logits(self._fitting(images)))
+
+    def export(self, file: str | Path, form: str | None = None) -> ExportedNetwork:
+        """Export the network in float32, checked against the logits of the run, and write a model card beside it.
+
+        The exported network takes `images`, `(N, C, H, W) float32` in [0, 1] with the size and channels of the run's
+        data, for any N, and returns `logits`, `(N, K)`. Its preprocessing is inside, and an adjustment of logits by the
+        recipe's strategies if it is linear; test-time views are not.
+
+        Args:
+            file: the file to write; the card has the same name and the suffix `.md`. Existing files are replaced.
+            form: `onnx`, `torch_export` or `safetensors`; None for that of the suffix, `.onnx`, `.pt2` or
+                `.safetensors`.
+
+        Returns:
+            What is in the file and what is not, and the largest difference of a logit to those of the run.
+
+        Raises:
+            RunError: if a file of the run is missing or damaged, or the logits differ by more than a thousandth.
+            FerAugmentError: if an optional package is missing, or the network cannot be exported.
+        """
+        from fer_augment.runs.network_export import export_network, format_of
+
+        path = Path(file)
+        exported = export_network(self, path, format_of(path, form))
+        write_whole(path.with_suffix(".md"), self._card(path, exported))
+        return exported
+
+    def _card(self, file: Path, exported: ExportedNetwork) -> str:
+        from fer_augment.reports.model_card import model_card
+
+        record = self.record
+        height, width, channels = exported.image_shape
+        contents = [
+            f"`{file.name}`, format {exported.format}, float32",
+            f"input `images`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]; resizing, color "
+            "conversion and normalization are inside the network",
+            f"output `logits`: float32 (batch, {len(record.class_names)}); their softmax gives probabilities",
+            *(["inside: the adjustment of logits by the recipe's strategies"] if exported.is_adjusted else []),
+            *(f"**not inside**: {missing}" for missing in exported.not_inside),
+            f"checked: logits differ from those of the run's network by at most {exported.largest_difference:.1g}",
+        ]
+        try:
+            recipe = (self.path / "recipe.yaml").read_text(encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{self.path / 'recipe.yaml'}: {error.strerror}; run again") from error
+        return model_card(record, self.predictions("test"), recipe, contents, self._comparison())
+
+    def _comparison(self) -> ComparisonRecord | None:
+        """Return the comparison that the run was made for, if it lies in its folder."""
+        folder = self.path.resolve().parents[2]
+        try:
+            comparison = read_comparison(folder)
+        except RunError:
+            return None
+        key = self.record.identity.key
+        return comparison if any(key in arm.run_keys for arm in comparison.arms) else None
 
     @cached_property
     def _model(self) -> RunModel:

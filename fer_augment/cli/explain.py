@@ -65,14 +65,15 @@ class _Input:
 )  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE.png|DIR",
-    help="Draw feature maps: one sheet for all images, or a folder with one sheet per image.",
+    help="Draw Grad-CAM and feature maps: one sheet for all images, or a folder with one sheet per image.",
 )  # fmt: skip
 def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool, out: Path | None) -> None:
     r"""Show predictions and feature maps of a run.
 
     RUN is the directory of a finished run; specify images with either --data or --image. The bars are class
-    probabilities, as printed by `fer-augment predict`. A sheet shows the output of every convolution; each feature map
-    is scaled from its minimum (black) to its maximum (white).
+    probabilities, as printed by `fer-augment predict`. A sheet shows the regions of the image that speak for the
+    predicted class (Grad-CAM, for convolutional networks) and the output of every convolution; each feature map is
+    scaled from its minimum (black) to its maximum (white).
 
     \b
     fer-augment explain results/runs/paper/seed-0-* --data fer2013.csv
@@ -148,15 +149,16 @@ def _draw(model: RunModel, inputs: Sequence[_Input], probabilities: NDArray[np.f
     """Write one sheet, or a folder with one sheet per image."""
     from fer_augment.data.records import write_whole
     from fer_augment.runs.feature_maps import Explained, feature_map_sheet, feature_maps
+    from fer_augment.runs.grad_cam import grad_cam
 
     explained = []
     with progress_of("computing feature maps") as progress:
         for number, (one, row) in enumerate(zip(inputs, probabilities, strict=True), 1):
             highest = list(probability_by_class(model.record.class_names, row).items())[:_IN_A_SHEET]
             caption = "Prediction: " + ", ".join(f"{name} {probability:.1%}" for name, probability in highest)
-            explained.append(
-                Explained(one.title, caption, one.image, feature_maps(model.network, one.image, model.settings))
-            )
+            maps = feature_maps(model.network, one.image, model.settings)
+            cam = grad_cam(model.network, one.image, int(row.argmax()), model.settings)
+            explained.append(Explained(one.title, caption, one.image, maps, cam))
             progress(number, len(inputs))
     if out.suffix.lower() == ".png":
         sheets = {out: explained}

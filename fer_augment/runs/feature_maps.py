@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import RunError
 from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.runs.grad_cam import overlaid
 from fer_augment.sheets import Picture, Sheet, picture_of
 from fer_augment.training.prediction import predict
 
@@ -48,12 +49,14 @@ class Explained:
         prediction: the predicted class probabilities, as text.
         image: `(H, W, C) uint8`.
         layers: its feature maps, in the order of computation.
+        cam: `(H, W)` Grad-CAM of the predicted class; None if the network is not convolutional.
     """
 
     title: str
     prediction: str
     image: NDArray[np.uint8]
     layers: tuple[LayerMaps, ...]
+    cam: NDArray[np.float32] | None = None
 
 
 def feature_maps(
@@ -92,7 +95,7 @@ def feature_maps(
 
 
 def feature_map_sheet(explained: Sequence[Explained]) -> bytes:
-    """Draw images, each with the feature maps of all layers below it.
+    """Draw images, each with Grad-CAM beside it and the feature maps of all layers below it.
 
     Each map is scaled separately, from black for its lowest value to white for its highest; a constant map is gray.
 
@@ -106,7 +109,10 @@ def feature_map_sheet(explained: Sequence[Explained]) -> bytes:
     for one in explained:
         sheet.write(one.title, size=18, bold=True)
         sheet.write(one.prediction, size=12)
-        sheet.show([picture_of(one.image, _IMAGE)])
+        overlay = [] if one.cam is None else [picture_of(overlaid(one.image, one.cam), _IMAGE)]
+        if overlay:
+            sheet.write("image, and in color the regions that speak for the first class (Grad-CAM)")
+        sheet.show([picture_of(one.image, _IMAGE), *overlay])
         for number, layer in enumerate(one.layers, 1):
             maps, height, width = layer.maps.shape
             sheet.write(f"convolution {number} ({layer.layer}): {maps} maps of {width}x{height}", space_above=8)

@@ -1,0 +1,132 @@
+"""Model cards: what an exported network is, how it was trained and how well it did, as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from scipy.stats import binomtest
+
+from fer_augment.data.records import Predictions, RunRecord
+from fer_augment.reports.wording import printable, verdict_sentence
+from fer_augment.results.comparison import ComparisonRecord
+
+_LEVEL = 0.95
+
+
+def model_card(
+    record: RunRecord,
+    test: Predictions,
+    recipe_yaml: str,
+    contents: Sequence[str],
+    comparison: ComparisonRecord | None = None,
+) -> str:
+    """Return the model card of an exported network.
+
+    Args:
+        record: the run's record.
+        test: its predictions for the test split.
+        recipe_yaml: its resolved recipe.
+        contents: sentences about the file: its format, input, output, and what is not inside.
+        comparison: the comparison that the run belongs to, if there is one.
+    """
+    title = f"{printable(record.identity.recipe)}, seed {record.identity.seed}"
+    parts = [
+        f"# {title}",
+        f"A classifier of images into {len(record.class_names)} classes, trained with fer_augment "
+        f"{record.environment.get('fer_augment', '')}.".replace(" .", "."),
+        "## File",
+        _listed(contents),
+        "## Classes",
+        "In the order of the outputs:",
+        "\n".join(f"{number}. {_escaped(name)}" for number, name in enumerate(record.class_names)),
+        "## Results on the test split",
+        _scores(record, test),
+        *_verdicts(record, comparison),
+        "## Intended use",
+        "Images like those of the training data: taken, cropped and labeled in the same way. On other images the "
+        "numbers above do not hold; measure again on images of the intended use, for each group of people concerned. "
+        "The outputs are scores of classes as these data define them, not facts about a person.",
+        "## Data",
+        _data(record, comparison),
+        "## Training",
+        _training(record),
+        f"The recipe, which `fer-augment run` repeats:\n\n```yaml\n{recipe_yaml.rstrip()}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _scores(record: RunRecord, test: Predictions) -> str:
+    """Return accuracy, balanced accuracy, and the recall of each class with its 95 % interval, as a table."""
+    predicted = test.logits.argmax(axis=1)
+    is_right = predicted == test.labels
+    rows, recalls = [], []
+    for label, name in enumerate(record.class_names):
+        of_class = test.labels == label
+        count, right = int(of_class.sum()), int(is_right[of_class].sum())
+        if not count:
+            rows.append(f"| {_escaped(name)} | 0 | - | - |")
+            continue
+        recalls.append(right / count)
+        bounds = binomtest(right, count).proportion_ci(_LEVEL, "wilson")
+        rows.append(f"| {_escaped(name)} | {count:,} | {right / count:.1%} | {bounds.low:.1%} to {bounds.high:.1%} |")
+    return "\n".join(
+        [
+            f"Accuracy {is_right.mean():.1%}, balanced accuracy {np.mean(recalls):.1%}, of one training on "
+            f"{len(test.labels):,} images. Intervals are Wilson's for this network and new images; another seed gives "
+            "other numbers. Test-time views and adjustments of the recipe are included.",
+            "",
+            "| class | test images | recall | 95 % interval |",
+            "|:--|--:|--:|--:|",
+            *rows,
+        ]
+    )
+
+
+def _verdicts(record: RunRecord, comparison: ComparisonRecord | None) -> list[str]:
+    if comparison is None:
+        return []
+    recipe = record.identity.recipe
+    concerning = [versus for versus in comparison.versus if recipe in (versus.recipe, versus.baseline)]
+    if not concerning:
+        return []
+    return ["## Verdict", _listed(_escaped(verdict_sentence(versus)) for versus in concerning)]
+
+
+def _data(record: RunRecord, comparison: ComparisonRecord | None) -> str:
+    height, width, channels = record.image_shape
+    facts = [
+        f"{'gray' if channels == 1 else 'color' if channels == 3 else f'{channels}-channel'} images of "
+        f"{height} x {width} pixels",
+        "training images: " + ", ".join(
+            f"{_escaped(name)} {count:,}" for name, count in zip(record.class_names, record.train_counts, strict=True)
+        ),
+        f"fingerprint `{record.data_fingerprint}`",
+    ]  # fmt: skip
+    if comparison is not None:
+        facts.insert(0, f"source: {_escaped(printable(comparison.data.source))}")
+    return _listed(facts)
+
+
+def _training(record: RunRecord) -> str:
+    model = record.recipe.get("model")
+    environment = record.environment
+    facts = [
+        f"network: {_escaped(model if isinstance(model, str) else json.dumps(model))}, "
+        f"{record.parameter_count:,} parameters",
+        f"{record.optimizer_steps:,} optimizer steps",
+        f"{environment.get('precision', '')} on {environment.get('device', '')}, torch {environment.get('torch', '')}",
+        f"training key `{record.training_key}`",
+    ]
+    return _listed(facts)
+
+
+def _listed(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    """Return text from a file that Markdown shows as it is."""
+    shown = printable(text).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|#" else letter for letter in shown)

@@ -1,0 +1,256 @@
+"""Export of the network of a finished run: preprocessing and linear adjustment inside, checked against our own logits.
+
+Legend of shapes: N images, H, W, C height, width and channels, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fer_augment.data.records import RunDirectory
+from fer_augment.errors import FerAugmentError, RunError
+from fer_augment.runs.run_models import RunModel, load_run_model
+
+ExportFormat: TypeAlias = Literal["onnx", "torch_export", "safetensors"]
+SUFFIXES: dict[str, ExportFormat] = {".onnx": "onnx", ".pt2": "torch_export", ".safetensors": "safetensors"}
+"""The format of each suffix, where none is named."""
+TOLERANCE = 1e-3
+"""Largest difference of a logit between the exported network and ours, absolute, and relative to the largest logit."""
+_CHECKED = 16
+"""Images on which the exported network is checked; more than one, of which the batch size may not depend."""
+
+
+@dataclass(frozen=True)
+class ExportedNetwork:
+    """What an export holds.
+
+    Attributes:
+        format: the format of the file.
+        image_shape: H, W, C of the images that it takes.
+        largest_difference: largest absolute difference of a logit to ours, on the images of the check.
+        is_adjusted: whether an adjustment of logits is inside.
+        not_inside: what the run does and the exported network does not, a sentence each.
+    """
+
+    format: ExportFormat
+    image_shape: tuple[int, int, int]
+    largest_difference: float
+    is_adjusted: bool
+    not_inside: tuple[str, ...]
+
+
+class AdjustedNetwork(torch.nn.Module):
+    """A network followed by an affine map of its logits."""
+
+    def __init__(self, network: torch.nn.Module, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Combine a network with `logits @ weight.T + bias`, of shapes `(K, K)` and `(K,)`."""
+        super().__init__()
+        self.network = network
+        self.adjustment = torch.nn.Linear(len(bias), len(bias))
+        with torch.no_grad():
+            self.adjustment.weight.copy_(weight)
+            self.adjustment.bias.copy_(bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return `(N, K)` adjusted logits of `(N, C, H, W)` images."""
+        logits: torch.Tensor = self.adjustment(self.network(images))
+        return logits
+
+
+def format_of(file: Path, form: str | None) -> ExportFormat:
+    """Return the format of an export: as named, or that of the file's suffix.
+
+    Raises:
+        RunError: if it is not known.
+    """
+    if form is None:
+        if file.suffix not in SUFFIXES:
+            raise RunError(f"{file}: name the format, or let the file end in {', '.join(SUFFIXES)}")
+        return SUFFIXES[file.suffix]
+    if form not in get_args(ExportFormat):
+        raise RunError(f"format: must be one of {', '.join(get_args(ExportFormat))}, got {form!r}")
+    chosen: ExportFormat = form  # type: ignore[assignment] # checked above
+    return chosen
+
+
+def export_network(directory: RunDirectory, file: Path, form: ExportFormat) -> ExportedNetwork:
+    """Export the network of a run in float32, check the file against the run's network, and move it into place.
+
+    The exported network takes `images`, `(N, C, H, W) float32` in [0, 1] with the size and channels of the run's data,
+    for any N, and returns `logits`, `(N, K)`.
+
+    Args:
+        directory: the run.
+        file: the file to write; replaced if it exists.
+        form: its format.
+
+    Raises:
+        RunError: if a file of the run is damaged, or the logits of the exported network differ from ours by more than
+            `TOLERANCE`; then nothing is written.
+        FerAugmentError: if an optional package is missing, or the network cannot be exported.
+    """
+    if form == "onnx":
+        _require_onnx()
+    run = load_run_model(directory)
+    network, is_adjusted, not_inside = _exported_module(run, directory)
+    images = _sample_images(run.record.image_shape)
+    with torch.no_grad():
+        own = run.network(images).numpy()
+    expected = run.adjust(own) if is_adjusted else own
+    scratch = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _quiet():
+            actual = _WRITERS[form](network, images, scratch, run)
+        difference = float(np.abs(actual - expected).max())
+        allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        if not difference <= allowed:
+            raise RunError(
+                f"{file}: not written: logits of the exported network differ from those of the run by up to "
+                f"{difference:.2g}, more than {allowed:.2g}"
+            )
+        scratch.replace(file)
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+    return ExportedNetwork(form, run.record.image_shape, difference, is_adjusted, not_inside)
+
+
+def _exported_module(run: RunModel, directory: RunDirectory) -> tuple[torch.nn.Module, bool, tuple[str, ...]]:
+    """Return what is exported, whether the adjustment is in it, and what is not."""
+    network = run.network.cpu().float().eval().requires_grad_(False)
+    not_inside = []
+    if run.pipeline.acts_at("predict_views"):
+        views = _acting(run, "predict_views")
+        not_inside.append(
+            f"test-time views ({views}): the run averages logits over them, the exported network does not"
+        )
+    if not run.pipeline.acts_at("build_adjustment"):
+        return network, False, tuple(not_inside)
+    affine = _affine_part(run, directory)
+    if affine is None:
+        not_inside.append(f"the adjustment of logits ({_acting(run, 'build_adjustment')}), which is not linear")
+        return network, False, tuple(not_inside)
+    return AdjustedNetwork(network, *affine).eval().requires_grad_(False), True, tuple(not_inside)
+
+
+def _acting(run: RunModel, stage: str) -> str:
+    return ", ".join(step.name for step in run.pipeline.steps if step.acts_at([stage]))
+
+
+def _affine_part(run: RunModel, directory: RunDirectory) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return weight and bias of the adjustment; None if it is not affine on the validation logits of the run."""
+    classes = len(run.record.class_names)
+    bias = run.adjust(np.zeros((1, classes), np.float32))[0]
+    weight = (run.adjust(np.eye(classes, dtype=np.float32)) - bias).T
+    predictions = directory.predictions("validation")
+    raw = predictions.logits if predictions.raw_logits is None else predictions.raw_logits
+    expected = run.adjust(raw)
+    if not np.allclose(raw @ weight.T + bias, expected, atol=TOLERANCE, rtol=TOLERANCE):
+        return None
+    return torch.from_numpy(np.ascontiguousarray(weight)), torch.from_numpy(np.ascontiguousarray(bias))
+
+
+def _sample_images(image_shape: tuple[int, int, int]) -> torch.Tensor:
+    """Return images for the check, half of noise and half of gradients, `(N, C, H, W) float32` in [0, 1]."""
+    height, width, channels = image_shape
+    rng = np.random.default_rng(0)
+    noise = rng.random((_CHECKED // 2, channels, height, width))
+    slopes = rng.uniform(-1, 1, (_CHECKED // 2, channels, 2, 1, 1))
+    y, x = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None]
+    gradients = np.clip(0.5 + slopes[:, :, 0] * y + slopes[:, :, 1] * x, 0, 1)
+    return torch.from_numpy(np.concatenate([noise, gradients]).astype(np.float32))
+
+
+def _as_onnx(network: torch.nn.Module, images: torch.Tensor, file: Path, run: RunModel) -> NDArray[np.float32]:
+    """Write an ONNX file with the class names in its metadata; return its logits, computed by onnxruntime."""
+    import onnx
+    import onnxruntime
+
+    batch = {0: torch.export.Dim("batch")}
+    program: Any = torch.onnx.export(
+        network, (images,), input_names=["images"], output_names=["logits"], dynamic_shapes=(batch,), dynamo=True,
+        verbose=False,
+    )  # fmt: skip
+    model = program.model_proto
+    onnx.helper.set_model_props(model, _metadata(run))
+    onnx.checker.check_model(model)
+    file.write_bytes(model.SerializeToString())
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    parts = [images[:1].numpy(), images[1:].numpy()]  # the batch size must not be fixed
+    return np.concatenate([session.run(["logits"], {"images": part})[0] for part in parts])
+
+
+def _as_program(network: torch.nn.Module, images: torch.Tensor, file: Path, run: RunModel) -> NDArray[np.float32]:
+    """Write a program of torch.export; return its logits."""
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(network, (images,), dynamic_shapes=(batch,))
+    torch.export.save(program, file, extra_files={"metadata.json": json.dumps(_metadata(run))})
+    loaded: Any = torch.export.load(file).module()
+    with torch.no_grad():
+        return np.concatenate([loaded(part).numpy() for part in (images[:1], images[1:])])
+
+
+def _as_weights(network: torch.nn.Module, images: torch.Tensor, file: Path, run: RunModel) -> NDArray[np.float32]:
+    """Write the weights; return the logits of the network with the weights that are read back."""
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, file, _metadata(run))
+    try:
+        network.load_state_dict(load_file(file))
+    except SafetensorError as error:
+        raise RunError(f"{file}: not readable ({error})") from error
+    with torch.no_grad():
+        logits: NDArray[np.float32] = network(images).numpy()
+    return logits
+
+
+_WRITERS = {"onnx": _as_onnx, "torch_export": _as_program, "safetensors": _as_weights}
+
+
+def _metadata(run: RunModel) -> dict[str, str]:
+    """Return what a file says about itself, text by name."""
+    height, width, channels = run.record.image_shape
+    return {
+        "classes": json.dumps(run.record.class_names, ensure_ascii=False),
+        "input": f"images: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]",
+        "output": f"logits: float32 (batch, {len(run.record.class_names)}), softmax gives probabilities",
+        "model": json.dumps(run.record.recipe.get("model"), ensure_ascii=False),
+        "training_key": run.record.training_key,
+    }
+
+
+def _require_onnx() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(name)
+        except ImportError as error:
+            raise FerAugmentError(f"{name} is not installed; pip install 'fer_augment[onnx]'") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep exporters from printing; an exception of theirs becomes one line."""
+    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (FerAugmentError, OSError):
+            raise
+        except Exception as error:
+            reason = (str(error).strip() or "no reason given").splitlines()[0]
+            raise RunError(f"the network cannot be exported ({type(error).__name__}: {reason})") from error
