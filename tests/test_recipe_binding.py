@@ -499,3 +499,15 @@ class TestJsonSchema:
         schema = recipe_json_schema(collect([("odd", "odd 1.0", OddPlugin())]))
         assert schema["$defs"]["choosy"]["properties"]["amount"]
         assert schema["$defs"]["odd"]
+
+
+@pytest.mark.parametrize(("written", "shown"), [(".inf", "inf"), ("-.inf", "-inf"), (".nan", "nan")])
+def test_a_parameter_that_is_not_finite_is_refused_with_its_place(tmp_path, written, shown):
+    path = tmp_path / "infinite.yaml"
+    path.write_text(f"extends: modern\nstrategies:\n  - logit_adjustment: {{tau: {written}}}\n")
+    with pytest.raises(RecipeError, match=rf"infinite.yaml:3: .*: tau should be a finite number, got {shown}$"):
+        load_recipe(path)
+    with pytest.raises(RecipeError, match=f"tau should be a finite number, got {shown}"):
+        load_recipe("modern_logit_adjustment", [f"strategies.logit_adjustment.tau={written}"])
+    with pytest.raises(RecipeError, match="tau should be a finite number"):
+        Recipe(name="x", model="vgg_tiny", strategies=[{"logit_adjustment": {"tau": float(shown)}}])

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import click
 
-from fer_augment.cli._streams import UnwritableOutput, flushed_output, write_any_character
 from fer_augment.errors import FerAugmentError, NothingFinishedError
+from fer_augment.streams import UnwritableOutput, flushed_output, write_any_character
 
 
 class _Command(NamedTuple):
@@ -30,11 +30,11 @@ _COMMANDS = {
     "predict": _Command("predict", "Predict class probabilities for new images."),
     "explain": _Command("explain", "Show predictions and feature maps of a run."),
     "export": _Command("export", "Export the network of a run, and write a model card beside it."),
-    "verify": _Command("verify", "Repeat a run and compare the results bit by bit."),
+    "verify": _Command("verify", "Check the files of results, or repeat a run and compare it bit by bit."),
     "data": _Command("data", "Show, audit or convert a data source."),
     "plugins": _Command("plugins", "List installed plugins; create strategies; check strategies and networks."),
     "recipes": _Command("recipes", "List, show and check recipes."),
-    "cache": _Command("cache", "Show or prune the cache of trainings, pixels and audits."),
+    "cache": _Command("cache", "Show or prune the cache of trainings, pixels, features and audits."),
     "doctor": _Command("doctor", "Show versions, device, cache and plugins, and what is wrong."),
     "report": _Command("report", "Show the comparison in DIR and rewrite DIR/report.html."),
 }

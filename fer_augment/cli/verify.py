@@ -1,4 +1,4 @@
-"""`fer-augment verify`: repeat a run and compare the results bit by bit."""
+"""`fer-augment verify`: check the files of results, or repeat a run and compare it bit by bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.cli._finished_run import run_argument
-from fer_augment.cli._options import data_option, json_option
+from fer_augment.cli._options import json_option
 from fer_augment.finished import load_run
 from fer_augment.reports.console import progress_of_activities, results
 from fer_augment.reports.wording import printable
@@ -25,19 +25,27 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True)
 @run_argument
-@data_option
+@click.option("--data", "source", metavar="SRC", help="The data of the run; without it, only files are checked.")
 @json_option
-def verify(run: Path, source: str, as_json: bool) -> None:
-    r"""Repeat a run and compare the results bit by bit.
+def verify(run: Path, source: str | None, as_json: bool) -> None:
+    r"""Check the files of results, or repeat a run and compare it bit by bit.
 
-    RUN is the directory of a finished run, SRC its data. Compares weights, logits and the rewritten training set. The
-    cache is not used and nothing is saved, so this takes as long as the run, including scouts. Exits with status 0 if
-    everything is equal, otherwise with status 1 and a list of changes: data, versions, processor, threads, device,
-    code.
+    Without --data, RUN is the directory of a comparison or a run: every file is read, and what is missing or damaged is
+    listed with how to mend it. Nothing is trained.
+
+    With --data, RUN is the directory of a finished run, SRC its data. Compares weights, logits and the rewritten
+    training set. The cache is not used and nothing is saved, so this takes as long as the run, including scouts. On
+    differences, lists the changes since the run: data, versions, processor, threads, device, code.
+
+    Exits with status 0 if everything is whole or equal, otherwise with status 1.
 
     \b
+    fer-augment verify results/paper_smote
     fer-augment verify results/runs/paper/seed-0-* --data fer2013.csv
     """
+    if source is None:
+        _check_files(run, as_json=as_json)
+        return
     from fer_augment.reading import open_data
     from fer_augment.runs.recipe_data import RecipeData
     from fer_augment.runs.verification import verify_run
@@ -51,6 +59,21 @@ def verify(run: Path, source: str, as_json: bool) -> None:
     else:
         _print(verification)
     if not verification.is_equal:
+        sys.exit(1)
+
+
+def _check_files(directory: Path, *, as_json: bool) -> None:
+    from fer_augment.results.checking import damages_in
+
+    damages = damages_in(directory)
+    if as_json:
+        click.echo(json.dumps({"damages": [asdict(damage) for damage in damages]}, indent=1, ensure_ascii=False))
+    else:
+        for damage in damages:
+            results().print(printable(str(damage)), markup=False, soft_wrap=True)
+        if not damages:
+            results().print("OK: all files are readable and match.")
+    if damages:
         sys.exit(1)
 
 

@@ -117,7 +117,10 @@ def _model_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
 
 
 def _step_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
-    step = StrategyStep.model_validate(node.plain())
+    try:
+        step = StrategyStep.model_validate(node.plain())
+    except ValidationError:  # reported when the recipe is read
+        return
     try:
         with_parameters(_strategy_class(step, catalog)[0], step.parameters)
     except _ParameterError as error:

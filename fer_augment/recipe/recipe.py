@@ -25,8 +25,8 @@ from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_l
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
 from fer_augment.recipe.model_choice import ModelChoice
 from fer_augment.recipe.overrides import Override, overridden, parse_override
+from fer_augment.recipe.training_settings import Parameters, Settings
 from fer_augment.recipe.training_settings import ScoutSettings as ScoutSettings
-from fer_augment.recipe.training_settings import Settings
 from fer_augment.recipe.training_settings import TrainingSettings as TrainingSettings
 from fer_augment.recipe.yaml_source import Fault, Keys, Node, Place, as_node, dump_yaml, value_in_words
 
@@ -70,7 +70,7 @@ class StrategyStep(Settings):
     name: str = Field(
         description="Name of an installed strategy, or FILE.py:CLASS for one in a file next to the recipe."
     )
-    parameters: dict[str, Any] = Field(default={}, description="Parameters of the strategy.")
+    parameters: Parameters = Field(default={}, description="Parameters of the strategy.")
 
     @property
     def label(self) -> str:

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Field, Strict, model_validator
 
 Whole: TypeAlias = Annotated[int, Strict()]
 Number: TypeAlias = Annotated[float, Strict(), AllowInfNan(False)]
 Metric: TypeAlias = Literal["balanced_accuracy", "accuracy", "loss"]
+
+
+def _finite(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Refuse infinite numbers and NaN: JSON, and so the records of runs, has none."""
+    for keys, number in _numbers(parameters):
+        if not math.isfinite(number):
+            raise ValueError(f"{'.'.join(keys)} should be a finite number, got {number}")
+    return parameters
+
+
+def _numbers(value: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
+    if isinstance(value, float):
+        yield keys, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, part in parts:
+        yield from _numbers(part, (*keys, str(key)))
+
+
+Parameters: TypeAlias = Annotated[dict[str, Any], AfterValidator(_finite)]
+"""Parameters of a strategy or a network, by name."""
 
 
 class Settings(BaseModel):
