@@ -19,6 +19,7 @@ from fer_augment.errors import (
     RecipeError,
     RunError,
     StrategyError,
+    StrategyWarning,
     did_you_mean,
 )
 from fer_augment.heads import linear_head
@@ -73,6 +74,7 @@ __all__ = [
     "Splits",
     "Strategy",
     "StrategyError",
+    "StrategyWarning",
     "Tracker",
     "Transform",
     "compare",

@@ -39,6 +39,10 @@ class NothingFinishedError(RunError):
     """All runs of a comparison failed, so there is nothing to compare."""
 
 
+class StrategyWarning(UserWarning):
+    """Something about the data or its parameters that a strategy tells people; part of the warnings of a run."""
+
+
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the closest candidate or, if none is close, a list of all candidates."""
     names = sorted(candidates)

@@ -56,7 +56,7 @@ def summary_of(rewriting: Rewriting) -> RewritingSummary:
         later_steps=tuple(step.name for step in bound.steps if step not in acted),
         fingerprint_before=before.fingerprint,
         fingerprint_after=after.fingerprint,
-        warnings=recipe_warnings(bound),
+        warnings=(*recipe_warnings(bound), *rewriting.warnings),
         environment=environment(bound),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.errors import StrategyError
+from fer_augment.errors import StrategyError, StrategyWarning
 from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
 from fer_augment.processes import without_main_module
@@ -247,7 +248,9 @@ def _transform_in_worker(
     images: NDArray[np.uint8],
     seeds: NDArray[np.uint64],
 ) -> NDArray[np.uint8]:
-    return strategy_class(transforms=transforms).transform_images(images, seeds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StrategyWarning)  # the calling process gives them
+        return strategy_class(transforms=transforms).transform_images(images, seeds)
 
 
 def _names(transforms: Sequence[Any]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from fer_augment import (
     RowTransforms,
     Strategy,
     StrategyError,
+    StrategyWarning,
     Transform,
     did_you_mean,
     hookimpl,
@@ -80,7 +81,9 @@ class Albumentations(RowTransforms):
     @classmethod
     def check_transform(cls, transform: Transform) -> None:
         """Build the transform."""
-        _build(transform)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a run repeats them
+            _build(transform)
 
     @staticmethod
     def start_worker() -> None:
@@ -105,29 +108,31 @@ class Albumentations(RowTransforms):
         changed, (height, width) = np.empty_like(images), images.shape[1:3]
         resize = f"{{Resize: {{height: {height}, width: {width}}}}}"
         numbers = _RandomNumbers()
+        composed, messages = self._composed
         # One stream for all transforms: `set_random_seed` would give each transform its own copy of the same stream,
         # and transforms with equal probabilities would always be applied together.
-        self._composed.set_random_state(numbers.generator, numbers.python)
-        with warnings.catch_warnings(), _one_opencv_thread():
-            warnings.simplefilter("ignore")
+        composed.set_random_state(numbers.generator, numbers.python)
+        with warnings.catch_warnings(record=True) as caught, _one_opencv_thread():
+            warnings.simplefilter("default")  # each message once, not once an image
             for index, seed in enumerate(seeds.tolist()):
                 numbers.restart(seed)
                 try:
-                    image = self._composed(image=images[index])["image"]
+                    image = composed(image=images[index])["image"]
                 except Exception as error:  # noqa: BLE001 - transforms raise exceptions of any class
                     raise _transform_error(error, images.shape[1:]) from error
                 self.check_image(image, images[index], resize)
                 changed[index] = image
+        for message in dict.fromkeys([*messages, *(str(warning.message) for warning in caught)]):
+            warnings.warn(f"albumentations: {message}", StrategyWarning, stacklevel=2)
         return changed
 
     @cached_property
-    def _composed(self) -> Any:
-        return _library().Compose([_build(transform) for transform in self.transforms])
-
-
-def _block_torch_import() -> None:
-    """Keep albumentations from importing torch (for `ToTensorV2`), so that it starts in a third of the time."""
-    sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` raise ImportError
+    def _composed(self) -> tuple[Any, list[str]]:
+        """The transforms, and the warnings that albumentations gave when they were built."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            composed = _library().Compose([_build(transform) for transform in self.transforms])
+        return composed, [str(warning.message) for warning in caught]
 
 
 class _RandomNumbers:
@@ -216,9 +221,7 @@ def _build(transform: Any) -> Any:
     if "transforms" in arguments:
         arguments["transforms"] = [_build(inner) for inner in arguments["transforms"]]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            built = transform_class(**arguments)
+        built = transform_class(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {_one_line(error)}") from error
     missing = sorted(set(getattr(built, "targets_as_params", ())) - {"image"})

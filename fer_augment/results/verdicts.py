@@ -20,6 +20,7 @@ from fer_augment.results.comparison_warnings import (
     warnings_of_repeats,
     warnings_of_scores,
 )
+from fer_augment.results.identical_arms import identical_arms
 from fer_augment.results.scored_rows import ScoredRows
 from fer_augment.significance import (
     Difference,
@@ -86,7 +87,7 @@ def compare_runs(
         counts=counts,
         audit=audit,
         failures=failures,
-        warnings=warnings,
+        warnings=[*warnings, *identical_arms(runs, baseline)],
         near_train=near_train,
     )
 

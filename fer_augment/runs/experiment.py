@@ -253,7 +253,7 @@ def _record(
         curve=facts.curve,
         test_loss=mean_loss(bound.loss, test.logits, test.labels),
         environment=environment(bound),
-        warnings=recipe_warnings(bound),
+        warnings=(*recipe_warnings(bound), *facts.warnings),
         training_seconds=None if trained.was_reused else facts.seconds,
         pixels=splits.pixels,
     )

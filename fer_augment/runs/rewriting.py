@@ -33,12 +33,14 @@ class Rewriting:
         before: the training split, after the recipe's `data` settings.
         after: the rewritten training set, with the provenance of every row.
         steps: the result of each step that rewrites, in order.
+        warnings: warnings of the strategies, and about classes that lose most of their rows.
     """
 
     recipe: RecipeTrainings
     before: ImageDataset
     after: ImageDataset
     steps: tuple[StepResult, ...]
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Summarize the effect."""
@@ -60,4 +62,4 @@ def rewriting_of(recipe: RecipeTrainings) -> Rewriting:
         made = int((rewritten.step == step.number).sum())
         results.append(StepResult(step, made, len(dataset) + made - len(rewritten)))
         dataset = rewritten
-    return Rewriting(recipe, before, dataset, tuple(results))
+    return Rewriting(recipe, before, dataset, tuple(results), tuple(recipe.first_stage.rewriting_warnings))

@@ -30,6 +30,7 @@ class TrainingFacts(BaseModel):
         kept_epoch: number of epochs after which the network had the weights that are kept.
         parameter_count: numbers in the network.
         rewritten_counts: rows of each class in the rewritten training set.
+        warnings: warnings of the strategies, and about their rewriting of the training set.
         seconds: wall time of rewriting and training, without scouts and a first stage, which are trainings of their
             own.
     """
@@ -43,6 +44,7 @@ class TrainingFacts(BaseModel):
     parameter_count: int
     rewritten_counts: tuple[int, ...]
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from fer_augment.errors import RecipeError, RunError, StrategyError
 from fer_augment.heads import linear_head
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.strategy import Context, Effect, PredictionKind
+from fer_augment.hooks.strategy_warnings import collected_warnings
 from fer_augment.metrics import softmax
 from fer_augment.progress import Advance, Cached, Report, ignore
 from fer_augment.recipe.binding import BoundRecipe
@@ -37,6 +38,7 @@ from fer_augment.training.head_training import check_head_training
 from fer_augment.training.keys import backbone_key, training_key
 from fer_augment.training.networks import build_network
 from fer_augment.training.prediction import predict, predict_from
+from fer_augment.training.rewriting_checks import lost_rows, near_held_out_warning, refuse_held_out_images
 from fer_augment.training.specification import Trained, Training, backbone_of, build_model
 from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingStore
 from fer_augment.training.torch_runtime import ONE_THREAD, device_of, reproducible
@@ -122,10 +124,12 @@ class RecipeTrainings:
     Attributes:
         trainings: data, seed and store.
         bound: the recipe with its plugins.
+        rewriting_warnings: what was said when the training set was rewritten.
     """
 
     trainings: Trainings
     bound: BoundRecipe
+    rewriting_warnings: list[str] = field(default_factory=list, init=False)
 
     @property
     def settings(self) -> TrainingSettings:
@@ -192,9 +196,19 @@ class RecipeTrainings:
         return dataset
 
     def rewritings(self) -> Iterator[tuple[Step, ImageDataset]]:
-        """Rewrite the training set; yield each step that does with the set after it."""
-        with reproducible(self.settings, 0):
-            yield from self.pipeline.fresh().each("rewrite_training_set", self.trainings.splits.train)
+        """Rewrite the training set; yield each step that does with the set after it.
+
+        Raises:
+            StrategyError: if a strategy fails, adds held-out images, or drops all rows of a class.
+        """
+        before = self.trainings.splits.train
+        with reproducible(self.settings, 0), collected_warnings() as messages:
+            for step, after in self.pipeline.fresh().each("rewrite_training_set", before):
+                refuse_held_out_images(step, before, after, self.trainings.splits)
+                messages += lost_rows(step, before, after)
+                yield step, after
+                before = after
+        self.rewriting_warnings[:] = dict.fromkeys([*self.rewriting_warnings, *messages])
 
     @property
     def refines(self) -> bool:
@@ -285,18 +299,21 @@ class RecipeTrainings:
             rewritten = self._training_rows(fold)
             self._compute_features(rewritten)
             facts = first.facts
-            refined = refine(
-                self.training(rewritten),
-                Trained(
-                    self.network(first),
-                    facts.curve,
-                    facts.optimizer_steps,
-                    np.array(facts.class_prior),
-                    facts.kept_epoch,
-                ),
-                progress=lambda done, total: self._report(Advance(name, done, total, measures_run=scout_of is None)),
-            )
-            self._write(scratch, refined, rewritten, seconds())
+            with collected_warnings() as messages:
+                refined = refine(
+                    self.training(rewritten),
+                    Trained(
+                        self.network(first),
+                        facts.curve,
+                        facts.optimizer_steps,
+                        np.array(facts.class_prior),
+                        facts.kept_epoch,
+                    ),
+                    progress=lambda done, total: self._report(
+                        Advance(name, done, total, measures_run=scout_of is None)
+                    ),
+                )
+            self._write(scratch, refined, rewritten, seconds(), [*facts.warnings, *messages])
 
         return self._obtained(self.key(fold), make, name, evaluated)
 
@@ -321,8 +338,12 @@ class RecipeTrainings:
             seconds = self.trainings.clock.start()
             rewritten = self._training_rows(fold)
             self._compute_features(rewritten, self.trainings.splits.validation)
-            trained = train(self.training(rewritten), checkpoint=checkpoint, progress=progress, evaluated=evaluated)
-            self._write(scratch, trained, rewritten, trained.seconds_before + seconds())
+            with collected_warnings() as messages:
+                trained = train(self.training(rewritten), checkpoint=checkpoint, progress=progress, evaluated=evaluated)
+            if scout_of is None and (leak := near_held_out_warning(rewritten, self.trainings.splits)):
+                messages.append(leak)
+            said = [*self.first_stage.rewriting_warnings, *messages]
+            self._write(scratch, trained, rewritten, trained.seconds_before + seconds(), said)
 
         return self._obtained(self._key_before_refinement(fold), make, name, evaluated)
 
@@ -421,7 +442,9 @@ class RecipeTrainings:
         """
         return predict_from(self.frozen, network, dataset, self.settings, views_of)
 
-    def _write(self, folder: Path, trained: Trained, rewritten: ImageDataset, seconds: float) -> None:
+    def _write(
+        self, folder: Path, trained: Trained, rewritten: ImageDataset, seconds: float, warnings: Sequence[str]
+    ) -> None:
         if trained.model.state_dict().keys() != self._trained_part.state_dict().keys():
             raise StrategyError(
                 "refine_model must keep the names of the network's parameters: add layers at prepare_model"
@@ -437,6 +460,7 @@ class RecipeTrainings:
             parameter_count=sum(parameter.numel() for parameter in self.untrained.parameters()),
             rewritten_counts=tuple(rewritten.counts.tolist()),
             seconds=seconds,
+            warnings=tuple(dict.fromkeys(warnings)),
         )
         (folder / "facts.json").write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
