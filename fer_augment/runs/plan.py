@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import NEEDS_SCOUT
+from fer_augment.hooks.strategy_warnings import collected_warnings
 from fer_augment.recipe.binding import bind
 from fer_augment.runs.experiment import Experiment, PlannedRun
 from fer_augment.runs.finished_runs import FinishedRuns
@@ -103,13 +104,14 @@ def minutes_for(recipe: RecipeTrainings) -> float:
     steps = tuple(step for step in bound.steps if not step.strategy.effects & NEEDS_SCOUT)
     settings, training = recipe.settings, recipe.trainings.of(replace(bound, steps=steps)).training(train)
     frozen = settings.freeze_epochs
-    if training.frozen:
-        seconds = settings.epochs * seconds_per_step(
-            replace(training, frozen=training.frozen.on_trial()), steps=_STEPS_OF_A_HEAD
-        )
-    else:
-        seconds = (settings.epochs - frozen) * seconds_per_step(training) if settings.epochs > frozen else 0.0
-        seconds += frozen * seconds_per_step(training, is_frozen=True) if frozen else 0.0
+    with collected_warnings():  # those of strategies, which the run repeats
+        if training.frozen:
+            seconds = settings.epochs * seconds_per_step(
+                replace(training, frozen=training.frozen.on_trial()), steps=_STEPS_OF_A_HEAD
+            )
+        else:
+            seconds = (settings.epochs - frozen) * seconds_per_step(training) if settings.epochs > frozen else 0.0
+            seconds += frozen * seconds_per_step(training, is_frozen=True) if frozen else 0.0
     return math.ceil(len(train) / settings.batch_size) * seconds / 60
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_augment import Context, Effect, ImageDataset, StrategyError
+from fer_augment import Context, Effect, ImageDataset, StrategyError, StrategyWarning
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 
@@ -226,10 +226,15 @@ def test_a_crop_followed_by_a_resize_is_accepted() -> None:
     assert augmented(np.arange(5), transforms=crop).shape == (5, 12, 12, 1)
 
 
-def test_warnings_of_the_library_are_suppressed() -> None:
-    # The first warns when created, the second on gray images; pytest turns warnings into errors.
+def test_warnings_of_the_library_are_passed_on_once() -> None:
+    # The first warns when created, the second on each gray image; pytest turns other warnings into errors.
     warning = [{"ShiftScaleRotate": {"p": 1}}, {"ToGray": {"p": 1}}]
-    augmented(np.arange(3), transforms=warning)
+    with pytest.warns(StrategyWarning) as caught:
+        augmented(np.arange(3), transforms=warning)
+    assert [str(one.message) for one in caught] == [
+        "albumentations: ShiftScaleRotate is a special case of Affine transform. Please use Affine transform instead.",
+        "albumentations: The image is already gray.",
+    ]
 
 
 def test_the_librarys_online_version_check_is_disabled() -> None:
