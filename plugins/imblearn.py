@@ -56,8 +56,8 @@ class Imblearn(Strategy):
     Cost: all rows as `float32` take 265 MB for FER2013, and the balanced result 465 MB; random over- and undersampling
     need neither. SMOTE takes about 7 s on FER2013's pixels, BorderlineSMOTE 45 s. `space: embeddings` needs the
     in-sample scout, whose training is shared with the baseline if that is an arm. Networks overfit repeated rows, an
-    interpolation of two faces need not look like a face, and undersampling discards rows of large classes. Cleaners that
-    compare neighbors remove most faces: of 5,000 random rows of FER2013, EditedNearestNeighbours leaves 215,
+    interpolation of two faces need not look like a face, and undersampling discards rows of large classes. Cleaners
+    that compare neighbors remove most faces: of 5,000 random rows of FER2013, EditedNearestNeighbours leaves 215,
     NeighbourhoodCleaningRule 1,214, SMOTEENN 10 of 1,217 rows of Happy, and TomekLinks 4,757. A run refuses a class
     without rows, and warns of one that loses more than half.
 
