@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fer_augment.data import near_duplicates
 from fer_augment.data.dataset import Images, PixelBlock
 from fer_augment.data.duplicates import connected
-from fer_augment.data.near_duplicates import near_pairs, star_groups
+from fer_augment.data.near_duplicates import near_between, near_pairs, star_groups
 from fer_augment.data.similar_vectors import search
 from tests.near_images import as_images, scene, sequence, shoes, signs, textures
 
@@ -49,6 +49,16 @@ def test_images_without_detail_have_no_near_duplicates():
     flat[1:, 0, 0], flat[2, 5, 5] = 91, 92
     near, mirrored = pairs_in(flat)
     assert len(near) == len(mirrored) == 0
+
+
+def test_a_few_images_among_many():
+    rng = np.random.default_rng(0)
+    originals = as_images(textures(60, rng))
+    few = np.concatenate([brighter(originals[20:23]), originals[30:32, :, ::-1], originals[40:41], 255 - originals[:2]])
+    images = Images((PixelBlock.of(np.concatenate([few, originals])),), np.arange(len(few) + 60))
+    pairs = near_between(images, np.arange(len(few)), len(few) + np.arange(60))
+    assert sorted(map(tuple, pairs.tolist())) == [(0, 20), (1, 21), (2, 22), (3, 30), (4, 31), (5, 40)]
+    assert near_between(images, np.arange(2), np.arange(2, 3)).shape == (0, 2)
 
 
 # --- large sets

@@ -22,6 +22,7 @@ from fer_augment.data.dataset import Images, occurrence
 from fer_augment.data.duplicates import connected
 from fer_augment.data.similar_vectors import (
     FREQUENCIES,
+    MIRRORING,
     SIMILARITY,
     THREADS,
     Neighbors,
@@ -104,6 +105,32 @@ def near_pairs(
     is_near = _compared(pictures, pairs, part_of(progress, len(rows), 0.9, 1.0), mirrored=True)
     progress(len(rows), len(rows))
     return near, pairs[is_near]
+
+
+def near_between(images: Images, some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find near and mirrored duplicates of a few images among many.
+
+    Each of the few is compared with the `_NEIGHBORS` most similar others, upright and mirrored.
+
+    Args:
+        images: the pixels.
+        some: `(a,)` positions in `images`, at most a few thousand.
+        others: `(b,)` positions in `images`.
+
+    Returns:
+        `(p, 2) int64` pairs of positions in `some` and in `others`.
+    """
+    pictures = _Pictures.of(images, np.concatenate([some, others]), lambda done, total: None)
+    vectors = pictures.vectors[len(some) :].astype(np.float32).T
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for mirrored, signs in ((False, np.float32(1)), (True, MIRRORING)):
+        similarity = (pictures.vectors[: len(some)].astype(np.float32) * signs) @ vectors
+        kept = min(_NEIGHBORS, len(others))
+        most_similar = np.argpartition(similarity, len(others) - kept, axis=1)[:, len(others) - kept :]
+        is_similar = np.take_along_axis(similarity, most_similar, axis=1) >= SIMILARITY
+        pairs = np.stack([np.nonzero(is_similar)[0], most_similar[is_similar]], axis=1)
+        found.append(pairs[_compared(pictures, pairs + [0, len(some)], mirrored=mirrored)])
+    return np.concatenate(found)
 
 
 def star_groups(count: int, pairs: Pairs) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ TREES = 12
 THREADS = min(8, os.cpu_count() or 1)
 """Number of threads that read and compare images."""
 
-_MIRRORING = np.where(np.arange(FREQUENCIES**2) % 2, np.float32(-1), np.float32(1))
+MIRRORING = np.where(np.arange(FREQUENCIES**2) % 2, np.float32(-1), np.float32(1))
 """Signs of the vector of a mirror image: amplitudes of odd horizontal frequencies change theirs."""
 _FIRST_TREES = 3
 _SIMILAR_ENOUGH = 0.98
@@ -121,7 +121,7 @@ def search(
         inside = entries[entries < count], entries[entries >= count] - count
         wanted = inside[0] if images is None else inside[0][images[inside[0]]]
         for table in tables:
-            others, signs = (inside[1], _MIRRORING) if table.mirrored else (inside[0], np.float32(1))
+            others, signs = (inside[1], MIRRORING) if table.mirrored else (inside[0], np.float32(1))
             ours = wanted if tree < _FIRST_TREES else wanted[table.similarity[wanted, -1] < _SIMILAR_ENOUGH]
             if len(ours) and len(others):
                 similarity = _products(vectors[ours].astype(np.float32), vectors[others] * signs)
@@ -174,7 +174,7 @@ def _directions(
     """Return `(columns, 64)` random directions in which a sample of the entries varies most: one power iteration."""
     entries = rng.choice(entries, min(len(entries), _SAMPLE))
     is_mirrored = (entries >= len(vectors))[:, None]
-    sample = vectors[entries % len(vectors)] * np.where(is_mirrored, _MIRRORING, np.float32(1))
+    sample = vectors[entries % len(vectors)] * np.where(is_mirrored, MIRRORING, np.float32(1))
     sample = sample - sample.mean(axis=0)
     weights = rng.standard_normal((columns, len(sample))).astype(np.float32)
     directions: NDArray[np.float32] = weights @ sample @ sample.T @ sample
@@ -185,7 +185,7 @@ def _projected(
     vectors: NDArray[np.float16], entries: NDArray[np.int64], directions: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the `(m, columns)` coordinates of the entries along the directions."""
-    both, coordinates = np.stack([directions, directions * _MIRRORING]), []
+    both, coordinates = np.stack([directions, directions * MIRRORING]), []
     for start in range(0, len(entries), _VECTORS_AT_ONCE):
         is_mirrored, image = np.divmod(entries[start : start + _VECTORS_AT_ONCE], len(vectors))
         values = _products(vectors[image].astype(np.float32), both.reshape(-1, both.shape[2]))

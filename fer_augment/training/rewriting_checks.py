@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, Images, Splits
 from fer_augment.data.duplicates import image_digests
-from fer_augment.data.near_duplicates import near_pairs, pieces
+from fer_augment.data.near_duplicates import near_between, pieces
 from fer_augment.errors import StrategyError
 from fer_augment.hooks.pipeline import Step
 from fer_augment.training.folds import places_of
@@ -99,49 +98,21 @@ def near_held_out_warning(rewritten: ImageDataset, splits: Splits) -> str | None
     sample = new[np.unique(np.linspace(0, len(new) - 1, _SAMPLED).astype(np.int64))]
     sources = rewritten.origins[sample]
     parents = splits.train.take(np.unique(places_of(sources[sources >= 0], splits.train)))
-    held_out = [("validation", row) for row in range(len(splits.validation))]
-    held_out += [("test", row) for row in range(len(splits.test))]
-    parts = [splits.validation, splits.test]
-    known = _near(parts, parents)[0]
-    near, leaked = _near(parts, rewritten.take(sample), ~known)
-    if leaked.sum() < LEAST_SHARE * len(sample):
-        return None
-    split, row = held_out[int(np.argmax(near))]
-    return (
-        f"Of {len(sample):,} new training images sampled, {leaked.sum():,} are near or mirrored duplicates of "
-        f"validation or test images to which their source images are not, such as "
-        f"{_row_name(split, splits.parts[split], row)}: scores may measure memorization."
-    )
-
-
-def _near(
-    parts: list[ImageDataset], other: ImageDataset, chosen: NDArray[np.bool_] | None = None
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return masks of the rows of some parts, all concatenated, and of another set, that are near to each other.
-
-    Args:
-        parts: held-out splits, of N rows in all.
-        other: another set, of n rows.
-        chosen: `(N,)`, the rows of the parts that are searched; None for all.
-    """
-    sets = [*parts, other]
+    sets = [rewritten.take(sample), parents, splits.validation, splits.test]
     starts = np.cumsum([0, *(sum(len(block.pixels) for block in one.blocks) for one in sets)])
     index = np.concatenate([start + one.index for start, one in zip(starts, sets, strict=False)])
     images = Images(tuple(block for one in sets for block in one.blocks), index)
-    digests = np.concatenate([one.digests for one in sets])
-    is_held_out = np.arange(len(index)) < sum(map(len, parts))
-    is_searched = ~is_held_out
-    is_searched[is_held_out] = True if chosen is None else chosen
-    rows = np.flatnonzero(is_searched)
-    _, first, image = np.unique(digests[rows], return_index=True, return_inverse=True)
-    near, mirrored = near_pairs(images, rows[first])
-    pairs = np.concatenate([near, mirrored])
-    of_held_out, of_other = np.zeros(len(first), dtype=bool), np.zeros(len(first), dtype=bool)
-    of_held_out[image[is_held_out[rows]]], of_other[image[~is_held_out[rows]]] = True, True
-    is_near = of_held_out & of_other  # exact duplicates
-    for one, another in (pairs.T, pairs.T[::-1]):
-        both = of_held_out[one] & of_other[another]
-        is_near[one[both]] = is_near[another[both]] = True
-    of_rows = np.zeros(len(index), dtype=bool)
-    of_rows[rows] = is_near[image]
-    return of_rows[is_held_out], of_rows[~is_held_out]
+    few, rows = len(sample) + len(parents), np.arange(len(index))
+    pairs = near_between(images, rows[:few], rows[few:])
+    of_new, of_parents = pairs[pairs[:, 0] < len(sample)], pairs[pairs[:, 0] >= len(sample)]
+    leaking = of_new[~np.isin(of_new[:, 1], of_parents[:, 1])]
+    leaked = len(np.unique(leaking[:, 0]))
+    if leaked < LEAST_SHARE * len(sample):
+        return None
+    row, before_test = int(leaking[:, 1].min()), len(splits.validation)
+    split, row = ("validation", row) if row < before_test else ("test", row - before_test)
+    example = _row_name(split, splits.parts[split], row)
+    return (
+        f"Of {len(sample):,} new training images sampled, {leaked:,} are near or mirrored duplicates of validation or "
+        f"test images to which their source images are not, such as {example}: scores may measure memorization."
+    )
