@@ -42,14 +42,15 @@ from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.results.earlier import keep_earlier
 from fer_augment.results.verdicts import compare_runs, nothing_finished
 from fer_augment.runs.executors import FailedTask, Listener, cores, do_tasks
-from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
+from fer_augment.runs.experiment import Experiment, PlannedRun, Task, runs_in_order
 from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.galleries import collect_confused, has_confused
 from fer_augment.runs.ledger import ledger_warning
-from fer_augment.runs.plan import Plan, plan
+from fer_augment.runs.plan import Plan, PlannedTask, plan
 from fer_augment.runs.preflight import check_executor, jobs_that_fit, memory_notice, memory_of_a_run, preflight
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.rewriting import Rewriting, rewriting_of
+from fer_augment.runs.task_order import Waits
 from fer_augment.runs.tracking import Tracking, reason
 from fer_augment.training.store import default_store
 from fer_augment.training.torch_runtime import device_of
@@ -249,8 +250,7 @@ class PreparedComparison:
     @property
     def local_jobs(self) -> int:
         """Runs at a time on this machine: as given, or one on an accelerator, else as cores and memory allow."""
-        jobs = self.jobs or _default_jobs([arm.recipe for arm in self.arms])
-        return jobs if self.jobs else min(jobs, jobs_that_fit(self.memory) or jobs)
+        return self.jobs or _jobs([arm.recipe for arm in self.arms], self.memory)
 
     def run(self) -> Comparison:
         """Do all runs and compare those that finished.
@@ -280,11 +280,17 @@ class PreparedComparison:
         notices = self.finished.remove_damaged()
         if self.progress:
             print_warnings([*audit_warnings(audit), *notices])
+        planned = () if all(self.finished.paths) else self.plan.tasks
         with (
-            RunProgress(self.runs, self.splits.class_names, quiet=not self.progress) as display,
+            RunProgress(
+                [one.task for one in planned],
+                self.splits.class_names,
+                weights=[one.weight for one in planned],
+                quiet=not self.progress,
+            ) as display,
             Tracking(self.observers, display, self.experiment.identify) as tracking,
         ):
-            outcomes = self._outcomes(tracking)
+            outcomes = self._outcomes(planned, tracking)
         finished: dict[str, list[RunDirectory]] = {arm.recipe.name: [] for arm in self.arms}
         failures = []
         for run, outcome in zip(self.runs, outcomes, strict=True):
@@ -298,16 +304,26 @@ class PreparedComparison:
             raise nothing_finished(failures)
         return self._judged(finished, failures, audit)
 
-    def _outcomes(self, listener: Listener[PlannedRun]) -> list[Path | FailedTask]:
+    def _outcomes(self, planned: Sequence[PlannedTask], listener: Listener[Task]) -> list[Path | FailedTask]:
         """Do the runs that are not finished; return the directory of every run, or why there is none."""
         for run, path in zip(self.runs, self.finished.paths, strict=True):
             if path:
                 listener.started(run)
                 listener.progressed(run, Cached("run"))
                 listener.ended(run, path)
-        to_do = [run for run, path in zip(self.runs, self.finished.paths, strict=True) if path is None]
-        done = iter(_do_runs(self.experiment, to_do, self.executor, self.jobs, self.local_jobs, listener))
+        tasks, waits = [one.task for one in planned], [one.waits for one in planned]
+        outcomes = self._outcomes_of_tasks(tasks, waits, listener) if tasks else []
+        done = iter(outcome for task, outcome in zip(tasks, outcomes, strict=True) if isinstance(task, PlannedRun))
         return [path or next(done) for path in self.finished.paths]
+
+    def _outcomes_of_tasks(
+        self, tasks: Sequence[Task], waits: Waits, listener: Listener[Task]
+    ) -> list[Path | FailedTask]:
+        if self.executor == "ray":
+            from fer_augment.runs.remote_runs import do_runs_on_ray
+
+            return do_runs_on_ray(self.experiment, tasks, listener, self.jobs, waits=waits)
+        return do_tasks(self.experiment, tasks, self.local_jobs, listener, waits=waits, isolated=True)
 
     def _judged(
         self, finished: dict[str, list[RunDirectory]], failures: list[Failure], audit: Audit
@@ -389,20 +405,29 @@ def run(
         *preflight([arm], recipe_data, store, out=directory, is_comparison=False),
         *recipe_warnings(arm),
     ]
-    memory_of_a_run([arm], recipe_data, store)
+    memory = memory_of_a_run([arm], recipe_data, store)
     if progress:
         print_warnings(notices)
     task = PlannedRun(arm.recipe, chosen_seed)
     _create(directory)
     experiment = Experiment(recipe_data, store, directory / "runs")
-    damaged = FinishedRuns.among([task], experiment).remove_damaged()
+    finished = FinishedRuns.among([task], experiment)
+    damaged = finished.remove_damaged()
     if progress:
         print_warnings(damaged)
+    planned = plan([task], experiment, finished).tasks or (PlannedTask(task),)
+    tasks, waits = [one.task for one in planned], [one.waits for one in planned]
+    jobs = _jobs([arm.recipe], memory)
     with (
-        RunProgress([task], recipe_data.as_read(arm.recipe).class_names, quiet=not progress) as display,
+        RunProgress(
+            tasks,
+            recipe_data.as_read(arm.recipe).class_names,
+            weights=[one.weight for one in planned],
+            quiet=not progress,
+        ) as display,
         Tracking(observers, display, experiment.identify) as tracking,
     ):
-        (outcome,) = do_tasks(experiment, [task], 1, tracking)
+        outcome = do_tasks(experiment, tasks, jobs, tracking, waits=waits)[-1]
     if isinstance(outcome, FailedTask):
         error = NothingFinishedError(f"{task} failed: {outcome.message}")
         if outcome.details:
@@ -519,27 +544,13 @@ def _is_number(value: object) -> bool:
     return isinstance(value, SupportsIndex) and not isinstance(value, bool)
 
 
-def _do_runs(
-    experiment: Experiment,
-    runs: Sequence[PlannedRun],
-    executor: Executor,
-    jobs: int | None,
-    local_jobs: int,
-    listener: Listener[PlannedRun],
-) -> list[Path | FailedTask]:
-    if executor == "ray" and runs:
-        from fer_augment.runs.remote_runs import do_runs_on_ray
-
-        return do_runs_on_ray(experiment, runs, listener, jobs)
-    return do_tasks(experiment, runs, local_jobs, listener)
-
-
-def _default_jobs(recipes: Sequence[Recipe]) -> int:
-    """Return how many runs fit on the processor at a time; one on an accelerator."""
+def _jobs(recipes: Sequence[Recipe], memory: int) -> int:
+    """Return how many runs fit on the processor and into memory at a time; one on an accelerator."""
     if any(device_of(recipe.training) != "cpu" for recipe in recipes):
         return 1
     threads = max(recipe.training.threads for recipe in recipes)
-    return max(1, cores() // threads)
+    jobs = max(1, cores() // threads)
+    return min(jobs, jobs_that_fit(memory) or jobs)
 
 
 def _directory_name(recipes: Sequence[str]) -> str:

@@ -23,9 +23,11 @@ from fer_augment.progress import Advance
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.runs.executors import FailedTask, do_tasks
 from fer_augment.runs.experiment import Experiment, runs_in_order
+from fer_augment.runs.finished_runs import FinishedRuns
+from fer_augment.runs.plan import plan
 from fer_augment.runs.ray_executor import RETRIES, Needs, do_tasks_on_ray
 from fer_augment.runs.recipe_data import RecipeData
-from fer_augment.runs.remote_runs import do_runs_on_ray
+from fer_augment.runs.remote_runs import _unpack, do_runs_on_ray
 from fer_augment.training.store import TrainingStore
 from tests.command_line import assert_refused, fer_augment
 from tests.processes import start
@@ -124,6 +126,7 @@ class TestTasks:
         assert do_on_ray(node_of, [], Recorder()) == []
 
 
+MINING = "- hard_examples: {predictions: out_of_fold}"
 STRATEGIES = '''
 import time
 from pathlib import Path
@@ -210,6 +213,43 @@ class TestRuns:
         finally:
             os.close(descriptor)
         assert not list((ours / "cache" / "trainings").iterdir())
+
+    @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="there is no /proc/self/fd, a place only seen here")
+    def test_wait_for_scouts_that_come_back_and_are_sent_along(self, second_node, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        mined = write_recipe(tmp_path, "mined", device="cpu", steps=MINING, scout="{folds: 2}")
+        runs = runs_in_order(load_recipes([str(mined)]), [0, 1])
+        here = contents(do_tasks(experiment_in(tmp_path / "local"), runs, 1, Recorder()))
+        (tmp_path / "ours").mkdir()
+        descriptor = os.open(tmp_path / "ours", os.O_RDONLY)
+        try:
+            experiment = experiment_in(Path(f"/proc/self/fd/{descriptor}"))
+            planned = plan(runs, experiment, FinishedRuns.among(runs, experiment))
+            recorder = Recorder()
+            tasks = [one.task for one in planned.tasks]
+            back = do_runs_on_ray(experiment, tasks, recorder, waits=planned.waits)
+            assert contents(back[2::3]) == here
+            scouts = {path.name for outcome in (back[0], back[1], back[3], back[4]) for path in paths_of([outcome])}
+            assert {path.name for path in experiment.store.root.iterdir()} == scouts
+        finally:
+            os.close(descriptor)
+        order = [str(event[1]) for event in recorder.events if event[0] == "ended"]
+        assert order.index("mined, seed 0") > max(order.index(str(tasks[number])) for number in (0, 1))
+
+    def test_receive_trainings_that_their_machine_does_not_have(self, second_node, tmp_path):
+        import ray
+
+        ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
+        try:
+            reference = ray.put({"weights.safetensors": b"weights", "facts.json": b"{}"})
+            store = TrainingStore(tmp_path / "trainings")
+            _unpack({"key": reference}, store)
+            assert (store.root / "key/weights.safetensors").read_bytes() == b"weights"
+            (store.root / "key/facts.json").write_bytes(b"own")
+            _unpack({"key": reference}, store)
+            assert (store.root / "key/facts.json").read_bytes() == b"own"
+        finally:
+            ray.shutdown()
 
     def test_of_a_lost_node_are_done_elsewhere_and_finished_ones_stay(self, cluster, second_node, recipes, tmp_path):
         notes = tmp_path / "notes"

@@ -51,9 +51,9 @@ class Observers:
         for tracker in trackers:
             try:
                 made[tracker.name] = tracker.make(out)
-            except FerAugmentError:
+            except (FerAugmentError, KeyboardInterrupt):
                 raise
-            except Exception as error:  # noqa: BLE001 - an unreachable server or a full disk must not stop the runs
+            except BaseException as error:  # noqa: BLE001 - an unreachable server or a full disk must not stop the runs
                 failures.append(_failure(tracker.name, "creation", error))
         observers = cls(made)
         observers.failures += failures
@@ -78,7 +78,9 @@ class Observers:
         for implementation in getattr(self._manager.hook, event).get_hookimpls():
             try:
                 implementation.function(*(arguments[name] for name in implementation.argnames))
-            except Exception as error:  # noqa: BLE001 - an unreachable server or a full disk must not stop the runs
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - an unreachable server or a full disk must not stop the runs
                 self._manager.unregister(implementation.plugin)
                 failures.append(_failure(self._names.pop(id(implementation.plugin)), event, error))
         self.failures += failures

@@ -204,7 +204,9 @@ def _returned(step: Step, stage: str, call: HookCaller, arguments: dict[str, Any
         results = call(**arguments)
     except FerAugmentError as error:
         raise _own_kind(error)(f"{step}, {stage}: {error}") from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit and GeneratorExit, too: they are the plugin's, not ours
         message = " ".join(str(error).split())
         raise StrategyError(f"{step}, {stage}: {type(error).__name__}: {message}") from error
     if not results:

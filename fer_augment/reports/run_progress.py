@@ -51,14 +51,25 @@ class RunProgress:
     result with a `message` is a failure.
     """
 
-    def __init__(self, runs: Sequence[object], class_names: Sequence[str] = (), *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[object],
+        class_names: Sequence[str] = (),
+        *,
+        weights: Sequence[float] = (),
+        quiet: bool = False,
+    ) -> None:
         """Prepare the display; nothing is shown yet.
 
         Args:
-            runs: all runs; the arm of a run is the `name` of its `recipe`.
+            tasks: runs, and trainings that are done for several of them; the arm of a run is the `name` of its
+                `recipe`.
             class_names: the K class names, for the table.
+            weights: the relative duration of each task; by default they take equally long.
             quiet: whether to show nothing.
         """
+        names = list(map(str, tasks))
+        self.weights = dict(zip(names, weights or [1.0] * len(names), strict=True))
         console = messages(quiet=quiet)
         self.latest: dict[str, dict[str, Evaluation]] = {}
         self.class_names = class_names
@@ -73,10 +84,10 @@ class RunProgress:
             transient=True,
             disable=quiet or not shows_bars(console),
         )
-        self.all = self.bars.add_task(f"{len(runs)} runs", total=len(runs))
+        self.all = self.bars.add_task(f"{len(names)} runs", total=sum(self.weights.values()))
         self.running: dict[str, tuple[TaskID, float]] = {}
         self.cached: dict[str, list[str]] = {}
-        self.ended_count = 0
+        self.done = 0.0
         self.line_at = time.monotonic()
 
     def __enter__(self) -> RunProgress:
@@ -107,7 +118,7 @@ class RunProgress:
         bar, _ = self.running[str(task)]
         self.bars.update(bar, description=description, completed=event.done, total=event.total)
         if event.measures_run:
-            self.bars.update(self.all, completed=self.ended_count + self._share_done())
+            self.bars.update(self.all, completed=self.done + self._done_in_running())
         if self.bars.disable and time.monotonic() - self.line_at >= SECONDS_BETWEEN_LINES:
             self.line_at = time.monotonic()
             self.bars.console.print(self._overall(f"{task}: {event.activity}"), soft_wrap=True)
@@ -116,8 +127,8 @@ class RunProgress:
         """Replace the run's bar by a line."""
         bar, since = self.running.pop(str(task))
         self.bars.remove_task(bar)
-        self.ended_count += 1
-        self.bars.update(self.all, completed=self.ended_count + self._share_done())
+        self.done += self.weights.get(str(task), 0.0)
+        self.bars.update(self.all, completed=self.done + self._done_in_running())
         seconds = time.monotonic() - since
         failure = getattr(outcome, "message", None)
         if failure is not None:
@@ -141,7 +152,10 @@ class RunProgress:
         left = TimeRemainingColumn().render(task)
         return Text(f"{task.percentage:3.0f} %  {task.description}, {left} left ({current})", style="dim")
 
-    def _share_done(self) -> float:
-        tasks = {task.id: task for task in self.bars.tasks}
-        running = [tasks[bar] for bar, _ in self.running.values() if tasks[bar].total]
-        return sum(0.01 * task.percentage for task in running)
+    def _done_in_running(self) -> float:
+        bars = {task.id: task for task in self.bars.tasks}
+        return sum(
+            0.01 * bars[bar].percentage * self.weights.get(name, 0.0)
+            for name, (bar, _) in self.running.items()
+            if bars[bar].total
+        )

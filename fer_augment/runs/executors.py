@@ -1,4 +1,4 @@
-"""Run independent tasks in this process or in several; progress events of all arrive in the calling process."""
+"""Do tasks in this process or in several; progress events of all arrive in the calling process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, TypeVar
@@ -16,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from fer_augment.errors import FerAugmentError
 from fer_augment.processes import without_main_module
 from fer_augment.progress import Event, Report
+from fer_augment.runs.task_order import TaskOrder, Waits
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
@@ -67,23 +67,37 @@ def cores() -> int:
 
 
 def do_tasks(
-    work: Work[TaskT, ResultT], tasks: Sequence[TaskT], jobs: int, listener: Listener[TaskT]
+    work: Work[TaskT, ResultT],
+    tasks: Sequence[TaskT],
+    jobs: int,
+    listener: Listener[TaskT],
+    *,
+    waits: Waits | None = None,
+    isolated: bool = False,
 ) -> list[ResultT | FailedTask]:
-    """Do all tasks; a failed task does not affect the others.
+    """Do all tasks; a failed task does not affect the others, not even those that wait for it.
 
     Args:
         work: does one task.
-        tasks: started in this order.
+        tasks: started in this order, but for those that wait.
         jobs: tasks at a time; with 1 they run in the calling process.
         listener: receives what happens.
+        waits: for each task the numbers of those that end before it starts; None if no task waits. Those that others
+            wait for are started first.
+        isolated: whether no task runs in the calling process, so that a crash of the interpreter fails one task only.
 
     Returns:
         The outcome of each task, in their order.
     """
+    order, results = TaskOrder(waits or [()] * len(tasks)), dict[int, ResultT | FailedTask]()
     # A daemonic process, such as a worker of another pool, cannot start processes.
-    if min(jobs, len(tasks)) <= 1 or multiprocessing.current_process().daemon:
-        return [_done_here(work, task, listener) for task in tasks]
-    return _Pool(work, tasks, min(jobs, len(tasks)), listener).outcomes()
+    if tasks and (isolated or min(jobs, len(tasks)) > 1) and not multiprocessing.current_process().daemon:
+        results = _Pool(work, tasks, order, min(jobs, len(tasks)), listener).outcomes()
+    else:
+        while (number := order.take()) is not None:
+            results[number] = _done_here(work, tasks[number], listener)
+            order.end(number)
+    return [results[number] for number in range(len(tasks))]
 
 
 def _done_here(work: Work[TaskT, ResultT], task: TaskT, listener: Listener[TaskT]) -> ResultT | FailedTask:
@@ -100,7 +114,9 @@ def attempt(work: Work[TaskT, ResultT], task: TaskT, report: Report) -> ResultT 
     except FerAugmentError as error:
         is_expected = error.__cause__ is None or isinstance(error.__cause__, FerAugmentError)
         return FailedTask(str(error), "" if is_expected else traceback.format_exc())
-    except Exception as error:  # noqa: BLE001 - any error of one task must not stop the others
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - any error of one task must not stop the others, SystemExit included
         return FailedTask(f"{type(error).__name__}: {' '.join(str(error).split())}", traceback.format_exc())
 
 
@@ -108,14 +124,18 @@ class _Pool(Generic[TaskT, ResultT]):
     """Processes that each do one task at a time; the calling process assigns tasks."""
 
     def __init__(
-        self, work: Work[TaskT, ResultT], tasks: Sequence[TaskT], jobs: int, listener: Listener[TaskT]
+        self,
+        work: Work[TaskT, ResultT],
+        tasks: Sequence[TaskT],
+        order: TaskOrder,
+        jobs: int,
+        listener: Listener[TaskT],
     ) -> None:
-        self.work, self.tasks, self.listener = work, tasks, listener
-        self.waiting = deque(range(len(tasks)))
+        self.work, self.tasks, self.order, self.jobs, self.listener = work, tasks, order, jobs, listener
         self.results: dict[int, ResultT | FailedTask] = {}
-        self.workers = [_Worker(work) for _ in range(jobs)]
+        self.workers: list[_Worker] = []
 
-    def outcomes(self) -> list[ResultT | FailedTask]:
+    def outcomes(self) -> dict[int, ResultT | FailedTask]:
         try:
             while len(self.results) < len(self.tasks):
                 self._assign_tasks()
@@ -127,14 +147,24 @@ class _Pool(Generic[TaskT, ResultT]):
                 worker.stop()
             for worker in self.workers:
                 worker.join()
-        return [self.results[number] for number in range(len(self.tasks))]
+        return self.results
 
     def _assign_tasks(self) -> None:
+        while (idle := self._idle_worker()) and (number := self.order.take()) is not None:
+            worker = idle()
+            worker.assign(number, self.tasks[number])
+            self.listener.started(self.tasks[number])
+
+    def _idle_worker(self) -> Callable[[], _Worker] | None:
+        """Return a function that gives an idle worker, or starts one; None if all are busy."""
         for worker in self.workers:
-            if worker.task is None and self.waiting:
-                number = self.waiting.popleft()
-                worker.assign(number, self.tasks[number])
-                self.listener.started(self.tasks[number])
+            if worker.task is None:
+                return lambda: worker
+        return self._start_worker if len(self.workers) < self.jobs else None
+
+    def _start_worker(self) -> _Worker:
+        self.workers.append(_Worker(self.work))
+        return self.workers[-1]
 
     def _receive(self, worker: _Worker) -> None:
         number = worker.task
@@ -146,13 +176,14 @@ class _Pool(Generic[TaskT, ResultT]):
             content = FailedTask(
                 f"its process ended with exit code {worker.process.exitcode}; was there enough memory?"
             )
-            self.workers[self.workers.index(worker)] = _Worker(self.work)
+            self.workers.remove(worker)
             kind = "ended"
         if kind == "progressed":
             self.listener.progressed(self.tasks[number], content)
             return
         worker.task = None
         self.results[number] = content
+        self.order.end(number)
         self.listener.ended(self.tasks[number], content)
 
 
@@ -185,8 +216,8 @@ class _Worker:
 
 def _serve(work: Work[Any, Any], connection: Connection) -> None:
     """Do tasks until the other end of the pipe closes; Ctrl-C is handled by the calling process alone."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends with KeyboardInterrupt, which no task catches
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         while True:
             task = connection.recv()
@@ -194,3 +225,5 @@ def _serve(work: Work[Any, Any], connection: Connection) -> None:
             connection.send(("ended", outcome))
     except (EOFError, ConnectionError):
         return
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGTERM)

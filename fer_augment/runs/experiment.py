@@ -61,9 +61,37 @@ class PlannedRun:
         return f"{self.recipe.name}, {self.fold or f'seed {self.seed}'}"
 
 
+@dataclass(frozen=True)
+class SharedTraining:
+    """A training that is done before the runs that need it: of a scout, or a first stage that several runs start from.
+
+    Attributes:
+        run: the first of these runs.
+        number: the place of the training among those that the run needs, see `RecipeTrainings.needed`.
+        name: what is trained, for display.
+    """
+
+    run: PlannedRun
+    number: int
+    name: str
+
+    def __str__(self) -> str:
+        """Return what is trained for which run, for messages."""
+        return f"{self.name} ({self.run})"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+        return self.run.recipe
+
+
+Task: TypeAlias = PlannedRun | SharedTraining
+"""A part of a comparison that is done by one process."""
+
+
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """Runs on one data source: a callable that does one run, in this process or in another.
+    """Runs on one data source: a callable that does one of their tasks, in this process or in another.
 
     Attributes:
         data: the data as each recipe sees it.
@@ -75,9 +103,13 @@ class Experiment:
     store: TrainingStore
     folder: Path
 
-    def __call__(self, task: PlannedRun, report: Report) -> Path:
-        """Do a run unless it is cached; return its directory."""
+    def __call__(self, task: Task, report: Report) -> Path:
+        """Do a run or a training unless it is cached; return its directory."""
         bound = bind(task.recipe, installed_plugins())
+        if isinstance(task, SharedTraining):
+            splits = self.data.splits_for(task.recipe, task.run.fold)
+            trainings = Trainings(splits, task.run.seed, self.store, _as_whole_task(report))
+            return trainings.of(bound).needed()[task.number].obtain().path
         identity = self.identify(task)[0]
         path = run_path(self.folder, identity)
         if path.is_dir():
@@ -107,6 +139,11 @@ class Experiment:
 def identity_of(bound: BoundRecipe, seed: int, splits: Splits, fold: FoldIdentity | None = None) -> RunIdentity:
     """Return the identity of a run on the data after the recipe's `data` settings, of a fold if one is given."""
     return RunIdentity(recipe=bound.recipe.name, seed=seed, key=run_key(bound, seed, splits), fold=fold)
+
+
+def _as_whole_task(report: Report) -> Report:
+    """Let the progress of each training stand for that of the task."""
+    return lambda event: report(replace(event, measures_run=True) if isinstance(event, Advance) else event)
 
 
 def perform(

@@ -1,4 +1,4 @@
-"""Run independent tasks on a Ray cluster, or on a local one that is started for them and stopped after them.
+"""Do tasks on a Ray cluster, or on a local one that is started for them and stopped after them.
 
 Ray's own output is redirected to stderr. Work, tasks and results are pickled inside the cluster, so every machine needs
 the same versions of this package and of what the work imports.
@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from fer_augment.errors import RunError
 from fer_augment.progress import Advance, Event, Report, ignore
 from fer_augment.runs.executors import FailedTask, Listener, ResultT, TaskT, Work, attempt, cores
+from fer_augment.runs.task_order import TaskOrder, Waits
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -63,13 +64,15 @@ def require_ray() -> None:
 
 
 def do_tasks_on_ray(
-    work: Work[TaskT, MadeT],
+    work: Work[Any, MadeT],
     tasks: Sequence[TaskT],
     needs: Callable[[TaskT], Needs],
     listener: Listener[TaskT],
     *,
     receive: Callable[[TaskT, MadeT], ResultT],
     at_once: int | None = None,
+    waits: Waits | None = None,
+    send: Callable[[int, TaskT], object] = lambda number, task: task,
 ) -> list[ResultT | FailedTask]:
     """Do all tasks on the cluster at `$RAY_ADDRESS`, or on a local one; a failed task does not affect the others.
 
@@ -84,6 +87,8 @@ def do_tasks_on_ray(
         receive: called in this process with each task and its result as soon as it arrives; returns the outcome, and
             an error that it raises gives a `FailedTask`.
         at_once: maximum number of tasks at a time; None for as many as the cluster has room for.
+        waits: for each task the numbers of those that end before it is queued, as for `executors.do_tasks`.
+        send: called in this process with number and task when it is queued; returns what the work receives.
 
     Returns:
         The outcome of each task, in their order.
@@ -99,7 +104,8 @@ def do_tasks_on_ray(
         machines = _machines()
         options = [_options(need, machines) for need in needed]
         _refuse_what_fits_nowhere(options, machines)
-        return _Tasks(work, tasks, options, listener, receive, at_once or len(tasks)).outcomes()
+        order = TaskOrder(waits or [()] * len(tasks))
+        return _Tasks(work, tasks, order, options, listener, receive, send, at_once or len(tasks)).outcomes()
 
 
 class _Tasks(Generic[TaskT, MadeT, ResultT]):
@@ -107,21 +113,23 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
 
     def __init__(
         self,
-        work: Work[TaskT, MadeT],
+        work: Work[Any, MadeT],
         tasks: Sequence[TaskT],
+        order: TaskOrder,
         options: Sequence[dict[str, int]],
         listener: Listener[TaskT],
         receive: Callable[[TaskT, MadeT], ResultT],
+        send: Callable[[int, TaskT], object],
         at_once: int,
     ) -> None:
         import ray
 
-        self.tasks, self.options, self.listener, self.receive, self.at_once = tasks, options, listener, receive, at_once
+        self.tasks, self.order, self.options, self.at_once = tasks, order, options, at_once
+        self.listener, self.receive, self.send = listener, receive, send
         self.work = ray.put(work)
         # Ray's own retries are off: they repeat forever what runs out of memory. One remote function keeps the order.
         self.do = ray.remote(max_retries=0)(_do)
         self.mailbox = _mailbox()
-        self.waiting = deque(range(len(tasks)))
         self.running: dict[ObjectRef[MadeT | FailedTask], int] = {}
         self.started: set[int] = set()
         self.losses: Counter[int] = Counter()
@@ -144,10 +152,10 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
         return [self.results[number] for number in range(len(self.tasks))]
 
     def _submit(self) -> None:
-        while self.waiting and len(self.running) < self.at_once:
-            number = self.waiting.popleft()
+        while len(self.running) < self.at_once and (number := self.order.take()) is not None:
             do = self.do.options(**self.options[number])
-            self.running[do.remote(self.work, self.tasks[number], number, self.mailbox)] = number
+            sent = self.send(number, self.tasks[number])
+            self.running[do.remote(self.work, sent, number, self.mailbox)] = number
 
     def _read_mail(self) -> None:
         import ray
@@ -187,7 +195,7 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
                 number, FailedTask(f"its process or machine was lost {RETRIES + 1} times; enough memory? {reason}")
             )
             return
-        self.waiting.appendleft(number)
+        self.order.put_back(number)
         self._start(number)
         self.listener.progressed(self.tasks[number], Advance("lost its process, waiting for another", 0, 1))
 
@@ -200,6 +208,7 @@ class _Tasks(Generic[TaskT, MadeT, ResultT]):
         else:
             outcome = attempt(lambda task, report: self.receive(task, made), task, ignore)
         self.results[number] = outcome
+        self.order.end(number)
         self.listener.ended(task, outcome)
 
 
@@ -297,6 +306,13 @@ def _refuse_silence(address: str) -> None:
     place = urlsplit(f"//{address.rpartition('://')[2]}")
     if place.hostname and place.port:
         socket.create_connection((place.hostname, place.port), timeout=_SECONDS_TO_ANSWER).close()
+
+
+def several_machines() -> bool:
+    """Whether the cluster has more than one machine; only while connected to it."""
+    import ray
+
+    return len([node for node in ray.nodes() if node["Alive"]]) > 1
 
 
 def _machines() -> list[tuple[int, int]]:

@@ -13,14 +13,14 @@ from fer_augment.hooks.observers import Observers
 from fer_augment.metrics import score
 from fer_augment.progress import Evaluated, Event
 from fer_augment.runs.executors import Listener
-from fer_augment.runs.experiment import PlannedRun
+from fer_augment.runs.experiment import PlannedRun, SharedTraining, Task
 
 Identify = Callable[[PlannedRun], tuple[RunIdentity, Sequence[str]]]
 """From a run to its identity and the names of the classes."""
 
 
-class Display(Listener[PlannedRun], Protocol):
-    """Shows what happens to runs."""
+class Display(Listener[Task], Protocol):
+    """Shows what happens to runs, and to trainings that are done for several of them."""
 
     def warn(self, message: str) -> None:
         """Show a warning."""
@@ -60,15 +60,15 @@ class Tracking:
             self._notify("run_failed", run=identity, message=message)
         self._running.clear()
 
-    def started(self, task: PlannedRun) -> None:
-        """Report that a run begins."""
+    def started(self, task: Task) -> None:
+        """Report that a run begins; trackers do not hear of trainings that are done for several runs."""
         self.display.started(task)
-        if self.observers:
+        if self.observers and isinstance(task, PlannedRun):
             identity, class_names = self._running[str(task)] = self.identify(task)
             recipe = task.recipe.model_dump(mode="json")
             self._notify("run_started", run=identity, recipe=recipe, class_names=class_names)
 
-    def progressed(self, task: PlannedRun, event: Event) -> None:
+    def progressed(self, task: Task, event: Event) -> None:
         """Report progress, and each point of the curve once."""
         if isinstance(event, Evaluated):
             if event.evaluation.epoch <= self._last_epochs.get(str(task), 0):
@@ -79,8 +79,11 @@ class Tracking:
                 self._notify("epoch_finished", run=identity, evaluation=event.evaluation, class_names=class_names)
         self.display.progressed(task, event)
 
-    def ended(self, task: PlannedRun, outcome: object) -> None:
+    def ended(self, task: Task, outcome: object) -> None:
         """Report the result of a run, or why there is none."""
+        if isinstance(task, SharedTraining):
+            self.display.ended(task, outcome)
+            return
         record, message = _record_of(outcome)
         for evaluation in record.curve if record else ():
             self.progressed(task, Evaluated(evaluation))

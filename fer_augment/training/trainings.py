@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -108,13 +108,36 @@ class NeededTraining:
         name: what is trained, for display.
         key: its training key.
         recipe: the recipe, as it is trained.
-        is_second_stage: whether it starts from a trained network and refines it.
+        fold: source rows that are left out; None if all are trained on.
+        scout_of: the step whose scout this is; None for the training of a run.
+        first_stage: for a second stage, the key of the training that it starts from; else empty.
+        after: keys of the trainings that are done before it; each of them is needed, too.
     """
 
     name: str
     key: str
     recipe: RecipeTrainings
-    is_second_stage: bool = False
+    fold: Fold | None = None
+    scout_of: Step | None = None
+    first_stage: str = ""
+    after: tuple[str, ...] = ()
+
+    @property
+    def is_second_stage(self) -> bool:
+        """Whether it starts from a trained network and refines it."""
+        return bool(self.first_stage)
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs of the whole training split its optimizer steps are."""
+        settings = self.recipe.settings
+        rows = 1 - 1 / self.fold.folds if self.fold and settings.budget != "steps" else 1
+        return 0.0 if self.is_second_stage else settings.epochs * rows
+
+    def obtain(self) -> StoredTraining:
+        """Do the training unless it is cached; see `RecipeTrainings.trained`."""
+        obtain = self.recipe.trained if self.is_second_stage else self.recipe.trained_from_scratch
+        return obtain(fold=self.fold, scout_of=self.scout_of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,12 +312,12 @@ class RecipeTrainings:
             StrategyError: if a strategy fails.
         """
         if not self.refines:
-            return self._trained_from_scratch(fold, scout_of, evaluated)
+            return self.trained_from_scratch(fold=fold, scout_of=scout_of, evaluated=evaluated)
         self.check()
         name = f"{_name_of(scout_of, fold)}, second stage"
 
         def make(scratch: Path, _: Path) -> None:
-            first = self.first_stage._trained_from_scratch(fold, scout_of, evaluated)
+            first = self.first_stage.trained_from_scratch(fold=fold, scout_of=scout_of, evaluated=evaluated)
             seconds = self.trainings.clock.start()
             rewritten = self._training_rows(fold)
             self._compute_features(rewritten)
@@ -317,10 +340,14 @@ class RecipeTrainings:
 
         return self._obtained(self.key(fold), make, name, evaluated)
 
-    def _trained_from_scratch(
-        self, fold: Fold | None, scout_of: Step | None, evaluated: Callable[[Evaluation], None]
+    def trained_from_scratch(
+        self,
+        *,
+        fold: Fold | None = None,
+        scout_of: Step | None = None,
+        evaluated: Callable[[Evaluation], None] = lambda evaluation: None,
     ) -> StoredTraining:
-        """Return the training as it is before `refine_model`."""
+        """Return the training as it is before `refine_model`; see `trained`."""
         name, epochs = _name_of(scout_of, fold), self.settings.epochs
 
         reported = 0.0
@@ -371,25 +398,43 @@ class RecipeTrainings:
         """Return the fold of each source row that a row descends from; see `folds.folds_of`."""
         return folds_of(dataset, self.trainings.splits.train, self.settings.scout.folds, self.trainings.seed)
 
-    def needed(self) -> Iterator[NeededTraining]:
-        """List the trainings that the recipe needs, its own last; scouts as the strategies' effects declare them."""
-        for step in self.bound.steps:
-            asking = self if step.acts_at(["refine_model"]) else self.first_stage
-            scout, effects = TrainedScout(asking, step).recipe, step.strategy.effects
-            by_in_sample = (
-                Effect.IN_SAMPLE_MINING if self.frozen else Effect.IN_SAMPLE_MINING | Effect.ASKS_FOR_EMBEDDINGS
-            )
-            if effects & by_in_sample:
-                yield from scout._needed(None, _name_of(step, None))
-            if Effect.OUT_OF_FOLD_MINING in effects:
-                for fold in all_folds(self.settings.scout.folds):
-                    yield from scout._needed(fold, _name_of(step, fold))
-        yield from self._needed(None, self.bound.recipe.name)
+    def needed(self) -> list[NeededTraining]:
+        """List the distinct trainings that the recipe needs, its own last, each after those that it waits for.
 
-    def _needed(self, fold: Fold | None, name: str) -> Iterator[NeededTraining]:
-        yield NeededTraining(name, self.first_stage._key_before_refinement(fold), self.first_stage)
-        if self.refines:
-            yield NeededTraining(f"{name}, second stage", self.key(fold), self, is_second_stage=True)
+        Scouts are those that the strategies' effects declare, with the scouts of the steps before theirs.
+        """
+        return list({training.key: training for training in self._needed([None], None)}.values())
+
+    def _needed(
+        self, folds: Iterable[Fold | None], scout_of: Step | None
+    ) -> Generator[NeededTraining, None, tuple[str, ...]]:
+        """Yield what the trainings without the rows of some folds need, and these; return their keys."""
+        first = self.first_stage
+        before = yield from first._needed_scouts(first.bound.steps)
+        refining = [step for step in self.bound.steps if step.acts_at(["refine_model"])]
+        before_refining = (*before, *(yield from self._needed_scouts(refining)))
+        for fold in folds:
+            name = _name_of(scout_of, fold) if scout_of else self.bound.recipe.name
+            key = first._key_before_refinement(fold)
+            yield NeededTraining(name, key, first, fold, scout_of, after=before)
+            if self.refines:
+                stage, after = f"{name}, second stage", (key, *before_refining)
+                yield NeededTraining(stage, self.key(fold), self, fold, scout_of, first_stage=key, after=after)
+        return tuple(self.key(fold) for fold in folds)
+
+    def _needed_scouts(self, steps: Iterable[Step]) -> Generator[NeededTraining, None, tuple[str, ...]]:
+        """Yield what the scouts of some steps need, and these; return their keys."""
+        keys: list[str] = []
+        for step in steps:
+            effects, folds = step.strategy.effects, list[Fold | None]()
+            embeds = Effect.ASKS_FOR_EMBEDDINGS in effects and not self.frozen  # the embeddings of a frozen backbone
+            if embeds or Effect.IN_SAMPLE_MINING in effects:
+                folds.append(None)
+            if Effect.OUT_OF_FOLD_MINING in effects:
+                folds += all_folds(self.settings.scout.folds)
+            if folds:
+                keys += yield from TrainedScout(self, step).recipe._needed(folds, step)
+        return tuple(keys)
 
     def training(self, training_set: ImageDataset) -> Training:
         """Return what the trainer needs to train the recipe on a rewritten training set."""
@@ -564,7 +609,8 @@ def _name_of(scout_of: Step | None, fold: Fold | None) -> str:
     """Return what is trained, for display."""
     if scout_of is None:
         return "training"
-    return f"scout of {scout_of.name}, {fold}" if fold else f"scout of {scout_of.name}"
+    name = f"{scout_of.name} (step {scout_of.number})" if scout_of.occurrence else scout_of.name
+    return f"scout of {name}, {fold}" if fold else f"scout of {name}"
 
 
 def _evenly_spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
