@@ -17,7 +17,7 @@ from fer_augment.hooks.observers import Observers
 from fer_augment.progress import Advance, Evaluated, Event
 from fer_augment.recipe.recipe import Recipe
 from fer_augment.runs.executors import FailedTask
-from fer_augment.runs.experiment import PlannedRun
+from fer_augment.runs.experiment import PlannedRun, Task
 from fer_augment.runs.tracking import Tracking
 from tests.comparison_place import write_place
 
@@ -63,12 +63,12 @@ class Screen:
         self.events: list[Event] = []
         self.warnings: list[str] = []
 
-    def started(self, task: PlannedRun) -> None: ...
+    def started(self, task: Task) -> None: ...
 
-    def progressed(self, task: PlannedRun, event: Event) -> None:
+    def progressed(self, task: Task, event: Event) -> None:
         self.events.append(event)
 
-    def ended(self, task: PlannedRun, outcome: object) -> None: ...
+    def ended(self, task: Task, outcome: object) -> None: ...
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)

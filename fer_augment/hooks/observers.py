@@ -98,6 +98,6 @@ def _refuse_unknown_hooks(manager: pluggy.PluginManager, observer: object, name:
         raise PluginError(f"{name} has no hook; mark at least one of {', '.join(OBSERVERS)} with @hookimpl")
 
 
-def _failure(name: str, event: str, error: Exception) -> str:
+def _failure(name: str, event: str, error: BaseException) -> str:
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return f"tracker {name!r} failed at {event} and was disabled; results are not affected: {reason}"
