@@ -65,7 +65,9 @@ def aptos(folder: Path) -> None:
 
 def isic(path: Path) -> None:
     write_folder(path.parent / "images", FILES)
-    one_hot = {name: (number == NUMBERS).astype(float).tolist() for number, name in enumerate(("MEL", "NV", "BKL"))}
+    one_hot = {
+        name: [float(row % 3 == number) for row in range(COUNT)] for number, name in enumerate(("MEL", "NV", "BKL"))
+    }
     write_table(path, {"image": [name.removesuffix(".png") for name in NAMES], **one_hot})
 
 
