@@ -12,6 +12,7 @@ from fer_augment.finished import Run
 from fer_augment.runs.verification import verify_run
 from fer_augment.training.memory import training_memory
 from fer_augment.training.trainings import Trainings
+from tests.command_line import fer_augment
 from tests.data_files import write_squares
 
 TRAINING = "training: {train: head, epochs: 2, batch_size: 16, precision: float32, evaluate_every: 1}"
@@ -106,7 +107,9 @@ def test_plan_counts_missing_features_once(place, monkeypatch, tmp_path):
     prepared = fa.prepare([place / "head.yaml"], place / "data", seeds=3, progress=False)
     parts = fa.read_data(place / "data").parts.values()
     images = sum(len(np.unique(part.digests)) for part in parts)
-    assert prepared.plan.minutes(jobs=1) == images
+    assert prepared.plan.minutes(jobs=1) == prepared.plan.missing_features == images
+    dry_run = fer_augment("compare", str(place / "head.yaml"), "--data", str(place / "data"), "--dry-run")
+    assert f"Features of {images} images are missing and will be computed once." in dry_run.out
     fa.run(place / "head.yaml", place / "data", out=tmp_path / "out", progress=False)
     assert fa.prepare([place / "head.yaml"], place / "data", seeds=3, progress=False).plan.minutes(jobs=1) == 0
 

@@ -153,6 +153,9 @@ def _print_plan(prepared: PreparedComparison, *, as_json: bool) -> None:
     console.print(table)
     total, missing = len(plan.trainings), len(plan.missing)
     console.print(f"{total} distinct trainings: {total - missing} cached, {missing} to do.")
+    features = plan.missing_features
+    if features:
+        console.print(f"Features of {features:,} images are missing and will be computed once.")
     minutes = plan.minutes(prepared.local_jobs)
     if minutes is not None:
         second_stages = "; second stages not included" if plan.missing_second_stages else ""

@@ -83,6 +83,11 @@ class Plan:
         """How many of the missing trainings are second stages, which `minutes` leaves out."""
         return sum(training.needed.is_second_stage for training in self.missing)
 
+    @property
+    def missing_features(self) -> int:
+        """How many images have no features yet under the frozen backbones of the missing trainings."""
+        return sum(_missing_features(recipe) for recipe in _backbones(one.needed.recipe for one in self.missing))
+
     def minutes(self, jobs: int) -> float | None:
         """Estimate the wall time of the missing trainings, by timing a few optimizer steps of each kind now.
 
@@ -214,15 +219,21 @@ def minutes_for(recipe: RecipeTrainings) -> float:
 
 
 def _minutes_of_features(recipes: Iterable[RecipeTrainings]) -> float:
-    """Estimate how long the features that trainings of heads need and that are missing take on one core.
-
-    Images that steps make are left out, since they are not made yet.
-    """
-    by_backbone = {recipe.frozen.cache: recipe for recipe in recipes if recipe.frozen}
+    """Estimate how long the features that trainings of heads need and that are missing take on one core."""
     seconds = 0.0
-    for recipe in by_backbone.values():
-        assert recipe.frozen is not None
-        missing = sum(recipe.frozen.missing(part) for part in recipe.trainings.splits.parts.values())
-        if missing:
+    for recipe in _backbones(recipes):
+        missing = _missing_features(recipe)
+        if recipe.frozen and missing:
             seconds += missing * recipe.frozen.seconds_per_image(recipe.trainings.splits.train)
     return seconds / 60
+
+
+def _backbones(recipes: Iterable[RecipeTrainings]) -> Iterable[RecipeTrainings]:
+    """Return one recipe for each frozen backbone."""
+    return {recipe.frozen.cache: recipe for recipe in recipes if recipe.frozen}.values()
+
+
+def _missing_features(recipe: RecipeTrainings) -> int:
+    """Return how many images of the data have no features; images that steps make are not made yet."""
+    frozen, parts = recipe.frozen, recipe.trainings.splits.parts.values()
+    return sum(frozen.missing(part) for part in parts) if frozen else 0
