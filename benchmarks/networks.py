@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 import numpy as np
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -23,10 +25,17 @@ def stratified_share(dataset: ImageDataset, share: float) -> ImageDataset:
     return dataset.take(np.sort(np.concatenate(chosen)))
 
 
+def _folder_name(network: str) -> str:
+    """Return a name for the arm of a network, which a recipe writes as a name, or as a name with parameters."""
+    return "_".join(re.findall(r"\w+", network))
+
+
 @click.command()
 @click.option("--data", required=True, help="The data source.")
 @click.option("--share", default=1.0, help="Share of the training images of each class that is used.")
-@click.option("--network", "networks", multiple=True, default=NETWORKS, help="A network; may be repeated.")
+@click.option(
+    "--network", "networks", multiple=True, default=NETWORKS, help="A network as in a recipe; may be repeated."
+)
 @click.option("--epochs", multiple=True, type=int, default=(10, 30), help="Epochs; may be repeated.")
 @click.option("--seeds", default=3, help="Seeds.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/networks"), help="For results.")
@@ -42,8 +51,8 @@ def networks(
         fa.Recipe(
             **{
                 **modern,
-                "name": f"{network}_{number}",
-                "model": network,
+                "name": f"{_folder_name(network)}_{number}",
+                "model": yaml.safe_load(network),
                 "training": {**modern["training"], "epochs": number, "evaluate_every": number},
             }
         )
