@@ -7,14 +7,17 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import fer_augment as fa
 from fer_augment import DatasetError, ModelInput, PluginError, RecipeError
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.testing import PluginCheck, parametrize_with_model_checks
 from fer_augment.training.networks import build_network
+from tests.data_files import write_squares
 from tests.networks import model_named, network_named
 
 pytestmark = pytest.mark.skipif(
@@ -136,6 +139,32 @@ class TestWeights:
     def test_a_stored_run_needs_no_pretrained_weights(self) -> None:
         model = model_named("timm", architecture=SMALL, pretrained=True)
         assert model.untrained == model_named("timm", architecture=SMALL)
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
+    reason="onnx, onnxscript or onnxruntime is not installed (the extra `onnx`)",
+)
+def test_a_network_that_was_fine_tuned_from_a_file_predicts_the_same_classes_as_onnx(
+    timm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
+    torch.save(timm.create_model(SMALL, num_classes=1000).state_dict(), tmp_path / "backbone.pth")
+    (tmp_path / "tuned.yaml").write_text(
+        f"model: {{timm: {{architecture: {SMALL}, weights: backbone.pth, size: 32}}}}\n"
+        "training: {epochs: 2, batch_size: 16, precision: float32, learning_rate: 0.001}\n"
+    )
+    data = fa.read_data(str(write_squares(tmp_path / "data")))
+    run = fa.run(tmp_path / "tuned.yaml", data, out=tmp_path / "out")
+    assert "has a last layer for 1000 classes instead of 3" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "backbone.pth").unlink()  # a finished run needs it no more
+    run.export(tmp_path / "tuned.onnx")
+    images = data.test.images[:]
+    session = onnxruntime.InferenceSession(str(tmp_path / "tuned.onnx"), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"images": images.transpose(0, 3, 1, 2).astype(np.float32) / 255})
+    assert (logits.argmax(axis=1) == run.predict(images).argmax(axis=1)).all()
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
