@@ -1,5 +1,6 @@
 """Runs, comparisons and plans of recipes that train the head alone."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from safetensors.numpy import load_file
 import fer_augment as fa
 from fer_augment.data.records import BACKBONE_FILE, RunDirectory, weights_files
 from fer_augment.finished import Run
+from fer_augment.results.checking import damages_in
 from fer_augment.runs.verification import verify_run
 from fer_augment.training.memory import training_memory
 from fer_augment.training.trainings import Trainings
@@ -130,6 +132,13 @@ def test_estimated_memory_grows_with_the_features_and_not_with_the_batch(place):
     head = estimate(place / "head.yaml")
     assert head == estimate(place / "head.yaml", "training.batch_size=4096")
     assert head < estimate(place / "whole.yaml", "training.batch_size=1024")
+
+
+def test_missing_backbone_is_named(comparison, tmp_path):
+    copied = shutil.copytree(runs_of(comparison)[0].path, tmp_path / "run")
+    assert not list(damages_in(copied))
+    (copied / BACKBONE_FILE).unlink()
+    assert [(Path(damage.file).name, damage.reason) for damage in damages_in(copied)] == [(BACKBONE_FILE, "is missing")]
 
 
 def test_random_backbone_is_refused_before_anything_is_computed(place):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_augment.data.records import HELD_OUT, RunDirectory, RunRecord
+from fer_augment.data.records import BACKBONE_FILE, HELD_OUT, RunDirectory, RunRecord
 from fer_augment.errors import RunError
 from fer_augment.results.comparison import COMPARISON_FILE, REPORT_FILE, ComparisonRecord, read_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE, load_confused
@@ -99,7 +99,8 @@ def _of_run(path: Path, remedy: str) -> Iterator[Damage]:
         file, _, reason = damage.partition(": ")
         yield Damage(file, reason, remedy)
         return
-    for name in _FILES_OF_RUN:
+    trains_head = run.record.recipe.get("training", {}).get("train") == "head"
+    for name in (*_FILES_OF_RUN, *([BACKBONE_FILE] if trains_head else [])):
         if not (path / name).is_file():
             yield Damage(str(path / name), "is missing", remedy)
     classes = len(run.record.class_names)
