@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from benchmarks.gains_page import insert_tables
+from benchmarks.simulated_folds import FoldPopulation, Simulation, comparison_of_folds, comparison_of_seeds, many
 from benchmarks.simulated_runs import Population, fer2013, mean_recall, simulated, with_counts
 from fer_augment.significance import accuracy_weights, balanced_accuracy_weights
 from fer_augment.significance.fixed_split import ArmStatistics, estimated
@@ -22,6 +23,8 @@ TAIL = 0.025
 EQUAL_RUNS = (2, 3, 5, 10)
 PLANTED = 0.05
 LARGE = 0.2
+BETTER_BY = 2
+"""Features that a better recipe uses besides; they are worth about 5 points of balanced accuracy."""
 KIND = "calibration"
 
 FloatArray = NDArray[np.float64]
@@ -187,13 +190,62 @@ def error_of(share: float, replications: int) -> float:
     return float(np.sqrt(share * (1 - share) / replications))
 
 
+FACES = (0.14, 0.02, 0.14, 0.25, 0.17, 0.11, 0.17)
+"""Shares of the seven classes of FER2013, rounded."""
+
+
+def fold_tables(sizes: Sequence[int], replications: int, report: Callable[[str], None]) -> str:
+    """Return the table for repeated cross-validation of data sets of some sizes, as Markdown."""
+    table = [
+        [
+            "images", "recipes", "design", "trainings", "false positives, balanced accuracy", "of a class, worst",
+            "half-width, balanced accuracy", "of a class, median", "power", "misses",
+        ]
+    ]  # fmt: skip
+    for images in sizes:
+        for are_alike in (True, False):
+            null = FoldPopulation("", FACES, images, are_alike)
+            better = replace(null, better=BETTER_BY)
+            for design, trainings, simulate in _designs():
+                report(f"{images} images, {'similar' if are_alike else 'different'} errors, {design}")
+                deltas, halves = many(simulate, null, replications)
+                gains, widths = many(simulate, better, replications, seed=2)
+                rejected = (np.abs(deltas) > halves).mean(axis=0)
+                missed = (np.abs(gains - gains.mean(axis=0)) > widths).mean(axis=0)
+                numbers = [rejected[-1], rejected[:-1].max(), np.median(halves[:, -1]), np.median(halves[:, :-1])]
+                numbers += [(np.abs(gains[:, -1]) > widths[:, -1]).mean(), missed[-1]]
+                cells = [f"{images:,}", "similar" if are_alike else "different", design, str(trainings)]
+                table.append(cells + [f"{100 * number:.1f}" for number in numbers])
+    return _markdown(table)
+
+
+def _designs() -> list[tuple[str, int, Simulation]]:
+    return [
+        ("fixed fifth, 10 seeds", 10, lambda rng, of: comparison_of_seeds(rng, of, 5, 10)),
+        ("5 folds × 1", 5, lambda rng, of: comparison_of_folds(rng, of, 5, 1)),
+        ("5 folds × 2", 10, lambda rng, of: comparison_of_folds(rng, of, 5, 2)),
+        ("5 folds × 5", 25, lambda rng, of: comparison_of_folds(rng, of, 5, 5)),
+    ]
+
+
 # --- command
 
 
 @click.command()
 @click.option("--replications", type=click.IntRange(min=100), default=2000, show_default=True, help="For each cell.")
 @click.option("--page", type=click.Path(path_type=Path, exists=True), help="Markdown page to insert the tables into.")
-def calibration(replications: int, page: Path | None) -> None:
+@click.option(
+    "--design",
+    type=click.Choice(["seeds", "folds"]),
+    default="seeds",
+    show_default=True,
+    help="Which test to simulate.",
+)
+@click.option(
+    "--images", "sizes", type=click.IntRange(min=100), multiple=True, default=(300, 1000), show_default=True,
+    help="With --design folds: images of a data set; may be repeated.",
+)  # fmt: skip
+def calibration(replications: int, page: Path | None, design: str, sizes: tuple[int, ...]) -> None:
     """Simulate comparisons whose true difference is known, and count wrong verdicts.
 
     Prints the tables of docs/statistics.md, the earlier test beside today's. With the default number of replications,
@@ -201,8 +253,23 @@ def calibration(replications: int, page: Path | None) -> None:
 
     \b
     nice python -m benchmarks calibration --page docs/statistics.md
+    nice python -m benchmarks calibration --design folds --replications 300
     python -m benchmarks calibration --replications 200
     """
+    if design == "folds":
+        text = "\n\n".join(
+            [
+                f"`python -m benchmarks calibration --design folds --replications {replications}`, "
+                f"{datetime.date.today().isoformat()}: {replications:,} null comparisons and as many with a true "
+                f"difference a cell, standard error {100 * error_of(0.05, replications):.1f} points at 5 %. All but "
+                "the trainings in % or points.",
+                fold_tables(sizes, replications, lambda cell: click.echo(cell, err=True)),
+            ]
+        )
+        click.echo(text)
+        if page:
+            insert_tables(page, "folds", text, kind=KIND)
+        return
     text = "\n\n".join(
         [
             f"`python -m benchmarks calibration --replications {replications}`, {datetime.date.today().isoformat()}: "

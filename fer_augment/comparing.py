@@ -12,9 +12,10 @@ comparison.to_frame()         # one tidy row per arm, split, endpoint and class
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -37,7 +38,8 @@ from fer_augment.recipe.warnings import comparison_warnings, recipe_warnings
 from fer_augment.reports.console import print_warnings, progress_of, progress_of_activities
 from fer_augment.reports.html import write_report
 from fer_augment.reports.run_progress import RunProgress
-from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
+from fer_augment.reports.wording import precision_sentence
+from fer_augment.results.comparison import ComparisonRecord, Failure, read_comparison, save_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.results.earlier import keep_earlier
 from fer_augment.results.verdicts import compare_runs, nothing_finished
@@ -63,6 +65,9 @@ Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Executor: TypeAlias = Literal["local", "ray"]
 
 RESULTS = Path("results")
+MAX_SEEDS = 20
+FEWEST_SEEDS = 5
+"""Seeds before a precision counts as reached: with fewer, a variance that is small by chance stops too early."""
 AUDIT_FILE = "audit.json"
 _LONGEST_NAME = 80
 _DIGEST_LETTERS = 8
@@ -76,6 +81,8 @@ def compare(
     folds: int | None = None,
     repeats: int | None = None,
     keep_test: bool = False,
+    precision: float | None = None,
+    max_seeds: int = MAX_SEEDS,
     out: str | PathLike[str] | None = None,
     jobs: int | None = None,
     executor: Executor = "local",
@@ -96,6 +103,9 @@ def compare(
         folds: number of folds of a cross-validation; None for a fixed test split. Given splits are joined.
         repeats: how often the rows are divided into folds; None for 2.
         keep_test: with `folds`, leave the given test split out of them; it is not scored.
+        precision: half-width in points; seeds are added until the 95 % interval of balanced accuracy of every arm is at
+            most this wide to either side, and at least five seeds are done, or `max_seeds` are. Not with `folds`.
+        max_seeds: with `precision`, the largest number of seeds.
         out: the directory for results; None for `results/RECIPE_RECIPE…`.
         jobs: runs at a time; None for as many as there are processor cores, on Ray as the cluster has room for.
         executor: `local` for processes on this machine, `ray` for the cluster at `$RAY_ADDRESS`, or else a local one.
@@ -118,6 +128,8 @@ def compare(
         folds=folds,
         repeats=repeats,
         keep_test=keep_test,
+        precision=precision,
+        max_seeds=max_seeds,
         out=out,
         jobs=jobs,
         executor=executor,
@@ -136,6 +148,8 @@ def prepare(
     folds: int | None = None,
     repeats: int | None = None,
     keep_test: bool = False,
+    precision: float | None = None,
+    max_seeds: int = MAX_SEEDS,
     out: str | PathLike[str] | None = None,
     jobs: int | None = None,
     executor: Executor = "local",
@@ -152,6 +166,8 @@ def prepare(
         folds: number of folds of a cross-validation.
         repeats: how often the rows are divided into folds.
         keep_test: whether the given test split is left out of the folds.
+        precision: half-width in points until which seeds are added.
+        max_seeds: with `precision`, the largest number of seeds.
         out: the directory for results.
         jobs: runs at a time.
         executor: `local` or `ray`.
@@ -165,6 +181,8 @@ def prepare(
     check_executor(executor)
     design = _cross_validation(folds, repeats, keep_test, seeds)
     chosen_seeds = _seeds(3 if seeds is None else seeds)
+    arm_count = 1 if isinstance(recipes, str | PathLike | Recipe) else len(recipes)
+    _check_precision(precision, max_seeds, chosen_seeds, arm_count, folds)
     if jobs is not None and (not _is_number(jobs) or jobs < 1):
         raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
     arms = _bound(recipes, overrides, quiet=not progress)
@@ -197,6 +215,8 @@ def prepare(
         progress=progress,
         observers=observers,
         memory=memory,
+        precision=precision,
+        max_seeds=max_seeds,
     )
 
 
@@ -216,6 +236,8 @@ class PreparedComparison:
         progress: whether to show progress on stderr.
         observers: the trackers.
         memory: estimated peak memory of a run, in bytes; 0 if unknown.
+        precision: half-width in points until which seeds are added; None for no more than `seeds`.
+        max_seeds: with `precision`, the largest number of seeds.
     """
 
     arms: tuple[BoundRecipe, ...]
@@ -229,6 +251,8 @@ class PreparedComparison:
     progress: bool
     observers: Observers
     memory: int = 0
+    precision: float | None = None
+    max_seeds: int = MAX_SEEDS
 
     def __repr__(self) -> str:
         """Name recipes, seeds and directory."""
@@ -241,6 +265,18 @@ class PreparedComparison:
     def splits(self) -> Splits:
         """The data as read for the baseline; of a cross-validation, those of the first fold."""
         return self.experiment.data.splits_of(self.arms[0].recipe, self.experiment.data.first_fold)
+
+    @property
+    def precision_so_far(self) -> str:
+        """How precise the results in the directory are, and how many seeds more precision would take."""
+        try:
+            earlier = read_comparison(self.directory)
+        except RunError:  # there is none, or one that nobody can read
+            earlier = None
+        recipes = [arm.recipe.name for arm in self.arms]
+        if earlier and [arm.recipe for arm in earlier.arms] == recipes and (sentence := precision_sentence(earlier)):
+            return sentence
+        return "Precision, and the seeds that it takes, are known after a comparison of two recipes with two seeds."
 
     @cached_property
     def plan(self) -> Plan:
@@ -263,12 +299,36 @@ class PreparedComparison:
         recipes = [arm.recipe.name for arm in self.arms]
         self._notify("comparison_started", recipes=recipes, seeds=self.seeds, source=self.splits.source)
         try:
-            comparison = Comparison.at(self.directory, self._done())
+            prepared, record = self, self._done()
+            while further := prepared._further_seeds(record):
+                prepared = prepared._with(further)
+                record = prepared._done()
+            comparison = Comparison.at(self.directory, record)
         except BaseException as error:
             self._notify("comparison_failed", message=reason(error))
             raise
         self._notify("comparison_finished", comparison=comparison)
         return comparison
+
+    def _further_seeds(self, comparison: ComparisonRecord) -> tuple[int, ...]:
+        """Return seeds to add for the precision, a quarter of those so far; none if it is reached or cannot be."""
+        if self.precision is None or comparison.failures or len(self.seeds) >= self.max_seeds:
+            return ()
+        intervals = [versus.balanced_accuracy.ci95 for versus in comparison.versus]
+        is_precise = all(ci95 and 100 * (ci95[1] - ci95[0]) / 2 <= self.precision for ci95 in intervals)
+        if len(self.seeds) < min(FEWEST_SEEDS, self.max_seeds):
+            is_precise = False
+        if is_precise or comparison.seeds_for_precision.get(f"{self.precision:g}", 0) is None:
+            return ()
+        count = min(self.max_seeds, len(self.seeds) + max(1, len(self.seeds) // 4)) - len(self.seeds)
+        unused = (seed for seed in itertools.count() if seed not in self.seeds)
+        return tuple(itertools.islice(unused, count))
+
+    def _with(self, further: tuple[int, ...]) -> PreparedComparison:
+        """Return the comparison with more seeds."""
+        seeds = (*self.seeds, *further)
+        runs = tuple(runs_in_order([arm.recipe for arm in self.arms], seeds))
+        return replace(self, seeds=seeds, runs=runs, finished=FinishedRuns.among(runs, self.experiment))
 
     def _notify(self, event: str, **arguments: object) -> None:
         failures = self.observers.notify(event, **arguments)
@@ -348,6 +408,7 @@ class PreparedComparison:
                 *([scored] if scored else []),
             ],
             near_train=None if data.folds else audit.held_out_near_train_rows["test"],
+            precisions=() if self.precision is None else (self.precision,),
         )
         kept = keep_earlier(comparison, self.directory)
         if kept and self.progress:
@@ -516,6 +577,26 @@ def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
             f"seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got {seeds!r}"
         )
     return tuple(map(int, chosen))
+
+
+def _check_precision(
+    precision: float | None, max_seeds: int, seeds: Sequence[int], arms: int, folds: int | None
+) -> None:
+    """Refuse a precision that cannot be meant.
+
+    Raises:
+        RecipeError: if it is not positive, there is nothing to compare, or the seeds are already too many.
+    """
+    if precision is None:
+        return
+    if folds is not None:
+        raise RecipeError("precision: not with folds; add repeats for narrower intervals")
+    if not isinstance(precision, int | float) or isinstance(precision, bool) or not 0 < precision < 100:
+        raise RecipeError(f"precision: must be points between 0 and 100, such as 2, got {precision!r}")
+    if arms < 2:
+        raise RecipeError("precision: is that of a difference; name at least two recipes")
+    if not _is_number(max_seeds) or max_seeds < max(len(seeds), 2):
+        raise RecipeError(f"max_seeds: must be at least the number of seeds, {max(len(seeds), 2)}, got {max_seeds!r}")
 
 
 def _cross_validation(

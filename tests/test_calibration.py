@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,14 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.calibration import earlier_half_width, endpoint_weights, shares
+from benchmarks.simulated_folds import (
+    SHARED,
+    FoldPopulation,
+    comparison_of_folds,
+    comparison_of_seeds,
+    features_of,
+    many,
+)
 from benchmarks.simulated_runs import Population, mean_recall, simulated, with_counts
 from fer_augment.significance.fixed_split import ArmStatistics
 
@@ -63,3 +72,36 @@ def test_the_page_has_a_place_for_the_tables():
 def test_too_few_replications_are_refused():
     result = CliRunner().invoke(main, ["calibration", "--replications", "5"])
     assert result.exit_code == 2 and "100" in result.output
+
+
+def test_simulated_recipes_of_equal_value_have_the_same_features_but_for_those_of_their_own():
+    alike, different = (features_of(FoldPopulation("", (1,), 10, are_alike)) for are_alike in (True, False))
+    better = features_of(FoldPopulation("", (1,), 10, better=2))
+
+    assert np.array_equal(*alike)
+    assert len(different[0]) == len(different[1]) and len(set(different[0]) & set(different[1])) == SHARED
+    assert len(better[1]) == len(better[0]) + 2
+
+
+@pytest.mark.parametrize("simulate", [comparison_of_folds, comparison_of_seeds])
+def test_simulated_trainings_differ_and_give_intervals(simulate):
+    deltas, halves = many(lambda rng, of: simulate(rng, of, 3, 2), FoldPopulation("", (0.5, 0.3, 0.2), 90), 4)
+
+    assert deltas.shape == halves.shape == (4, 4)
+    assert (halves > 0).all() and (halves[:, -1] < 1).all()
+    assert len(np.unique(deltas[:, -1])) > 1
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("repeats", [1, 2, 5])
+@pytest.mark.parametrize("are_alike", [True, False])
+def test_false_positives_and_misses_of_cross_validation(repeats, are_alike):
+    replications = 150
+    null = FoldPopulation("", (0.14, 0.02, 0.14, 0.25, 0.17, 0.11, 0.17), 300, are_alike)
+    deltas, halves = many(lambda rng, of: comparison_of_folds(rng, of, 5, repeats), null, replications, seed=3)
+    error = 3.5 * np.sqrt(0.05 * 0.95 / replications)
+
+    assert (np.abs(deltas) > halves).mean(axis=0).max() <= 0.06 + error
+    better = replace(null, better=2)
+    gains, widths = many(lambda rng, of: comparison_of_folds(rng, of, 5, repeats), better, replications, seed=4)
+    assert (np.abs(gains - gains.mean(axis=0)) > widths).mean(axis=0).max() <= 0.07 + error

@@ -82,6 +82,42 @@ class TestCompare:
         ]
         assert comparison.arm("more").test.accuracy.mean == pytest.approx(np.mean(accuracies))
 
+    def test_adds_seeds_until_the_interval_is_narrow(self, place: Path) -> None:
+        def half_width(comparison: fa.Comparison) -> float:
+            low, high = comparison.versus[0].balanced_accuracy.ci95
+            return 50 * (high - low)
+
+        recipes = ARMS[:2]
+        options: dict[str, Any] = {"jobs": 1, "progress": False}
+        first = fa.compare(recipes, "faces", seeds=2, out="narrow", **options)
+        assert list(first.seeds_for_precision) == ["5", "3", "2", "1"]
+        wide = fa.compare(recipes, "faces", seeds=2, precision=99, out="narrow", **options)
+        assert wide.arms[0].seeds == (0, 1, 2, 3, 4) and half_width(wide) <= 99  # fewer say too little of their spread
+        wanted = round(0.99 * half_width(first), 3)
+        narrow = fa.compare(recipes, "faces", seeds=2, precision=wanted, max_seeds=6, out="narrow", **options)
+        assert [arm.seeds for arm in narrow.arms] == [tuple(range(len(narrow.arms[0].seeds)))] * 2
+        assert half_width(narrow) <= wanted or len(narrow.arms[0].seeds) == 6
+        assert f"{wanted:g}" in narrow.seeds_for_precision
+        assert "Precision of the difference in balanced accuracy (95 % CI): ± " in " ".join(str(narrow).split())
+        prepared = fa.comparing.prepare(recipes, "faces", seeds=2, out="narrow", progress=False)
+        assert prepared.precision_so_far.startswith("Precision of the difference in balanced accuracy (95 % CI): ± ")
+        other = fa.comparing.prepare(recipes, "faces", seeds=2, out="none", progress=False)
+        assert other.precision_so_far.startswith("Precision, and the seeds that it takes, are known after")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"precision": 0}, "precision: must be points between 0 and 100, such as 2, got 0"),
+            ({"precision": 2, "folds": 5}, "precision: not with folds"),
+            ({"precision": 2, "recipes": ARMS[:1]}, "name at least two recipes"),
+            ({"precision": 2, "seeds": 5, "max_seeds": 4}, "max_seeds: must be at least the number of seeds, 5, got 4"),
+        ],
+    )
+    def test_an_impossible_precision_is_refused(self, place: Path, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(FerAugmentError, match=message):
+            arguments: dict[str, Any] = {"recipes": ARMS, "data": "faces", "progress": False} | options
+            fa.compare(**arguments)
+
     def test_shows_nothing_without_progress(self, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
         fa.compare("small.yaml", "faces", seeds=1, progress=False)
         assert capfd.readouterr() == ("", "")

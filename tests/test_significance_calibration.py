@@ -18,6 +18,7 @@ from benchmarks.simulated_runs import (
     variance_within_images,
     with_counts,
 )
+from fer_augment.comparing import FEWEST_SEEDS
 from fer_augment.significance import (
     accuracy_weights,
     balanced_accuracy_weights,
@@ -263,3 +264,36 @@ def test_documented_power(five_points_better, endpoint, runs):
 @pytest.mark.parametrize("endpoint", ["balanced accuracy", "neutral", "disgust", "accuracy"])
 def test_a_test_on_images_alone_has_many_false_positives(same_recipe_twice, endpoint, runs):
     assert same_recipe_twice["image-level test rejects", endpoint, runs] > 4 * 0.05
+
+
+# --- seeds are added until the interval is narrow
+
+
+def stopped(population, replications, precision, planted=0.0, most=20):
+    """Return `(replications,)`: delta, half-width and number of runs at which `compare --precision` stops."""
+    weights = balanced_accuracy_weights(population.labels, len(population.counts))[None]
+    ends = []
+    for arms in simulated(np.random.default_rng(20240604), population, replications, (most, most), planted):
+        end = np.full((3, len(arms[0])), np.nan)
+        runs = 3
+        while True:
+            estimate = estimates(arms, population, weights, runs)
+            half = half_width(estimate, 0.025)[:, 0]
+            stops = np.isnan(end[0]) & ((half <= precision) & (runs >= FEWEST_SEEDS) | (runs == most))
+            end[:, stops] = np.stack([estimate.delta[:, 0], half, np.full(len(half), runs)])[:, stops]
+            if runs == most:
+                break
+            runs = min(most, runs + max(1, runs // 4))
+        ends.append(end)
+    return np.concatenate(ends, axis=1)
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("precision", [0.03, 0.02, 0.015])
+def test_stopping_by_width_keeps_size_and_coverage(precision):
+    delta, half, runs = stopped(FER2013, 1000, precision)
+    assert ((half <= precision) | (runs == 20)).all()
+    # early stops favor variances that are underestimated by chance
+    assert (np.abs(delta) > half).mean() <= 0.07 + simulation_error(0.07, 6, 1000)
+    delta, half, _ = stopped(FER2013, 1000, precision, PLANTED)
+    assert (np.abs(delta - PLANTED) <= half).mean() >= 0.93 - simulation_error(0.93, 6, 1000)

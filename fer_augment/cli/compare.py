@@ -38,6 +38,13 @@ DEMO_SEEDS = 3
 )
 @click.option("--repeats", type=click.IntRange(min=1), help="With --folds: how often to divide anew.  [default: 2]")
 @click.option("--keep-test", is_flag=True, help="With --folds: leave the given test split out; it is not scored.")
+@click.option(
+    "--precision", type=click.FloatRange(0, 100, min_open=True, max_open=True), metavar="POINTS",
+    help="Add seeds until balanced accuracy is known to ± POINTS (95 % interval).",
+)  # fmt: skip
+@click.option(
+    "--max-seeds", type=click.IntRange(min=2), default=20, show_default=True, help="With --precision: at most."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Output directory.  [default: results/RECIPE_RECIPE…]")
 @jobs_option
 @executor_option
@@ -55,6 +62,8 @@ def compare(
     folds: int | None,
     repeats: int | None,
     keep_test: bool,
+    precision: float | None,
+    max_seeds: int,
     out: Path | None,
     jobs: int | None,
     executor: Executor,
@@ -78,6 +87,7 @@ def compare(
     fer-augment compare paper confusion_mirror --data fer2013.csv --seeds 10
     fer-augment compare modern my_idea.yaml --data faces --set training.epochs=10
     fer-augment compare modern modern_balanced --data lesions.yaml --folds 5
+    fer-augment compare modern modern_balanced --data faces --precision 2
     fer-augment compare paper smote --data demo --dry-run
     fer-augment compare paper smote --data faces --format github --fail-on worse
     fer-augment compare modern my_idea.yaml --data faces --track mlflow
@@ -92,6 +102,8 @@ def compare(
         folds=folds,
         repeats=repeats,
         keep_test=keep_test,
+        precision=precision,
+        max_seeds=max_seeds,
         out=out,
         jobs=jobs,
         executor=executor,
@@ -156,6 +168,7 @@ def _print_plan(prepared: PreparedComparison, *, as_json: bool) -> None:
     features = plan.missing_features
     if features:
         console.print(f"Features of {features:,} images are missing and will be computed once.")
+    console.print(prepared.precision_so_far, soft_wrap=True)
     minutes = plan.minutes(prepared.local_jobs)
     if minutes is not None:
         second_stages = "; second stages not included" if plan.missing_second_stages else ""

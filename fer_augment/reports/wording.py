@@ -132,6 +132,21 @@ def design_sentence(comparison: ComparisonRecord) -> str | None:
     )
 
 
+def precision_sentence(comparison: ComparisonRecord) -> str | None:
+    """State how precisely balanced accuracy is known, and how many seeds more precision would take; None if unknown."""
+    halves = [(ci95[1] - ci95[0]) / 2 for one in comparison.versus if (ci95 := one.balanced_accuracy.ci95)]
+    if not halves or not comparison.seeds_for_precision:
+        return None
+    now = 100 * max(halves)
+    further = {points: seeds for points, seeds in comparison.seeds_for_precision.items() if float(points) < now}
+    reachable = [f"± {points} about {seeds} seeds" for points, seeds in further.items() if seeds is not None]
+    beyond = next((points for points, seeds in further.items() if seeds is None), None)
+    parts = [f"± {now:.1f} points now"]
+    parts += [f"estimated for {', '.join(reachable)}"] if reachable else []
+    parts += [f"± {beyond} is out of reach on this test split with any number of seeds"] if beyond else []
+    return f"Precision of the difference in balanced accuracy (95 % CI): {'; '.join(parts)}."
+
+
 def unit_of(arm: Arm) -> str:
     """Return what the scores of an arm are scores of: `run`, or `repeat` in a cross-validation."""
     return "repeat" if arm.folds else "run"
@@ -253,6 +268,8 @@ def notes(comparison: ComparisonRecord) -> list[str]:
         remarks.append(f"Values selected by steps, one per run: {'; '.join(chosen)}.")
     if not comparison.versus:
         return remarks
+    precision = precision_sentence(comparison)
+    remarks += [precision] if precision else []
     explanation = EXPLANATION if any(map(_has_interval, comparison.versus)) else EXPLANATION_WITHOUT_TESTS
     design = design_sentence(comparison)
     of_design = [design] if design else []

@@ -305,6 +305,9 @@ class ComparisonRecord(_Plain):
         cross_validation: how the data were divided into folds; None on a fixed test split. In a cross-validation, the
             "test split" of all scores and tests are the rows of all folds, `n` and `runs` are numbers of repeats, and
             training and validation counts are those of the first fold.
+        seeds_for_precision: estimated number of seeds with which the 95 % interval of balanced accuracy of every arm
+            is at most this many points to either side, by points (`"2"`); None if this test split is too small for it.
+            Empty in a cross-validation, and with fewer than two runs of an arm.
     """
 
     schema_version: Literal[2] = COMPARISON_SCHEMA
@@ -317,6 +320,7 @@ class ComparisonRecord(_Plain):
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
     cross_validation: FoldDesign | None = None
+    seeds_for_precision: dict[str, int | None] = {}
 
     @model_validator(mode="after")
     def _check_consistency(self) -> ComparisonRecord:

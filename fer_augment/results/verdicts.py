@@ -29,10 +29,13 @@ from fer_augment.significance import (
     endpoint_differences,
     fold_differences,
     holm,
+    runs_for_half_width,
     shares_above,
     verdict,
 )
 
+PRECISIONS = (5, 3, 2, 1)
+"""Half-widths of intervals in points for `ComparisonRecord.seeds_for_precision`."""
 BOOTSTRAP_RUNS = 5
 """Minimum number of runs of both arms for `Versus.share_above`; with fewer, the bootstrap is too optimistic."""
 
@@ -48,6 +51,7 @@ def compare_runs(
     failures: Sequence[Failure] = (),
     warnings: Sequence[str] = (),
     near_train: Iterable[int] | None = None,
+    precisions: Sequence[float] = (),
 ) -> ComparisonRecord:
     """Compare the finished runs of several arms.
 
@@ -68,6 +72,7 @@ def compare_runs(
         warnings: warnings to list before those of the runs.
         near_train: positions of the test rows with a near or mirrored duplicate in the training split; None if these
             were not searched for. Rows with an exact one are known from the runs.
+        precisions: half-widths in points, besides `PRECISIONS`, for `ComparisonRecord.seeds_for_precision`.
 
     Returns:
         The comparison. For arms with one run it has differences without p-values.
@@ -89,6 +94,7 @@ def compare_runs(
         failures=failures,
         warnings=[*warnings, *identical_arms(runs, baseline)],
         near_train=near_train,
+        precisions=precisions,
     )
 
 
@@ -103,6 +109,7 @@ def compare_arms(
     failures: Sequence[Failure] = (),
     warnings: Sequence[str] = (),
     near_train: Iterable[int] | None = None,
+    precisions: Sequence[float] = (),
 ) -> ComparisonRecord:
     """Compare arms whose predictions are in memory.
 
@@ -116,6 +123,7 @@ def compare_arms(
         failures: failed runs.
         warnings: warnings to list first.
         near_train: positions of the test rows with a near or mirrored duplicate in the training split.
+        precisions: half-widths in points, besides `PRECISIONS`, for `ComparisonRecord.seeds_for_precision`.
 
     Raises:
         RunError: if arms were scored on different rows.
@@ -154,7 +162,26 @@ def compare_arms(
         failures=tuple(failures),
         warnings=tuple(dict.fromkeys([*warnings, *further])),
         cross_validation=design,
+        seeds_for_precision={} if design or arms[0].name != baseline else _seeds_for(arms, precisions),
     )
+
+
+def _seeds_for(arms: Sequence[ArmRuns], precisions: Sequence[float]) -> dict[str, int | None]:
+    """Return how many seeds each precision of balanced accuracy, in points, takes in the arm that takes most."""
+    baseline, *others = (arm.test for arm in arms)
+    if not others or min(rows.runs for rows in (baseline, *others)) < 2:
+        return {}
+    weights = balanced_accuracy_weights(baseline.labels, len(arms[0].class_names))
+    wanted = sorted({*PRECISIONS, *precisions}, reverse=True)
+    fractions = [points / 100 for points in wanted]
+    of_arms = [
+        runs_for_half_width(baseline.correct, rows.correct, baseline.labels, weights, fractions, baseline.groups)
+        for rows in others
+    ]
+    return {
+        f"{points:g}": None if None in needed else max(count for count in needed if count is not None)
+        for points, needed in zip(wanted, zip(*of_arms, strict=True), strict=True)
+    }
 
 
 def nothing_finished(failures: Sequence[Failure]) -> NothingFinishedError:

@@ -17,6 +17,7 @@ from fer_augment.significance.differences import (
 )
 from fer_augment.significance.endpoints import accuracy_weights, balanced_accuracy_weights, recall_weights
 from fer_augment.significance.fixed_split import endpoint_difference, endpoint_differences
+from fer_augment.significance.planning import runs_for_half_width
 
 __all__ = [
     "LEVEL",
@@ -32,6 +33,7 @@ __all__ = [
     "holm",
     "mean_interval",
     "recall_weights",
+    "runs_for_half_width",
     "shares_above",
     "verdict",
 ]

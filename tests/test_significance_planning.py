@@ -1,0 +1,53 @@
+"""How many seeds an interval of a given width takes."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import norm, t
+
+from fer_augment.significance import balanced_accuracy_weights, endpoint_difference, runs_for_half_width
+from tests.significance_experiments import (
+    experiment,
+    loop_endpoint,
+    loop_image_part,
+    loop_residual_variance,
+)
+
+
+def loop_half_widths(correct_a, correct_b, labels, weights):
+    """Return the half-width for each number of runs, if all variances stay as they are."""
+    ends = [[loop_endpoint(run, labels, weights) for run in arm] for arm in (correct_a, correct_b)]
+    between = sum(np.var(of_arm, ddof=1) for of_arm in ends)
+    least = loop_residual_variance((correct_a, correct_b), labels, weights)[1] * len(correct_a)
+    of_images, df = loop_image_part((correct_a, correct_b), labels, weights)
+    return {
+        runs: np.sqrt(
+            max(t.ppf(0.975, 2 * runs - 2) ** 2 * between, norm.ppf(0.975) ** 2 * least) / runs
+            + t.ppf(0.975, df) ** 2 * of_images
+        )
+        for runs in range(2, 1001)
+    }
+
+
+def test_agrees_with_a_direct_implementation():
+    correct_a, correct_b, labels = experiment(1, 4, 4, shift=0.3)
+    weights = balanced_accuracy_weights(labels, 3)
+    half_widths = loop_half_widths(correct_a, correct_b, labels, weights)
+    wanted = [half_widths[2] * 1.1, half_widths[4] * 1.0001, half_widths[20] * 1.0001, half_widths[1000] * 0.9]
+
+    needed = runs_for_half_width(correct_a, correct_b, labels, weights, wanted)
+
+    assert needed == [2, 4, 20, None]
+
+
+def test_the_present_number_of_runs_gives_the_present_width():
+    correct_a, correct_b, labels = experiment(1, 5, 5, shift=0.3)
+    weights = balanced_accuracy_weights(labels, 3)
+    low, high = endpoint_difference(correct_a, correct_b, labels, weights).ci95
+
+    assert runs_for_half_width(correct_a, correct_b, labels, weights, [(high - low) / 2 * 1.0001]) == [5]
+
+
+def test_without_two_images_of_a_class_nothing_is_known():
+    correct = np.array([[True, False], [True, True]])
+    assert runs_for_half_width(correct, correct, np.array([0, 1]), np.array([0.5, 0.5]), [0.5]) == [None]
