@@ -316,9 +316,8 @@ class PreparedComparison:
             return ()
         intervals = [versus.balanced_accuracy.ci95 for versus in comparison.versus]
         is_precise = all(ci95 and 100 * (ci95[1] - ci95[0]) / 2 <= self.precision for ci95 in intervals)
-        if len(self.seeds) < min(FEWEST_SEEDS, self.max_seeds):
-            is_precise = False
-        if is_precise or comparison.seeds_for_precision.get(f"{self.precision:g}", 0) is None:
+        is_out_of_reach = comparison.seeds_for_precision.get(f"{self.precision:g}", 0) is None
+        if len(self.seeds) >= FEWEST_SEEDS and (is_precise or is_out_of_reach):
             return ()
         count = min(self.max_seeds, len(self.seeds) + max(1, len(self.seeds) // 4)) - len(self.seeds)
         unused = (seed for seed in itertools.count() if seed not in self.seeds)
