@@ -13,9 +13,10 @@ import pytest
 from benchmarks.samples import sample
 from benchmarks.side_by_side import SideBySide, children_time
 from fer_augment import Splits
+from fer_augment.processes import cores
 from fer_augment.progress import Event
 from fer_augment.recipe.recipe import Recipe, load_recipes
-from fer_augment.runs.executors import FailedTask, cores, do_tasks
+from fer_augment.runs.executors import FailedTask, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, runs_in_order
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.store import TrainingStore

@@ -16,7 +16,7 @@ from benchmarks.side_by_side import SideBySide
 from fer_augment import Context, ImageDataset, PixelBlock, Splits
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.runs.executors import cores
+from fer_augment.processes import cores
 
 SOURCE_ROWS, SIDE, CHANNELS = 3_000, 96, 3
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

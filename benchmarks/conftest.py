@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Splits
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.runs.executors import cores
+from fer_augment.processes import cores
 
 _VERSIONS = ("numpy", "torch", "scipy", "scikit-learn", "imbalanced-learn", "pandas")
 

@@ -14,7 +14,7 @@ from benchmarks.gains_page import Gains, check_place, gains_in_markdown, insert_
 from fer_augment.cli._options import Seeds, set_option
 from fer_augment.data.records import write_whole
 from fer_augment.errors import FerAugmentError
-from fer_augment.runs.executors import cores
+from fer_augment.processes import cores
 
 RESULTS_FILE = "gains.md"
 

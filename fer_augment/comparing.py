@@ -30,6 +30,7 @@ from fer_augment.errors import NothingFinishedError, PluginError, RecipeError, R
 from fer_augment.finished import Comparison, Run
 from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.processes import cores
 from fer_augment.progress import Cached
 from fer_augment.reading import Data, loaded_plugins, open_data
 from fer_augment.recipe.binding import BoundRecipe, bind
@@ -43,7 +44,7 @@ from fer_augment.results.comparison import ComparisonRecord, Failure, read_compa
 from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.results.earlier import keep_earlier
 from fer_augment.results.verdicts import compare_runs, nothing_finished
-from fer_augment.runs.executors import FailedTask, Listener, cores, do_tasks
+from fer_augment.runs.executors import FailedTask, Listener, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, Task, runs_in_order
 from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.galleries import collect_confused, has_confused

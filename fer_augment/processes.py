@@ -1,7 +1,8 @@
-"""Start of other Python processes."""
+"""Processor cores, and the start of other Python processes."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,11 @@ from contextlib import contextmanager
 from types import ModuleType
 
 _ONE_THREAD = threading.Lock()
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use; on systems without affinity, such as macOS, all cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fer_augment import RunError
+from fer_augment.processes import cores
 from fer_augment.progress import Advance
-from fer_augment.runs.executors import FailedTask, cores, do_tasks
+from fer_augment.runs.executors import FailedTask, do_tasks
 from tests.processes import start
 
 

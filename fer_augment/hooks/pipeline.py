@@ -128,13 +128,24 @@ class Pipeline:
         """Whether any step acts at a stage."""
         return bool(self._callers_at(stage))
 
-    def fold(self, stage: str, first: T, *, epoch: int | None = None, train: Any = None, **others: Any) -> T:
+    def fold(
+        self,
+        stage: str,
+        first: T,
+        *,
+        epoch: int | None = None,
+        batch: int | None = None,
+        train: Any = None,
+        **others: Any,
+    ) -> T:
         """Pass a value through all steps that act at a stage: what one returns, the next one receives.
 
         Args:
             stage: a stage of `StageSpecs`.
             first: the value of the stage's first argument; for `augment_batch` the pair of images and targets.
             epoch: the epoch, for stages that are called in each.
+            batch: the number of the batch in the epoch, which then has random streams of its own; None for streams that
+                continue from batch to batch.
             train: the value of `context.train`.
             others: the stage's other arguments; `draws` is counted here unless it is given.
 
@@ -142,12 +153,19 @@ class Pipeline:
             StrategyError: if a strategy fails, returns nothing, or returns what the stage does not allow.
         """
         value = first
-        for _, result in self.each(stage, first, epoch=epoch, train=train, **others):
+        for _, result in self.each(stage, first, epoch=epoch, batch=batch, train=train, **others):
             value = result
         return value
 
     def each(
-        self, stage: str, first: T, *, epoch: int | None = None, train: Any = None, **others: Any
+        self,
+        stage: str,
+        first: T,
+        *,
+        epoch: int | None = None,
+        batch: int | None = None,
+        train: Any = None,
+        **others: Any,
     ) -> Iterator[tuple[Step, T]]:
         """Fold as `fold` does; yield every acting step with the value after it."""
         facts, value = STAGES[stage], first
@@ -156,7 +174,7 @@ class Pipeline:
         if epoch is not None:
             others["epoch"] = epoch
         for step, call in self._callers_at(stage):
-            context = self._context_of(step, facts, epoch)
+            context = self._context_of(step, facts, epoch, batch)
             if train:
                 context = replace(context, train=train)
             arguments = {**others, **facts.folded_arguments(value), "context": context}
@@ -167,16 +185,17 @@ class Pipeline:
         assert self.callers is not None
         return self.callers[stage]
 
-    def _context_of(self, step: Step, stage: Stage, epoch: int | None) -> Context:
+    def _context_of(self, step: Step, stage: Stage, epoch: int | None, batch: int | None) -> Context:
         """Return the context of a step; per-batch stages keep theirs, so that random streams continue."""
         kept_epoch, kept = self._contexts.get((step.number, stage.name), (None, None))
-        if kept is not None and kept_epoch == epoch:
+        if batch is None and kept is not None and kept_epoch == epoch:
             return kept
-        stream = (step.name, step.occurrence, stage.name, -1 if epoch is None else epoch)
+        own = () if batch is None else ("batch", batch)
+        stream = (step.name, step.occurrence, stage.name, -1 if epoch is None else epoch, *own)
         scout = self._scout_of(step) if stage.decides_training else None
         chosen = self.chosen.setdefault(step.number, {}) if stage.name == "build_adjustment" else None
         context = replace(self.context, stream=stream, scout=scout, chosen=chosen)
-        if stage.is_per_batch:
+        if stage.is_per_batch and batch is None:
             self._contexts[step.number, stage.name] = (epoch, context)
         return context
 

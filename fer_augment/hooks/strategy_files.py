@@ -16,6 +16,9 @@ DIGEST_OF_MODULE = "__source_digest__"
 """Attribute of a module: the SHA-256 of its source as executed; the file may have been edited since."""
 
 
+_PREFIX = "fer_augment_local_"
+
+
 def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
     """Execute a file and return a strategy class from it.
 
@@ -82,6 +85,12 @@ def strategies_in_file(file: Path) -> list[type[Strategy]]:
     ]
 
 
+def loaded_files() -> list[Path]:
+    """Return the files that this process has executed, for another process to load the same classes."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    return [Path(module.__file__) for module in modules if module.__file__]
+
+
 def _module_of(file: Path) -> ModuleType:
     """Execute a strategy file, once per content and process."""
     if file.exists() and not (file.is_file() or file.is_dir()):  # reading a pipe would wait forever
@@ -91,7 +100,7 @@ def _module_of(file: Path) -> ModuleType:
     except OSError as error:
         raise PluginError(f"{file}: cannot be read: {error.strerror}") from error
     digest = hashlib.sha256(str(file).encode() + source).hexdigest()
-    name = f"fer_augment_local_{file.stem}_{digest[:16]}"
+    name = f"{_PREFIX}{file.stem}_{digest[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)

@@ -119,6 +119,13 @@ class TrainingSettings(Settings):
         default="auto", description="Device for training; auto: an accelerator if available."
     )
     threads: Whole = Field(default=1, ge=1, description="CPU threads per run; changing it changes results numerically.")
+    workers: Whole | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="Processes per run that augment rows ahead of the training step, with the same results; null: none "
+        "on the CPU, where runs use all cores, and up to 8 for an accelerator.",
+    )
     scout: ScoutSettings = Field(
         default=ScoutSettings(), description="Training of scouts, which mining strategies query."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 import traceback
@@ -59,11 +58,6 @@ class Listener(Protocol[TakenT]):
     def ended(self, task: TakenT, outcome: object) -> None:
         """Called with the result of a task, or with its `FailedTask`."""
         ...
-
-
-def cores() -> int:
-    """Return how many processor cores this process may use; on systems without affinity, such as macOS, all cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def do_tasks(
@@ -193,7 +187,7 @@ class _Worker:
     def __init__(self, work: Work[Any, Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other_end = context.Pipe()
-        self.process = context.Process(target=_serve, args=(work, other_end), daemon=True)
+        self.process = context.Process(target=_serve, args=(work, other_end))  # not daemonic: may start processes
         with without_main_module():
             self.process.start()
         other_end.close()

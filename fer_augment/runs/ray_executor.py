@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from fer_augment.errors import RunError
+from fer_augment.processes import cores
 from fer_augment.progress import Advance, Event, Report, ignore
-from fer_augment.runs.executors import FailedTask, Listener, ResultT, TaskT, Work, attempt, cores
+from fer_augment.runs.executors import FailedTask, Listener, ResultT, TaskT, Work, attempt
 from fer_augment.runs.task_order import TaskOrder, Waits
 
 if TYPE_CHECKING:

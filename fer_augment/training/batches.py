@@ -5,11 +5,14 @@ Legend of shapes: N rows, B rows of a batch, H, W, C height, width and channels,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fer_augment.training.device_images import ResidentImages, as_batch, fit_on
+from fer_augment.training.row_workers import AugmentedRows
 from fer_augment.training.specification import Training
 
 
@@ -28,10 +31,19 @@ class Batches:
         self._labels = torch.from_numpy(data.labels.copy()).to(device)
         self._soft = None if data.targets is None else torch.from_numpy(data.targets).to(device)
         self._features = training.frozen.rows_of(data) if training.frozen else None
-        is_resident = (
-            self._features is None and fit_on(device, data.images) and not training.pipeline.acts_at("augment_rows")
-        )
+        self._augmented = AugmentedRows(training) if training.pipeline.acts_at("augment_rows") else None
+        is_resident = not self._features and not self._augmented and fit_on(device, data.images)
         self._resident = ResidentImages(data.images, device) if is_resident else None
+        self._ahead: Iterator[NDArray[np.uint8]] | None = None
+
+    def begin(self, rows: NDArray[np.int64], epoch: int) -> None:
+        """Announce the batches of an epoch, `(S, B)` rows, so that they can be prepared ahead; `batch` follows."""
+        self._ahead = self._augmented.epoch(rows, epoch) if self._augmented else None
+
+    def close(self) -> None:
+        """End the processes that prepare batches."""
+        if self._augmented:
+            self._augmented.close()
 
     def on_device(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """Copy row numbers of any shape to the device."""
@@ -41,7 +53,7 @@ class Batches:
         """Gather images and targets of a batch and augment them.
 
         Args:
-            rows: `(B,)` positions in the training set.
+            rows: `(B,)` positions in the training set; after `begin`, the next of those announced.
             on_device: the same as a tensor on the device.
             epoch: the epoch number passed to strategies.
 
@@ -62,10 +74,7 @@ class Batches:
         return self.one_hot[self._labels[on_device]] if self._soft is None else self._soft[on_device]
 
     def _rows(self, rows: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
-        """Gather the images of rows and augment them on the CPU."""
-        data, pipeline = self.training.training_set, self.training.pipeline
-        images = data.images[rows]
-        if pipeline.acts_at("augment_rows"):
-            labels = data.labels[rows]
-            images = pipeline.fold("augment_rows", images, epoch=epoch, labels=labels, rows=rows, training_set=data)
-        return images
+        """Gather the images of rows and augment them on the CPU, or take what was prepared."""
+        if self._augmented is None:
+            return self.training.training_set.images[rows]
+        return self._augmented.one(rows, epoch) if self._ahead is None else next(self._ahead)

@@ -96,14 +96,17 @@ class Fit:
             for evaluation in self.curve:
                 self.evaluated(evaluation)
         saved = time.monotonic()
-        while not self._has_ended:
-            self._train_epoch()
-            self.epoch += 1
-            if self.evaluated and self._is_evaluated:
-                self._evaluate(self.evaluated)
-            if checkpoint and (time.monotonic() - saved >= seconds_between or self._has_ended):
-                Checkpoint.of(self.model, self.optimizer, self._facts(), self._further_weights()).save(checkpoint)
-                saved = time.monotonic()
+        try:
+            while not self._has_ended:
+                self._train_epoch()
+                self.epoch += 1
+                if self.evaluated and self._is_evaluated:
+                    self._evaluate(self.evaluated)
+                if checkpoint and (time.monotonic() - saved >= seconds_between or self._has_ended):
+                    Checkpoint.of(self.model, self.optimizer, self._facts(), self._further_weights()).save(checkpoint)
+                    saved = time.monotonic()
+        finally:
+            self.batches.close()
         self.freeze(False)
         self._take_kept_weights()
 
@@ -153,6 +156,7 @@ class Fit:
             training_set=training.training_set,
         )
         rows = self.rows.epoch(self.epoch, weights, count * training.settings.batch_size).reshape(count, -1)
+        self.batches.begin(rows, self._strategy_epoch)
         on_device, losses = self.batches.on_device(rows), torch.empty(count, device=self.device)
         self._enter_training_mode()
         for number, batch_rows in enumerate(rows):

@@ -38,8 +38,8 @@ _BACKBONE = (
 _CORE = (
     *_BACKBONE, "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/pipeline", "hooks/scouts",
     "hooks/stages", "hooks/strategy", "training/batches", "training/checkpoints", "training/fit", "training/folds",
-    "training/optimization", "training/prediction", "training/row_stream", "training/selection",
-    "training/specification", "training/trainer", "training/trainings", "training/weight_average",
+    "training/optimization", "training/prediction", "training/row_stream", "training/row_workers",
+    "training/selection", "training/specification", "training/trainer", "training/trainings", "training/weight_average",
 )  # fmt: skip
 """The modules of this package that decide the weights; the version alone would not tell edits apart."""
 
@@ -179,7 +179,7 @@ def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str)
     settings = bound.recipe.training
     steps = [step_identity(step) for step in bound.steps if step.acts_in_training]
     # Without a step there is no scout, and a plain baseline serves arms with any scout settings.
-    left_out = {"device", "precision", "threads", *(() if steps else ("scout",))}
+    left_out = {"device", "precision", "threads", "workers", *(() if steps else ("scout",))}
     return {
         "data": splits.fingerprint,
         "part": part,
