@@ -162,9 +162,7 @@ class TestNumberOfProcesses:
             def augment_rows(self, images: Any) -> Any:
                 return images
 
-        with pytest.raises(
-            StrategyError, match=r"cannot act in processes of its own \(.*; set training.workers to 0"
-        ):
+        with pytest.raises(StrategyError, match=r"cannot act in processes of its own \(.*; set training.workers to 0"):
             self.count(training_of(Typed(), workers=1))
         assert self.count(training_of(Typed())) == 0
 
