@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from fer_augment.cache import cache_folder, entries, size_limit
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.runs.executors import cores
+from fer_augment.processes import cores
 
 DISTRIBUTION = "fer_augment"
 LEAST_FREE_BYTES = 2 * 10**9
