@@ -46,6 +46,7 @@ from fer_augment.results.earlier import keep_earlier
 from fer_augment.results.verdicts import compare_runs, nothing_finished
 from fer_augment.runs.executors import FailedTask, Listener, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, Task, runs_in_order
+from fer_augment.runs.failures import keep_traceback, traceback_file
 from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.galleries import collect_confused, has_confused
 from fer_augment.runs.ledger import ledger_warning
@@ -357,11 +358,12 @@ class PreparedComparison:
             if isinstance(outcome, FailedTask):
                 failure = Failure(recipe=run.recipe.name, seed=run.seed, fold=run.fold, message=outcome.message)
                 failures.append(failure)
-                self._keep_traceback(run, outcome)
+                keep_traceback(self.directory, run, outcome.details)
             else:
                 finished[run.recipe.name].append(RunDirectory(outcome))
+                keep_traceback(self.directory, run, "")
         if len(failures) == len(self.runs):
-            raise nothing_finished(failures)
+            raise _with_traceback(nothing_finished(failures), self.directory, self.runs[0])
         return self._judged(finished, failures, audit)
 
     def _outcomes(self, planned: Sequence[PlannedTask], listener: Listener[Task]) -> list[Path | FailedTask]:
@@ -401,6 +403,7 @@ class PreparedComparison:
             audit=audit.summary,
             failures=failures,
             warnings=[
+                *filter(None, [self.experiment.ledger.fault(data.scored(first))]),
                 *audit_warnings(audit),
                 *loaded_plugins(quiet=True).problems,
                 *self.observers.failures,
@@ -424,10 +427,6 @@ class PreparedComparison:
         """Audit the data, unless the cache has their audit."""
         with progress_of("auditing the data", quiet=not self.progress) as report:
             return audited(self.splits, report)
-
-    def _keep_traceback(self, run: PlannedRun, failure: FailedTask) -> None:
-        if failure.details:
-            write_whole(self.directory / "failures" / f"{run.recipe.name}-seed-{run.seed}.txt", failure.details)
 
 
 def run(
@@ -455,7 +454,7 @@ def run(
 
     Raises:
         FerAugmentError: in one line, for whatever the pre-flight refuses.
-        RunError: if the run fails; unexpected errors are in its `__notes__`, with their traceback.
+        RunError: if the run fails; its traceback is in `out/failures`, and in the `__notes__` of the error.
     """
     chosen_seed = _seed(seed)
     (arm,) = _bound([recipe], overrides, quiet=not progress)
@@ -490,10 +489,9 @@ def run(
     ):
         outcome = do_tasks(experiment, tasks, jobs, tracking, waits=waits)[-1]
     if isinstance(outcome, FailedTask):
-        error = NothingFinishedError(f"{task} failed: {outcome.message}")
-        if outcome.details:
-            error.add_note(outcome.details)
-        raise error
+        keep_traceback(directory, task, outcome.details)
+        raise _with_traceback(NothingFinishedError(f"{task} failed: {outcome.message}"), directory, task)
+    keep_traceback(directory, task, "")
     return Run(outcome)
 
 
@@ -524,6 +522,16 @@ def rewrite(
     with progress_of_activities(quiet=not progress) as report:
         trainings = Trainings(recipe_data.splits_for(arm.recipe), chosen_seed, store, report, cores=cores())
         return rewriting_of(trainings.of(arm))
+
+
+def _with_traceback(error: NothingFinishedError, directory: Path, run: PlannedRun) -> NothingFinishedError:
+    """Return an error that names the file with the traceback of a run, and has it as a note."""
+    file = traceback_file(directory, run.recipe.name, run.seed)
+    if not file.is_file():
+        return error
+    named = NothingFinishedError(f"{error} (traceback: {file})")
+    named.add_note(file.read_text(encoding="utf-8"))
+    return named
 
 
 def _warnings_before(arms: Sequence[BoundRecipe]) -> list[str]:

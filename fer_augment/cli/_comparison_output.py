@@ -50,8 +50,23 @@ def show(comparison: ComparisonRecord, chosen: str) -> None:
         click.echo(text, nl=False)
 
 
-def finish(comparison: Comparison, chosen: str, fail_on: str | None = None, *, quiet: bool = False) -> None:
-    """Print a comparison and where the rest is; exit with 1 if a run failed, with 3 if `fail_on` applies."""
+def finish(
+    comparison: Comparison,
+    chosen: str,
+    fail_on: str | None = None,
+    *,
+    quiet: bool = False,
+    traceback: bool = False,
+) -> None:
+    """Print a comparison and where the rest is; exit with 1 if a run failed, with 3 if `fail_on` applies.
+
+    Args:
+        comparison: the comparison.
+        chosen: one of the `FORMATS`.
+        fail_on: `worse`, or None.
+        quiet: whether to print nothing on stderr but failures.
+        traceback: whether to print the tracebacks of failed runs.
+    """
     show(comparison, chosen)
     if comparison.is_written:
         report = comparison.directory / "report.html"
@@ -59,13 +74,24 @@ def finish(comparison: Comparison, chosen: str, fail_on: str | None = None, *, q
             f"Results are in {comparison.directory}; open {report}", markup=False, soft_wrap=True
         )
     if comparison.failures:
-        names = "; ".join(map(str, comparison.failures))
-        messages().print(f"failed: {names}", markup=False, soft_wrap=True)
+        _name_failures(comparison, traceback=traceback)
         sys.exit(1)
     worse = list(_worse(comparison)) if fail_on == "worse" else []
     if worse:
         messages().print(f"worse: {', '.join(worse)}", markup=False, soft_wrap=True)
         sys.exit(WORSE_STATUS)
+
+
+def _name_failures(comparison: Comparison, *, traceback: bool) -> None:
+    from fer_augment.runs.failures import traceback_file
+
+    for failure in comparison.failures:
+        line = f"failed: {failure.recipe} with seed {failure.seed}"
+        file = traceback_file(comparison.directory, failure.recipe, failure.seed) if comparison.is_written else None
+        is_kept = file is not None and file.is_file()
+        messages().print(line + (f" (traceback: {file})" if is_kept else ""), markup=False, soft_wrap=True)
+        if traceback and is_kept and file is not None:
+            messages().print(file.read_text(encoding="utf-8"), markup=False, soft_wrap=True)
 
 
 def _worse(comparison: ComparisonRecord) -> Iterator[str]:

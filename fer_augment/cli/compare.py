@@ -18,6 +18,8 @@ from fer_augment.cli._options import (
     json_option,
     quiet_option,
     set_option,
+    traceback_option,
+    tracebacks_shown,
     track_option,
 )
 from fer_augment.reports.console import messages, results
@@ -55,6 +57,7 @@ DEMO_SEEDS = 3
 @json_option
 @fail_option
 @quiet_option
+@traceback_option
 def compare(
     recipes: tuple[str, ...],
     source: str,
@@ -74,6 +77,7 @@ def compare(
     as_json: bool,
     fail_on: str | None,
     quiet: bool,
+    traceback: bool,
 ) -> None:
     r"""Compare recipes on the same data; the first one is the baseline.
 
@@ -113,8 +117,10 @@ def compare(
     )
     if dry_run:
         _print_plan(prepared, as_json=shown == "json")
-    else:
-        finish(prepared.run(), shown, fail_on, quiet=quiet)
+        return
+    with tracebacks_shown(traceback):
+        comparison = prepared.run()
+    finish(comparison, shown, fail_on, quiet=quiet, traceback=traceback)
 
 
 @click.command()

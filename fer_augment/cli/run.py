@@ -10,8 +10,15 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from fer_augment.cli._options import data_option, json_option, quiet_option, set_option, track_option
-from fer_augment.errors import NothingFinishedError
+from fer_augment.cli._options import (
+    data_option,
+    json_option,
+    quiet_option,
+    set_option,
+    traceback_option,
+    tracebacks_shown,
+    track_option,
+)
 from fer_augment.reports.console import messages, results
 
 if TYPE_CHECKING:
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 @track_option
 @json_option
 @quiet_option
+@traceback_option
 def run(
     recipe: str,
     source: str,
@@ -39,6 +47,7 @@ def run(
     track: tuple[str, ...],
     as_json: bool,
     quiet: bool,
+    traceback: bool,
 ) -> None:
     r"""Train one recipe with one seed, score it on the test split once, and keep all results.
 
@@ -50,14 +59,10 @@ def run(
     """
     from fer_augment.comparing import run as finished_run
 
-    try:
+    with tracebacks_shown(traceback):
         finished = finished_run(
             recipe, source, seed=seed, out=out, overrides=overrides, track=track, progress=not quiet
         )
-    except NothingFinishedError as error:
-        for traceback in getattr(error, "__notes__", ()):
-            messages().print(traceback, markup=False, soft_wrap=True)
-        raise
     if as_json:
         click.echo(json.dumps(_as_json(finished), indent=1))
     else:

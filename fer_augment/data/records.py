@@ -32,6 +32,8 @@ from fer_augment.errors import RunError, excerpt
 RECORD_SCHEMA: Final = 2
 HELD_OUT = ("validation", "test")
 WEIGHTS_FILE, BACKBONE_FILE = "weights.safetensors", "backbone.safetensors"
+SOURCES = "sources"
+"""Folder of a run directory with the files of local strategies and networks."""
 RENAMED = {1: "`optimiser_steps` is now `optimizer_steps`, `held_out_copies` is now `held_out_duplicates`"}
 """Keys renamed after each schema version of run records and comparisons, as a hint in messages."""
 
@@ -304,6 +306,7 @@ def save_run(
     predictions: Mapping[str, Predictions],
     files: Iterable[Path] = (),
     shared: Iterable[Path] = (),
+    sources: Mapping[str, bytes] | None = None,
 ) -> RunDirectory:
     """Write a run directory atomically.
 
@@ -315,6 +318,7 @@ def save_run(
         files: files to copy, such as weights, provenance and examples.
         shared: large files that nobody changes and other runs hold, too; linked where the file system can, to save
             space, and else copied.
+        sources: content of the files of local strategies and networks, by path below `sources`.
     """
     with whole_directory(path) as scratch:
         (scratch / "record.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -333,6 +337,10 @@ def save_run(
                 os.link(file, scratch / file.name)
             except OSError:
                 shutil.copyfile(file, scratch / file.name)
+        for name, content in (sources or {}).items():
+            file = scratch / SOURCES / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
     return RunDirectory(path)
 
 

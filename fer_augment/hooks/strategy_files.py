@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,7 @@ DIGEST_OF_MODULE = "__source_digest__"
 """Attribute of a module: the SHA-256 of its source as executed; the file may have been edited since."""
 
 
-_PREFIX = "fer_augment_local_"
+_PREFIX, _SOURCE = "fer_augment_local_", "__source__"
 
 
 def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
@@ -85,6 +86,17 @@ def strategies_in_file(file: Path) -> list[type[Strategy]]:
     ]
 
 
+def source_as_executed(thing: type | Callable[..., object]) -> tuple[str, bytes] | None:
+    """Return name and content of the file that defines a local class or function, as it was when it was executed.
+
+    Returns:
+        None if it is not from such a file.
+    """
+    module = sys.modules.get(thing.__module__ or "")
+    source = getattr(module, _SOURCE, None)
+    return (Path(str(getattr(module, "__file__", ""))).name, source) if isinstance(source, bytes) else None
+
+
 def loaded_files() -> list[Path]:
     """Return the files that this process has executed, for another process to load the same classes."""
     modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
@@ -106,6 +118,7 @@ def _module_of(file: Path) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(file)
     setattr(module, DIGEST_OF_MODULE, hashlib.sha256(source).hexdigest())
+    setattr(module, _SOURCE, source)
     sys.modules[name] = module  # pydantic looks up annotations there
     try:
         exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))

@@ -37,7 +37,7 @@ class FailedTask:
 
     Attributes:
         message: one line.
-        details: the traceback of an unexpected error; else empty.
+        details: the traceback; empty if the process of the task died.
     """
 
     message: str
@@ -106,8 +106,7 @@ def attempt(work: Work[TaskT, ResultT], task: TaskT, report: Report) -> ResultT 
     try:
         return work(task, report)
     except FerAugmentError as error:
-        is_expected = error.__cause__ is None or isinstance(error.__cause__, FerAugmentError)
-        return FailedTask(str(error), "" if is_expected else traceback.format_exc())
+        return FailedTask(str(error), traceback.format_exc())
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - any error of one task must not stop the others, SystemExit included

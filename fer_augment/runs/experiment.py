@@ -25,8 +25,10 @@ from fer_augment.data.records import (
     run_path,
     save_run,
 )
+from fer_augment.hooks.networks import Model
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.strategy_files import source_as_executed
 from fer_augment.progress import Advance, Cached, Evaluated, Report
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, TrainingSettings, recipe_yaml
@@ -182,7 +184,15 @@ def perform(
     report(Advance("predicting", 2, 2))
     record = _record(recipe, identity, trained, predictions["test"], pipeline.chosen)
     shared = [recipe.frozen.backbone_file()] if recipe.frozen else []
-    return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files, shared)
+    return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files, shared, _local_sources(bound))
+
+
+def _local_sources(bound: BoundRecipe) -> dict[str, bytes]:
+    """Return the files of local strategies and networks, by their place in `sources`, see `run_models.recipe_of`."""
+    code: dict[str, type | Callable[..., object]] = {f"step-{step.number}": type(step.strategy) for step in bound.steps}
+    code["model"] = bound.model.build if isinstance(bound.model, Model) else type(bound.model)
+    files = {place: source_as_executed(thing) for place, thing in code.items()}
+    return {f"{place}/{file[0]}": file[1] for place, file in files.items() if file}
 
 
 def _predictions(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from fer_augment.recipe.recipe import Recipe
 
@@ -21,8 +23,30 @@ class Ledger:
     root: Path
 
     def note(self, recipe: Recipe, scored: str) -> None:
-        """Record that a recipe is scored on rows with a digest; names and descriptions are ignored."""
+        """Record that a recipe is scored on rows with a digest; names and descriptions are ignored.
+
+        A ledger that cannot be written is no error here: see `fault`.
+        """
+        with suppress(OSError):
+            self._note(recipe, self._file(scored))
+
+    def fault(self, scored: str) -> str | None:
+        """Return a warning if the ledger of rows with a digest cannot be read or written; None if it can."""
         file = self._file(scored)
+        existing = next(path for path in (file, *file.parents) if path.exists())
+        try:
+            if existing == file:
+                with file.open("r+b"):
+                    return None
+            with TemporaryFile(dir=existing):
+                return None
+        except OSError as error:
+            return (
+                f"{file}: the ledger of recipes scored on these rows cannot be written ({error.strerror}), so they "
+                "are not counted"
+            )
+
+    def _note(self, recipe: Recipe, file: Path) -> None:
         entry = hashlib.sha256(recipe.model_dump_json(exclude={"name", "description", "trackers"}).encode()).hexdigest()
         if entry in self._entries(file):
             return
@@ -34,8 +58,11 @@ class Ledger:
             os.close(line)
 
     def count(self, scored: str) -> int:
-        """Return how many different recipes were scored on rows with a digest."""
-        return len(self._entries(self._file(scored)))
+        """Return how many different recipes were scored on rows with a digest; 0 if the ledger cannot be read."""
+        try:
+            return len(self._entries(self._file(scored)))
+        except (OSError, ValueError):
+            return 0
 
     def _file(self, scored: str) -> Path:
         return self.root / f"{scored}.txt"

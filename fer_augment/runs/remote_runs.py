@@ -25,7 +25,7 @@ from fer_augment.runs.task_order import Waits
 from fer_augment.training.store import TrainingStore, default_store
 
 Files: TypeAlias = dict[str, bytes]
-"""The content of a directory, by name."""
+"""The content of a directory, by path below it."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,13 @@ def _folder_of(task: Task, experiment: Experiment) -> Path:
 
 
 def _files_in(directory: Path) -> Files:
-    return {file.name: file.read_bytes() for file in directory.iterdir()}
+    return {str(file.relative_to(directory)): file.read_bytes() for file in directory.rglob("*") if file.is_file()}
 
 
 def _write(files: Files, directory: Path) -> None:
     with whole_directory(directory) as scratch:
         for name, content in files.items():
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             (scratch / name).write_bytes(content)
 
 

@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.data.records import RunDirectory, RunRecord, weights_files
+from fer_augment.data.records import SOURCES, RunDirectory, RunRecord, weights_files
 from fer_augment.errors import RunError
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import Context
 from fer_augment.recipe.binding import BoundRecipe, bind
+from fer_augment.recipe.files import local_plugin
 from fer_augment.recipe.recipe import Recipe, TrainingSettings
 from fer_augment.runs.experiment import fitted_adjustment
 from fer_augment.training.keys import source_digest
@@ -73,17 +74,36 @@ def bound_recipe_of(directory: RunDirectory) -> BoundRecipe:
 def recipe_of(directory: RunDirectory) -> Recipe:
     """Return the recipe of a run.
 
+    Where the file of a local strategy or network is gone, as after its folder was renamed, the recipe names the copy in
+    the run directory.
+
     Raises:
         RunError: if the record is damaged, or holds a recipe that this version cannot read.
     """
     try:
-        return Recipe.model_validate(directory.record.recipe)
+        return _with_copies(Recipe.model_validate(directory.record.recipe), directory)
     except ValidationError as error:
         place, what = error.errors()[0]["loc"], error.errors()[0]["msg"]
         raise RunError(
             f"{directory.path / 'record.json'}: holds a recipe that this version cannot read "
             f"({'.'.join(map(str, place))}: {what}); install the version that made the run"
         ) from error
+
+
+def _with_copies(recipe: Recipe, directory: RunDirectory) -> Recipe:
+    def existing(name: str, place: str) -> str:
+        local = local_plugin(name)
+        if local is None or local[0].exists():
+            return name
+        copy = directory.path / SOURCES / place / local[0].name
+        return f"{copy.absolute()}:{local[1]}" if copy.is_file() else name
+
+    steps = tuple(
+        step.model_copy(update={"name": existing(step.name, f"step-{number}")})
+        for number, step in enumerate(recipe.strategies, 1)
+    )
+    model = recipe.model.model_copy(update={"name": existing(recipe.model.name, "model")})
+    return recipe.model_copy(update={"strategies": steps, "model": model})
 
 
 def changed_steps(record: RunRecord, steps: Iterable[Step]) -> Iterator[str]:

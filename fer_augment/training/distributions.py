@@ -87,7 +87,7 @@ def _imported_by(plugin: Callable[..., object]) -> frozenset[str]:
     modules = {*_modules_in(tree)} - sys.stdlib_module_names
     if modules <= {*_OWN_MODULES}:  # the common case; listing the modules of all distributions takes longer
         return frozenset(modules - {"fer_augment"})
-    providers = _distributions_of_modules()
+    providers = distributions_of_modules()
     return frozenset(canonicalize_name(name) for module in modules for name in providers.get(module, ()))
 
 
@@ -100,7 +100,8 @@ def _modules_in(tree: ast.AST) -> Iterator[str]:
 
 
 @functools.cache
-def _distributions_of_modules() -> dict[str, Iterable[str]]:
+def distributions_of_modules() -> dict[str, Iterable[str]]:
+    """Return for each top-level module the distributions that provide it."""
     return dict(importlib.metadata.packages_distributions())
 
 

@@ -26,6 +26,7 @@ from fer_augment.hooks.networks import AnyModel, Model
 from fer_augment.hooks.pipeline import Step
 from fer_augment.hooks.strategy_files import DIGEST_OF_MODULE
 from fer_augment.recipe.binding import BoundRecipe
+from fer_augment.training.code_digests import content_digest, helper_digests, path_digests
 from fer_augment.training.distributions import distribution_versions
 from fer_augment.training.initial_weights import weights_digest
 from fer_augment.training.torch_runtime import device_of, precision_of
@@ -94,7 +95,8 @@ def step_identity(step: Step) -> dict[str, Any]:
         "parameters": _parameters(step.strategy),
         "provider": step.provider,
         "source": source_digest(type(step.strategy)),
-        "files": {str(file): _file_digest(step, file) for file in step.strategy.files},
+        "helpers": helper_digests(type(step.strategy).__module__),
+        "files": _files_read(step),
     }
 
 
@@ -105,10 +107,12 @@ def model_identity(model: AnyModel) -> dict[str, Any]:
         RecipeError: if the initial weights do not exist or cannot be read.
     """
     if isinstance(model, Model):
-        identity: dict[str, Any] = {"source": source_digest(model.build)}
+        helpers = helper_digests(getattr(model.build, "__module__", ""))
+        identity: dict[str, Any] = {"source": source_digest(model.build), "helpers": helpers}
     else:
         identity = {
             "source": source_digest(type(model)),
+            "helpers": helper_digests(type(model).__module__),
             "parameters": _parameters(model.model_copy(update={"weights": None})),
         }
     weights = weights_digest(model.weights) if model.weights else None
@@ -127,12 +131,12 @@ def _parameters(plugin: BaseModel) -> str:
     return json.dumps(dumped)
 
 
-def _file_digest(step: Step, file: Path) -> str:
+def _files_read(step: Step) -> dict[str, str]:
+    """Return the digests of the files that a strategy declares and of those that its parameters name, by path."""
     try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return path_digests(step.strategy) | {str(file): content_digest(file) for file in step.strategy.files}
     except OSError as error:
-        raise StrategyError(f"{step}: {file}: cannot be read ({error.strerror})") from error
+        raise StrategyError(f"{step}: {error.filename}: cannot be read ({error.strerror})") from error
 
 
 @functools.cache
@@ -184,7 +188,11 @@ def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str)
         "data": splits.fingerprint,
         "part": part,
         "model": model_identity(bound.model),
-        "loss": {"name": bound.loss.name, "source": source_digest(bound.loss.of_batch)},
+        "loss": {
+            "name": bound.loss.name,
+            "source": source_digest(bound.loss.of_batch),
+            "helpers": helper_digests(getattr(bound.loss.of_batch, "__module__", "")),
+        },
         "training": settings.model_dump(mode="json", exclude=left_out),
         "steps": steps,
         "seed": seed,

@@ -1,0 +1,39 @@
+"""Tracebacks of failed runs, kept beside the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fer_augment.data.records import write_whole
+from fer_augment.errors import RunError
+
+if TYPE_CHECKING:
+    from fer_augment.runs.experiment import PlannedRun
+
+
+def traceback_file(directory: Path, recipe: str, seed: int) -> Path:
+    """Return the file with the traceback of a run; it exists if the run failed the last time that it was done.
+
+    Args:
+        directory: the directory of results.
+        recipe: name of the recipe.
+        seed: the seed.
+    """
+    return directory / "failures" / f"{recipe}-seed-{seed}.txt"
+
+
+def keep_traceback(directory: Path, run: PlannedRun, traceback: str) -> None:
+    """Write the traceback of a run, or remove that of an earlier attempt if it is empty.
+
+    Raises:
+        RunError: if the file cannot be written.
+    """
+    file = traceback_file(directory, run.recipe.name, run.seed)
+    try:
+        if traceback:
+            write_whole(file, traceback)
+        else:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,142 @@
+"""Digests of what a plugin uses beyond the file that defines it: helper modules, and the files it is given."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import sys
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+
+from fer_augment.training.distributions import distributions_of_modules
+
+_OURS = "fer_augment"
+
+
+def helper_digests(module_name: str) -> dict[str, str]:
+    """Return the SHA-256 of each module of the same author that a module imports, directly or indirectly, by name.
+
+    These are modules of the same package, as in a distribution that is installed in place, and modules that no
+    distribution provides, as beside a script. Versions of other distributions are part of the environment.
+    """
+    module = sys.modules.get(module_name)
+    waiting = list(_imports_of(module)) if module else []
+    helpers: dict[str, str] = {}
+    while waiting:
+        name = waiting.pop()
+        file = _source_file(name) if name not in helpers and name != module_name else None
+        if file is not None and _is_local(name, file, module_name):
+            source = file.read_bytes()
+            helpers[name] = hashlib.sha256(source).hexdigest()
+            waiting += _imported(source, name, is_package=file.name == "__init__.py")
+    return dict(sorted(helpers.items()))
+
+
+def path_digests(plugin: BaseModel) -> dict[str, str]:
+    """Return the SHA-256 of what parameters of type `FilePath` and `DirectoryPath` name, by path.
+
+    Raises:
+        OSError: if one cannot be read.
+    """
+    paths: list[Path] = []
+    for name, field in type(plugin).model_fields.items():
+        if any(_names_paths(part) for part in (field.annotation, *field.metadata)):
+            paths += _paths_in(getattr(plugin, name))
+    return {str(path): content_digest(path) for path in paths}
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and the content of all files below a directory.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    if not path.is_dir():
+        status = path.stat()
+        return _file_digest(path, status.st_size, status.st_mtime_ns)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)}\0{content_digest(file)}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_digest(file: Path, size: int, modified: int) -> str:
+    """Return the digest of a file; read again when its size or time of modification changes."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _names_paths(annotation: Any) -> bool:
+    """Whether `FilePath` or `DirectoryPath` occurs in an annotation."""
+    if getattr(annotation, "path_type", None) in ("file", "dir"):  # metadata of pydantic
+        return True
+    return any(_names_paths(part) for part in (*typing.get_args(annotation), *getattr(annotation, "__metadata__", ())))
+
+
+def _paths_in(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _paths_in(list(value.values()))
+    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        for part in value:
+            yield from _paths_in(part)
+
+
+def _imports_of(module: ModuleType) -> Iterator[str]:
+    file = getattr(module, "__file__", None)
+    if file and Path(file).suffix == ".py" and Path(file).is_file():
+        name = module.__name__
+        yield from _imported(Path(file).read_bytes(), name, is_package=Path(file).name == "__init__.py")
+
+
+def _imported(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
+    """Yield the full names of what a module imports; some may be names in a module instead of modules."""
+    package = name if is_package else name.rpartition(".")[0]
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _is_local(name: str, file: Path, module_name: str) -> bool:
+    top, own = name.partition(".")[0], module_name.partition(".")[0]
+    if top == _OURS or top in sys.stdlib_module_names:
+        return False
+    if top == own:
+        return True
+    # Listing the modules of all distributions takes long, and most files tell that they are from one.
+    return not {"site-packages", "dist-packages"}.intersection(file.parts) and top not in distributions_of_modules()
+
+
+def _source_file(name: str) -> Path | None:
+    """Return the file of a module without importing it; None if there is no such module, or it has no source."""
+    if not name or name.partition(".")[0] in sys.stdlib_module_names:
+        return None
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    if module is None:
+        try:
+            spec = importlib.util.find_spec(name) if "." not in name else None
+        except (ImportError, ValueError):
+            spec = None
+        file = spec.origin if spec else None
+    path = Path(file) if file else None
+    return path if path and path.suffix == ".py" and path.is_file() else None

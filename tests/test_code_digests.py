@@ -1,0 +1,104 @@
+"""Keys change with helper modules and with the content of files and directories that parameters name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import DirectoryPath, FilePath
+
+from fer_augment import Strategy, StrategyError
+from fer_augment.hooks.pipeline import steps_of
+from fer_augment.hooks.strategy_files import strategy_in_file
+from fer_augment.training.code_digests import helper_digests, path_digests
+from fer_augment.training.keys import step_identity
+
+OWN = """
+import json
+import numpy
+import helper_beside
+from fer_augment import Strategy, hookimpl
+
+class Mine(Strategy):
+    @hookimpl
+    def rewrite_training_set(self, training_set):
+        return helper_beside.unchanged(training_set)
+"""
+
+
+class Reads(Strategy):
+    """Has parameters that name files."""
+
+    table: FilePath
+    folders: dict[str, DirectoryPath] | None = None
+    output: Path = Path("nowhere")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "helper_beside.py").write_text("from helper_of_helper import unchanged\n")
+    (tmp_path / "helper_of_helper.py").write_text("def unchanged(rows):\n    return rows\n")
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_helper_modules_beside_a_local_strategy_are_part_of_its_identity(place: Path) -> None:
+    mine = strategy_in_file(place / "own.py", "Mine")
+    (step,) = steps_of([mine()])
+    before = step_identity(step)
+    assert list(before["helpers"]) == ["helper_beside", "helper_of_helper"]
+    (place / "helper_of_helper.py").write_text("def unchanged(rows):\n    return rows[:-1]\n")
+    assert step_identity(step) != before
+
+
+def test_modules_of_the_same_package_are_part_of_a_plugin_installed_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "fer_test_package"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "plugin.py").write_text(
+        "from . import sibling\nfrom .inner import deep\nfrom fer_test_package import sibling\n"
+    )
+    for name in ("sibling.py", "inner/__init__.py", "inner/deep.py"):
+        (package / name).write_text("import os, numpy, torch\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__("fer_test_package.plugin")
+    names = ["fer_test_package", "fer_test_package.inner", "fer_test_package.inner.deep", "fer_test_package.sibling"]
+    assert list(helper_digests("fer_test_package.plugin")) == names
+    for name in [name for name in sys.modules if name.startswith("fer_test_package")]:
+        del sys.modules[name]
+
+
+def test_shipped_plugins_have_no_helpers() -> None:
+    from fer_augment_plugins import mixing
+
+    assert helper_digests(mixing.__name__) == {}
+
+
+def test_content_of_files_and_directories_is_part_of_the_identity(tmp_path: Path) -> None:
+    table, folder = tmp_path / "table.txt", tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    table.write_text("1")
+    (folder / "below/a.txt").write_text("a")
+    reads = Reads(table=table, folders={"one": folder})
+    assert list(path_digests(reads)) == [str(table), str(folder)]
+    seen = [path_digests(reads)]
+    for change in (
+        lambda: table.write_text("22"),
+        lambda: (folder / "below/a.txt").write_text("bb"),
+        lambda: (folder / "below/a.txt").rename(folder / "below/b.txt"),
+    ):
+        change()
+        assert path_digests(reads) not in seen
+        seen.append(path_digests(reads))
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table.txt").write_text("1")
+    (step,) = steps_of([Reads(table=tmp_path / "table.txt")])
+    (tmp_path / "table.txt").unlink()
+    with pytest.raises(StrategyError, match=r"step 1 \(reads\): .*table.txt: cannot be read \(No such file"):
+        step_identity(step)

@@ -1,0 +1,104 @@
+"""What failed runs leave behind: tracebacks, named and shown; an unwritable ledger; folders that were renamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import fer_augment as fa
+from fer_augment.data.records import RunDirectory
+from fer_augment.errors import NothingFinishedError
+from fer_augment.runs.ledger import Ledger
+from tests.command_line import fer_augment
+from tests.tiny_runs import write_recipe, write_squares
+
+OWN = '''
+import os
+import numpy as np
+from fer_augment import Strategy, StrategyError, hookimpl
+
+class Fails(Strategy):
+    """Fails with seed 1."""
+
+    how: str = "raise"
+
+    @hookimpl
+    def rewrite_training_set(self, training_set, context):
+        if context.seed == 1:
+            if self.how == "leave":
+                os._exit(7)
+            raise StrategyError("refused on purpose") if self.how == "refuse" else GeneratorExit("odd")
+        rows = np.arange(4)
+        return training_set.append(255 - training_set.images[rows], parents=rows)
+'''
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
+    write_squares(tmp_path / "squares")
+    (tmp_path / "own.py").write_text(OWN)
+    write_recipe(tmp_path, "fails", steps="- ./own.py:Fails: {}")
+    write_recipe(tmp_path, "refuses", steps="- ./own.py:Fails: {how: refuse}")
+    return tmp_path
+
+
+def test_the_traceback_is_kept_named_and_shown_on_demand() -> None:
+    arguments = ["run", "refuses.yaml", "--data", "squares", "--seed", "1", "--out", "out"]
+    ran = fer_augment(*arguments)
+    file = "out/failures/refuses-seed-1.txt"
+    assert ran.code == 1 and ran.err.count("\n") <= 3
+    assert f"refused on purpose (traceback: {file})" in " ".join(ran.err.split())
+    assert "own.py" in Path(file).read_text() and "raise StrategyError" in Path(file).read_text()
+    assert "raise StrategyError" in fer_augment(*arguments, "--traceback").err
+
+
+def test_a_crash_of_the_interpreter_fails_its_run_only() -> None:
+    write_recipe(Path(), "leaves", steps="- ./own.py:Fails: {how: leave}")
+    comparison = fa.compare(["leaves.yaml", "fails.yaml"], "squares", seeds=2, jobs=1, out="out", progress=False)
+    assert [arm.seeds for arm in comparison.arms] == [(0,), (0,)]
+    messages = [failure.message for failure in comparison.failures]
+    assert messages[0].startswith("its process ended with exit code 7")
+    assert messages[1] == "step 1 (fails), rewrite_training_set: GeneratorExit: odd"
+    assert [file.name for file in Path("out/failures").iterdir()] == ["fails-seed-1.txt"]
+
+
+def test_the_traceback_goes_when_the_run_succeeds() -> None:
+    with pytest.raises(NothingFinishedError, match=r"\(traceback: out/failures/fails-seed-1.txt\)"):
+        fa.run("fails.yaml", "squares", seed=1, out="out", progress=False)
+    Path("own.py").write_text(OWN.replace("context.seed == 1", "False"))
+    fa.run("fails.yaml", "squares", seed=1, out="out", progress=False)
+    assert not list(Path("out/failures").iterdir())
+
+
+def test_a_ledger_that_cannot_be_written_does_not_stop_anything(place: Path) -> None:
+    (place / "cache").mkdir()
+    (place / "cache/scored").write_text("a file where the ledgers belong")
+    comparison = fa.compare("fails.yaml", "squares", seeds=[0], out="out", progress=False)
+    (warning,) = [warning for warning in comparison.warnings if "ledger" in warning]
+    assert "cannot be written" in warning and "so they are not counted" in warning
+    assert not comparison.failures
+    ledger = Ledger(place / "ledgers")
+    assert ledger.fault("digest") is None
+    ledger.note(fa.load_recipe("paper"), "digest")
+    assert (ledger.count("digest"), ledger.fault("digest")) == (1, None)
+
+
+def test_runs_of_a_renamed_folder_predict_and_verify(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fa.run("fails.yaml", "squares", out="out", progress=False)
+    images = fa.read_data("squares", progress=False).test.images[:]
+    expected = before.predict(images)
+    relative = before.path.relative_to("out")
+    renamed = place.with_name("renamed")
+    place.rename(renamed)
+    monkeypatch.chdir(renamed)
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(renamed / "cache"))
+    (renamed / "own.py").unlink()
+    run = renamed / "out" / relative
+    assert RunDirectory(run).damage is None
+    assert (run / "sources/step-1/own.py").read_text() == OWN
+    assert (fa.load_run(run).predict(images) == expected).all()
+    verified = fer_augment("verify", str(run), "--data", "squares")
+    assert verified.code == 0, verified.err
