@@ -61,7 +61,7 @@ def _forget_installed() -> None:
         distributions.installed_version,
         distributions._array_libraries,
         distributions._is_array_library,
-        distributions._distributions_of_modules,
+        distributions.distributions_of_modules,
         distributions._imported_by,
     ):
         function.cache_clear()

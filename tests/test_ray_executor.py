@@ -83,7 +83,7 @@ class TestTasks:
         outcomes = do_on_ray(functools.partial(work, folder=tmp_path), tasks, recorder)
         a, known, bug, b, full = outcomes
         assert (a, b) == ("A", "B")
-        assert known == FailedTask("it failed for a known reason")
+        assert known.message == "it failed for a known reason" and "in work" in known.details
         assert bug.message == "ZeroDivisionError: nobody foresaw this"
         assert "in work" in bug.details
         assert full.message == "OSError: no space left"
