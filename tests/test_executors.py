@@ -13,7 +13,7 @@ import pytest
 from fer_augment import RunError
 from fer_augment.processes import cores
 from fer_augment.progress import Advance
-from fer_augment.runs.executors import FailedTask, do_tasks
+from fer_augment.runs.executors import do_tasks
 from tests.processes import start
 
 
