@@ -5,7 +5,7 @@ SEEDS ?= 3
 ON_PAGE = $(if $(PAGE),--page '$(PAGE)')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dist dist-check release lint test fuzz demo bench bench-fer2013 bench-precision bench-compare bench-keep docs clean
+.PHONY: help venv docs-site docs-screens dist dist-check release lint test fuzz demo bench bench-fer2013 bench-precision bench-compare bench-keep docs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -62,6 +62,17 @@ bench-keep: venv ## store the ratios of the last benchmark run as the baseline, 
 docs: venv ## regenerate docs/strategies.md, the catalog of strategies, and its pictures
 	$(BIN)/python -m docs.builder.page > docs/strategies.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m docs.builder.pictures docs/pictures
+
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs-site: .venv/docs ## build the documentation site in site/; stops at any warning
+	$(BIN)/zensical build --clean --strict
+
+docs-screens: venv ## redraw docs/screens from a run of the demo; needs chromium
+	$(BIN)/fer-augment demo
+	$(BIN)/python -m docs.builder.screens results/demo docs/screens
 
 dist: venv ## build the sdist and the wheel in dist/
 	$(BIN)/python -m tools.release build
