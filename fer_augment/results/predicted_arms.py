@@ -243,9 +243,12 @@ def _first_rows(groups: IntArray) -> IntArray:
     return first[group_of_row].astype(np.int64)
 
 
-def _numbered(names: Iterable[str], known: dict[str, int]) -> IntArray:
+def _numbered(names: Sequence[str], known: dict[str, int]) -> IntArray:
     """Return the number of each name, new ones in the order in which they appear."""
-    return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
+    try:  # most files have no new names
+        return np.array([known[name] for name in names], dtype=np.int64)
+    except KeyError:
+        return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
 
 
 def _arm(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -100,10 +100,15 @@ def runs_in(table: PredictionTable, named: Mapping[str, str]) -> Iterator[tuple[
     Raises:
         PredictionError: if a seed is not a number.
     """
-    columns = [table.values[role] if role not in named else [named[role]] * table.rows for role in ("arm", "seed")]
-    rows_of: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, key in enumerate(zip(*columns, strict=True)):
-        rows_of[key].append(row)
+    rows_of: dict[tuple[str, str], Sequence[int]] = {}
+    if "arm" in named and "seed" in named:
+        rows_of[named["arm"], named["seed"]] = range(table.rows)
+    else:
+        columns = [table.values[role] if role not in named else [named[role]] * table.rows for role in ("arm", "seed")]
+        found: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for row, (arm, seed) in enumerate(zip(*columns, strict=True)):
+            found[arm, seed].append(row)
+        rows_of.update(found)
     for (arm, seed), rows in rows_of.items():
         if not (seed.isascii() and seed.isdigit() and len(seed) <= _MOST_SEED_DIGITS):
             raise PredictionError(f"{table.at(rows[0])}: seed is {excerpt(seed, 40)!r}; expected a number from 0")
