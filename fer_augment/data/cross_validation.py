@@ -166,7 +166,7 @@ def pooled(splits: Splits, *, keeps_test: bool = False) -> ImageDataset:
     )
 
 
-def _joined_sources(parts: Sequence[ImageDataset]) -> SourceRows | None:
+def _joined_sources(parts: Sequence[ImageDataset]) -> SourceRows:
     sources = [(part.sources or SourceRows()).taken(part.origin) for part in parts]
     names = [one.names for one in sources]
     groups = [one.groups for one in sources]
@@ -188,8 +188,7 @@ def _joined_sources(parts: Sequence[ImageDataset]) -> SourceRows | None:
         joined_targets = np.concatenate(
             [one_hot[part.labels] if one is None else one for one, part in zip(targets, parts, strict=True)]
         )
-    sources_of_all = SourceRows(joined_names, joined_groups, joined_targets)
-    return None if sources_of_all == SourceRows() else sources_of_all
+    return SourceRows(joined_names, joined_groups, joined_targets)
 
 
 def _refuse_classes_in_one_fold(source: str, rows: ImageDataset, of_repeat: Sequence[NDArray[np.int64]]) -> None:
