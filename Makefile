@@ -15,7 +15,7 @@ venv: .venv/installed ## create .venv and install the project; PYTHON=python3.12
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is required; select one: make venv PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,mlflow,onnx,ray,tensorboard,timm]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,kornia,mlflow,onnx,ray,tensorboard,timm,torchvision]'
 	touch $@
 
 lint: venv ## check style, types and import rules
