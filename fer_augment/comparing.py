@@ -15,11 +15,11 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Literal, SupportsIndex, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 from fer_augment.data.audit import Audit, audit_warnings
 from fer_augment.data.audit_store import audited
@@ -34,6 +34,7 @@ from fer_augment.processes import cores
 from fer_augment.progress import Cached
 from fer_augment.reading import Data, loaded_plugins, open_data
 from fer_augment.recipe.binding import BoundRecipe, bind
+from fer_augment.recipe.parameter_grid import grid_arms
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.recipe.warnings import comparison_warnings, recipe_warnings
 from fer_augment.reports.console import print_warnings, progress_of, progress_of_activities
@@ -64,6 +65,8 @@ AnyRecipe: TypeAlias = str | PathLike[str] | Recipe
 """A shipped recipe by name, a recipe file by path, or a recipe built in Python."""
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 """Settings for every recipe: `key=value` lines, or values by dotted key."""
+Grid: TypeAlias = Sequence[str] | Mapping[str, Sequence[object]]
+"""Settings with several values: `key=value,value…` lines, or lists of values by dotted key."""
 Executor: TypeAlias = Literal["local", "ray"]
 
 RESULTS = Path("results")
@@ -89,6 +92,7 @@ def compare(
     jobs: int | None = None,
     executor: Executor = "local",
     overrides: Overrides = (),
+    grid: Grid = (),
     track: str | Sequence[str] = (),
     progress: bool = True,
 ) -> Comparison:
@@ -112,6 +116,9 @@ def compare(
         jobs: runs at a time; None for as many as there are processor cores, on Ray as the cluster has room for.
         executor: `local` for processes on this machine, `ray` for the cluster at `$RAY_ADDRESS`, or else a local one.
         overrides: settings for every recipe: `key=value` lines such as `training.epochs=5`, or a mapping.
+        grid: settings with several values, each of which makes an arm of every recipe that has the setting:
+            `key=value,value…` lines, or a mapping such as `{"strategies.power_sampler.exponent": [0.25, 0.5, 1]}`.
+            Several settings are combined. The best arm is chosen on the validation split, see `ComparisonRecord.grid`.
         track: names of trackers, such as `mlflow`, in addition to those that the recipes name.
         progress: whether to show progress and warnings on stderr.
 
@@ -136,6 +143,7 @@ def compare(
         jobs=jobs,
         executor=executor,
         overrides=overrides,
+        grid=grid,
         track=track,
         progress=progress,
     )
@@ -156,6 +164,7 @@ def prepare(
     jobs: int | None = None,
     executor: Executor = "local",
     overrides: Overrides = (),
+    grid: Grid = (),
     track: str | Sequence[str] = (),
     progress: bool = True,
 ) -> PreparedComparison:
@@ -174,6 +183,7 @@ def prepare(
         jobs: runs at a time.
         executor: `local` or `ray`.
         overrides: `key=value` settings for every recipe.
+        grid: settings with several values, each of which makes an arm.
         track: names of trackers, in addition to those that the recipes name.
         progress: whether to show progress and warnings on stderr.
 
@@ -183,11 +193,11 @@ def prepare(
     check_executor(executor)
     design = _cross_validation(folds, repeats, keep_test, seeds)
     chosen_seeds = _seeds(3 if seeds is None else seeds)
-    arm_count = 1 if isinstance(recipes, str | PathLike | Recipe) else len(recipes)
-    _check_precision(precision, max_seeds, chosen_seeds, arm_count, folds)
     if jobs is not None and (not _is_number(jobs) or jobs < 1):
         raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
-    arms = _bound(recipes, overrides, quiet=not progress)
+    of_grid = grid_arms(_loaded(recipes, overrides), _grid_lines(grid))
+    _check_precision(precision, max_seeds, chosen_seeds, len(of_grid), folds)
+    arms = _with_plugins([arm.recipe for arm in of_grid], quiet=not progress)
     directory = Path(out) if out is not None else RESULTS / _directory_name([arm.recipe.name for arm in arms])
     observers = _observers(arms, track, directory)
     recipe_data = _read_for(arms, data, progress=progress)
@@ -219,6 +229,7 @@ def prepare(
         memory=memory,
         precision=precision,
         max_seeds=max_seeds,
+        grid={arm.recipe.name: arm.values for arm in of_grid if arm.values},
     )
 
 
@@ -240,6 +251,7 @@ class PreparedComparison:
         memory: estimated peak memory of a run, in bytes; 0 if unknown.
         precision: half-width in points until which seeds are added; None for no more than `seeds`.
         max_seeds: with `precision`, the largest number of seeds.
+        grid: the values of each arm of a grid by dotted key; empty without a grid.
     """
 
     arms: tuple[BoundRecipe, ...]
@@ -255,6 +267,7 @@ class PreparedComparison:
     memory: int = 0
     precision: float | None = None
     max_seeds: int = MAX_SEEDS
+    grid: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Name recipes, seeds and directory."""
@@ -412,6 +425,7 @@ class PreparedComparison:
             ],
             near_train=None if data.folds else audit.held_out_near_train_rows["test"],
             precisions=() if self.precision is None else (self.precision,),
+            grid=self.grid,
         )
         kept = keep_earlier(comparison, self.directory)
         if kept and self.progress:
@@ -552,6 +566,15 @@ def _read_for(arms: Sequence[BoundRecipe], data: Data, *, progress: bool) -> Rec
 
 def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides, *, quiet: bool) -> list[BoundRecipe]:
     """Load recipes with the plugins that they name."""
+    return _with_plugins(_loaded(recipes, overrides), quiet=quiet)
+
+
+def _with_plugins(recipes: Iterable[Recipe], *, quiet: bool) -> list[BoundRecipe]:
+    catalog = loaded_plugins(quiet=quiet)
+    return [bind(recipe, catalog) for recipe in recipes]
+
+
+def _loaded(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides) -> list[Recipe]:
     given = [recipes] if isinstance(recipes, str | PathLike | Recipe) else list(recipes)
     if not given:
         raise RecipeError("no recipe given; name at least one, such as 'modern'")
@@ -560,9 +583,16 @@ def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides, *, qu
         if isinstance(overrides, Mapping)
         else overrides
     )
-    loaded = load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], lines)
-    catalog = loaded_plugins(quiet=quiet)
-    return [bind(recipe, catalog) for recipe in loaded]
+    return load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], lines)
+
+
+def _grid_lines(grid: Grid) -> Sequence[str]:
+    if not isinstance(grid, Mapping):
+        return [grid] if isinstance(grid, str) else grid
+    for key, values in grid.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise RecipeError(f"grid: {key}: must be a list of values, got {values!r}")
+    return [f"{key}={', '.join(map(json.dumps, values))}" for key, values in grid.items()]
 
 
 def _observers(arms: Sequence[BoundRecipe], track: str | Sequence[str], directory: Path) -> Observers:

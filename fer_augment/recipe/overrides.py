@@ -14,12 +14,12 @@ class Override:
     """A `key=value` setting.
 
     Attributes:
-        text: the setting as given.
+        source: the option with the setting as given, for messages.
         keys: the parts of the key.
         value: the new value.
     """
 
-    text: str
+    source: str
     keys: tuple[str, ...]
     value: Node
 
@@ -30,22 +30,46 @@ def parse_override(text: str) -> Override:
     Raises:
         RecipeError: if the text is not of this form, or the key cannot be overridden.
     """
+    source = f"--set {excerpt(text)}"
+    keys, value = parse_key(text, source, "training.epochs=5")
+    return Override(source, keys, parse_value(value, source))
+
+
+def parse_key(text: str, source: str, example: str) -> tuple[tuple[str, ...], str]:
+    """Split a `key=value` setting into the parts of its key and the text of its value.
+
+    Args:
+        text: the setting.
+        source: name of the setting, for messages.
+        example: a valid setting, for messages.
+
+    Raises:
+        RecipeError: if the text is not of this form, or the key cannot be overridden.
+    """
     key, equals, value = text.partition("=")
     keys = tuple(key.strip().split("."))
-    source = f"--set {excerpt(text)}"
     if not equals or not all(keys):
-        raise RecipeError(f"{source}: write it as key=value, for example training.epochs=5")
+        raise RecipeError(f"{source}: write it as key=value, for example {example}")
     if keys[0] in FILE_KEYS:
         raise RecipeError(f"{source}: {keys[0]!r} can only be set in a recipe file")
     if keys[0] == "model" and len(keys) == 2:
         raise RecipeError(f"{source}: write model=NAME, or model.NAME.parameter=value")
     if keys[0] == "strategies" and len(keys) < 3:
         raise RecipeError(f"{source}: name a step and its parameter: strategies.NAME.parameter=value")
+    return keys, value
+
+
+def parse_value(text: str, source: str) -> Node:
+    """Parse a value, written as YAML.
+
+    Raises:
+        RecipeError: if the text is not valid YAML.
+    """
     faults: list[Fault] = []
-    node = parse_yaml(value, source, faults, has_lines=False)
+    node = parse_yaml(text, source, faults, has_lines=False)
     if faults:
         raise RecipeError(str(faults[0]))
-    return Override(text, keys, node)
+    return node
 
 
 def overridden(recipe: Node, change: Override) -> Node:

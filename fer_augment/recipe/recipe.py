@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, Strict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
-from fer_augment.errors import RecipeError, did_you_mean, excerpt
+from fer_augment.errors import RecipeError, did_you_mean
 from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
 from fer_augment.recipe.model_choice import ModelChoice
@@ -152,9 +152,18 @@ def load_recipes(recipes: Sequence[str | Path | Recipe], overrides: Sequence[str
     changes = [parse_override(text) for text in overrides]
     sources = [recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe), Path()) for recipe in recipes]
     loaded = [_loaded(source, changes) for source in sources]
-    _refuse_unused(changes, loaded)
+    refuse_unused(changes, loaded)
     _refuse_equal_names(loaded, [str(source) if isinstance(source, Path) else "a Recipe object" for source in sources])
     return loaded
+
+
+def overridden_recipe(recipe: Recipe, changes: Iterable[Override]) -> Recipe:
+    """Return a recipe with overrides applied; those of steps and networks that it has not change nothing.
+
+    Raises:
+        RecipeError: if an override is invalid.
+    """
+    return _loaded(recipe, changes)
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -180,7 +189,7 @@ def pixel_settings(overrides: Sequence[str]) -> PixelSettings:
     for change in changes:
         if ".".join(change.keys) not in names:
             hint = did_you_mean(".".join(change.keys), names)
-            raise RecipeError(f"--set {change.text}: only {', '.join(names)} change how a data source is read{hint}")
+            raise RecipeError(f"{change.source}: only {', '.join(names)} change how a data source is read{hint}")
     return _loaded(Recipe(name="data", model=""), changes).data.pixels
 
 
@@ -301,16 +310,33 @@ def _in_order(faults: Iterable[Fault]) -> list[Fault]:
     return sorted(faults, key=lambda fault: (fault.place.source, fault.place.line or math.inf))
 
 
-def _refuse_unused(changes: Iterable[Override], recipes: Sequence[Recipe]) -> None:
-    labels = {step.label for recipe in recipes for step in recipe.strategies}
-    models = {recipe.model.label for recipe in recipes}
+def has_key(recipe: Recipe, change: Override) -> bool:
+    """Return whether a recipe has the step or the network that an override names; it has all other settings."""
+    match change.keys:
+        case ("strategies", label, *_):
+            return label in [step.label for step in recipe.strategies]
+        case ("model", label, *_):
+            return label == recipe.model.label
+        case _:
+            return True
+
+
+def refuse_unused(changes: Iterable[Override], recipes: Sequence[Recipe]) -> None:
+    """Refuse overrides of a step or a network that no recipe has.
+
+    Raises:
+        RecipeError: for the first one.
+    """
     for change in changes:
-        if change.keys[0] == "strategies" and change.keys[1] not in labels:
-            hint = did_you_mean(change.keys[1], labels)
-            raise RecipeError(f"--set {excerpt(change.text)}: no recipe has a step {change.keys[1]!r}{hint}")
-        if change.keys[0] == "model" and len(change.keys) > 1 and change.keys[1] not in models:
-            hint = did_you_mean(change.keys[1], models)
-            raise RecipeError(f"--set {excerpt(change.text)}: no recipe has the model {change.keys[1]!r}{hint}")
+        if len(change.keys) < 2 or change.keys[0] not in ("strategies", "model"):
+            continue
+        if any(has_key(recipe, change) for recipe in recipes):
+            continue
+        labels = [step.label for recipe in recipes for step in recipe.strategies]
+        models = [recipe.model.label for recipe in recipes]
+        kind, names = ("a step", labels) if change.keys[0] == "strategies" else ("the model", models)
+        hint = did_you_mean(change.keys[1], set(names))
+        raise RecipeError(f"{change.source}: no recipe has {kind} {change.keys[1]!r}{hint}")
 
 
 def _refuse_equal_names(recipes: Sequence[Recipe], sources: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fer_augment.reports.notable import notable_classes
@@ -66,7 +66,7 @@ def comparison_grids(comparison: ComparisonRecord) -> tuple[Grid, ...]:
 def overview(comparison: ComparisonRecord) -> Grid:
     """Return the scores of all arms on the test split."""
     rows = []
-    for arm in comparison.arms:
+    for arm in _in_order(comparison):
         name = _arm_name(comparison, arm)
         test, deduplicated = arm.test, arm.test_deduplicated
         on_deduplicated = percent(deduplicated.balanced_accuracy) if deduplicated else UNKNOWN
@@ -90,7 +90,7 @@ def has_duplicates(comparison: ComparisonRecord) -> bool:
 
 def validation_overview(comparison: ComparisonRecord) -> Grid | None:
     """Return the scores of all arms on the validation split; None without predictions for it."""
-    scored = [(arm, arm.validation) for arm in comparison.arms if arm.validation]
+    scored = [(arm, arm.validation) for arm in _in_order(comparison) if arm.validation]
     rows = tuple(
         (
             _arm_name(comparison, arm),
@@ -110,8 +110,19 @@ def validation_overview(comparison: ComparisonRecord) -> Grid | None:
     )
 
 
+def _in_order(comparison: ComparisonRecord) -> Sequence[Arm]:
+    """Return the arms as compared; with a grid, the baseline and then the others by balanced accuracy on the test split."""
+    if not comparison.grid:
+        return comparison.arms
+    means = {arm.recipe: arm.test.balanced_accuracy.mean for arm in comparison.arms}
+    return sorted(comparison.arms, key=lambda arm: (arm.recipe != comparison.baseline, -(means[arm.recipe] or 0)))
+
+
 def _arm_name(comparison: ComparisonRecord, arm: Arm) -> str:
-    return printable(arm.recipe) + (" (baseline)" if arm.recipe == comparison.baseline else "")
+    is_chosen = comparison.grid is not None and comparison.grid.chosen == arm.recipe
+    remarks = ["baseline"] if arm.recipe == comparison.baseline else []
+    remarks += ["chosen on validation"] if is_chosen else []
+    return printable(arm.recipe) + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def recall_by_arm(comparison: ComparisonRecord) -> Grid:

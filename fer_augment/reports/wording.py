@@ -147,6 +147,27 @@ def precision_sentence(comparison: ComparisonRecord) -> str | None:
     return f"Precision of the difference in balanced accuracy (95 % CI): {'; '.join(parts)}."
 
 
+def choice_sentence(comparison: ComparisonRecord) -> str | None:
+    """State which arm of a grid was chosen on validation, and what that means for its score; None without a choice."""
+    if not comparison.grid or comparison.grid.chosen is None:
+        return None
+    arm = comparison.arm(comparison.grid.chosen)
+    score = f"{percent(arm.validation.balanced_accuracy)} %" if arm.validation else UNKNOWN
+    chosen = (
+        f"{printable(arm.recipe)} was chosen on validation among the {len(comparison.grid.arms)} arms of the grid: its "
+        f"mean balanced accuracy there is the highest ({score})."
+    )
+    if comparison.cross_validation:
+        return (
+            f"{chosen} Every image of a validation part is held out by another fold, so its score on the held-out "
+            "folds is slightly too high by this choice; confirm it on other data."
+        )
+    return (
+        f"{chosen} The test split took no part in this choice, so its test score and its difference are unbiased by "
+        "it; the highest test score of the table, as such, is not."
+    )
+
+
 def unit_of(arm: Arm) -> str:
     """Return what the scores of an arm are scores of: `run`, or `repeat` in a cross-validation."""
     return "repeat" if arm.folds else "run"
@@ -249,7 +270,8 @@ def _largest_drop(name: str, delta: float) -> str:
 def notes(comparison: ComparisonRecord) -> list[str]:
     """Return remarks on the tables: duplicates, watched confusions, added rows, explanation of the numbers."""
     duplicates = duplicates_sentence(comparison)
-    remarks = [f'{duplicates} In tables, "{DEDUPLICATED}" is balanced accuracy on it.'] if duplicates else []
+    remarks = [choice] if (choice := choice_sentence(comparison)) else []
+    remarks += [f'{duplicates} In tables, "{DEDUPLICATED}" is balanced accuracy on it.'] if duplicates else []
     images = "images per repeat" if comparison.cross_validation else "test images per run"
     for number, pair in enumerate(comparison.arms[0].watched if comparison.arms else ()):
         counts = ", ".join(f"{printable(arm.recipe)} {spread(arm.watched[number].count)}" for arm in comparison.arms)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from fer_augment.data.records import FoldIdentity, why_unreadable, write_whole
 from fer_augment.errors import RunError
@@ -289,6 +289,22 @@ class FoldDesign(_Plain):
     keeps_test: bool
 
 
+class GridChoice(_Plain):
+    """The arms of a grid, and the one that was chosen on the validation split.
+
+    Attributes:
+        arms: values of each arm by dotted key, such as `{"strategies.power_sampler.exponent": 0.5}`.
+        chosen: the arm that is first by `criterion`, of equal ones the first; None if none has the score.
+        criterion: how it was chosen; in a cross-validation, on the validation rows of all folds.
+    """
+
+    arms: dict[str, dict[str, JsonValue]]
+    chosen: str | None
+    criterion: Literal["highest mean balanced accuracy on the validation split"] = (
+        "highest mean balanced accuracy on the validation split"
+    )
+
+
 class ComparisonRecord(_Plain):
     """The results of a comparison: scores, tests against the baseline, failures and warnings.
 
@@ -308,6 +324,7 @@ class ComparisonRecord(_Plain):
         seeds_for_precision: estimated number of seeds with which the 95 % interval of balanced accuracy of every arm
             is at most this many points to either side, by points (`"2"`); None if this test split is too small for it.
             Empty in a cross-validation, and with fewer than two runs of an arm.
+        grid: the arms of a grid and the one chosen on the validation split; None without a grid.
     """
 
     schema_version: Literal[2] = COMPARISON_SCHEMA
@@ -321,6 +338,7 @@ class ComparisonRecord(_Plain):
     warnings: tuple[str, ...]
     cross_validation: FoldDesign | None = None
     seeds_for_precision: dict[str, int | None] = {}
+    grid: GridChoice | None = None
 
     @model_validator(mode="after")
     def _check_consistency(self) -> ComparisonRecord:
@@ -351,6 +369,8 @@ def faults_of(comparison: ComparisonRecord) -> Iterator[str]:
         yield "class_names: expected at least one class, each once"
     if len(set(arms)) != len(arms):
         yield "arms: two arms have the same name"
+    if comparison.grid and comparison.grid.chosen not in {None, *(set(comparison.grid.arms) & set(arms))}:
+        yield "grid.chosen: is not an arm of the grid that was compared"
     for place, versus in enumerate(comparison.versus):
         if versus.recipe not in arms or versus.baseline not in arms:
             yield f"versus.{place}: recipe or baseline is not an arm of the comparison"

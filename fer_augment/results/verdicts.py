@@ -9,11 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import JsonValue
 
 from fer_augment.data.records import RunDirectory, RunRecord
 from fer_augment.errors import NothingFinishedError, RunError
 from fer_augment.results.arm_runs import ArmRuns, has_complete_repeat, read_arm, summarized, watched_pairs
-from fer_augment.results.comparison import ComparisonRecord, Data, Failure, FoldDesign, Judgment, Judgments, Versus
+from fer_augment.results.comparison import (
+    Arm,
+    ComparisonRecord,
+    Data,
+    Failure,
+    FoldDesign,
+    GridChoice,
+    Judgment,
+    Judgments,
+    Versus,
+)
 from fer_augment.results.comparison_warnings import (
     warnings_of_arms,
     warnings_of_records,
@@ -52,6 +63,7 @@ def compare_runs(
     warnings: Sequence[str] = (),
     near_train: Iterable[int] | None = None,
     precisions: Sequence[float] = (),
+    grid: Mapping[str, dict[str, JsonValue]] | None = None,
 ) -> ComparisonRecord:
     """Compare the finished runs of several arms.
 
@@ -73,6 +85,7 @@ def compare_runs(
         near_train: positions of the test rows with a near or mirrored duplicate in the training split; None if these
             were not searched for. Rows with an exact one are known from the runs.
         precisions: half-widths in points, besides `PRECISIONS`, for `ComparisonRecord.seeds_for_precision`.
+        grid: values of each arm of a grid by dotted key; the arm to use is chosen among them on the validation split.
 
     Returns:
         The comparison. For arms with one run it has differences without p-values.
@@ -95,6 +108,7 @@ def compare_runs(
         warnings=[*warnings, *identical_arms(runs, baseline)],
         near_train=near_train,
         precisions=precisions,
+        grid=grid,
     )
 
 
@@ -110,6 +124,7 @@ def compare_arms(
     warnings: Sequence[str] = (),
     near_train: Iterable[int] | None = None,
     precisions: Sequence[float] = (),
+    grid: Mapping[str, dict[str, JsonValue]] | None = None,
 ) -> ComparisonRecord:
     """Compare arms whose predictions are in memory.
 
@@ -124,6 +139,7 @@ def compare_arms(
         warnings: warnings to list first.
         near_train: positions of the test rows with a near or mirrored duplicate in the training split.
         precisions: half-widths in points, besides `PRECISIONS`, for `ComparisonRecord.seeds_for_precision`.
+        grid: values of each arm of a grid by dotted key; the arm to use is chosen among them on the validation split.
 
     Raises:
         RunError: if arms were scored on different rows.
@@ -163,7 +179,20 @@ def compare_arms(
         warnings=tuple(dict.fromkeys([*warnings, *further])),
         cross_validation=design,
         seeds_for_precision={} if design or arms[0].name != baseline else _seeds_for(arms, precisions),
+        grid=GridChoice(arms=dict(grid), chosen=_chosen(grid, records_of_arms)) if grid else None,
     )
+
+
+def _chosen(names: Iterable[str], arms: Iterable[Arm]) -> str | None:
+    """Return the arm of a grid with the highest mean balanced accuracy on the validation split."""
+    candidates = set(names)
+    means = {
+        arm.recipe: arm.validation.balanced_accuracy.mean
+        for arm in arms
+        if arm.recipe in candidates and arm.validation is not None
+    }
+    known = {recipe: mean for recipe, mean in means.items() if mean is not None}
+    return max(known, key=lambda recipe: known[recipe], default=None)
 
 
 def _seeds_for(arms: Sequence[ArmRuns], precisions: Sequence[float]) -> dict[str, int | None]:
