@@ -592,7 +592,10 @@ def _grid_lines(grid: Grid) -> Sequence[str]:
     for key, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise RecipeError(f"grid: {key}: must be a list of values, got {values!r}")
-    return [f"{key}={', '.join(map(json.dumps, values))}" for key, values in grid.items()]
+    try:
+        return [f"{key}={', '.join(map(json.dumps, values))}" for key, values in grid.items()]
+    except TypeError as error:
+        raise RecipeError(f"grid: values must be numbers, text, truth values or lists of them ({error})") from error
 
 
 def _observers(arms: Sequence[BoundRecipe], track: str | Sequence[str], directory: Path) -> Observers:

@@ -111,7 +111,7 @@ def validation_overview(comparison: ComparisonRecord) -> Grid | None:
 
 
 def _in_order(comparison: ComparisonRecord) -> Sequence[Arm]:
-    """Return the arms as compared; with a grid, the baseline and then the others by balanced accuracy on the test split."""
+    """Return the arms as compared; with a grid, the baseline, then the others by balanced accuracy on the test rows."""
     if not comparison.grid:
         return comparison.arms
     means = {arm.recipe: arm.test.balanced_accuracy.mean for arm in comparison.arms}

@@ -152,7 +152,8 @@ def choice_sentence(comparison: ComparisonRecord) -> str | None:
     if not comparison.grid or comparison.grid.chosen is None:
         return None
     arm = comparison.arm(comparison.grid.chosen)
-    score = f"{percent(arm.validation.balanced_accuracy)} %" if arm.validation else UNKNOWN
+    balanced = arm.validation.balanced_accuracy if arm.validation else None
+    score = f"{percent(balanced)} %, n = {balanced.n}" if balanced else UNKNOWN
     chosen = (
         f"{printable(arm.recipe)} was chosen on validation among the {len(comparison.grid.arms)} arms of the grid: its "
         f"mean balanced accuracy there is the highest ({score})."
