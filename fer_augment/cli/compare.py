@@ -53,7 +53,8 @@ DEMO_SEEDS = 3
 @set_option
 @click.option(
     "--grid", multiple=True, metavar="KEY=VALUE,VALUE…",
-    help="Make an arm for each value of a setting; may be repeated for all combinations.",
+    help="Make an arm for each value of a setting, such as strategies.mixup.alpha=0.2,0.4; may be repeated for all "
+    "combinations.",
 )  # fmt: skip
 @track_option
 @click.option("--dry-run", is_flag=True, help="Train nothing: list the trainings, which are cached, and the time.")
@@ -97,7 +98,7 @@ def compare(
     fer-augment compare modern my_idea.yaml --data faces --set training.epochs=10
     fer-augment compare modern modern_balanced --data lesions.yaml --folds 5
     fer-augment compare modern modern_balanced --data faces --precision 2
-    fer-augment compare modern modern_power_sampler --data faces --grid strategies.power_sampler.exponent=0.25,0.5,1
+    fer-augment compare modern --data faces --grid training.learning_rate=.05,.02
     fer-augment compare paper smote --data demo --dry-run
     fer-augment compare paper smote --data faces --format github --fail-on worse
     fer-augment compare modern my_idea.yaml --data faces --track mlflow
