@@ -36,6 +36,7 @@ from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Context
 from fer_augment.recipe.binding import bind
 from fer_augment.recipe.json_schema import recipe_json_schema
+from fer_augment.recipe.parameter_grid import grid_arms
 from fer_augment.recipe.recipe import load_recipes
 from fer_augment.reports.html import REPORT_FILE
 from fer_augment.results.comparison import COMPARISON_FILE
@@ -305,8 +306,8 @@ class TestPages:
                 parameters = command.make_context(name, left).params
                 recipes = parameters["recipes"] if name == "compare" else (parameters["recipe"],)
                 shipped = [recipe for recipe in recipes if not recipe.endswith(".yaml")]
-                for recipe in load_recipes(shipped, parameters["overrides"]):
-                    bind(recipe, installed_plugins())
+                for arm in grid_arms(load_recipes(shipped, parameters["overrides"]), parameters.get("grid", ())):
+                    bind(arm.recipe, installed_plugins())
 
     @pages
     def test_inline_commands_and_their_options_exist(self, page: Path) -> None:
