@@ -89,7 +89,7 @@ class TestRunDirectory:
         record = json.loads((saved(tmp_path / "run").path / "record.json").read_text(encoding="utf-8"))
 
         assert record["schema_version"] == 2
-        assert record["identity"] == {"recipe": "mirror", "seed": 7, "key": "ab12"}
+        assert record["identity"] == {"recipe": "mirror", "seed": 7, "key": "ab12", "fold": None}
         assert record["steps"][0]["provider"] == "kit 1.0"
         assert record["curve"][0]["validation_recall"] == [0.25, None]
 
