@@ -138,12 +138,30 @@ class TestFolds:
 
 # --- comparisons
 
+FRAGILE = '''
+import os
+import numpy as np
+from fer_augment import Strategy, StrategyError, hookimpl
+
+class Fragile(Strategy):
+    """Append darker copies of four rows, or fail with the seeds that the environment names."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set, context):
+        if str(context.seed) in os.environ.get("NO_POWER_WITH_SEEDS", "").split():
+            raise StrategyError("no power")
+        rows = np.arange(4)
+        return training_set.append(training_set.images[rows] // 2, parents=rows)
+'''
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     write_recipe(folder, "plain")
     write_recipe(folder, "mined", steps="- hard_examples: {}\n- logit_adjustment: {}")
+    (folder / "own.py").write_text(FRAGILE)
+    write_recipe(folder, "fragile", steps="- ./own.py:Fragile: {}")
     return folder
 
 
@@ -159,8 +177,8 @@ def cache(place: Path):
         yield place / "cache"
 
 
-def compared(place: Path, data: Splits, **settings) -> fa.Comparison:
-    recipes = [place / "plain.yaml", place / "mined.yaml"]
+def compared(place: Path, data: Splits, recipes: list[Path] | None = None, **settings) -> fa.Comparison:
+    recipes = recipes or [place / "plain.yaml", place / "mined.yaml"]
     defaults: dict[str, Any] = {"folds": 3, "out": place / "results", "jobs": 1, "progress": False}
     return fa.compare(recipes, data, **defaults | settings)
 
@@ -251,43 +269,28 @@ class TestComparison:
             compared(place, data, folds=None, seeds=2)
 
     def test_an_incomplete_repeat_is_left_out_until_the_comparison_is_resumed(
-        self, comparison: fa.Comparison, place: Path, data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, place: Path, data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        out = tmp_path / "results"
-        shutil.copytree(comparison.directory, out)
-        lost = next((out / "runs" / "mined").glob("seed-4-*"))
-        shutil.rmtree(lost)
-        from fer_augment.runs import experiment
-
-        def fails(*_: object) -> None:
-            raise DatasetError("no power")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(experiment, "perform", fails)
-            partial = compared(place, data, out=out)
-        assert [str(failure) for failure in partial.failures] == ["mined, repeat 2, fold 2 of 3"]
+        recipes = [place / "plain.yaml", place / "fragile.yaml"]
+        monkeypatch.setenv("NO_POWER_WITH_SEEDS", "4")
+        partial = compared(place, data, recipes=recipes, out=tmp_path / "results")
+        assert [str(failure) for failure in partial.failures] == ["fragile, repeat 2, fold 2 of 3"]
         assert [arm.n for arm in partial.arms] == [2, 1]
         assert partial.versus[0].balanced_accuracy.p is not None  # one repeat can be tested
         assert "Incomplete repeats are not scored" in " ".join(partial.warnings)
-        assert "Unequal numbers of repeats (plain 2, mined 1)" in " ".join(partial.warnings)
-        again = compared(place, data, out=out)
-        assert not again.failures and again.versus == comparison.versus
+        assert "Unequal numbers of repeats (plain 2, fragile 1)" in " ".join(partial.warnings)
+        monkeypatch.delenv("NO_POWER_WITH_SEEDS")
+        again = compared(place, data, recipes=recipes, out=tmp_path / "results")
+        assert not again.failures and [arm.n for arm in again.arms] == [2, 2]
+        assert again.versus == compared(place, data, recipes=recipes, out=tmp_path / "at_once").versus
 
     def test_without_a_complete_repeat_there_is_no_comparison(
         self, place: Path, data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from fer_augment.runs import experiment
-
-        real = experiment.perform
-
-        def fails(bound, identity, *rest):
-            if identity.fold.number == 1:
-                raise DatasetError("no power")
-            return real(bound, identity, *rest)
-
-        monkeypatch.setattr(experiment, "perform", fails)
-        with pytest.raises(NothingFinishedError, match="no repeat is complete; plain, repeat 1, fold 2 of 3: no power"):
-            compared(place, data, out=tmp_path / "results")
+        recipes = [place / "fragile.yaml", place / "plain.yaml"]
+        monkeypatch.setenv("NO_POWER_WITH_SEEDS", "1 4")
+        with pytest.raises(NothingFinishedError, match=r"repeat 1, fold 2 of 3: .*no power"):
+            compared(place, data, recipes=recipes, out=tmp_path / "results", set=["training.learning_rate=0.002"])
 
     def test_repeats_can_be_added(self, comparison: fa.Comparison, place: Path, data: Splits) -> None:
         keys = {arm.recipe: arm.run_keys for arm in comparison.arms}

@@ -26,7 +26,7 @@ from tests.tiny_training import LOSS, same_bits, tiny_convnet, tiny_splits, trai
 OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
-class Interruption(BaseException):
+class Interruption(KeyboardInterrupt):
     """An interruption such as Ctrl-C."""
 
 
@@ -115,7 +115,7 @@ class TestReproducibility:
         interrupted = time.monotonic()
         resumed = train(training, checkpoint=checkpoint, evaluated=evaluations.append, seconds_between_checkpoints=0)
         assert 0 == whole.seconds_before < resumed.seconds_before < interrupted - started
-        assert [evaluation.epoch for evaluation in evaluations] == list(range(stopped_after + 1, 5))
+        assert [evaluation.epoch for evaluation in evaluations] == [1, 2, 3, 4]  # earlier ones are reported again
         assert same_bits(weights_of(resumed.model), weights_of(whole.model))
         assert resumed.curve == whole.curve
         np.testing.assert_array_equal(resumed.class_prior, whole.class_prior)

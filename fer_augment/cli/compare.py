@@ -182,7 +182,7 @@ def _print_plan(prepared: PreparedComparison, *, as_json: bool) -> None:
     features = plan.missing_features
     if features:
         console.print(f"Features of {features:,} images are missing and will be computed once.")
-    console.print(prepared.precision_so_far, soft_wrap=True)
+    console.print(prepared.precision_so_far, markup=False)
     minutes = plan.minutes(prepared.local_jobs)
     if minutes is not None:
         second_stages = "; second stages not included" if plan.missing_second_stages else ""

@@ -67,7 +67,9 @@ def read(source: str, progress: ReportProgress) -> Splits:
     """
     size = os.path.getsize(source) if os.path.isfile(source) else 0
     report_reading, report_search = two_phases(progress, size, _READING_ENDS)
-    return make_splits(display_name(source), read_parts(source, report_reading), WHERE, progress=report_search)
+    splits = make_splits(display_name(source), read_parts(source, report_reading), WHERE, progress=report_search)
+    report_search(1, 1)  # no search if the file has all splits
+    return splits
 
 
 def read_parts(source: str, progress: ReportProgress) -> dict[str, ImageDataset]:
