@@ -129,7 +129,8 @@ class TestRun:
         ran = fer_augment("run", "breaks.yaml", "--data", "faces", "--seed", "1")
         assert ran.code == 1
         assert ran.err.splitlines()[-1] == (
-            "fer-augment: breaks, seed 1 failed: step 1 (breaks), rewrite_training_set: RuntimeError: not [today]"
+            "fer-augment: breaks, seed 1 failed: step 1 (breaks), rewrite_training_set: RuntimeError: not [today] "
+            "(traceback: results/failures/breaks-seed-1.txt)"
         )
 
 

@@ -349,9 +349,11 @@ class TestPlan:
         assert not (place / "results").exists() and not (place / "empty").exists()
 
     def test_finds_what_is_cached(self, comparison: fa.Comparison) -> None:
-        plan = fa.prepare(ARMS, "faces", seeds=3, progress=False).plan
-        assert [one.is_stored for one in plan.trainings].count(True) == 6
-        assert len(plan.missing) == 3
+        plan = fa.prepare(ARMS, "faces", seeds=12, progress=False).plan
+        stored = {run: one.is_stored for one in plan.trainings for run in one.runs}
+        for name in ("small", "more", "mined"):
+            assert stored[f"{name}, seed 0"] and stored[f"{name}, seed 1"] and not stored[f"{name}, seed 11"]
+        assert len(plan.missing) == [one.is_stored for one in plan.trainings].count(False)
 
     def test_times_the_data_that_will_be_trained_on(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Half of the training rows are exact duplicates of held-out rows, and dropped."""

@@ -290,7 +290,7 @@ class TestComparison:
         recipes = [place / "fragile.yaml", place / "plain.yaml"]
         monkeypatch.setenv("NO_POWER_WITH_SEEDS", "1 4")
         with pytest.raises(NothingFinishedError, match=r"repeat 1, fold 2 of 3: .*no power"):
-            compared(place, data, recipes=recipes, out=tmp_path / "results", set=["training.learning_rate=0.002"])
+            compared(place, data, recipes=recipes, out=tmp_path / "results", overrides=["training.learning_rate=0.002"])
 
     def test_repeats_can_be_added(self, comparison: fa.Comparison, place: Path, data: Splits) -> None:
         keys = {arm.recipe: arm.run_keys for arm in comparison.arms}

@@ -86,7 +86,7 @@ def _name_failures(comparison: Comparison, *, traceback: bool) -> None:
     from fer_augment.runs.failures import traceback_file
 
     for failure in comparison.failures:
-        line = f"failed: {failure.recipe} with seed {failure.seed}"
+        line = f"failed: {failure}"
         file = traceback_file(comparison.directory, failure.recipe, failure.seed) if comparison.is_written else None
         is_kept = file is not None and file.is_file()
         messages().print(line + (f" (traceback: {file})" if is_kept else ""), markup=False, soft_wrap=True)

@@ -245,7 +245,7 @@ def _require_onnx() -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep exporters from printing; an exception of theirs becomes one line."""
-    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with warnings.catch_warnings(), open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         warnings.simplefilter("ignore")
         try:
             yield
