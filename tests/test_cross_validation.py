@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -162,6 +161,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_recipe(folder, "mined", steps="- hard_examples: {}\n- logit_adjustment: {}")
     (folder / "own.py").write_text(FRAGILE)
     write_recipe(folder, "fragile", steps="- ./own.py:Fragile: {}")
+    write_recipe(folder, "frail", steps="- ./own.py:Fragile: {}\n- logit_adjustment: {}")
     return folder
 
 
@@ -287,9 +287,9 @@ class TestComparison:
     def test_without_a_complete_repeat_there_is_no_comparison(
         self, place: Path, data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        recipes = [place / "fragile.yaml", place / "plain.yaml"]
+        recipes = [place / "fragile.yaml", place / "frail.yaml"]
         monkeypatch.setenv("NO_POWER_WITH_SEEDS", "1 4")
-        with pytest.raises(NothingFinishedError, match=r"repeat 1, fold 2 of 3: .*no power"):
+        with pytest.raises(NothingFinishedError, match=r"no repeat is complete; fragile, repeat 1, fold 2 of 3: .*no power"):
             compared(place, data, recipes=recipes, out=tmp_path / "results", overrides=["training.learning_rate=0.002"])
 
     def test_repeats_can_be_added(self, comparison: fa.Comparison, place: Path, data: Splits) -> None:
