@@ -289,7 +289,8 @@ class TestComparison:
     ) -> None:
         recipes = [place / "fragile.yaml", place / "frail.yaml"]
         monkeypatch.setenv("NO_POWER_WITH_SEEDS", "1 4")
-        with pytest.raises(NothingFinishedError, match=r"no repeat is complete; fragile, repeat 1, fold 2 of 3: .*no power"):
+        message = "no repeat is complete; fragile, repeat 1, fold 2 of 3: .*no power"
+        with pytest.raises(NothingFinishedError, match=message):
             compared(place, data, recipes=recipes, out=tmp_path / "results", overrides=["training.learning_rate=0.002"])
 
     def test_repeats_can_be_added(self, comparison: fa.Comparison, place: Path, data: Splits) -> None:
