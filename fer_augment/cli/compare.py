@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,7 +183,7 @@ def _print_plan(prepared: PreparedComparison, *, as_json: bool) -> None:
     features = plan.missing_features
     if features:
         console.print(f"Features of {features:,} images are missing and will be computed once.")
-    console.print(prepared.precision_so_far, markup=False)
+    console.print("\n".join(textwrap.wrap(prepared.precision_so_far, console.width)), markup=False, soft_wrap=True)
     minutes = plan.minutes(prepared.local_jobs)
     if minutes is not None:
         second_stages = "; second stages not included" if plan.missing_second_stages else ""

@@ -98,9 +98,9 @@ def source_as_executed(thing: type | Callable[..., object]) -> tuple[str, bytes]
 
 
 def loaded_files() -> list[Path]:
-    """Return the files that this process has executed, for another process to load the same classes."""
+    """Return the files that this process has executed and that exist, for another process to load the same classes."""
     modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
-    return [Path(module.__file__) for module in modules if module.__file__]
+    return [file for module in modules if module.__file__ and (file := Path(module.__file__)).is_file()]
 
 
 def _module_of(file: Path) -> ModuleType:
