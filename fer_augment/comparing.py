@@ -11,22 +11,32 @@ comparison.to_frame()         # one tidy row per arm, split, endpoint and class
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from fer_augment.arguments import (
+    AnyRecipe,
+    Grid,
+    Overrides,
+    check_jobs,
+    check_precision,
+    cross_validation_of,
+    directory_name,
+    grid_lines,
+    loaded_recipes,
+    seed_of,
+    seeds_of,
+)
 from fer_augment.data.audit import Audit, audit_warnings
 from fer_augment.data.audit_store import audited
-from fer_augment.data.cross_validation import CrossValidation
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory, write_whole
-from fer_augment.errors import NothingFinishedError, PluginError, RecipeError, RunError
+from fer_augment.errors import NothingFinishedError, PluginError, RunError
 from fer_augment.finished import Comparison, Run
 from fer_augment.hooks.observers import Observers
 from fer_augment.hooks.plugin_manager import installed_plugins
@@ -35,7 +45,7 @@ from fer_augment.progress import Cached
 from fer_augment.reading import Data, loaded_plugins, open_data
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.parameter_grid import grid_arms
-from fer_augment.recipe.recipe import Recipe, load_recipes
+from fer_augment.recipe.recipe import Recipe
 from fer_augment.recipe.warnings import comparison_warnings, recipe_warnings
 from fer_augment.reports.console import print_warnings, progress_of, progress_of_activities
 from fer_augment.reports.html import write_report
@@ -61,12 +71,6 @@ from fer_augment.training.store import default_store
 from fer_augment.training.torch_runtime import device_of
 from fer_augment.training.trainings import Trainings
 
-AnyRecipe: TypeAlias = str | PathLike[str] | Recipe
-"""A shipped recipe by name, a recipe file by path, or a recipe built in Python."""
-Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
-"""Settings for every recipe: `key=value` lines, or values by dotted key."""
-Grid: TypeAlias = Sequence[str] | Mapping[str, Sequence[object]]
-"""Settings with several values: `key=value,value…` lines, or lists of values by dotted key."""
 Executor: TypeAlias = Literal["local", "ray"]
 
 RESULTS = Path("results")
@@ -74,8 +78,6 @@ MAX_SEEDS = 20
 FEWEST_SEEDS = 5
 """Seeds before a precision counts as reached: with fewer, a variance that is small by chance stops too early."""
 AUDIT_FILE = "audit.json"
-_LONGEST_NAME = 80
-_DIGEST_LETTERS = 8
 
 
 def compare(
@@ -191,14 +193,13 @@ def prepare(
         FerAugmentError: in one line, for the first thing that is refused; see `runs.preflight.preflight`.
     """
     check_executor(executor)
-    design = _cross_validation(folds, repeats, keep_test, seeds)
-    chosen_seeds = _seeds(3 if seeds is None else seeds)
-    if jobs is not None and (not _is_number(jobs) or jobs < 1):
-        raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
-    of_grid = grid_arms(_loaded(recipes, overrides), _grid_lines(grid))
-    _check_precision(precision, max_seeds, chosen_seeds, len(of_grid), folds)
+    design = cross_validation_of(folds, repeats, keep_test, seeds)
+    chosen_seeds = seeds_of(3 if seeds is None else seeds)
+    check_jobs(jobs)
+    of_grid = grid_arms(loaded_recipes(recipes, overrides), grid_lines(grid))
+    check_precision(precision, max_seeds, chosen_seeds, len(of_grid), folds)
     arms = _with_plugins([arm.recipe for arm in of_grid], quiet=not progress)
-    directory = Path(out) if out is not None else RESULTS / _directory_name([arm.recipe.name for arm in arms])
+    directory = Path(out) if out is not None else RESULTS / directory_name([arm.recipe.name for arm in arms])
     observers = _observers(arms, track, directory)
     recipe_data = _read_for(arms, data, progress=progress)
     if design:
@@ -470,7 +471,7 @@ def run(
         FerAugmentError: in one line, for whatever the pre-flight refuses.
         RunError: if the run fails; its traceback is in `out/failures`, and in the `__notes__` of the error.
     """
-    chosen_seed = _seed(seed)
+    chosen_seed = seed_of(seed)
     (arm,) = _bound([recipe], overrides, quiet=not progress)
     observers = _observers([arm], track, Path(out))
     directory, recipe_data, store = Path(out), _read_for([arm], data, progress=progress), default_store()
@@ -529,7 +530,7 @@ def rewrite(
         RunError: if the training of a scout fails.
         StrategyError: if a strategy fails.
     """
-    chosen_seed = _seed(seed)
+    chosen_seed = seed_of(seed)
     (arm,) = _bound([recipe], overrides, quiet=not progress)
     recipe_data, store = _read_for([arm], data, progress=progress), default_store()
     preflight([arm], recipe_data, store)
@@ -566,36 +567,12 @@ def _read_for(arms: Sequence[BoundRecipe], data: Data, *, progress: bool) -> Rec
 
 def _bound(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides, *, quiet: bool) -> list[BoundRecipe]:
     """Load recipes with the plugins that they name."""
-    return _with_plugins(_loaded(recipes, overrides), quiet=quiet)
+    return _with_plugins(loaded_recipes(recipes, overrides), quiet=quiet)
 
 
 def _with_plugins(recipes: Iterable[Recipe], *, quiet: bool) -> list[BoundRecipe]:
     catalog = loaded_plugins(quiet=quiet)
     return [bind(recipe, catalog) for recipe in recipes]
-
-
-def _loaded(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides) -> list[Recipe]:
-    given = [recipes] if isinstance(recipes, str | PathLike | Recipe) else list(recipes)
-    if not given:
-        raise RecipeError("no recipe given; name at least one, such as 'modern'")
-    lines = (
-        [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-        if isinstance(overrides, Mapping)
-        else overrides
-    )
-    return load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], lines)
-
-
-def _grid_lines(grid: Grid) -> Sequence[str]:
-    if not isinstance(grid, Mapping):
-        return [grid] if isinstance(grid, str) else grid
-    for key, values in grid.items():
-        if isinstance(values, str) or not isinstance(values, Sequence):
-            raise RecipeError(f"grid: {key}: must be a list of values, got {values!r}")
-    try:
-        return [f"{key}={', '.join(map(json.dumps, values))}" for key, values in grid.items()]
-    except TypeError as error:
-        raise RecipeError(f"grid: values must be numbers, text, truth values or lists of them ({error})") from error
 
 
 def _observers(arms: Sequence[BoundRecipe], track: str | Sequence[str], directory: Path) -> Observers:
@@ -609,63 +586,6 @@ def _observers(arms: Sequence[BoundRecipe], track: str | Sequence[str], director
     return Observers.of(trackers.values(), directory)
 
 
-def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    if not isinstance(seeds, Iterable):
-        seeds = range(seeds) if _is_number(seeds) else ()
-    chosen = tuple(seeds)
-    if not chosen or len(set(chosen)) != len(chosen) or not all(map(_is_number, chosen)) or min(chosen) < 0:
-        raise RecipeError(
-            f"seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got {seeds!r}"
-        )
-    return tuple(map(int, chosen))
-
-
-def _check_precision(
-    precision: float | None, max_seeds: int, seeds: Sequence[int], arms: int, folds: int | None
-) -> None:
-    """Refuse a precision that cannot be meant.
-
-    Raises:
-        RecipeError: if it is not positive, there is nothing to compare, or the seeds are already too many.
-    """
-    if precision is None:
-        return
-    if folds is not None:
-        raise RecipeError("precision: not with folds; add repeats for narrower intervals")
-    if not isinstance(precision, int | float) or isinstance(precision, bool) or not 0 < precision < 100:
-        raise RecipeError(f"precision: must be points between 0 and 100, such as 2, got {precision!r}")
-    if arms < 2:
-        raise RecipeError("precision: is that of a difference; name at least two recipes")
-    if not _is_number(max_seeds) or max_seeds < max(len(seeds), 2):
-        raise RecipeError(f"max_seeds: must be at least the number of seeds, {max(len(seeds), 2)}, got {max_seeds!r}")
-
-
-def _cross_validation(
-    folds: int | None, repeats: int | None, keep_test: bool, seeds: int | Sequence[int] | None
-) -> CrossValidation | None:
-    if folds is None:
-        if repeats is not None or keep_test:
-            raise RecipeError(f"{'repeats' if repeats is not None else 'keep_test'}: is for folds; give their number")
-        return None
-    if seeds is not None:
-        raise RecipeError("seeds: not with folds, every training of a cross-validation has a seed of its own; omit it")
-    for name, number in (("folds", folds), ("repeats", repeats)):
-        if number is not None and not _is_number(number):
-            raise RecipeError(f"{name}: must be a whole number, got {number!r}")
-    return CrossValidation(int(folds), 2 if repeats is None else int(repeats), keep_test)
-
-
-def _seed(seed: int) -> int:
-    if not _is_number(seed) or seed < 0:
-        raise RecipeError(f"seed: must be a number from 0, got {seed!r}")
-    return int(seed)
-
-
-def _is_number(value: object) -> bool:
-    """Return whether a value counts something: an integer of Python or numpy, and not a truth value."""
-    return isinstance(value, SupportsIndex) and not isinstance(value, bool)
-
-
 def _jobs(recipes: Sequence[Recipe], memory: int) -> int:
     """Return how many runs fit on the processor and into memory at a time; one on an accelerator."""
     if any(device_of(recipe.training) != "cpu" for recipe in recipes):
@@ -673,15 +593,6 @@ def _jobs(recipes: Sequence[Recipe], memory: int) -> int:
     threads = max(recipe.training.threads for recipe in recipes)
     jobs = max(1, cores() // threads)
     return min(jobs, jobs_that_fit(memory) or jobs)
-
-
-def _directory_name(recipes: Sequence[str]) -> str:
-    """Join the recipes' names; of a long list, keep the beginning and add a digest."""
-    name = "_".join(recipes)
-    if len(name) <= _LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]
-    return f"{name[: _LONGEST_NAME - _DIGEST_LETTERS - 1]}-{digest}"
 
 
 def _create(directory: Path) -> None:

@@ -113,7 +113,7 @@ class Run(RunDirectory):
         return model_card(record, self.predictions("test"), recipe, contents, self._comparison())
 
     def _comparison(self) -> ComparisonRecord | None:
-        """Return the comparison that the run was made for, if it lies in its folder."""
+        """Return the comparison that contains the run, read from the folder above it; None if there is none."""
         folder = self.path.resolve().parents[2]
         try:
             comparison = read_comparison(folder)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.errors import StrategyError, StrategyWarning
+from fer_augment.errors import StrategyError, StrategyWarning, did_you_mean
 from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
 from fer_augment.processes import without_main_module
@@ -93,6 +94,33 @@ class RowTransforms(Strategy, ABC):
         if len(transform) != 1:
             raise ValueError(f"each transform is one {{name: {{parameter: value}}}}, got the names {sorted(transform)}")
         return next(iter(transform.items()))
+
+    @staticmethod
+    def class_of(transform: Transform, library: str, transforms: Mapping[str, Callable[..., Any]]) -> Any:
+        """Return the class of a transform.
+
+        Args:
+            transform: a name, or a name with parameters.
+            library: name of the library, for messages.
+            transforms: the classes of the library by name.
+
+        Raises:
+            ValueError: if the library has no such transform, or the transform has no such parameter.
+        """
+        name, parameters = RowTransforms.named(transform)
+        if name not in transforms:
+            raise ValueError(f"{library} has no transform {name!r}{did_you_mean(name, transforms)}")
+        known = set(inspect.signature(transforms[name]).parameters)
+        for parameter in parameters:
+            if parameter not in known:
+                raise ValueError(f"{name} has no parameter {parameter!r}{did_you_mean(parameter, known)}")
+        return transforms[name]
+
+    def failure(self, error: Exception, image_shape: tuple[int, ...]) -> StrategyError:
+        """Return an error that names the transforms, the size of the images, `(H, W, C)`, and the library's reason."""
+        size = "x".join(map(str, image_shape))
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return StrategyError(f"{', '.join(self.names)} cannot transform images of {size}: {reason}")
 
     @property
     def names(self) -> list[str]:

@@ -29,7 +29,6 @@ from fer_augment import (
     StrategyError,
     StrategyWarning,
     Transform,
-    did_you_mean,
     hookimpl,
 )
 
@@ -212,12 +211,8 @@ def _build(transform: Any) -> Any:
         ValueError: if the transform or a parameter does not exist, or a value is invalid.
     """
     name, parameters = RowTransforms.named(transform)
-    transform_class = _transform_class(name)
-    valid_names = set(inspect.signature(transform_class).parameters)
+    transform_class = RowTransforms.class_of(transform, "albumentations", _transforms())
     arguments: dict[str, Any] = dict(parameters)
-    for parameter in arguments:
-        if parameter not in valid_names:
-            raise ValueError(f"{name} has no parameter {parameter!r}{did_you_mean(parameter, valid_names)}")
     if "transforms" in arguments:
         arguments["transforms"] = [_build(inner) for inner in arguments["transforms"]]
     try:
@@ -238,17 +233,15 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _transform_class(name: str) -> Any:
+def _transforms() -> dict[str, Any]:
+    """Return the classes of transforms and containers by name."""
     library = _library()
     base_classes = (library.BasicTransform, library.BaseCompose)
-    transforms = {
+    return {
         public: value
         for public, value in vars(library).items()
         if inspect.isclass(value) and issubclass(value, base_classes) and public not in _NOT_FOR_RECIPES
     }
-    if name not in transforms:
-        raise ValueError(f"albumentations has no transform {name!r}{did_you_mean(name, transforms)}")
-    return transforms[name]
 
 
 def _transform_error(error: Exception, image_shape: tuple[int, ...]) -> StrategyError:

@@ -16,9 +16,7 @@ from fer_augment import (
     PluginError,
     RowTransforms,
     Strategy,
-    StrategyError,
     Transform,
-    did_you_mean,
     hookimpl,
     seeded_torch,
 )
@@ -84,11 +82,7 @@ class Kornia(RowTransforms):
                     for transform in self._built:
                         image = transform(image)
                 except Exception as error:  # noqa: BLE001 - transforms raise exceptions of any class
-                    size = "x".join(map(str, images.shape[1:]))
-                    reason = " ".join(str(error).split()) or type(error).__name__
-                    raise StrategyError(
-                        f"{', '.join(self.names)} cannot transform images of {size}: {reason}"
-                    ) from error
+                    raise self.failure(error, images.shape[1:]) from error
             array = (image[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
             self.check_image(array, images[index], resize)
             changed[index] = array
@@ -117,24 +111,21 @@ def _build(transform: Any) -> Any:
         ValueError: if the transform or a parameter does not exist, or a value is invalid.
     """
     name, parameters = RowTransforms.named(transform)
-    transform_class = _transform_class(name)
-    valid_names = set(inspect.signature(transform_class).parameters)
+    transform_class = RowTransforms.class_of(transform, "kornia", _transforms())
     arguments: dict[str, Any] = {
         parameter: tuple(value) if isinstance(value, list) else value for parameter, value in parameters.items()
     }
-    for parameter in arguments:
-        if parameter not in valid_names:
-            raise ValueError(f"{name} has no parameter {parameter!r}{did_you_mean(parameter, valid_names)}")
     try:
         return transform_class(**arguments)
     except Exception as error:  # noqa: BLE001 - kornia raises AttributeError, AssertionError and others
         raise ValueError(f"{name}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def _transform_class(name: str) -> Any:
+def _transforms() -> dict[str, Any]:
+    """Return the classes of transforms by name."""
     library = _library()
     base = importlib.import_module("kornia.augmentation._2d.base").AugmentationBase2D
-    transforms = {
+    return {
         public: value
         for public, value in vars(library).items()
         if inspect.isclass(value)
@@ -142,9 +133,6 @@ def _transform_class(name: str) -> Any:
         and "Base" not in public
         and public not in _NOT_FOR_RECIPES
     }
-    if name not in transforms:
-        raise ValueError(f"kornia has no transform {name!r}{did_you_mean(name, transforms)}")
-    return transforms[name]
 
 
 @hookimpl

@@ -15,9 +15,7 @@ from fer_augment import (
     PluginError,
     RowTransforms,
     Strategy,
-    StrategyError,
     Transform,
-    did_you_mean,
     hookimpl,
     import_with_torchvision,
     seeded_torch,
@@ -85,11 +83,7 @@ class Torchvision(RowTransforms):
                 try:
                     transformed = self._composed(image)
                 except Exception as error:  # noqa: BLE001 - transforms raise exceptions of any class
-                    size = "x".join(map(str, images.shape[1:]))
-                    reason = " ".join(str(error).split()) or type(error).__name__
-                    raise StrategyError(
-                        f"{', '.join(self.names)} cannot transform images of {size}: {reason}"
-                    ) from error
+                    raise self.failure(error, images.shape[1:]) from error
             array = np.asarray(transformed)
             array = array.transpose(1, 2, 0) if array.ndim == 3 else array
             self.check_image(array, images[index], resize)
@@ -120,12 +114,8 @@ def _build(transform: Any) -> Any:
         ValueError: if the transform or a parameter does not exist, or a value is invalid.
     """
     name, parameters = RowTransforms.named(transform)
-    transform_class = _transform_class(name)
-    valid_names = set(inspect.signature(transform_class).parameters)
+    transform_class = RowTransforms.class_of(transform, "torchvision", _transforms())
     arguments: dict[str, Any] = dict(parameters)
-    for parameter in arguments:
-        if parameter not in valid_names:
-            raise ValueError(f"{name} has no parameter {parameter!r}{did_you_mean(parameter, valid_names)}")
     if name in _CONTAINERS:
         inner = parameters.get("transforms")
         arguments["transforms"] = [_build(one) for one in inner] if isinstance(inner, list) else inner
@@ -135,18 +125,16 @@ def _build(transform: Any) -> Any:
         raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
 
 
-def _transform_class(name: str) -> Any:
+def _transforms() -> dict[str, Any]:
+    """Return the classes of transforms by name."""
     library = _library()
-    transforms = {
+    return {
         public: value
         for public, value in vars(library).items()
         if inspect.isclass(value)
         and (issubclass(value, library.Transform) or public in _CONTAINERS)
         and public not in _NOT_FOR_RECIPES
     }
-    if name not in transforms:
-        raise ValueError(f"torchvision has no transform {name!r}{did_you_mean(name, transforms)}")
-    return transforms[name]
 
 
 @hookimpl

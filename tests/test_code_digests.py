@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from pydantic import DirectoryPath, FilePath
 
-from fer_augment import Strategy, StrategyError
+from fer_augment import RowTransforms, Strategy, StrategyError
 from fer_augment.hooks.pipeline import steps_of
+from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy_files import strategy_in_file
 from fer_augment.training.code_digests import helper_digests, path_digests
-from fer_augment.training.keys import step_identity
+from fer_augment.training.keys import source_digest, step_identity
 
 OWN = """
 import json
@@ -75,6 +76,17 @@ def test_modules_of_the_same_package_are_part_of_a_plugin_installed_in_place(
 
 def test_shipped_plugins_have_no_helpers() -> None:
     assert helper_digests(importlib.import_module("fer_augment_plugins.mixing").__name__) == {}
+
+
+def test_base_classes_of_another_distribution_are_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    albumentations = installed_plugins().strategy("albumentations").value
+    (step,) = steps_of([albumentations.model_validate(dict(albumentations.example))])
+    before = step_identity(step)
+    assert before["bases"] == [source_digest(RowTransforms)]
+    monkeypatch.setattr("fer_augment.training.keys.source_digest", lambda thing: f"edited {thing.__name__}")
+    assert step_identity(step)["bases"] == ["edited RowTransforms"]
+    (plain,) = steps_of([installed_plugins().strategy("dedup").value()])
+    assert step_identity(plain)["bases"] == []
 
 
 def test_content_of_files_and_directories_is_part_of_the_identity(tmp_path: Path) -> None:

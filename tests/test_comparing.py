@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import fer_augment as fa
-from fer_augment.comparing import _directory_name
+from fer_augment.arguments import directory_name
 from fer_augment.errors import FerAugmentError, NothingFinishedError
 from tests.comparison_place import CLASSES, face_files, write_place
 from tests.data_files import encoded, write_folder
@@ -501,10 +501,10 @@ def test_a_comparison_on_other_data_is_not_overwritten(place: Path) -> None:
 
 def test_long_lists_of_recipes_with_the_same_beginning_get_directories_of_their_own() -> None:
     names = [f"recipe_number_{number}" for number in range(12)]
-    directories = {_directory_name(names[:count]) for count in range(1, 13)}
+    directories = {directory_name(names[:count]) for count in range(1, 13)}
     assert len(directories) == 12
     assert max(map(len, directories)) == 80
-    assert _directory_name(["paper", "smote"]) == "paper_smote"
+    assert directory_name(["paper", "smote"]) == "paper_smote"
 
 
 @pytest.mark.skipif(not os.environ.get("FER2013"), reason="FER2013 is not set: the folder of the image release")

@@ -70,7 +70,7 @@ class PredictedRun:
             run: arm and seed, for messages.
 
         Raises:
-            PredictionError: if the run is not a repeat, or the fold is there already.
+            PredictionError: if the run has no folds, or contains the same fold.
         """
         if self.folds is None or other.folds is None or np.isin(other.folds, self.folds).any():
             what = "the same fold of " if other.folds is not None else ""

@@ -103,7 +103,7 @@ class Tracking:
 
 
 def _record_of(outcome: object) -> tuple[RunRecord | None, str]:
-    """Return the record of a finished run, or why there is none; whoever needs a damaged one refuses it later."""
+    """Return the record of a finished run, or None with the reason; a damaged one raises an error where it is used."""
     if not isinstance(outcome, Path):
         return None, str(getattr(outcome, "message", outcome))
     try:

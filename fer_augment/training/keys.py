@@ -22,8 +22,9 @@ from pydantic_core import to_jsonable_python
 
 from fer_augment.data.dataset import Splits
 from fer_augment.errors import StrategyError
-from fer_augment.hooks.networks import AnyModel, Model
+from fer_augment.hooks.networks import AnyModel, ConfigurableModel, Model
 from fer_augment.hooks.pipeline import Step
+from fer_augment.hooks.strategy import Strategy
 from fer_augment.hooks.strategy_files import DIGEST_OF_MODULE
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.training.code_digests import content_digest, helper_digests, path_digests
@@ -95,6 +96,7 @@ def step_identity(step: Step) -> dict[str, Any]:
         "parameters": _parameters(step.strategy),
         "provider": step.provider,
         "source": source_digest(type(step.strategy)),
+        "bases": _base_digests(type(step.strategy), Strategy),
         "helpers": helper_digests(type(step.strategy).__module__),
         "files": _files_read(step),
     }
@@ -112,11 +114,18 @@ def model_identity(model: AnyModel) -> dict[str, Any]:
     else:
         identity = {
             "source": source_digest(type(model)),
+            "bases": _base_digests(type(model), ConfigurableModel),
             "helpers": helper_digests(type(model).__module__),
             "parameters": _parameters(model.model_copy(update={"weights": None})),
         }
     weights = weights_digest(model.weights) if model.weights else None
     return {"name": model.name, "input": repr(model.input), "weights": weights, **identity}
+
+
+def _base_digests(plugin: type[BaseModel], contract: type[BaseModel]) -> list[str]:
+    """Return the digests of the base classes below the contract, which may be of another distribution or of ours."""
+    bases = plugin.__mro__[1 : plugin.__mro__.index(contract)]
+    return [source_digest(base) for base in bases if issubclass(base, contract)]
 
 
 def _parameters(plugin: BaseModel) -> str:

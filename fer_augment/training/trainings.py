@@ -11,19 +11,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import save_file
-from safetensors.torch import load_model, save_model
+from safetensors.torch import save_model
 
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.feature_cache import FeatureCache
 from fer_augment.data.records import Evaluation, provenance_arrays
-from fer_augment.errors import RecipeError, RunError, StrategyError
+from fer_augment.errors import RecipeError, StrategyError
 from fer_augment.heads import linear_head
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.strategy import Context, Effect, PredictionKind
@@ -36,7 +34,8 @@ from fer_augment.training.folds import Fold, all_folds, fold_key, folds_of, plac
 from fer_augment.training.frozen_features import FrozenFeatures, HeadOnFeatures
 from fer_augment.training.head_training import check_head_training
 from fer_augment.training.keys import backbone_key, training_key
-from fer_augment.training.networks import build_network
+from fer_augment.training.nested_clock import NestedClock
+from fer_augment.training.networks import build_network, with_weights
 from fer_augment.training.prediction import predict, predict_from
 from fer_augment.training.rewriting_checks import lost_rows, near_held_out_warning, refuse_held_out_images
 from fer_augment.training.specification import Trained, Training, backbone_of, build_model
@@ -44,35 +43,10 @@ from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingSt
 from fer_augment.training.torch_runtime import ONE_THREAD, device_of, reproducible
 from fer_augment.training.trainer import refine, train
 
-ResultT = TypeVar("ResultT")
-
 SECONDS_BETWEEN_REPORTS = 0.1
 """Minimum time between two reports of progress."""
 EXAMPLES_OF_A_STEP = 12
 """How many of the rows that a step made are kept for display."""
-
-
-@dataclass
-class NestedClock:
-    """Measures each training without the trainings of scouts and first stages that happen inside it.
-
-    Attributes:
-        nested: seconds spent in finished trainings so far.
-    """
-
-    nested: float = 0.0
-
-    def start(self) -> Callable[[], float]:
-        """Return a function that gives the seconds from now on, less those spent in nested trainings."""
-        started = time.monotonic() - self.nested
-        return lambda: time.monotonic() - self.nested - started
-
-    def wait_for(self, work: Callable[[], ResultT]) -> ResultT:
-        """Do a training, or other work that several trainings share; from then on all of its time counts as nested."""
-        nested, started = self.nested, time.monotonic()
-        result = work()
-        self.nested = nested + time.monotonic() - started
-        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -577,32 +551,6 @@ class TrainedScout:
 
     def _probabilities(self, stored: StoredTraining, dataset: ImageDataset) -> NDArray[np.float32]:
         return softmax(self.recipe.predict(self.recipe.network(stored), dataset)).astype(np.float32)
-
-
-def with_weights(model: torch.nn.Module, files: Sequence[Path], settings: TrainingSettings) -> torch.nn.Module:
-    """Load weights from files into a network; return it on its device, in evaluation mode.
-
-    Args:
-        model: the network.
-        files: files that together hold all of its weights.
-        settings: the device.
-
-    Raises:
-        RunError: if a file is missing, damaged, or of another network.
-    """
-    missing = set(model.state_dict())
-    for file in files:
-        try:
-            # A network may hold a parameter under two names, the file holds it once.
-            not_in_file, unknown = load_model(model, file, strict=False)
-            missing &= set(not_in_file)
-            if unknown or (file == files[-1] and missing):
-                raise RuntimeError(f"of another network: {min([*unknown, *missing])}")
-        except (OSError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(f"{file}: not usable ({reason}); delete {file.parent} to train again") from error
-    model = model.to(device_of(settings)).eval()
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return] # its stub lacks it
 
 
 def _name_of(scout_of: Step | None, fold: Fold | None) -> str:

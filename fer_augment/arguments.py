@@ -1,0 +1,149 @@
+"""Arguments of the Python API: recipes, settings, seeds, folds and precision, validated and in one form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import SupportsIndex, TypeAlias
+
+from fer_augment.data.cross_validation import CrossValidation
+from fer_augment.errors import RecipeError
+from fer_augment.recipe.recipe import Recipe, load_recipes
+
+AnyRecipe: TypeAlias = str | PathLike[str] | Recipe
+"""A shipped recipe by name, a recipe file by path, or a recipe built in Python."""
+Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
+"""Settings for every recipe: `key=value` lines, or values by dotted key."""
+Grid: TypeAlias = Sequence[str] | Mapping[str, Sequence[object]]
+"""Settings with several values: `key=value,value…` lines, or lists of values by dotted key."""
+
+_LONGEST_NAME = 80
+_DIGEST_LETTERS = 8
+
+
+def loaded_recipes(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides) -> list[Recipe]:
+    """Load one or several recipes with their overrides.
+
+    Raises:
+        RecipeError: if there is none, or one is invalid.
+    """
+    given = [recipes] if isinstance(recipes, str | PathLike | Recipe) else list(recipes)
+    if not given:
+        raise RecipeError("no recipe given; name at least one, such as 'modern'")
+    lines = (
+        [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+        if isinstance(overrides, Mapping)
+        else overrides
+    )
+    return load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], lines)
+
+
+def grid_lines(grid: Grid) -> Sequence[str]:
+    """Return a grid as `key=value,value…` lines.
+
+    Raises:
+        RecipeError: if a value is not a list of numbers, text, truth values or lists of them.
+    """
+    if not isinstance(grid, Mapping):
+        return [grid] if isinstance(grid, str) else grid
+    for key, values in grid.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise RecipeError(f"grid: {key}: must be a list of values, got {values!r}")
+    try:
+        return [f"{key}={', '.join(map(json.dumps, values))}" for key, values in grid.items()]
+    except TypeError as error:
+        raise RecipeError(f"grid: values must be numbers, text, truth values or lists of them ({error})") from error
+
+
+def seed_of(seed: int) -> int:
+    """Return a seed as an integer.
+
+    Raises:
+        RecipeError: if it is not a number from 0.
+    """
+    if not _is_number(seed) or seed < 0:
+        raise RecipeError(f"seed: must be a number from 0, got {seed!r}")
+    return int(seed)
+
+
+def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    """Return the seeds, given how many or which.
+
+    Raises:
+        RecipeError: if there are none, or they are not distinct numbers from 0.
+    """
+    if not isinstance(seeds, Iterable):
+        seeds = range(seeds) if _is_number(seeds) else ()
+    chosen = tuple(seeds)
+    if not chosen or len(set(chosen)) != len(chosen) or not all(map(_is_number, chosen)) or min(chosen) < 0:
+        raise RecipeError(
+            f"seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got {seeds!r}"
+        )
+    return tuple(map(int, chosen))
+
+
+def cross_validation_of(
+    folds: int | None, repeats: int | None, keep_test: bool, seeds: int | Sequence[int] | None
+) -> CrossValidation | None:
+    """Return the design of a cross-validation; None for a fixed test split.
+
+    Raises:
+        RecipeError: if a number is not an integer, or settings contradict each other.
+        DatasetError: if there are too few folds or repeats.
+    """
+    if folds is None:
+        if repeats is not None or keep_test:
+            raise RecipeError(f"{'repeats' if repeats is not None else 'keep_test'}: is for folds; give their number")
+        return None
+    if seeds is not None:
+        raise RecipeError("seeds: not with folds, every training of a cross-validation has a seed of its own; omit it")
+    for name, number in (("folds", folds), ("repeats", repeats)):
+        if number is not None and not _is_number(number):
+            raise RecipeError(f"{name}: must be a whole number, got {number!r}")
+    return CrossValidation(int(folds), 2 if repeats is None else int(repeats), keep_test)
+
+
+def check_precision(
+    precision: float | None, max_seeds: int, seeds: Sequence[int], arms: int, folds: int | None
+) -> None:
+    """Refuse a precision that cannot be reached by adding seeds.
+
+    Raises:
+        RecipeError: if it is not positive, there is nothing to compare, or the seeds are already too many.
+    """
+    if precision is None:
+        return
+    if folds is not None:
+        raise RecipeError("precision: not with folds; add repeats for narrower intervals")
+    if not isinstance(precision, int | float) or isinstance(precision, bool) or not 0 < precision < 100:
+        raise RecipeError(f"precision: must be points between 0 and 100, such as 2, got {precision!r}")
+    if arms < 2:
+        raise RecipeError("precision: is that of a difference; name at least two recipes")
+    if not _is_number(max_seeds) or max_seeds < max(len(seeds), 2):
+        raise RecipeError(f"max_seeds: must be at least the number of seeds, {max(len(seeds), 2)}, got {max_seeds!r}")
+
+
+def check_jobs(jobs: int | None) -> None:
+    """Refuse a number of runs at a time that is not 1 or more; None is the default number.
+
+    Raises:
+        RecipeError: with the value.
+    """
+    if jobs is not None and (not _is_number(jobs) or jobs < 1):
+        raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a value counts something: an integer of Python or numpy, and not a truth value."""
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool)
+
+
+def directory_name(recipes: Sequence[str]) -> str:
+    """Join the recipes' names; of a long list, keep the beginning and add a digest."""
+    name = "_".join(recipes)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]
+    return f"{name[: _LONGEST_NAME - _DIGEST_LETTERS - 1]}-{digest}"
