@@ -7,7 +7,10 @@ step interpolates).
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +31,9 @@ UNSTAMPED = -1
 LONGEST_CLASS_NAME = 200
 """Characters of a class name; tables and reports repeat it many times."""
 
-_DIGEST_CHUNK = 4096
+_DIGEST_CHUNK = 1 << 23
+"""Bytes of pixels that a thread computes digests of at once."""
+_DIGEST_THREADS = min(8, os.cpu_count() or 1)
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -109,9 +114,10 @@ class PixelBlock:
         if self.path and digests_file(self.path).is_file():
             digests: NDArray[np.void] = np.load(digests_file(self.path), allow_pickle=False)
             return digests
-        starts = range(0, len(self.pixels), _DIGEST_CHUNK)
-        parts = [image_digests(self.pixels[start : start + _DIGEST_CHUNK]) for start in starts]
-        return np.concatenate([np.empty(0, dtype="V16"), *parts])
+        at_once = max(1, _DIGEST_CHUNK // max(1, math.prod(self.pixels.shape[1:])))
+        parts = [self.pixels[start : start + at_once] for start in range(0, len(self.pixels), at_once)]
+        with ThreadPoolExecutor(min(_DIGEST_THREADS, max(1, len(parts)))) as pool:
+            return np.concatenate([np.empty(0, dtype="V16"), *pool.map(image_digests, parts)])
 
 
 def _opened_at(path: Path, offset: int, shape: tuple[int, ...]) -> PixelBlock:

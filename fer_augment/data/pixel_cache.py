@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,10 +200,11 @@ def _on_disk(partial: Path, shape: tuple[int, ...]) -> Destination:
 
 def _finish(partial: Path, folder: Path, into: Destination, notes: Sequence[str]) -> None:
     """Complete the folder of a set and move it into place."""
-    for array in (into.pixels, into.conversions, into.is_done):
-        assert isinstance(array, np.memmap)
-        array.flush()
-    np.save(digests_file(partial / _PIXELS), PixelBlock.open(partial / _PIXELS).row_digests)
+    assert isinstance(into.pixels, np.memmap)
+    with ThreadPoolExecutor(1) as pool:  # writing to the disk and computing digests take about the same time
+        written = pool.submit(into.pixels.flush)
+        np.save(digests_file(partial / _PIXELS), PixelBlock.open(partial / _PIXELS).row_digests)
+        written.result()
     (partial / _NOTES).write_text(json.dumps([*notes]), encoding="utf-8")
     for name in (_CONVERSIONS, _DONE):
         (partial / name).unlink()
