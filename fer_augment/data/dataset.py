@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -28,6 +29,8 @@ AS_READ = 0
 """Step number of a row as read from the data source."""
 UNSTAMPED = -1
 """Step number of a row that a strategy has just created; it is set when the hook returns."""
+FIRST_OUTSIDE = -2
+"""In `origins`, the first source of `outside`; -3 is the second. -1 is padding."""
 LONGEST_CLASS_NAME = 200
 """Characters of a class name; tables and reports repeat it many times."""
 
@@ -222,10 +225,12 @@ class ImageDataset:
         index: `(N,) int64`, position of each row's pixels in the concatenated blocks.
         labels: `(N,) int64` in `0 … K - 1`.
         class_names: K class names.
-        origins: `(N, P) int64`, source rows of each row, padded with -1.
+        origins: `(N, P) int64`, source rows of each row, padded with -1. A row that was not made from rows of the set
+            has a negative number that `outside` names: -2 for the first, -3 for the second.
         copies: `(N,) int64`, copy number, unique among rows with the same first origin; 0 for source rows.
         step: `(N,) int64`, number of the recipe step that created the row; 0 for source rows, -1 if not yet set.
         sources: names, groups and soft labels of the source rows, by the numbers in `origins`; None if there are none.
+        outside: what the rows come from that were not made from rows of the set, such as `generated`.
     """
 
     blocks: tuple[PixelBlock, ...]
@@ -236,6 +241,7 @@ class ImageDataset:
     copies: NDArray[np.int64]
     step: NDArray[np.int64]
     sources: SourceRows | None = None
+    outside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate the arrays and make them read-only."""
@@ -252,6 +258,8 @@ class ImageDataset:
         if long := [name for name in self.class_names if len(name) > LONGEST_CLASS_NAME]:
             name = excerpt(long[0], 40)
             raise DatasetError(f"class name {name!r} has {len(long[0])} characters; use at most {LONGEST_CLASS_NAME}")
+        if self.origins.min(initial=0) < FIRST_OUTSIDE + 1 - len(self.outside):
+            raise DatasetError(f"origins has {self.origins.min()}, which is no row and names no source of `outside`")
         if any(block.pixels.shape[1:] != self.blocks[0].pixels.shape[1:] for block in self.blocks):
             raise DatasetError("all images of a data set must have the same size and number of channels")
         if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
@@ -328,19 +336,24 @@ class ImageDataset:
         """`(N, K) float32`, training targets: soft labels of the source rows; None if all targets are one-hot.
 
         A row created from several source rows has the mean of their soft labels. A row whose label is not that of its
-        source row was relabeled, and its target is one-hot.
+        source row was relabeled, and its target is one-hot, like that of a row from outside.
         """
         if self.sources is None or self.sources.targets is None:
             return None
         soft = np.vstack([self.sources.targets, np.zeros((1, len(self.class_names)), np.float32)])
         weights = (self.origins >= 0).astype(np.float32)
         targets: NDArray[np.float32] = np.einsum(
-            "npk,np->nk", soft[self.origins], weights / weights.sum(axis=1, keepdims=True)
+            "npk,np->nk", soft[np.maximum(self.origins, -1)], weights / weights.sum(axis=1, keepdims=True).clip(1)
         )
-        of_source = self.sources.targets[self.origin]
-        relabeled = of_source[np.arange(len(self)), self.labels] < of_source.max(axis=1)
+        of_source = soft[np.maximum(self.origin, -1)]
+        relabeled = (of_source[np.arange(len(self)), self.labels] < of_source.max(axis=1)) | self.is_from_outside
         targets[relabeled] = np.eye(len(self.class_names), dtype=np.float32)[self.labels[relabeled]]
         return targets
+
+    @property
+    def is_from_outside(self) -> NDArray[np.bool_]:
+        """`(N,) bool`, whether a row was made, at least in part, from something that is no row of the set."""
+        return np.asarray((self.origins <= FIRST_OUTSIDE).any(axis=1))
 
     def with_hard_labels(self) -> ImageDataset:
         """Return the same rows with one-hot targets."""
@@ -349,8 +362,9 @@ class ImageDataset:
         return replace(self, sources=replace(self.sources, targets=None))
 
     def name_of(self, row: int) -> str | None:
-        """Return the file name of the (first) source row of a row; None if the source has no file names."""
-        return self.sources.names[self.origin[row]] if self.sources and self.sources.names else None
+        """Return the file name of the (first) source row of a row; None if it has none or the source has no files."""
+        names = self.sources.names if self.sources else None
+        return names[self.origin[row]] if names and self.origin[row] >= 0 else None
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -364,6 +378,7 @@ class ImageDataset:
         digest.update(repr(self.image_shape).encode() + self.digests.tobytes())
         for array in (self.labels, self.origins, self.copies):
             digest.update(np.ascontiguousarray(array).data)
+        digest.update("\x1f".join(self.outside).encode())
         for column in (self.sources.groups, self.sources.targets) if self.sources else ():
             if column is not None:  # folds depend on groups, the loss on soft labels
                 digest.update(np.ascontiguousarray(column).data)
@@ -419,14 +434,23 @@ class ImageDataset:
         keep[_chosen(rows)] = False
         return self.take(np.flatnonzero(keep))
 
-    def append(self, images: ArrayLike, labels: ArrayLike | None = None, *, parents: ArrayLike) -> ImageDataset:
+    def append(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        parents: ArrayLike | None = None,
+        source: str = "generated",
+    ) -> ImageDataset:
         """Append new images.
 
         Args:
             images: `(n, H, W, C) uint8`, with H, W and C of this data set.
             labels: `(n,)` integers; by default the label of the (first) parent.
             parents: positions in this data set of the rows that each image was created from: `(n,)`, or `(n, 2)` for
-                interpolations of two rows.
+                interpolations of two rows. None for images that were not made from rows of this data set, such as those
+                of a generative model or of another data set; they need labels.
+            source: a word that says what images without parents come from; recorded in `outside`.
 
         Raises:
             DatasetError: if the arrays are inconsistent with each other or with this data set.
@@ -434,16 +458,20 @@ class ImageDataset:
         block = PixelBlock.of(images)
         if block.pixels.shape[1:] != self.image_shape:
             raise DatasetError(f"appended images have shape {block.pixels.shape[1:]}, expected {self.image_shape}")
-        parents_nP = np.atleast_2d(_integers(parents, "parents").T).T
-        if len(parents_nP) != len(block.pixels):
-            raise DatasetError(f"{len(block.pixels)} appended images, but {len(parents_nP)} rows of parents")
-        if not len(parents_nP):
+        parents_nP = None if parents is None else self._parents(parents, len(block.pixels))
+        if not len(block.pixels):
             return self
-        if not (parents_nP.min() >= 0 and parents_nP.max() < len(self)):
-            raise DatasetError(f"parents must be positions in 0..{len(self) - 1}")
-        new_labels = self.labels[parents_nP[:, 0]] if labels is None else _integers(labels, "labels")
+        outside = self.outside
+        if parents_nP is None:
+            if labels is None:
+                raise DatasetError("appended images without parents need labels; pass labels, or the parents")
+            outside, number = _named_in(self.outside, source)
+            origins = np.full((len(block.pixels), 1), number)
+            new_labels = _integers(labels, "labels")
+        else:
+            origins = _union(self.origins[parents_nP].reshape(len(parents_nP), -1))
+            new_labels = self.labels[parents_nP[:, 0]] if labels is None else _integers(labels, "labels")
         start = sum(len(block.pixels) for block in self.blocks)
-        origins = _union(self.origins[parents_nP].reshape(len(parents_nP), -1))
         width = max(self.origins.shape[1], origins.shape[1])
         return ImageDataset(
             blocks=(*self.blocks, block),
@@ -454,7 +482,17 @@ class ImageDataset:
             copies=np.concatenate([self.copies, self._next_copies(origins[:, 0])]),
             step=np.concatenate([self.step, np.full(len(block.pixels), UNSTAMPED)]),
             sources=self.sources,
+            outside=outside,
         )
+
+    def _parents(self, parents: ArrayLike, images: int) -> NDArray[np.int64]:
+        """Return the `(n, P)` positions of the parents of new images."""
+        parents_nP = np.atleast_2d(_integers(parents, "parents").T).T
+        if len(parents_nP) != images:
+            raise DatasetError(f"{images} appended images, but {len(parents_nP)} rows of parents")
+        if images and not (parents_nP.min() >= 0 and parents_nP.max() < len(self)):
+            raise DatasetError(f"parents must be positions in 0..{len(self) - 1}")
+        return parents_nP
 
     def row_keys(self, rows: slice | ArrayLike = slice(None)) -> NDArray[np.uint64]:
         """Return `(n,) uint64` keys that depend on a row's origin and copy number only, not on its position."""
@@ -473,9 +511,11 @@ class ImageDataset:
 
     def _next_copies(self, origin: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the copy numbers of new rows created from the given source rows."""
-        highest = np.full(max(self.origin.max(initial=0), origin.max(initial=0)) + 1, -1, dtype=np.int64)
-        np.maximum.at(highest, self.origin, self.copies)
-        return highest[origin] + 1 + occurrence(origin)
+        numbers = np.concatenate([self.origin, origin])
+        lowest = int(numbers.min(initial=0))  # rows from outside have negative numbers
+        highest = np.full(int(numbers.max(initial=0)) - lowest + 1, -1, dtype=np.int64)
+        np.maximum.at(highest, self.origin - lowest, self.copies)
+        return highest[origin - lowest] + 1 + occurrence(origin - lowest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -584,6 +624,16 @@ def _grouping(values: NDArray[np.int64]) -> NDArray[np.int64]:
     for shift in range(16, int(bits.max(initial=0)).bit_length(), 16):
         order = order[np.argsort((bits[order] >> np.uint64(shift)).astype(np.uint16), kind="stable")]
     return order
+
+
+def _named_in(outside: tuple[str, ...], source: str) -> tuple[tuple[str, ...], int]:
+    """Return the names of sources with another one, unless it is among them, and its number in `origins`."""
+    if not re.fullmatch(r"[A-Za-z][\w.-]{0,59}", source):
+        raise DatasetError(
+            f"source must be a word of at most 60 letters, digits and _ . -, starting with a letter; got {source!r}"
+        )
+    names = outside if source in outside else (*outside, source)
+    return names, FIRST_OUTSIDE - names.index(source)
 
 
 def _union(origins: NDArray[np.int64]) -> NDArray[np.int64]:

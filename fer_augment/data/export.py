@@ -1,7 +1,7 @@
 """Export of a rewritten training set, with provenance, to formats that other programs can read.
 
 `npz`: `training_set.npz` with the arrays images, labels, origins, copies, step and class_names; targets, if the source
-has soft labels.
+has soft labels; outside, what origins -2, -3, … are, if there are rows that were not made from training rows.
 `folder`: `training_set/CLASS/ORIGIN_COPY_STEP.png`, and `training_set/provenance.csv` with one line per image, and a
 column `share of CLASS` for each class, if the source has soft labels.
 `csv`: `training_set.csv` in the format of fer2013.csv with provenance columns; it includes the validation and test
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.class_order import FER2013_CLASSES
-from fer_augment.data.dataset import ImageDataset, Splits
+from fer_augment.data.dataset import FIRST_OUTSIDE, ImageDataset, Splits
 from fer_augment.data.npy_format import write_images
-from fer_augment.data.records import provenance_arrays
+from fer_augment.data.records import OUTSIDE, provenance_arrays
 from fer_augment.errors import DatasetError
 
 FORMATS = ("npz", "folder", "csv")
@@ -95,7 +95,12 @@ def _write_arrays(archive: zipfile.ZipFile, rewritten: ImageDataset, written: Wr
     """Write the members of an `.npz` file; no array has dtype object, so nothing is pickled."""
     with archive.open("images.npy", "w", force_zip64=True) as entry:
         write_images(rewritten, entry, written)
-    arrays = {**provenance_arrays(rewritten), "class_names": np.array(rewritten.class_names)}
+    arrays: dict[str, NDArray[Any]] = {
+        **provenance_arrays(rewritten),
+        "class_names": np.array(rewritten.class_names),
+    }
+    if rewritten.outside:
+        arrays[OUTSIDE] = np.array(rewritten.outside)
     if rewritten.targets is not None:
         arrays["targets"] = rewritten.targets
     for name, array in arrays.items():
@@ -117,7 +122,9 @@ def _write_files(rewritten: ImageDataset, folder: Path, written: Written) -> Non
         for rows, images in _chunks(rewritten, written):
             for row, image in zip(rows, images, strict=True):
                 name = rewritten.class_names[rewritten.labels[row]]
-                title = f"{rewritten.origin[row]:0{digits}}_{rewritten.copies[row]}_{rewritten.step[row]}.png"
+                origin = rewritten.origin[row]
+                first = f"{origin:0{digits}}" if origin >= 0 else _named(rewritten, origin)
+                title = f"{first}_{rewritten.copies[row]}_{rewritten.step[row]}.png"
                 content = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1]
                 (folder / name / title).write_bytes(content.data)
                 of_row = [] if shares is None else shares[row].tolist()
@@ -136,8 +143,13 @@ def _write_table(file: IO[str], parts: dict[str, ImageDataset], written: Written
 
 
 def _provenance(dataset: ImageDataset, row: int) -> list[Any]:
-    origins = dataset.origins[row]
-    return [" ".join(map(str, origins[origins >= 0])), dataset.copies[row], dataset.step[row]]
+    origins = [_named(dataset, origin) for origin in dataset.origins[row].tolist() if origin != -1]
+    return [" ".join(origins), dataset.copies[row], dataset.step[row]]
+
+
+def _named(dataset: ImageDataset, origin: int) -> str:
+    """Return a source row as a number, or the name of what a row from outside comes from."""
+    return str(origin) if origin >= 0 else dataset.outside[FIRST_OUTSIDE - origin]
 
 
 def _chunks(dataset: ImageDataset, written: Written) -> Iterator[tuple[range, NDArray[np.uint8]]]:

@@ -350,9 +350,17 @@ def weights_files(directory: Path) -> list[Path]:
     return files if files[1].is_file() else files[:1]
 
 
+NO_SOURCE = 255
+"""Value of all pixels of the source image of an example that was not made from a training row."""
+OUTSIDE = "outside"
+"""Array of the ASCII codes of the names in `ImageDataset.outside`, parted by line feeds."""
+
+
 def provenance_arrays(dataset: ImageDataset) -> dict[str, NDArray[np.int64]]:
-    """Return label, source rows, copy number and step of each row."""
+    """Return label, source rows, copy number and step of each row; of rows from outside, what they come from."""
     columns = {"labels": dataset.labels, "origins": dataset.origins, "copies": dataset.copies, "step": dataset.step}
+    names = np.frombuffer("\n".join(dataset.outside).encode("ascii"), np.uint8).astype(np.int64)
+    columns |= {OUTSIDE: names} if dataset.outside else {}
     return {name: np.ascontiguousarray(array) for name, array in columns.items()}
 
 

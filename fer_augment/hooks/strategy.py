@@ -170,7 +170,8 @@ class Scout(Protocol):
                 without the source rows of the row and their exact duplicates.
 
         Returns:
-            `(N, K) float32`. Out of fold, rows that descend from source rows of several folds are NaN.
+            `(N, K) float32`. Out of fold, rows that descend from source rows of several folds are NaN, and so are rows
+            from outside the training split, which every model is trained on.
 
         Raises:
             RunError: if the training of a model fails.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_augment.data.records import NO_SOURCE
 from fer_augment.reports.run_files import LocatedRun, RunFiles
 from fer_augment.reports.wording import printable
 from fer_augment.results.comparison import Arm, ComparisonRecord
@@ -73,6 +74,7 @@ class AddedRows:
         count: number of rows added per run, as text.
         rows: examples of these rows.
         are_unchanged: whether all of them are identical to their source rows, pixel for pixel.
+        have_blank_sources: whether some of them were not made from training rows.
     """
 
     arm: str
@@ -81,6 +83,7 @@ class AddedRows:
     count: str
     rows: tuple[AddedRow, ...]
     are_unchanged: bool
+    have_blank_sources: bool
 
 
 def added_galleries(comparison: ComparisonRecord, files: RunFiles) -> tuple[AddedRows, ...]:
@@ -120,6 +123,7 @@ def _added(arm: Arm, run: LocatedRun, number: int, class_names: Sequence[str]) -
             for source, result, label in examples
         ),
         are_unchanged=all(np.array_equal(source, result) for source, result, _ in examples),
+        have_blank_sources=any((source == NO_SOURCE).all() for source, _, _ in examples),
     )
 
 

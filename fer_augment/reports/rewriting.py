@@ -123,7 +123,7 @@ def rewriting_gallery(examples: Mapping[str, NDArray[np.generic]], summary: Rewr
     """
     sheet = Sheet(width=1060)
     sheet.write(f"{printable(summary.recipe)}, seed {summary.seed}", size=18, bold=True)
-    sheet.write("Each pair: source image (left) and image added by the step (right).", size=12)
+    sheet.write("Each pair: source image (left) and image added by the step (right); blank: no source.", size=12)
     class_names = [printable(name) for name in summary.before]
     for step in summary.steps:
         rows = np.flatnonzero(examples["step"] == step.number)
@@ -172,7 +172,8 @@ def rewriting_card(summary: RewritingSummary, files: Mapping[str, str], recipe_y
 
 _PROVENANCE = (
     "`origins`: source rows of a row, as 0-based positions in the training split of the data above; blended images "
-    "have several. `copies`: copy number of the row among the rows of its source row; 0 is the row as read. `step`: "
+    "have several; a negative number, or a word, is an image that was not made from a training row. `copies`: copy "
+    "number of the row among the rows of its source row; 0 is the row as read. `step`: "
     "number of the step that added the row; 0 for rows as read."
 )
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from fer_augment.data.cross_validation import CrossValidation
 from fer_augment.data.dataset import Splits
-from fer_augment.data.records import HELD_OUT, RunDirectory, RunRecord, weights_files
+from fer_augment.data.records import HELD_OUT, OUTSIDE, RunDirectory, RunRecord, weights_files
 from fer_augment.errors import RunError
 from fer_augment.progress import Report
 from fer_augment.recipe.binding import BoundRecipe
@@ -150,7 +150,8 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 
 def _columns(provenance: Tensors) -> torch.Tensor:
     """Return label, source rows, copy number and step of each row, side by side."""
-    return torch.cat([column.reshape(len(column), -1) for _, column in sorted(provenance.items())], dim=1)
+    columns = sorted((name, column) for name, column in provenance.items() if name != OUTSIDE)
+    return torch.cat([column.reshape(len(column), -1) for _, column in columns], dim=1)
 
 
 def _tensors_compared(name: str, then: Tensors, now: Tensors) -> ComparedPart:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.dataset import FIRST_OUTSIDE, ImageDataset
 from fer_augment.data.duplicates import group_ids, stratified_folds
 from fer_augment.hooks.strategy import PredictionKind, TrainAgain
 
@@ -96,13 +96,16 @@ def _pixels(training_set: ImageDataset) -> NDArray[np.float32]:
 
 
 def _folds_of_origins(training_set: ImageDataset) -> NDArray[np.int64]:
-    """Return the folds of the source rows of each row, `(N, P)`; -1 for padding."""
+    """Return the folds of the source rows of each row, `(N, P)`; -1 for padding, -2 for rows from outside."""
     sources, first_row = np.unique(training_set.origin, return_index=True)
+    sources, first_row = sources[sources >= 0], first_row[sources >= 0]
     groups = group_ids(training_set.digests[first_row])
     folds = stratified_folds(training_set.labels[first_row], groups, _FOLDS, np.random.default_rng(0))
     of_source = np.full(int(training_set.origins.max()) + 2, -1, dtype=np.int64)
     of_source[sources] = folds
-    return of_source[training_set.origins]
+    folds_NP = of_source[np.maximum(training_set.origins, -1)]
+    folds_NP[training_set.origins <= FIRST_OUTSIDE] = FIRST_OUTSIDE
+    return folds_NP
 
 
 def _nearest_mean(

@@ -18,6 +18,7 @@ def keeps_provenance(subject: Subject) -> Iterator[str]:
     """Every row of a rewritten training set has its correct source rows as provenance.
 
     Original rows are unchanged. A new row that equals an original row, or its mirror image, has that row as a parent.
+    A row without a source row was appended without parents.
     """
     for data, rewritten in subject.results("rewrite_training_set"):
         place = np.empty(int(data.origin.max()) + 1, dtype=np.int64)
@@ -25,7 +26,7 @@ def keeps_provenance(subject: Subject) -> Iterator[str]:
         old = rewritten.step == AS_READ
         if (rewritten.images[old] != data.images[place[rewritten.origin[old]]]).any():
             yield "the image of an original row was changed; add changed images with `append`"
-        if not (rewritten.origin >= 0).all():
+        if (rewritten.origin == -1).any():
             yield "a row has no source row; make sets only with `take`, `append` and `without`"
         if len(np.unique(rewritten.row_keys())) != len(rewritten):
             yield "two rows share source row and copy number; make sets only with `take`, `append` and `without`"
@@ -50,7 +51,7 @@ def _has_a_wrong_parent(data: ImageDataset, rewritten: ImageDataset) -> bool:
 def keeps_labels_and_targets_valid(subject: Subject) -> Iterator[str]:
     """Labels are valid int64 class numbers, each that of a parent of the row; targets are weights that sum to 1.
 
-    A strategy that uses predictions of a scout may relabel rows.
+    A strategy that uses predictions of a scout may relabel rows. Rows without parents have labels of their own.
     """
     if "rewrite_training_set" in subject.stages:
         for data in subject.datasets:
@@ -74,5 +75,6 @@ def _inherits_labels(data: ImageDataset, rewritten: ImageDataset) -> bool:
     """Whether every row has the label of one of its source rows."""
     label_of = np.full(int(data.origin.max()) + 2, -1, dtype=np.int64)  # index -1 (no parent) is the last entry
     label_of[data.origin] = data.labels
-    inherited: NDArray[np.bool_] = (label_of[rewritten.origins] == rewritten.labels[:, None]).any(axis=1)
-    return bool(inherited.all())
+    labels_of_sources = label_of[np.maximum(rewritten.origins, -1)]
+    inherited: NDArray[np.bool_] = (labels_of_sources == rewritten.labels[:, None]).any(axis=1)
+    return bool((inherited | rewritten.is_from_outside).all())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.dataset import FIRST_OUTSIDE, ImageDataset
 from fer_augment.data.duplicates import stratified_folds
 from fer_augment.data.splitting import groups_of
 from fer_augment.randomness import stream_rng
@@ -52,11 +52,14 @@ def folds_of(dataset: ImageDataset, source: ImageDataset, folds: int, seed: int)
         seed: of the run.
 
     Returns:
-        `(N, P) int64`; -1 where a row has fewer than P source rows.
+        `(N, P) int64`; -1 where a row has fewer than P source rows, -2 where it is from outside the training split:
+        such rows are in all trainings.
     """
     rng = stream_rng(seed, "folds", folds)
     fold_of_source = stratified_folds(source.labels, groups_of(source), folds, rng)
-    return np.append(fold_of_source, -1)[places_of(dataset.origins, source)]
+    folds_NP = np.append(fold_of_source, -1)[places_of(dataset.origins, source)]
+    folds_NP[dataset.origins <= FIRST_OUTSIDE] = FIRST_OUTSIDE
+    return folds_NP
 
 
 def fold_key(source: ImageDataset, fold: Fold, seed: int) -> str:
@@ -75,4 +78,4 @@ def places_of(origins: NDArray[np.int64], source: ImageDataset) -> NDArray[np.in
     """Return the positions of source rows in the training split, -1 for none; the shape is that of `origins`."""
     place_of = np.full(int(source.origin.max()) + 2, -1, dtype=np.int64)
     place_of[source.origin] = np.arange(len(source))
-    return place_of[origins]
+    return place_of[np.maximum(origins, -1)]

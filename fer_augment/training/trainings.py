@@ -20,7 +20,7 @@ from safetensors.torch import save_model
 
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.feature_cache import FeatureCache
-from fer_augment.data.records import Evaluation, provenance_arrays
+from fer_augment.data.records import NO_SOURCE, Evaluation, provenance_arrays
 from fer_augment.errors import RecipeError, StrategyError
 from fer_augment.heads import linear_head
 from fer_augment.hooks.pipeline import Pipeline, Step
@@ -484,14 +484,19 @@ class RecipeTrainings:
         (folder / "facts.json").write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     def examples(self, rewritten: ImageDataset) -> dict[str, NDArray[np.generic]]:
-        """Choose a few rows that each step made: the images, their first source rows, labels and step numbers."""
+        """Choose a few rows that each step made: the images, their first source rows, labels and step numbers.
+
+        A row from outside the training split has a blank source.
+        """
         numbers = [number for number in np.unique(rewritten.step).tolist() if number > 0]
         chosen = [_evenly_spaced(np.flatnonzero(rewritten.step == number)) for number in numbers]
         rows = np.concatenate([np.empty(0, np.int64), *chosen])
         source = self.trainings.splits.train
+        sources = source.images[np.maximum(places_of(rewritten.origin[rows], source), 0)]
+        sources[rewritten.origin[rows] < 0] = NO_SOURCE
         return {
             "images": rewritten.images[rows],
-            "sources": source.images[places_of(rewritten.origin[rows], source)],
+            "sources": sources,
             "labels": rewritten.labels[rows],
             "step": rewritten.step[rows],
         }

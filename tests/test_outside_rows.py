@@ -1,0 +1,147 @@
+"""Rows that a strategy appends without parents: what provenance, targets, scouts, checks and exports make of them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_augment import DatasetError, ImageDataset, Splits, Strategy, StrategyError, hookimpl
+from fer_augment.data.dataset import SourceRows
+from fer_augment.data.export import write_export
+from fer_augment.data.records import provenance_arrays
+from fer_augment.testing import NearestMeanScout, check_strategy, tiny_dataset
+from fer_augment.training.folds import folds_of
+from fer_augment.training.rewriting_checks import near_held_out_warning, refuse_held_out_images
+from fer_augment.training.store import TrainingStore
+from fer_augment.training.trainings import TrainedScout, Trainings
+from tests.test_rewriting_checks import STEP, dataset, scenes
+from tests.test_trainings import bound
+from tests.tiny_training import tiny_splits
+
+
+def noise(count: int, data: ImageDataset) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *data.image_shape), np.uint8)
+
+
+def grown(data: ImageDataset, images: int = 3, source: str = "generated") -> ImageDataset:
+    return data.append(noise(images, data), [1] * images, source=source)
+
+
+class TestAppend:
+    def test_rows_say_what_they_come_from_and_have_keys_of_their_own(self) -> None:
+        data = tiny_dataset()
+        both = grown(grown(data), source="other_set")
+        both = grown(both)  # the same source again
+
+        assert both.outside == ("generated", "other_set")
+        assert both.origins[len(data) :].ravel().tolist() == [-2] * 3 + [-3] * 3 + [-2] * 3
+        assert both.copies[len(data) :].tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 5]
+        assert both.labels[len(data) :].tolist() == [1] * 9
+        assert both.is_from_outside.tolist() == [False] * len(data) + [True] * 9
+        assert len(np.unique(both.row_keys())) == len(both)
+        assert both.name_of(len(data)) is None
+        assert grown(data).fingerprint != grown(data, source="other_set").fingerprint
+
+    def test_copies_and_blends_of_such_rows_keep_their_provenance(self) -> None:
+        data = tiny_dataset()
+        new = len(data)
+        rows = grown(data).append(noise(2, data), parents=[[new, 0], [new, new]]).take([new, new, new + 3, new + 4])
+
+        assert rows.origins.tolist() == [[-2, -1], [-2, -1], [-2, data.origin[0]], [-2, -1]]
+        assert rows.is_from_outside.all()
+        assert len(np.unique(rows.row_keys())) == 4
+
+    def test_soft_labels_are_one_hot_for_rows_from_outside(self) -> None:
+        soft = np.full((6, 2), 0.5, np.float32)
+        few = tiny_dataset().take(np.arange(6))
+        data = ImageDataset.from_arrays(few.images[:], [0, 1] * 3, ["ant", "bee"], sources=SourceRows(targets=soft))
+        targets = data.append(noise(2, data), [1, 0]).targets
+        assert targets is not None and targets.tolist() == [[0.5, 0.5]] * 6 + [[0, 1], [1, 0]]
+
+    def test_images_without_parents_need_labels_and_a_word(self) -> None:
+        data = tiny_dataset()
+        images = noise(2, data)
+        with pytest.raises(DatasetError, match="without parents need labels"):
+            data.append(images)
+        with pytest.raises(DatasetError, match="source must be a word of at most 60 letters.*got 'a b'"):
+            data.append(images, [0, 1], source="a b")
+        with pytest.raises(DatasetError, match="origins has -2, which is no row and names no source"):
+            ImageDataset.from_arrays(images, [0, 1], data.class_names).__class__(
+                data.blocks, data.index, data.labels, data.class_names, data.origins * 0 - 2, data.copies, data.step
+            )
+
+    def test_appending_none_changes_nothing(self) -> None:
+        data = tiny_dataset()
+        assert data.append(noise(0, data), []).fingerprint == data.fingerprint
+
+
+def test_every_fold_trains_on_them_and_none_predicts_them(tmp_path: Path) -> None:
+    data = tiny_dataset()
+    rows = grown(data)
+    folds = folds_of(rows, data, 3, seed=0)
+    assert (folds[len(data) :] == -2).all() and (folds[: len(data)] >= 0).all()
+    probabilities = NearestMeanScout().probabilities(rows)
+    assert np.isnan(probabilities[len(data) :]).all() and np.isfinite(probabilities[: len(data)]).all()
+
+    splits = tiny_splits()
+    trainings = Trainings(splits, 0, TrainingStore(tmp_path / "trainings")).of(bound(Generates(), Generates()))
+    predicted = TrainedScout(trainings, trainings.bound.steps[1]).probabilities(trainings.rewritten)
+    assert np.isnan(predicted[len(splits.train) :]).all() and np.isfinite(predicted[: len(splits.train)]).all()
+    examples = trainings.examples(trainings.rewritten)
+    assert (examples["sources"] == 255).all() and not (examples["images"] == 255).all()
+
+
+class Generates(Strategy):
+    """Append noise for the second class."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
+        return grown(training_set)
+
+
+def test_leak_checks_still_run() -> None:
+    images = scenes(80, seed=0)
+    splits = Splits(dataset(images[:40]), dataset(images[40:60]), dataset(images[60:], names="held"), "scenes")
+    clean = splits.train.append(scenes(20, seed=9), [0] * 20).stamped(1)
+    refuse_held_out_images(STEP, splits.train, clean, splits)
+    assert near_held_out_warning(clean, splits) is None
+
+    with pytest.raises(StrategyError, match="of 3 new images, 3 of the test split are held-out images"):
+        refuse_held_out_images(
+            STEP, splits.train, splits.train.append(splits.test.images[:3], [0] * 3).stamped(1), splits
+        )
+    brighter = np.clip(splits.test.images[:].astype(np.int16) + 9, 0, 255).astype(np.uint8)
+    warning = near_held_out_warning(splits.train.append(brighter, [0] * 20).stamped(1), splits)
+    assert warning is not None and "20 are near or mirrored duplicates" in warning
+
+
+def test_exports_name_what_they_come_from(tmp_path: Path) -> None:
+    splits = tiny_splits()
+    rewritten = grown(splits.train, 2, "diffusion").stamped(1)
+    write_export("npz", rewritten, splits, tmp_path, lambda rows: None)
+    with np.load(tmp_path / "training_set.npz") as arrays:
+        assert arrays["outside"].tolist() == ["diffusion"]
+        assert arrays["origins"][-2:, 0].tolist() == [-2, -2]
+    write_export("folder", rewritten, splits, tmp_path, lambda rows: None)
+    with (tmp_path / "training_set" / "provenance.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))[-2:]
+    assert [line["origins"] for line in lines] == ["diffusion", "diffusion"]
+    assert [Path(line["file"]).name for line in lines] == ["diffusion_0_1.png", "diffusion_1_1.png"]
+    assert bytes(provenance_arrays(rewritten)["outside"].astype(np.uint8)) == b"diffusion"
+    assert "outside" not in provenance_arrays(splits.train)
+
+
+def test_the_kit_accepts_them_and_reports_a_row_that_has_a_parent_after_all() -> None:
+    class Copies(Strategy):
+        """Append copies of training rows as if they were generated."""
+
+        @hookimpl
+        def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
+            return training_set.append(training_set.images[:3], training_set.labels[:3])
+
+    assert [result for result in check_strategy(Generates) if not result.passed] == []
+    failed = {result.name: result.advice for result in check_strategy(Copies) if not result.passed}
+    assert "has another row as its parent" in failed["keeps_provenance"]
