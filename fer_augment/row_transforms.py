@@ -44,9 +44,11 @@ class RowTransforms(Strategy, ABC):
 
     Class attributes:
         startup_seconds: startup time of a worker process, which imports the library.
+        converting: names of transforms that change the type of pixels, for messages.
     """
 
     startup_seconds: ClassVar[float] = 0.8
+    converting: ClassVar[Collection[str]] = ()
 
     transforms: list[Transform] = Field(
         min_length=1,
@@ -127,28 +129,37 @@ class RowTransforms(Strategy, ABC):
         """The names of all transforms, including nested ones."""
         return list(_names(self.transforms))
 
-    def check_image(self, image: NDArray[Any], original: NDArray[np.uint8], resize: str) -> None:
-        """Refuse a transformed image of another shape or dtype.
+    def check_image(self, image: object, original: NDArray[np.uint8], resize: str) -> NDArray[np.uint8]:
+        """Return a transformed image; refuse one of another shape or type.
 
         Args:
-            image: the transformed image.
+            image: the transformed image, or what the transforms returned in its place.
             original: `(H, W, C) uint8`.
             resize: a transform that restores the size, for the message.
 
         Raises:
             StrategyError: with what to change.
         """
-        if image.shape == original.shape and image.dtype == original.dtype:
-            return
+        if isinstance(image, np.ndarray) and image.shape == original.shape and image.dtype == original.dtype:
+            return image
         names = ", ".join(self.names)
-        if image.shape != original.shape:
+        if not isinstance(image, np.ndarray) or image.dtype != original.dtype:
+            returned = f"{image.dtype} pixels" if isinstance(image, np.ndarray) else f"a value of type {type(image).__name__}"
+            converting = [name for name in dict.fromkeys(self.names) if name in self.converting]
+            which = ", ".join(converting) or "the transform that converts them"
             raise StrategyError(
-                f"{names} changed the image shape from {original.shape} to {image.shape}; images must keep their size: "
-                f"append {resize} or remove the transform that changes it"
+                f"{names} returned {returned} instead of {original.dtype} pixels; remove {which}: the trainer converts "
+                "and scales pixels itself"
+            )
+        changed = f"{names} changed the image shape from {original.shape} to {image.shape}"
+        if image.shape[:2] == original.shape[:2]:
+            channels = {3: "color", 1: "gray"}.get(image.shape[2] if image.ndim == 3 else 1)
+            train_so = f"; to train on {channels} images, set data.channels: {channels}" if channels else ""
+            raise StrategyError(
+                f"{changed}; images must keep their channels: remove the transform that changes them{train_so}"
             )
         raise StrategyError(
-            f"{names} returned {image.dtype} pixels instead of {original.dtype}; remove the transform that converts "
-            "them, the trainer scales pixels itself"
+            f"{changed}; images must keep their size: append {resize} or remove the transform that changes it"
         )
 
     @staticmethod

@@ -71,6 +71,7 @@ class Albumentations(RowTransforms):
     https://albumentations.ai/docs documents the parameters of each transform.
     """
 
+    converting: ClassVar[Collection[str]] = ("FromFloat", "Normalize", "ToFloat", "ToTensor3D", "ToTensorV2")
     example: ClassVar[Mapping[str, Any]] = {
         "transforms": ["HorizontalFlip", {"Affine": {"rotate": 15, "p": 1.0}}],
         "when": "rewrite",
@@ -119,8 +120,7 @@ class Albumentations(RowTransforms):
                     image = composed(image=images[index])["image"]
                 except Exception as error:  # noqa: BLE001 - transforms raise exceptions of any class
                     raise _transform_error(error, images.shape[1:]) from error
-                self.check_image(image, images[index], resize)
-                changed[index] = image
+                changed[index] = self.check_image(image, images[index], resize)
         for message in dict.fromkeys([*messages, *(str(warning.message) for warning in caught)]):
             warnings.warn(f"albumentations: {message}", StrategyWarning, stacklevel=2)
         return changed

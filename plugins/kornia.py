@@ -84,8 +84,7 @@ class Kornia(RowTransforms):
                 except Exception as error:  # noqa: BLE001 - transforms raise exceptions of any class
                     raise self.failure(error, images.shape[1:]) from error
             array = (image[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-            self.check_image(array, images[index], resize)
-            changed[index] = array
+            changed[index] = self.check_image(array, images[index], resize)
         return changed
 
     @cached_property

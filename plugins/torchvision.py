@@ -46,6 +46,7 @@ class Torchvision(RowTransforms):
     """
 
     startup_seconds: ClassVar[float] = 4.0
+    converting: ClassVar[Collection[str]] = ("ConvertImageDtype", "ToPILImage")
     example: ClassVar[Mapping[str, Any]] = {
         "transforms": [
             {"RandomAffine": {"degrees": 15, "translate": [0.1, 0.1]}},
@@ -84,10 +85,9 @@ class Torchvision(RowTransforms):
                     transformed = self._composed(image)
                 except Exception as error:  # noqa: BLE001 - transforms raise exceptions of any class
                     raise self.failure(error, images.shape[1:]) from error
-            array = np.asarray(transformed)
-            array = array.transpose(1, 2, 0) if array.ndim == 3 else array
-            self.check_image(array, images[index], resize)
-            changed[index] = array
+            is_image = isinstance(transformed, torch.Tensor) and transformed.ndim == 3
+            array = transformed.permute(1, 2, 0).numpy() if is_image else transformed
+            changed[index] = self.check_image(array, images[index], resize)
         return changed
 
     @cached_property

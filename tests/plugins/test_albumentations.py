@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import pickle
 import random
 from collections.abc import Callable
@@ -212,13 +213,27 @@ def test_invalid_parameters_are_rejected(parameters: dict[str, Any], message: st
             {"CenterCrop": {"height": 8, "width": 8}},
             r"CenterCrop changed the image shape from \(12, 12, 1\) to \(8, 8, 1\).* append .*Resize",
         ),
-        ({"ToRGB": {"p": 1}}, r"ToRGB changed the image shape from \(12, 12, 1\) to \(12, 12, 3\)"),
-        ({"ToFloat": {"p": 1}}, "ToFloat returned float32 pixels instead of uint8"),
+        (
+            {"ToRGB": {"p": 1}},
+            r"ToRGB changed the image shape from \(12, 12, 1\) to \(12, 12, 3\); .*remove .*set data.channels: color$",
+        ),
+        ({"ToFloat": {"p": 1}}, "ToFloat returned float32 pixels instead of uint8 pixels; remove ToFloat: "),
     ],
 )
 def test_errors_name_the_failed_transform_and_the_reason(transform: dict[str, Any], message: str) -> None:
     with pytest.raises(StrategyError, match=message):
         augmented(np.arange(3), transforms=[transform])
+
+
+def test_advice_to_remove_conversions_works_when_followed() -> None:
+    transforms = ["HorizontalFlip", "Normalize", "ToTensorV2"]
+    with pytest.raises(StrategyError) as caught:
+        augmented(np.arange(3), transforms=transforms)
+    advice = re.search(r"returned a value of type Tensor instead of uint8 pixels; remove (.+?): the trainer", str(caught.value))
+    assert advice
+    remaining = [name for name in transforms if name not in advice[1].split(", ")]
+    assert remaining == ["HorizontalFlip"]
+    assert augmented(np.arange(3), transforms=remaining).dtype == np.uint8
 
 
 def test_a_crop_followed_by_a_resize_is_accepted() -> None:

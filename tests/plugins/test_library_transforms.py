@@ -123,6 +123,21 @@ class TestTransforms:
         assert distribution_versions(recipe)[library] == importlib.metadata.version(library)
 
 
+@pytest.mark.parametrize(
+    ("transform", "channels", "message"),
+    [
+        ("ConvertImageDtype", 1, "returned float32 pixels instead of uint8 pixels; remove ConvertImageDtype: "),
+        ("ToPILImage", 1, "returned a value of type Image instead of uint8 pixels; remove ToPILImage: "),
+        ("RGB", 1, "images must keep their channels: .*; to train on color images, set data.channels: color$"),
+        ("Grayscale", 3, "images must keep their channels: .*; to train on gray images, set data.channels: gray$"),
+    ],
+)
+def test_conversions_by_torchvision_are_refused_with_a_remedy(transform: Any, channels: int, message: str) -> None:
+    need_library_of("torchvision")
+    with pytest.raises(StrategyError, match=f"{transform}.* {message}"):
+        augmented(make_strategy("torchvision", transforms=[transform]), [0], dataset(channels))
+
+
 def test_a_missing_library_is_refused_before_any_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_place(tmp_path))
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
