@@ -144,7 +144,9 @@ class RowTransforms(Strategy, ABC):
             return image
         names = ", ".join(self.names)
         if not isinstance(image, np.ndarray) or image.dtype != original.dtype:
-            returned = f"{image.dtype} pixels" if isinstance(image, np.ndarray) else f"a value of type {type(image).__name__}"
+            returned = (
+                f"{image.dtype} pixels" if isinstance(image, np.ndarray) else f"a value of type {type(image).__name__}"
+            )
             converting = [name for name in dict.fromkeys(self.names) if name in self.converting]
             which = ", ".join(converting) or "the transform that converts them"
             raise StrategyError(

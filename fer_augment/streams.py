@@ -1,4 +1,4 @@
-"""Standard streams that cannot show every character, or cannot be written."""
+"""Standard streams that cannot show every character or cannot be written, and stdout for results alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
 _PLAIN = {
     "±": "+/-", "−": "-", "–": "-", "…": "...", "→": "->", "←": "<-", "×": "x", "²": "^2", "·": "-", "─": "-",
@@ -37,6 +38,59 @@ def write_any_character() -> None:
         reconfigure = getattr(stream, "reconfigure", None)  # not of a stream that a test puts in its place
         if reconfigure:
             reconfigure(errors=_HANDLER)
+
+
+_STDOUT = 1
+"""The file descriptor that programs and libraries in C print to."""
+_results: TextIO | None = None
+
+
+def results_stream() -> TextIO:
+    """Return stdout, also while it is kept for results."""
+    return _results or sys.stdout
+
+
+@contextlib.contextmanager
+def stdout_for_results() -> Iterator[None]:
+    """Keep stdout for what is written to `results_stream`; all else that is printed in the block goes to stderr.
+
+    That is what plugins and libraries print, in Python or in C, and the processes that they or we start.
+    """
+    global _results
+    outer = sys.stdout
+    with contextlib.ExitStack() as stack:
+        _results = stack.enter_context(_stdout_apart(outer)) if _is_of_process(outer) else outer
+        sys.stdout = sys.stderr
+        try:
+            yield
+        finally:
+            sys.stdout, _results = outer, None
+
+
+def _is_of_process(stream: TextIO) -> bool:
+    """Whether it is the stdout of this process, and none that a test or a notebook put in its place."""
+    try:
+        return stream.fileno() == _STDOUT and sys.stderr.fileno() != _STDOUT
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _stdout_apart(stdout: TextIO) -> Iterator[TextIO]:
+    """Let the descriptor of stdout be that of stderr; yields a stream to where it led before."""
+    stdout.flush()
+    descriptor = os.dup(_STDOUT)
+    os.dup2(sys.stderr.fileno(), _STDOUT)
+    with open(descriptor, "w", encoding=stdout.encoding, errors=stdout.errors) as results:
+        try:
+            yield results
+        finally:
+            os.dup2(descriptor, _STDOUT)
+            try:
+                results.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # drops what is left in the buffer
+                raise
 
 
 class UnwritableOutput(Exception):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 
 from fer_augment.errors import FerAugmentError, NothingFinishedError
-from fer_augment.streams import UnwritableOutput, flushed_output, write_any_character
+from fer_augment.streams import UnwritableOutput, flushed_output, stdout_for_results, write_any_character
 
 
 class _Command(NamedTuple):
@@ -63,24 +63,27 @@ class LazyGroup(click.Group):
 
 
 def _prepared(command: click.Command) -> click.Command:
-    """Keep line breaks of the help text (raw docstrings), and warn of broken plugins before the command runs."""
+    """Keep line breaks of the help text (raw docstrings), and prepare for what plugins may do wrong."""
     if command.help:
         command.help = command.help.replace(r"\b", "\b")
     if isinstance(command, click.Group):
         for subcommand in command.commands.values():
             _prepared(subcommand)
     elif command.callback and not hasattr(command.callback, "__wrapped__"):
-        command.callback = _after_plugin_warnings(command.callback)
+        command.callback = _beside_plugins(command.callback)
     return command
 
 
-def _after_plugin_warnings(callback: Callable[..., object]) -> Callable[..., object]:
+def _beside_plugins(callback: Callable[..., object]) -> Callable[..., object]:
+    """Return a command that warns of broken plugins before, and keeps what plugins print out of its results."""
+
     @functools.wraps(callback)
     def run(*arguments: object, **options: object) -> object:
         from fer_augment.reading import loaded_plugins
 
-        loaded_plugins(again=True)
-        return callback(*arguments, **options)
+        with stdout_for_results():
+            loaded_plugins(again=True)
+            return callback(*arguments, **options)
 
     return run
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from fer_augment.reports.console import messages, results
+from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
     from fer_augment.finished import Comparison
@@ -42,12 +42,12 @@ def show(comparison: ComparisonRecord, chosen: str) -> None:
 
         print_comparison(comparison, results())
     elif chosen == "json":
-        click.echo(comparison.model_dump_json(indent=1))
+        print_plain(comparison.model_dump_json(indent=1))
     else:
         from fer_augment.reports.tables import csv_table, github_summary, markdown
 
         text = {"markdown": markdown, "github": github_summary, "csv": csv_table}[chosen](comparison)
-        click.echo(text, nl=False)
+        print_plain(text, end="")
 
 
 def finish(

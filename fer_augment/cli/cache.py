@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fer_augment.cache import AUDITS, FEATURES, LEDGERS, PIXELS, TRAININGS, Entry, cache_folder, delete, entries, prune
 from fer_augment.errors import FerAugmentError
-from fer_augment.reports.console import messages, results
+from fer_augment.reports.console import messages, print_plain, results
 
 _WORDS = {TRAININGS: "trainings", PIXELS: "decoded pixels", FEATURES: "features", AUDITS: "audits"}
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -60,7 +60,7 @@ def show(as_json: bool) -> None:
             kind: {"entries": len(of_kind), "bytes": sum(entry.size for entry in of_kind)}
             for kind, of_kind in kinds.items()
         }
-        click.echo(json.dumps({"folder": str(folder), **content, "ledgers": ledgers}, indent=1))
+        print_plain(json.dumps({"folder": str(folder), **content, "ledgers": ledgers}, indent=1))
         return
     console = results()
     console.print(str(folder), markup=False, soft_wrap=True)
@@ -91,7 +91,7 @@ def prune_cache(max_size: int | None, unused_days: float | None, dry_run: bool) 
     if not dry_run:
         _delete(chosen)
     verb = "Would delete" if dry_run else "Deleted"
-    click.echo(f"{verb} {len(chosen):,} entries, {in_words(sum(entry.size for entry in chosen))}.")
+    print_plain(f"{verb} {len(chosen):,} entries, {in_words(sum(entry.size for entry in chosen))}.")
 
 
 def _delete(chosen: list[Entry]) -> None:

@@ -23,7 +23,7 @@ from fer_augment.cli._options import (
     tracebacks_shown,
     track_option,
 )
-from fer_augment.reports.console import messages, results
+from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
     from fer_augment.comparing import Executor, PreparedComparison
@@ -171,7 +171,7 @@ def _print_plan(prepared: PreparedComparison, *, as_json: bool) -> None:
             {"training": one.needed.name, "key": one.needed.key, "stored": one.is_stored, "for": one.runs}
             for one in plan.trainings
         ]
-        click.echo(json.dumps(content, indent=1))
+        print_plain(json.dumps(content, indent=1))
         return
     table = Table("training", "for", "cached", box=None, header_style="bold")
     for one in plan.trainings:

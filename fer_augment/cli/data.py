@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fer_augment.errors import FerAugmentError
-from fer_augment.reports.console import progress_of, results
+from fer_augment.reports.console import print_plain, progress_of, results
 
 if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
@@ -71,7 +71,7 @@ def show(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
         "soft_labels": (soft := soft_labels(splits)) and asdict(soft),
         "notes": splits.notes,
     }
-    click.echo(json.dumps(summary, indent=1))
+    print_plain(json.dumps(summary, indent=1))
 
 
 @data.command()
@@ -107,7 +107,7 @@ def audit(source: str, overrides: tuple[str, ...], as_json: bool, sheet: Path | 
     if sheet:
         _write(sheet, contact_sheet(splits, result))
     if as_json:
-        click.echo(result.model_dump_json(indent=1))
+        print_plain(result.model_dump_json(indent=1))
     else:
         print_audit(result, results())
 
@@ -134,7 +134,7 @@ def convert(source: str, out: Path, overrides: tuple[str, ...]) -> None:
     with progress_of(f"writing {out}") as progress:
         write_npy_folder(splits, out, progress)
     rows = sum(map(len, splits.parts.values()))
-    click.echo(f"{out}: {rows:,} images, fingerprint {splits.fingerprint[:16]}")
+    print_plain(f"{out}: {rows:,} images, fingerprint {splits.fingerprint[:16]}")
 
 
 def _read(source: str, overrides: tuple[str, ...]) -> Splits:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.cli._options import json_option
-from fer_augment.reports.console import results
+from fer_augment.reports.console import print_plain, results
 
 
 @click.command()
@@ -28,7 +28,7 @@ def doctor(as_json: bool) -> None:
 
     diagnosis = diagnose()
     if as_json:
-        click.echo(json.dumps(asdict(diagnosis), indent=1))
+        print_plain(json.dumps(asdict(diagnosis), indent=1))
     else:
         console = results()
         for title, facts in diagnosis.facts.items():

@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.reports.console import messages, results
+from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
     from fer_augment.hooks.plugin_manager import Offer
@@ -256,4 +256,4 @@ def _listed(offer: Offer[Any]) -> dict[str, str]:
 
 
 def _write_json(content: Any) -> None:
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    print_plain(json.dumps(content, indent=2, ensure_ascii=False))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,9 @@ from rich.text import Text
 
 from fer_augment.cli._finished_run import probability_by_class, run_argument
 from fer_augment.finished import load_run
-from fer_augment.reports.console import messages, progress_of, results
+from fer_augment.reports.console import messages, print_plain, progress_of, results
 from fer_augment.reports.wording import printable
+from fer_augment.streams import results_stream
 
 if TYPE_CHECKING:
     from fer_augment.data.records import RunRecord
@@ -58,7 +58,7 @@ def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None)
         messages().print(f"warning: {step} has changed since the run", markup=False, soft_wrap=True)
     probabilities = _predict(model, images, resize)
     if form == "json":
-        click.echo(
+        print_plain(
             json.dumps(_as_json(directory.path, model.record, images, probabilities), indent=1, ensure_ascii=False)
         )
     elif form == "csv":
@@ -101,7 +101,7 @@ def _as_json(
 
 
 def _write_csv(record: RunRecord, files: Sequence[Path], probabilities: NDArray[np.float64]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(results_stream(), lineterminator="\n")
     writer.writerow(["file", "predicted", *(f"score_{name}" for name in record.class_names)])
     for file, row in zip(files, probabilities, strict=True):
         writer.writerow([file, record.class_names[int(row.argmax())], *(f"{probability:.6f}" for probability in row)])

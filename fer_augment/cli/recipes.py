@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.reports.console import print_warnings, results
+from fer_augment.reports.console import print_plain, print_warnings, results
 
 
 @click.group()
@@ -37,7 +37,7 @@ def list_recipes(as_json: bool) -> None:
             {"name": name, "extends": next(iter(parents[name]), None), "description": description}
             for name, description in descriptions.items()
         ]
-        click.echo(json.dumps({"recipes": listed}, indent=2, ensure_ascii=False))
+        print_plain(json.dumps({"recipes": listed}, indent=2, ensure_ascii=False))
         return
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
@@ -64,10 +64,10 @@ def show_recipe(recipe: str) -> None:
     path = find_recipe(recipe, Path())
     parents = [_title(parent) for parent in parents_of(path)]
     if parents:
-        click.echo(f"# {_title(path)}, with everything inherited from {', which extends '.join(parents)}")
+        print_plain(f"# {_title(path)}, with everything inherited from {', which extends '.join(parents)}")
     else:
-        click.echo(f"# {_title(path)}, with all defaults")
-    click.echo(recipe_yaml(loaded), nl=False)
+        print_plain(f"# {_title(path)}, with all defaults")
+    print_plain(recipe_yaml(loaded), end="")
 
 
 @recipes.command("check")
@@ -93,10 +93,10 @@ def check_recipes(files: tuple[str, ...]) -> None:
     for file in files:
         faults = check_recipe_file(file, partial(binding_faults, catalog=catalog))
         for fault in faults:
-            click.echo(fault)
+            print_plain(str(fault))
         invalid += bool(faults)
         if not faults:
-            click.echo(f"{file}: OK")
+            print_plain(f"{file}: OK")
             print_warnings(f"{file}: {warning}" for warning in recipe_warnings(bind(load_recipe(file), catalog)))
     if invalid:
         sys.exit(2)
@@ -114,7 +114,7 @@ def print_schema() -> None:
     from fer_augment.reading import loaded_plugins
     from fer_augment.recipe.json_schema import recipe_json_schema
 
-    click.echo(json.dumps(recipe_json_schema(loaded_plugins()), indent=2, ensure_ascii=False))
+    print_plain(json.dumps(recipe_json_schema(loaded_plugins()), indent=2, ensure_ascii=False))
 
 
 def _title(path: Path) -> str:

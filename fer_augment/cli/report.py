@@ -8,7 +8,7 @@ import click
 
 from fer_augment.cli._comparison_output import FORMATS, show
 from fer_augment.errors import RunError
-from fer_augment.reports.console import messages, results
+from fer_augment.reports.console import messages, print_plain, results
 from fer_augment.reports.grids import Grid
 from fer_augment.reports.published import PUBLISHED, published_grids
 from fer_augment.reports.tables import markdown
@@ -39,9 +39,9 @@ def report(directory: Path, chosen: str | None, published: bool) -> None:
         raise click.UsageError(f"--published requires --format terminal or markdown, not {chosen}")
     further = _published(comparison) if published else ()
     if chosen == "html":
-        click.echo(_write_html(directory))
+        print_plain(_write_html(directory))
     elif chosen == "markdown" and further:
-        click.echo(markdown(comparison, further), nl=False)
+        print_plain(markdown(comparison, further), end="")
     else:
         show(comparison, chosen or "terminal")
         for grid in further:

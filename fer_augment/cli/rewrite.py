@@ -10,7 +10,7 @@ import click
 from fer_augment.cli._options import data_option, json_option, set_option
 from fer_augment.data.export import FORMATS
 from fer_augment.errors import FerAugmentError
-from fer_augment.reports.console import messages, results
+from fer_augment.reports.console import messages, print_plain, results
 
 
 @click.command(no_args_is_help=True)
@@ -59,7 +59,7 @@ def rewrite(
     files = export_rewriting(rewriting, target, formats) if target else []
     summary = summary_of(rewriting)
     if as_json:
-        click.echo(json.dumps({**summary.model_dump(mode="json"), "files": files}, indent=1, ensure_ascii=False))
+        print_plain(json.dumps({**summary.model_dump(mode="json"), "files": files}, indent=1, ensure_ascii=False))
     else:
         print_rewriting(summary, results())
     if files:

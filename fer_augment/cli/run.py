@@ -19,7 +19,7 @@ from fer_augment.cli._options import (
     tracebacks_shown,
     track_option,
 )
-from fer_augment.reports.console import messages, results
+from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
     from fer_augment.finished import Run
@@ -64,7 +64,7 @@ def run(
             recipe, source, seed=seed, out=out, overrides=overrides, track=track, progress=not quiet
         )
     if as_json:
-        click.echo(json.dumps(_as_json(finished), indent=1))
+        print_plain(json.dumps(_as_json(finished), indent=1))
     else:
         _print(finished)
     messages(quiet=quiet).print(f"Results are in {finished.path}", markup=False, soft_wrap=True)

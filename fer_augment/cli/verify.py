@@ -16,7 +16,7 @@ from rich.text import Text
 from fer_augment.cli._finished_run import run_argument
 from fer_augment.cli._options import json_option
 from fer_augment.finished import load_run
-from fer_augment.reports.console import progress_of_activities, results
+from fer_augment.reports.console import print_plain, progress_of_activities, results
 from fer_augment.reports.wording import printable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def verify(run: Path, source: str | None, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="fer_augment-") as scratch, progress_of_activities() as report:
         verification = verify_run(directory, data, Path(scratch), report)
     if as_json:
-        click.echo(json.dumps({"equal": verification.is_equal, **asdict(verification)}, indent=1, ensure_ascii=False))
+        print_plain(json.dumps({"equal": verification.is_equal, **asdict(verification)}, indent=1, ensure_ascii=False))
     else:
         _print(verification)
     if not verification.is_equal:
@@ -67,7 +67,7 @@ def _check_files(directory: Path, *, as_json: bool) -> None:
 
     damages = damages_in(directory)
     if as_json:
-        click.echo(json.dumps({"damages": [asdict(damage) for damage in damages]}, indent=1, ensure_ascii=False))
+        print_plain(json.dumps({"damages": [asdict(damage) for damage in damages]}, indent=1, ensure_ascii=False))
     else:
         for damage in damages:
             results().print(printable(str(damage)), markup=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.progress import Advance, Event, Report
+from fer_augment.streams import results_stream
 
 
 class ResultsConsole(Console):
@@ -37,7 +38,12 @@ _FILLED = (Table, Padding, Text)
 
 def results() -> Console:
     """Return the console for results; it follows the terminal, `NO_COLOR` and `COLUMNS` at the time of the call."""
-    return ResultsConsole(highlight=False)
+    return ResultsConsole(file=results_stream(), highlight=False)
+
+
+def print_plain(text: str, *, end: str = "\n") -> None:
+    """Print a result as it is, for programs: JSON, YAML, Markdown."""
+    results_stream().write(text + end)
 
 
 def shows_bars(console: Console) -> bool:

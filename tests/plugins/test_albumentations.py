@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import pickle
 import random
+import re
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
@@ -229,7 +229,9 @@ def test_advice_to_remove_conversions_works_when_followed() -> None:
     transforms = ["HorizontalFlip", "Normalize", "ToTensorV2"]
     with pytest.raises(StrategyError) as caught:
         augmented(np.arange(3), transforms=transforms)
-    advice = re.search(r"returned a value of type Tensor instead of uint8 pixels; remove (.+?): the trainer", str(caught.value))
+    advice = re.search(
+        r"returned a value of type Tensor instead of uint8 pixels; remove (.+?): the trainer", str(caught.value)
+    )
     assert advice
     remaining = [name for name in transforms if name not in advice[1].split(", ")]
     assert remaining == ["HorizontalFlip"]
