@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ OWN = '''
 import os
 import numpy as np
 from fer_augment import Strategy, StrategyError, hookimpl
+from inversion_beside.pixels import inverted
 
 class Fails(Strategy):
     """Fails with seed 1."""
@@ -30,8 +34,10 @@ class Fails(Strategy):
                 os._exit(7)
             raise StrategyError("refused on purpose") if self.how == "refuse" else GeneratorExit("odd")
         rows = np.arange(4)
-        return training_set.append(255 - training_set.images[rows], parents=rows)
+        return training_set.append(inverted(training_set.images[rows]), parents=rows)
 '''
+
+HELPER = "def inverted(images):\n    return 255 - images\n"
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +46,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
     write_squares(tmp_path / "squares")
     (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "inversion_beside").mkdir()
+    (tmp_path / "inversion_beside/pixels.py").write_text(HELPER)
     write_recipe(tmp_path, "fails", steps="- ./own.py:Fails: {}")
     write_recipe(tmp_path, "refuses", steps="- ./own.py:Fails: {how: refuse}")
     return tmp_path
@@ -96,9 +104,13 @@ def test_runs_of_a_renamed_folder_predict_and_verify(place: Path, monkeypatch: p
     monkeypatch.chdir(renamed)
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(renamed / "cache"))
     (renamed / "own.py").unlink()
+    shutil.rmtree(renamed / "inversion_beside")
     run = renamed / "out" / relative
     assert RunDirectory(run).damage is None
     assert (run / "sources/step-1/own.py").read_text() == OWN
     assert (fa.load_run(run).predict(images) == expected).all()
-    verified = fer_augment("verify", str(run), "--data", "squares")
-    assert verified.code == 0, verified.err
+    verify = [sys.executable, "-m", "fer_augment", "verify", str(run), "--data", "squares"]  # nothing is imported yet
+    verified = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    copied = sorted(file.relative_to(run).as_posix() for file in (run / "sources").rglob("*") if file.is_file())
+    assert copied == ["sources/step-1/inversion_beside/pixels.py", "sources/step-1/own.py"]

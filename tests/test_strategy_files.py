@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fer_augment.errors import PluginError
-from fer_augment.hooks.strategy_files import strategies_in_file, strategy_in_file
+from fer_augment.hooks.strategy_files import sources_as_executed, strategies_in_file, strategy_in_file
 from fer_augment.training.keys import source_digest
 
 HEAD = "from __future__ import annotations\nfrom fer_augment import ClassName, Strategy, hookimpl\n"
@@ -95,6 +95,43 @@ def test_files_with_the_same_name_in_two_folders_are_different(tmp_path: Path) -
     one, two = (write(tmp_path / folder / "mine.py", SCALE) for folder in ("one", "two"))
 
     assert strategy_in_file(one, "Scale") is not strategy_in_file(two, "Scale")
+
+
+WITH_HELPER = SCALE.replace("Factor = float\n", "from factor_beside import FACTOR\nFactor = float\n").replace(
+    "2.0", "FACTOR"
+)
+
+
+def test_a_file_imports_modules_beside_it_and_imports_them_again_when_they_are_edited(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.py", WITH_HELPER)
+    write(tmp_path / "factor_beside.py", "from factor_of_factor import FACTOR\n")
+    write(tmp_path / "factor_of_factor.py", "FACTOR = 3.0\n")
+    old = strategy_in_file(file, "Scale")
+    write(tmp_path / "factor_of_factor.py", "FACTOR = 4.0\n")
+    new = strategy_in_file(file, "Scale")
+
+    assert (old().by, new().by) == (3.0, 4.0)  # type: ignore[attr-defined]
+    assert list(sources_as_executed(new)) == ["mine.py", "factor_beside.py", "factor_of_factor.py"]
+    assert sources_as_executed(old)["factor_of_factor.py"] == b"FACTOR = 3.0\n"
+    assert not list(tmp_path.rglob("__pycache__"))
+    assert str(tmp_path) not in sys.path
+
+
+def test_modules_beside_two_files_may_have_one_name_only_if_they_are_equal(tmp_path: Path) -> None:
+    for folder, factor in (("one", 5.0), ("same", 5.0), ("other", 6.0)):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "mine.py", WITH_HELPER.replace("factor_beside", "factor_twice"))
+        write(tmp_path / folder / "factor_twice.py", f"FACTOR = {factor}\n")
+    assert [strategy_in_file(tmp_path / name / "mine.py", "Scale")().by for name in ("one", "same")] == [5.0, 5.0]  # type: ignore[attr-defined]
+    message = refusal(tmp_path / "other/mine.py")
+    assert "other/factor_twice and " in message and "one/factor_twice are different modules" in message
+    assert "rename one of them" in message
+
+
+def test_an_installed_module_is_not_hidden_by_one_beside_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "numpy.py", "raise RuntimeError('not the installed numpy')\n")
+    file = write(tmp_path / "mine.py", HEAD + "import numpy as np\n" + SCALE.removeprefix(HEAD))
+    assert list(sources_as_executed(strategy_in_file(file, "Scale"))) == ["mine.py"]
 
 
 def test_all_strategies_in_a_file_are_listed_including_those_without_hooks(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def report(directory: Path, chosen: str | None, published: bool) -> None:
         raise click.UsageError(f"--published requires --format terminal or markdown, not {chosen}")
     further = _published(comparison) if published else ()
     if chosen == "html":
-        print_plain(_write_html(directory))
+        print_plain(str(_write_html(directory)))
     elif chosen == "markdown" and further:
         print_plain(markdown(comparison, further), end="")
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from fer_augment.errors import PluginError, did_you_mean
+from fer_augment.hooks.modules_beside import make_importable, modules_beside
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.plugin_manager import model_faults, strategy_faults
 from fer_augment.hooks.strategy import Strategy
@@ -17,7 +18,7 @@ DIGEST_OF_MODULE = "__source_digest__"
 """Attribute of a module: the SHA-256 of its source as executed; the file may have been edited since."""
 
 
-_PREFIX, _SOURCE = "fer_augment_local_", "__source__"
+_PREFIX, _SOURCES = "fer_augment_local_", "__sources__"
 
 
 def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
@@ -86,15 +87,16 @@ def strategies_in_file(file: Path) -> list[type[Strategy]]:
     ]
 
 
-def source_as_executed(thing: type | Callable[..., object]) -> tuple[str, bytes] | None:
-    """Return name and content of the file that defines a local class or function, as it was when it was executed.
+def sources_as_executed(thing: type | Callable[..., object]) -> dict[str, bytes]:
+    """Return the file that defines a local class or function, and the files beside it that it imports.
 
     Returns:
-        None if it is not from such a file.
+        Their content as it was when they were executed, by path relative to the folder of the file, which is the first;
+        nothing if the thing is not from such a file.
     """
     module = sys.modules.get(thing.__module__ or "")
-    source = getattr(module, _SOURCE, None)
-    return (Path(str(getattr(module, "__file__", ""))).name, source) if isinstance(source, bytes) else None
+    sources: dict[str, bytes] = getattr(module, _SOURCES, {})
+    return sources
 
 
 def loaded_files() -> list[Path]:
@@ -104,21 +106,26 @@ def loaded_files() -> list[Path]:
 
 
 def _module_of(file: Path) -> ModuleType:
-    """Execute a strategy file, once per content and process."""
+    """Execute a strategy file, once per content and process; it can import modules beside it."""
     if file.exists() and not (file.is_file() or file.is_dir()):  # reading a pipe would wait forever
         raise PluginError(f"{file}: not a regular file")
     try:
         source = file.read_bytes()
     except OSError as error:
         raise PluginError(f"{file}: cannot be read: {error.strerror}") from error
-    digest = hashlib.sha256(str(file).encode() + source).hexdigest()
+    try:
+        beside = modules_beside(source, file.parent)
+    except OSError as error:
+        raise PluginError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(b"\0".join([str(file).encode(), source, *beside.values()])).hexdigest()
     name = f"{_PREFIX}{file.stem}_{digest[:16]}"
     if name in sys.modules:
         return sys.modules[name]
+    make_importable(file.parent, beside)
     module = ModuleType(name)
     module.__file__ = str(file)
     setattr(module, DIGEST_OF_MODULE, hashlib.sha256(source).hexdigest())
-    setattr(module, _SOURCE, source)
+    setattr(module, _SOURCES, {file.name: source, **beside})
     sys.modules[name] = module  # pydantic looks up annotations there
     try:
         exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))

@@ -28,7 +28,7 @@ from fer_augment.data.records import (
 from fer_augment.hooks.networks import Model
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.strategy_files import source_as_executed
+from fer_augment.hooks.strategy_files import sources_as_executed
 from fer_augment.progress import Advance, Cached, Evaluated, Report
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.recipe import Recipe, TrainingSettings, recipe_yaml
@@ -188,11 +188,14 @@ def perform(
 
 
 def _local_sources(bound: BoundRecipe) -> dict[str, bytes]:
-    """Return the files of local strategies and networks, by their place in `sources`, see `run_models.recipe_of`."""
+    """Return the files of local strategies and networks with the modules beside them that they import.
+
+    The key of each is its place in `sources`, see `run_models.recipe_of`.
+    """
     code: dict[str, type | Callable[..., object]] = {f"step-{step.number}": type(step.strategy) for step in bound.steps}
     code["model"] = bound.model.build if isinstance(bound.model, Model) else type(bound.model)
-    files = {place: source_as_executed(thing) for place, thing in code.items()}
-    return {f"{place}/{file[0]}": file[1] for place, file in files.items() if file}
+    files = {place: sources_as_executed(thing) for place, thing in code.items()}
+    return {f"{place}/{path}": content for place, own in files.items() for path, content in own.items()}
 
 
 def _predictions(
