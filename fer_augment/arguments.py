@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import SupportsIndex, TypeAlias
 
 from fer_augment.data.cross_validation import CrossValidation
-from fer_augment.errors import RecipeError
+from fer_augment.errors import RecipeError, excerpt
 from fer_augment.recipe.recipe import Recipe, load_recipes
 
 AnyRecipe: TypeAlias = str | PathLike[str] | Recipe
@@ -19,6 +20,9 @@ Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 Grid: TypeAlias = Sequence[str] | Mapping[str, Sequence[object]]
 """Settings with several values: `key=value,value…` lines, or lists of values by dotted key."""
 
+LARGEST_SEED = 2**63 - 1
+MOST_SEEDS, MOST_FOLDS, MOST_JOBS = 10_000, 1_000, 1_024
+"""The largest numbers of seeds of an arm, of folds and of repeats, and of runs at a time."""
 _LONGEST_NAME = 80
 _DIGEST_LETTERS = 8
 
@@ -61,10 +65,10 @@ def seed_of(seed: int) -> int:
     """Return a seed as an integer.
 
     Raises:
-        RecipeError: if it is not a number from 0.
+        RecipeError: if it is not a number from 0 to `LARGEST_SEED`.
     """
-    if not _is_number(seed) or seed < 0:
-        raise RecipeError(f"seed: must be a number from 0, got {seed!r}")
+    if not _is_number(seed) or not 0 <= seed <= LARGEST_SEED:
+        raise RecipeError(f"seed: must be a number from 0 to {LARGEST_SEED}, got {excerpt(repr(seed), 40)}")
     return int(seed)
 
 
@@ -72,14 +76,16 @@ def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
     """Return the seeds, given how many or which.
 
     Raises:
-        RecipeError: if there are none, or they are not distinct numbers from 0.
+        RecipeError: if there are none or too many, or they are not distinct numbers from 0 to `LARGEST_SEED`.
     """
     if not isinstance(seeds, Iterable):
-        seeds = range(seeds) if _is_number(seeds) else ()
-    chosen = tuple(seeds)
-    if not chosen or len(set(chosen)) != len(chosen) or not all(map(_is_number, chosen)) or min(chosen) < 0:
+        seeds = range(seeds) if _is_number(seeds) and seeds <= MOST_SEEDS else ()
+    chosen = tuple(itertools.islice(seeds, MOST_SEEDS + 1))
+    are_valid = all(_is_number(seed) and 0 <= seed <= LARGEST_SEED for seed in chosen)
+    if not chosen or len(chosen) > MOST_SEEDS or not are_valid or len(set(chosen)) != len(chosen):
         raise RecipeError(
-            f"seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got {seeds!r}"
+            "seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got "
+            f"{excerpt(repr(seeds), 40)}; at most {MOST_SEEDS:,}, each at most {LARGEST_SEED}"
         )
     return tuple(map(int, chosen))
 
@@ -102,6 +108,8 @@ def cross_validation_of(
     for name, number in (("folds", folds), ("repeats", repeats)):
         if number is not None and not _is_number(number):
             raise RecipeError(f"{name}: must be a whole number, got {number!r}")
+        if number is not None and number > MOST_FOLDS:
+            raise RecipeError(f"{name}: must be at most {MOST_FOLDS:,}, got {excerpt(str(number), 40)}")
     return CrossValidation(int(folds), 2 if repeats is None else int(repeats), keep_test)
 
 
@@ -126,13 +134,15 @@ def check_precision(
 
 
 def check_jobs(jobs: int | None) -> None:
-    """Refuse a number of runs at a time that is not 1 or more; None is the default number.
+    """Refuse a number of runs at a time that is not 1 to `MOST_JOBS`; None is the default number.
 
     Raises:
         RecipeError: with the value.
     """
     if jobs is not None and (not _is_number(jobs) or jobs < 1):
         raise RecipeError(f"jobs: must be 1 or more, got {jobs}")
+    if jobs is not None and jobs > MOST_JOBS:
+        raise RecipeError(f"jobs: must be at most {MOST_JOBS:,}, got {excerpt(str(jobs), 40)}")
 
 
 def _is_number(value: object) -> bool:

@@ -82,3 +82,13 @@ def no_such_file(path: str) -> str:
     if folder and folder != os.path.dirname(path):
         return f"{message}; the nearest existing folder is {display_name(folder)}"
     return f"{message}; check the path"
+
+
+def has_surrogates(text: str) -> bool:
+    """Return whether text has surrogates, halves of a character that no file can hold."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def surrogates_in(text: str) -> str:
+    """Return the first surrogate in text as an escape sequence."""
+    return ascii(next(character for character in text if "\ud800" <= character <= "\udfff")).strip("'")

@@ -299,7 +299,7 @@ class TestRun:
         np.testing.assert_array_equal(finished.predict(images), before)
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(finished)).predict(images), before)
 
-    @pytest.mark.parametrize("seed", [True, -1, 1.0, "1", None])
+    @pytest.mark.parametrize("seed", [True, -1, 1.0, "1", None, 2**63])
     def test_refuses_other_seeds(self, place: Path, seed: Any) -> None:
         with pytest.raises(fa.RecipeError, match="seed: must be a number from 0"):
             fa.run("small.yaml", "faces", seed=seed, progress=False)
@@ -475,7 +475,9 @@ class TestPreflight:
             fa.prepare("small.yaml", "faces", executor="slurm", progress=False)  # type: ignore[arg-type] # the point
         with pytest.raises(fa.RecipeError, match="jobs: must be 1 or more, got 0"):
             fa.prepare("small.yaml", "faces", jobs=0, progress=False)
-        for seeds in (0, -1, [], [1, 1], [-1], "3"):
+        with pytest.raises(fa.RecipeError, match="jobs: must be at most 1,024, got 100000"):
+            fa.prepare("small.yaml", "faces", jobs=100_000, progress=False)
+        for seeds in (0, -1, [], [1, 1], [-1], "3", 10**12, [2**63], range(10**12)):
             with pytest.raises(fa.RecipeError, match="seeds: must be how many"):
                 fa.prepare("small.yaml", "faces", seeds=seeds, progress=False)  # type: ignore[arg-type] # the point
 

@@ -308,6 +308,8 @@ class TestComparison:
         ({"folds": 1}, "folds: must be 2 or more"),
         ({"folds": 2.5}, "folds: must be a whole number, got 2.5"),
         ({"repeats": 0}, "repeats: must be 1 or more"),
+        ({"folds": 10**12}, "folds: must be at most 1,000, got 1000000000000"),
+        ({"repeats": 10**12}, "repeats: must be at most 1,000, got 1000000000000"),
     ],
 )
 def test_invalid_designs_are_refused(place: Path, data: Splits, settings, message) -> None:

@@ -226,6 +226,8 @@ class TestAppend:
             (random_images(1, side=5), None, [0], r"appended images have shape \(5, 5, 1\), expected \(4, 4, 1\)"),
             (random_images(1, channels=3), None, [0], r"appended images have shape \(4, 4, 3\)"),
             (random_images(1) / 255, None, [0], "must be uint8"),
+            (np.zeros((1, 0, 4), np.uint8), None, [0], "have no pixels"),
+            (np.zeros((1, 4, 4, 0), np.uint8), None, [0], "have no pixels"),
             (random_images(2), None, [0], "2 appended images, but 1 rows of parents"),
             (random_images(1), None, [ROWS], r"parents must be positions in 0\.\.6"),
             (random_images(1), None, [-1], r"parents must be positions in 0\.\.6"),

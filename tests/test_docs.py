@@ -24,8 +24,11 @@ import yaml
 import fer_augment as fa
 from docs.builder.page import catalog_page
 from fer_augment import Splits, Strategy
+from fer_augment.arguments import LARGEST_SEED, MOST_FOLDS, MOST_JOBS, MOST_SEEDS
 from fer_augment.cache import CACHE_VARIABLE
 from fer_augment.cli import group
+from fer_augment.data.dataset import LONGEST_CLASS_NAME
+from fer_augment.data.decoding import MAX_PIXELS
 from fer_augment.data.records import RECORD_SCHEMA, Evaluation, RunIdentity, RunRecord
 from fer_augment.hooks.observer_specs import OBSERVERS, ObserverSpecs
 from fer_augment.hooks.observers import Observers
@@ -34,9 +37,11 @@ from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins
 from fer_augment.hooks.specs import RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Context
+from fer_augment.readers._image_members import LARGEST_FILE
+from fer_augment.readers._tar_files import COMPRESSED_LIMIT
 from fer_augment.recipe.binding import bind
 from fer_augment.recipe.json_schema import recipe_json_schema
-from fer_augment.recipe.parameter_grid import grid_arms
+from fer_augment.recipe.parameter_grid import MAX_ARMS, grid_arms
 from fer_augment.recipe.recipe import load_recipes
 from fer_augment.reports.html import REPORT_FILE
 from fer_augment.results.comparison import COMPARISON_FILE
@@ -333,6 +338,23 @@ class TestPages:
         assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
         for number, file in enumerate(files, 1):
             assert file.read_text(encoding="utf-8").startswith(f"# {number}. "), file.name
+
+
+def test_stated_limits_are_those_of_the_code() -> None:
+    limits = (DOCS / "data.md").read_text(encoding="utf-8").partition("## Limits")[2].partition("\n## ")[0]
+    stated = {row.split("|")[1].strip(): row.split("|")[2].strip() for row in limits.splitlines() if row[:2] == "| "}
+    del stated["input"]
+    assert stated == {
+        "pixels of an image": f"{MAX_PIXELS:,}",
+        "bytes of an image file, on disk or in an archive": f"{LARGEST_FILE >> 20} MiB",
+        "bytes of a compressed tar archive": f"{COMPRESSED_LIMIT >> 30} GiB",
+        "characters of a class name": f"{LONGEST_CLASS_NAME}",
+        "seeds of an arm; the largest seed": f"{MOST_SEEDS:,}; 2^63 - 1",
+        "folds; repeats": f"{MOST_FOLDS:,}; {MOST_FOLDS:,}",
+        "runs at a time": f"{MOST_JOBS:,}",
+        "arms of a grid": f"{MAX_ARMS}",
+    }
+    assert LARGEST_SEED == 2**63 - 1
 
 
 class TestRecipeSettings:

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from fer_augment import DatasetError
+from fer_augment.errors import RecipeError
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.models import VggMini
+from fer_augment.training.networks import build_network
 from tests.networks import network_named
 
 NAMES = [offer.name for offer in installed_plugins().of_kind("model") if offer.name != "timm"]
@@ -98,3 +101,8 @@ def test_the_output_is_the_last_layer_applied_to_the_features(name: str) -> None
 def test_too_small_images_are_rejected(name: str) -> None:
     with pytest.raises(DatasetError, match=rf"{name} needs images of at least \d+x\d+ pixels, these are 3x48"):
         build(name, (3, 48, 1))
+
+
+def test_a_network_that_does_not_fit_into_memory_is_refused() -> None:
+    with pytest.raises(RecipeError, match="model vgg_mini: does not fit into memory; make it smaller"):
+        build_network(VggMini(width=10**12), (48, 48, 1), ("a", "b"))

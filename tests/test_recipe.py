@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,6 +201,10 @@ FAULTY = {
     ],
     "extends: smote\nwithout: imblearn\n": ["r.yaml:2: without: should be a list of names of inherited strategies"],
     "model: a\nwithout: [x]\n": ["r.yaml:2: without: no step 'x' is inherited; none are available"],
+    'model: a\ndescription: "\\ud83d"\n': [
+        "r.yaml:2: description: has half of a character, \\ud83d; write the whole one, such as \\U0001F600"
+    ],
+    'model: {a: {"\\udc00b": 1}}\n': ["r.yaml:1: model.a: the key '\\udc00b' has half of a character"],
 }
 
 
@@ -209,6 +214,18 @@ def test_check_reports_all_errors_by_line_and_load_the_first(text: str) -> None:
     assert check_recipe_file(write(text)) == faults
     more = f" (first of {len(faults)} errors; `fer-augment recipes check` lists all)"
     assert refusal("r.yaml") == faults[0] + (more if len(faults) > 1 else "")
+
+
+@pytest.mark.parametrize("key", ["threads", "batch_size", "epochs", "scout.epochs", "evaluate_every", "patience"])
+def test_numbers_are_bounded(key: str) -> None:
+    with pytest.raises(RecipeError, match=rf"training.{key}: should be less than or equal to 10\d+, got 9{{20}}"):
+        load_recipe("paper", ["training.keep=best", f"training.{key}={'9' * 20}"])
+
+
+@pytest.mark.parametrize("setting", [{"description": "\ud83d"}, {"strategies": [{"dedup": {"a": ["\ud83d"]}}]}])
+def test_half_of_a_character_is_refused_in_python_too(setting: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"has half of a character, \\ud83d; write whole characters"):
+        Recipe(name="r", model="convnet4", **setting)
 
 
 def test_a_file_that_is_not_utf_8_is_refused() -> None:

@@ -54,7 +54,7 @@ class PixelBlock:
         offset: position of the first pixel in the file, in bytes.
 
     Raises:
-        DatasetError: if the images are not uint8 or not 3- or 4-dimensional.
+        DatasetError: if the images are not uint8, not 3- or 4-dimensional, or have no pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -68,6 +68,8 @@ class PixelBlock:
             raise DatasetError(f"images must be uint8 in 0..255, got {pixels.dtype}; convert them first")
         if pixels.ndim not in (3, 4):
             raise DatasetError(f"images must be (N, H, W) or (N, H, W, C), got shape {pixels.shape}")
+        if 0 in pixels.shape[1:]:
+            raise DatasetError(f"images of shape {pixels.shape} have no pixels; give them a height, width and channels")
         object.__setattr__(self, "pixels", _read_only(pixels[..., None] if pixels.ndim == 3 else pixels))
 
     @classmethod
@@ -75,7 +77,7 @@ class PixelBlock:
         """Copy `(n, H, W)` or `(n, H, W, C)` uint8 images into a block.
 
         Raises:
-            DatasetError: if the images are not uint8 or not 3- or 4-dimensional.
+            DatasetError: if the images are not uint8, not 3- or 4-dimensional, or have no pixels.
         """
         return cls(np.array(images, order="C"))
 

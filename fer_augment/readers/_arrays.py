@@ -182,8 +182,10 @@ def _is_channels_first(shape: tuple[int, ...], title: str) -> bool:
     two equal sides.
 
     Raises:
-        DatasetError: if neither or both can be the channels.
+        DatasetError: if neither or both can be the channels, or there are no pixels.
     """
+    if 0 in shape[1:]:
+        raise DatasetError(f"{title}: images of shape {shape} have no pixels; save images with pixels")
     if len(shape) == 3 and not {1, 3} & {*shape[1:]}:
         return False
     if len(shape) != 4:

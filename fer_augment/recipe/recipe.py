@@ -25,12 +25,12 @@ from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_l
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
 from fer_augment.recipe.model_choice import ModelChoice
 from fer_augment.recipe.overrides import Override, overridden, parse_override
-from fer_augment.recipe.training_settings import Parameters, Settings
+from fer_augment.recipe.training_settings import Parameters, Settings, Text
 from fer_augment.recipe.training_settings import ScoutSettings as ScoutSettings
 from fer_augment.recipe.training_settings import TrainingSettings as TrainingSettings
 from fer_augment.recipe.yaml_source import Fault, Keys, Node, Place, as_node, dump_yaml, value_in_words
 
-Side: TypeAlias = Annotated[int, Strict(), Field(ge=1)]
+Side: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=10_000)]
 
 
 class DataSettings(Settings):
@@ -82,7 +82,7 @@ class Recipe(Settings):
     """A model, its training settings and an ordered list of strategies: one arm of a comparison."""
 
     name: str = Field(description="Name of the arm; default: the file name without .yaml.")
-    description: str = Field(default="", description="One sentence about the recipe.")
+    description: Text = Field(default="", description="One sentence about the recipe.")
     model: ModelChoice = Field(description="Name of an installed network, or NAME: {PARAMETER: VALUE}.")
     training: TrainingSettings = Field(default=TrainingSettings(), description="Training settings.")
     data: DataSettings = Field(default=DataSettings(), description="Data settings.")

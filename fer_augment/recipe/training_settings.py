@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Field, Strict, model_validator
 
+from fer_augment.errors import has_surrogates, surrogates_in
+
 Whole: TypeAlias = Annotated[int, Strict()]
 Number: TypeAlias = Annotated[float, Strict(), AllowInfNan(False)]
 Metric: TypeAlias = Literal["balanced_accuracy", "accuracy", "loss"]
@@ -29,7 +31,19 @@ def _numbers(value: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
         yield from _numbers(part, (*keys, str(key)))
 
 
-Parameters: TypeAlias = Annotated[dict[str, Any], AfterValidator(_finite)]
+def _whole_characters(value: Any) -> Any:
+    """Refuse text with half of a character: a record cannot hold it, and would be refused after the training."""
+    if isinstance(value, str) and has_surrogates(value):
+        raise ValueError(f"has half of a character, {surrogates_in(value)}; write whole characters")
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for part in parts:
+        _whole_characters(part)
+    return value
+
+
+MOST_EPOCHS = 1_000_000
+Text: TypeAlias = Annotated[str, AfterValidator(_whole_characters)]
+Parameters: TypeAlias = Annotated[dict[str, Any], AfterValidator(_finite), AfterValidator(_whole_characters)]
 """Parameters of a strategy or a network, by name."""
 
 
@@ -44,7 +58,7 @@ class ScoutSettings(Settings):
 
     folds: Whole = Field(default=5, ge=2, le=50, description="Folds of the training set for out-of-fold predictions.")
     epochs: Whole | None = Field(
-        default=None, ge=1, description="Epochs of each scout; null: the value of training.epochs."
+        default=None, ge=1, le=MOST_EPOCHS, description="Epochs of each scout; null: the value of training.epochs."
     )
 
 
@@ -57,9 +71,12 @@ class TrainingSettings(Settings):
         "once for each image.",
     )
     epochs: Whole = Field(
-        default=30, ge=1, description="Number of epochs; with budget: steps, passes over the source training set."
+        default=30,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="Number of epochs; with budget: steps, passes over the source training set.",
     )
-    batch_size: Whole = Field(default=128, ge=2, description="Rows per optimizer step.")
+    batch_size: Whole = Field(default=128, ge=2, le=1_000_000, description="Rows per optimizer step.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         default="adam", description="Optimizer; sgd uses Nesterov momentum."
     )
@@ -102,7 +119,9 @@ class TrainingSettings(Settings):
         description="steps: every arm takes the optimizer steps of the source training set; "
         "epochs: a larger rewritten training set is trained for more steps.",
     )
-    evaluate_every: Whole = Field(default=5, ge=1, description="Epochs between evaluations on the validation split.")
+    evaluate_every: Whole = Field(
+        default=5, ge=1, le=MOST_EPOCHS, description="Epochs between evaluations on the validation split."
+    )
     keep: Literal["last", "best"] = Field(
         default="last", description="Weights to keep: those of the last epoch, or of the best evaluation by `metric`."
     )
@@ -112,13 +131,16 @@ class TrainingSettings(Settings):
     patience: Whole | None = Field(
         default=None,
         ge=1,
+        le=MOST_EPOCHS,
         description="Stop after so many evaluations in a row without a better one; null: train all epochs. "
         "Needs keep: best.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Device for training; auto: an accelerator if available."
     )
-    threads: Whole = Field(default=1, ge=1, description="CPU threads per run; changing it changes results numerically.")
+    threads: Whole = Field(
+        default=1, ge=1, le=1024, description="CPU threads per run; changing it changes results numerically."
+    )
     workers: Whole | None = Field(
         default=None,
         ge=0,

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from fer_augment.errors import excerpt
+from fer_augment.errors import excerpt, has_surrogates, surrogates_in
 
 Scalar: TypeAlias = str | int | float | bool | None
 Keys: TypeAlias = tuple[str | int, ...]
@@ -244,6 +244,10 @@ class _Reading:
         if isinstance(node, yaml.SequenceNode):
             places = [self.place(item.start_mark) for item in node.value]
             return Node([self.node(item, places[i], (*keys, i)) for i, item in enumerate(node.value)], place)
+        if has_surrogates(node.value):
+            message = f"has half of a character, {surrogates_in(node.value)}; write the whole one, such as \\U0001F600"
+            self.faults.append(Fault(place, keys, message))
+            return Node(node.value.encode("utf-8", "replace").decode(), place)
         try:
             return Node(_scalar(node.tag, node.value), place)
         except ValueError:
@@ -258,6 +262,9 @@ class _Reading:
                 self.faults.append(Fault(place, keys, "a key should be a word, not a list or a mapping"))
                 continue
             key = key_node.value
+            if has_surrogates(key):
+                self.faults.append(Fault(place, keys, f"the key {key!a} has half of a character"))
+                continue
             if key in entries:
                 message = f"duplicate key; first set at {entries[key].place}"
                 self.faults.append(Fault(place, (*keys, key), message))

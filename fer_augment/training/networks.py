@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 
-from fer_augment.errors import RunError
+from fer_augment.errors import RecipeError, RunError
 from fer_augment.hooks.networks import AnyModel, ImageShape, ModelInput
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.initial_weights import PREPROCESSED, load_initial_weights
@@ -33,9 +33,15 @@ def build_network(
 
     Raises:
         DatasetError: if the network does not take such images.
-        RecipeError: if the initial weights cannot be read or are of another network.
+        RecipeError: if the network does not fit into memory, or the initial weights cannot be read or are of another
+            network.
     """
-    network = model.build(model.input.shape_for(image_shape), len(class_names))
+    try:
+        network = model.build(model.input.shape_for(image_shape), len(class_names))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+            raise RecipeError(f"model {model.name}: does not fit into memory; make it smaller") from error
+        raise
     notice = load_initial_weights(network, model.weights, class_names) if model.weights else None
     return _with_preprocessing(network, model.input, image_shape), notice
 
