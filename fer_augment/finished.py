@@ -71,7 +71,8 @@ class Run(RunDirectory):
 
         The exported network takes `images`, `(N, C, H, W) float32` in [0, 1] with the size and channels of the run's
         data, for any N, and returns `logits`, `(N, K)`. Its preprocessing is inside, and an adjustment of logits by the
-        recipe's strategies if it is linear; test-time views are not.
+        recipe's strategies if it is linear. Test-time views are inside unless the format is `safetensors`, or they
+        cannot be exported.
 
         Args:
             file: the file to write; the card has the same name and the suffix `.md`. Existing files are replaced.
@@ -102,15 +103,12 @@ class Run(RunDirectory):
             f"input `images`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]; resizing, color "
             "conversion and normalization are inside the network",
             f"output `logits`: float32 (batch, {len(record.class_names)}); their softmax gives probabilities",
+            *([f"inside: the mean over test-time views ({', '.join(exported.views)})"] if exported.views else []),
             *(["inside: the adjustment of logits by the recipe's strategies"] if exported.is_adjusted else []),
             *(f"**not inside**: {missing}" for missing in exported.not_inside),
             f"checked: logits differ from those of the run's network by at most {exported.largest_difference:.1g}",
         ]
-        try:
-            recipe = (self.path / "recipe.yaml").read_text(encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{self.path / 'recipe.yaml'}: {error.strerror}; run again") from error
-        return model_card(record, self.predictions("test"), recipe, contents, self._comparison())
+        return model_card(record, self.predictions("test"), contents, self._comparison())
 
     def _comparison(self) -> ComparisonRecord | None:
         """Return the comparison that contains the run, read from the folder above it; None if there is none."""

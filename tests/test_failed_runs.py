@@ -1,4 +1,4 @@
-"""What failed runs leave behind: tracebacks, named and shown; an unwritable ledger; folders that were renamed."""
+"""What failed runs leave behind; an unwritable ledger; folders that were renamed, and defaults that were changed."""
 
 from __future__ import annotations
 
@@ -114,3 +114,38 @@ def test_runs_of_a_renamed_folder_predict_and_verify(place: Path, monkeypatch: p
     assert verified.returncode == 0, verified.stdout + verified.stderr
     copied = sorted(file.relative_to(run).as_posix() for file in (run / "sources").rglob("*") if file.is_file())
     assert copied == ["sources/step-1/inversion_beside/pixels.py", "sources/step-1/own.py"]
+
+
+DEFAULTS = """
+from torch import nn
+
+from fer_augment import ConfigurableModel, Strategy, hookimpl
+
+
+class OneLayer(ConfigurableModel):
+    width: int = 4
+
+    def build(self, image_shape, classes):
+        layers = nn.Conv2d(image_shape[2], self.width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        return nn.Sequential(*layers, nn.Linear(self.width, classes))
+
+
+class Dimmed(Strategy):
+    by: float = 0.5
+
+    @hookimpl
+    def predict_views(self, views):
+        return [*views, *(view * self.by for view in views)]
+"""
+
+
+def test_defaults_that_are_changed_later_do_not_change_what_a_run_is(place: Path) -> None:
+    Path("defaults.py").write_text(DEFAULTS)
+    recipe = "model: defaults.py:OneLayer\ntraining: {epochs: 1, batch_size: 16}\nstrategies: [defaults.py:Dimmed]\n"
+    Path("recorded.yaml").write_text(recipe)
+    run = fa.run("recorded.yaml", "squares", out="out", progress=False)
+    images = fa.read_data("squares", progress=False).test.images[:]
+    expected = run.predict(images)
+    Path("defaults.py").write_text(DEFAULTS.replace("width: int = 4", "width: int = 8").replace("0.5", "0.1"))
+    assert run.record.model_parameters == {"weights": None, "width": 4}
+    assert (fa.load_run(run.path).predict(images) == expected).all()

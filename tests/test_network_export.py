@@ -38,6 +38,18 @@ def build(image_shape, classes):
 color = Model("color", "one convolution", build, ModelInput((20, 24), 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)))
 """
 
+LOOKS = """
+from fer_augment import Strategy, hookimpl
+
+
+class Brighter(Strategy):
+    \"\"\"Add a view where an image is dark, which needs to look at the pixels.\"\"\"
+
+    @hookimpl
+    def predict_views(self, views):
+        return [*views, views[0] * 2] if float(views[0].mean()) < 2 else views
+"""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -47,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     settings = "training: {epochs: 2, batch_size: 16, precision: float32, learning_rate: 0.01}\n"
     (folder / "plain.yaml").write_text(f"model: ./nets.py:color\n{settings}")
     (folder / "adjusted.yaml").write_text("extends: plain.yaml\nstrategies: [logit_adjustment: {tau: 1}]\n")
-    (folder / "viewed.yaml").write_text("extends: plain.yaml\nstrategies: [mirror_views]\n")
+    (folder / "viewed.yaml").write_text("extends: adjusted.yaml\nstrategies: [ten_crop_views]\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_AUGMENT_CACHE", str(folder / "cache"))
         recipes = [folder / f"{name}.yaml" for name in ("plain", "adjusted", "viewed")]
@@ -74,7 +86,7 @@ def probabilities(logits: Any) -> np.ndarray:
 
 
 @needs_onnx
-@pytest.mark.parametrize("recipe", ["plain", "adjusted"])
+@pytest.mark.parametrize("recipe", ["plain", "adjusted", "viewed"])
 def test_onnx_predicts_as_the_run(place: Path, images: np.ndarray, tmp_path: Path, recipe: str) -> None:
     import onnxruntime
 
@@ -85,10 +97,11 @@ def test_onnx_predicts_as_the_run(place: Path, images: np.ndarray, tmp_path: Pat
     np.testing.assert_allclose(probabilities(logits), run.predict(images), atol=1e-4)
     assert (logits.argmax(axis=1) == run.predict(images).argmax(axis=1)).all()
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(SQUARE_CLASSES)
-    assert exported.is_adjusted == (recipe == "adjusted") and exported.not_inside == ()
+    assert exported.is_adjusted == (recipe != "plain") and exported.not_inside == ()
+    assert exported.views == (("ten_crop_views",) if recipe == "viewed" else ())
 
 
-@pytest.mark.parametrize("recipe", ["plain", "adjusted"])
+@pytest.mark.parametrize("recipe", ["plain", "adjusted", "viewed"])
 def test_an_exported_program_predicts_as_the_run(place: Path, images: np.ndarray, tmp_path: Path, recipe: str) -> None:
     run = run_of(place, recipe)
     run.export(tmp_path / "net.pt2")
@@ -111,8 +124,20 @@ def test_weights_are_those_of_the_run(place: Path, tmp_path: Path) -> None:
 def test_test_time_views_are_reported_as_not_inside(place: Path, tmp_path: Path) -> None:
     ran = fer_augment("export", str(run_of(place, "viewed").path), "--out", str(tmp_path / "net.safetensors"))
     assert ran.code == 0
-    assert "warning: not inside: test-time views (mirror_views)" in " ".join(ran.err.split())
-    assert "**not inside**: test-time views (mirror_views)" in (tmp_path / "net.md").read_text()
+    assert "warning: not inside: test-time views (ten_crop_views)" in " ".join(ran.err.split())
+    assert "**not inside**: test-time views (ten_crop_views)" in (tmp_path / "net.md").read_text()
+
+
+def test_test_time_views_that_cannot_be_exported_are_reported_as_not_inside(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "views.py").write_text(LOOKS)
+    (tmp_path / "looks.yaml").write_text(f"extends: {place / 'plain.yaml'}\nstrategies: [views.py:Brighter]\n")
+    run = fa.run(tmp_path / "looks.yaml", place / "data", out=tmp_path / "out", progress=False)
+    exported = run.export(tmp_path / "net.pt2")
+    assert (exported.views, len(exported.not_inside)) == ((), 1)
+    assert "test-time views (brighter): the run averages logits over them, but they cannot" in exported.not_inside[0]
+    card = (tmp_path / "net.md").read_text()
+    assert "views.py:Brighter" in card and "nets.py:color" in card
+    assert str(tmp_path) not in card and str(place) not in card
 
 
 def test_the_card_says_what_the_network_is(place: Path, tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ class RunRecord(_Plain):
         identity: recipe, seed and run key.
         training_key: digest of everything that determines the trained weights.
         recipe: resolved recipe.
+        model_parameters: parameters of the network, including defaults; empty in older records.
         steps: steps of the recipe, in order.
         class_names: the K class names.
         image_shape: height, width and channels of the images.
@@ -171,6 +172,7 @@ class RunRecord(_Plain):
     identity: RunIdentity
     training_key: str
     recipe: dict[str, Any]
+    model_parameters: dict[str, Any] = {}
     steps: tuple[StepRecord, ...]
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]

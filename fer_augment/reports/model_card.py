@@ -9,6 +9,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from fer_augment.data.records import Predictions, RunRecord
+from fer_augment.recipe.files import without_folders
+from fer_augment.recipe.yaml_source import dump_yaml
 from fer_augment.reports.wording import printable, verdict_sentence
 from fer_augment.results.comparison import ComparisonRecord
 
@@ -18,7 +20,6 @@ _LEVEL = 0.95
 def model_card(
     record: RunRecord,
     test: Predictions,
-    recipe_yaml: str,
     contents: Sequence[str],
     comparison: ComparisonRecord | None = None,
 ) -> str:
@@ -27,7 +28,6 @@ def model_card(
     Args:
         record: the run's record.
         test: its predictions for the test split.
-        recipe_yaml: its resolved recipe.
         contents: sentences about the file: its format, input, output, and what is not inside.
         comparison: the comparison that the run belongs to, if there is one.
     """
@@ -52,7 +52,8 @@ def model_card(
         _data(record, comparison),
         "## Training",
         _training(record),
-        f"The recipe, which `fer-augment run` repeats:\n\n```yaml\n{recipe_yaml.rstrip()}\n```",
+        "The recipe, which `fer-augment run` repeats; files are named without their folders:",
+        f"```yaml\n{_recipe(record).rstrip()}\n```",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -110,7 +111,7 @@ def _data(record: RunRecord, comparison: ComparisonRecord | None) -> str:
 
 
 def _training(record: RunRecord) -> str:
-    model = record.recipe.get("model")
+    model = without_folders(record.recipe.get("model"))
     environment = record.environment
     facts = [
         f"network: {_escaped(model if isinstance(model, str) else json.dumps(model))}, "
@@ -120,6 +121,13 @@ def _training(record: RunRecord) -> str:
         f"training key `{record.training_key}`",
     ]
     return _listed(facts)
+
+
+def _recipe(record: RunRecord) -> str:
+    """Return the recipe as YAML, with the name of each file in place of its absolute path."""
+    recorded = record.recipe.get("strategies", ())
+    steps = [{step["name"]: step["parameters"]} if step.get("parameters") else step["name"] for step in recorded]
+    return dump_yaml(without_folders({**record.recipe, "strategies": steps}))
 
 
 def _listed(lines: Iterable[str]) -> str:

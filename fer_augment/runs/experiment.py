@@ -277,7 +277,7 @@ def _record(
     steps = [
         StepRecord(
             name=step.name,
-            parameters=step.strategy.model_dump(mode="json"),
+            parameters=step.strategy.model_dump(mode="json", by_alias=True),
             provider=step.provider,
             source=source_digest(type(step.strategy)),
             watched_pairs=tuple((str(true), str(predicted)) for true, predicted in step.strategy.watched_pairs),
@@ -290,6 +290,7 @@ def _record(
         identity=identity,
         training_key=trained.path.name,
         recipe=bound.recipe.model_dump(mode="json"),
+        model_parameters={} if isinstance(bound.model, Model) else bound.model.model_dump(mode="json", by_alias=True),
         steps=tuple(steps),
         class_names=splits.class_names,
         image_shape=splits.train.image_shape,

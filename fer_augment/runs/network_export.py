@@ -21,7 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fer_augment.data.records import RunDirectory
-from fer_augment.errors import FerAugmentError, RunError
+from fer_augment.errors import FerAugmentError, RunError, StrategyError
+from fer_augment.hooks.pipeline import Pipeline
+from fer_augment.recipe.files import without_folders
 from fer_augment.runs.run_models import RunModel, load_run_model
 
 ExportFormat: TypeAlias = Literal["onnx", "torch_export", "safetensors"]
@@ -42,6 +44,7 @@ class ExportedNetwork:
         image_shape: H, W, C of the images that it takes.
         largest_difference: largest absolute difference of a logit to ours, on the images of the check.
         is_adjusted: whether an adjustment of logits is inside.
+        views: names of the steps whose test-time views are inside.
         not_inside: what the run does and the exported network does not, a sentence each.
     """
 
@@ -49,7 +52,27 @@ class ExportedNetwork:
     image_shape: tuple[int, int, int]
     largest_difference: float
     is_adjusted: bool
+    views: tuple[str, ...]
     not_inside: tuple[str, ...]
+
+
+class ExportError(RunError):
+    """The network cannot be exported, or the exported one gives other logits."""
+
+
+class AveragedNetwork(torch.nn.Module):
+    """A network whose logits are averaged over test-time views."""
+
+    def __init__(self, network: torch.nn.Module, pipeline: Pipeline) -> None:
+        """Combine a network with the views that the steps of a pipeline make."""
+        super().__init__()
+        self.network = network
+        self.pipeline = pipeline
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return `(N, K)` mean logits of the views of `(N, C, H, W)` images."""
+        views = self.pipeline.fresh().fold("predict_views", [images])
+        return torch.stack([self.network(view) for view in views]).mean(dim=0)
 
 
 class AdjustedNetwork(torch.nn.Module):
@@ -90,7 +113,7 @@ def export_network(directory: RunDirectory, file: Path, form: ExportFormat) -> E
     """Export the network of a run in float32, check the file against the run's network, and move it into place.
 
     The exported network takes `images`, `(N, C, H, W) float32` in [0, 1] with the size and channels of the run's data,
-    for any N, and returns `logits`, `(N, K)`.
+    for any N, and returns `logits`, `(N, K)`: their mean over the recipe's test-time views, if these can be exported.
 
     Args:
         directory: the run.
@@ -105,11 +128,38 @@ def export_network(directory: RunDirectory, file: Path, form: ExportFormat) -> E
     if form == "onnx":
         _require_onnx()
     run = load_run_model(directory)
-    network, is_adjusted, not_inside = _exported_module(run, directory)
+    views = tuple(step.name for step in run.pipeline.steps if step.acts_at(["predict_views"]))
+    reason = "the run averages logits over them, weights alone do not"
+    if views and form != "safetensors":
+        try:
+            return _exported(run, directory, file, form, views, ())
+        except (ExportError, StrategyError):
+            run, reason = load_run_model(directory), "the run averages logits over them, but they cannot be exported"
+    not_inside = (f"test-time views ({', '.join(views)}): {reason}",) if views else ()
+    return _exported(run, directory, file, form, (), not_inside)
+
+
+def _exported(
+    run: RunModel,
+    directory: RunDirectory,
+    file: Path,
+    form: ExportFormat,
+    views: tuple[str, ...],
+    not_inside: tuple[str, ...],
+) -> ExportedNetwork:
+    network: torch.nn.Module = run.network.cpu().float().eval().requires_grad_(False)
+    if views:
+        network = AveragedNetwork(network, run.pipeline)
     images = _sample_images(run.record.image_shape)
     with torch.no_grad():
-        own = run.network(images).numpy()
-    expected = run.adjust(own) if is_adjusted else own
+        own = network(images).numpy()
+    affine = _affine_part(run, directory) if run.pipeline.acts_at("build_adjustment") else None
+    if affine is not None:
+        network = AdjustedNetwork(network, *affine).eval().requires_grad_(False)
+    elif run.pipeline.acts_at("build_adjustment"):
+        acting = ", ".join(step.name for step in run.pipeline.steps if step.acts_at(["build_adjustment"]))
+        not_inside = (*not_inside, f"the adjustment of logits ({acting}), which is not linear")
+    expected = own if affine is None else run.adjust(own)
     scratch = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +168,7 @@ def export_network(directory: RunDirectory, file: Path, form: ExportFormat) -> E
         difference = float(np.abs(actual - expected).max())
         allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
         if not difference <= allowed:
-            raise RunError(
+            raise ExportError(
                 f"{file}: not written: logits of the exported network differ from those of the run by up to "
                 f"{difference:.2g}, more than {allowed:.2g}"
             )
@@ -128,29 +178,7 @@ def export_network(directory: RunDirectory, file: Path, form: ExportFormat) -> E
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
-    return ExportedNetwork(form, run.record.image_shape, difference, is_adjusted, not_inside)
-
-
-def _exported_module(run: RunModel, directory: RunDirectory) -> tuple[torch.nn.Module, bool, tuple[str, ...]]:
-    """Return what is exported, whether the adjustment is in it, and what is not."""
-    network = run.network.cpu().float().eval().requires_grad_(False)
-    not_inside = []
-    if run.pipeline.acts_at("predict_views"):
-        views = _acting(run, "predict_views")
-        not_inside.append(
-            f"test-time views ({views}): the run averages logits over them, the exported network does not"
-        )
-    if not run.pipeline.acts_at("build_adjustment"):
-        return network, False, tuple(not_inside)
-    affine = _affine_part(run, directory)
-    if affine is None:
-        not_inside.append(f"the adjustment of logits ({_acting(run, 'build_adjustment')}), which is not linear")
-        return network, False, tuple(not_inside)
-    return AdjustedNetwork(network, *affine).eval().requires_grad_(False), True, tuple(not_inside)
-
-
-def _acting(run: RunModel, stage: str) -> str:
-    return ", ".join(step.name for step in run.pipeline.steps if step.acts_at([stage]))
+    return ExportedNetwork(form, run.record.image_shape, difference, affine is not None, views, not_inside)
 
 
 def _affine_part(run: RunModel, directory: RunDirectory) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -229,7 +257,7 @@ def _metadata(run: RunModel) -> dict[str, str]:
         "classes": json.dumps(run.record.class_names, ensure_ascii=False),
         "input": f"images: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]",
         "output": f"logits: float32 (batch, {len(run.record.class_names)}), softmax gives probabilities",
-        "model": json.dumps(run.record.recipe.get("model"), ensure_ascii=False),
+        "model": json.dumps(without_folders(run.record.recipe.get("model")), ensure_ascii=False),
         "training_key": run.record.training_key,
     }
 
@@ -253,4 +281,4 @@ def _quiet() -> Iterator[None]:
             raise
         except Exception as error:
             reason = (str(error).strip() or "no reason given").splitlines()[0]
-            raise RunError(f"the network cannot be exported ({type(error).__name__}: {reason})") from error
+            raise ExportError(f"the network cannot be exported ({type(error).__name__}: {reason})") from error

@@ -72,7 +72,7 @@ def bound_recipe_of(directory: RunDirectory) -> BoundRecipe:
 
 
 def recipe_of(directory: RunDirectory) -> Recipe:
-    """Return the recipe of a run.
+    """Return the recipe of a run, with the values that parameters had by default then.
 
     Where the file of a local strategy or network is gone, as after its folder was renamed, the recipe names the copy in
     the run directory.
@@ -81,13 +81,33 @@ def recipe_of(directory: RunDirectory) -> Recipe:
         RunError: if the record is damaged, or holds a recipe that this version cannot read.
     """
     try:
-        return _with_copies(Recipe.model_validate(directory.record.recipe), directory)
+        record = directory.record
+        recipe = _with_defaults_of_then(Recipe.model_validate(record.recipe), record)
+        return _with_copies(recipe, directory)
     except ValidationError as error:
         place, what = error.errors()[0]["loc"], error.errors()[0]["msg"]
         raise RunError(
             f"{directory.path / 'record.json'}: holds a recipe that this version cannot read "
             f"({'.'.join(map(str, place))}: {what}); install the version that made the run"
         ) from error
+
+
+def _with_defaults_of_then(recipe: Recipe, record: RunRecord) -> Recipe:
+    """Return a recipe with all parameters as recorded, so that a default changed later does not change its meaning.
+
+    Raises:
+        RunError: if the steps of the record are not those of its recipe.
+    """
+    if len(recipe.strategies) != len(record.steps):
+        raise RunError(f"the record has {len(record.steps)} steps, its recipe {len(recipe.strategies)}; run again")
+    steps = tuple(
+        step.model_copy(update={"parameters": {**step.parameters, **then.parameters}})
+        for step, then in zip(recipe.strategies, record.steps, strict=True)
+    )
+    model = {**recipe.model.parameters, **record.model_parameters}
+    return recipe.model_copy(
+        update={"strategies": steps, "model": recipe.model.model_copy(update={"parameters": model})}
+    )
 
 
 def _with_copies(recipe: Recipe, directory: RunDirectory) -> Recipe:
