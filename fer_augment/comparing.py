@@ -51,9 +51,10 @@ from fer_augment.reports.console import print_warnings, progress_of, progress_of
 from fer_augment.reports.html import write_report
 from fer_augment.reports.run_progress import RunProgress
 from fer_augment.reports.wording import precision_sentence
-from fer_augment.results.comparison import ComparisonRecord, Failure, read_comparison, save_comparison
+from fer_augment.results.comparison import Against, ComparisonRecord, Failure, read_comparison, save_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE
 from fer_augment.results.earlier import keep_earlier
+from fer_augment.results.judgments import check_against
 from fer_augment.results.verdicts import compare_runs, nothing_finished
 from fer_augment.runs.executors import FailedTask, Listener, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, Task, runs_in_order
@@ -95,6 +96,7 @@ def compare(
     executor: Executor = "local",
     overrides: Overrides = (),
     grid: Grid = (),
+    against: Against = "baseline",
     track: str | Sequence[str] = (),
     progress: bool = True,
 ) -> Comparison:
@@ -111,8 +113,8 @@ def compare(
         folds: number of folds of a cross-validation; None for a fixed test split. Given splits are joined.
         repeats: how often the rows are divided into folds; None for 2.
         keep_test: with `folds`, leave the given test split out of them; it is not scored.
-        precision: half-width in points; seeds are added until the 95 % interval of balanced accuracy of every arm is at
-            most this wide to either side, and at least five seeds are done, or `max_seeds` are. Not with `folds`.
+        precision: half-width in points; seeds are added until the 95 % interval of each difference in balanced accuracy
+            is at most this wide to either side, and at least five seeds are done, or `max_seeds` are. Not with `folds`.
         max_seeds: with `precision`, the largest number of seeds.
         out: the directory for results; None for `results/RECIPE_RECIPE…`.
         jobs: runs at a time; None for as many as there are processor cores, on Ray as the cluster has room for.
@@ -121,6 +123,7 @@ def compare(
         grid: settings with several values, each of which makes an arm of every recipe that has the setting:
             `key=value,value…` lines, or a mapping such as `{"strategies.power_sampler.exponent": [0.25, 0.5, 1]}`.
             Several settings are combined. The best arm is chosen on the validation split, see `ComparisonRecord.grid`.
+        against: `all` to test every two arms, with Holm's correction over all pairs; the baseline stays the first arm.
         track: names of trackers, such as `mlflow`, in addition to those that the recipes name.
         progress: whether to show progress and warnings on stderr.
 
@@ -146,6 +149,7 @@ def compare(
         executor=executor,
         overrides=overrides,
         grid=grid,
+        against=against,
         track=track,
         progress=progress,
     )
@@ -167,6 +171,7 @@ def prepare(
     executor: Executor = "local",
     overrides: Overrides = (),
     grid: Grid = (),
+    against: Against = "baseline",
     track: str | Sequence[str] = (),
     progress: bool = True,
 ) -> PreparedComparison:
@@ -186,6 +191,7 @@ def prepare(
         executor: `local` or `ray`.
         overrides: `key=value` settings for every recipe.
         grid: settings with several values, each of which makes an arm.
+        against: `baseline` or `all`.
         track: names of trackers, in addition to those that the recipes name.
         progress: whether to show progress and warnings on stderr.
 
@@ -193,6 +199,7 @@ def prepare(
         FerAugmentError: in one line, for the first thing that is refused; see `runs.preflight.preflight`.
     """
     check_executor(executor)
+    check_against(against)
     design = cross_validation_of(folds, repeats, keep_test, seeds)
     chosen_seeds = seeds_of(3 if seeds is None else seeds)
     check_jobs(jobs)
@@ -231,6 +238,7 @@ def prepare(
         precision=precision,
         max_seeds=max_seeds,
         grid={arm.recipe.name: arm.values for arm in of_grid if arm.values},
+        against=against,
     )
 
 
@@ -253,6 +261,7 @@ class PreparedComparison:
         precision: half-width in points until which seeds are added; None for no more than `seeds`.
         max_seeds: with `precision`, the largest number of seeds.
         grid: the values of each arm of a grid by dotted key; empty without a grid.
+        against: `all` to test every two arms.
     """
 
     arms: tuple[BoundRecipe, ...]
@@ -269,6 +278,7 @@ class PreparedComparison:
     precision: float | None = None
     max_seeds: int = MAX_SEEDS
     grid: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    against: Against = "baseline"
 
     def __repr__(self) -> str:
         """Name recipes, seeds and directory."""
@@ -330,7 +340,7 @@ class PreparedComparison:
         """Return seeds to add for the precision, a quarter of those so far; none if it is reached or cannot be."""
         if self.precision is None or comparison.failures or len(self.seeds) >= self.max_seeds:
             return ()
-        intervals = [versus.balanced_accuracy.ci95 for versus in comparison.versus]
+        intervals = [one.balanced_accuracy.ci95 for one in comparison.tests]
         is_precise = all(ci95 and 100 * (ci95[1] - ci95[0]) / 2 <= self.precision for ci95 in intervals)
         is_out_of_reach = comparison.seeds_for_precision.get(f"{self.precision:g}", 0) is None
         if len(self.seeds) >= FEWEST_SEEDS and (is_precise or is_out_of_reach):
@@ -427,6 +437,7 @@ class PreparedComparison:
             near_train=None if data.folds else audit.held_out_near_train_rows["test"],
             precisions=() if self.precision is None else (self.precision,),
             grid=self.grid,
+            against=self.against,
         )
         kept = keep_earlier(comparison, self.directory)
         if kept and self.progress:

@@ -22,8 +22,9 @@ import numpy as np
 from fer_augment.errors import PredictionError, RunError, did_you_mean, excerpt
 from fer_augment.finished import Comparison
 from fer_augment.reports.console import print_warnings, progress_of
-from fer_augment.results.comparison import ComparisonRecord, save_comparison
+from fer_augment.results.comparison import Against, ComparisonRecord, save_comparison
 from fer_augment.results.earlier import keep_earlier
+from fer_augment.results.judgments import check_against
 from fer_augment.results.predicted_arms import arms_of
 from fer_augment.results.prediction_files import TableLike, read_table
 from fer_augment.results.prediction_table import PredictionTable
@@ -39,7 +40,8 @@ NAMED_ROLES = ("arm", "seed", "fold")
 def judge(
     predictions: Predictions | Sequence[Predictions],
     *,
-    baseline: str,
+    baseline: str | None = None,
+    against: Against = "baseline",
     out: str | PathLike[str] | None = None,
     pattern: str | None = None,
     columns: Mapping[str, str] | None = None,
@@ -55,7 +57,8 @@ def judge(
     Args:
         predictions: files in csv, tsv, JSON Lines, parquet or npz, patterns such as `predictions/*.csv`, or columns
             in memory.
-        baseline: the arm that the others are compared with.
+        baseline: the arm that the others are compared with; with `against="all"` None is the first arm.
+        against: `all` to test every two arms, with Holm's correction over all pairs.
         out: a directory for `comparison.json` and `report.html`; None to write nothing.
         pattern: where the names of files contain the arm and the seed, such as `{arm}_seed{seed}.csv`.
         columns: names of columns that are not named after their role, by role, such as `{"true": "label"}`.
@@ -66,9 +69,13 @@ def judge(
         training images are unknown.
 
     Raises:
+        FerAugmentError: if `against` is unknown, or the baseline is missing.
         PredictionError: if a file cannot be read, or does not match the others; the message names file and row.
         RunError: if results cannot be written.
     """
+    check_against(against)
+    if baseline is None and against == "baseline":
+        raise PredictionError("baseline: name the arm that the others are compared with, or test against all")
     sources = _sources(predictions)
     unused: set[str] = set()
     with progress_of("reading predictions", quiet=not progress) as report:
@@ -83,6 +90,8 @@ def judge(
 
         predicted = arms_of(tables())
     names = [arm.name for arm in predicted.arms]
+    if baseline is None:
+        baseline = names[0]
     if baseline not in names:
         raise PredictionError(f"baseline: there is no arm {excerpt(baseline)!r}{did_you_mean(baseline, names)}")
     first = predicted.arms[0]
@@ -93,6 +102,7 @@ def judge(
         fingerprint=predicted.fingerprint,
         counts={"test": np.bincount(first.test.labels, minlength=len(first.class_names))},
         warnings=predicted.warnings,
+        against=against,
     )
     if progress and unused:
         print_warnings([f"columns without a role, not used: {excerpt(', '.join(sorted(unused)))}"])

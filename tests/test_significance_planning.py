@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm, t
 
-from fer_augment.significance import balanced_accuracy_weights, endpoint_difference, runs_for_half_width
+from fer_augment.significance import (
+    arm_statistics,
+    balanced_accuracy_weights,
+    endpoint_difference,
+    runs_for_half_width,
+)
 from tests.significance_experiments import (
     experiment,
     loop_endpoint,
@@ -35,7 +40,7 @@ def test_agrees_with_a_direct_implementation():
     half_widths = loop_half_widths(correct_a, correct_b, labels, weights)
     wanted = [half_widths[2] * 1.1, half_widths[4] * 1.0001, half_widths[20] * 1.0001, half_widths[1000] * 0.9]
 
-    needed = runs_for_half_width(correct_a, correct_b, labels, weights, wanted)
+    needed = runs_for_half_width(*arm_statistics([correct_a, correct_b], labels, 3), weights, wanted)
 
     assert needed == [2, 4, 20, None]
 
@@ -45,9 +50,12 @@ def test_the_present_number_of_runs_gives_the_present_width():
     weights = balanced_accuracy_weights(labels, 3)
     low, high = endpoint_difference(correct_a, correct_b, labels, weights).ci95
 
-    assert runs_for_half_width(correct_a, correct_b, labels, weights, [(high - low) / 2 * 1.0001]) == [5]
+    assert runs_for_half_width(
+        *arm_statistics([correct_a, correct_b], labels, 3), weights, [(high - low) / 2 * 1.0001]
+    ) == [5]
 
 
 def test_without_two_images_of_a_class_nothing_is_known():
     correct = np.array([[True, False], [True, True]])
-    assert runs_for_half_width(correct, correct, np.array([0, 1]), np.array([0.5, 0.5]), [0.5]) == [None]
+    statistics = arm_statistics([correct, correct], np.array([0, 1]), 2)
+    assert runs_for_half_width(*statistics, np.array([0.5, 0.5]), [0.5]) == [None]

@@ -24,7 +24,12 @@ format_option = click.option(
 )  # fmt: skip
 fail_option = click.option(
     "--fail-on", type=click.Choice(["worse"]),
-    help=f"Exit with status {WORSE_STATUS} if an arm is worse in balanced accuracy, accuracy or the recall of a class.",
+    help=f"Exit with status {WORSE_STATUS} if an arm is worse than the baseline in balanced accuracy, accuracy or the "
+    "recall of a class.",
+)  # fmt: skip
+against_option = click.option(
+    "--against", type=click.Choice(["baseline", "all"]), default="baseline", show_default=True,
+    help="Test each arm against the baseline, or every two arms.",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from fer_augment.cli._comparison_output import chosen_format, fail_option, finish, format_option
+from fer_augment.cli._comparison_output import against_option, chosen_format, fail_option, finish, format_option
 from fer_augment.cli._options import (
     Seeds,
     data_option,
@@ -27,6 +27,7 @@ from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
     from fer_augment.comparing import Executor, PreparedComparison
+    from fer_augment.results.comparison import Against
 
 DEMO_RECIPES = ("demo", "demo_mirror", "demo_balanced")
 DEMO_SEEDS = 3
@@ -57,6 +58,7 @@ DEMO_SEEDS = 3
     help="Make an arm for each value of a setting, such as strategies.mixup.alpha=0.2,0.4; may be repeated for all "
     "combinations.",
 )  # fmt: skip
+@against_option
 @track_option
 @click.option("--dry-run", is_flag=True, help="Train nothing: list the trainings, which are cached, and the time.")
 @format_option
@@ -78,6 +80,7 @@ def compare(
     executor: Executor,
     overrides: tuple[str, ...],
     grid: tuple[str, ...],
+    against: Against,
     track: tuple[str, ...],
     dry_run: bool,
     chosen: str | None,
@@ -100,6 +103,7 @@ def compare(
     fer-augment compare modern modern_balanced --data lesions.yaml --folds 5
     fer-augment compare modern modern_balanced --data faces --precision 2
     fer-augment compare modern --data faces --grid training.learning_rate=.05,.02
+    fer-augment compare modern modern_mixup modern_cutmix --data faces --against all
     fer-augment compare paper smote --data demo --dry-run
     fer-augment compare paper smote --data faces --format github --fail-on worse
     fer-augment compare modern my_idea.yaml --data faces --track mlflow
@@ -121,6 +125,7 @@ def compare(
         executor=executor,
         overrides=overrides,
         grid=grid,
+        against=against,
         track=track,
         progress=not quiet,
     )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from fer_augment.cli._comparison_output import chosen_format, fail_option, finish, format_option
+from fer_augment.cli._comparison_output import against_option, chosen_format, fail_option, finish, format_option
 from fer_augment.cli._options import json_option
+
+if TYPE_CHECKING:
+    from fer_augment.results.comparison import Against
 
 
 @click.command(no_args_is_help=True)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--baseline", required=True, metavar="ARM", help="The arm that the others are compared with.")
+@click.option("--baseline", metavar="ARM", help="The arm that the others are compared with.")
+@against_option
 @click.option(
     "--pattern", metavar="NAME", help="Where names of files contain arm and seed, such as '{arm}_seed{seed}.csv'."
 )
@@ -26,7 +31,8 @@ from fer_augment.cli._options import json_option
 @fail_option
 def judge(
     files: tuple[str, ...],
-    baseline: str,
+    baseline: str | None,
+    against: Against,
     pattern: str | None,
     columns: tuple[str, ...],
     out: Path | None,
@@ -45,12 +51,20 @@ def judge(
     fer-augment judge all.csv --baseline plain --column true=label
     fer-augment judge *.npz --pattern '{arm}_{seed}.npz' --baseline plain
     fer-augment judge all.csv --baseline plain --out judged --fail-on worse
+    fer-augment judge all.csv --against all
     """
     from fer_augment.judging import judge as judged
 
+    if baseline is None and against == "baseline":
+        raise click.UsageError("Missing option '--baseline'; or use --against all")
     shown = chosen_format(chosen, as_json=as_json)
     comparison = judged(
-        list(files), baseline=baseline, out=out, pattern=pattern, columns=dict(map(_role_and_name, columns))
+        list(files),
+        baseline=baseline,
+        against=against,
+        out=out,
+        pattern=pattern,
+        columns=dict(map(_role_and_name, columns)),
     )
     finish(comparison, shown, fail_on)
 

@@ -21,7 +21,7 @@ from fer_augment.reports.wording import (
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Statistic, Versus
 
 Row = tuple[str, ...]
-_TEXT_COLUMNS = ("recipe", "metric", "verdict")
+_TEXT_COLUMNS = ("recipe", "metric", "verdict", "second")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from fer_augment.reports.matrices import (
     heat_maps,
 )
 from fer_augment.reports.notable import matrix_classes
+from fer_augment.reports.pairs import pair_grids, ranking_chart
 from fer_augment.reports.pictures import ConfusedPair, added_galleries, confused_galleries, steps_that_add_nothing
 from fer_augment.reports.published import published_grids
 from fer_augment.reports.run_files import LocatedRun, RunFiles
@@ -126,6 +127,7 @@ def comparison_html(comparison: ComparisonRecord) -> str:
         files.
     """
     recall = [against_baseline(comparison, versus) for versus in comparison.versus] or [recall_by_arm(comparison)]
+    recall += pair_grids(comparison)
     return _environment().get_template("fragment.html.j2").render(recall=recall, **_summary(comparison))
 
 
@@ -191,6 +193,7 @@ def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
         "kind_of_duplicates": kind_of_duplicates(comparison),
         "validation": validation_overview(comparison),
         "forest": forest_plot(comparison),
+        "ranking": ranking_chart(comparison),
         "class_scores": {printable(arm.recipe): class_scores(arm.test) for arm in comparison.arms}
         if len(names) <= MOST_CLASS_SCORES
         else {},

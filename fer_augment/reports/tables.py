@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from fer_augment.reports.grids import Grid, against_baseline, comparison_grids, recall_by_arm
+from fer_augment.reports.pairs import pair_grids
 from fer_augment.reports.wording import (
     cost_sentence,
     failures,
@@ -30,11 +31,12 @@ def markdown(comparison: ComparisonRecord, further: tuple[Grid, ...] = ()) -> st
         comparison: the comparison.
         further: tables to append to those of the comparison.
     """
+    grids = (*comparison_grids(comparison), *pair_grids(comparison), *further)
     verdicts = [f"{verdict_sentence(versus)} {cost_sentence(versus)}" for versus in comparison.versus]
     blocks = [
         f"# {escaped(headline(comparison))}",
         *_bullets("", verdicts),
-        *(block for grid in (*comparison_grids(comparison), *further) for block in grid_blocks(grid)),
+        *(block for grid in grids for block in grid_blocks(grid)),
         *_bullets("Notes", notes(comparison)),
         *_bullets("Failed runs", failures(comparison)),
         *_bullets("Warnings", warning_lines(comparison)),
@@ -50,6 +52,7 @@ def github_summary(comparison: ComparisonRecord) -> str:
         blocks += [escaped(verdict_sentence(versus)), escaped(cost_sentence(versus)), *list(grid_blocks(grid))[1:]]
     if not comparison.versus:
         blocks += list(grid_blocks(recall_by_arm(comparison)))[1:]
+    blocks += [block for grid in pair_grids(comparison) for block in list(grid_blocks(grid))[1:]]
     remarks = [
         *_bullets("", notes(comparison)),
         *_bullets("Failed runs", failures(comparison)),
@@ -91,18 +94,24 @@ COLUMNS = (
 )
 """Columns of the CSV table; scores and differences are fractions of 1, and undefined values are empty."""
 
+_BASELINE_COLUMN, _VERDICT_COLUMN = COLUMNS.index("baseline"), COLUMNS.index("verdict")
 _OF_SPLIT = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll")
 _OF_CLASS = ("recall", "precision", "f1")
 
 
 def csv_table(comparison: ComparisonRecord) -> str:
-    """Return a CSV table with one row per score of every arm, with the test against the baseline if there is one."""
+    """Return a CSV table with one row per score of every arm, with the test against the baseline if there is one.
+
+    If every two arms are tested, rows of the tested scores of the other pairs follow.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     versus = {one.recipe: one for one in comparison.versus}
     for arm in comparison.arms:
         writer.writerows([*map(_cell, row)] for row in _arm_rows(arm, versus.get(arm.recipe)))
+    for pair in comparison.pairs:
+        writer.writerows([*map(_cell, row)] for row in _pair_rows(comparison.arm(pair.recipe), pair))
     return text.getvalue()
 
 
@@ -116,6 +125,10 @@ def _arm_rows(arm: Arm, versus: Versus | None) -> Iterator[list[object]]:
         baseline = versus.baseline if versus and judgments else ""
         for score, class_name, number, judgment in _scores(scores, judgments) if scores else ():
             yield [split, arm.recipe, score, class_name, *_numbers(number), *_verdict(baseline, judgment)]
+
+
+def _pair_rows(arm: Arm, pair: Versus) -> Iterator[list[object]]:
+    return (row for row in _arm_rows(arm, pair) if row[_BASELINE_COLUMN] and row[_VERDICT_COLUMN])
 
 
 def _scores(scores: SplitScores, judgments: Judgments | None) -> Iterator[tuple[str, str, Statistic, Judgment | None]]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.reports.grids import Grid, comparison_grids
+from fer_augment.reports.pairs import pair_grids
 from fer_augment.reports.wording import (
     DEDUPLICATED,
     cost_sentence,
@@ -43,7 +44,7 @@ def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
         console.print()
         console.print(_verdict(versus))
         console.print(Padding(Text(cost_sentence(versus)), (0, 0, 0, 2)))
-    tables = comparison_grids(comparison)
+    tables = (*comparison_grids(comparison), *pair_grids(comparison))
     for grid in tables:
         print_grid(grid, console)
     remarks = notes(comparison) + ([] if console.width >= WIDE else _abbreviations(tables))

@@ -28,6 +28,7 @@ EXPLANATION = (
 )
 """Explanation of the numbers of a verdict."""
 
+_OVER_ARMS, _OVER_PAIRS = "over the arms for", "over all pairs of arms for"
 _NEW_ON_A_SPLIT, _NEW_IN_FOLDS = "new seeds and new test images", "new trainings and new data sets"
 
 EXPLANATION_WITHOUT_TESTS = "Differences are in percentage points; exact duplicates within the test split count once."
@@ -134,7 +135,7 @@ def design_sentence(comparison: ComparisonRecord) -> str | None:
 
 def precision_sentence(comparison: ComparisonRecord) -> str | None:
     """State how precisely balanced accuracy is known, and how many seeds more precision would take; None if unknown."""
-    halves = [(ci95[1] - ci95[0]) / 2 for one in comparison.versus if (ci95 := one.balanced_accuracy.ci95)]
+    halves = [(ci95[1] - ci95[0]) / 2 for one in comparison.tests if (ci95 := one.balanced_accuracy.ci95)]
     if not halves or not comparison.seeds_for_precision:
         return None
     now = 100 * max(halves)
@@ -289,11 +290,13 @@ def notes(comparison: ComparisonRecord) -> list[str]:
     ]
     if chosen:
         remarks.append(f"Values selected by steps, one per run: {'; '.join(chosen)}.")
-    if not comparison.versus:
+    if not comparison.tests:
         return remarks
     precision = precision_sentence(comparison)
     remarks += [precision] if precision else []
-    explanation = EXPLANATION if any(map(_has_interval, comparison.versus)) else EXPLANATION_WITHOUT_TESTS
+    explanation = EXPLANATION if any(map(_has_interval, comparison.tests)) else EXPLANATION_WITHOUT_TESTS
+    if comparison.against == "all":
+        explanation = explanation.replace(_OVER_ARMS, _OVER_PAIRS)
     design = design_sentence(comparison)
     of_design = [design] if design else []
     if comparison.cross_validation:

@@ -25,6 +25,8 @@ REPORT_FILE = "report.html"
 Finite: TypeAlias = Annotated[float, AllowInfNan(False), Field(ge=-1e100, le=1e100)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
 Interval: TypeAlias = tuple[Finite, Finite]
+Against: TypeAlias = Literal["baseline", "all"]
+"""What arms are tested against: the baseline, or all other arms."""
 
 
 class _Plain(BaseModel):
@@ -190,8 +192,8 @@ class Judgment(_Plain):
         delta: arm minus baseline, in `[-1, 1]`, over distinct images: exact duplicates within the split count once.
         ci95: 95 % confidence interval of `delta` over new runs and new images, unadjusted and not clipped.
         p: two-sided p-value, unadjusted.
-        p_adjusted: p-value after Holm's correction: over arms for balanced accuracy and for accuracy, over the
-            classes of an arm for recall.
+        p_adjusted: p-value after Holm's correction: over arms, or over all pairs of arms, for balanced accuracy and for
+            accuracy, over the classes of an arm or pair for recall.
         verdict: result of the test, by `p_adjusted` and the number of runs.
         detectable: minimum detectable effect of this test (80 % power, unadjusted); larger after Holm's correction
             for several arms or classes.
@@ -227,7 +229,7 @@ class Versus(Judgments):
         baseline: the arm that it is compared with.
         share_above: share of two-way bootstrap resamples, of runs and images, in which the arm's balanced accuracy
             is above the baseline's, with ties counted half: loosely "P(arm > baseline)". None with fewer than five
-            runs of either arm, where the bootstrap is too optimistic.
+            runs of either arm, where the bootstrap is too optimistic, and in `ComparisonRecord.pairs`.
         test_deduplicated: the same tests on the deduplicated test split; None if it is empty.
     """
 
@@ -321,10 +323,13 @@ class ComparisonRecord(_Plain):
         cross_validation: how the data were divided into folds; None on a fixed test split. In a cross-validation, the
             "test split" of all scores and tests are the rows of all folds, `n` and `runs` are numbers of repeats, and
             training and validation counts are those of the first fold.
-        seeds_for_precision: estimated number of seeds with which the 95 % interval of balanced accuracy of every arm
+        seeds_for_precision: estimated number of seeds with which the 95 % interval of balanced accuracy of every test
             is at most this many points to either side, by points (`"2"`); None if this test split is too small for it.
             Empty in a cross-validation, and with fewer than two runs of an arm.
         grid: the arms of a grid and the one chosen on the validation split; None without a grid.
+        against: `all` if every two arms are tested, with Holm's correction over all of `tests`.
+        pairs: with `against` `all`, tests of every two arms other than the baseline; `baseline` is then the arm that is
+            first in `arms`.
     """
 
     schema_version: Literal[2] = COMPARISON_SCHEMA
@@ -339,6 +344,8 @@ class ComparisonRecord(_Plain):
     cross_validation: FoldDesign | None = None
     seeds_for_precision: dict[str, int | None] = {}
     grid: GridChoice | None = None
+    against: Against = "baseline"
+    pairs: tuple[Versus, ...] = ()
 
     @model_validator(mode="after")
     def _check_consistency(self) -> ComparisonRecord:
@@ -351,6 +358,11 @@ class ComparisonRecord(_Plain):
     def baseline_arm(self) -> Arm | None:
         """The baseline; None if none of its runs finished."""
         return next((arm for arm in self.arms if arm.recipe == self.baseline), None)
+
+    @property
+    def tests(self) -> tuple[Versus, ...]:
+        """All tests: of the arms against the baseline, and of the other pairs."""
+        return (*self.versus, *self.pairs)
 
     @property
     def is_of_trainings(self) -> bool:
@@ -371,12 +383,15 @@ def faults_of(comparison: ComparisonRecord) -> Iterator[str]:
         yield "arms: two arms have the same name"
     if comparison.grid and comparison.grid.chosen not in {None, *(set(comparison.grid.arms) & set(arms))}:
         yield "grid.chosen: is not an arm of the grid that was compared"
-    for place, versus in enumerate(comparison.versus):
-        if versus.recipe not in arms or versus.baseline not in arms:
-            yield f"versus.{place}: recipe or baseline is not an arm of the comparison"
-        for judgments in (versus, versus.test_deduplicated):
-            if judgments and tuple(judgments.recall) != names:
-                yield f"versus.{place}.recall: the classes differ from class_names"
+    for field, tests in (("versus", comparison.versus), ("pairs", comparison.pairs)):
+        for place, versus in enumerate(tests):
+            if versus.recipe not in arms or versus.baseline not in arms:
+                yield f"{field}.{place}: recipe or baseline is not an arm of the comparison"
+            for judgments in (versus, versus.test_deduplicated):
+                if judgments and tuple(judgments.recall) != names:
+                    yield f"{field}.{place}.recall: the classes differ from class_names"
+    if len({frozenset((one.recipe, one.baseline)) for one in comparison.tests}) != len(comparison.tests):
+        yield "versus, pairs: two arms are tested twice"
     for place, arm in enumerate(comparison.arms):
         yield from (f"arms.{place}.{fault}" for fault in _faults_of_arm(arm, names))
         if [(one.true, one.predicted) for one in arm.watched] != [

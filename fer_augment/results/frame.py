@@ -35,7 +35,9 @@ def comparison_frame(comparison: ComparisonRecord) -> pandas.DataFrame:
         `balanced_accuracy` or `recall`, and `class` is missing unless the endpoint is `recall`. Scores and
         differences are fractions of 1; `n` is the number of runs of the arm, or of repeats in a cross-validation, and
         `rows` the number of rows of the class or split. In the rows of the baseline, and of all arms if no run of the
-        baseline finished, the columns `delta` to `detectable` are missing. See `results.comparison.Judgment` for these.
+        baseline finished, the columns `delta` to `detectable` are missing. If every two arms are tested, rows of the
+        other pairs follow, in which `baseline` is the arm that is compared with. See `results.comparison.Judgment` for
+        these.
 
     Raises:
         FerAugmentError: if pandas is not installed.
@@ -48,20 +50,29 @@ def comparison_frame(comparison: ComparisonRecord) -> pandas.DataFrame:
 
 
 def _rows(comparison: ComparisonRecord) -> Iterator[tuple[object, ...]]:
-    baseline = comparison.baseline_arm
     versus = {one.recipe: one for one in comparison.versus}
     for arm in comparison.arms:
-        for split, scores, baseline_scores, judgments in _splits(arm, baseline, versus.get(arm.recipe)):
-            counts = comparison.data.counts.get(split, {})
-            of_baseline = list(_endpoints(baseline_scores)) if baseline_scores else []
-            for place, (endpoint, class_name, score) in enumerate(_endpoints(scores)):
-                judgment = _judgment(judgments, endpoint, class_name)
-                yield (
-                    *(arm.recipe, comparison.baseline, split, endpoint, class_name),
-                    *(score.mean, score.sd, of_baseline[place][2].mean if of_baseline else None),
-                    *_judged(judgment),
-                    *(scores.accuracy.n, scores.rows if class_name is None else counts.get(class_name, 0)),
-                )
+        yield from _rows_of(comparison, arm, comparison.baseline, comparison.baseline_arm, versus.get(arm.recipe))
+    for pair in comparison.pairs:
+        other = comparison.arm(pair.baseline)
+        yield from _rows_of(comparison, comparison.arm(pair.recipe), pair.baseline, other, pair)
+
+
+def _rows_of(
+    comparison: ComparisonRecord, arm: Arm, name: str, baseline: Arm | None, versus: Versus | None
+) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of an arm and the arm `name` that it is compared with."""
+    for split, scores, baseline_scores, judgments in _splits(arm, baseline, versus):
+        counts = comparison.data.counts.get(split, {})
+        of_baseline = list(_endpoints(baseline_scores)) if baseline_scores else []
+        for place, (endpoint, class_name, score) in enumerate(_endpoints(scores)):
+            judgment = _judgment(judgments, endpoint, class_name)
+            yield (
+                *(arm.recipe, name, split, endpoint, class_name),
+                *(score.mean, score.sd, of_baseline[place][2].mean if of_baseline else None),
+                *_judged(judgment),
+                *(scores.accuracy.n, scores.rows if class_name is None else counts.get(class_name, 0)),
+            )
 
 
 def _splits(

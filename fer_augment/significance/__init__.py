@@ -16,22 +16,31 @@ from fer_augment.significance.differences import (
     verdict,
 )
 from fer_augment.significance.endpoints import accuracy_weights, balanced_accuracy_weights, recall_weights
-from fer_augment.significance.fixed_split import endpoint_difference, endpoint_differences
+from fer_augment.significance.fixed_split import (
+    ArmStatistics,
+    arm_statistics,
+    endpoint_difference,
+    endpoint_differences,
+    pair_differences,
+)
 from fer_augment.significance.planning import runs_for_half_width
 
 __all__ = [
     "LEVEL",
     "POWER",
+    "ArmStatistics",
     "Difference",
     "Summary",
     "Verdict",
     "accuracy_weights",
+    "arm_statistics",
     "balanced_accuracy_weights",
     "endpoint_difference",
     "endpoint_differences",
     "fold_differences",
     "holm",
     "mean_interval",
+    "pair_differences",
     "recall_weights",
     "runs_for_half_width",
     "shares_above",

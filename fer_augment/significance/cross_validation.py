@@ -93,13 +93,11 @@ def fold_differences(
     first = layout.images.merge(baseline)
     repeats, involved = len(folds), weights != 0
     is_absent = (involved & (layout.images.of_class == 0)).any(axis=-1)
-    differences = []
-    for arm in arms:
-        estimate = estimated(layout.images.merge(arm) - first, layout, weights)
+    estimates = [estimated(layout.images.merge(arm) - first, layout, weights) for arm in arms]
+    for estimate in estimates:
         estimate.delta[is_absent] = np.nan
-        counts = involved @ layout.images.of_class
-        differences.append(as_differences(estimate, repeats, repeats, counts, needs_runs=1))
-    return differences
+    counts = involved @ layout.images.of_class
+    return as_differences(estimates, [(repeats, repeats)] * len(arms), counts, needs_runs=1)
 
 
 @dataclass(frozen=True)

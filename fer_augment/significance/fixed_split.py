@@ -91,13 +91,8 @@ def endpoint_differences(
     """
     weights = np.atleast_2d(np.asarray(class_weights, dtype=np.float64))
     require_weights(weights)
-    require_labels(labels, weights.shape[1])
-    require_groups(groups, labels)
-    for name, correct in [("baseline", baseline), *(("arm", arm) for arm in arms)]:
-        require_correct(name, correct, len(labels))
-    images = Images.of(labels, weights.shape[1], groups)
-    first = ArmStatistics.of(images.merge(baseline), images.of_class)
-    return [_differences(first, ArmStatistics.of(images.merge(arm), images.of_class), weights) for arm in arms]
+    statistics = arm_statistics([baseline, *arms], labels, weights.shape[1], groups)
+    return pair_differences(statistics, [(0, place) for place in range(1, len(statistics))], weights)
 
 
 def endpoint_difference(
@@ -111,12 +106,53 @@ def endpoint_difference(
     return endpoint_differences(correct_a, [correct_b], labels, class_weights, groups)[0][0]
 
 
-def _differences(a: ArmStatistics, b: ArmStatistics, weights: FloatArray) -> list[Difference]:
-    involved = weights != 0
-    estimate = estimated(a, b, weights) if min(a.runs, b.runs) > 1 else _only_delta(a, b, weights)
-    is_absent = (involved & (a.of_class == 0)).any(axis=-1)
-    estimate.delta[is_absent] = np.nan
-    return as_differences(estimate, a.runs, b.runs, involved @ a.of_class)
+def arm_statistics(
+    arms: Sequence[CorrectArray], labels: IntArray, classes: int, groups: IntArray | None = None
+) -> list[ArmStatistics]:
+    """Reduce arms to what `pair_differences` needs of them.
+
+    Args:
+        arms: `(S, N)` each, the baseline first; see `endpoint_differences`, as for the other arguments.
+        labels: `(N,) int64` in `0 … K - 1`.
+        classes: K.
+        groups: `(N,) int64` duplicate groups.
+
+    Raises:
+        ValueError: if shapes do not match, a label is out of range, or a value is not in `[0, 1]`.
+    """
+    require_labels(labels, classes)
+    require_groups(groups, labels)
+    for place, correct in enumerate(arms):
+        require_correct("arm" if place else "baseline", correct, len(labels))
+    images = Images.of(labels, classes, groups)
+    return [ArmStatistics.of(images.merge(correct), images.of_class) for correct in arms]
+
+
+def pair_differences(
+    arms: Sequence[ArmStatistics], pairs: Sequence[tuple[int, int]], class_weights: FloatArray
+) -> list[list[Difference]]:
+    """Test the differences of pairs of arms, the second minus the first, as `endpoint_differences` does.
+
+    Args:
+        arms: arms on the same test images, from `arm_statistics`.
+        pairs: places of two arms each.
+        class_weights: `(E, K)` as for `endpoint_differences`.
+
+    Returns:
+        For each pair, the difference on each endpoint.
+    """
+    if not pairs:
+        return []
+    of_class = arms[0].of_class
+    involved = class_weights != 0
+    estimates = [_estimated_or_delta(arms[a], arms[b], class_weights) for a, b in pairs]
+    for estimate in estimates:
+        estimate.delta[(involved & (of_class == 0)).any(axis=-1)] = np.nan
+    return as_differences(estimates, [(arms[a].runs, arms[b].runs) for a, b in pairs], involved @ of_class)
+
+
+def _estimated_or_delta(a: ArmStatistics, b: ArmStatistics, weights: FloatArray) -> Estimate:
+    return estimated(a, b, weights) if min(a.runs, b.runs) > 1 else _only_delta(a, b, weights)
 
 
 # --- statistics of classes; every array may have leading batch dimensions

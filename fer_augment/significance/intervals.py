@@ -6,7 +6,9 @@ interval is the sum of the squared half-widths for either part alone (Zou and Do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import isnan
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -81,35 +83,41 @@ def p_values(estimate: Estimate) -> FloatArray:
 
 
 def as_differences(
-    estimate: Estimate, runs_a: int, runs_b: int, images: IntArray, needs_runs: int = 2
-) -> list[Difference]:
-    """Return the `Difference` of each of E endpoints.
+    estimates: Sequence[Estimate], runs: Sequence[tuple[int, int]], images: IntArray, needs_runs: int = 2
+) -> list[list[Difference]]:
+    """Return the `Difference` of each of E endpoints, for several pairs of arms.
 
     Args:
-        estimate: of `(E,)` endpoints.
-        runs_a: number of runs of arm A.
-        runs_b: number of runs of arm B.
+        estimates: of `(E,)` endpoints, for each pair.
+        runs: numbers of runs of arm A and of arm B, for each pair.
         images: `(E,)`, number of distinct images involved.
         needs_runs: see `Difference`.
     """
-    variance, p = estimate.variance, p_values(estimate)
-    half = half_width(estimate, LEVEL / 2)
-    differences = []
-    for each, delta in enumerate(estimate.delta.tolist()):
-        ci95 = detectable = None
-        if variance[each] > 0 and not np.isnan(delta):
-            ci95 = (delta - float(half[each]), delta + float(half[each]))
-            detectable = float(half[each]) + float(ndtri(POWER)) * float(variance[each]) ** 0.5
-        differences.append(
-            Difference(
-                delta=None if np.isnan(delta) else delta,
-                ci95=ci95,
-                p=None if np.isnan(p[each]) else float(p[each]),
-                detectable=detectable,
-                runs_a=runs_a,
-                runs_b=runs_b,
-                images=int(images[each]),
-                needs_runs=needs_runs,
-            )
-        )
-    return differences
+    if not estimates:
+        return []
+    columns = [np.stack([getattr(one, column.name) for one in estimates]) for column in fields(Estimate)]
+    stacked = Estimate(*columns)
+    numbers = stacked.delta, stacked.variance, p_values(stacked), half_width(stacked, LEVEL / 2)
+    return [
+        [
+            _difference(*of_endpoint, of_runs, involved, needs_runs)
+            for *of_endpoint, involved in zip(*of_pair, images.tolist(), strict=True)
+        ]
+        for *of_pair, of_runs in zip(*(part.tolist() for part in numbers), runs, strict=True)
+    ]
+
+
+def _difference(
+    delta: float, variance: float, p: float, half: float, runs: tuple[int, int], images: int, needs_runs: int
+) -> Difference:
+    is_estimated = variance > 0 and not isnan(delta)
+    return Difference(
+        delta=None if isnan(delta) else delta,
+        ci95=(delta - half, delta + half) if is_estimated else None,
+        p=None if isnan(p) else p,
+        detectable=half + float(ndtri(POWER)) * variance**0.5 if is_estimated else None,
+        runs_a=runs[0],
+        runs_b=runs[1],
+        images=images,
+        needs_runs=needs_runs,
+    )

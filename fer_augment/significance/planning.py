@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fer_augment.significance.differences import LEVEL
-from fer_augment.significance.endpoints import CorrectArray, FloatArray, Images, IntArray
+from fer_augment.significance.endpoints import FloatArray
 from fer_augment.significance.fixed_split import ArmStatistics, estimated
 from fer_augment.significance.intervals import Estimate, half_width
 
@@ -16,12 +16,7 @@ MOST_RUNS = 1000
 
 
 def runs_for_half_width(
-    correct_a: CorrectArray,
-    correct_b: CorrectArray,
-    labels: IntArray,
-    class_weights: FloatArray,
-    wanted: Sequence[float],
-    groups: IntArray | None = None,
+    a: ArmStatistics, b: ArmStatistics, class_weights: FloatArray, wanted: Sequence[float]
 ) -> list[int | None]:
     """Estimate how many runs of each arm give intervals of certain half-widths on a fixed test split.
 
@@ -29,22 +24,18 @@ def runs_for_half_width(
     one between images does not.
 
     Args:
-        correct_a: `(S_A, N)`, at least two runs of the baseline; see `endpoint_differences`.
-        correct_b: `(S_B, N)` likewise of the arm.
-        labels: `(N,) int64` in `0 … K - 1`.
+        a: the baseline, with at least two runs, from `arm_statistics`.
+        b: the arm likewise.
         class_weights: `(K,)`, of the endpoint.
         wanted: half-widths of 95 % intervals.
-        groups: `(N,) int64` duplicate groups.
 
     Returns:
         For each half-width the smallest number of runs, at least 2; None if no number up to `MOST_RUNS` is enough, or
         if the variance between images cannot be estimated.
     """
-    images = Images.of(labels, len(class_weights), groups)
-    a, b = (ArmStatistics.of(images.merge(correct), images.of_class) for correct in (correct_a, correct_b))
     estimate = estimated(a, b, class_weights[None])
     between_runs = sum(float((arm.recall @ class_weights).var(ddof=1)) for arm in (a, b))
-    residual = (a.residual * a.runs + b.residual * b.runs) / np.maximum(images.of_class, 1)
+    residual = (a.residual * a.runs + b.residual * b.runs) / np.maximum(a.of_class, 1)
     runs = np.arange(2.0, MOST_RUNS + 1)
     same = np.ones_like(runs)
     planned = Estimate(
