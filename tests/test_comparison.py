@@ -512,7 +512,7 @@ def test_a_comparison_survives_writing_and_reading(tmp_path, three_arms):
         (b'{"schema_version": 2, "basel', "is not a readable comparison"),
         (b"\xff\xfe", "is not a readable comparison"),
         (b"[]", "is not a readable comparison"),
-        (b'{"schema_version": 1}', "`optimiser_steps` is now `optimizer_steps`"),
+        (b'{"schema_version": 1}', "baseline: Field required"),
         (b'{"schema_version": 2}', "baseline: Field required"),
     ],
 )

@@ -6,6 +6,7 @@ values are None: a comparison contains no NaN and no infinity.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, Valid
 
 from fer_augment.data.records import FoldIdentity, why_unreadable, write_whole
 from fer_augment.errors import RunError
+from fer_augment.results.migration import migrated
 from fer_augment.significance import Verdict
 
 COMPARISON_SCHEMA: Final = 2
@@ -442,21 +444,33 @@ _NUMBERS = re.compile(r"\[\s+\d+(?:,\s+\d+)*\s+\]")
 
 
 def read_comparison(path: Path) -> ComparisonRecord:
-    """Read a comparison.
+    """Read a comparison, of an earlier schema version as well; see `results.migration`.
 
     Args:
         path: `comparison.json` or its directory.
 
     Raises:
-        RunError: if the file is missing, damaged, or has another schema version.
+        RunError: if the file is missing, damaged, or has a later schema version.
     """
     if path.suffix != ".json" and not path.exists():
         raise RunError(f"{path}: no such directory; `fer-augment compare … --out {path}` creates it")
     file = path / COMPARISON_FILE if path.is_dir() else path
     try:
-        return ComparisonRecord.model_validate_json(file.read_bytes())
+        content = file.read_bytes()
+        try:
+            return ComparisonRecord.model_validate_json(content)
+        except ValidationError:
+            return ComparisonRecord.model_validate_json(_migrated(content))
     except OSError as error:
         raise RunError(f"{file}: {error.strerror}; `fer-augment compare … --out DIR` writes this file") from error
     except ValidationError as error:
         reason = why_unreadable(error, "comparison", COMPARISON_SCHEMA)
         raise RunError(f"{file}: {reason}; run `fer-augment compare` again to rewrite it") from error
+
+
+def _migrated(content: bytes) -> bytes:
+    """Return a file of an earlier schema as one of the present schema, and any other as it is."""
+    try:
+        return json.dumps(migrated(json.loads(content), COMPARISON_SCHEMA)).encode()
+    except (ValueError, RecursionError):  # damaged: refused with the place of the damage
+        return content
