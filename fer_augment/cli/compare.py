@@ -103,7 +103,7 @@ def compare(
     fer-augment compare modern modern_balanced --data lesions.yaml --folds 5
     fer-augment compare modern modern_balanced --data faces --precision 2
     fer-augment compare modern --data faces --grid training.learning_rate=.05,.02
-    fer-augment compare modern modern_mixup modern_cutmix --data faces --against all
+    fer-augment compare modern smote my_idea.yaml --data faces --against all
     fer-augment compare paper smote --data demo --dry-run
     fer-augment compare paper smote --data faces --format github --fail-on worse
     fer-augment compare modern my_idea.yaml --data faces --track mlflow

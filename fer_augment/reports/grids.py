@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fer_augment.reports.notable import notable_classes
+from fer_augment.reports.notable import MOST_ROWS, notable_classes
 from fer_augment.reports.wording import (
     DEDUPLICATED,
     UNKNOWN,
@@ -33,12 +33,14 @@ class Grid:
         columns: column headings; the first column names the rows.
         groups: groups of rows; every row has as many cells as there are columns.
         note: a sentence below the table; may be empty.
+        optional: headings of columns that are left out where the table is too wide.
     """
 
     title: str
     columns: Row
     groups: tuple[tuple[Row, ...], ...]
     note: str = ""
+    optional: Row = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for a row whose length differs from the columns."""
@@ -57,10 +59,10 @@ class Grid:
 
 
 def comparison_grids(comparison: ComparisonRecord) -> tuple[Grid, ...]:
-    """Return the tables of a comparison: scores of all arms, then each arm against the baseline."""
+    """Return the tables of a comparison: scores of all arms and of their ensembles, each arm against the baseline."""
     validation = validation_overview(comparison)
-    of_arms = (overview(comparison), validation) if validation else (overview(comparison),)
-    return *of_arms, *(against_baseline(comparison, versus) for versus in comparison.versus)
+    further = [grid for grid in (ensembles(comparison), validation) if grid]
+    return overview(comparison), *further, *(against_baseline(comparison, versus) for versus in comparison.versus)
 
 
 def overview(comparison: ComparisonRecord) -> Grid:
@@ -76,6 +78,7 @@ def overview(comparison: ComparisonRecord) -> Grid:
         f"All arms, {scored_rows(comparison)}: scores in %, mean ± sd over n {units(comparison)}",
         ("arm", "n", "accuracy", "balanced accuracy", DEDUPLICATED, "macro F1", "ECE", "NLL (nats)"),
         (tuple(rows),),
+        optional=("macro F1", "NLL (nats)"),
     )
     has_probabilities = any(arm.test.nll.n or arm.test.ece.n for arm in comparison.arms)
     unknown = [DEDUPLICATED] if not has_duplicates(comparison) else []
@@ -108,6 +111,34 @@ def validation_overview(comparison: ComparisonRecord) -> Grid | None:
         (rows,),
         note="Select recipes by these scores, not by those on the test split.",
     )
+
+
+def ensembles(comparison: ComparisonRecord) -> Grid | None:
+    """Return the scores of the ensemble of each arm's runs on the test split; None if there are none."""
+    scored = [(arm, arm.ensemble) for arm in _in_order(comparison) if arm.ensemble]
+    shown = comparison.class_names if len(comparison.class_names) <= MOST_ROWS else ()
+    rows = tuple(
+        (
+            *(_arm_name(comparison, arm), str(one.runs), _share(one.accuracy), _share(one.balanced_accuracy)),
+            *(_share(one.ece), *(_share(one.recall[name]) for name in shown)),
+        )
+        for arm, one in scored
+    )
+    if not rows:
+        return None
+    classes = tuple(f"recall {printable(name)}" for name in shown)
+    return Grid(
+        "Ensembles of all runs of an arm, test split: scores in %",
+        ("arm", "runs", "accuracy", "balanced accuracy", "ECE", *classes),
+        (rows,),
+        note="An ensemble predicts by the mean of the runs' class probabilities. One ensemble per arm: no interval and "
+        "no verdict. It takes as many networks as there are runs, so compare it with ensembles only.",
+        optional=classes,
+    )
+
+
+def _share(score: float | None) -> str:
+    return UNKNOWN if score is None else f"{100 * score:.1f}"
 
 
 def _in_order(comparison: ComparisonRecord) -> Sequence[Arm]:

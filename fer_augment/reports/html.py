@@ -23,7 +23,7 @@ from fer_augment.reports.figures import (
     split_figures,
 )
 from fer_augment.reports.forest import TONES, forest_plot
-from fer_augment.reports.grids import against_baseline, overview, recall_by_arm, validation_overview
+from fer_augment.reports.grids import against_baseline, ensembles, overview, recall_by_arm, validation_overview
 from fer_augment.reports.matrices import (
     confusion_matrix_figure,
     difference_maps,
@@ -193,6 +193,7 @@ def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
         "kind_of_duplicates": kind_of_duplicates(comparison),
         "validation": validation_overview(comparison),
         "forest": forest_plot(comparison),
+        "ensembles": ensembles(comparison),
         "ranking": ranking_chart(comparison),
         "class_scores": {printable(arm.recipe): class_scores(arm.test) for arm in comparison.arms}
         if len(names) <= MOST_CLASS_SCORES

@@ -30,7 +30,6 @@ from fer_augment.significance import Verdict
 WIDE = 110
 """Minimum width in columns for tables with all columns and without abbreviations."""
 
-_ONLY_WIDE = ("macro F1", "NLL (nats)")
 _STYLES = {Verdict.BETTER: "bold green", Verdict.WORSE: "bold red"}
 _SHORT_VERDICTS = {Verdict.NO_EVIDENCE: "no ev.", Verdict.ONE_RUN: "1 run", Verdict.UNTESTABLE: "n/a"}
 _SHORT_HEADINGS = {"difference": "diff."}
@@ -66,7 +65,7 @@ def _verdict(versus: Versus) -> Text:
 def print_grid(grid: Grid, console: Console) -> None:
     """Print a table, and its note if it has one, below an empty line."""
     wide = console.width >= WIDE
-    shown = grid if wide else grid.without(_ONLY_WIDE)
+    shown = grid if wide and _width(grid) <= console.width else grid.without(grid.optional)
     table = Table(
         title=Text(shown.title, style="bold"),
         title_justify="left",
@@ -88,6 +87,12 @@ def print_grid(grid: Grid, console: Console) -> None:
     console.print(table)
     if shown.note:
         console.print(Text(shown.note))
+
+
+def _width(grid: Grid) -> int:
+    """Return the width of a table without line breaks in its cells."""
+    rows = [grid.columns, *(row for group in grid.groups for row in group)]
+    return sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True)) - 1
 
 
 def _cell(heading: str, cell: str, wide: bool) -> Text:

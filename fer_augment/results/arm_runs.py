@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fer_augment.data.records import Evaluation, FoldIdentity, Predictions, RunDirectory, RunRecord, StepRecord
 from fer_augment.errors import RunError
-from fer_augment.results.comparison import Arm, CurvePoint, StepRows
+from fer_augment.results.comparison import Arm, CurvePoint, Ensemble, StepRows
+from fer_augment.results.ensembles import ensemble_of
 from fer_augment.results.scored_rows import ScoredRows, confusion_of, split_scores, statistic
 
 Pair = tuple[str, str]
@@ -31,6 +32,7 @@ class ArmRuns:
         records: record per run; empty for predictions of another trainer.
         folds: held-out fold per run; empty on a fixed test split.
         repeats: number of each run of `test` that is a repeat; empty on a fixed test split.
+        ensemble: scores of the mean of the runs' class probabilities on a fixed test split; None without.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ArmRuns:
     records: tuple[RunRecord, ...] = ()
     folds: tuple[FoldIdentity, ...] = ()
     repeats: tuple[int, ...] = ()
+    ensemble: Ensemble | None = None
 
 
 def read_arm(recipe: str, directories: Iterable[RunDirectory]) -> ArmRuns:
@@ -67,6 +70,7 @@ def read_arm(recipe: str, directories: Iterable[RunDirectory]) -> ArmRuns:
         test=test,
         validation=(validation,),
         records=records,
+        ensemble=ensemble_of([of_test for of_test, _ in of_runs], records[0].class_names),
     )
 
 
@@ -156,6 +160,7 @@ def summarized(arm: ArmRuns, kept: NDArray[np.bool_] | None, watched: Sequence[P
         test=split_scores([arm.test], names),
         test_deduplicated=None if kept is None or not kept.any() else split_scores([arm.test.where(kept)], names),
         validation=split_scores(arm.validation, names) if arm.validation else None,
+        ensemble=arm.ensemble,
         watched=tuple(confusion_of(arm.test, names, pair) for pair in watched),
         **(_of_records(arm.records) if arm.records else {}),
     )

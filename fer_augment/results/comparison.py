@@ -80,6 +80,27 @@ class SplitScores(_Plain):
     confusion: tuple[tuple[Count, ...], ...]
 
 
+class Ensemble(_Plain):
+    """Scores on the test split of one ensemble: the mean of the class probabilities of all runs of an arm.
+
+    It has no interval and no test: it is one prediction per image, and how much another ensemble of new trainings would
+    differ is not known.
+
+    Attributes:
+        runs: number of runs, at least two.
+        accuracy: share of correct predictions.
+        balanced_accuracy: mean recall over the classes with rows.
+        recall: recall per class; None for a class without rows.
+        ece: expected calibration error.
+    """
+
+    runs: Annotated[Count, Field(ge=2)]
+    accuracy: Finite
+    balanced_accuracy: Finite
+    recall: dict[str, Finite | None]
+    ece: Finite
+
+
 class Confusion(_Plain):
     """How often one class was predicted as another.
 
@@ -158,6 +179,7 @@ class Arm(_Plain):
         training_seconds: wall time of a training, without cached trainings.
         curve: evaluations during training that all runs have in common.
         folds: held-out fold per seed; empty on a fixed test split.
+        ensemble: the runs as one predictor; None in a cross-validation, with one run, or if a run has no scores.
     """
 
     recipe: str
@@ -180,6 +202,7 @@ class Arm(_Plain):
     training_seconds: Statistic = Statistic(mean=None, sd=None, n=0, ci95=None)
     curve: tuple[CurvePoint, ...] = ()
     folds: tuple[FoldIdentity, ...] = ()
+    ensemble: Ensemble | None = None
 
     @property
     def n(self) -> int:
@@ -415,6 +438,8 @@ def _faults_of_arm(arm: Arm, names: tuple[str, ...]) -> Iterator[str]:
                 yield f"{split}.{name}: the classes differ from class_names"
         if len(scores.confusion) != len(names) or any(len(row) != len(names) for row in scores.confusion):
             yield f"{split}.confusion: expected a row and a column for each of the {len(names)} classes"
+    if arm.ensemble and tuple(arm.ensemble.recall) != names:
+        yield "ensemble.recall: the classes differ from class_names"
     runs = len(arm.seeds)
     lengths = {"run_keys": len(arm.run_keys), **{f"steps.{n}.rows": len(step.rows) for n, step in enumerate(arm.steps)}}
     if arm.parameter_count is not None:

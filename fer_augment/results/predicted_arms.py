@@ -17,6 +17,7 @@ from fer_augment.data.class_order import class_order
 from fer_augment.errors import PredictionError, excerpt
 from fer_augment.results.arm_runs import ArmRuns
 from fer_augment.results.comparison_warnings import listed
+from fer_augment.results.ensembles import SummedProbabilities
 from fer_augment.results.predicted_runs import PredictedRun, runs_in
 from fer_augment.results.prediction_scores import scored_predictions
 from fer_augment.results.prediction_table import PredictionTable
@@ -26,6 +27,7 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 _FEWEST_FOLDS = 2
+_TOO_LARGE = "Ensembles are not scored: the class probabilities of all arms would need more than 1 GB of memory."
 _SAME_IMAGES = "every run needs predictions for the same images"
 
 
@@ -72,6 +74,7 @@ class _Runs:
         self.folds: dict[str, int] = {}
         self.scored: PredictionTable | None = None
         self.of_arm: dict[str, dict[int, PredictedRun]] = {}
+        self.sums = SummedProbabilities()
 
     def add(self, table: PredictionTable, arm: str, seed: int, rows: IntArray, fold: str | None) -> None:
         """Add the predictions of a run, or of a fold of a repeat, that are in a file."""
@@ -80,12 +83,14 @@ class _Runs:
             for role, column in table.values.items()
         }
         true = _numbered(values["true"], self.classes)
-        scores, unknown = self._scores(table, rows), np.full(len(rows), np.nan)
+        scores, unknown, probabilities = self._scores(table, rows), np.full(len(rows), np.nan), None
         if scores is None:
             predicted, confidence, losses = values["predicted"], unknown, unknown
         else:
             classes = self.scored.classes if self.scored else ()
-            predicted, confidence, losses = scored_predictions(table, classes, scores, values, seed, rows)
+            predicted, confidence, losses, probabilities = scored_predictions(
+                table, classes, scores, values, seed, rows
+            )
         folds = values.get("fold") if fold is None else [fold] * len(rows)
         run = PredictedRun(
             tables=(PredictionTable(table.title, {}, table.place),),
@@ -99,6 +104,8 @@ class _Runs:
             groups=_numbered(values["group"], self.groups) if "group" in values else None,
             folds=None if folds is None else _numbered(folds, self.folds),
         )
+        if folds is None:
+            self.sums.add(arm, run.images, probabilities)
         earlier = self.of_arm.setdefault(arm, {}).get(seed)
         self.of_arm[arm][seed] = earlier.joined(run, f"seed {seed} of {excerpt(arm)}") if earlier else run
 
@@ -140,10 +147,15 @@ class _Runs:
             self._refuse_wrong_folds(ordered, groups)
         labels = label_of[first.true]
         of_images = np.arange(len(labels)) if groups is None or groups.groups is None else _first_rows(groups.groups)
-        arms = [_arm(arm, of_arm, names, label_of, labels, of_images) for arm, of_arm in ordered.items()]
-        return PredictedArms(
-            tuple(arms), self._fingerprint(first, names, labels, of_images), tuple(_warnings(ordered, label_of))
-        )
+        arms = [
+            replace(
+                _arm(arm, of_arm, names, label_of, labels, of_images),
+                ensemble=self.sums.ensemble(arm, first.images, labels, names),
+            )
+            for arm, of_arm in ordered.items()
+        ]
+        warnings = [*_warnings(ordered, label_of), *([_TOO_LARGE] if self.sums.is_too_large else [])]
+        return PredictedArms(tuple(arms), self._fingerprint(first, names, labels, of_images), tuple(warnings))
 
     def _class_order(self, runs: Sequence[PredictedRun]) -> tuple[tuple[str, ...], IntArray]:
         """Return the class names in order, and the label of each class by its number."""

@@ -23,8 +23,8 @@ def scored_predictions(
     values: Mapping[str, list[str]],
     seed: int,
     rows: IntArray,
-) -> tuple[list[str], FloatArray, FloatArray]:
-    """Return predicted class, its probability in `[0, 1]`, and `-ln p(true class)`, of each row of a run.
+) -> tuple[list[str], FloatArray, FloatArray, FloatArray]:
+    """Return predicted class, its probability in `[0, 1]`, `-ln p(true class)`, and `(n, K)` probabilities of a run.
 
     Args:
         table: the file, for messages and for the kind of its scores.
@@ -57,7 +57,12 @@ def scored_predictions(
     else:
         with np.errstate(divide="ignore"):
             losses = -np.log(probabilities[every_row, true])
-    return [classes[column] for column in predicted.tolist()], probabilities[every_row, predicted], losses
+    return (
+        [classes[column] for column in predicted.tolist()],
+        probabilities[every_row, predicted],
+        losses,
+        probabilities,
+    )
 
 
 def _largest(scores: FloatArray, ids: Sequence[str], seed: int) -> IntArray:
