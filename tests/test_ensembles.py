@@ -76,10 +76,12 @@ def test_judge_scores_the_same_mean():
 
 def test_logits_count_as_their_softmax_and_the_order_changes_nothing():
     of_logits = [with_run(columns(arm, seed, scores="logit"), arm, seed) for arm in RECALLS for seed in range(3)]
+    orders = {seed: np.random.default_rng(seed).permutation(len(TRUE)).tolist() for seed in (2, 0, 1)}
     reordered = [
-        with_run(columns(arm, seed, scores="prob", order=np.random.default_rng(seed).permutation(len(TRUE))), arm, seed)
-        for arm in RECALLS for seed in (2, 0, 1)
-    ]  # fmt: skip
+        with_run(columns(arm, seed, scores="prob", order=order), arm, seed)
+        for arm in RECALLS
+        for seed, order in orders.items()
+    ]
     expected = judged(tables()).arm("plain").ensemble
     assert judged(reordered).arm("plain").ensemble == expected
     logits = judged(of_logits).arm("plain").ensemble

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_the_default_tests_each_arm_against_the_baseline_as_before(runs, compari
         assert one.balanced_accuracy.p == of_all.balanced_accuracy.p
         assert one.balanced_accuracy.p_adjusted <= of_all.balanced_accuracy.p_adjusted
         assert one.share_above == of_all.share_above
-    assert ranking(default) is ranking_chart(default) is None and pair_grids(default) == ()
+    assert (ranking(default), ranking_chart(default), pair_grids(default)) == (None, None, ())
 
 
 def test_without_a_finished_baseline_the_other_pairs_are_tested(runs):
@@ -86,7 +87,7 @@ def test_without_a_finished_baseline_the_other_pairs_are_tested(runs):
 def test_pairs_of_folds_are_tested_too():
     rng = np.random.default_rng(0)
     true = rng.integers(0, 2, 80)
-    tables = []
+    tables: list[dict[str, Any]] = []
     for seed in range(2):
         fold = rng.permutation(80) % 4
         for arm, right in (("a", 0.6), ("b", 0.6), ("c", 0.97)):
@@ -210,7 +211,7 @@ def test_a_bar_that_passes_an_arm_has_no_point_on_it(comparison):
 def test_twenty_arms_are_written_in_a_small_report(tmp_path):
     rng = np.random.default_rng(3)
     true = rng.integers(0, 3, 200)
-    tables = [
+    tables: list[dict[str, Any]] = [
         {
             "id": np.arange(200), "true": true, "arm": [f"arm{arm:02}"] * 200, "seed": [seed] * 200,
             "predicted": np.where(rng.random(200) < 0.5 + 0.02 * arm, true, (true + 1) % 3),

@@ -40,7 +40,8 @@ def test_agrees_with_a_direct_implementation():
     half_widths = loop_half_widths(correct_a, correct_b, labels, weights)
     wanted = [half_widths[2] * 1.1, half_widths[4] * 1.0001, half_widths[20] * 1.0001, half_widths[1000] * 0.9]
 
-    needed = runs_for_half_width(*arm_statistics([correct_a, correct_b], labels, 3), weights, wanted)
+    a, b = arm_statistics([correct_a, correct_b], labels, 3)
+    needed = runs_for_half_width(a, b, weights, wanted)
 
     assert needed == [2, 4, 20, None]
 
@@ -49,13 +50,12 @@ def test_the_present_number_of_runs_gives_the_present_width():
     correct_a, correct_b, labels = experiment(1, 5, 5, shift=0.3)
     weights = balanced_accuracy_weights(labels, 3)
     low, high = endpoint_difference(correct_a, correct_b, labels, weights).ci95
+    a, b = arm_statistics([correct_a, correct_b], labels, 3)
 
-    assert runs_for_half_width(
-        *arm_statistics([correct_a, correct_b], labels, 3), weights, [(high - low) / 2 * 1.0001]
-    ) == [5]
+    assert runs_for_half_width(a, b, weights, [(high - low) / 2 * 1.0001]) == [5]
 
 
 def test_without_two_images_of_a_class_nothing_is_known():
     correct = np.array([[True, False], [True, True]])
-    statistics = arm_statistics([correct, correct], np.array([0, 1]), 2)
-    assert runs_for_half_width(*statistics, np.array([0.5, 0.5]), [0.5]) == [None]
+    a, b = arm_statistics([correct, correct], np.array([0, 1]), 2)
+    assert runs_for_half_width(a, b, np.array([0.5, 0.5]), [0.5]) == [None]

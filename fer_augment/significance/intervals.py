@@ -97,19 +97,22 @@ def as_differences(
         return []
     columns = [np.stack([getattr(one, column.name) for one in estimates]) for column in fields(Estimate)]
     stacked = Estimate(*columns)
-    numbers = stacked.delta, stacked.variance, p_values(stacked), half_width(stacked, LEVEL / 2)
+    delta, variance, p = stacked.delta, stacked.variance, p_values(stacked)
+    half = half_width(stacked, LEVEL / 2)
+    involved = images.tolist()
     return [
         [
-            _difference(*of_endpoint, of_runs, involved, needs_runs)
-            for *of_endpoint, involved in zip(*of_pair, images.tolist(), strict=True)
+            _difference(delta[at], variance[at], p[at], half[at], of_pair, involved[at[1]], needs_runs)
+            for at in ((pair, endpoint) for endpoint in range(len(involved)))
         ]
-        for *of_pair, of_runs in zip(*(part.tolist() for part in numbers), runs, strict=True)
+        for pair, of_pair in enumerate(runs)
     ]
 
 
 def _difference(
     delta: float, variance: float, p: float, half: float, runs: tuple[int, int], images: int, needs_runs: int
 ) -> Difference:
+    delta, variance, p, half = map(float, (delta, variance, p, half))
     is_estimated = variance > 0 and not isnan(delta)
     return Difference(
         delta=None if isnan(delta) else delta,
