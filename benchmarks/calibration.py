@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from benchmarks.gains_page import insert_tables
+from benchmarks.judged_simulations import ACCURACY, FoldsDesign, SeedDesign, share, verdicts
+from benchmarks.simulated_calibration import CalibrationPopulation, coverage
 from benchmarks.simulated_folds import FoldPopulation, Simulation, comparison_of_folds, comparison_of_seeds, many
 from benchmarks.simulated_runs import Population, fer2013, mean_recall, simulated, with_counts
 from fer_augment.significance import accuracy_weights, balanced_accuracy_weights
@@ -26,6 +29,8 @@ LARGE = 0.2
 BETTER_BY = 2
 """Features that a better recipe uses besides; they are worth about 5 points of balanced accuracy."""
 KIND = "calibration"
+ERRORS = (1.0, 1.1, 1.8), (0.0, 0.15), (300, 3000), (2, 5, 10)
+"""Sharpness, its variation over runs, images and runs of the table of the interval of the ECE."""
 
 FloatArray = NDArray[np.float64]
 
@@ -228,7 +233,71 @@ def _designs() -> list[tuple[str, int, Simulation]]:
     ]
 
 
+def error_table(replications: int, report: Callable[[str], None]) -> str:
+    """Return the table of the interval of the calibration error, as Markdown."""
+    table = [["true error", "varies over runs", "images", "S", "mean ECE", "mean interval", "too high", "too low"]]
+    for sharpness, run_sd, images, runs in itertools.product(*ERRORS):
+        population = CalibrationPopulation(sharpness, run_sd, images, runs)
+        report(str(population))
+        one = coverage(population, replications)
+        varies = "yes" if run_sd else "no"
+        percents = [f"{100 * number:.1f}" for number in (one.truth, one.ece, one.low, one.high, one.above, one.below)]
+        truth, ece, low, high, above, below = percents
+        table.append([truth, varies, f"{images:,}", str(runs), ece, f"{low} to {high}", above, below])
+    return _markdown(table)
+
+
+def judged_table(sizes: Sequence[int], replications: int, report: Callable[[str], None]) -> str:
+    """Return the table of verdicts of comparisons through `fa.judge`, as Markdown."""
+    table = [
+        [
+            "design", "images", "recipes", "better, balanced accuracy", "better or worse", "better, accuracy",
+            "better or worse, accuracy", "better, worst class", "planted: better, balanced accuracy",
+        ]
+    ]  # fmt: skip
+    for name, images, recipes, design, planted in _judged_designs(sizes):
+        report(f"{name}, {images} images, {recipes}")
+        null = verdicts(design, replications, 0, seed=1)
+        found = verdicts(design, replications, planted, seed=2)
+        shares = [
+            share(null, replications, "better"),
+            share(null, replications, "better", "worse"),
+            share(null, replications, "better", endpoint=ACCURACY),
+            share(null, replications, "better", "worse", endpoint=ACCURACY),
+            share(null, replications, "better", worst_class=True),
+            share(found, replications, "better"),
+        ]
+        table.append([name, f"{images:,}", recipes, *(f"{100 * one:.1f}" for one in shares)])
+    return _markdown(table)
+
+
+def _judged_designs(sizes: Sequence[int]) -> Iterator[tuple[str, int, str, SeedDesign | FoldsDesign, float]]:
+    """Yield name, images, recipes, design, and the true difference to plant: of recalls, or in further features."""
+    faces = fer2013()
+    few = replace(faces, counts=faces.counts // 5)
+    yield "fixed split, 3 seeds", int(few.counts.sum()), "-", SeedDesign(few, 3), PLANTED
+    for images, are_alike, repeats in itertools.product(sizes, (True, False), (1, 2)):
+        recipes = "similar errors" if are_alike else "different errors"
+        population = FoldPopulation("", FACES, images, are_alike)
+        yield f"5 folds × {repeats}", images, recipes, FoldsDesign(population, 5, repeats), BETTER_BY
+
+
 # --- command
+
+_SAMPLES = {
+    "seeds": "{n:,} null comparisons and twice {half:,} planted ones a cell",
+    "folds": "{n:,} null comparisons and as many with a true difference a cell",
+    "judge": "{n:,} null comparisons and as many with a true difference a row",
+    "ece": "{n:,} simulations a row",
+}
+"""What is simulated for each design, with n replications."""
+_NOTES = {
+    "folds": " All but the trainings in % or points.",
+    "judge": " All shares in %, after Holm's correction over the classes.",
+    "ece": " All but the images and runs in % or points.",
+}
+_PLACES = {"seeds": "fixed split"}
+"""Names of the places of the tables on the page that differ from those of the designs."""
 
 
 @click.command()
@@ -236,14 +305,14 @@ def _designs() -> list[tuple[str, int, Simulation]]:
 @click.option("--page", type=click.Path(path_type=Path, exists=True), help="Markdown page to insert the tables into.")
 @click.option(
     "--design",
-    type=click.Choice(["seeds", "folds"]),
+    type=click.Choice(list(_SAMPLES)),
     default="seeds",
     show_default=True,
-    help="Which test to simulate.",
+    help="What to simulate: the test of either design, verdicts through `judge`, or the interval of the ECE.",
 )
 @click.option(
     "--images", "sizes", type=click.IntRange(min=100), multiple=True, default=(300, 1000), show_default=True,
-    help="With --design folds: images of a data set; may be repeated.",
+    help="With --design folds or judge: images of a data set; may be repeated.",
 )  # fmt: skip
 def calibration(replications: int, page: Path | None, design: str, sizes: tuple[int, ...]) -> None:
     """Simulate comparisons whose true difference is known, and count wrong verdicts.
@@ -254,30 +323,27 @@ def calibration(replications: int, page: Path | None, design: str, sizes: tuple[
     \b
     nice python -m benchmarks calibration --page docs/statistics.md
     nice python -m benchmarks calibration --design folds --replications 300
+    nice python -m benchmarks calibration --design judge --replications 1000
     python -m benchmarks calibration --replications 200
     """
-    if design == "folds":
-        text = "\n\n".join(
-            [
-                f"`python -m benchmarks calibration --design folds --replications {replications}`, "
-                f"{datetime.date.today().isoformat()}: {replications:,} null comparisons and as many with a true "
-                f"difference a cell, standard error {100 * error_of(0.05, replications):.1f} points at 5 %. All but "
-                "the trainings in % or points.",
-                fold_tables(sizes, replications, lambda cell: click.echo(cell, err=True)),
-            ]
-        )
-        click.echo(text)
-        if page:
-            insert_tables(page, "folds", text, kind=KIND)
-        return
-    text = "\n\n".join(
-        [
-            f"`python -m benchmarks calibration --replications {replications}`, {datetime.date.today().isoformat()}: "
-            f"{replications:,} null comparisons and twice {replications // 2:,} planted ones a cell, standard error "
-            f"{100 * error_of(0.05, replications):.1f} points at 5 %.",
-            fixed_tables(replications, lambda cell: click.echo(cell, err=True)),
-        ]
+
+    def report(cell: str) -> None:
+        click.echo(cell, err=True)
+
+    tables = {
+        "seeds": lambda: fixed_tables(replications, report),
+        "folds": lambda: fold_tables(sizes, replications, report),
+        "judge": lambda: judged_table(sizes, replications, report),
+        "ece": lambda: error_table(replications, report),
+    }[design]
+    option = "" if design == "seeds" else f"--design {design} "
+    sample = _SAMPLES[design].format(n=replications, half=replications // 2)
+    heading = (
+        f"`python -m benchmarks calibration {option}--replications {replications}`, "
+        f"{datetime.date.today().isoformat()}: {sample}, standard error "
+        f"{100 * error_of(0.05, replications):.1f} points at 5 %.{_NOTES.get(design, '')}"
     )
+    text = f"{heading}\n\n{tables()}"
     click.echo(text)
     if page:
-        insert_tables(page, "fixed split", text, kind=KIND)
+        insert_tables(page, _PLACES.get(design, design), text, kind=KIND)

@@ -102,18 +102,27 @@ def weights_of(labels: IntArray) -> FloatArray:
     return np.vstack([np.eye(classes), balanced_accuracy_weights(labels, classes)])
 
 
-def comparison_of_folds(
+def predictions_of_folds(
     rng: np.random.Generator, population: FoldPopulation, folds: int, repeats: int
-) -> tuple[FloatArray, FloatArray]:
-    """Simulate a cross-validation; return delta and half-width of each recall and balanced accuracy, `(K + 1,)`."""
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Simulate a cross-validation; return `(2, S, n)` predicted classes of the arms, `(n,)` labels, `(S, n)` folds."""
     images, labels = data_set(rng, population)
     of_repeat = np.stack([stratified_folds(labels, np.arange(len(labels)), folds, rng) for _ in range(repeats)])
-    correct = np.zeros((2, repeats, len(labels)))
+    of_arms = np.zeros((2, repeats, len(labels)), dtype=np.int64)
     for repeat, fold in enumerate(of_repeat):
         for number in range(folds):
             test, train = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
             for arm, features in enumerate(features_of(population)):
-                correct[arm, repeat, test] = predicted(rng, images, labels, train, test, features) == labels[test]
+                of_arms[arm, repeat, test] = predicted(rng, images, labels, train, test, features)
+    return of_arms, labels, of_repeat
+
+
+def comparison_of_folds(
+    rng: np.random.Generator, population: FoldPopulation, folds: int, repeats: int
+) -> tuple[FloatArray, FloatArray]:
+    """Simulate a cross-validation; return delta and half-width of each recall and balanced accuracy, `(K + 1,)`."""
+    of_arms, labels, of_repeat = predictions_of_folds(rng, population, folds, repeats)
+    correct = (of_arms == labels).astype(np.float64)
     layout = FoldLayout.of(labels, of_repeat, int(labels.max()) + 1, None, None)
     difference = layout.images.merge(correct[1]) - layout.images.merge(correct[0])
     estimate = estimated(difference, layout, weights_of(labels))

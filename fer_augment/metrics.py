@@ -169,8 +169,19 @@ def calibration_bins(labels: IntArray, logits: LogitArray, bins: int = 15) -> Ca
     return binned_by_confidence(softmax(logits).max(axis=1), right, bins)
 
 
+def confidence_bins(confidence: FloatArray, bins: int = 15) -> IntArray:
+    """Return the bin, from 0, of each confidence in `[0, 1]`; bins have equal width and are closed on the right.
+
+    Raises:
+        ValueError: if `bins` is below 1.
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, not {bins}")
+    return np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True).astype(np.int64)
+
+
 def binned_by_confidence(confidence: FloatArray, right: NDArray[np.bool_], bins: int = 15) -> CalibrationBins:
-    """Bin rows by confidence; bins are open on the left and closed on the right.
+    """Bin rows by confidence; see `confidence_bins`.
 
     Args:
         confidence: `(N,)` in `[0, 1]`, probability of the predicted class.
@@ -180,9 +191,7 @@ def binned_by_confidence(confidence: FloatArray, right: NDArray[np.bool_], bins:
     Raises:
         ValueError: if `bins` is below 1.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
-    bin_of_row = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
+    bin_of_row = confidence_bins(confidence, bins)
     return CalibrationBins(
         rows=np.bincount(bin_of_row, minlength=bins).astype(np.int64),
         confidence=np.bincount(bin_of_row, weights=confidence, minlength=bins).astype(np.float64),

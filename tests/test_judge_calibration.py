@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-import fer_augment as fa
-from benchmarks.simulated_runs import fer2013, simulated
+from benchmarks.judged_simulations import ACCURACY, BALANCED, FoldsDesign, SeedDesign, share, tables, verdicts
+from benchmarks.simulated_folds import FoldPopulation
+from benchmarks.simulated_runs import fer2013
 from tests.test_significance_calibration import CLASSES, PLANTED, simulation_error
 
 NULL_COMPARISONS = 1000
@@ -18,47 +18,56 @@ NULL_RUNS = 3
 RUNS = 5
 SMALLER = 5
 """Null comparisons have a fifth of the images of FER2013, 11 of the smallest class."""
+FACES = (0.14, 0.02, 0.14, 0.25, 0.17, 0.11, 0.17)
 
 
-def tables(arms, labels):
-    """Yield the predictions of `(S, N) bool` correct runs of two arms as tables in memory."""
-    names, others = np.array(CLASSES)[labels], np.array(CLASSES)[(labels + 1) % len(CLASSES)]
-    for arm, runs in zip("ab", arms, strict=True):
-        for seed, correct in enumerate(runs):
-            predicted = np.where(correct, names, others)
-            rows = len(labels)
-            yield {"id": range(rows), "true": names, "predicted": predicted, "arm": [arm] * rows, "seed": [seed] * rows}
+@pytest.mark.parametrize("design", [
+    SeedDesign(replace(fer2013(), counts=fer2013().counts // 50 + 3), 2),
+    FoldsDesign(FoldPopulation("", FACES, 60), 3, 2),
+])  # fmt: skip
+def test_simulated_predictions_are_judged(design):
+    counts = verdicts(design, 3, 0, seed=1)
+    endpoints = {name for name, _ in counts}
+    assert len(endpoints) == 7 + 2 and {BALANCED, ACCURACY} < endpoints
+    assert all(sum(number for (name, _), number in counts.items() if name == one) == 3 for one in endpoints)
+    assert share(counts, 3, "better", "worse", "no evidence of a difference") == 1
 
 
-def verdicts(population, comparisons, runs, planted, seed):
-    """Return how often each endpoint has each verdict."""
-    counts: Counter[tuple[str, str]] = Counter()
-    blocks = simulated(np.random.default_rng(seed), population, comparisons, (runs, runs), planted)
-    for arms in (one for block in blocks for one in zip(*block, strict=True)):
-        (versus,) = fa.judge(list(tables(arms, population.labels)), baseline="a", progress=False).versus
-        endpoints = {"balanced accuracy": versus.balanced_accuracy, "accuracy": versus.accuracy, **versus.recall}
-        counts.update((name, str(judgment.verdict)) for name, judgment in endpoints.items())
-    return counts
+def test_tables_of_folds_have_the_predictions_of_each_repeat():
+    predicted, folds = np.arange(12).reshape(2, 2, 3), np.array([[0, 1, 0], [1, 0, 0]])
+    given = tables(predicted, np.array([0, 1, 2]), folds)
+    assert [(one["arm"][0], one["seed"][0]) for one in given] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert [list(one["predicted"]) for one in given] == predicted.reshape(4, 3).tolist()
+    assert list(given[3]["fold"]) == [1, 0, 0]
 
 
 @pytest.mark.calibration
 def test_null_comparisons_are_better_in_at_most_5_percent():
     population = replace(fer2013(), counts=fer2013().counts // SMALLER)
-    counts = verdicts(population, NULL_COMPARISONS, NULL_RUNS, 0.0, seed=20261129)
-    endpoints = ("balanced accuracy", "accuracy", *CLASSES)
-    limit = 0.05 + simulation_error(0.05, len(endpoints), NULL_COMPARISONS)
-    shares = {name: counts[name, "better"] / NULL_COMPARISONS for name in endpoints}
-    assert max(shares.values()) <= limit, shares
-    either = {
-        name: shares[name] + counts[name, "worse"] / NULL_COMPARISONS for name in ("balanced accuracy", "accuracy")
-    }
-    assert max(either.values()) <= limit, either
-    assert sum(either.values()) > 0.01, "the test rejects at all"
+    counts = verdicts(SeedDesign(population, NULL_RUNS), NULL_COMPARISONS, 0.0, seed=20261129)
+    limit = 0.05 + simulation_error(0.05, 2 + len(CLASSES), NULL_COMPARISONS)
+    require_few_false_positives(counts, NULL_COMPARISONS, limit)
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_null_comparisons_of_folds_are_better_in_at_most_5_percent(repeats):
+    comparisons = NULL_COMPARISONS // 2
+    counts = verdicts(FoldsDesign(FoldPopulation("", FACES, 300), 5, repeats), comparisons, 0, seed=20261130)
+    require_few_false_positives(counts, comparisons, 0.05 + simulation_error(0.05, 9, comparisons))
+
+
+def require_few_false_positives(counts, comparisons, limit):
+    of_endpoints = [share(counts, comparisons, "better", endpoint=name) for name in (BALANCED, ACCURACY)]
+    assert max(*of_endpoints, share(counts, comparisons, "better", worst_class=True)) <= limit, counts
+    either = [share(counts, comparisons, "better", "worse", endpoint=name) for name in (BALANCED, ACCURACY)]
+    assert max(either) <= limit, either
+    assert sum(either) > 0.01, "the test rejects at all"
 
 
 @pytest.mark.calibration
 def test_planted_gains_are_found_at_the_documented_power():
-    counts = verdicts(fer2013(), PLANTED_COMPARISONS, RUNS, PLANTED, seed=20261130)
-    found = counts["balanced accuracy", "better"] / PLANTED_COMPARISONS
+    counts = verdicts(SeedDesign(fer2013(), RUNS), PLANTED_COMPARISONS, PLANTED, seed=20261130)
+    found = share(counts, PLANTED_COMPARISONS, "better")
     assert found >= 0.94 - simulation_error(0.94, 1, PLANTED_COMPARISONS), found
-    assert counts["balanced accuracy", "worse"] == 0
+    assert share(counts, PLANTED_COMPARISONS, "worse") == 0

@@ -11,7 +11,7 @@ from fer_augment.reports.axes import Axis
 from fer_augment.reports.curves import look_of
 from fer_augment.reports.notable import MOST_ROWS, SHOWN_ROWS
 from fer_augment.reports.run_files import LocatedRun, RunFiles
-from fer_augment.reports.wording import percent, printable
+from fer_augment.reports.wording import percent, percent_interval, printable
 from fer_augment.results.comparison import Arm, ComparisonRecord, SplitScores, Statistic
 
 # --- dot plots: a score of every run
@@ -234,6 +234,7 @@ class Reliability:
     Attributes:
         title: name of the arm.
         ece: expected calibration error in percent, `mean ± sd`.
+        interval: 95 % interval of the calibration error in percent; `-` if there is none.
         n: number of runs of `ece`.
         missing: how many of the runs are in the diagram, as text; empty if all are.
         bins: the nonempty bins.
@@ -241,6 +242,7 @@ class Reliability:
 
     title: str
     ece: str
+    interval: str
     n: int
     missing: str
     bins: tuple[ReliabilityBin, ...]
@@ -271,7 +273,7 @@ def _reliability(arm: Arm, runs: Sequence[LocatedRun]) -> Reliability:
     )
     total, name = len(arm.seeds), printable(arm.recipe)
     missing = f"{len(runs)} of the {total} runs of {name}" if len(runs) < total else ""
-    return Reliability(name, percent(arm.test.ece), arm.test.ece.n, missing, bins)
+    return Reliability(name, percent(arm.test.ece), percent_interval(arm.test.ece_ci95), arm.test.ece.n, missing, bins)
 
 
 # --- scores per class, as a table

@@ -12,6 +12,7 @@ from fer_augment.reports.wording import (
     interval,
     p_value,
     percent,
+    percent_interval,
     points,
     printable,
     scored_rows,
@@ -20,6 +21,7 @@ from fer_augment.reports.wording import (
 )
 from fer_augment.results.comparison import Arm, ComparisonRecord, Judgment, Statistic, Versus
 
+ECE_INTERVAL = "ECE 95 % CI"
 Row = tuple[str, ...]
 _TEXT_COLUMNS = ("recipe", "metric", "verdict", "second")
 
@@ -33,7 +35,7 @@ class Grid:
         columns: column headings; the first column names the rows.
         groups: groups of rows; every row has as many cells as there are columns.
         note: a sentence below the table; may be empty.
-        optional: headings of columns that are left out where the table is too wide.
+        optional: headings of columns that are left out where the table is too wide, the last ones first.
     """
 
     title: str
@@ -73,16 +75,19 @@ def overview(comparison: ComparisonRecord) -> Grid:
         test, deduplicated = arm.test, arm.test_deduplicated
         on_deduplicated = percent(deduplicated.balanced_accuracy) if deduplicated else UNKNOWN
         scores = [percent(test.accuracy), percent(test.balanced_accuracy), on_deduplicated, percent(test.macro_f1)]
-        rows.append((name, str(arm.n), *scores, percent(test.ece), spread(test.nll, digits=3)))
+        calibration = percent(test.ece), percent_interval(test.ece_ci95)
+        rows.append((name, str(arm.n), *scores, *calibration, spread(test.nll, digits=3)))
     grid = Grid(
         f"All arms, {scored_rows(comparison)}: scores in %, mean ± sd over n {units(comparison)}",
-        ("arm", "n", "accuracy", "balanced accuracy", DEDUPLICATED, "macro F1", "ECE", "NLL (nats)"),
+        ("arm", "n", "accuracy", "balanced accuracy", DEDUPLICATED, "macro F1", "ECE", ECE_INTERVAL, "NLL (nats)"),
         (tuple(rows),),
-        optional=("macro F1", "NLL (nats)"),
+        optional=(ECE_INTERVAL, "macro F1", "NLL (nats)"),
     )
     has_probabilities = any(arm.test.nll.n or arm.test.ece.n for arm in comparison.arms)
-    unknown = [DEDUPLICATED] if not has_duplicates(comparison) else []
-    return grid.without([*unknown, *([] if has_probabilities else ["ECE", "NLL (nats)"])])
+    has_interval = any(arm.test.ece_ci95 for arm in comparison.arms)
+    is_known = {DEDUPLICATED: has_duplicates(comparison), ECE_INTERVAL: has_interval}
+    is_known |= dict.fromkeys(("ECE", "NLL (nats)"), has_probabilities)
+    return grid.without([column for column, known in is_known.items() if not known])
 
 
 def has_duplicates(comparison: ComparisonRecord) -> bool:

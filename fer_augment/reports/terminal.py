@@ -65,7 +65,7 @@ def _verdict(versus: Versus) -> Text:
 def print_grid(grid: Grid, console: Console) -> None:
     """Print a table, and its note if it has one, below an empty line."""
     wide = console.width >= WIDE
-    shown = grid if wide and _width(grid) <= console.width else grid.without(grid.optional)
+    shown = _fitting(grid, console.width)
     table = Table(
         title=Text(shown.title, style="bold"),
         title_justify="left",
@@ -89,9 +89,17 @@ def print_grid(grid: Grid, console: Console) -> None:
         console.print(Text(shown.note))
 
 
-def _width(grid: Grid) -> int:
-    """Return the width of a table without line breaks in its cells."""
-    rows = [grid.columns, *(row for group in grid.groups for row in group)]
+def _fitting(grid: Grid, width: int) -> Grid:
+    """Return the table without as many optional columns as needed to print it without line breaks in its cells."""
+    shown, optional = grid, [column for column in grid.optional if column in grid.columns]
+    while optional and _width(shown, is_wide=width >= WIDE) > width:
+        shown = shown.without([optional.pop()])
+    return shown
+
+
+def _width(grid: Grid, *, is_wide: bool) -> int:
+    headings = grid.columns if is_wide else tuple(_SHORT_HEADINGS.get(heading, heading) for heading in grid.columns)
+    rows = [headings, *(row for group in grid.groups for row in group)]
     return sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True)) - 1
 
 

@@ -91,6 +91,11 @@ def interval(ci95: Interval | None) -> str:
     return f"{points(low)} to {points(high)}"
 
 
+def percent_interval(ci95: Interval | None) -> str:
+    """Format an interval of a score in percent: `2.1 to 4.0`."""
+    return UNKNOWN if ci95 is None else f"{100 * ci95[0]:.1f} to {100 * ci95[1]:.1f}"
+
+
 def p_value(p: float | None) -> str:
     """Format a p-value with three digits, or more if rounding would cross the significance level.
 

@@ -60,6 +60,9 @@ class SplitScores(_Plain):
         balanced_accuracy: mean recall over the classes with rows.
         macro_f1: mean F1 over the classes with rows.
         ece: expected calibration error.
+        ece_ci95: 95 % interval of the calibration error over new runs and new images, in `[0, 1]`, see
+            `significance.calibration_error_interval`; None in a cross-validation, with fewer than two runs, or if a run
+            has no class probabilities.
         nll: mean negative log-likelihood of the true class, in nats.
         recall: recall per class; mean None for a class without rows.
         precision: precision per class.
@@ -78,6 +81,7 @@ class SplitScores(_Plain):
     precision: dict[str, Statistic]
     f1: dict[str, Statistic]
     confusion: tuple[tuple[Count, ...], ...]
+    ece_ci95: Interval | None = None
 
 
 class Ensemble(_Plain):

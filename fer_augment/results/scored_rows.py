@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_augment.data.records import Predictions
-from fer_augment.metrics import Scores, binned_by_confidence, row_losses, score, softmax
+from fer_augment.metrics import Scores, binned_by_confidence, confidence_bins, row_losses, score, softmax
 from fer_augment.results.comparison import Confusion, SplitScores, Statistic
-from fer_augment.significance import mean_interval
+from fer_augment.significance import calibration_error_interval, mean_interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,16 @@ def split_scores(parts: Sequence[ScoredRows], class_names: Sequence[str]) -> Spl
         precision=of_classes("precision"),
         f1=of_classes("f1"),
         confusion=_summed_confusion(scores),
+        ece_ci95=_calibration_interval(parts),
     )
+
+
+def _calibration_interval(parts: Sequence[ScoredRows]) -> tuple[float, float] | None:
+    """Return the interval of the calibration error of runs on the same rows, if all have class probabilities."""
+    rows = parts[0]
+    if len(parts) > 1 or rows.folds is not None or not np.isfinite(rows.confidence).all():
+        return None
+    return calibration_error_interval(rows.confidence, rows.correct, confidence_bins(rows.confidence), rows.groups)
 
 
 def confusion_of(rows: ScoredRows, class_names: Sequence[str], pair: tuple[str, str]) -> Confusion:

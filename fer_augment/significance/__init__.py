@@ -1,9 +1,11 @@
 """Significance tests for the difference between two arms, over new trainings *and* new images.
 
 `endpoint_differences` is for several seeds on a fixed test split, `fold_differences` for repeated cross-validation.
+`calibration_error_interval` is for a single arm.
 """
 
 from fer_augment.significance.bootstrap import shares_above
+from fer_augment.significance.calibration_error import calibration_error_interval
 from fer_augment.significance.cross_validation import fold_differences
 from fer_augment.significance.differences import (
     LEVEL,
@@ -35,6 +37,7 @@ __all__ = [
     "accuracy_weights",
     "arm_statistics",
     "balanced_accuracy_weights",
+    "calibration_error_interval",
     "endpoint_difference",
     "endpoint_differences",
     "fold_differences",
