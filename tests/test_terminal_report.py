@@ -397,7 +397,7 @@ def markdown_rows(text: str, title: str) -> list[list[str]]:
 def test_markdown_has_verdicts_tables_and_warnings(comparison):
     text = markdown(comparison)
     heading, rule, *rows = markdown_rows(text, "All arms")
-    assert len(heading) == len(rule) == 8
+    assert len(heading) == len(rule) == 9
     assert [row[0] for row in rows] == ["base (baseline)", "good", "same", "worse"]
     assert rows[1][2] == percent(comparison.arm("good").test.accuracy)
     verdicts = {row[0]: row[-1] for row in markdown_rows(text, "same vs. base")}

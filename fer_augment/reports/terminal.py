@@ -76,7 +76,7 @@ def print_grid(grid: Grid, console: Console) -> None:
     )
     for place, heading in enumerate(shown.columns):
         text = heading if wide else _SHORT_HEADINGS.get(heading, heading)
-        table.add_column(text, justify="left" if shown.is_left(place) else "right", overflow="fold")
+        table.add_column(Text(text), justify="left" if shown.is_left(place) else "right", overflow="fold")
     for group in shown.groups:
         table.add_section()
         for label, *cells in group:
