@@ -26,7 +26,15 @@ from fer_augment.reports.html import SECTIONS, comparison_html, report_html, wri
 from fer_augment.reports.matrices import confusion_matrix_figure, difference_matrix_figures
 from fer_augment.reports.pictures import LARGEST, data_uri
 from fer_augment.reports.run_files import RunFiles
-from fer_augment.reports.wording import cost_sentence, interval, p_value, percent, points, verdict_sentence
+from fer_augment.reports.wording import (
+    cost_sentence,
+    interval,
+    p_value,
+    percent,
+    percent_interval,
+    points,
+    verdict_sentence,
+)
 from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
 from tests.comparison_directory import COUNTS, write_comparison
 from tests.data_files import random_images
@@ -424,7 +432,8 @@ def test_damaged_files_count_as_missing(tmp_path, comparison, folder):
     calibration = section(page, "calibration")
     assert "The diagrams have only 2 of the 3 runs of base and 2 of the 3 runs of same" in calibration.text
     headings = [heading.text for heading in calibration.find("h3")]
-    assert headings[0] == f"base ECE {percent(comparison.arms[0].test.ece)} %, n = 3"
+    test = comparison.arms[0].test
+    assert headings[0] == f"base ECE {percent(test.ece)} % [{percent_interval(test.ece_ci95)}], n = 3"
     assert "No confused images were saved" in section(page, "confused").text
 
 
