@@ -7,9 +7,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import fer_augment as fa
 from fer_augment.reports.html import SECTIONS, write_report
 from tests.comparison_directory import write_comparison
 from tests.html_page import parse
@@ -109,6 +112,21 @@ def test_long_names_and_many_classes_fit_a_phone(tmp_path):
     )
     layout = measured(write_report(tmp_path), tmp_path, 390)
     assert (layout["width"], layout["scroll"], layout["over"]) == (390, 390, [])
+
+
+def test_bars_of_every_two_arms_fit_a_phone(tmp_path):
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, 300)
+    tables: list[dict[str, Any]] = [
+        {
+            "id": np.arange(300), "true": true, "arm": [f"recipe_with_a_long_name_{arm}"] * 300, "seed": [seed] * 300,
+            "predicted": np.where(rng.random(300) < 0.5 + 0.02 * arm, true, (true + 1) % 3),
+        }
+        for arm in range(20) for seed in range(3)
+    ]  # fmt: skip
+    fa.judge(tables, against="all", out=tmp_path, progress=False)
+    layout = measured(tmp_path / "report.html", tmp_path, 390)
+    assert layout == {"width": 390, "scroll": 390, "over": [], "empty": 0, "unread": 0}
 
 
 def test_it_prints(report, tmp_path):

@@ -35,14 +35,14 @@ class Grid:
         columns: column headings; the first column names the rows.
         groups: groups of rows; every row has as many cells as there are columns.
         note: a sentence below the table; may be empty.
-        optional: headings of columns that are left out where the table is too wide, the last ones first.
+        optional: headings of columns that are left out together where the table is too wide, the last ones first.
     """
 
     title: str
     columns: Row
     groups: tuple[tuple[Row, ...], ...]
     note: str = ""
-    optional: Row = ()
+    optional: tuple[Row, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for a row whose length differs from the columns."""
@@ -81,7 +81,7 @@ def overview(comparison: ComparisonRecord) -> Grid:
         f"All arms, {scored_rows(comparison)}: scores in %, mean ± sd over n {units(comparison)}",
         ("arm", "n", "accuracy", "balanced accuracy", DEDUPLICATED, "macro F1", "ECE", ECE_INTERVAL, "NLL (nats)"),
         (tuple(rows),),
-        optional=(ECE_INTERVAL, "macro F1", "NLL (nats)"),
+        optional=((ECE_INTERVAL,), ("macro F1",), ("NLL (nats)",)),
     )
     has_probabilities = any(arm.test.nll.n or arm.test.ece.n for arm in comparison.arms)
     has_interval = any(arm.test.ece_ci95 for arm in comparison.arms)
@@ -137,8 +137,9 @@ def ensembles(comparison: ComparisonRecord) -> Grid | None:
         ("arm", "runs", "accuracy", "balanced accuracy", "ECE", *classes),
         (rows,),
         note="An ensemble predicts by the mean of the runs' class probabilities. One ensemble per arm: no interval and "
-        "no verdict. It takes as many networks as there are runs, so compare it with ensembles only.",
-        optional=classes,
+        "no verdict. It takes as many networks as there are runs, so compare it with ensembles only. Recall per class: "
+        "report.html, comparison.json.",
+        optional=(classes,),
     )
 
 

@@ -220,7 +220,7 @@ def ranking_chart(comparison: ComparisonRecord) -> RankingChart | None:
     if not ranked:
         return None
     means = [100 * mean for arm in ranked.arms if (mean := arm.test.balanced_accuracy.mean) is not None]
-    axis, pitch = Axis.close_to(means), 14 if len(ranked.groups) <= 8 else 8
+    axis, pitch = Axis.close_to(means), 12 if len(ranked.groups) <= 8 else 8
     rows = []
     for place, arm in enumerate(ranked.arms):
         summary = arm.test.balanced_accuracy

@@ -91,9 +91,9 @@ def print_grid(grid: Grid, console: Console) -> None:
 
 def _fitting(grid: Grid, width: int) -> Grid:
     """Return the table without as many optional columns as needed to print it without line breaks in its cells."""
-    shown, optional = grid, [column for column in grid.optional if column in grid.columns]
+    shown, optional = grid, list(grid.optional)
     while optional and _width(shown, is_wide=width >= WIDE) > width:
-        shown = shown.without([optional.pop()])
+        shown = shown.without(optional.pop())
     return shown
 
 
