@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks.calibration import calibration
 from benchmarks.gains import gains
+from benchmarks.judging import judging
 from benchmarks.networks import networks
 from benchmarks.page import amount, performance_page, ratio_text
 from benchmarks.pairs import RULE, Ratio, Results, is_worse, load_baseline, load_results, save_baseline
@@ -35,6 +36,7 @@ def main() -> None:
 
 main.add_command(gains)
 main.add_command(calibration)
+main.add_command(judging)
 main.add_command(networks)
 
 

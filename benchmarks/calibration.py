@@ -236,15 +236,24 @@ def _designs() -> list[tuple[str, int, Simulation]]:
 def error_table(replications: int, report: Callable[[str], None]) -> str:
     """Return the table of the interval of the calibration error, as Markdown."""
     table = [["true error", "varies over runs", "images", "S", "mean ECE", "mean interval", "too high", "too low"]]
-    for sharpness, run_sd, images, runs in itertools.product(*ERRORS):
-        population = CalibrationPopulation(sharpness, run_sd, images, runs)
+    for population in error_populations():
         report(str(population))
-        one = coverage(population, replications)
-        varies = "yes" if run_sd else "no"
-        percents = [f"{100 * number:.1f}" for number in (one.truth, one.ece, one.low, one.high, one.above, one.below)]
-        truth, ece, low, high, above, below = percents
-        table.append([truth, varies, f"{images:,}", str(runs), ece, f"{low} to {high}", above, below])
+        table.append(error_row(population, replications))
     return _markdown(table)
+
+
+def error_populations() -> list[CalibrationPopulation]:
+    """Return the rows of the table of the interval of the calibration error."""
+    return [CalibrationPopulation(*one) for one in itertools.product(*ERRORS)]
+
+
+def error_row(population: CalibrationPopulation, replications: int) -> list[str]:
+    """Simulate a row of the table."""
+    one = coverage(population, replications)
+    percents = [f"{100 * number:.1f}" for number in (one.truth, one.ece, one.low, one.high, one.above, one.below)]
+    truth, ece, low, high, above, below = percents
+    varies = "yes" if population.run_sd else "no"
+    return [truth, varies, f"{population.images:,}", str(population.runs), ece, f"{low} to {high}", above, below]
 
 
 def judged_table(sizes: Sequence[int], replications: int, report: Callable[[str], None]) -> str:
@@ -255,31 +264,55 @@ def judged_table(sizes: Sequence[int], replications: int, report: Callable[[str]
             "better or worse, accuracy", "better, worst class", "planted: better, balanced accuracy",
         ]
     ]  # fmt: skip
-    for name, images, recipes, design, planted in _judged_designs(sizes):
-        report(f"{name}, {images} images, {recipes}")
-        null = verdicts(design, replications, 0, seed=1)
-        found = verdicts(design, replications, planted, seed=2)
+    for row in judged_rows(sizes):
+        report(f"{row.name}, {row.images} images, {row.recipes}")
+        table.append(row.simulated(replications))
+    return _markdown(table)
+
+
+@dataclass(frozen=True)
+class JudgedRow:
+    """A row of the table of verdicts.
+
+    Attributes:
+        name: the design.
+        images: number of scored images.
+        recipes: how the errors of the recipes differ.
+        design: what is simulated.
+        planted: the true difference to plant: of recalls, or in further features.
+    """
+
+    name: str
+    images: int
+    recipes: str
+    design: SeedDesign | FoldsDesign
+    planted: float
+
+    def simulated(self, replications: int) -> list[str]:
+        """Simulate null comparisons, and a fifth as many planted ones."""
+        few = replications // 5
+        null = verdicts(self.design, replications, 0, seed=1)
+        found = verdicts(self.design, few, self.planted, seed=2)
         shares = [
             share(null, replications, "better"),
             share(null, replications, "better", "worse"),
             share(null, replications, "better", endpoint=ACCURACY),
             share(null, replications, "better", "worse", endpoint=ACCURACY),
             share(null, replications, "better", worst_class=True),
-            share(found, replications, "better"),
+            share(found, few, "better"),
         ]
-        table.append([name, f"{images:,}", recipes, *(f"{100 * one:.1f}" for one in shares)])
-    return _markdown(table)
+        return [self.name, f"{self.images:,}", self.recipes, *(f"{100 * one:.1f}" for one in shares)]
 
 
-def _judged_designs(sizes: Sequence[int]) -> Iterator[tuple[str, int, str, SeedDesign | FoldsDesign, float]]:
-    """Yield name, images, recipes, design, and the true difference to plant: of recalls, or in further features."""
+def judged_rows(sizes: Sequence[int]) -> Iterator[JudgedRow]:
+    """Yield the rows of the table of verdicts."""
     faces = fer2013()
     few = replace(faces, counts=faces.counts // 5)
-    yield "fixed split, 3 seeds", int(few.counts.sum()), "-", SeedDesign(few, 3), PLANTED
+    yield JudgedRow("fixed split, 3 seeds", int(few.counts.sum()), "similar errors", SeedDesign(few, 3), PLANTED)
     for images, are_alike, repeats in itertools.product(sizes, (True, False), (1, 2)):
         recipes = "similar errors" if are_alike else "different errors"
         population = FoldPopulation("", FACES, images, are_alike)
-        yield f"5 folds × {repeats}", images, recipes, FoldsDesign(population, 5, repeats), BETTER_BY
+        yield JudgedRow(f"5 folds × {repeats}", images, recipes, FoldsDesign(population, 5, repeats), BETTER_BY)
 
 
 # --- command
@@ -287,7 +320,7 @@ def _judged_designs(sizes: Sequence[int]) -> Iterator[tuple[str, int, str, SeedD
 _SAMPLES = {
     "seeds": "{n:,} null comparisons and twice {half:,} planted ones a cell",
     "folds": "{n:,} null comparisons and as many with a true difference a cell",
-    "judge": "{n:,} null comparisons and as many with a true difference a row",
+    "judge": "{n:,} null comparisons and {fifth:,} with a true difference a row",
     "ece": "{n:,} simulations a row",
 }
 """What is simulated for each design, with n replications."""
@@ -337,7 +370,7 @@ def calibration(replications: int, page: Path | None, design: str, sizes: tuple[
         "ece": lambda: error_table(replications, report),
     }[design]
     option = "" if design == "seeds" else f"--design {design} "
-    sample = _SAMPLES[design].format(n=replications, half=replications // 2)
+    sample = _SAMPLES[design].format(n=replications, half=replications // 2, fifth=replications // 5)
     heading = (
         f"`python -m benchmarks calibration {option}--replications {replications}`, "
         f"{datetime.date.today().isoformat()}: {sample}, standard error "
