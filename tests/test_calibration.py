@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks import calibration
 from benchmarks.__main__ import main
 from benchmarks.calibration import earlier_half_width, endpoint_weights, shares
+from benchmarks.judged_simulations import SeedDesign
+from benchmarks.judging import judge_folder, write_predictions
 from benchmarks.simulated_folds import (
     SHARED,
     FoldPopulation,
@@ -20,8 +23,10 @@ from benchmarks.simulated_folds import (
     many,
 )
 from benchmarks.simulated_runs import Population, mean_recall, simulated, with_counts
+from fer_augment.results.comparison import read_comparison
 from fer_augment.significance.fixed_split import ArmStatistics
 
+PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
 SMALL = with_counts("small", np.array([1, 5, 20]))
 
 
@@ -65,8 +70,32 @@ def test_shares_are_those_of_all_replications():
 
 
 def test_the_page_has_a_place_for_the_tables():
-    page = Path(__file__).parents[1] / "docs" / "statistics.md"
-    assert "<!-- calibration: fixed split -->" in page.read_text(encoding="utf-8")
+    assert "<!-- calibration: fixed split -->" in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("design", ["ece", "judge"])
+def test_other_tables_are_inserted_into_the_page(design, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "ERRORS", ((1.8,), (0.1,), (40,), (2,)))
+    row = calibration.JudgedRow("fixed split", 26, "similar errors", SeedDesign(SMALL, 2), 0.3)
+    monkeypatch.setattr(calibration, "judged_rows", lambda sizes: [row])
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n<!-- calibration: {design} -->\n<!-- end -->\nafter\n")
+    arguments = ["calibration", "--design", design, "--replications", "100", "--page", str(page)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    header, _, cells = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    assert header.count("|") == cells.count("|")
+    assert f"--design {design} --replications 100" in page.read_text()
+    assert f"<!-- calibration: {design} -->" in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_predictions_for_timing_can_be_judged(tmp_path, scores):
+    write_predictions(tmp_path, 2, 2, 30, 3, scores=scores)
+    judge_folder(tmp_path, "all", tmp_path / "judged")
+    comparison = read_comparison(tmp_path / "judged")
+    assert [len(arm.seeds) for arm in comparison.arms] == [2, 2] and len(comparison.class_names) == 3
+    assert (comparison.arms[0].ensemble is not None) == scores
 
 
 def test_too_few_replications_are_refused():
