@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -35,7 +36,7 @@ def write_predictions(folder: Path, arms: int, seeds: int, images: int, classes:
             right = rng.random(images) < 0.6 + 0.01 * arm
             predicted = np.where(right, true, rng.integers(0, classes, images))
             order = rng.permutation(images)
-            columns = {"predicted": predicted[order]}
+            columns: dict[str, Any] = {"predicted": predicted[order]}
             if scores:
                 logits = rng.standard_normal((images, classes), dtype=np.float32)
                 logits[np.arange(images), predicted[order]] += 8
