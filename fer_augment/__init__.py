@@ -23,7 +23,8 @@ from fer_augment.errors import (
     did_you_mean,
 )
 from fer_augment.heads import linear_head
-from fer_augment.hooks.declarations import Adjustment, BatchLoss, DatasetReader, Loss, Tracker
+from fer_augment.hooks.declarations import Adjustment, BatchLoss, DatasetReader, FeatureLoss, Gradients, Loss, Tracker
+from fer_augment.hooks.history import History
 from fer_augment.hooks.networks import ConfigurableModel, Model, ModelInput
 from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
@@ -52,7 +53,10 @@ __all__ = [
     "DatasetReader",
     "Effect",
     "Evaluation",
+    "FeatureLoss",
     "FerAugmentError",
+    "Gradients",
+    "History",
     "ImageDataset",
     "ImageFile",
     "ImageSource",

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import DatasetError, StrategyError
+from fer_augment.hooks.loss_features import LossFeatures
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import Context, Scout, Strategy
@@ -158,19 +159,29 @@ class StrategyLoss:
             raise DatasetError(f"class_prior must be {len(counts)} frequencies that sum to 1")
         self._base = installed_plugins().loss(base).value.of_batch
         self._steps, self._seed = _acting(strategies, ("build_loss",)), seed
+        self._features = LossFeatures()
         self._built: dict[tuple[int, str], Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {}
 
-    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, features: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the mean loss of a batch.
 
         Args:
             logits: `(B, K)`.
             targets: `(B,)` class numbers, or `(B, K)` class weights that sum to 1 in each row.
+            features: `(B, D)`, what the head was given, for losses that ask for it.
         """
-        return self.of_rows(logits, targets).mean()
+        return self.of_rows(logits, targets, features).mean()
 
-    def of_rows(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each row, `(B,)`."""
+    def of_rows(
+        self, logits: torch.Tensor, targets: torch.Tensor, features: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss of each row, `(B,)`.
+
+        Raises:
+            StrategyError: if a loss asks for features and there are none, or not for each row.
+        """
         key = (self.epoch, logits.device.type)
         if key not in self._built:
             pipeline = Pipeline(self._steps, Context(self._seed, self._data.class_names, device=logits.device.type))
@@ -181,9 +192,11 @@ class StrategyLoss:
                     epoch=self.epoch,
                     class_prior=self._class_prior,
                     training_set=self._data,
+                    adapt=self._features.offered_to,
                 )
             }
-        return self._built[key](logits, _as_weights(targets, len(self._data.class_names)).to(logits))
+        with self._features.given(features):
+            return self._built[key](logits, _as_weights(targets, len(self._data.class_names)).to(logits))
 
 
 def sampling_weights(*strategies: Strategy, labels: ArrayLike, epoch: int = 0) -> NDArray[np.float64]:

@@ -7,12 +7,28 @@ import pytest
 from fer_augment import Strategy
 from fer_augment.testing import assert_conforms, check_strategy
 from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
-from tests.planted_faults import declarations, earlier_steps, effects, losses_and_networks, repeatability, rows
+from tests.planted_faults import (
+    declarations,
+    earlier_steps,
+    effects,
+    losses_and_networks,
+    optimizer_and_history,
+    repeatability,
+    rows,
+)
 from tests.planted_faults.repeatability import Warns
 
 PLANTED = [
     fault
-    for module in (declarations, repeatability, effects, earlier_steps, rows, losses_and_networks)
+    for module in (
+        declarations,
+        repeatability,
+        effects,
+        earlier_steps,
+        rows,
+        losses_and_networks,
+        optimizer_and_history,
+    )
     for fault in module.FAULTS
 ]
 

@@ -10,6 +10,7 @@ import copy
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from docs.builder.charts import bar_chart, line_chart
 from docs.builder.trials import FER2013_COUNTS, alone, demo_faces, fer2013_labels
+from fer_augment import Gradients, History
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.testing.fixtures import as_tensor, tiny_network
@@ -95,6 +97,95 @@ def of_smoothed_target(**parameters: Any) -> bytes:
     return _bars("Target of a row of happy", {"one-hot": target[0].numpy(), setting: smoothed}, baseline="one-hot")
 
 
+def of_contrast(settings: Settings) -> bytes:
+    """Draw the contrastive loss of a row over the cosine to the only other row of its class; six rows are at 0."""
+    degrees = np.linspace(0, 180, 61)
+    rows = np.eye(8)
+    targets = torch.nn.functional.one_hot(torch.tensor([0, 0, *[1] * 6]), _K).float()
+    lines = {}
+    for name, parameters in settings.items():
+        loss, points = _loss("sup_con_loss", weight=1, **parameters), []
+        for angle in np.deg2rad(degrees):
+            rows[1, :2] = math.cos(angle), math.sin(angle)
+            features = torch.from_numpy(rows.copy()).float()
+            added = loss(torch.zeros(8, _K), targets, features)[0].item() - math.log(_K)
+            points.append((math.cos(angle), added))
+        lines[name] = points[::-1]
+    return line_chart("Added to the loss of a row", "cosine to the row of its class", lines).encode()
+
+
+def of_difficulty(recall: Mapping[str, float], settings: Settings) -> bytes:
+    """Draw the share of each class among the rows drawn if the classes have the given accuracies in training."""
+    data = fer2013_labels()
+    history, rng = History(len(data), _K), np.random.default_rng(0)
+    is_right = rng.random(len(data)) < np.array([recall[name] for name in _CLASSES])[data.labels]
+    history.record(np.arange(len(data)), np.eye(_K, dtype=np.float32)[(data.labels + ~is_right) % _K], epoch=0)
+    shares = {"unweighted": 100 * _PRIOR}
+    for name, parameters in settings.items():
+        pipeline = alone(data, "difficulty_sampler", **parameters)
+        pipeline = replace(pipeline, context=replace(pipeline.context, recorded=history))
+        weights = pipeline.fold("sampling_weights", np.ones(len(data)), epoch=1, training_set=data)
+        shares[name] = _shares_drawn(weights)
+    return _bars("Share of each class among the rows drawn, in %", shares, baseline="unweighted", digits=1)
+
+
+def of_worst_loss(**parameters: Any) -> bytes:
+    """Draw a loss with a sharp and a flat minimum, and its value where SAM takes the gradient."""
+    places, plain, moved = np.linspace(0, 5, 126), [], []
+    for place in places.tolist():
+        weight, seen = torch.nn.Parameter(torch.tensor([place])), list[float]()
+
+        def gradients(
+            targets: torch.Tensor,
+            weights: torch.Tensor | None = None,
+            weight: torch.nn.Parameter = weight,
+            seen: list[float] = seen,
+        ) -> torch.Tensor:
+            loss = 1 - torch.exp(-((weight - 1) ** 2) / 0.02) - 0.8 * torch.exp(-((weight - 3.5) ** 2) / 0.8)
+            weight.grad = None
+            torch.autograd.backward(loss.sum())
+            seen.append(loss.item())
+            return loss.detach().sum()
+
+        _gradients("sam", gradients, [weight], **parameters)(torch.eye(_K), None)
+        plain.append((place, seen[0]))
+        moved.append((place, seen[1]))
+    lines = {"loss": plain, f"loss where SAM looks, rho {parameters['rho']:g}": moved}
+    return line_chart("A sharp and a flat minimum", "weight of the network", lines, baseline="loss").encode()
+
+
+def of_moved_rows(settings: Settings) -> bytes:
+    """Draw the share of the loss of a row of each class whose gradient is taken at moved weights."""
+    shares = {}
+    for name, (strategy, parameters) in {key: _split(value) for key, value in settings.items()}.items():
+        parameter, asked = torch.nn.Parameter(torch.ones(1)), list[tuple[bool, NDArray[np.float64]]]()
+
+        def gradients(
+            targets: torch.Tensor,
+            weights: torch.Tensor | None = None,
+            parameter: torch.nn.Parameter = parameter,
+            asked: list[tuple[bool, NDArray[np.float64]]] = asked,
+        ) -> torch.Tensor:
+            asked.append((parameter.item() != 1, np.ones(_K) if weights is None else weights.double().numpy()))
+            parameter.grad = torch.ones(1)
+            return torch.zeros(())
+
+        _gradients(strategy, gradients, [parameter], **parameters)(torch.eye(_K), None)
+        shares[name] = np.sum([weights for is_moved, weights in asked if is_moved], axis=0)
+    return _bars("Share of a row's loss whose gradient is taken at moved weights", shares, digits=0)
+
+
+def _split(parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    return parameters["strategy"], {name: value for name, value in parameters.items() if name != "strategy"}
+
+
+def _gradients(strategy: str, gradients: Gradients, weights: list[torch.nn.Parameter], **parameters: Any) -> Gradients:
+    data = fer2013_labels()
+    return alone(data, strategy, **parameters).fold(
+        "optimizer_step", gradients, epoch=0, parameters=weights, class_prior=_PRIOR, training_set=data
+    )
+
+
 def of_draws(settings: Settings) -> bytes:
     """Draw the share of each class among the rows drawn by a sampler."""
     data = fer2013_labels()
@@ -160,7 +251,7 @@ def _losses_of_classes(strategy: str, **parameters: Any) -> NDArray[np.float64]:
     return np.asarray(losses.double().numpy())
 
 
-def _loss(strategy: str, **parameters: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _loss(strategy: str, **parameters: Any) -> Callable[..., torch.Tensor]:
     """Return cross-entropy as modified by a strategy for FER2013's class counts."""
     data = fer2013_labels()
     pipeline = alone(data, strategy, **parameters)

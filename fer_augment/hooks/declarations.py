@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ImageSource
@@ -15,6 +15,28 @@ if TYPE_CHECKING:
 
 BatchLoss: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
 """A function of logits `(B, K)` and targets `(B, K)` that returns the loss of each row, `(B,)`."""
+
+
+class FeatureLoss(Protocol):
+    """A loss that steps of `build_loss` may return in place of a `BatchLoss`; it asks for features by the name."""
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return the `(B,)` losses of rows.
+
+        Args:
+            logits: `(B, K) float32`.
+            targets: `(B, K) float32`.
+            features: `(B, D) float32`, the outputs of the network's module `features` for the rows, with gradient.
+        """
+        ...
+
+
+Gradients: TypeAlias = "Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]"
+"""A function that sets the gradients of the trained parameters for the batch of an optimizer step.
+
+It is given targets `(B, K)` and weights `(B,)` or None, replaces the gradients by those of the mean over the batch of
+weight times loss, and returns this mean, a scalar without gradient. It may be called several times in a step.
+"""
 Adjustment: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 """A function from logits `(B, K)` to logits `(B, K)` that treats each row independently."""
 ReportProgress = Callable[[int, int], None]

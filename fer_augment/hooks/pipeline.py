@@ -15,7 +15,7 @@ from fer_augment.hooks.scouts import CachingScout
 from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stage_manager import StageManager
 from fer_augment.hooks.stages import STAGES, TRAINING_STAGES, Stage
-from fer_augment.hooks.strategy import Context, Scout, Strategy
+from fer_augment.hooks.strategy import Context, Effect, Scout, Strategy
 
 T = TypeVar("T")
 
@@ -46,6 +46,11 @@ class Step:
         """Whether the strategy implements one of the stages and is not idle there."""
         active = set(stages).difference(self.strategy.idle_at)
         return any(hasattr(getattr(self.strategy, stage, None), f"{PROJECT}_impl") for stage in active)
+
+    @property
+    def uses_history(self) -> bool:
+        """Whether the step is given the last outputs of the network for every training row."""
+        return Effect.USES_HISTORY in self.strategy.effects
 
     @property
     def acts_in_training(self) -> bool:
@@ -136,6 +141,7 @@ class Pipeline:
         epoch: int | None = None,
         batch: int | None = None,
         train: Any = None,
+        adapt: Callable[[T], T] | None = None,
         **others: Any,
     ) -> T:
         """Pass a value through all steps that act at a stage: what one returns, the next one receives.
@@ -147,13 +153,14 @@ class Pipeline:
             batch: the number of the batch in the epoch, which then has random streams of its own; None for streams that
                 continue from batch to batch.
             train: the value of `context.train`.
+            adapt: converts what a step returned for the next one, and for the caller.
             others: the stage's other arguments; `draws` is counted here unless it is given.
 
         Raises:
             StrategyError: if a strategy fails, returns nothing, or returns what the stage does not allow.
         """
         value = first
-        for _, result in self.each(stage, first, epoch=epoch, batch=batch, train=train, **others):
+        for _, result in self.each(stage, first, epoch=epoch, batch=batch, train=train, adapt=adapt, **others):
             value = result
         return value
 
@@ -165,6 +172,7 @@ class Pipeline:
         epoch: int | None = None,
         batch: int | None = None,
         train: Any = None,
+        adapt: Callable[[T], T] | None = None,
         **others: Any,
     ) -> Iterator[tuple[Step, T]]:
         """Fold as `fold` does; yield every acting step with the value after it."""
@@ -179,6 +187,7 @@ class Pipeline:
                 context = replace(context, train=train)
             arguments = {**others, **facts.folded_arguments(value), "context": context}
             value = cast("T", _checked(step, facts, value, _returned(step, stage, call, arguments)))
+            value = adapt(value) if adapt else value
             yield step, value
 
     def _callers_at(self, stage: str) -> tuple[tuple[Step, HookCaller], ...]:
@@ -194,7 +203,8 @@ class Pipeline:
         stream = (step.name, step.occurrence, stage.name, -1 if epoch is None else epoch, *own)
         scout = self._scout_of(step) if stage.decides_training else None
         chosen = self.chosen.setdefault(step.number, {}) if stage.name == "build_adjustment" else None
-        context = replace(self.context, stream=stream, scout=scout, chosen=chosen)
+        recorded = self.context.recorded if step.uses_history else None
+        context = replace(self.context, stream=stream, scout=scout, chosen=chosen, recorded=recorded)
         if stage.is_per_batch and batch is None:
             self._contexts[step.number, stage.name] = (epoch, context)
         return context

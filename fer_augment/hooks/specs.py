@@ -18,14 +18,14 @@ import pluggy
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.hooks.declarations import DatasetReader, Loss, Tracker
+from fer_augment.hooks.declarations import DatasetReader, Gradients, Loss, Tracker
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.strategy import Context, Strategy
 
 if TYPE_CHECKING:
     import torch
 
-    from fer_augment.hooks.declarations import Adjustment, BatchLoss
+    from fer_augment.hooks.declarations import Adjustment, BatchLoss, FeatureLoss
 
 PROJECT = "fer_augment"
 
@@ -112,7 +112,7 @@ class StageSpecs(Protocol):
         training_set: ImageDataset,
         epoch: int,
         context: Context,
-    ) -> BatchLoss:
+    ) -> BatchLoss | FeatureLoss:
         """Called at the start of each epoch, after `sampling_weights`.
 
         Args:
@@ -125,7 +125,35 @@ class StageSpecs(Protocol):
 
         Returns:
             A function from logits `(B, K) float32` and targets `(B, K) float32` to the loss of each row, `(B,)`; the
-            trainer averages it.
+            trainer averages it. If it has a third argument `features`, it is given the `(B, D) float32` outputs of the
+            network's `features` for the same rows, with gradient; declare `Effect.NEEDS_FEATURES`.
+        """
+
+    @hookspec
+    def optimizer_step(
+        self,
+        gradients: Gradients,
+        parameters: Sequence[torch.nn.Parameter],
+        class_prior: NDArray[np.float64],
+        training_set: ImageDataset,
+        epoch: int,
+        context: Context,
+    ) -> Gradients:
+        """Called at the start of each epoch, after `build_loss`.
+
+        Args:
+            gradients: sets the gradients of the batch of a step, or the function of the previous step. It can be called
+                several times in an optimizer step: all calls see the same augmented batch and the same dropout masks,
+                and statistics of batch norm are those of the first.
+            parameters: the parameters that are trained; the gradient of those that are frozen is None.
+            class_prior: as in `build_loss`.
+            training_set: the rewritten training set.
+            epoch: the epoch, from 0.
+            context: the context of the step.
+
+        Returns:
+            A function of the same kind. When it returns, the parameters have their former values and the gradients
+            that the optimizer takes a step with, before gradient clipping.
         """
 
     @hookspec

@@ -136,6 +136,7 @@ STAGES: Mapping[str, Stage] = {
         Stage("prepare_model", _callable_fault),
         Stage("sampling_weights", weights_fault, finish=_as_float64),
         Stage("build_loss", _callable_fault),
+        Stage("optimizer_step", _callable_fault),
         Stage("augment_rows", _rows_fault, is_per_batch=True, finish=_contiguous),
         Stage("augment_batch", _batch_fault, is_per_batch=True, folded=2),
         Stage("refine_model", _callable_fault),

@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import StrategyError
+from fer_augment.hooks.history import History
 from fer_augment.hooks.naming import snake_case
 from fer_augment.randomness import nth_seeds, stream_key
 
@@ -80,6 +81,10 @@ class Effect(enum.Flag):
     """Uses the features of a scout trained on the same rows, at the cost of its training."""
     NEEDS_LINEAR_HEAD = enum.auto()
     """Requires a linear last layer, `model.head`."""
+    NEEDS_FEATURES = enum.auto()
+    """Has a loss that is given the outputs of the network's module `features`."""
+    USES_HISTORY = enum.auto()
+    """Uses `context.history`, the last outputs of the network for every training row, which are collected for it."""
     NEEDS_HARD_LABELS = enum.auto()
     """Requires one-hot targets, such as a loss that uses only the class with the largest target."""
     RANDOM = enum.auto()
@@ -235,6 +240,7 @@ class Context:
         scout: predictions on the training set; None at stages after training. See `require_scout`.
         train: trains the network again; None at stages other than `refine_model`.
         chosen: values recorded with `note`; None at stages other than `build_adjustment`.
+        recorded: see `history`; None where it is not available.
     """
 
     seed: int
@@ -245,6 +251,22 @@ class Context:
     scout: Scout | None = None
     train: TrainAgain | None = None
     chosen: dict[str, float] | None = None
+    recorded: History | None = None
+
+    @property
+    def history(self) -> History:
+        """The last outputs of the network for every training row, up to the end of the epoch before.
+
+        Raises:
+            StrategyError: if the strategy does not declare `Effect.USES_HISTORY`, or at stages that are not called in
+                every epoch of a training. Each optimization starts with no outputs, also that of `context.train`.
+        """
+        if self.recorded is None:
+            raise StrategyError(
+                "no history is available here: declare Effect.USES_HISTORY, and use context.history at stages that are "
+                "called in every epoch of a training"
+            )
+        return self.recorded
 
     @cached_property
     def rng(self) -> np.random.Generator:

@@ -24,6 +24,8 @@ from fer_augment.testing.declarations import (
 )
 from fer_augment.testing.earlier_steps import builds_on_earlier_steps
 from fer_augment.testing.effects import declares_what_it_changes, declares_whether_it_is_random
+from fer_augment.testing.history import copes_with_any_history
+from fer_augment.testing.loss_features import declares_features_and_uses_them
 from fer_augment.testing.models import (
     ModelSubject,
     builds_for_images,
@@ -42,6 +44,7 @@ from fer_augment.testing.networks import (
     gives_one_finite_loss_per_row,
     predicts_each_row_alone,
 )
+from fer_augment.testing.optimizer_steps import passes_weights_on, returns_to_the_weights, sets_finite_gradients
 from fer_augment.testing.repeatability import (
     emits_no_warnings,
     keeps_no_state_between_runs,
@@ -82,6 +85,11 @@ CHECKS: tuple[Check, ...] = (
     mixes_no_image_without_its_target,
     predicts_each_row_alone,
     gives_one_finite_loss_per_row,
+    declares_features_and_uses_them,
+    returns_to_the_weights,
+    sets_finite_gradients,
+    passes_weights_on,
+    copes_with_any_history,
     gives_networks_that_a_run_can_use,
     copes_with_classes_of_one_or_no_row,
     can_be_written_to_a_recipe,

@@ -82,6 +82,18 @@ def _losses_are_lost(arguments: Arguments, one: Arrays, other: Arrays) -> bool:
     return any(chosen.any() and np.allclose(one[0][chosen], other[0][chosen]) for chosen in of_class)
 
 
+def _gradients(arguments: Arguments) -> Iterator[tuple[Any, Any]]:
+    def of_other_targets(targets: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+        loss: torch.Tensor = arguments.first(targets.roll(1, dims=1), weights)
+        return loss
+
+    yield arguments.first, of_other_targets
+
+
+def _gradients_are_lost(arguments: Arguments, one: Arrays, other: Arrays) -> bool:
+    return all(np.allclose(*pair) for pair in zip(one[1:], other[1:], strict=True))
+
+
 def _row_images(arguments: Arguments) -> Iterator[tuple[Any, Any]]:
     yield arguments.first, _another_image(arguments.first)
 
@@ -145,6 +157,11 @@ _EARLIER = {
         _losses_are_lost,
         "the loss of the recipe and of earlier steps is lost; wrap the `loss` argument "
         "(to register a loss that a recipe can select instead, see register_losses)",
+    ),
+    "optimizer_step": _Earlier(
+        _gradients,
+        _gradients_are_lost,
+        "the gradients of earlier steps are lost; call the `gradients` argument, with the targets that are given",
     ),
     "augment_rows": _Earlier(
         _row_images,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_augment.hooks.strategy import Effect
 from fer_augment.testing.stages import BATCH, arguments_of, trial
 from fer_augment.testing.subject import Subject
 
@@ -23,7 +24,10 @@ def predicts_each_row_alone(subject: Subject) -> Iterator[str]:
 
 
 def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
-    """The loss has shape `(B,)`, is finite and differentiable, and the loss of a row depends on that row alone."""
+    """The loss has shape `(B,)`, is finite and differentiable, and the loss of a row depends on that row alone.
+
+    A loss that asks for features may compare the rows of a batch.
+    """
     if "build_loss" in subject.stages:
         for data in subject.datasets:
             for array in trial(subject.build(), "build_loss", data):
@@ -33,6 +37,8 @@ def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
                 if not np.isfinite(array).all():
                     yield "losses and their gradients must be finite"
                     return
+    if Effect.NEEDS_FEATURES in subject.build().effects:
+        return
     for together, alone in subject.together_and_alone("build_loss"):
         if not np.allclose(together, alone, atol=1e-5):
             yield "the loss of a row must depend on that row alone"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_augment.hooks.strategy import Effect
-from fer_augment.testing.stages import Arguments, arguments_of, some_logits
+from fer_augment.testing.stages import Arguments, arguments_of, some_logits, with_features
 from fer_augment.testing.subject import Subject
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _loss_depends_on_shares(subject: Subject, arguments: Arguments) -> bool:
     """Whether a vote for another class changes the loss of a row, except for rows without any loss."""
     import torch
 
-    loss = arguments.fold(subject.build())
+    loss = with_features(arguments.fold(subject.build()), arguments.rows)
     logits, classes = some_logits(arguments.rows, len(arguments.data.class_names)), len(arguments.data.class_names)
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(arguments.rows % classes), classes).float()
     hard, soft = loss(logits, one_hot).detach(), loss(logits, _softened(one_hot)).detach()

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
+from fer_augment.hooks.declarations import BatchLoss
+from fer_augment.hooks.history import History
+from fer_augment.hooks.loss_features import asks_for_features
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Context, Effect, Scout, Strategy
@@ -48,18 +51,29 @@ class Arguments:
     others: dict[str, Any] = field(default_factory=dict)
     epoch: int | None = None
 
-    def fold(self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None) -> Any:
+    def fold(
+        self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None, history: History | None = None
+    ) -> Any:
         """Run the stage with this strategy only; return the result."""
-        return self.folds(strategy, times=1, seed=seed, scout=scout)[0]
+        return self.folds(strategy, times=1, seed=seed, scout=scout, history=history)[0]
 
-    def folds(self, strategy: Strategy, *, times: int, seed: int = 0, scout: Scout | None = None) -> list[Any]:
+    def folds(
+        self,
+        strategy: Strategy,
+        *,
+        times: int,
+        seed: int = 0,
+        scout: Scout | None = None,
+        history: History | None = None,
+    ) -> list[Any]:
         """Run the stage several times in one run, so that the rows of the batch are drawn again each time.
 
         In stages that take a model, torch's global generator is seeded and restored, as in a run: new layers always
         draw their weights from it.
         """
         shared_scout = scout or NearestMeanScout()
-        context = Context(seed=seed, class_names=self.data.class_names)
+        recorded = (history or tiny_history(self.data)) if STAGES[self.stage].is_per_epoch else None
+        context = Context(seed=seed, class_names=self.data.class_names, recorded=recorded)
         pipeline = Pipeline(steps_of([strategy]), context, scout_for=lambda step: shared_scout)
         train = tiny_training(self.data) if self.stage == "refine_model" else None
         with _torch_seeded(seed) if self.stage.endswith("_model") else nullcontext():
@@ -68,13 +82,16 @@ class Arguments:
                 for _ in range(times)
             ]
 
-    def outcome(self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None) -> Arrays:
+    def outcome(
+        self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None, history: History | None = None
+    ) -> Arrays:
         """Run the stage with this strategy only; return the result as arrays."""
         is_hard = Effect.NEEDS_HARD_LABELS in strategy.effects
-        return self.arrays_of(self.fold(strategy, seed=seed, scout=scout), _HARD if is_hard else _HARD_AND_SOFT)
+        result = self.fold(strategy, seed=seed, scout=scout, history=history)
+        return self.arrays_of(result, _HARD if is_hard else _HARD_AND_SOFT)
 
     def arrays_of(self, result: Any, softness: Sequence[float] = _HARD_AND_SOFT) -> Arrays:
-        """Convert a result to arrays; a loss, an adjustment or a network is applied to the batch first.
+        """Convert a result to arrays; a loss, an adjustment, gradients or a network are applied to the batch first.
 
         Args:
             result: the result.
@@ -83,6 +100,9 @@ class Arguments:
         classes = len(self.data.class_names)
         if self.stage == "build_loss":
             return _losses_and_gradients(result, self.rows, classes, softness)
+        if self.stage == "optimizer_step":
+            loss = result(tiny_step(self.data, self.rows).targets, None)
+            return _arrays_of([loss, *(parameter.grad for parameter in self.others["parameters"])])
         if self.stage == "build_adjustment":
             return _arrays_of(result(some_logits(self.rows, classes)))
         if self.stage.endswith("_model"):
@@ -167,7 +187,7 @@ def _losses_and_gradients(
         logits = some_logits(rows, classes).requires_grad_()
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(rows % classes), classes).float()
         try:
-            losses = loss(logits, one_hot * (1 - share) + share / classes)
+            losses = with_features(loss, rows)(logits, one_hot * (1 - share) + share / classes)
         except Exception as error:
             if not share:
                 raise
@@ -180,11 +200,87 @@ def _losses_and_gradients(
     return arrays
 
 
+def with_features(loss: Callable[..., torch.Tensor], rows: NDArray[np.int64]) -> BatchLoss:
+    """Return a loss of logits and targets alone; if it asks for features, it is given those of the rows."""
+    if not asks_for_features(loss):
+        return loss
+    return lambda logits, targets: loss(logits, targets, features=some_features(rows))
+
+
+def features_and_gradient(
+    loss: Callable[..., torch.Tensor], rows: NDArray[np.int64], classes: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the `(B, D)` features that a loss is given in the kit, and its gradient with respect to them, if any."""
+    import torch
+
+    features = some_features(rows).requires_grad_()
+    one_hot = torch.nn.functional.one_hot(torch.from_numpy(rows % classes), classes).float()
+    losses = loss(some_logits(rows, classes).requires_grad_(), one_hot, features=features)
+    return features, torch.autograd.grad(losses.sum(), features, allow_unused=True)[0]
+
+
+def some_features(rows: NDArray[np.int64]) -> torch.Tensor:
+    """Make features `(B, 4)` that depend on the number of each row only; one of them is 0."""
+    return some_logits(rows + 1, 4).relu()
+
+
 def some_logits(rows: NDArray[np.int64], classes: int) -> torch.Tensor:
     """Make logits `(B, K)` that depend on the number of each row only."""
     import torch
 
     return torch.stack([torch.cos(torch.arange(1.0, classes + 1) * (row + 1)) * 3 for row in rows.tolist()])
+
+
+def tiny_history(data: ImageDataset, *, left_out: int = 3, all_wrong: bool = False) -> History:
+    """Return a history of the kit, in which every other row is predicted as another class.
+
+    Args:
+        data: the training set.
+        left_out: each such row was not drawn; 0 for none.
+        all_wrong: whether all rows are predicted as another class.
+    """
+    history, classes = History(len(data), len(data.class_names)), len(data.class_names)
+    rows = np.arange(len(data))
+    rows = rows[rows % left_out > 0] if left_out else rows
+    predicted = (data.labels[rows] + (1 if all_wrong else rows % 2)) % classes
+    history.record(rows, 2 * np.eye(classes, dtype=np.float32)[predicted], epoch=0)
+    return history
+
+
+@dataclass(frozen=True, eq=False)
+class TinyStep:
+    """An optimizer step of the kit: a network, and gradients of its loss on a batch.
+
+    Attributes:
+        network: the network.
+        targets: `(B, K) float32`, one-hot.
+    """
+
+    network: torch.nn.Module
+    images: torch.Tensor
+    targets: torch.Tensor
+
+    def gradients(self, targets: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+        """Set the gradients of the mean cross-entropy."""
+        import torch
+
+        losses = _cross_entropy(self.network(self.images), targets)
+        mean = losses.mean() if weights is None else (losses * weights).mean()
+        self.network.zero_grad()
+        torch.autograd.backward(mean)
+        return mean.detach()
+
+
+def tiny_step(data: ImageDataset, rows: NDArray[np.int64]) -> TinyStep:
+    """Return a step on rows of a data set."""
+    network = tiny_network(data.image_shape, len(data.class_names))
+    return TinyStep(network, as_tensor(data.images[rows]), _one_hot(data, rows))
+
+
+def _optimizer_step(data: ImageDataset, rows: NDArray[np.int64]) -> tuple[Any, dict[str, Any]]:
+    step = tiny_step(data, rows)
+    others = {"parameters": list(step.network.parameters()), "class_prior": _prior(data), "training_set": data}
+    return step.gradients, others
 
 
 def _prior(data: ImageDataset) -> NDArray[np.float64]:
@@ -216,6 +312,7 @@ _ARGUMENTS: dict[str, Callable[[ImageDataset, NDArray[np.int64]], tuple[Any, dic
     "prepare_model": lambda data, rows: (tiny_network(data.image_shape, len(data.class_names)), {}),
     "sampling_weights": lambda data, rows: (np.ones(len(data)), {"training_set": data}),
     "build_loss": lambda data, rows: (_cross_entropy, {"class_prior": _prior(data), "training_set": data}),
+    "optimizer_step": _optimizer_step,
     "augment_rows": lambda data, rows: (
         data.images[rows],
         {"labels": data.labels[rows], "rows": rows.copy(), "training_set": data},

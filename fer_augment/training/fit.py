@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import Evaluation
 from fer_augment.errors import RunError
-from fer_augment.hooks.declarations import BatchLoss, ReportProgress
+from fer_augment.hooks.declarations import BatchLoss, Gradients, ReportProgress
+from fer_augment.hooks.history import History
+from fer_augment.hooks.loss_features import LossFeatures
 from fer_augment.metrics import score
 from fer_augment.randomness import stream_rng
 from fer_augment.training.batches import Batches
@@ -29,11 +31,14 @@ from fer_augment.training.prediction import break_ties, mean_loss, predict_from
 from fer_augment.training.row_stream import RowStream
 from fer_augment.training.selection import Selection
 from fer_augment.training.specification import Training, backbone_of
-from fer_augment.training.torch_runtime import autocast, device_of
+from fer_augment.training.step_passes import StepPasses
+from fer_augment.training.torch_runtime import device_of
 from fer_augment.training.weight_average import WeightAverage
 
-_AVERAGE, _BEST = "average", "best"
-"""Names of weights in checkpoints."""
+_AVERAGE, _BEST, _HISTORY = "average", "best", "history"
+"""Names of further tensors in checkpoints."""
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -76,6 +81,7 @@ class Fit:
     def __post_init__(self) -> None:
         """Set up optimizer, row stream and batches."""
         data, settings = self.training.training_set, self.training.settings
+        self.history = self._shared_history()
         self._started = time.monotonic()
         self.device = device_of(settings)
         self.steps = self.epochs * self.training.steps_per_epoch
@@ -85,6 +91,7 @@ class Fit:
         in_backbone = self.backbone.parameters() if self.backbone else ()
         self.optimizer = make_optimizer(settings, self.parameters, in_backbone)
         self.batches = Batches(self.training, self.device)
+        self.passes = StepPasses(settings, self.model, self.parameters)
         self.average = WeightAverage(self.model, settings.weight_average) if settings.weight_average else None
         selects = settings.keep == "best" and self.evaluated is not None
         self.selection = Selection(settings.metric, settings.patience) if selects else None
@@ -123,7 +130,7 @@ class Fit:
     def time_step(self, rows: NDArray[np.int64]) -> float:
         """Take an optimizer step; return its duration in seconds."""
         started = time.perf_counter()
-        self._train_step(rows, self.batches.on_device(rows), 0, self.training.loss.of_batch)
+        self._train_step(rows, self.batches.on_device(rows), 0, self.training.loss.of_batch, self.passes.gradients)
         return time.perf_counter() - started
 
     def freeze(self, is_frozen: bool) -> None:
@@ -147,23 +154,37 @@ class Fit:
     def _train_epoch(self) -> None:
         training, count = self.training, self.training.steps_per_epoch
         weights = self._epoch_weights()
-        self.class_prior = prior = _class_prior(training.training_set, weights)
-        loss = training.pipeline.fold(
-            "build_loss",
-            training.loss.of_batch,
-            epoch=self._strategy_epoch,
-            class_prior=prior,
-            training_set=training.training_set,
-        )
+        self.class_prior = _class_prior(training.training_set, weights)
+        features = LossFeatures()
+        loss = self._folded("build_loss", training.loss.of_batch, adapt=features.offered_to)
+        gradients = self._folded("optimizer_step", self.passes.gradients, parameters=self.parameters)
         rows = self.rows.epoch(self.epoch, weights, count * training.settings.batch_size).reshape(count, -1)
         self.batches.begin(rows, self._strategy_epoch)
         on_device, losses = self.batches.on_device(rows), torch.empty(count, device=self.device)
+        outputs: list[torch.Tensor] = []
         self._enter_training_mode()
-        for number, batch_rows in enumerate(rows):
-            step = self.epoch * count + number
-            losses[number] = self._train_step(batch_rows, on_device[number], step, loss)
-            self.progress(step + 1, self.steps)
+        with features.captured(self.model):
+            for number, batch_rows in enumerate(rows):
+                step = self.epoch * count + number
+                losses[number] = self._train_step(batch_rows, on_device[number], step, loss, gradients)
+                if self.history:
+                    outputs.append(self.passes.logits)
+                self.progress(step + 1, self.steps)
         self._add_losses(losses.cpu().numpy())
+        if self.history:
+            self.history.record(rows.reshape(-1), torch.cat(outputs).cpu().numpy(), self._strategy_epoch)
+
+    def _folded(self, stage: str, first: T, **others: Any) -> T:
+        """Pass a function of the epoch through the steps of a stage."""
+        training_set = self.training.training_set
+        return self.training.pipeline.fold(
+            stage,
+            first,
+            epoch=self._strategy_epoch,
+            class_prior=self.class_prior,
+            training_set=training_set,
+            **others,
+        )
 
     def _train_step(
         self,
@@ -171,22 +192,30 @@ class Fit:
         on_device: torch.Tensor,
         step: int,
         loss: BatchLoss,
+        gradients: Gradients,
     ) -> torch.Tensor:
         """Take an optimizer step on `(B,)` rows, passed as an array and as a tensor on the device; return the loss."""
         settings = self.training.settings
         set_learning_rate(self.optimizer, learning_rate(settings, step, self.steps, self.warm_up))
         images, targets = self.batches.batch(rows, on_device, self._strategy_epoch)
-        with autocast(settings):
-            logits = self.model(images)
-        mean_loss = loss(logits.float(), targets).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(mean_loss)
+        self.passes.begin(images, loss, repeats=self.training.pipeline.acts_at("optimizer_step"))
+        mean_loss = gradients(targets, None)
         if settings.gradient_clipping:
             torch.nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clipping)
         self.optimizer.step()
         if self.average:
             self.average.update()
-        return mean_loss.detach()
+        return mean_loss
+
+    def _shared_history(self) -> History | None:
+        """Return the history of this optimization, after giving it to the steps that use it; None if none does."""
+        training, context = self.training, self.training.pipeline.context
+        if not any(step.uses_history for step in training.pipeline.steps):
+            return None
+        history = History(len(training.training_set), len(training.training_set.class_names))
+        pipeline = replace(training.pipeline, context=replace(context, recorded=history))
+        self.training = replace(training, pipeline=pipeline)
+        return history
 
     @property
     def _strategy_epoch(self) -> int:
@@ -286,7 +315,8 @@ class Fit:
 
     def _further_weights(self) -> dict[str, dict[str, torch.Tensor]]:
         average = {_AVERAGE: self.average.network.state_dict()} if self.average else {}
-        return average | ({_BEST: self.selection.weights} if self.selection else {})
+        history = {_HISTORY: self.history.tensors()} if self.history else {}
+        return average | history | ({_BEST: self.selection.weights} if self.selection else {})
 
     def _restored(self, path: Path | None) -> int:
         """Restore a checkpoint if it exists; return the number of finished epochs."""
@@ -302,6 +332,8 @@ class Fit:
         if self.average:
             self.average.network.load_state_dict(checkpoint.weights(_AVERAGE))
             self.average.updates = facts["averaged"]
+        if self.history:
+            self.history.restore(checkpoint.weights(_HISTORY))
         if self.selection:
             self.selection.restore(facts["selection"], checkpoint.weights(_BEST))
         finished_epochs: int = facts["epochs"]

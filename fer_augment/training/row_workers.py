@@ -41,7 +41,7 @@ _DONE, _FAILED = b"+", b"-"
 class AugmentedRows:
     """Gathers and augments the rows of batches, in as many processes as `training.workers` says.
 
-    Steps that query a scout act in the training process, which has the scout.
+    Steps that query a scout or the history act in the training process, which has them.
     """
 
     def __init__(self, training: Training) -> None:
@@ -156,7 +156,7 @@ def _rows(
 
 def _worker_count(training: Training) -> int:
     acting = [step for step in training.pipeline.steps if step.acts_at(["augment_rows"])]
-    if any(step.strategy.effects & NEEDS_SCOUT for step in acting):
+    if any(step.strategy.effects & NEEDS_SCOUT or step.uses_history for step in acting):
         return 0
     if training.settings.workers is not None:
         return training.settings.workers

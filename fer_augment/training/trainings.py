@@ -233,7 +233,7 @@ class RecipeTrainings:
             try:
                 if Effect.NEEDS_LINEAR_HEAD in effects and step.acts_at(["refine_model"]):
                     linear_head(self.untrained)
-                if Effect.ASKS_FOR_EMBEDDINGS in effects:
+                if (Effect.ASKS_FOR_EMBEDDINGS | Effect.NEEDS_FEATURES) & effects:
                     self.require_features()
                 if Effect.NEEDS_HARD_LABELS in effects:
                     self._require_hard_labels(step)
