@@ -1,4 +1,4 @@
-"""The cache on disk: finished trainings, decoded pixels, features of images, audits, and the ledgers of test splits."""
+"""The cache on disk: finished trainings, pixels, features, audits, work of strategies, and ledgers of test splits."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ DEFAULT_LIMIT = 50.0
 """That limit where none is set; beyond it, what was not used for the longest time is deleted."""
 
 TRAININGS, PIXELS, FEATURES, AUDITS, LEDGERS = "trainings", "pixels", "features", "audits", "scored"
+STRATEGIES = "strategies"
+"""Folder of what strategies keep, see `Context.cached`."""
 
 
 def cache_folder() -> Path:
@@ -32,7 +34,7 @@ class Entry:
     """Something in the cache that can be deleted by itself: a training, a checkpoint, pixels, features or an audit.
 
     Attributes:
-        kind: `trainings`, `pixels`, `features` or `audits`.
+        kind: `trainings`, `pixels`, `features`, `audits` or `strategies`.
         path: its file or directory.
         size: bytes on disk.
         used: time of its last use, as `time.time`; of a training, the time when it was finished.
@@ -47,7 +49,7 @@ class Entry:
 def entries(folder: Path) -> list[Entry]:
     """Return everything in a cache that can be deleted, the least recently used first."""
     held = []
-    for kind in (TRAININGS, PIXELS, FEATURES, AUDITS):
+    for kind in (TRAININGS, PIXELS, FEATURES, AUDITS, STRATEGIES):
         for path in (folder / kind).glob("*") if (folder / kind).is_dir() else ():
             if not path.name.endswith(".lock"):
                 with suppress(FileNotFoundError):  # deleted meanwhile

@@ -8,6 +8,7 @@ from fer_augment import Strategy
 from fer_augment.testing import assert_conforms, check_strategy
 from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
 from tests.planted_faults import (
+    caching,
     declarations,
     earlier_steps,
     effects,
@@ -21,6 +22,7 @@ from tests.planted_faults.repeatability import Warns
 PLANTED = [
     fault
     for module in (
+        caching,
         declarations,
         repeatability,
         effects,

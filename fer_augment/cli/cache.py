@@ -10,11 +10,29 @@ from typing import Any
 import click
 from rich.table import Table
 
-from fer_augment.cache import AUDITS, FEATURES, LEDGERS, PIXELS, TRAININGS, Entry, cache_folder, delete, entries, prune
+from fer_augment.cache import (
+    AUDITS,
+    FEATURES,
+    LEDGERS,
+    PIXELS,
+    STRATEGIES,
+    TRAININGS,
+    Entry,
+    cache_folder,
+    delete,
+    entries,
+    prune,
+)
 from fer_augment.errors import FerAugmentError
 from fer_augment.reports.console import messages, print_plain, results
 
-_WORDS = {TRAININGS: "trainings", PIXELS: "decoded pixels", FEATURES: "features", AUDITS: "audits"}
+_WORDS = {
+    TRAININGS: "trainings",
+    PIXELS: "decoded pixels",
+    FEATURES: "features",
+    AUDITS: "audits",
+    STRATEGIES: "work of strategies",
+}
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 

@@ -15,7 +15,7 @@ from fer_augment.hooks.scouts import CachingScout
 from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stage_manager import StageManager
 from fer_augment.hooks.stages import STAGES, TRAINING_STAGES, Stage
-from fer_augment.hooks.strategy import Context, Effect, Scout, Strategy
+from fer_augment.hooks.strategy import Cache, Context, Effect, Scout, Strategy
 
 T = TypeVar("T")
 
@@ -108,12 +108,16 @@ class Pipeline:
         steps: in recipe order.
         context: shared by all steps; each step gets a copy with its own stream of random numbers.
         scout_for: returns the scout that a step may query; None where there is none.
+        cache_for: returns the cache of a step; None for folders that exist until the process ends.
+        report: is called with a step and how far its work has come.
         chosen: the numbers that steps noted, by step number.
     """
 
     steps: tuple[Step, ...]
     context: Context
     scout_for: Callable[[Step], Scout] | None = None
+    cache_for: Callable[[Step], Cache] | None = None
+    report: Callable[[Step, int, int], None] = lambda step, done, total: None
     chosen: dict[int, dict[str, float]] = field(default_factory=dict, init=False)
     callers: HookCallers | None = field(default=None, repr=False)
     _scouts: dict[int, Scout] = field(default_factory=dict, repr=False)
@@ -204,10 +208,23 @@ class Pipeline:
         scout = self._scout_of(step) if stage.decides_training else None
         chosen = self.chosen.setdefault(step.number, {}) if stage.name == "build_adjustment" else None
         recorded = self.context.recorded if step.uses_history else None
-        context = replace(self.context, stream=stream, scout=scout, chosen=chosen, recorded=recorded)
+        context = replace(
+            self.context,
+            stream=stream,
+            scout=scout,
+            chosen=chosen,
+            recorded=recorded,
+            cache=self._cache_of(step, stage),
+            report=lambda done, total: self.report(step, done, total),
+        )
         if stage.is_per_batch and batch is None:
             self._contexts[step.number, stage.name] = (epoch, context)
         return context
+
+    def _cache_of(self, step: Step, stage: Stage) -> Cache | None:
+        if stage.is_per_batch:
+            return None
+        return self.cache_for(step) if self.cache_for else self.context.cache
 
     def _scout_of(self, step: Step) -> Scout | None:
         """Return the scout of a step, the same one at all stages."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import StrategyError
 from fer_augment.hooks.history import History
 from fer_augment.hooks.naming import snake_case
+from fer_augment.hooks.temporary_folders import made_in_temporary_folder
 from fer_augment.randomness import nth_seeds, stream_key
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import torch
 
 PredictionKind = Literal["in_sample", "out_of_fold"]
+Cache: TypeAlias = Callable[[str, Callable[[Path], None]], Path]
+"""A function from a key, and from a function that does the work in a folder, to the folder with its result."""
 
 
 class ClassName(str):
@@ -241,6 +244,8 @@ class Context:
         train: trains the network again; None at stages other than `refine_model`.
         chosen: values recorded with `note`; None at stages other than `build_adjustment`.
         recorded: see `history`; None where it is not available.
+        cache: see `cached`; None at stages that are called for each batch.
+        report: see `progress`.
     """
 
     seed: int
@@ -252,6 +257,8 @@ class Context:
     train: TrainAgain | None = None
     chosen: dict[str, float] | None = None
     recorded: History | None = None
+    cache: Cache | None = made_in_temporary_folder
+    report: Callable[[int, int], None] = lambda done, total: None
 
     @property
     def history(self) -> History:
@@ -305,6 +312,40 @@ class Context:
         if not math.isfinite(value):
             raise StrategyError(f"context.note({name!r}, ...): the value must be finite, got {value}")
         self.chosen[name] = float(value)
+
+    def cached(self, key: str, make: Callable[[Path], None]) -> Path:
+        """Return a folder with the result of long work, which is done only if it was not done before.
+
+        The folder is in the cache, below the strategy's name, and is found again by the strategy's code, the files it
+        reads, its parameters, the versions of the libraries it uses, and the key. What else the work depends on must be
+        in the key: usually `training_set.fingerprint`, and `seed` if it draws random numbers.
+
+        Args:
+            key: a text.
+            make: is given an empty folder and writes files into it; draw random numbers for it from a generator of its
+                own, since it is not called where the work was done before.
+
+        Returns:
+            The folder; its files must not be changed. Without a run, as in the conformity kit, the work is always done.
+
+        Raises:
+            StrategyError: at stages that are called for each batch, or if the folder cannot be written.
+        """
+        if self.cache is None:
+            raise StrategyError("context.cached is not available at stages that are called for each batch")
+        if not isinstance(key, str) or not key:
+            raise StrategyError(f"context.cached: the key must be a text, got {key!r}")
+        return self.cache(key, make)
+
+    def progress(self, done: int, total: int) -> None:
+        """Report how far long work has come; shown as the progress of the step.
+
+        Raises:
+            StrategyError: if not 0 <= done <= total.
+        """
+        if not 0 <= done <= total:
+            raise StrategyError(f"context.progress({done}, {total}): the first number must be between 0 and the second")
+        self.report(done, total)
 
     def row_seeds(self, keys: NDArray[np.uint64], draws: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
         """Return a seed for each row that is independent of its batch and of the order of rows.

@@ -12,6 +12,7 @@ from fer_augment.testing.augmentation import (
     mixes_no_image_without_its_target,
     seeds_by_row_and_draw,
 )
+from fer_augment.testing.caching import caches_under_honest_keys
 from fer_augment.testing.class_frequencies import (
     copes_with_classes_of_one_or_no_row,
     counts_classes_as_drawn,
@@ -75,6 +76,7 @@ CHECKS: tuple[Check, ...] = (
     leaves_its_inputs_alone,
     leaves_global_random_numbers_alone,
     keeps_no_state_between_runs,
+    caches_under_honest_keys,
     builds_on_earlier_steps,
     counts_classes_as_drawn,
     keeps_provenance,

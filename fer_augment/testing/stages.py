@@ -16,7 +16,7 @@ from fer_augment.hooks.history import History
 from fer_augment.hooks.loss_features import asks_for_features
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.stages import STAGES
-from fer_augment.hooks.strategy import Context, Effect, Scout, Strategy
+from fer_augment.hooks.strategy import Cache, Context, Effect, Scout, Strategy
 from fer_augment.testing.fixtures import NearestMeanScout, as_tensor, tiny_network, tiny_training
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Arguments:
         seed: int = 0,
         scout: Scout | None = None,
         history: History | None = None,
+        cached: Cache | None = None,
     ) -> list[Any]:
         """Run the stage several times in one run, so that the rows of the batch are drawn again each time.
 
@@ -74,7 +75,12 @@ class Arguments:
         shared_scout = scout or NearestMeanScout()
         recorded = (history or tiny_history(self.data)) if STAGES[self.stage].is_per_epoch else None
         context = Context(seed=seed, class_names=self.data.class_names, recorded=recorded)
-        pipeline = Pipeline(steps_of([strategy]), context, scout_for=lambda step: shared_scout)
+        pipeline = Pipeline(
+            steps_of([strategy]),
+            context,
+            scout_for=lambda step: shared_scout,
+            cache_for=None if cached is None else lambda step: cached,
+        )
         train = tiny_training(self.data) if self.stage == "refine_model" else None
         with _torch_seeded(seed) if self.stage.endswith("_model") else nullcontext():
             return [
@@ -83,11 +89,17 @@ class Arguments:
             ]
 
     def outcome(
-        self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None, history: History | None = None
+        self,
+        strategy: Strategy,
+        *,
+        seed: int = 0,
+        scout: Scout | None = None,
+        history: History | None = None,
+        cached: Cache | None = None,
     ) -> Arrays:
         """Run the stage with this strategy only; return the result as arrays."""
         is_hard = Effect.NEEDS_HARD_LABELS in strategy.effects
-        result = self.fold(strategy, seed=seed, scout=scout, history=history)
+        (result,) = self.folds(strategy, times=1, seed=seed, scout=scout, history=history, cached=cached)
         return self.arrays_of(result, _HARD if is_hard else _HARD_AND_SOFT)
 
     def arrays_of(self, result: Any, softness: Sequence[float] = _HARD_AND_SOFT) -> Arrays:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
+from fer_augment.cache import STRATEGIES
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.feature_cache import FeatureCache
 from fer_augment.data.records import NO_SOURCE, Evaluation, provenance_arrays
@@ -40,6 +41,7 @@ from fer_augment.training.prediction import predict, predict_from
 from fer_augment.training.rewriting_checks import lost_rows, near_held_out_warning, refuse_held_out_images
 from fer_augment.training.specification import Trained, Training, backbone_of, build_model
 from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingStore
+from fer_augment.training.strategy_cache import StrategyCache
 from fer_augment.training.torch_runtime import ONE_THREAD, device_of, reproducible
 from fer_augment.training.trainer import refine, train
 
@@ -127,6 +129,7 @@ class RecipeTrainings:
     trainings: Trainings
     bound: BoundRecipe
     rewriting_warnings: list[str] = field(default_factory=list, init=False)
+    _reported: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def settings(self) -> TrainingSettings:
@@ -140,7 +143,21 @@ class RecipeTrainings:
         context = Context(
             self.trainings.seed, self.trainings.splits.class_names, device=device_of(self.settings), cores=cores
         )
-        return Pipeline(self.bound.steps, context, scout_for=lambda step: TrainedScout(self, step))
+        root = self.trainings.store.root.parent / STRATEGIES
+        return Pipeline(
+            self.bound.steps,
+            context,
+            scout_for=lambda step: TrainedScout(self, step),
+            cache_for=lambda step: StrategyCache(root, step, self.bound),
+            report=self._report_step,
+        )
+
+    def _report_step(self, step: Step, done: int, total: int) -> None:
+        """Report the progress of a step's own work, not too often."""
+        now = time.monotonic()
+        if done == total or now >= self._reported.get(step.number, 0.0) + SECONDS_BETWEEN_REPORTS:
+            self._reported[step.number] = now
+            self._report(Advance(step.name, done, total))
 
     @cached_property
     def untrained(self) -> torch.nn.Module:
