@@ -23,7 +23,16 @@ from fer_augment.errors import (
     did_you_mean,
 )
 from fer_augment.heads import linear_head
-from fer_augment.hooks.declarations import Adjustment, BatchLoss, DatasetReader, FeatureLoss, Gradients, Loss, Tracker
+from fer_augment.hooks.declarations import (
+    Adjustment,
+    BatchLoss,
+    DatasetReader,
+    FeatureLoss,
+    Gradients,
+    Loss,
+    RecipeFile,
+    Tracker,
+)
 from fer_augment.hooks.history import History
 from fer_augment.hooks.networks import ConfigurableModel, Model, ModelInput
 from fer_augment.hooks.specs import hookimpl
@@ -37,7 +46,7 @@ if TYPE_CHECKING:
     from fer_augment.comparing import PreparedComparison, compare, prepare, rewrite, run
     from fer_augment.finished import Comparison, Run, load_comparison, load_run
     from fer_augment.judging import judge
-    from fer_augment.reading import read_data
+    from fer_augment.reading import Source, read_data
     from fer_augment.recipe.recipe import Recipe, load_recipe
 
 __version__ = "0.1.0"
@@ -69,11 +78,13 @@ __all__ = [
     "PreparedComparison",
     "Recipe",
     "RecipeError",
+    "RecipeFile",
     "RowTransforms",
     "Run",
     "RunError",
     "RunIdentity",
     "RunRecord",
+    "Source",
     "SourceRows",
     "Splits",
     "Strategy",
@@ -104,6 +115,7 @@ _LAZY = {
     "PreparedComparison": "comparing",
     "Recipe": "recipe.recipe",
     "Run": "finished",
+    "Source": "reading",
     "compare": "comparing",
     "judge": "judging",
     "load_comparison": "finished",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from os import PathLike
 from typing import TypeAlias
 
@@ -12,8 +13,27 @@ from fer_augment.data.pixels import Channels, Fit, PixelSettings
 from fer_augment.hooks.plugin_manager import Catalog, installed_plugins
 from fer_augment.reports.console import print_warnings, progress_of
 
-Data: TypeAlias = str | PathLike[str] | Splits
-"""A data source by path or word, such as `demo`, or splits that are in memory."""
+
+@dataclass(frozen=True)
+class Source:
+    """A data source, and the reader that reads it.
+
+    Attributes:
+        path: a path or a word such as `demo`.
+        reader: the name of an installed reader, which is used whatever it recognizes; None for the one that recognizes
+            the source. A reader of another distribution comes before those of fer_augment.
+    """
+
+    path: str | PathLike[str]
+    reader: str | None = None
+
+    def __str__(self) -> str:
+        """Return the path or word."""
+        return str(self.path)
+
+
+Data: TypeAlias = str | PathLike[str] | Source | Splits
+"""A data source by path or word, such as `demo`, with or without its reader, or splits that are in memory."""
 
 
 def read_data(
@@ -53,9 +73,9 @@ def open_data(data: Data, *, progress: bool = True) -> DataSource:
     catalog = loaded_plugins(quiet=not progress)
     if isinstance(data, Splits):
         return ArraySource(data)
-    source = str(data)
+    source, reader = (data.path, data.reader) if isinstance(data, Source) else (data, None)
     with progress_of(f"reading {source}", quiet=not progress) as report:
-        return catalog.open(source, report)
+        return catalog.open(str(source), report, reader=reader)
 
 
 def splits_of(source: DataSource, settings: PixelSettings, *, progress: bool = True) -> Splits:

@@ -83,6 +83,7 @@ ALL_HOOKS = STAGE_HOOKS | OBSERVER_HOOKS | REGISTRATION_HOOKS
 
 
 HOOK_PAGES = DOCS / "hooks"
+SAMPLE = ROOT / "tests" / "sample_distribution" / "fer_augment_sample"
 
 
 class TestHooks:
@@ -99,7 +100,7 @@ class TestHooks:
     @staticmethod
     def definitions_in(hook: str) -> dict[str, Any]:
         _, example = blocks_of(HOOK_PAGES / f"{hook}.md")
-        namespace: dict[str, Any] = {"__name__": hook}
+        namespace: dict[str, Any] = {"__name__": hook, "__file__": str(SAMPLE / "plugin.py")}
         run(example, namespace)
         return {name: value for name, value in namespace.items() if getattr(value, "__module__", None) == hook}
 
@@ -209,6 +210,7 @@ class TestHooks:
             ("dataset reader", "dots"),
             ("loss", "absolute_error"),
             ("tracker", "loss_log"),
+            ("recipe", "dimmed_rings"),
         }
 
     def test_example_model_and_loss_work(self, offered: Catalog) -> None:

@@ -76,6 +76,7 @@ def test_its_plugins_are_listed_with_their_distribution_and_version(python: Path
         ("strategy", "dimmed_copies", "fer_augment_sample.strategy"),
         ("model", "one_hidden_layer", "fer_augment_sample.model"),
         ("dataset reader", "drawings", "fer_augment_sample.reader"),
+        ("recipe", "dimmed_rings", "fer_augment_sample.shipped_recipes"),
     }
     assert {"confusion_mirror", "convnet5"} < {one["name"] for one in listed}
 
@@ -107,3 +108,16 @@ def test_without_it_its_names_are_unknown(folder: Path) -> None:
     ran = fer_augment("run", str(folder / "dimmed.yaml"), "--data", "demo", "--out", str(folder / "results"))
 
     assert_refused(ran, "one_hidden_layer")
+
+
+def test_its_recipe_is_listed_and_used_by_name(python: Path, folder: Path) -> None:
+    listed = json.loads(in_environment(python, folder, "recipes", "list", "--json"))["recipes"]
+    own = [recipe for recipe in listed if recipe["provider"] == PROVIDER]
+    assert own == [
+        {"name": "dimmed_rings", "extends": None, "description": "Darker copies of rings.", "provider": PROVIDER}
+    ]
+    (folder / "child.yaml").write_text("extends: dimmed_rings\ntraining: {epochs: 2}\n", encoding="utf-8")
+    planned = in_environment(
+        python, folder, "compare", "dimmed_rings", "child.yaml", "--data", "shapes.drawings", "--dry-run"
+    )
+    assert "dimmed_rings" in planned and "child" in planned

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +38,22 @@ executor_option = click.option(
 )  # fmt: skip
 traceback_option = click.option("--traceback", is_flag=True, help="Print the tracebacks of failed runs.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def with_reader(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option --reader to a command with the argument `source`, which then also names the reader."""
+
+    @click.option(
+        "--reader", metavar="NAME",
+        help="The reader of the data, see `plugins list`.  [default: the one that recognizes them]",
+    )  # fmt: skip
+    @functools.wraps(command)
+    def with_source(source: str | None, reader: str | None, **options: Any) -> None:
+        from fer_augment.reading import Source
+
+        command(source=Source(source, reader) if source and reader else source, **options)
+
+    return with_source
 
 
 class Seeds(click.ParamType[tuple[int, ...]]):

@@ -91,6 +91,9 @@ def _print_use(console: Console, offer: Offer[Any], description: StrategyDescrip
     if offer.kind == "dataset reader":
         console.print("The reader is selected by the value of `--data`, not by its name.")
         return
+    if offer.kind == "recipe":
+        console.print(f"`fer-augment recipes show {offer.name}` prints it, `extends: {offer.name}` builds on it.")
+        return
     lines = description.example_yaml if description else _USE[offer.kind].format(name=_written(offer))
     console.print(Text("In a recipe", style="bold"))
     if description and _names_classes(offer.value):

@@ -22,11 +22,13 @@ from fer_augment.cli._options import (
     traceback_option,
     tracebacks_shown,
     track_option,
+    with_reader,
 )
 from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
     from fer_augment.comparing import Executor, PreparedComparison
+    from fer_augment.reading import Source
     from fer_augment.results.comparison import Against
 
 DEMO_RECIPES = ("demo", "demo_mirror", "demo_balanced")
@@ -36,6 +38,7 @@ DEMO_SEEDS = 3
 @click.command(no_args_is_help=True)
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
 @data_option
+@with_reader
 @click.option("--seeds", type=Seeds(), help="Number of seeds, or a list such as 0,3,7.  [default: 3]")
 @click.option(
     "--folds", type=click.IntRange(min=2), help="Hold out every image once by K-fold cross-validation, such as 5."
@@ -68,7 +71,7 @@ DEMO_SEEDS = 3
 @traceback_option
 def compare(
     recipes: tuple[str, ...],
-    source: str,
+    source: str | Source,
     seeds: tuple[int, ...] | None,
     folds: int | None,
     repeats: int | None,

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fer_augment.cli._options import with_reader
 from fer_augment.errors import FerAugmentError
 from fer_augment.reports.console import print_plain, progress_of, results
 
 if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
+    from fer_augment.reading import Source
 
 source_argument = click.argument("source", metavar="SRC")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,9 +38,10 @@ def data() -> None:
 
 @data.command()
 @source_argument
+@with_reader
 @set_option
 @json_option
-def show(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
+def show(source: str | Source, overrides: tuple[str, ...], as_json: bool) -> None:
     r"""Show class counts, image size, fingerprint, and what was converted or left out.
 
     The last line is the imbalance ratio of each split: number of rows of the largest class divided by that of the
@@ -76,6 +79,7 @@ def show(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @data.command()
 @source_argument
+@with_reader
 @set_option
 @json_option
 @click.option(
@@ -84,7 +88,7 @@ def show(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a contact sheet of the worst groups and the blank images; overwrites FILE.png.",
 )
-def audit(source: str, overrides: tuple[str, ...], as_json: bool, sheet: Path | None) -> None:
+def audit(source: str | Source, overrides: tuple[str, ...], as_json: bool, sheet: Path | None) -> None:
     r"""Find duplicates, conflicting labels, blank images, and groups across splits.
 
     Finds exact, near and mirrored duplicates within and across splits, and counts the validation and test rows with a
@@ -114,9 +118,10 @@ def audit(source: str, overrides: tuple[str, ...], as_json: bool, sheet: Path | 
 
 @data.command()
 @source_argument
+@with_reader
 @click.argument("out", type=click.Path(path_type=Path))
 @set_option
-def convert(source: str, out: Path, overrides: tuple[str, ...]) -> None:
+def convert(source: str | Source, out: Path, overrides: tuple[str, ...]) -> None:
     r"""Convert a data source to a folder of .npy files.
 
     OUT is a new folder. Its files are memory-mapped: opening them is instant and needs no memory. Pixels, labels and
@@ -137,7 +142,7 @@ def convert(source: str, out: Path, overrides: tuple[str, ...]) -> None:
     print_plain(f"{out}: {rows:,} images, fingerprint {splits.fingerprint[:16]}")
 
 
-def _read(source: str, overrides: tuple[str, ...]) -> Splits:
+def _read(source: str | Source, overrides: tuple[str, ...]) -> Splits:
     from fer_augment.reading import read_data
     from fer_augment.recipe.recipe import pixel_settings
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.cli._finished_run import probability_by_class, run_argument
+from fer_augment.cli._options import with_reader
 from fer_augment.errors import DatasetError, FerAugmentError, RunError
 from fer_augment.finished import load_run
 from fer_augment.reports.console import messages, progress_of, results
@@ -24,6 +25,7 @@ from fer_augment.reports.wording import printable
 if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
     from fer_augment.data.records import RunRecord
+    from fer_augment.reading import Source
     from fer_augment.runs.run_models import RunModel
 
 _BAR = 40
@@ -51,6 +53,7 @@ class _Input:
 @click.command(no_args_is_help=True)
 @run_argument
 @click.option("--data", "source", metavar="SRC", help="Explain the first image of each class in the validation split.")
+@with_reader
 @click.option(
     "--image",
     "files",
@@ -67,7 +70,7 @@ class _Input:
     "--out", type=click.Path(path_type=Path), metavar="FILE.png|DIR",
     help="Draw Grad-CAM and feature maps: one sheet for all images, or a folder with one sheet per image.",
 )  # fmt: skip
-def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool, out: Path | None) -> None:
+def explain(run: Path, source: str | Source | None, files: tuple[Path, ...], resize: bool, out: Path | None) -> None:
     r"""Show predictions and feature maps of a run.
 
     RUN is the directory of a finished run; specify images with either --data or --image. The bars are class
@@ -96,7 +99,7 @@ def explain(run: Path, source: str | None, files: tuple[Path, ...], resize: bool
         _draw(model, inputs, probabilities, out)
 
 
-def _first_of_classes(model: RunModel, source: str) -> list[_Input]:
+def _first_of_classes(model: RunModel, source: str | Source) -> list[_Input]:
     """Return the first validation image of each class that has any."""
     from fer_augment.reading import open_data, splits_of
 

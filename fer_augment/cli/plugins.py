@@ -28,6 +28,7 @@ _KINDS = {
     "loss": "Losses",
     "dataset reader": "Dataset readers",
     "tracker": "Trackers",
+    "recipe": "Recipes",
 }
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -41,7 +42,7 @@ def plugins() -> None:
 @plugins.command("list")
 @_json_option
 def list_plugins(as_json: bool) -> None:
-    r"""List the installed strategies, models, losses, dataset readers and trackers, by provider.
+    r"""List the installed strategies, models, losses, dataset readers, trackers and recipes, by provider.
 
     \b
     fer-augment plugins list

@@ -22,19 +22,32 @@ def recipes() -> None:
 @recipes.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def list_recipes(as_json: bool) -> None:
-    r"""List the shipped recipes, each below the recipe that it extends.
+    r"""List the recipes that are shipped here and by installed plugins, each below the recipe that it extends.
 
     \b
     fer-augment recipes list
     """
-    from fer_augment.recipe.files import parents_of
-    from fer_augment.recipe.recipe import load_recipe, shipped_recipes
+    from fer_augment.errors import RecipeError
+    from fer_augment.recipe.files import find_recipe, named_recipes, parents_of
+    from fer_augment.recipe.recipe import load_recipe
 
-    descriptions = {name: load_recipe(name).description for name in shipped_recipes()}
-    parents = {name: [parent.stem for parent in parents_of(path)] for name, path in shipped_recipes().items()}
+    descriptions, parents, problems = dict[str, str](), dict[str, list[str]](), list[str]()
+    for name in named_recipes():
+        try:
+            description = load_recipe(name).description
+            parents[name] = [parent.stem for parent in parents_of(find_recipe(name, Path()))]
+            descriptions[name] = description
+        except RecipeError as error:  # two of this name, or an invalid one of another distribution
+            problems.append(f"not listed: {error}")
+    print_warnings(problems)
     if as_json:
         listed = [
-            {"name": name, "extends": next(iter(parents[name]), None), "description": description}
+            {
+                "name": name,
+                "extends": next(iter(parents[name]), None),
+                "description": description,
+                "provider": named_recipes()[name][0].provider,
+            }
             for name, description in descriptions.items()
         ]
         print_plain(json.dumps({"recipes": listed}, indent=2, ensure_ascii=False))

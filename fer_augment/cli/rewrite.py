@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from fer_augment.cli._options import data_option, json_option, set_option
+from fer_augment.cli._options import data_option, json_option, set_option, with_reader
 from fer_augment.data.export import FORMATS
 from fer_augment.errors import FerAugmentError
 from fer_augment.reports.console import messages, print_plain, results
+
+if TYPE_CHECKING:
+    from fer_augment.reading import Source
 
 
 @click.command(no_args_is_help=True)
 @click.argument("recipe")
 @data_option
+@with_reader
 @click.option("--out", type=click.Path(path_type=Path), help="The directory to write; it must not exist.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The seed.")
 @set_option
@@ -27,7 +32,7 @@ from fer_augment.reports.console import messages, print_plain, results
 @json_option
 def rewrite(
     recipe: str,
-    source: str,
+    source: str | Source,
     out: Path | None,
     seed: int,
     overrides: tuple[str, ...],

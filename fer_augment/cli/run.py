@@ -18,16 +18,19 @@ from fer_augment.cli._options import (
     traceback_option,
     tracebacks_shown,
     track_option,
+    with_reader,
 )
 from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
     from fer_augment.finished import Run
+    from fer_augment.reading import Source
 
 
 @click.command(no_args_is_help=True)
 @click.argument("recipe")
 @data_option
+@with_reader
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The seed of the run.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 @traceback_option
 def run(
     recipe: str,
-    source: str,
+    source: str | Source,
     seed: int,
     out: Path,
     overrides: tuple[str, ...],

@@ -14,20 +14,22 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.cli._finished_run import run_argument
-from fer_augment.cli._options import json_option
+from fer_augment.cli._options import json_option, with_reader
 from fer_augment.finished import load_run
 from fer_augment.reports.console import print_plain, progress_of_activities, results
 from fer_augment.reports.wording import printable
 
 if TYPE_CHECKING:
+    from fer_augment.reading import Source
     from fer_augment.runs.verification import Verification
 
 
 @click.command(no_args_is_help=True)
 @run_argument
 @click.option("--data", "source", metavar="SRC", help="The data of the run; without it, only files are checked.")
+@with_reader
 @json_option
-def verify(run: Path, source: str | None, as_json: bool) -> None:
+def verify(run: Path, source: str | Source | None, as_json: bool) -> None:
     r"""Check the files of results, or repeat a run and compare it bit by bit.
 
     Without --data, RUN is the directory of a comparison or a run: every file is read, and what is missing or damaged is

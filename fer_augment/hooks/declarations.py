@@ -1,7 +1,8 @@
-"""Declarations that plugins register in addition to strategies and networks: readers, losses and trackers."""
+"""Declarations that plugins register besides strategies and networks: readers, losses, trackers and recipes."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,41 @@ class Loss:
     summary: str
     of_batch: BatchLoss
     over_logits: bool = True
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe that a distribution ships; its name is that of the file, without `.yaml`.
+
+    Attributes:
+        path: the file, installed with the distribution.
+    """
+
+    path: Path
+
+    @classmethod
+    def all_in(cls, folder: Path) -> list[RecipeFile]:
+        """Return the recipes in a folder, sorted by name."""
+        return [cls(path) for path in sorted(folder.glob("*.yaml"))]
+
+    @property
+    def name(self) -> str:
+        """The name by which the recipe is used."""
+        return self.path.stem
+
+    @property
+    def summary(self) -> str:
+        """Where the recipe is."""
+        return f"the recipe in {self.path}"
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the declaration; None if nothing is."""
+        if not isinstance(self.path, Path) or self.path.suffix != ".yaml":
+            return f"path must be a Path of a .yaml file, got {self.path!r}"
+        if not re.fullmatch(r"[A-Za-z]\w*", self.name):
+            return f"{self.path}: the file name must consist of letters, digits and _, starting with a letter"
+        return None if self.path.is_file() else f"{self.path}: no such file; is it part of the installed package?"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import importlib.metadata
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import pluggy
@@ -22,8 +22,16 @@ import pluggy
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.errors import DatasetError, PluginError, did_you_mean, display_name, excerpt, no_such_file
-from fer_augment.hooks.declarations import DatasetReader, Loss, ReportProgress, Tracker
+from fer_augment.errors import (
+    DatasetError,
+    FerAugmentError,
+    PluginError,
+    did_you_mean,
+    display_name,
+    excerpt,
+    no_such_file,
+)
+from fer_augment.hooks.declarations import DatasetReader, Loss, RecipeFile, ReportProgress, Tracker
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.specs import PROJECT, RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
@@ -37,15 +45,16 @@ _KINDS: dict[str, tuple[str, type]] = {
     "dataset reader": ("register_dataset_readers", DatasetReader),
     "loss": ("register_losses", Loss),
     "tracker": ("register_trackers", Tracker),
+    "recipe": ("register_recipes", RecipeFile),
 }
 
 
 @dataclass(frozen=True)
 class Offer(Generic[T]):
-    """A registered strategy, model, dataset reader, loss or tracker.
+    """A registered strategy, model, dataset reader, loss, tracker or recipe.
 
     Attributes:
-        kind: `strategy`, `model`, `dataset reader`, `loss` or `tracker`.
+        kind: `strategy`, `model`, `dataset reader`, `loss`, `tracker` or `recipe`.
         name: its name in recipes.
         value: the declaration, or the class of a strategy or of a network with parameters.
         provider: the distribution and version that registered it.
@@ -57,6 +66,11 @@ class Offer(Generic[T]):
     value: T
     provider: str
     module: str
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether fer_augment itself registered it."""
+        return self.provider.rpartition(" ")[0] == PROJECT
 
 
 @dataclass(frozen=True)
@@ -91,19 +105,27 @@ class Catalog:
         """Look up a tracker."""
         return self._only("tracker", name)
 
-    def open(self, source: str, progress: ReportProgress = lambda done, total: None) -> DataSource:
+    def open(
+        self, source: str, progress: ReportProgress = lambda done, total: None, *, reader: str | None = None
+    ) -> DataSource:
         """Open a data source with the reader that recognizes it; images are not decoded yet.
+
+        A reader of another distribution comes before those of fer_augment; the source then has a note that says so.
 
         Args:
             source: a path or a word such as `demo`.
             progress: called with the number of units read and their total.
+            reader: the name of the reader to use, whatever it recognizes; None to ask all readers.
 
         Raises:
             DatasetError: if no reader or more than one recognizes the source, or the source is invalid.
+            PluginError: if there is no reader of that name, or more than one.
         """
         is_path = "\0" not in source and os.path.exists(source)
         if is_path and not (os.path.isfile(source) or os.path.isdir(source)):  # reading a pipe would wait forever
             raise DatasetError(f"{display_name(source)}: neither a regular file nor a folder; pass a copy")
+        if reader:
+            return _opened(self._only("dataset reader", reader), source, progress)
         readers, failures = self._readers_of(source)
         if failures and not readers:
             raise DatasetError(f"{display_name(source)}: no reader recognizes it, and {' and '.join(failures)}")
@@ -114,12 +136,12 @@ class Catalog:
                 raise DatasetError(message)
             formats = "; ".join(offer.value.summary for offer in self.of_kind("dataset reader"))
             raise DatasetError(f"{message}. Supported: {formats}")
-        if len(readers) > 1:
-            names = " and ".join(f"{offer.name} ({offer.provider})" for offer in readers)
-            raise DatasetError(f"{source}: recognized by {names}; rename it so that only one does")
-        reader: DatasetReader = readers[0].value
-        opened = reader.read(source, progress)
-        return ArraySource(opened) if isinstance(opened, Splits) else opened
+        preferred = [offer for offer in readers if not offer.is_built_in] or readers
+        if len(preferred) > 1:
+            names = " and ".join(f"{offer.name} ({offer.provider})" for offer in preferred)
+            raise DatasetError(f"{display_name(source)}: recognized by {names}; choose one with --reader NAME")
+        others = [offer.name for offer in readers if offer not in preferred]
+        return _opened(preferred[0], source, progress, passed_over=others)
 
     def read(self, source: str, progress: ReportProgress = lambda done, total: None) -> Splits:
         """Open a data source and return its splits, with images in the size and color that the source gives them."""
@@ -146,6 +168,30 @@ class Catalog:
         hint = did_you_mean(name, {offer.name for offer in self.of_kind(kind)})
         broken = f" (not loaded: {' | '.join(self.problems)})" if self.problems else ""
         raise PluginError(f"there is no {kind} {excerpt(name, 60)!r}{hint}{broken}")
+
+
+def _opened(
+    offer: Offer[DatasetReader], source: str, progress: ReportProgress, passed_over: Sequence[str] = ()
+) -> DataSource:
+    """Open a source with a reader; note the readers of fer_augment that it was preferred to.
+
+    Raises:
+        DatasetError: if the reader fails in any way.
+    """
+    try:
+        opened = offer.value.read(source, progress)
+    except FerAugmentError:
+        raise
+    except Exception as error:
+        named = f"{display_name(source)}: the reader {offer.name} ({offer.provider}) failed"
+        raise DatasetError(f"{named}: {_in_one_line(error)}") from error
+    if passed_over:
+        note = (
+            f"Read by {offer.name} ({offer.provider}), although {' and '.join(passed_over)} would read it, too; "
+            f"--reader {passed_over[0]} chooses the latter."
+        )
+        opened = replace(opened, notes=(*opened.notes, note))
+    return ArraySource(opened) if isinstance(opened, Splits) else opened
 
 
 @functools.cache
@@ -237,6 +283,8 @@ def _faults_of(kind: str, declared: object, expected: type) -> list[str]:
         return strategy_faults(declared)
     if kind == "model":
         return model_faults(declared)
+    if isinstance(declared, RecipeFile):
+        return [declared.fault] if declared.fault else []
     return [] if isinstance(declared, expected) else [f"must be a {expected.__name__}, is a {type(declared).__name__}"]
 
 

@@ -18,7 +18,7 @@ import pluggy
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.hooks.declarations import DatasetReader, Gradients, Loss, Tracker
+from fer_augment.hooks.declarations import DatasetReader, Gradients, Loss, RecipeFile, Tracker
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.strategy import Context, Strategy
 
@@ -58,6 +58,10 @@ class RegistrationSpecs(Protocol):
     @hookspec
     def register_trackers(self) -> Sequence[Tracker]:
         """Called once per process, when plugins are collected. Return declarations of trackers."""
+
+    @hookspec
+    def register_recipes(self) -> Sequence[RecipeFile]:
+        """Called once per process, when plugins are collected. Return the recipes that a distribution ships."""
 
 
 class StageSpecs(Protocol):

@@ -90,6 +90,7 @@ class Description(_Settings):
 
     images: str | None = Field(default=None, description="Folder, zip file or table of images, relative to this file.")
     table: str | None = Field(default=None, description="Table of image names and labels, relative to this file.")
+    reader: str | None = Field(default=None, description="Name of the reader of `images`, see `plugins list`.")
     columns: ColumnSettings | None = Field(default=None, description="Columns of the table.")
     classes: dict[str, ClassName | list[ClassName]] = Field(
         default={}, description="New names of classes; equal names merge classes. drop: list of classes to leave out."
@@ -129,6 +130,8 @@ class Description(_Settings):
     def _has_images(self) -> Description:
         if self.images is None and self.table is None:
             raise ValueError("images or table is missing, such as images: photos/")
+        if self.reader and (self.images is None or self.table or self.columns):
+            raise ValueError("reader is for images alone: set images, and remove table and columns")
         if self.group and self.columns and self.columns.group:
             raise ValueError("group and columns.group are both set; remove one of them")
         return self

@@ -50,9 +50,9 @@ def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
     file = read_description(Path(source))
     settings, title = file.settings, display_name(source)
     images = None if settings.images is None else _existing(file, "images", settings.images)
-    if images is not None and settings.table is not None and csv_file.recognizes(images):
+    if images is not None and settings.table is not None and not settings.reader and csv_file.recognizes(images):
         return _voted_csv(file, images, settings.table, progress)
-    tables = _tables(file, images)
+    tables = None if settings.reader else _tables(file, images)
     if tables and (pixels := csv_beside(tables)):
         return _voted_csv(file, str(pixels), os.path.relpath(tables.files[0].path, file.path.parent), progress)
     if tables:
@@ -61,7 +61,7 @@ def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
         assert images is not None, "a description has images or a table"
         if settings.columns:
             raise DatasetError(f"{file.place('columns')}: {display_name(images)} has no table; add `table: FILE.csv`")
-        opened = installed_plugins().open(images, progress)
+        opened = installed_plugins().open(images, progress, reader=settings.reader)
         if isinstance(opened, ArraySource):
             return _changed_arrays(file, opened, progress)
         if not isinstance(opened, ImageSource):

@@ -5,14 +5,17 @@ The result is a tree of nodes with their places in the files; `recipe` validates
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.resources
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fer_augment.errors import RecipeError, did_you_mean
+from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.recipe.yaml_source import Fault, Node, Place, merged, read_mapping, value_in_words
 
 FILE_KEYS: Mapping[str, str] = {
@@ -38,12 +41,37 @@ def find_recipe(name: str, folder: Path) -> Path:
         if not (folder / name).is_file():
             raise RecipeError(f"{folder / name}: no such file")
         return folder / name
-    shipped = shipped_recipes()
-    if name not in shipped:
-        similar = did_you_mean(name, shipped)
+    offered = named_recipes().get(name, ())
+    if len(offered) > 1:
+        where = " and ".join(f"{one.provider} ({one.path})" for one in offered)
+        raise RecipeError(f"recipe {name!r} is shipped by {where}; uninstall one of them, or give the path of the file")
+    if not offered:
+        similar = did_you_mean(name, named_recipes())
         hint = similar if similar.endswith("?") else "; see `fer-augment recipes list`"
         raise RecipeError(f"there is no shipped recipe {name!r} (to use a file, give its path: ./{name}.yaml){hint}")
-    return shipped[name]
+    return offered[0].path
+
+
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe that is used by its name.
+
+    Attributes:
+        path: its file.
+        provider: the distribution and version that ships it.
+    """
+
+    path: Path
+    provider: str
+
+
+def named_recipes() -> dict[str, list[NamedRecipe]]:
+    """Return the recipes of this package and of the installed plugins, by name; more than one under a name clash."""
+    own = f"fer_augment {importlib.metadata.version('fer_augment')}"
+    named = {name: [NamedRecipe(path, own)] for name, path in shipped_recipes().items()}
+    for offer in installed_plugins().of_kind("recipe"):
+        named.setdefault(offer.name, []).append(NamedRecipe(offer.value.path, offer.provider))
+    return named
 
 
 def shipped_recipes() -> dict[str, Path]:
