@@ -1,4 +1,4 @@
-"""Use of strategies without recipes: as samplers in scikit-learn pipelines, with the result as a torch data set.
+"""Use of strategies without trainings: as samplers in scikit-learn pipelines, with the result as a torch data set.
 
 ```python
 from fer_augment.resampling import StrategySampler, make_strategy
@@ -6,14 +6,19 @@ from fer_augment.resampling import StrategySampler, make_strategy
 sampler = StrategySampler(make_strategy("imblearn", sampler="SMOTE"), image_shape=(48, 48))
 pipeline = imblearn.pipeline.make_pipeline(sampler, StandardScaler(), LogisticRegression())
 pipeline.fit(X, y)
+
+sampler = StrategySampler("modern_power_sampler", image_shape=(48, 48))     # the steps of a recipe
+sampler.set_params(power_sampler__exponent=0.25)                            # or in the grid of GridSearchCV
 ```
 """
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from imblearn.base import SamplerMixin
@@ -21,11 +26,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.errors import DatasetError, StrategyError
-from fer_augment.hooks.pipeline import Pipeline, steps_of
+from fer_augment.errors import DatasetError, StrategyError, StrategyWarning, did_you_mean
+from fer_augment.hooks.pipeline import Pipeline, Step, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import Context, Effect, PredictionKind, Scout, Strategy
 from fer_augment.randomness import stream_rng
+from fer_augment.recipe.binding import bind
+from fer_augment.recipe.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +42,7 @@ _BATCH = 256
 
 AskScout = Callable[[NDArray[Any], NDArray[Any]], ArrayLike]
 """Function from X and y, in the form passed to `fit_resample`, to the class probabilities of each row, `(N, K)`."""
+Strategies: TypeAlias = Strategy | Sequence[Strategy] | str | os.PathLike[str] | Recipe
 ToInputFormat = Callable[[ImageDataset], tuple[NDArray[Any], NDArray[Any]]]
 
 
@@ -49,10 +57,11 @@ def make_strategy(name: str, **parameters: Any) -> Strategy:
 
 
 class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # both libraries are untyped
-    """Apply one strategy to images and labels, as a sampler of imbalanced-learn.
+    """Apply strategies to images and labels, as a sampler of imbalanced-learn.
 
-    The result is what a network would receive in one epoch: rewritten, sampled by weight unless all weights are equal,
-    and augmented.
+    The result is what a network would receive in the first epoch: rewritten, sampled by weight unless all weights are
+    equal, and augmented. Parameters of strategies are parameters of the sampler, such as `power_sampler__exponent`;
+    the second of two steps of one name is `power_sampler_2__exponent`.
 
     Attributes:
         classes_: `(K,)`, the distinct labels in the order of the strategy's classes.
@@ -61,7 +70,7 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
 
     def __init__(
         self,
-        strategy: Strategy,
+        strategy: Strategies,
         seed: int = 0,
         *,
         image_shape: tuple[int, ...] | None = None,
@@ -71,8 +80,10 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         """Store the parameters.
 
         Args:
-            strategy: a strategy that acts at one or more of the stages `rewrite_training_set`, `sampling_weights`,
-                `augment_rows` and `augment_batch`, with one-hot targets.
+            strategy: a strategy, several in their order, or a recipe: its name, its path or a `Recipe`. They act at one
+                or more of the stages `rewrite_training_set`, `sampling_weights`, `augment_rows` and `augment_batch`,
+                with one-hot targets. Of a recipe, steps that act at other stages only are left out, with a warning,
+                and so are its network and its training settings.
             seed: seed of all random numbers; equal seeds give equal results.
             image_shape: `(H, W)` or `(H, W, C)` if the rows of X are flat; otherwise the shape of X is used.
             class_names: names of the labels 0 … K - 1. By default, the distinct labels are the names.
@@ -85,6 +96,57 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         self.image_shape = image_shape
         self.class_names = class_names
         self.scout = scout
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name.
+
+        Args:
+            deep: whether to include those of the strategies, as `STRATEGY__PARAMETER`.
+
+        Raises:
+            RecipeError: if there is no such recipe, or it is invalid.
+        """
+        parameters: dict[str, Any] = super().get_params(deep=False)
+        for label, strategy in self._labeled() if deep else ():
+            parameters |= {f"{label}__{name}": getattr(strategy, name) for name in type(strategy).model_fields}
+        return parameters
+
+    def set_params(self, **parameters: Any) -> StrategySampler:
+        """Set parameters by the names that `get_params` returns; strategies are replaced by changed copies.
+
+        Raises:
+            ValueError: if there is no such parameter, or its value is invalid.
+        """
+        super().set_params(**{name: value for name, value in parameters.items() if "__" not in name})
+        changed = {name: value for name, value in parameters.items() if "__" in name}
+        if changed:
+            strategies = dict(self._labeled())
+            known = {f"{label}__{name}" for label, one in strategies.items() for name in type(one).model_fields}
+            for name, value in changed.items():
+                if name not in known:
+                    raise ValueError(f"StrategySampler has no parameter {name!r}{did_you_mean(name, known)}")
+                label, _, parameter = name.partition("__")
+                given = {key: getattr(strategies[label], key) for key in strategies[label].model_fields_set}
+                strategies[label] = type(strategies[label]).model_validate({**given, parameter: value})
+            is_one = isinstance(self.strategy, Strategy)
+            self.strategy = next(iter(strategies.values())) if is_one else list(strategies.values())
+        return self
+
+    def _labeled(self) -> list[tuple[str, Strategy]]:
+        """Return all strategies with the names that `set_params` uses."""
+        steps = self._steps()
+        return [
+            (step.name if not step.occurrence else f"{step.name}_{step.occurrence + 1}", step.strategy)
+            for step in steps
+        ]
+
+    def _steps(self) -> tuple[Step, ...]:
+        if isinstance(self.strategy, Strategy):
+            return steps_of([self.strategy])
+        if isinstance(self.strategy, str | os.PathLike | Recipe):
+            recipe = self.strategy if isinstance(self.strategy, Recipe) else load_recipe(str(self.strategy))
+            return bind(recipe, installed_plugins()).steps
+        return steps_of(self.strategy)
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> StrategySampler:
         """Validate images and labels.
@@ -120,7 +182,7 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
 
         scout = None if self.scout is None else _as_scout(self.scout, to_input_format)
         context = Context(self.seed, data.class_names)
-        pipeline = Pipeline(steps_of([self.strategy]), context, scout_for=(lambda step: scout) if scout else None)
+        pipeline = Pipeline(self._acting(), context, scout_for=(lambda step: scout) if scout else None)
         self.training_set_ = _first_epoch(pipeline, data, stream_rng(self.seed, "draw rows"))
         return to_input_format(self.training_set_)
 
@@ -128,14 +190,8 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         return self.fit_resample(X, y)
 
     def _validated(self, X: NDArray[Any], y: NDArray[Any]) -> ImageDataset:
-        """Validate strategy, images and labels, and return them as a data set."""
-        (step,) = steps_of([self.strategy])
-        if not step.acts_at(_STAGES):
-            raise StrategyError(
-                f"{step.name} does not act on the training set, only on models or predictions; use it in a recipe"
-            )
-        if Effect.SOFT_TARGETS in self.strategy.effects:
-            raise StrategyError(f"{step.name} gives soft targets, which y cannot represent; use it in a recipe")
+        """Validate strategies, images and labels, and return the latter as a data set."""
+        self._acting()
         if self.class_names is None:
             _refuse_missing_labels(y)
             self.classes_, labels = np.unique(y, return_inverse=True)
@@ -143,6 +199,27 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
             self.classes_, labels = np.arange(len(self.class_names)), y
         names = [str(name) for name in (self.classes_ if self.class_names is None else self.class_names)]
         return ImageDataset.from_arrays(_as_images(X, self.image_shape), labels, names)
+
+    def _acting(self) -> tuple[Step, ...]:
+        """Return the steps that act on the training set; warn of others of a recipe, and refuse other strategies."""
+        steps = self._steps()
+        others = [step for step in steps if not step.acts_at(_STAGES)]
+        acting = tuple(step for step in steps if step not in others)
+        is_recipe = isinstance(self.strategy, str | os.PathLike | Recipe)
+        if others and (not is_recipe or not acting):
+            names = " and ".join(step.name for step in others)
+            raise StrategyError(
+                f"{names} does not act on the training set, only on models or predictions; use it in a recipe"
+            )
+        if others:
+            names = ", ".join(step.name for step in others)
+            warnings.warn(f"left out, as they do not act on the training set: {names}", StrategyWarning, stacklevel=4)
+        for step in acting:
+            if Effect.SOFT_TARGETS in step.strategy.effects:
+                raise StrategyError(f"{step.name} gives soft targets, which y cannot represent; use it in a recipe")
+        if not acting:
+            raise StrategyError("there is no strategy to apply")
+        return acting
 
 
 @dataclass(frozen=True)
@@ -198,15 +275,18 @@ def _first_epoch(pipeline: Pipeline, data: ImageDataset, rng: np.random.Generato
     rows = pipeline.fold("rewrite_training_set", data)
     weights = pipeline.fold("sampling_weights", np.ones(len(rows)), epoch=0, training_set=rows)
     if (weights != weights[0]).any():
-        rows = rows.take(rng.choice(len(rows), size=len(rows), p=weights / weights.sum()))
+        sampling = [step.number for step in pipeline.steps if step.acts_at(["sampling_weights"])]
+        drawn = rng.choice(len(rows), size=len(rows), p=weights / weights.sum())
+        rows = rows.take(drawn).stamped(sampling[-1])
     if not (pipeline.acts_at("augment_rows") or pipeline.acts_at("augment_batch")):
-        return rows.stamped(1)
+        return rows
     batches = np.array_split(np.arange(len(rows)), -(-len(rows) // _BATCH))
     images = np.concatenate([_augmented(pipeline, rows, batch) for batch in batches])
     changed = np.flatnonzero((images != rows.images[:]).any(axis=(1, 2, 3)))
     order = np.arange(len(rows))
     order[changed] = len(rows) + np.arange(len(changed))
-    return rows.append(images[changed], parents=changed).take(order).stamped(1)
+    augmenting = [step.number for step in pipeline.steps if step.acts_at(("augment_rows", "augment_batch"))]
+    return rows.append(images[changed], parents=changed).take(order).stamped(augmenting[-1])
 
 
 def _augmented(pipeline: Pipeline, data: ImageDataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

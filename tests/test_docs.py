@@ -13,7 +13,7 @@ import textwrap
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 import numpy as np
@@ -23,7 +23,7 @@ import yaml
 
 import fer_augment as fa
 from docs.builder.page import catalog_page
-from fer_augment import Splits, Strategy
+from fer_augment import Effect, Splits, Strategy
 from fer_augment.arguments import LARGEST_SEED, MOST_FOLDS, MOST_JOBS, MOST_SEEDS
 from fer_augment.cache import CACHE_VARIABLE
 from fer_augment.cli import group
@@ -280,6 +280,28 @@ class TestTutorial:
         assert np.array_equal(grown.images[len(data) :], data.images[ants][:, :, ::-1])
         assert grown.origin[len(data) :].tolist() == data.origin[ants].tolist()
         assert grown.step[len(data) :].tolist() == [1] * len(ants)
+
+
+class TestEffects:
+    """`docs/effects.md`: a paragraph and a complete example of every effect."""
+
+    page = DOCS / "effects.md"
+    by_section: ClassVar[dict[str, Block]] = {block.section: block for block in blocks_of(page)}
+
+    def test_every_effect_has_a_section_in_code_order(self) -> None:
+        text = self.page.read_text(encoding="utf-8")
+        names = [effect.name for effect in Effect]
+        assert re.findall(r"(?m)^## (\w+)$", text) == names == [*self.by_section]
+        for section in text.split("\n## ")[1:]:
+            assert len(section.partition("```")[0].split()) > 25, section.partition("\n")[0]
+
+    @pytest.mark.parametrize("effect", Effect, ids=lambda effect: str(effect.name))
+    def test_example_declares_the_effect_and_has_it(self, effect: Effect) -> None:
+        namespace: dict[str, Any] = {"__name__": "example"}
+        run(self.by_section[str(effect.name)], namespace)
+        (strategy_class,) = (value for value in namespace.values() if getattr(value, "__module__", "") == "example")
+        assert effect in strategy_class().effects
+        assert_conforms(strategy_class)
 
 
 def command_named(arguments: Sequence[str]) -> tuple[str, click.Command, list[str]]:

@@ -18,8 +18,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader
 
-from fer_augment import DatasetError, ImageDataset, PluginError, StrategyError
+from fer_augment import DatasetError, ImageDataset, PluginError, StrategyError, StrategyWarning
 from fer_augment.data.dataset import PixelBlock
+from fer_augment.recipe.recipe import load_recipe
 from fer_augment.resampling import StrategySampler, as_torch_dataset, make_strategy
 from fer_augment.testing import NearestMeanScout, tiny_dataset
 
@@ -154,7 +155,7 @@ def test_a_scout_object_is_supported() -> None:
 
 
 def test_samplers_can_be_cloned_and_used_in_a_grid_search() -> None:
-    sampler = StrategySampler(make_strategy("imblearn", sampler="SMOTE"), 3, image_shape=SHAPE)
+    sampler: Any = StrategySampler(make_strategy("imblearn", sampler="SMOTE"), 3, image_shape=SHAPE)
     copied = clone(sampler)
     assert copied.strategy.model_dump() == sampler.strategy.model_dump()
     assert (copied.seed, copied.image_shape) == (3, SHAPE)
@@ -241,3 +242,55 @@ def test_pickled_data_sets_reopen_memory_mapped_files(tmp_path: Path) -> None:
     assert len(pickled) < IMAGES.nbytes / 4
     again = pickle.loads(pickled)
     assert torch.equal(again[5][0], dataset[5][0])
+
+
+class TestRecipes:
+    """Several strategies, and the steps of recipes."""
+
+    def test_steps_act_in_order_with_their_numbers_in_the_provenance(self) -> None:
+        flip = make_strategy("flip_crop_affine", flip=1, shift=0, rotate=0, scale=0)
+        sampler = StrategySampler([make_strategy("imblearn", sampler="RandomOverSampler"), flip])
+        images, labels = sampler.fit_resample(IMAGES, NAMES)
+        assert counts(labels) == {"ant": 24, "bee": 24, "cat": 24}
+        assert (images[: len(IMAGES)] == IMAGES[:, :, ::-1]).all()
+        assert (sampler.training_set_.step == 2).all()
+
+    def test_a_recipe_is_named_and_steps_that_act_elsewhere_are_left_out(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.yaml"
+        file.write_text(
+            "model: vgg_mini\nstrategies: [{imblearn: {sampler: RandomOverSampler}}, balanced_softmax]\n",
+            encoding="utf-8",
+        )
+        for recipe in (str(file), file, load_recipe(str(file))):
+            with pytest.warns(StrategyWarning, match="do not act on the training set: balanced_softmax"):
+                _, labels = StrategySampler(recipe).fit_resample(IMAGES, NAMES)
+            assert counts(labels) == {"ant": 24, "bee": 24, "cat": 24}
+        _, labels = StrategySampler("oversample").fit_resample(IMAGES, NAMES)
+        assert counts(labels) == {"ant": 24, "bee": 24, "cat": 24}
+        with pytest.raises(StrategyError, match="there is no strategy to apply"):
+            StrategySampler("paper").fit(IMAGES, NAMES)
+        with pytest.raises(StrategyError, match="focal_loss does not act on the training set"):
+            StrategySampler([make_strategy("focal_loss"), make_strategy("dedup")]).fit(IMAGES, NAMES)
+
+    def test_parameters_of_strategies_are_parameters_of_the_sampler(self) -> None:
+        sampler: Any = StrategySampler([make_strategy("power_sampler"), make_strategy("power_sampler", exponent=1)])
+        shown = sampler.get_params()
+        assert (shown["power_sampler__exponent"], shown["power_sampler_2__exponent"]) == (0.5, 1)
+        assert "power_sampler__exponent" not in sampler.get_params(deep=False)
+        assert sampler.set_params(seed=4, power_sampler_2__exponent=0.25) is sampler
+        assert [one.exponent for one in sampler.strategy] == [0.5, 0.25] and sampler.seed == 4
+        with pytest.raises(ValueError, match="no parameter 'power_sampler__exponnt'; did you mean"):
+            sampler.set_params(power_sampler__exponnt=1)
+        with pytest.raises(ValueError, match="less than or equal to 1"):
+            sampler.set_params(power_sampler__exponent=7)
+        one: Any = StrategySampler(make_strategy("power_sampler")).set_params(power_sampler__exponent=1)
+        assert one.strategy.exponent == 1
+
+    def test_a_recipe_is_cloned_and_searched(self) -> None:
+        sampler = StrategySampler("oversample", image_shape=SHAPE)
+        assert clone(sampler).strategy == "oversample"
+        pipeline = make_pipeline(sampler, StandardScaler(), LogisticRegression(max_iter=300))
+        (name,) = (key for key in pipeline.get_params() if key.endswith("__sampler"))
+        search = GridSearchCV(pipeline, {name: ["RandomOverSampler", "RandomUnderSampler"]}, cv=2)
+        search.fit(FLAT, NAMES)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
