@@ -128,9 +128,11 @@ class Fit:
         return self.epoch * self.training.steps_per_epoch
 
     def time_step(self, rows: NDArray[np.int64]) -> float:
-        """Take an optimizer step; return its duration in seconds."""
+        """Take an optimizer step, with the passes that strategies add to it; return its duration in seconds."""
         started = time.perf_counter()
-        self._train_step(rows, self.batches.on_device(rows), 0, self.training.loss.of_batch, self.passes.gradients)
+        self.class_prior = _class_prior(self.training.training_set, np.ones(len(self.training.training_set)))
+        gradients = self._folded("optimizer_step", self.passes.gradients, parameters=self.parameters)
+        self._train_step(rows, self.batches.on_device(rows), 0, self.training.loss.of_batch, gradients)
         return time.perf_counter() - started
 
     def freeze(self, is_frozen: bool) -> None:

@@ -12,7 +12,8 @@ from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.strategy import Context
 from fer_augment.resampling import make_strategy
 from fer_augment.testing import tiny_dataset
-from fer_augment.training.trainer import train
+from fer_augment.training.step_passes import StepPasses
+from fer_augment.training.trainer import seconds_per_step, train
 from tests.test_fine_tuning import EVERYTHING, SGD, Interruption, Loop, assert_close, worsening
 from tests.tiny_training import same_bits, training_of, weights_of
 
@@ -146,3 +147,18 @@ def test_a_vanishing_distance_gives_the_plain_training(precision: str) -> None:
     settings: dict[str, Any] = {"precision": precision, "epochs": 2}
     sam = train(training_of(make_strategy("sam", rho=1e-30), **settings)).model
     assert same_bits(weights_of(sam), weights_of(train(training_of(**settings)).model))
+
+
+def test_the_estimated_time_of_a_step_counts_its_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    once = StepPasses._pass
+
+    def counted(*given: Any, **options: Any) -> torch.Tensor:
+        passes.append(1)
+        return once(*given, **options)
+
+    monkeypatch.setattr(StepPasses, "_pass", counted)
+    for steps, expected in (([], 2), ([make_strategy("sam")], 4), ([make_strategy("imb_sam")], 6)):
+        passes.clear()
+        assert seconds_per_step(training_of(*steps, batch_size=49), steps=1) > 0
+        assert len(passes) == expected, "one step to warm up, and one that is timed"
