@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+import fer_augment as fa
 from fer_augment import DatasetError, ImageDataset, Splits, Strategy, StrategyError, hookimpl
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.export import write_export
@@ -17,6 +19,8 @@ from fer_augment.training.folds import folds_of
 from fer_augment.training.rewriting_checks import near_held_out_warning, refuse_held_out_images
 from fer_augment.training.store import TrainingStore
 from fer_augment.training.trainings import TrainedScout, Trainings
+from tests.command_line import fer_augment
+from tests.comparison_place import write_place
 from tests.test_rewriting_checks import STEP, dataset, scenes
 from tests.test_trainings import bound
 from tests.tiny_training import tiny_splits
@@ -145,3 +149,44 @@ def test_the_kit_accepts_them_and_reports_a_row_that_has_a_parent_after_all() ->
     assert [result for result in check_strategy(Generates) if not result.passed] == []
     failed = {result.name: result.advice for result in check_strategy(Copies) if not result.passed}
     assert "has another row as its parent" in failed["keeps_provenance"]
+
+
+STRATEGY = '''
+import numpy as np
+
+from fer_augment import Strategy, hookimpl
+
+
+class Diffusion(Strategy):
+    """Append made-up images of the last class."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set, context):
+        images = np.random.default_rng(5).integers(0, 256, (6, *training_set.image_shape), np.uint8)
+        return training_set.append(images, [2] * 6, source="diffusion")
+'''
+
+
+SHORT = ("training.epochs=1",)
+
+
+def test_a_comparison_with_them_is_reported_verified_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_place(tmp_path))
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
+    Path("steps.py").write_text(STRATEGY, encoding="utf-8")
+    Path("made.yaml").write_text("extends: ./small.yaml\nstrategies: ['./steps.py:Diffusion']\n", encoding="utf-8")
+
+    fa.compare(["small.yaml", "made.yaml"], "faces", seeds=1, out="results", jobs=1, progress=False, overrides=SHORT)
+
+    report = Path("results/report.html").read_text(encoding="utf-8")
+    assert "Where the left image is blank, the added\nimage was not made from a training row." in report
+    (run,) = Path("results/runs/made").iterdir()
+    stored = load_file(run / "provenance.safetensors")
+    assert stored["origins"][-6:].ravel().tolist() == [-2] * 6
+    assert bytes(stored["outside"].astype(np.uint8)) == b"diffusion"
+    verified = fer_augment("verify", str(run), "--data", "faces", "--json")
+    assert verified.code == 0, verified.out + verified.err
+    assert fer_augment("rewrite", "made.yaml", "--data", "faces", "--out", "out").code == 0
+    assert "was not made from a training row" in Path("out/README.md").read_text(encoding="utf-8")
