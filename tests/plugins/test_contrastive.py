@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from fer_augment import Strategy, StrategyError, hookimpl
+from fer_augment import Model, Strategy, StrategyError, hookimpl
 from fer_augment.functional import StrategyLoss
 from fer_augment.hooks.loss_features import LossFeatures
 from fer_augment.resampling import make_strategy
+from fer_augment.training.store import TrainingStore
 from fer_augment.training.trainer import train
-from tests.tiny_training import same_bits, training_of, weights_of
+from fer_augment.training.trainings import Trainings
+from tests.test_trainings import bound
+from tests.tiny_training import same_bits, tiny_splits, training_of, weights_of
 
 contrastive_loss = importlib.import_module("fer_augment_plugins.contrastive").contrastive_loss
 
@@ -129,3 +134,15 @@ def test_training_loops_of_ones_own_pass_the_features() -> None:
     np.testing.assert_allclose(losses.numpy(), math.log(2) + added.numpy(), rtol=1e-5)
     with pytest.raises(StrategyError, match="but there are features of none"):
         loss_of(logits, torch.tensor([0, 1, 1]))
+
+
+def test_networks_without_features_are_refused_before_training(tmp_path: Path) -> None:
+    def without_features(shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(math.prod(shape), classes))
+
+    recipe = replace(bound(make_strategy("sup_con_loss")), model=Model("plain", "", without_features))
+    trainings = Trainings(tiny_splits(), 0, TrainingStore(tmp_path))
+    with pytest.raises(
+        StrategyError, match=r"step 1 \(sup_con_loss\): .*plain has no such module; choose"
+    ):
+        trainings.of(recipe).check()
