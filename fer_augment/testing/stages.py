@@ -51,11 +51,9 @@ class Arguments:
     others: dict[str, Any] = field(default_factory=dict)
     epoch: int | None = None
 
-    def fold(
-        self, strategy: Strategy, *, seed: int = 0, scout: Scout | None = None, history: History | None = None
-    ) -> Any:
-        """Run the stage with this strategy only; return the result."""
-        return self.folds(strategy, times=1, seed=seed, scout=scout, history=history)[0]
+    def fold(self, strategy: Strategy, **options: Any) -> Any:
+        """Run the stage with this strategy only; return the result. Options are those of `folds`."""
+        return self.folds(strategy, times=1, **options)[0]
 
     def folds(
         self,
@@ -88,19 +86,10 @@ class Arguments:
                 for _ in range(times)
             ]
 
-    def outcome(
-        self,
-        strategy: Strategy,
-        *,
-        seed: int = 0,
-        scout: Scout | None = None,
-        history: History | None = None,
-        cached: Cache | None = None,
-    ) -> Arrays:
-        """Run the stage with this strategy only; return the result as arrays."""
+    def outcome(self, strategy: Strategy, **options: Any) -> Arrays:
+        """Run the stage with this strategy only; return the result as arrays. Options are those of `folds`."""
         is_hard = Effect.NEEDS_HARD_LABELS in strategy.effects
-        (result,) = self.folds(strategy, times=1, seed=seed, scout=scout, history=history, cached=cached)
-        return self.arrays_of(result, _HARD if is_hard else _HARD_AND_SOFT)
+        return self.arrays_of(self.fold(strategy, **options), _HARD if is_hard else _HARD_AND_SOFT)
 
     def arrays_of(self, result: Any, softness: Sequence[float] = _HARD_AND_SOFT) -> Arrays:
         """Convert a result to arrays; a loss, an adjustment, gradients or a network are applied to the batch first.

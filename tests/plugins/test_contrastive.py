@@ -142,7 +142,5 @@ def test_networks_without_features_are_refused_before_training(tmp_path: Path) -
 
     recipe = replace(bound(make_strategy("sup_con_loss")), model=Model("plain", "", without_features))
     trainings = Trainings(tiny_splits(), 0, TrainingStore(tmp_path))
-    with pytest.raises(
-        StrategyError, match=r"step 1 \(sup_con_loss\): .*plain has no such module; choose"
-    ):
+    with pytest.raises(StrategyError, match=r"step 1 \(sup_con_loss\): .*plain has no such module; choose"):
         trainings.of(recipe).check()
