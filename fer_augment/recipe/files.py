@@ -257,12 +257,3 @@ def step_label(name: str) -> str:
     """Return the name of a step or network in `without` and `--set`; for a file, the name in the file."""
     file = local_plugin(name)
     return file[1] if file else name
-
-
-def without_folders(value: Any) -> Any:
-    """Return a part of a recipe, plain data, with the name of each file in place of its absolute path."""
-    if isinstance(value, dict):
-        return {without_folders(key): without_folders(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_folders(part) for part in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

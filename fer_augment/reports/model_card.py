@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from fer_augment.data.records import Predictions, RunRecord
-from fer_augment.recipe.files import without_folders
+from fer_augment.recipe.shown_paths import without_folders
 from fer_augment.recipe.yaml_source import dump_yaml
 from fer_augment.reports.wording import printable, verdict_sentence
 from fer_augment.results.comparison import ComparisonRecord

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from fer_augment.data.records import RunDirectory
 from fer_augment.errors import FerAugmentError, RunError, StrategyError
 from fer_augment.hooks.pipeline import Pipeline
-from fer_augment.recipe.files import without_folders
+from fer_augment.recipe.shown_paths import without_folders
 from fer_augment.runs.run_models import RunModel, load_run_model
 
 ExportFormat: TypeAlias = Literal["onnx", "torch_export", "safetensors"]
