@@ -16,7 +16,7 @@ class Advance:
     Attributes:
         activity: the part, for display, such as `training, epoch 3 of 30`.
         done: units done.
-        total: units in all.
+        total: units in all; 0 if that is not known.
         measures_run: whether the share of this part that is done stands for the share of the run: true for the run's
             own training, false for scouts and predictions.
     """

@@ -56,6 +56,11 @@ class Declares(Strategy):
 
     what: list[str]
     late: int = 0
+    idle: list[str] = []
+
+    @property
+    def idle_at(self) -> list[str]:
+        return self.idle
 
     @property
     def effects(self) -> Effect:
@@ -311,6 +316,13 @@ class TestWarnings:
     )
     def test_a_misleading_recipe_gives_a_warning(self, steps: list[dict[str, Any]], loss: str, warning: str) -> None:
         assert recipe_warnings(bound(*steps, training={"loss": loss})) == (warning,)
+
+    def test_a_step_that_acts_nowhere_gives_a_warning(self) -> None:
+        (warning,) = recipe_warnings(bound({"declares": {"what": [], "idle": ["sampling_weights"]}}))
+        assert (
+            warning
+            == "With these parameters, step 1 (declares) acts at no stage (see its `idle_at`): it has no effect."
+        )
 
     def test_one_epoch_is_singular_in_the_warning_of_a_late_step(self) -> None:
         late = {"declares": {"what": [], "late": 1}}

@@ -50,5 +50,21 @@ def test_a_file_receives_the_overall_progress_now_and_then(
     assert lines[5].lstrip().startswith("50 %"), "a scout does not measure its run"
 
 
+def test_an_activity_of_unknown_length_has_no_percentage() -> None:
+    run = PlannedRun(load_recipe("paper"), 0)
+    progress = RunProgress([run])
+    progress.started(run)
+    bar = progress.running[str(run)][0]
+    for event, total in (
+        (Advance("training", 0, 1), 1),
+        (Advance("rewriting the training set, step 1 (dedup)", 0, 0), None),
+    ):
+        progress.progressed(run, event)
+        (task,) = (task for task in progress.bars.tasks if task.id == bar)
+        assert task.total == total
+    line = progress.bars.make_tasks_table([task]).columns
+    assert [str(cell) for cell in line[2].cells] == [""]
+
+
 def test_quiet_progress_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines_of_two_runs(capsys, quiet=True) == []

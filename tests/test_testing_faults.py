@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from fer_augment import Strategy
+import pytest
+import torch
+
+from fer_augment import Effect, Strategy, hookimpl
 from fer_augment.testing import assert_conforms, check_strategy
 from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
+from fer_augment.torchvision_import import import_with_torchvision
 from tests.planted_faults import (
     caching,
+    data_dependence,
     declarations,
     earlier_steps,
     effects,
@@ -16,8 +21,23 @@ from tests.planted_faults import (
     optimizer_and_history,
     repeatability,
     rows,
+    run_dependence,
 )
 from tests.planted_faults.repeatability import Warns
+
+
+class RotatesByTorchvision(Strategy):
+    """Rotate images with torchvision, which draws from torch's global generator."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        rotate = import_with_torchvision("torchvision.transforms.v2").RandomAffine(20)
+        return torch.stack([rotate(image) for image in images]), targets
+
 
 PLANTED = [
     fault
@@ -25,9 +45,11 @@ PLANTED = [
         caching,
         declarations,
         repeatability,
+        run_dependence,
         effects,
         earlier_steps,
         rows,
+        data_dependence,
         losses_and_networks,
         optimizer_and_history,
     )
@@ -39,6 +61,24 @@ PLANTED = [
 def test_a_planted_fault_is_reported_by_its_check(strategy_class: type[Strategy], check: str, advice: str) -> None:
     failed = {result.name: result.advice for result in check_strategy(strategy_class) if not result.passed}
     assert advice in failed.get(check, f"reported only: {failed}")
+
+
+def test_torchvision_in_a_batch_is_told_of_its_seeding_alone() -> None:
+    failed = {result.name: result.advice for result in check_strategy(RotatesByTorchvision) if not result.passed}
+    assert "same_seed_gives_the_same_bytes" in failed
+    assert "torch's global generator" in failed["leaves_global_random_numbers_alone"]
+    assert "mixes_no_image_without_its_target" not in failed
+
+
+def test_a_strategy_that_another_process_cannot_import_is_checked_without_one() -> None:
+    class IsLocal(Strategy):
+        """Halve all weights."""
+
+        @hookimpl
+        def sampling_weights(self, weights: Any) -> Any:
+            return weights / 2
+
+    assert all(result.passed for result in check_strategy(IsLocal))
 
 
 def test_every_check_reports_a_planted_fault() -> None:

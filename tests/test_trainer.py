@@ -448,10 +448,10 @@ class TestCurve:
         assert train(training).curve[-1].validation_recall[1] is None
 
 
-class TestDivergence:
-    def test_message_names_epoch_and_step(self):
+class TestLossesThatAreNotFinite:
+    def test_pixels_of_a_strategy_are_named_with_epoch_and_step(self):
         class Explodes(Strategy):
-            """Makes the loss infinite in the third step of the second epoch."""
+            """Makes pixels infinite in the third step of the second epoch."""
 
             @hookimpl
             def augment_batch(self, images, targets, epoch, draws):
@@ -468,8 +468,40 @@ class TestDivergence:
                 self.calls.append(1)
                 return images
 
-        with pytest.raises(RunError, match=r"loss became nan in epoch 2, step 3 of 4; lower training.learning_rate"):
+        message = (
+            r"loss became nan in epoch 2, step 3 of 4: step 1 \(explodes\) returned pixels or targets that are not"
+        )
+        with pytest.raises(RunError, match=message):
             train(training_of(Explodes()))
+
+    def test_a_loss_that_is_infinite_for_finite_logits_is_named(self):
+        class DividesByZero(Strategy):
+            """Divides by zero for rows of the first class."""
+
+            @hookimpl
+            def build_loss(self, loss):
+                return lambda logits, targets: loss(logits, targets) / targets[:, 1:].sum(dim=1)
+
+        message = r"the logits were finite: it comes from step 1 \(divides_by_zero\) or the loss 'cross_entropy'"
+        with pytest.raises(RunError, match=message):
+            train(training_of(DividesByZero()))
+
+    def test_a_network_that_starts_with_infinite_weights_is_named(self):
+        class Breaks(Strategy):
+            """Sets all weights to NaN."""
+
+            @hookimpl
+            def prepare_model(self, model):
+                for parameter in model.parameters():
+                    torch.nn.init.constant_(parameter, float("nan"))
+                return model
+
+        with pytest.raises(RunError, match=r"with the initial weights: step 1 \(breaks\) or the network"):
+            train(training_of(Breaks()))
+
+    def test_a_training_that_diverges_is_told_to_lower_the_learning_rate(self):
+        with pytest.raises(RunError, match=r"the training diverged; lower training.learning_rate$"):
+            train(training_of(learning_rate=1e30, optimizer="sgd"))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

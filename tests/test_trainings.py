@@ -38,6 +38,10 @@ class RecordsPredictions(Strategy):
     how: str = "in_sample"
     predictions: ClassVar[list[np.ndarray]] = []
 
+    @property
+    def effects(self):
+        return Effect.IN_SAMPLE_MINING if self.how == "in_sample" else Effect.OUT_OF_FOLD_MINING
+
     @hookimpl
     def rewrite_training_set(self, training_set, context):
         self.predictions.append(context.scout.probabilities(training_set, self.how))
@@ -102,6 +106,14 @@ def stored_keys(trainings: Trainings) -> set[str]:
     return {path.name for path in trainings.store.root.iterdir()}
 
 
+def test_each_step_that_rewrites_is_reported_before_it_does(tmp_path):
+    events: list[Any] = []
+    trainings = Trainings(tiny_splits(), 0, TrainingStore(tmp_path), report=events.append)
+    _ = trainings.of(bound(Repeats(), Shifts(), Blends())).rewritten
+    activities = [event.activity for event in events]
+    assert activities == ["rewriting the training set, step 1 (repeats)", "rewriting the training set, step 3 (blends)"]
+
+
 class TestScout:
     def test_shares_the_training_of_the_recipe_without_later_steps(self, trainings):
         baseline = trainings.of(bound()).trained()
@@ -162,11 +174,28 @@ class TestScout:
         expected = [fold_of[origin] for origin in repeated.origin.tolist()]
         np.testing.assert_array_equal(folds_of(repeated, trainings.splits.train, 3, trainings.seed)[:, 0], expected)
 
+    def test_predictions_that_a_strategy_does_not_declare_are_refused_before_any_training(self, trainings):
+        class Hides(RecordsPredictions):
+            """Queries a scout without declaring it."""
+
+            @property
+            def effects(self):
+                return Effect(0)
+
+        for how, effect in (("in_sample", "IN_SAMPLE_MINING"), ("out_of_fold", "OUT_OF_FOLD_MINING")):
+            with pytest.raises(StrategyError, match=rf"step 1 \(hides\), .*does not declare it; add Effect.{effect}"):
+                _ = trainings.of(bound(Hides(how=how))).rewritten
+        assert not trainings.store.root.exists() or not stored_keys(trainings)
+
     def test_embeddings_are_the_outputs_of_features(self, trainings):
         class Embeds(Strategy):
             """Records embeddings."""
 
             embeddings: ClassVar[list[np.ndarray]] = []
+
+            @property
+            def effects(self):
+                return Effect.ASKS_FOR_EMBEDDINGS
 
             @hookimpl
             def rewrite_training_set(self, training_set, context):
@@ -181,6 +210,10 @@ class TestScout:
     def test_embeddings_of_a_network_without_features_are_refused_before_training(self, trainings):
         class Embeds(Strategy):
             """Queries embeddings."""
+
+            @property
+            def effects(self):
+                return Effect.ASKS_FOR_EMBEDDINGS
 
             @hookimpl
             def rewrite_training_set(self, training_set, context):
@@ -384,14 +417,7 @@ class TestTrained:
 
 
 def test_needed_trainings_are_those_made(trainings):
-    class Declares(RecordsPredictions):
-        """Declares its queries as effects."""
-
-        @property
-        def effects(self) -> Effect:
-            return Effect.OUT_OF_FOLD_MINING if self.how == "out_of_fold" else Effect.IN_SAMPLE_MINING
-
-    recipe = bound(Repeats(), Declares(), Declares(how="out_of_fold"))
+    recipe = bound(Repeats(), RecordsPredictions(), RecordsPredictions(how="out_of_fold"))
     needed = [one.key for one in trainings.of(recipe).needed()]
     trainings.of(recipe).trained()
     assert set(needed) == stored_keys(trainings)

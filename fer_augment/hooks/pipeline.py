@@ -16,6 +16,7 @@ from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stage_manager import StageManager
 from fer_augment.hooks.stages import STAGES, TRAINING_STAGES, Stage
 from fer_augment.hooks.strategy import Cache, Context, Effect, Scout, Strategy
+from fer_augment.hooks.value_checks import changed_arguments, copies_of, pixel_fault
 
 T = TypeVar("T")
 
@@ -111,6 +112,8 @@ class Pipeline:
         cache_for: returns the cache of a step; None for folders that exist until the process ends.
         report: is called with a step and how far its work has come.
         chosen: the numbers that steps noted, by step number.
+        checks_values: whether to check, at the first call of an epoch, that a step leaves its arguments alone and
+            returns pixels in range.
     """
 
     steps: tuple[Step, ...]
@@ -120,6 +123,7 @@ class Pipeline:
     report: Callable[[Step, int, int], None] = lambda step, done, total: None
     chosen: dict[int, dict[str, float]] = field(default_factory=dict, init=False)
     callers: HookCallers | None = field(default=None, repr=False)
+    checks_values: bool = True
     _scouts: dict[int, Scout] = field(default_factory=dict, repr=False)
     _contexts: dict[tuple[int, str], tuple[int | None, Context]] = field(default_factory=dict, init=False)
     _drawn: dict[str, tuple[int | None, NDArray[np.int64]]] = field(default_factory=dict, init=False)
@@ -186,17 +190,29 @@ class Pipeline:
         if epoch is not None:
             others["epoch"] = epoch
         for step, call in self._callers_at(stage):
+            checks_values = self.checks_values and self._is_first_call(step, stage, epoch, batch)
             context = self._context_of(step, facts, epoch, batch)
             if train:
                 context = replace(context, train=train)
             arguments = {**others, **facts.folded_arguments(value), "context": context}
-            value = cast("T", _checked(step, facts, value, _returned(step, stage, call, arguments)))
+            copies = copies_of(arguments) if checks_values else {}
+            returned = _returned(step, stage, call, arguments)
+            for name in changed_arguments(arguments, copies):
+                raise StrategyError(f"{step}, {stage} changed its argument `{name}` in place; it must work on a copy")
+            value = cast("T", _checked(step, facts, value, returned, checks_values))
             value = adapt(value) if adapt else value
             yield step, value
 
     def _callers_at(self, stage: str) -> tuple[tuple[Step, HookCaller], ...]:
         assert self.callers is not None
         return self.callers[stage]
+
+    def _is_first_call(self, step: Step, stage: str, epoch: int | None, batch: int | None) -> bool:
+        """Whether a step is called for the first time in an epoch, or at this stage."""
+        if batch is not None:
+            return batch == 0
+        kept_epoch, kept = self._contexts.get((step.number, stage), (None, None))
+        return kept is None or kept_epoch != epoch
 
     def _context_of(self, step: Step, stage: Stage, epoch: int | None, batch: int | None) -> Context:
         """Return the context of a step; per-batch stages keep theirs, so that random streams continue."""
@@ -265,9 +281,9 @@ def _own_kind(error: FerAugmentError) -> type[FerAugmentError]:
     return next(kind for kind in type(error).__mro__ if kind.__module__ == FerAugmentError.__module__)
 
 
-def _checked(step: Step, stage: Stage, before: Any, after: Any) -> Any:
+def _checked(step: Step, stage: Stage, before: Any, after: Any, checks_values: bool) -> Any:
     """Return what a step returned, converted for the next step, if the stage allows it."""
-    fault = stage.fault(before, after)
+    fault = stage.fault(before, after) or (pixel_fault(stage.name, before, after) if checks_values else None)
     if fault:
         raise StrategyError(f"{step}, {stage.name} must return {fault}")
     return stage.finish(after, step.number)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fer_augment.hooks.pipeline import Step
+from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Effect
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import Recipe
@@ -43,6 +44,9 @@ def recipe_warnings(bound: BoundRecipe) -> tuple[str, ...]:
             f"In-sample predictions under-report confusion, and {_listed(in_sample)} selects rows by them; "
             "out-of-fold predictions avoid this."
         )
+    for step in bound.steps:
+        if not step.acts_at(STAGES):
+            warnings.append(f"With these parameters, {step} acts at no stage (see its `idle_at`): it has no effect.")
     return (*warnings, *_warnings_on_epochs(bound))
 
 

@@ -93,7 +93,7 @@ def progress_of_activities(*, quiet: bool = False) -> Iterator[Report]:
         def report(event: Event) -> None:
             if isinstance(event, Advance):
                 if event.activity not in shown:
-                    shown[event.activity] = bars.add_task(escape(event.activity), total=event.total)
+                    shown[event.activity] = bars.add_task(escape(event.activity), total=event.total or None)
                 bars.update(shown[event.activity], completed=event.done, total=event.total)
 
         yield report

@@ -14,6 +14,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -77,7 +78,7 @@ class RunProgress:
             self._table,
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %"),
+            TaskProgressColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -117,6 +118,8 @@ class RunProgress:
         description = f"  {escape(str(task))}: {escape(event.activity)}"
         bar, _ = self.running[str(task)]
         self.bars.update(bar, description=description, completed=event.done, total=event.total)
+        if not event.total:
+            self.bars.tasks[self.bars.task_ids.index(bar)].total = None  # `update` takes None as no change
         if event.measures_run:
             self.bars.update(self.all, completed=self.done + self._done_in_running())
         if self.bars.disable and time.monotonic() - self.line_at >= SECONDS_BETWEEN_LINES:

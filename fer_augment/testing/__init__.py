@@ -47,6 +47,7 @@ from fer_augment.testing.checks import (
 )
 from fer_augment.testing.fixtures import NearestMeanScout, tiny_dataset, tiny_network
 from fer_augment.testing.models import ModelSubject
+from fer_augment.testing.other_process import other_process
 from fer_augment.testing.subject import Subject
 
 if TYPE_CHECKING:
@@ -133,12 +134,16 @@ def _subject_of(plugin: AnyStrategy | AnyNetwork) -> Subject | ModelSubject:
 
 def _results(subject: Subject | ModelSubject) -> list[CheckResult]:
     first, others = checks_of(subject)
+    if isinstance(subject, Subject):
+        other_process()  # starts while the first checks run
     results = []
     for check in (*first, *others):
         faults, _ = run_check(check, subject)
         results.append(CheckResult(check.__name__, not faults, "; ".join(faults)))
         if faults and check in first:
             break
+        if check is first[-1] and isinstance(subject, Subject):
+            _ = subject.asked_elsewhere  # answers while the other checks run
     return results
 
 

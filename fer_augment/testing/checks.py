@@ -8,15 +8,20 @@ from typing import Any, TypeAlias
 
 from fer_augment.testing.augmentation import (
     augments_each_row_alone,
-    keeps_pixels_in_range,
     mixes_no_image_without_its_target,
     seeds_by_row_and_draw,
 )
 from fer_augment.testing.caching import caches_under_honest_keys
+from fer_augment.testing.circumstances import (
+    gives_the_same_result_at_every_call,
+    gives_the_same_result_in_any_process,
+    ignores_the_number_of_cores,
+)
 from fer_augment.testing.class_frequencies import (
     copes_with_classes_of_one_or_no_row,
     counts_classes_as_drawn,
 )
+from fer_augment.testing.data_shapes import accepts_any_number_of_classes_and_size
 from fer_augment.testing.declarations import (
     builds_from_its_example,
     can_be_written_to_a_recipe,
@@ -26,6 +31,7 @@ from fer_augment.testing.declarations import (
 from fer_augment.testing.earlier_steps import builds_on_earlier_steps
 from fer_augment.testing.effects import declares_what_it_changes, declares_whether_it_is_random
 from fer_augment.testing.history import copes_with_any_history
+from fer_augment.testing.idle_stages import is_idle_only_where_it_does_nothing
 from fer_augment.testing.loss_features import declares_features_and_uses_them
 from fer_augment.testing.models import (
     ModelSubject,
@@ -46,6 +52,8 @@ from fer_augment.testing.networks import (
     predicts_each_row_alone,
 )
 from fer_augment.testing.optimizer_steps import passes_weights_on, returns_to_the_weights, sets_finite_gradients
+from fer_augment.testing.parents import names_the_parents_of_altered_images
+from fer_augment.testing.pixel_values import copes_with_images_of_any_content, keeps_pixels_in_range
 from fer_augment.testing.repeatability import (
     emits_no_warnings,
     keeps_no_state_between_runs,
@@ -77,9 +85,14 @@ CHECKS: tuple[Check, ...] = (
     leaves_global_random_numbers_alone,
     keeps_no_state_between_runs,
     caches_under_honest_keys,
+    ignores_the_number_of_cores,
+    gives_the_same_result_at_every_call,
+    gives_the_same_result_in_any_process,
+    is_idle_only_where_it_does_nothing,
     builds_on_earlier_steps,
     counts_classes_as_drawn,
     keeps_provenance,
+    names_the_parents_of_altered_images,
     keeps_labels_and_targets_valid,
     keeps_pixels_in_range,
     augments_each_row_alone,
@@ -94,6 +107,8 @@ CHECKS: tuple[Check, ...] = (
     copes_with_any_history,
     gives_networks_that_a_run_can_use,
     copes_with_classes_of_one_or_no_row,
+    copes_with_images_of_any_content,
+    accepts_any_number_of_classes_and_size,
     can_be_written_to_a_recipe,
     emits_no_warnings,
 )

@@ -26,12 +26,16 @@ _MIN_CORRELATION = 0.995
 
 def declares_whether_it_is_random(subject: Subject) -> Iterator[str]:
     """The seed changes the result if and only if `effects` includes `Effect.RANDOM`."""
-    first = subject.trials()
-    others = [subject.trials(seed=seed) for seed in _SEEDS[1:]]
-    varying = [stage for stage in subject.stages if not all(same(first[stage], other[stage]) for other in others)]
-    if varying and Effect.RANDOM not in subject.build().effects:
+    first, is_random = subject.first_trials, Effect.RANDOM in subject.build().effects
+    varying: dict[str, None] = {}
+    for seed in _SEEDS[1:]:
+        other = subject.trials(seed=seed)
+        varying |= dict.fromkeys(stage for stage in subject.stages if not same(first[stage], other[stage]))
+        if varying and is_random:
+            return
+    if varying and not is_random:
         yield f"{', '.join(varying)}: the result depends on the seed; declare Effect.RANDOM in `effects`"
-    if not varying and Effect.RANDOM in subject.build().effects:
+    if not varying and is_random:
         yield "the result does not depend on the seed; remove Effect.RANDOM from `effects`, or draw random numbers"
 
 

@@ -20,42 +20,56 @@ from fer_augment.hooks.strategy import PredictionKind, TrainAgain
 if TYPE_CHECKING:
     import torch
 
-CLASS_NAMES = ("ant", "bee", "cat")
+CLASS_NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
 COUNTS = (10, 15, 24)
 HEIGHT, WIDTH = 16, 14
-_LOOKALIKES = 2
 _FOLDS = 3
 
 
-def tiny_dataset(channels: int = 1) -> ImageDataset:
+def tiny_dataset(
+    channels: int = 1, *, classes: int = len(COUNTS), height: int = HEIGHT, width: int = WIDTH
+) -> ImageDataset:
     """Make a training set with the imbalanced classes `ant`, `bee` and `cat`; no image is symmetric.
 
-    In each class two rows look like each of the other classes, so a scout confuses every pair of classes. `cat`
-    contains one image twice, and one image that is also in `bee`. Rows are shuffled, so the position of a row is not
-    its origin.
+    In each class two rows (one with more classes) look like each of the other classes, so a scout confuses every pair
+    of classes. `cat` (or the last class) contains one image twice, and one image that is also in `bee`. Rows are
+    shuffled, so the position of a row is not its origin.
 
     Args:
         channels: 1 for gray images, 3 for color.
+        classes: 3 to 7; with more than 3, `dog`, `elk`, `fox` and `gnu` follow.
+        height: H.
+        width: W.
     """
     rng = np.random.default_rng(20210)
-    labels = np.repeat(np.arange(len(COUNTS)), COUNTS)
+    counts = [*COUNTS, *range(4 * classes, 4 * classes + classes - len(COUNTS))]
+    labels = np.repeat(np.arange(classes), counts)
     looks = labels.copy()
-    for label in range(len(COUNTS)):
-        others = [other for other in range(len(COUNTS)) if other != label]
-        looks[np.flatnonzero(labels == label)[: _LOOKALIKES * len(others)]] = np.repeat(others, _LOOKALIKES)
-    images = np.stack([_drawing(int(look), channels, rng) for look in looks])
+    for label in range(classes):
+        others = [other for other in range(classes) if other != label]
+        alike = np.repeat(others, 2 if classes == len(COUNTS) else 1)
+        looks[np.flatnonzero(labels == label)[: len(alike)]] = alike
+    images = np.stack([_drawing(int(look), channels, height, width, rng) for look in looks])
     images[-1] = images[-2]
     images[-3] = images[np.flatnonzero(labels == 1)[-1]]
-    dataset = ImageDataset.from_arrays(images, labels, CLASS_NAMES)
+    dataset = ImageDataset.from_arrays(images, labels, CLASS_NAMES[:classes])
     return dataset.take(rng.permutation(len(dataset)))
 
 
-def _drawing(look: int, channels: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw a vertical bar, a horizontal bar or a disc, at a slightly random position, with noise."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH] - rng.integers(0, 3, size=(2, 1, 1))
-    inside = ((x >= 1) & (x < 4), (y >= 2) & (y < 5), (y - 9) ** 2 + (x - 8) ** 2 < 12)[look]
+def _drawing(look: int, channels: int, height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw a bar, a disc or a stripe, at a slightly random position, with noise."""
+    y, x = np.mgrid[:height, :width] - rng.integers(0, 3, size=(2, 1, 1))
+    inside = (
+        (x >= 1) & (x < 4),
+        (y >= 2) & (y < 5),
+        (y - 9) ** 2 + (x - 8) ** 2 < 12,
+        (y - 4) ** 2 + (x - 4) ** 2 < 9,
+        (x - y >= 1) & (x - y < 4),
+        (x >= 7) & (x < 10),
+        (x >= 6) & (y >= 10),
+    )[look]
     tint = 1 - 0.2 * np.arange(channels)
-    noise = rng.integers(0, 30, size=(HEIGHT, WIDTH, channels))
+    noise = rng.integers(0, 30, size=(height, width, channels))
     return np.asarray(40 + 160 * inside[..., None] * tint + noise, dtype=np.uint8)
 
 

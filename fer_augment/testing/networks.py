@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_augment.hooks.strategy import Effect
-from fer_augment.testing.stages import BATCH, arguments_of, trial
+from fer_augment.testing.stages import BATCH, Arguments, arguments_of, some_logits, trial
 from fer_augment.testing.subject import Subject
 
 if TYPE_CHECKING:
     import torch
+
+    from fer_augment.hooks.declarations import BatchLoss
+
+_LARGE = 20
+"""Factor of large logits, which are in -60..60."""
 
 
 def predicts_each_row_alone(subject: Subject) -> Iterator[str]:
@@ -26,6 +31,7 @@ def predicts_each_row_alone(subject: Subject) -> Iterator[str]:
 def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
     """The loss has shape `(B,)`, is finite and differentiable, and the loss of a row depends on that row alone.
 
+    It is finite for large logits, too: these differ by up to 120, and the softmax of one is then 0 in float32.
     A loss that asks for features may compare the rows of a batch.
     """
     if "build_loss" in subject.stages:
@@ -37,11 +43,29 @@ def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
                 if not np.isfinite(array).all():
                     yield "losses and their gradients must be finite"
                     return
+            if Effect.NEEDS_FEATURES in subject.build().effects:
+                continue
+            for arguments in arguments_of("build_loss", data):
+                if not _is_finite_for_large_logits(arguments.fold(subject.build()), arguments):
+                    yield (
+                        "losses and their gradients must be finite for large logits, too; use log_softmax, not "
+                        "softmax().log()"
+                    )
     if Effect.NEEDS_FEATURES in subject.build().effects:
         return
     for together, alone in subject.together_and_alone("build_loss"):
         if not np.allclose(together, alone, atol=1e-5):
             yield "the loss of a row must depend on that row alone"
+
+
+def _is_finite_for_large_logits(loss: BatchLoss, arguments: Arguments) -> bool:
+    import torch
+
+    classes = len(arguments.data.class_names)
+    logits = (_LARGE * some_logits(arguments.rows, classes)).requires_grad_()
+    losses = loss(logits, torch.nn.functional.one_hot(torch.from_numpy(arguments.rows % classes), classes).float())
+    (gradient,) = torch.autograd.grad(losses.sum(), logits)
+    return bool(losses.isfinite().all() and gradient.isfinite().all())
 
 
 def gives_networks_that_a_run_can_use(subject: Subject) -> Iterator[str]:

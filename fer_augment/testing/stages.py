@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Arrays = list[NDArray[Any]]
 
-EPOCHS = (0, 3)
-"""The epochs in which stages are run that are called in every epoch."""
+EPOCHS = (0, 3, 300)
+"""The epochs in which stages are run that are called in every epoch; a strategy may begin to act in a late one."""
 BATCH = 12
 """Rows in a batch."""
 _HARD, _HARD_AND_SOFT = (0.0,), (0.0, 0.3)
@@ -52,7 +52,7 @@ class Arguments:
     epoch: int | None = None
 
     def fold(self, strategy: Strategy, **options: Any) -> Any:
-        """Run the stage with this strategy only; return the result. Options are those of `folds`."""
+        """Run the stage with this strategy only, in a run with the options of `pipeline`; return the result."""
         return self.folds(strategy, times=1, **options)[0]
 
     def folds(
@@ -61,35 +61,50 @@ class Arguments:
         *,
         times: int,
         seed: int = 0,
-        scout: Scout | None = None,
-        history: History | None = None,
-        cached: Cache | None = None,
+        **options: Any,
     ) -> list[Any]:
         """Run the stage several times in one run, so that the rows of the batch are drawn again each time.
 
         In stages that take a model, torch's global generator is seeded and restored, as in a run: new layers always
         draw their weights from it.
         """
+        pipeline = self.pipeline(strategy, seed=seed, **options)
+        with _torch_seeded(seed) if self.stage.endswith("_model") else nullcontext():
+            return [self.fold_in(pipeline) for _ in range(times)]
+
+    def pipeline(
+        self,
+        strategy: Strategy,
+        *,
+        seed: int = 0,
+        scout: Scout | None = None,
+        history: History | None = None,
+        cached: Cache | None = None,
+        cores: int = 1,
+    ) -> Pipeline:
+        """Return a run with this strategy only; it leaves checks of values to those of the kit, which name them."""
         shared_scout = scout or NearestMeanScout()
         recorded = (history or tiny_history(self.data)) if STAGES[self.stage].is_per_epoch else None
-        context = Context(seed=seed, class_names=self.data.class_names, recorded=recorded)
-        pipeline = Pipeline(
+        return Pipeline(
             steps_of([strategy]),
-            context,
+            Context(seed=seed, class_names=self.data.class_names, cores=cores, recorded=recorded),
             scout_for=lambda step: shared_scout,
             cache_for=None if cached is None else lambda step: cached,
+            checks_values=False,
         )
+
+    def fold_in(self, pipeline: Pipeline) -> Any:
+        """Run the stage in a run; return the result."""
         train = tiny_training(self.data) if self.stage == "refine_model" else None
-        with _torch_seeded(seed) if self.stage.endswith("_model") else nullcontext():
-            return [
-                pipeline.fold(self.stage, self.first, epoch=self.epoch, train=train, **self.others)
-                for _ in range(times)
-            ]
+        return pipeline.fold(self.stage, self.first, epoch=self.epoch, train=train, **self.others)
 
     def outcome(self, strategy: Strategy, **options: Any) -> Arrays:
-        """Run the stage with this strategy only; return the result as arrays. Options are those of `folds`."""
-        is_hard = Effect.NEEDS_HARD_LABELS in strategy.effects
-        return self.arrays_of(self.fold(strategy, **options), _HARD if is_hard else _HARD_AND_SOFT)
+        """Run the stage with this strategy only, in a run with the options of `pipeline`; return arrays."""
+        return self.arrays_of(self.fold(strategy, **options), self.softness(strategy))
+
+    def softness(self, strategy: Strategy) -> Sequence[float]:
+        """Return the shares of the targets, spread over all classes, with which a loss is called."""
+        return _HARD if Effect.NEEDS_HARD_LABELS in strategy.effects else _HARD_AND_SOFT
 
     def arrays_of(self, result: Any, softness: Sequence[float] = _HARD_AND_SOFT) -> Arrays:
         """Convert a result to arrays; a loss, an adjustment, gradients or a network are applied to the batch first.
@@ -141,11 +156,12 @@ def trial(
     seed: int = 0,
     rows: NDArray[np.int64] | None = None,
     scout: Scout | None = None,
+    cores: int = 1,
 ) -> Arrays:
     """Run a stage in all of its epochs; return the results as arrays."""
     arrays = []
     for arguments in arguments_of(stage, data, rows):
-        arrays += arguments.outcome(strategy, seed=seed, scout=scout)
+        arrays += arguments.outcome(strategy, seed=seed, scout=scout, cores=cores)
     return arrays
 
 

@@ -16,6 +16,7 @@ from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.testing.fixtures import tiny_dataset
+from fer_augment.testing.other_process import OtherProcess, Request, other_process
 from fer_augment.testing.stages import Arrays, arguments_of, some_rows, trial
 
 
@@ -95,6 +96,24 @@ class Subject:
                 alone = [trial(self.build(), stage, data, rows=rows[[place]]) for place in range(len(rows))]
                 for whole, *parts in zip(together, *alone, strict=True):
                     yield whole, np.concatenate(parts)
+
+    @cached_property
+    def asked_elsewhere(self) -> tuple[Request, OtherProcess, int] | None:
+        """What another process was asked to run, and the number of the request; None if it cannot find the class."""
+        if not self.datasets:
+            return None
+        many = tiny_dataset(self.datasets[0].image_shape[2], classes=7)
+        request = Request(
+            self.strategy_class, self.parameters, tuple(self.stages), (self.datasets[0], many), seeds=(1, 0)
+        )
+        process = other_process()
+        number = process.send(request)
+        return None if number is None else (request, process, number)
+
+    @cached_property
+    def first_trials(self) -> dict[str, Arrays]:
+        """The results of all stages on all data with the seed 0, by stage."""
+        return self.trials()
 
     def results(self, stage: str) -> Iterator[tuple[ImageDataset, Any]]:
         """Run one stage, if the class implements it; yield the data and the return value of the hook."""

@@ -26,6 +26,7 @@ from fer_augment.metrics import score
 from fer_augment.randomness import stream_rng
 from fer_augment.training.batches import Batches
 from fer_augment.training.checkpoints import Checkpoint
+from fer_augment.training.non_finite import StepSums
 from fer_augment.training.optimization import learning_rate, make_optimizer, set_learning_rate
 from fer_augment.training.prediction import break_ties, mean_loss, predict_from
 from fer_augment.training.row_stream import RowStream
@@ -162,17 +163,18 @@ class Fit:
         gradients = self._folded("optimizer_step", self.passes.gradients, parameters=self.parameters)
         rows = self.rows.epoch(self.epoch, weights, count * training.settings.batch_size).reshape(count, -1)
         self.batches.begin(rows, self._strategy_epoch)
-        on_device, losses = self.batches.on_device(rows), torch.empty(count, device=self.device)
+        on_device, sums = self.batches.on_device(rows), StepSums(training, count, self.device)
         outputs: list[torch.Tensor] = []
         self._enter_training_mode()
         with features.captured(self.model):
             for number, batch_rows in enumerate(rows):
                 step = self.epoch * count + number
-                losses[number] = self._train_step(batch_rows, on_device[number], step, loss, gradients)
+                batch_and_loss = self._train_step(batch_rows, on_device[number], step, loss, gradients)
+                sums.add(number, self.passes.logits, *batch_and_loss)
                 if self.history:
                     outputs.append(self.passes.logits)
                 self.progress(step + 1, self.steps)
-        self._add_losses(losses.cpu().numpy())
+        self._add_losses(sums)
         if self.history:
             self.history.record(rows.reshape(-1), torch.cat(outputs).cpu().numpy(), self._strategy_epoch)
 
@@ -195,8 +197,12 @@ class Fit:
         step: int,
         loss: BatchLoss,
         gradients: Gradients,
-    ) -> torch.Tensor:
-        """Take an optimizer step on `(B,)` rows, passed as an array and as a tensor on the device; return the loss."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Take an optimizer step on `(B,)` rows, passed as an array and as a tensor on the device.
+
+        Returns:
+            Images, targets and the mean loss.
+        """
         settings = self.training.settings
         set_learning_rate(self.optimizer, learning_rate(settings, step, self.steps, self.warm_up))
         images, targets = self.batches.batch(rows, on_device, self._strategy_epoch)
@@ -207,7 +213,7 @@ class Fit:
         self.optimizer.step()
         if self.average:
             self.average.update()
-        return mean_loss
+        return images, targets, mean_loss
 
     def _shared_history(self) -> History | None:
         """Return the history of this optimization, after giving it to the steps that use it; None if none does."""
@@ -246,13 +252,11 @@ class Fit:
             if any(id(parameter) in trained for parameter in module.parameters(recurse=False)):
                 module.train()
 
-    def _add_losses(self, losses: NDArray[np.float32]) -> None:
-        invalid = np.flatnonzero(~np.isfinite(losses))
-        if len(invalid):
-            raise RunError(
-                f"the loss became {losses[invalid[0]]} in epoch {self._strategy_epoch + 1}, step {invalid[0] + 1} of "
-                f"{len(losses)}; lower training.learning_rate"
-            )
+    def _add_losses(self, sums: StepSums) -> None:
+        of_steps = sums.fetched()
+        if fault := sums.fault(of_steps, self._strategy_epoch):
+            raise RunError(fault)
+        losses = of_steps[:, 2]
         self._loss_sum += float(losses.sum(dtype=np.float64))
         self._loss_count += len(losses)
 

@@ -216,13 +216,22 @@ class RecipeTrainings:
             StrategyError: if a strategy fails, adds held-out images, or drops all rows of a class.
         """
         before = self.trainings.splits.train
+        acting = [step for step in self.bound.steps if step.acts_at(["rewrite_training_set"])]
         with reproducible(self.settings, 0), collected_warnings() as messages:
-            for step, after in self.pipeline.fresh().each("rewrite_training_set", before):
+            for step, after in self._announced(acting, self.pipeline.fresh().each("rewrite_training_set", before)):
                 refuse_held_out_images(step, before, after, self.trainings.splits)
                 messages += lost_rows(step, before, after)
                 yield step, after
                 before = after
         self.rewriting_warnings[:] = dict.fromkeys([*self.rewriting_warnings, *messages])
+
+    def _announced(
+        self, acting: Iterable[Step], rewritings: Iterator[tuple[Step, ImageDataset]]
+    ) -> Iterator[tuple[Step, ImageDataset]]:
+        """Report each step before it rewrites; how long it takes is not known."""
+        for step in acting:
+            self._report(Advance(f"rewriting the training set, {step}", 0, 0))
+            yield next(rewritings)
 
     @property
     def refines(self) -> bool:
@@ -542,7 +551,12 @@ class TrainedScout:
         return self.asking.trainings.of(replace(bound, recipe=recipe, steps=steps))
 
     def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
-        """Return `(N, K) float32` class probabilities; NaN out of fold for rows whose source rows span folds."""
+        """Return `(N, K) float32` class probabilities; NaN out of fold for rows whose source rows span folds.
+
+        Raises:
+            StrategyError: if the strategy does not declare that it uses such predictions.
+        """
+        self._require_declared(Effect.IN_SAMPLE_MINING if how == "in_sample" else Effect.OUT_OF_FOLD_MINING)
         if how == "in_sample":
             return self._probabilities(self._in_sample, training_set)
         fold_NP = self.recipe.folds_of(training_set)
@@ -558,14 +572,25 @@ class TrainedScout:
         """Return the `(N, D) float32` outputs of the in-sample model's `features`.
 
         Raises:
-            StrategyError: if the network has no such module; nothing is trained then.
+            StrategyError: if the network has no such module, or the strategy does not declare that it uses embeddings;
+                nothing is trained then.
         """
+        self._require_declared(Effect.ASKS_FOR_EMBEDDINGS)
         if self.recipe.frozen:
             embeddings: NDArray[np.float32] = self.recipe.frozen.rows_of(training_set).batch(slice(None)).cpu().numpy()
             return embeddings
         self.recipe.require_features()
         features = self.recipe.network(self._in_sample).get_submodule("features")
         return predict(features, training_set, self.recipe.settings)
+
+    def _require_declared(self, effect: Effect) -> None:
+        """Refuse what the plan, its costs and the warnings do not know of."""
+        if effect not in self.step.strategy.effects:
+            asked = {Effect.IN_SAMPLE_MINING: "in-sample predictions", Effect.ASKS_FOR_EMBEDDINGS: "embeddings"}
+            raise StrategyError(
+                f"asks a scout for {asked.get(effect, 'out-of-fold predictions')} and does not declare it; add "
+                f"Effect.{effect.name} to `effects` of the strategy"
+            )
 
     @cached_property
     def _in_sample(self) -> StoredTraining:

@@ -52,8 +52,8 @@ class HidesThatItIgnoresShares(Strategy):
 
     @hookimpl
     def build_loss(self, loss: Any) -> Any:
-        eye = torch.eye(3)
-        return lambda logits, targets: loss(logits, eye[targets.argmax(dim=1)])
+        eye = torch.eye
+        return lambda logits, targets: loss(logits, eye(targets.shape[1])[targets.argmax(dim=1)])
 
 
 class HidesThatItRefusesShares(Strategy):

@@ -1,0 +1,153 @@
+"""Run a strategy in another process, where nothing ran before and strings have other hashes.
+
+One process serves all strategies that a process checks: it starts while the first is checked, and answers in order.
+Started as `python -m fer_augment.testing.other_process`, this module is that process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from fer_augment.data.dataset import ImageDataset
+from fer_augment.hooks.strategy import Strategy
+from fer_augment.hooks.strategy_files import loaded_files, strategies_in_file
+from fer_augment.testing.stages import Arrays, trial
+
+_HASH_SEEDS = ("4242", "2424")
+"""Values of PYTHONHASHSEED; the other process has one that this process does not have."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the other process is asked to do: run all stages on all data with all seeds, in this order.
+
+    Attributes:
+        strategy_class: the class.
+        parameters: its parameters.
+        stages: the stages.
+        datasets: the data.
+        seeds: the seeds of the runs.
+    """
+
+    strategy_class: type[Strategy]
+    parameters: Mapping[str, Any]
+    stages: tuple[str, ...]
+    datasets: tuple[ImageDataset, ...]
+    seeds: tuple[int, ...]
+
+    def answered(self) -> dict[tuple[str, int, int], Arrays]:
+        """Return the results by stage, number of the data, and seed."""
+        return {
+            (stage, number, seed): trial(self.strategy_class(**self.parameters), stage, data, seed=seed)
+            for seed in self.seeds
+            for number, data in reversed(list(enumerate(self.datasets)))
+            for stage in self.stages
+        }
+
+
+@dataclass(eq=False)
+class OtherProcess:
+    """The process, and the answers that it has given."""
+
+    process: subprocess.Popen[bytes]
+    sent: int = 0
+    answers: dict[int, Any] = field(default_factory=dict)
+
+    @classmethod
+    def started(cls) -> OtherProcess:
+        """Start the process; it takes a second or two until it can answer."""
+        here = os.environ.get("PYTHONHASHSEED")
+        hash_seed = next(seed for seed in _HASH_SEEDS if seed != here)
+        folders = os.pathsep.join(folder or "." for folder in sys.path)
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": folders},
+        )
+        started = cls(process)
+        atexit.register(started.stop)
+        return started
+
+    def send(self, request: Request) -> int | None:
+        """Send a request; return its number, or None if the class cannot be found in another process."""
+        try:
+            message = pickle.dumps((loaded_files(), pickle.dumps(request)))
+        except Exception:  # noqa: BLE001 - a class of a function or a notebook; pickle raises many kinds of errors
+            return None
+        assert self.process.stdin
+        self.process.stdin.write(message)
+        self.process.stdin.flush()
+        self.sent += 1
+        return self.sent
+
+    def receive(self, number: int) -> dict[tuple[str, int, int], Arrays] | str | None:
+        """Return the answer to a request: results, the message of an error, or None if the class was not found.
+
+        Raises:
+            EOFError: if the process died.
+        """
+        assert self.process.stdout
+        while number not in self.answers:
+            self.answers[len(self.answers) + 1] = pickle.load(self.process.stdout)
+        answer: dict[tuple[str, int, int], Arrays] | str | None = self.answers[number]
+        self.answers[number] = None
+        return answer
+
+    def stop(self) -> None:
+        """End the process."""
+        assert self.process.stdin and self.process.stdout
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.terminate()
+        self.process.wait()
+
+
+_running: list[OtherProcess] = []
+
+
+def other_process() -> OtherProcess:
+    """Return the other process; start it if it is not running."""
+    if not _running or _running[0].process.poll() is not None:
+        _running[:] = [OtherProcess.started()]
+    return _running[0]
+
+
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    while True:
+        try:
+            files, message = pickle.load(requests)
+        except EOFError:
+            return
+        pickle.dump(_answer(files, message), answers)
+        answers.flush()
+
+
+def _answer(files: list[Path], message: bytes) -> Any:
+    try:
+        for file in files:
+            strategies_in_file(file)
+        request: Request = pickle.loads(message)
+    except Exception:  # noqa: BLE001 - importing a plugin may raise anything
+        return None
+    try:
+        return request.answered()
+    except Exception as error:  # noqa: BLE001 - a strategy may raise anything
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+if __name__ == "__main__":
+    answers_to = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what plugins print must not mix with answers
+    _serve(sys.stdin.buffer, answers_to)

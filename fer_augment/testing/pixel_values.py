@@ -1,0 +1,75 @@
+"""Checks of pixel values: the range of augmented images, and images that are uniform, black, white or sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_augment.data.dataset import AS_READ, ImageDataset
+from fer_augment.errors import FerAugmentError
+from fer_augment.testing.stages import arguments_of
+from fer_augment.testing.subject import Subject
+
+_LOST = (
+    "all images are black, or nearly: floats in 0..1 were cast to uint8, or pixels divided by 255 twice; images are "
+    "uint8 in 0..255, and float32 in [0, 1] in augment_batch"
+)
+
+
+def keeps_pixels_in_range(subject: Subject) -> Iterator[str]:
+    """Augmented images stay in [0, 1] and do not lose their range, and views of held-out images are finite."""
+    for data, (images, _) in subject.results("augment_batch"):
+        if not bool(((images >= 0) & (images <= 1)).all()):
+            yield "augment_batch: pixels must stay in [0, 1]; clamp them"
+        elif are_dark(images.numpy() * 255) and not are_dark(data.images[:]):
+            yield f"augment_batch: {_LOST}"
+    for data, images in subject.results("augment_rows"):
+        if are_dark(images) and not are_dark(data.images[:]):
+            yield f"augment_rows: {_LOST}"
+    for data, rewritten in subject.results("rewrite_training_set"):
+        new = rewritten.images[np.flatnonzero(rewritten.step != AS_READ)]
+        if len(new) and are_dark(new) and not are_dark(data.images[:]):
+            yield f"rewrite_training_set: {_LOST}"
+    for _, views in subject.results("predict_views"):
+        if not all(bool(view.isfinite().all()) for view in views):
+            yield "predict_views: pixels must be finite"
+
+
+def are_dark(images: NDArray[Any]) -> bool:
+    """Whether no pixel in 0..255 is above 1, as after a cast of floats in [0, 1] to uint8."""
+    return bool(images.max() <= 1)
+
+
+def copes_with_images_of_any_content(subject: Subject) -> Iterator[str]:
+    """Images of one value, black, white or of a single bright pixel give finite results, in range."""
+    for usual in subject.datasets:
+        data, rows = _with_unusual_images(usual)
+        for stage in subject.stages:
+            for arguments in arguments_of(stage, data, rows):
+                try:
+                    arrays = arguments.outcome(subject.build())
+                except FerAugmentError as error:
+                    yield f"images of one value: {error}"
+                    continue
+                if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+                    yield (
+                        f"{stage}: the result is NaN or infinite for images of one value, black or white; do not "
+                        "divide by their range or standard deviation where it is 0, nor take the logarithm of 0"
+                    )
+                elif stage == "augment_batch" and not ((arrays[0] >= 0) & (arrays[0] <= 1)).all():
+                    yield "augment_batch: pixels of black or white images must stay in [0, 1]; clamp them"
+
+
+def _with_unusual_images(usual: ImageDataset) -> tuple[ImageDataset, NDArray[np.int64]]:
+    """Return the data with unusual images of each class, and the rows of a batch that has them all."""
+    images, shape = usual.images[:], usual.image_shape
+    checkered = (np.indices(shape[:2]).sum(axis=0) % 2 * 255)[:, :, None]
+    bright = np.zeros(shape, np.uint8)
+    bright[shape[0] // 2, shape[1] // 2] = 255
+    unusual = [np.zeros(shape), np.full(shape, 255), np.full(shape, 128), np.broadcast_to(checkered, shape), bright]
+    rows = np.concatenate([usual.rows_of([name])[: len(unusual)] for name in usual.class_names])
+    images[rows] = np.stack(unusual * len(usual.class_names)).astype(np.uint8)
+    return ImageDataset.from_arrays(images, usual.labels, usual.class_names), rows

@@ -1,0 +1,77 @@
+"""Why a loss is not finite: pixels of a strategy, the loss, the network, or a diverging training.
+
+Legend of shapes: S steps of an epoch, B rows of a batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fer_augment.hooks.pipeline import Step
+from fer_augment.training.specification import Training
+
+
+class StepSums:
+    """The loss of each step of an epoch, and whether its inputs and its logits were finite, as sums on the device.
+
+    Nothing is copied from the device before the end of the epoch.
+    """
+
+    def __init__(self, training: Training, steps: int, device: str) -> None:
+        """Make room for the steps of an epoch."""
+        self.training = training
+        self.augments = training.pipeline.acts_at("augment_batch")
+        self._sums = torch.zeros(steps, 3, device=device)
+
+    def add(
+        self, number: int, logits: torch.Tensor, images: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor
+    ) -> None:
+        """Note a step: logits `(B, K)`, images and targets of its batch, and the mean loss."""
+        inputs = images.sum() + targets.sum() if self.augments else torch.zeros((), device=loss.device)
+        self._sums[number] = torch.stack([inputs, logits.detach().sum(), loss.detach()])
+
+    def fetched(self) -> NDArray[np.float32]:
+        """Return the sums, `(S, 3)`: inputs, logits and loss."""
+        sums: NDArray[np.float32] = self._sums.cpu().numpy()
+        return sums
+
+    def fault(self, sums: NDArray[np.float32], epoch: int) -> str | None:
+        """Return what the first loss that is not finite comes from and what to do, or None if all are finite."""
+        invalid = np.flatnonzero(~np.isfinite(sums[:, 2]))
+        if not len(invalid):
+            return None
+        number = int(invalid[0])
+        inputs, logits, loss = sums[number].tolist()
+        message = f"the loss became {loss} in epoch {epoch + 1}, step {number + 1} of {len(sums)}"
+        if not np.isfinite(inputs):
+            return f"{message}: {self._acting('augment_batch')} returned pixels or targets that are not finite"
+        if np.isfinite(logits):
+            return f"{message}, although the logits were finite: it comes from {self._losses()}"
+        if epoch == 0 and number == 0:
+            return (
+                f"{message}, with the initial weights: {self._networks()} returns logits that are not finite; check "
+                "its weights"
+            )
+        advice = f"{message}: the training diverged; lower training.learning_rate"
+        if number and self.training.pipeline.acts_at("build_loss"):
+            return f"{advice}, unless a gradient is not finite in {self._losses()}"
+        return advice
+
+    def _acting(self, stage: str) -> str:
+        return _listed(step for step in self.training.pipeline.steps if step.acts_at([stage]))
+
+    def _losses(self) -> str:
+        name = f"the loss {self.training.loss.name!r}"
+        return f"{self._acting('build_loss')} or {name}" if self.training.pipeline.acts_at("build_loss") else name
+
+    def _networks(self) -> str:
+        name = f"the network {self.training.model.name!r}"
+        return f"{self._acting('prepare_model')} or {name}" if self.training.pipeline.acts_at("prepare_model") else name
+
+
+def _listed(steps: Iterable[Step]) -> str:
+    return " or ".join(map(str, steps))
