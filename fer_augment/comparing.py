@@ -43,7 +43,7 @@ from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.processes import cores
 from fer_augment.progress import Cached
 from fer_augment.reading import Data, loaded_plugins, open_data
-from fer_augment.recipe.binding import BoundRecipe, bind
+from fer_augment.recipe.binding import BoundRecipe, bind, tracker_named
 from fer_augment.recipe.parameter_grid import grid_arms
 from fer_augment.recipe.recipe import Recipe
 from fer_augment.recipe.warnings import comparison_warnings, recipe_warnings
@@ -591,7 +591,7 @@ def _observers(arms: Sequence[BoundRecipe], track: str | Sequence[str], director
     trackers = {tracker.name: tracker for arm in arms for tracker in arm.trackers}
     for name in [track] if isinstance(track, str) else track:
         try:
-            trackers[name] = installed_plugins().tracker(name).value
+            trackers[name] = tracker_named(name, installed_plugins())
         except PluginError as error:
             raise PluginError(f"track: {error}") from error
     return Observers.of(trackers.values(), directory)

@@ -10,7 +10,10 @@ from typing import TypeAlias
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
-from fer_augment.hooks.plugin_manager import Catalog, installed_plugins
+from fer_augment.hooks.declarations import DatasetReader
+from fer_augment.hooks.local_declarations import declaration_in_file
+from fer_augment.hooks.plugin_manager import Catalog, Offer, installed_plugins
+from fer_augment.recipe.files import local_plugin
 from fer_augment.reports.console import print_warnings, progress_of
 
 
@@ -20,8 +23,8 @@ class Source:
 
     Attributes:
         path: a path or a word such as `demo`.
-        reader: the name of an installed reader, which is used whatever it recognizes; None for the one that recognizes
-            the source. A reader of another distribution comes before those of fer_augment.
+        reader: the name of an installed reader, or `FILE.py:NAME`, which is used whatever it recognizes; None for the
+            one that recognizes the source. A reader of another distribution comes before those of fer_augment.
     """
 
     path: str | PathLike[str]
@@ -75,7 +78,20 @@ def open_data(data: Data, *, progress: bool = True) -> DataSource:
         return ArraySource(data)
     source, reader = (data.path, data.reader) if isinstance(data, Source) else (data, None)
     with progress_of(f"reading {source}", quiet=not progress) as report:
-        return catalog.open(str(source), report, reader=reader)
+        return catalog.open(str(source), report, reader=_in_file(reader) if reader else None)
+
+
+def _in_file(reader: str) -> str | Offer[DatasetReader]:
+    """Return the reader of a file, `FILE.py:NAME`, or the name of an installed one.
+
+    Raises:
+        PluginError: if the file cannot be executed, or declares no such reader.
+    """
+    local = local_plugin(reader)
+    if local is None:
+        return reader
+    file, name = local
+    return Offer("dataset reader", name, declaration_in_file(file, "dataset reader", name), f"file {file.name}", "")
 
 
 def splits_of(source: DataSource, settings: PixelSettings, *, progress: bool = True) -> Splits:

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import fer_augment as fa
-from fer_augment import DatasetError, ImageDataset, Splits, Strategy, StrategyError, hookimpl
+from fer_augment import DatasetError, Effect, ImageDataset, Splits, Strategy, StrategyError, hookimpl
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.export import write_export
 from fer_augment.data.records import provenance_arrays
@@ -91,7 +91,7 @@ def test_every_fold_trains_on_them_and_none_predicts_them(tmp_path: Path) -> Non
     assert np.isnan(probabilities[len(data) :]).all() and np.isfinite(probabilities[: len(data)]).all()
 
     splits = tiny_splits()
-    trainings = Trainings(splits, 0, TrainingStore(tmp_path / "trainings")).of(bound(Generates(), Generates()))
+    trainings = Trainings(splits, 0, TrainingStore(tmp_path / "trainings")).of(bound(Generates(), GeneratesByAScout()))
     predicted = TrainedScout(trainings, trainings.bound.steps[1]).probabilities(trainings.rewritten)
     assert np.isnan(predicted[len(splits.train) :]).all() and np.isfinite(predicted[: len(splits.train)]).all()
     examples = trainings.examples(trainings.rewritten)
@@ -104,6 +104,14 @@ class Generates(Strategy):
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
         return grown(training_set)
+
+
+class GeneratesByAScout(Generates):
+    """Append noise for the second class, and declare out-of-fold predictions."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.OUT_OF_FOLD_MINING
 
 
 def test_leak_checks_still_run() -> None:

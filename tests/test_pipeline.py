@@ -76,11 +76,11 @@ class ActWhen(Strategy):
 
 
 class ReturnDraws(Strategy):
-    """Return the number of earlier draws of each row as images."""
+    """Return the number of earlier draws of each row as images, plus 100."""
 
     @hookimpl
     def augment_rows(self, images: Any, draws: Any) -> Any:
-        return np.broadcast_to(draws[:, None, None, None], images.shape).astype(np.uint8)
+        return np.broadcast_to(100 + draws[:, None, None, None], images.shape).astype(np.uint8)
 
 
 def returning(stage: str, value: Any) -> Strategy:
@@ -290,7 +290,7 @@ class TestRandomness:
         tested = pipeline(ReturnDraws())
 
         def draws(rows: list[int], epoch: int) -> list[int]:
-            return augmented(tested, rows, epoch)[:, 0, 0, 0].tolist()
+            return (augmented(tested, rows, epoch)[:, 0, 0, 0] - 100).tolist()
 
         assert draws([0, 1, 0], epoch=0) == [0, 0, 1]
         assert draws([0, 2, 1, 0], epoch=0) == [2, 0, 1, 3]

@@ -425,10 +425,10 @@ class TestCheck:
         ("strategy", "message"),
         [
             ("imblaern", "did you mean 'imblearn'?"),
-            ("cross_entropy", "there is no strategy 'cross_entropy'"),
+            ("x" * 500, "there is no plugin 'xxx"),
             ("gone.py", "gone.py: cannot be read: No such file or directory"),
-            ("mine.py:Vaild", "mine.py has no strategy or network 'Vaild'; did you mean 'Valid'?"),
-            ("none.py", "none.py defines no subclass of Strategy and no network"),
+            ("mine.py:Vaild", "mine.py has no plugin 'Vaild'; did you mean 'Valid'?"),
+            ("none.py", "none.py defines no strategy, network, loss, reader or tracker"),
             ("crash.py", "crash.py: cannot be imported: ZeroDivisionError"),
         ],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from fer_augment import Effect, Strategy, hookimpl
 from fer_augment.testing import assert_conforms, check_strategy
 from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
+from fer_augment.testing.other_process import HASH_SEEDS
 from fer_augment.torchvision_import import import_with_torchvision
 from tests.planted_faults import (
     caching,
@@ -24,6 +26,7 @@ from tests.planted_faults import (
     run_dependence,
 )
 from tests.planted_faults.repeatability import Warns
+from tests.planted_faults.run_dependence import WeighsByHash
 
 
 class RotatesByTorchvision(Strategy):
@@ -37,6 +40,16 @@ class RotatesByTorchvision(Strategy):
     def augment_batch(self, images: Any, targets: Any) -> Any:
         rotate = import_with_torchvision("torchvision.transforms.v2").RandomAffine(20)
         return torch.stack([rotate(image) for image in images]), targets
+
+
+class ExitsElsewhere(Strategy):
+    """Ends every process but the one that it is checked in."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        if os.environ.get("PYTHONHASHSEED") in HASH_SEEDS:
+            os._exit(3)
+        return weights
 
 
 PLANTED = [
@@ -79,6 +92,14 @@ def test_a_strategy_that_another_process_cannot_import_is_checked_without_one() 
             return weights / 2
 
     assert all(result.passed for result in check_strategy(IsLocal))
+
+
+def test_a_process_that_a_strategy_ends_is_reported_and_replaced() -> None:
+    failed = {result.name: result.advice for result in check_strategy(ExitsElsewhere) if not result.passed}
+    assert "must not exit or crash" in failed.pop("gives_the_same_result_in_any_process")
+    assert not failed
+    by_hash = next(result for result in check_strategy(WeighsByHash) if result.name.endswith("_in_any_process"))
+    assert "no hash() of strings" in by_hash.advice
 
 
 def test_every_check_reports_a_planted_fault() -> None:

@@ -32,7 +32,7 @@ _COMMANDS = {
     "export": _Command("export", "Export the network of a run, and write a model card beside it."),
     "verify": _Command("verify", "Check the files of results, or repeat a run and compare it bit by bit."),
     "data": _Command("data", "Show, audit or convert a data source."),
-    "plugins": _Command("plugins", "List installed plugins; create strategies; check strategies and networks."),
+    "plugins": _Command("plugins", "List installed plugins; create and check plugins."),
     "recipes": _Command("recipes", "List, show and check recipes."),
     "cache": _Command("cache", "Show or prune the cache of trainings, pixels, features and audits."),
     "doctor": _Command("doctor", "Show versions, device, cache and plugins, and what is wrong."),

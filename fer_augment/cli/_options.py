@@ -44,8 +44,8 @@ def with_reader(command: Callable[..., None]) -> Callable[..., None]:
     """Add the option --reader to a command with the argument `source`, which then also names the reader."""
 
     @click.option(
-        "--reader", metavar="NAME",
-        help="The reader of the data, see `plugins list`.  [default: the one that recognizes them]",
+        "--reader", metavar="NAME|FILE.py:NAME",
+        help="The reader of the data, see `plugins list`, or one in a file.  [default: the one that recognizes them]",
     )  # fmt: skip
     @functools.wraps(command)
     def with_source(source: str | None, reader: str | None, **options: Any) -> None:

@@ -1,13 +1,11 @@
-"""`fer-augment plugins`: list and show installed plugins; create strategies; check strategies and networks."""
+"""`fer-augment plugins`: list and show installed plugins; create and check plugins."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import re
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,6 @@ from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
     from fer_augment.hooks.plugin_manager import Offer
-    from fer_augment.testing import CheckResult
 
 _KINDS = {
     "strategy": "Strategies",
@@ -36,7 +33,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.
 
 @click.group()
 def plugins() -> None:
-    """List installed plugins; create strategies; check strategies and networks."""
+    """List installed plugins; create and check plugins."""
 
 
 @plugins.command("list")
@@ -104,23 +101,31 @@ def show_plugin(name: str, as_json: bool) -> None:
 
 @plugins.command("new")
 @click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["strategy", "model", "loss", "reader", "tracker"]),
+    default="strategy",
+    show_default=True,
+    help="What the distribution registers.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to create; default: ./NAME.")
-def new_plugin(name: str, out: Path | None) -> None:
-    r"""Create a distribution with a working strategy, a recipe and tests.
+def new_plugin(name: str, kind: str, out: Path | None) -> None:
+    r"""Create a distribution with a working plugin, a recipe and tests.
 
-    NAME is the name of the strategy in recipes, such as `mirror_classes`.
+    NAME is the name of the plugin in recipes, such as `mirror_classes`.
 
     \b
     fer-augment plugins new mirror_classes
+    fer-augment plugins new my_net --kind model
     """
-    from fer_augment.scaffold import strategy_name_of, write_distribution
+    from fer_augment.scaffold import plugin_name_of, write_distribution
 
-    given, name = name, strategy_name_of(name)
+    given, name = name, plugin_name_of(name)
     folder = Path(name) if out is None else out
-    files = write_distribution(name, folder)
+    files = write_distribution(name, folder, kind)
     console = results()
     if name != given:
-        console.print(f"The strategy is named {name}, as a recipe writes it.", markup=False, soft_wrap=True)
+        console.print(f"The {kind} is named {name}, as a recipe writes it.", markup=False, soft_wrap=True)
     console.print(f"Wrote {folder}/", markup=False, soft_wrap=True)
     width = max(map(len, files))
     for file, purpose in files.items():
@@ -132,116 +137,34 @@ def new_plugin(name: str, out: Path | None) -> None:
 
 @plugins.command("check")
 @click.argument("plugin", metavar="NAME|PATH.py[:NAME]")
+@click.option("--source", help="What a dataset reader reads, as typed after --data; default: its example.")
 @_json_option
-def check_plugin(plugin: str, as_json: bool) -> None:
-    r"""Run the conformity kit on a strategy or a network, installed or in a Python file.
+def check_plugin(plugin: str, source: str | None, as_json: bool) -> None:
+    r"""Run the conformity kit on a plugin, installed or in a Python file.
 
-    Without a name, all strategies and networks of the file are checked. Exits with status 1 if a check fails.
+    Plugins are strategies, networks, losses, dataset readers and trackers. Without a name, all plugins of the file are
+    checked. Exits with status 1 if a check fails.
 
     \b
     fer-augment plugins check confusion_mirror
     fer-augment plugins check vgg_mini
     fer-augment plugins check my_idea.py:MirrorClasses
+    fer-augment plugins check npz_file --source faces.npz
     """
+    from fer_augment.cli._plugin_checks import checked_plugins, print_checklist
+
     checklists = []
-    for checked in _checked_plugins(plugin):
+    for checked in checked_plugins(plugin):
         with messages().status(f"Checking {checked.name} …"):
-            checklists.append((checked, checked.run()))
+            checklists.append((checked, checked.run(source)))
     for checked, checks in checklists:
         if as_json:
             results_of_checks = [asdict(check) for check in checks]
             _write_json({checked.kind: checked.name, "provider": checked.provider, "checks": results_of_checks})
         else:
-            _print_checklist(checked, checks)
+            print_checklist(checked, checks)
     if not all(check.passed for _, checks in checklists for check in checks):
         sys.exit(1)
-
-
-@dataclass(frozen=True)
-class _CheckedPlugin:
-    """A plugin that is checked.
-
-    Attributes:
-        kind: `strategy` or `model`.
-        name: its name in recipes.
-        value: the strategy class, or the declaration or class of a network.
-        provider: where it comes from.
-    """
-
-    kind: str
-    name: str
-    value: Any
-    provider: str
-
-    def run(self) -> list[CheckResult]:
-        """Run the checks of its kind."""
-        from fer_augment import testing
-
-        return testing.check_strategy(self.value) if self.kind == "strategy" else testing.check_model(self.value)
-
-    @property
-    def requirements(self) -> dict[str, str]:
-        """What each check of its kind requires."""
-        from fer_augment.testing.checks import CHECKS, FIRST_CHECKS, FIRST_MODEL_CHECKS, MODEL_CHECKS
-
-        checks = (*FIRST_CHECKS, *CHECKS) if self.kind == "strategy" else (*FIRST_MODEL_CHECKS, *MODEL_CHECKS)
-        return {check.__name__: _in_one_paragraph(check.__doc__ or "") for check in checks}
-
-
-def _checked_plugins(argument: str) -> list[_CheckedPlugin]:
-    """Return the strategies and networks that the argument of `plugins check` refers to."""
-    from fer_augment.errors import PluginError, did_you_mean
-    from fer_augment.hooks.strategy_files import models_in_file, strategies_in_file
-    from fer_augment.reading import loaded_plugins
-
-    in_file = re.fullmatch(r"(?P<file>.+\.py)(?::(?P<name>\w+))?", argument)
-    if not in_file:
-        catalog = loaded_plugins()
-        is_model = argument in {offer.name for offer in catalog.of_kind("model")}
-        offer = catalog.model(argument) if is_model else catalog.strategy(argument)
-        return [_CheckedPlugin(offer.kind, offer.name, offer.value, offer.provider)]
-    file, name = Path(in_file["file"]), in_file["name"]
-    provider = f"file {file.name}"
-    found = {
-        defined.__name__: _CheckedPlugin("strategy", defined.strategy_name(), defined, provider)
-        for defined in strategies_in_file(file)
-    }
-    for variable, model in models_in_file(file).items():
-        found[variable] = _CheckedPlugin(
-            "model", model.model_name() if isinstance(model, type) else model.name, model, provider
-        )
-    if name and name not in found:
-        raise PluginError(f"{file} has no strategy or network {name!r}{did_you_mean(name, found)}")
-    chosen = [plugin for variable, plugin in found.items() if variable == (name or variable.lstrip("_"))]
-    if not chosen:
-        raise PluginError(f"{file} defines no subclass of Strategy and no network")
-    return chosen
-
-
-def _print_checklist(checked: _CheckedPlugin, checks: Sequence[CheckResult]) -> None:
-    requirements = checked.requirements
-    console = results()
-    console.print(Text(f"{checked.name} ({checked.provider})", style="bold"))
-    lines = Table.grid(padding=(0, 2, 0, 0))
-    lines.add_column(no_wrap=True)
-    lines.add_column()
-    for check in checks:
-        verdict = Text("ok", style="green") if check.passed else Text("FAIL", style="bold red")
-        lines.add_row(verdict, Text(check.name.replace("_", " ")))
-        if not check.passed:
-            lines.add_row("", Text(requirements[check.name], style="dim"))
-            lines.add_row("", Text(check.advice))
-    console.print(Padding(lines, (0, 0, 0, 2)))
-    failed = sum(not check.passed for check in checks)
-    remaining = len(requirements) - len(checks)
-    console.print(
-        f"{len(checks) - failed} passed, {failed} failed"
-        + (f"; {remaining} not run until this one passes" if remaining else "")
-    )
-
-
-def _in_one_paragraph(docstring: str) -> str:
-    return " ".join(docstring.split())
 
 
 def _listed(offer: Offer[Any]) -> dict[str, str]:

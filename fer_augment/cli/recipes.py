@@ -96,6 +96,7 @@ def check_recipes(files: tuple[str, ...]) -> None:
     """
     from functools import partial
 
+    from fer_augment.hooks.observers import Observers
     from fer_augment.reading import loaded_plugins
     from fer_augment.recipe.binding import bind, binding_faults
     from fer_augment.recipe.recipe import check_recipe_file, load_recipe
@@ -104,7 +105,7 @@ def check_recipes(files: tuple[str, ...]) -> None:
     catalog = loaded_plugins()
     invalid = 0
     for file in files:
-        faults = check_recipe_file(file, partial(binding_faults, catalog=catalog))
+        faults = check_recipe_file(file, partial(binding_faults, catalog=catalog, check_tracker=Observers.check))
         for fault in faults:
             print_plain(str(fault))
         invalid += bool(faults)

@@ -54,12 +54,15 @@ class DatasetReader:
         recognizes: whether the source (a path or a word, as typed) has this format; must be fast and never raise.
         read: reads the source and reports progress; returns splits, or image files that the framework decodes in the
             size and color that a recipe asks for.
+        example: writes a small source into an empty folder and returns it as typed after `--data`; the conformity kit
+            reads it. A reader that is without one is checked with `--source`.
     """
 
     name: str
     summary: str
     recognizes: Callable[[str], bool]
     read: Callable[[str, ReportProgress], Splits | ImageSource]
+    example: Callable[[Path], str] | None = None
 
 
 @dataclass(frozen=True)

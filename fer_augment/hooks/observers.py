@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,16 @@ class Observers:
         observers = cls(made)
         observers.failures += failures
         return observers
+
+    @classmethod
+    def check(cls, tracker: Tracker) -> None:
+        """Create the observer of a tracker in a folder that is removed again, to find what a run would refuse.
+
+        Raises:
+            FerAugmentError: if a package is missing, or the observer has no hook, or one that does not exist.
+        """
+        with tempfile.TemporaryDirectory(prefix="fer_augment_tracker_") as folder:
+            cls.of([tracker], Path(folder))
 
     @property
     def names(self) -> list[str]:

@@ -101,12 +101,20 @@ class Catalog:
         """Look up a loss."""
         return self._only("loss", name)
 
+    def reader(self, name: str) -> Offer[DatasetReader]:
+        """Look up a dataset reader."""
+        return self._only("dataset reader", name)
+
     def tracker(self, name: str) -> Offer[Tracker]:
         """Look up a tracker."""
         return self._only("tracker", name)
 
     def open(
-        self, source: str, progress: ReportProgress = lambda done, total: None, *, reader: str | None = None
+        self,
+        source: str,
+        progress: ReportProgress = lambda done, total: None,
+        *,
+        reader: str | Offer[DatasetReader] | None = None,
     ) -> DataSource:
         """Open a data source with the reader that recognizes it; images are not decoded yet.
 
@@ -115,7 +123,7 @@ class Catalog:
         Args:
             source: a path or a word such as `demo`.
             progress: called with the number of units read and their total.
-            reader: the name of the reader to use, whatever it recognizes; None to ask all readers.
+            reader: the reader to use, or its name, whatever it recognizes; None to ask all readers.
 
         Raises:
             DatasetError: if no reader or more than one recognizes the source, or the source is invalid.
@@ -125,7 +133,8 @@ class Catalog:
         if is_path and not (os.path.isfile(source) or os.path.isdir(source)):  # reading a pipe would wait forever
             raise DatasetError(f"{display_name(source)}: neither a regular file nor a folder; pass a copy")
         if reader:
-            return _opened(self._only("dataset reader", reader), source, progress)
+            offer = reader if isinstance(reader, Offer) else self._only("dataset reader", reader)
+            return _opened(offer, source, progress)
         readers, failures = self._readers_of(source)
         if failures and not readers:
             raise DatasetError(f"{display_name(source)}: no reader recognizes it, and {' and '.join(failures)}")

@@ -27,7 +27,7 @@ def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
     Raises:
         PluginError: if the file cannot be executed, has no such class, or the class is not a valid strategy.
     """
-    declared = getattr(_module_of(file), class_name, None)
+    declared = getattr(module_of(file), class_name, None)
     if declared is None:
         hint = did_you_mean(class_name, [defined.__name__ for defined in strategies_in_file(file)])
         raise PluginError(f"{file} has no class {class_name!r}{hint}")
@@ -48,7 +48,7 @@ def model_in_file(file: Path, name: str) -> Model | type[ConfigurableModel]:
     Raises:
         PluginError: if the file cannot be executed, or has no such network.
     """
-    declared = getattr(_module_of(file), name, None)
+    declared = getattr(module_of(file), name, None)
     if declared is None:
         raise PluginError(f"{file} has no model {name!r}{did_you_mean(name, models_in_file(file))}")
     faults = model_faults(declared)
@@ -64,7 +64,7 @@ def models_in_file(file: Path) -> dict[str, Model | type[ConfigurableModel]]:
     Raises:
         PluginError: if the file cannot be executed.
     """
-    module = _module_of(file)
+    module = module_of(file)
     return {
         name: value
         for name, value in vars(module).items()
@@ -79,7 +79,7 @@ def strategies_in_file(file: Path) -> list[type[Strategy]]:
     Raises:
         PluginError: if the file cannot be executed.
     """
-    module = _module_of(file)
+    module = module_of(file)
     return [
         value
         for value in vars(module).values()
@@ -105,8 +105,12 @@ def loaded_files() -> list[Path]:
     return [file for module in modules if module.__file__ and (file := Path(module.__file__)).is_file()]
 
 
-def _module_of(file: Path) -> ModuleType:
-    """Execute a strategy file, once per content and process; it can import modules beside it."""
+def module_of(file: Path) -> ModuleType:
+    """Execute a file of plugins, once per content and process; it can import modules beside it.
+
+    Raises:
+        PluginError: if the file cannot be read or executed.
+    """
     if file.exists() and not (file.is_file() or file.is_dir()):  # reading a pipe would wait forever
         raise PluginError(f"{file}: not a regular file")
     try:

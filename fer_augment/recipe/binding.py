@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from packaging.utils import canonicalize_name
@@ -13,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from fer_augment.errors import FerAugmentError, RecipeError, did_you_mean
 from fer_augment.hooks.declarations import Loss, Tracker
+from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.networks import AnyModel, ConfigurableModel, Model
 from fer_augment.hooks.pipeline import Step, steps_of
 from fer_augment.hooks.plugin_manager import Catalog
@@ -63,9 +65,9 @@ def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
     with _error_context(recipe, "model"):
         model, model_provider = _bound_model(recipe.model, catalog)
     with _error_context(recipe, "training.loss"):
-        loss = catalog.loss(recipe.training.loss)
+        loss, loss_provider = loss_named(recipe.training.loss, catalog)
     with _error_context(recipe, "trackers"):
-        trackers = tuple(catalog.tracker(name).value for name in recipe.trackers)
+        trackers = tuple(tracker_named(name, catalog) for name in recipe.trackers)
     strategies, providers = [], []
     for number, step in enumerate(recipe.strategies, 1):
         with _error_context(recipe, f"step {number} ({step.label})"):
@@ -73,21 +75,55 @@ def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
             strategies.append(with_parameters(strategy_class, step.parameters))
             providers.append(provider)
     steps = steps_of(strategies, providers)
-    return BoundRecipe(recipe, steps, model, loss.value, trackers, (model_provider, loss.provider))
+    return BoundRecipe(recipe, steps, model, loss, trackers, (model_provider, loss_provider))
 
 
-def binding_faults(recipe: Node, catalog: Catalog) -> Iterator[Fault]:
+def loss_named(name: str, catalog: Catalog) -> tuple[Loss, str]:
+    """Return an installed loss, or one of a file, `FILE.py:NAME`, and its provider.
+
+    Raises:
+        PluginError: if there is none.
+    """
+    local = local_plugin(name)
+    if local is None:
+        offer = catalog.loss(name)
+        return offer.value, offer.provider
+    loss: Loss = declaration_in_file(local[0], "loss", local[1])
+    return loss, f"file {local[0].name}"
+
+
+def tracker_named(name: str, catalog: Catalog) -> Tracker:
+    """Return an installed tracker, or one of a file, `FILE.py:NAME`.
+
+    Raises:
+        PluginError: if there is none.
+    """
+    local = local_plugin(name)
+    tracker: Tracker = declaration_in_file(local[0], "tracker", local[1]) if local else catalog.tracker(name).value
+    return tracker
+
+
+def binding_faults(
+    recipe: Node, catalog: Catalog, check_tracker: Callable[[Tracker], object] = lambda tracker: None
+) -> Iterator[Fault]:
     """Yield everything that `bind` would refuse, with its position in the file.
 
     Args:
         recipe: a recipe as returned by `read_recipe`; parts with an invalid structure are skipped.
         catalog: the installed plugins.
+        check_tracker: raises a FerAugmentError for a tracker that a run would refuse.
     """
+
+    def checked_tracker(name: str) -> object:
+        return check_tracker(tracker_named(name, catalog))
+
     entries = recipe.entries
     loss = entries["training"].entries.get("loss") if "training" in entries else None
     trackers = entries["trackers"].items if "trackers" in entries else []
-    named: list[tuple[Keys, Node | None, Callable[[str], object]]] = [(("training", "loss"), loss, catalog.loss)]
-    named += [(("trackers", number), node, catalog.tracker) for number, node in enumerate(trackers)]
+    named: list[tuple[Keys, Node | None, Callable[[str], object]]] = [
+        (("training", "loss"), loss, partial(loss_named, catalog=catalog))
+    ]
+    named += [(("trackers", number), node, checked_tracker) for number, node in enumerate(trackers)]
     for keys, node, look_up in named:
         if node and isinstance(node.value, str) and node.value:
             try:

@@ -114,7 +114,7 @@ def _with_parents(path: Path, children: tuple[Path, ...], faults: list[Fault]) -
     own = read_mapping(path, faults)
     if own is None or _is_description(own, faults):
         return None
-    entries = dict(own.entries)
+    entries = _with_full_names(dict(own.entries), path.parent)
     extends, without = (entries.pop(key, None) for key in FILE_KEYS)
     steps = _steps(entries.pop("strategies", None), path.parent, faults)
     parent = _parent(extends, (*children, path), faults) if extends else Node({}, own.place)
@@ -209,6 +209,21 @@ def _model(model: Node, folder: Path, faults: list[Fault]) -> Node:
     return Node({_full_name(name, folder): Node(entries, parameters.place)}, model.place)
 
 
+def _with_full_names(entries: dict[str, Node], folder: Path) -> dict[str, Node]:
+    """Return the entries of a recipe with absolute paths of the files of the loss and of trackers."""
+
+    def full(node: Node) -> Node:
+        return Node(_full_name(node.value, folder), node.place) if isinstance(node.value, str) else node
+
+    training, trackers = entries.get("training"), entries.get("trackers")
+    if training and "loss" in training.entries:
+        settings = {**training.entries, "loss": full(training.entries["loss"])}
+        entries["training"] = Node(settings, training.place)
+    if trackers and trackers.items:
+        entries["trackers"] = Node([full(item) for item in trackers.items], trackers.place)
+    return entries
+
+
 def model_name(model: Node) -> str:
     """Return the name of a network that is written as a name, or as a mapping from its name to its parameters."""
     return str(next(iter(model.entries), "") if model.entries else model.value)
@@ -248,7 +263,7 @@ def _name_and_parameters(item: Node) -> tuple[str, Node] | str:
 
 
 def local_plugin(name: str) -> tuple[Path, str] | None:
-    """Return the file and the name in it of a step or network `FILE.py:NAME`; None for an installed one."""
+    """Return the file and the name in it of a plugin `FILE.py:NAME`; None for an installed one."""
     match = re.fullmatch(r"(.+\.py):(\w+)", name)
     return (Path(match[1]), match[2]) if match else None
 

@@ -13,7 +13,7 @@ from fer_augment.recipe.files import FILE_KEYS
 from fer_augment.recipe.recipe import Recipe
 
 _IN_FILE = r"\.py:\w+$"
-"""Names of strategies and networks in a file."""
+"""Names of strategies, networks and losses in a file."""
 
 
 def recipe_json_schema(catalog: Catalog) -> dict[str, Any]:
@@ -21,7 +21,9 @@ def recipe_json_schema(catalog: Catalog) -> dict[str, Any]:
     schema = Recipe.model_json_schema(mode="validation")
     properties, definitions = schema["properties"], schema["$defs"]
     del definitions["StrategyStep"], definitions["ModelChoice"], schema["required"]
-    definitions["TrainingSettings"]["properties"]["loss"]["enum"] = [offer.name for offer in catalog.of_kind("loss")]
+    loss = definitions["TrainingSettings"]["properties"]["loss"]
+    installed = {"type": "string", "enum": [offer.name for offer in catalog.of_kind("loss")]}
+    loss["anyOf"] = [installed, {"type": "string", "pattern": _IN_FILE}]
     properties["model"] = {
         **_choice_schema("model", catalog, definitions),
         "description": properties["model"]["description"],

@@ -89,7 +89,10 @@ class Recipe(Settings):
     strategies: tuple[StrategyStep, ...] = Field(
         default=(), description="Steps in the order in which they act; appended to those of the parent."
     )
-    trackers: tuple[str, ...] = Field(default=(), description="Names of installed trackers, which follow all runs.")
+    trackers: tuple[str, ...] = Field(
+        default=(),
+        description="Names of trackers, which follow all runs; FILE.py:NAME for one in a file next to the recipe.",
+    )
 
     def __init__(self, **settings: Any) -> None:
         """Build a recipe in Python; steps and the network may be written as in a file.

@@ -109,7 +109,10 @@ class TrainingSettings(Settings):
         description="Decay of an exponential moving average of the weights, which is evaluated and kept in place of "
         "the weights; null: no average.",
     )
-    loss: str = Field(default="cross_entropy", description="Name of an installed loss.")
+    loss: str = Field(
+        default="cross_entropy",
+        description="Name of an installed loss, or FILE.py:NAME for one in a file next to the recipe.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Floating-point precision; auto: bfloat16 if the hardware supports it natively, else float32.",

@@ -188,12 +188,13 @@ def perform(
 
 
 def _local_sources(bound: BoundRecipe) -> dict[str, bytes]:
-    """Return the files of local strategies and networks with the modules beside them that they import.
+    """Return the files of local strategies, networks and losses with the modules beside them that they import.
 
     The key of each is its place in `sources`, see `run_models.recipe_of`.
     """
     code: dict[str, type | Callable[..., object]] = {f"step-{step.number}": type(step.strategy) for step in bound.steps}
     code["model"] = bound.model.build if isinstance(bound.model, Model) else type(bound.model)
+    code["loss"] = bound.loss.of_batch
     files = {place: sources_as_executed(thing) for place, thing in code.items()}
     return {f"{place}/{path}": content for place, own in files.items() for path, content in own.items()}
 

@@ -74,8 +74,8 @@ def bound_recipe_of(directory: RunDirectory) -> BoundRecipe:
 def recipe_of(directory: RunDirectory) -> Recipe:
     """Return the recipe of a run, with the values that parameters had by default then.
 
-    Where the file of a local strategy or network is gone, as after its folder was renamed, the recipe names the copy in
-    the run directory.
+    Where the file of a local strategy, network or loss is gone, as after its folder was renamed, the recipe names the
+    copy in the run directory.
 
     Raises:
         RunError: if the record is damaged, or holds a recipe that this version cannot read.
@@ -111,9 +111,13 @@ def _with_defaults_of_then(recipe: Recipe, record: RunRecord) -> Recipe:
 
 
 def _with_copies(recipe: Recipe, directory: RunDirectory) -> Recipe:
+    def is_gone(name: str) -> bool:
+        local = local_plugin(name)
+        return local is not None and not local[0].exists()
+
     def existing(name: str, place: str) -> str:
         local = local_plugin(name)
-        if local is None or local[0].exists():
+        if local is None or not is_gone(name):
             return name
         copy = directory.path / SOURCES / place / local[0].name
         return f"{copy.absolute()}:{local[1]}" if copy.is_file() else name
@@ -123,7 +127,10 @@ def _with_copies(recipe: Recipe, directory: RunDirectory) -> Recipe:
         for number, step in enumerate(recipe.strategies, 1)
     )
     model = recipe.model.model_copy(update={"name": existing(recipe.model.name, "model")})
-    return recipe.model_copy(update={"strategies": steps, "model": model})
+    training = recipe.training.model_copy(update={"loss": existing(recipe.training.loss, "loss")})
+    trackers = tuple(name for name in recipe.trackers if not is_gone(name))  # a finished run is not followed
+    changes = {"strategies": steps, "model": model, "training": training, "trackers": trackers}
+    return recipe.model_copy(update=changes)
 
 
 def changed_steps(record: RunRecord, steps: Iterable[Step]) -> Iterator[str]:

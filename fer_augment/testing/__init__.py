@@ -1,4 +1,4 @@
-"""The conformity kit: the checks that every strategy and network has to pass, as pytest cases or a list of results.
+"""The conformity kit: the checks that every plugin has to pass, as pytest cases or a list of results.
 
 ```python
 from fer_augment.testing import parametrize_with_checks
@@ -11,18 +11,23 @@ def test_conforms(strategy, check):
 pytest then reports one case per check, such as `test_conforms[my_strategy-keeps_provenance]`; a failure says what is
 wrong and what to do. A class is built with the parameters in its `example`, an instance keeps its own parameters, and
 a string is the name of an installed strategy. `check_strategy` runs the same checks without pytest, and
-`assert_conforms` raises a single `AssertionError` for all of them. Networks have checks of their own:
+`assert_conforms` raises a single `AssertionError` for all of them. Networks, losses, readers and trackers have checks
+of their own:
 
 ```python
-from fer_augment.testing import parametrize_with_model_checks
+from fer_augment.testing import parametrize_with_loss_checks, parametrize_with_model_checks
 
 @parametrize_with_model_checks([MyNetwork, MyNetwork(width=8), "vgg_mini"])
-def test_conforms(model, check):
+def test_network_conforms(model, check):
     check(model)
+
+@parametrize_with_loss_checks([my_loss])
+def test_loss_conforms(loss, check):
+    check(loss)
 ```
 
 Each check runs the strategy at every stage it implements, on tiny data (classes `ant`, `bee` and `cat`, gray and
-color), with a scout and a network. `checks.CHECKS` and `checks.MODEL_CHECKS` list all checks.
+color), with a scout and a network. `checks.CHECKS_OF_KIND` lists all checks.
 """
 
 from __future__ import annotations
@@ -33,22 +38,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from fer_augment.errors import FerAugmentError
+from fer_augment.hooks.declarations import DatasetReader, Loss, Tracker
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.testing.checks import (
     CHECKS,
     FIRST_CHECKS,
+    FIRST_LOSS_CHECKS,
     FIRST_MODEL_CHECKS,
+    FIRST_READER_CHECKS,
+    FIRST_TRACKER_CHECKS,
+    LOSS_CHECKS,
     MODEL_CHECKS,
+    READER_CHECKS,
+    TRACKER_CHECKS,
+    AnySubject,
     Check,
     checks_of,
     run_check,
 )
 from fer_augment.testing.fixtures import NearestMeanScout, tiny_dataset, tiny_network
+from fer_augment.testing.losses import LossSubject
 from fer_augment.testing.models import ModelSubject
 from fer_augment.testing.other_process import other_process
+from fer_augment.testing.readers import ReaderSubject
 from fer_augment.testing.subject import Subject
+from fer_augment.testing.trackers import TrackerSubject
 
 if TYPE_CHECKING:
     import pytest
@@ -59,10 +75,16 @@ __all__ = [
     "PluginCheck",
     "StrategyCheck",
     "assert_conforms",
+    "check_loss",
     "check_model",
+    "check_reader",
     "check_strategy",
+    "check_tracker",
     "parametrize_with_checks",
+    "parametrize_with_loss_checks",
     "parametrize_with_model_checks",
+    "parametrize_with_reader_checks",
+    "parametrize_with_tracker_checks",
     "tiny_dataset",
     "tiny_network",
 ]
@@ -70,6 +92,7 @@ __all__ = [
 
 AnyStrategy: TypeAlias = type[Strategy] | Strategy
 AnyNetwork: TypeAlias = Model | type[ConfigurableModel] | ConfigurableModel
+AnyPlugin: TypeAlias = AnyStrategy | AnyNetwork | Loss | DatasetReader | Tracker
 
 
 @dataclass(frozen=True)
@@ -111,8 +134,39 @@ def check_model(model: AnyNetwork) -> list[CheckResult]:
     return _results(ModelSubject(model))
 
 
-def assert_conforms(plugin: AnyStrategy | AnyNetwork) -> None:
-    """Run all checks on a strategy or a network, see `check_strategy` and `check_model`.
+def check_loss(loss: Loss) -> list[CheckResult]:
+    """Run all checks on a loss; stop after the first of `FIRST_LOSS_CHECKS` that fails.
+
+    Returns:
+        One result per check that was run, in the order of the checks.
+    """
+    return _results(LossSubject(loss))
+
+
+def check_reader(reader: DatasetReader, source: str | None = None) -> list[CheckResult]:
+    """Run all checks on a dataset reader; stop after the first of `FIRST_READER_CHECKS` that fails.
+
+    Args:
+        reader: the reader.
+        source: a source that it reads, as typed after `--data`; None for the one that its `example` writes.
+
+    Returns:
+        One result per check that was run, in the order of the checks.
+    """
+    return _results(ReaderSubject(reader, source))
+
+
+def check_tracker(tracker: Tracker) -> list[CheckResult]:
+    """Run all checks on a tracker; stop after the first of `FIRST_TRACKER_CHECKS` that fails.
+
+    Returns:
+        One result per check that was run, in the order of the checks.
+    """
+    return _results(TrackerSubject(tracker))
+
+
+def assert_conforms(plugin: AnyPlugin) -> None:
+    """Run all checks of the kind of a plugin, see `check_strategy` and the like.
 
     Raises:
         AssertionError: if a check fails; the message has one line per failed check, with what to do.
@@ -121,18 +175,24 @@ def assert_conforms(plugin: AnyStrategy | AnyNetwork) -> None:
     failed = [result for result in _results(subject) if not result.passed]
     if failed:
         lines = [f"  {result.name}: {result.advice}" for result in failed]
-        title = subject.label if isinstance(subject, ModelSubject) else subject.strategy_class.__name__
+        title = subject.strategy_class.__name__ if isinstance(subject, Subject) else subject.label
         raise AssertionError("\n".join([f"{title} does not conform:", *lines]))
 
 
-def _subject_of(plugin: AnyStrategy | AnyNetwork) -> Subject | ModelSubject:
+def _subject_of(plugin: AnyPlugin) -> AnySubject:
+    if isinstance(plugin, Loss):
+        return LossSubject(plugin)
+    if isinstance(plugin, DatasetReader):
+        return ReaderSubject(plugin)
+    if isinstance(plugin, Tracker):
+        return TrackerSubject(plugin)
     declared = plugin if isinstance(plugin, type) else type(plugin)
     if issubclass(declared, Model | ConfigurableModel):
         return ModelSubject(plugin)  # type: ignore[arg-type] # narrowed by its class
     return Subject.of(plugin)  # type: ignore[arg-type] # as above
 
 
-def _results(subject: Subject | ModelSubject) -> list[CheckResult]:
+def _results(subject: AnySubject) -> list[CheckResult]:
     first, others = checks_of(subject)
     if isinstance(subject, Subject):
         other_process()  # starts while the first checks run
@@ -162,8 +222,8 @@ class PluginCheck:
         """The name of the check, such as `keeps_provenance`."""
         return self.function.__name__
 
-    def __call__(self, plugin: AnyStrategy | AnyNetwork) -> None:
-        """Check a strategy or a network; skip the test if a check on which this one depends fails.
+    def __call__(self, plugin: AnyPlugin) -> None:
+        """Check a plugin; skip the test if a check on which this one depends fails.
 
         Raises:
             AssertionError: if the check fails; the message states the requirement, what is wrong and what to do.
@@ -228,9 +288,46 @@ def parametrize_with_model_checks(models: Iterable[AnyNetwork | str]) -> pytest.
     return _parametrized("model", found, (*FIRST_MODEL_CHECKS, *MODEL_CHECKS))
 
 
-def _parametrized(
-    argument: str, plugins: Sequence[AnyStrategy | AnyNetwork], checks: Sequence[Check]
-) -> pytest.MarkDecorator:
+def parametrize_with_loss_checks(losses: Iterable[Loss | str]) -> pytest.MarkDecorator:
+    """Parametrize a pytest test, with the arguments `loss` and `check`, with every check for every given loss.
+
+    Args:
+        losses: declarations, or names of installed losses.
+
+    Raises:
+        PluginError: if no loss of a given name is installed.
+    """
+    found = [installed_plugins().loss(one).value if isinstance(one, str) else one for one in losses]
+    return _parametrized("loss", found, (*FIRST_LOSS_CHECKS, *LOSS_CHECKS))
+
+
+def parametrize_with_reader_checks(readers: Iterable[DatasetReader | str]) -> pytest.MarkDecorator:
+    """Parametrize a pytest test, with the arguments `reader` and `check`, with every check for every given reader.
+
+    Args:
+        readers: declarations with an `example`, or names of installed readers.
+
+    Raises:
+        PluginError: if no reader of a given name is installed.
+    """
+    found = [installed_plugins().reader(one).value if isinstance(one, str) else one for one in readers]
+    return _parametrized("reader", found, (*FIRST_READER_CHECKS, *READER_CHECKS))
+
+
+def parametrize_with_tracker_checks(trackers: Iterable[Tracker | str]) -> pytest.MarkDecorator:
+    """Parametrize a pytest test, with the arguments `tracker` and `check`, with every check for every given tracker.
+
+    Args:
+        trackers: declarations, or names of installed trackers.
+
+    Raises:
+        PluginError: if no tracker of a given name is installed.
+    """
+    found = [installed_plugins().tracker(one).value if isinstance(one, str) else one for one in trackers]
+    return _parametrized("tracker", found, (*FIRST_TRACKER_CHECKS, *TRACKER_CHECKS))
+
+
+def _parametrized(argument: str, plugins: Sequence[AnyPlugin], checks: Sequence[Check]) -> pytest.MarkDecorator:
     import pytest
 
     return pytest.mark.parametrize(
@@ -244,9 +341,7 @@ def _parametrized(
 
 
 @functools.lru_cache(maxsize=32)
-def _subject_and_failed_check(
-    plugin: AnyStrategy | AnyNetwork,
-) -> tuple[Subject | ModelSubject, Check | None]:
+def _subject_and_failed_check(plugin: AnyPlugin) -> tuple[AnySubject, Check | None]:
     """Return what all checks of a plugin share, and the first of the first checks that fails, if any."""
     subject = _subject_of(plugin)
     return subject, next((check for check in checks_of(subject)[0] if run_check(check, subject)[0]), None)

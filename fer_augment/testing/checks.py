@@ -1,9 +1,9 @@
-"""The specifications of a strategy and of a network: checks, each of which yields what is wrong and what to do."""
+"""The specifications of all kinds of plugins: checks, each of which yields what is wrong and what to do."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from fer_augment.testing.augmentation import (
@@ -33,6 +33,19 @@ from fer_augment.testing.effects import declares_what_it_changes, declares_wheth
 from fer_augment.testing.history import copes_with_any_history
 from fer_augment.testing.idle_stages import is_idle_only_where_it_does_nothing
 from fer_augment.testing.loss_features import declares_features_and_uses_them
+from fer_augment.testing.losses import (
+    LossSubject,
+    accepts_logits_and_targets,
+    depends_on_soft_targets,
+    gives_each_row_its_own_loss,
+    gives_one_loss_per_row,
+    is_declared_as_a_loss,
+    is_finite_with_its_gradient,
+    is_lower_for_the_right_class,
+    leaves_batch_and_generators_alone,
+    loss_emits_no_warnings,
+    uses_the_softmax_if_declared,
+)
 from fer_augment.testing.models import (
     ModelSubject,
     builds_for_images,
@@ -54,6 +67,19 @@ from fer_augment.testing.networks import (
 from fer_augment.testing.optimizer_steps import passes_weights_on, returns_to_the_weights, sets_finite_gradients
 from fer_augment.testing.parents import names_the_parents_of_altered_images
 from fer_augment.testing.pixel_values import copes_with_images_of_any_content, keeps_pixels_in_range
+from fer_augment.testing.readers import (
+    ReaderSubject,
+    gives_images_of_any_size,
+    gives_two_classes_and_names_its_source,
+    is_declared_as_a_reader,
+    leaves_the_source_alone,
+    reader_emits_no_warnings,
+    reads_the_same_data_twice,
+    recognizes_and_reads_its_example,
+    recognizes_nothing_else,
+    refuses_damaged_data,
+    reports_its_progress,
+)
 from fer_augment.testing.repeatability import (
     emits_no_warnings,
     keeps_no_state_between_runs,
@@ -62,13 +88,24 @@ from fer_augment.testing.repeatability import (
     same_seed_gives_the_same_bytes,
 )
 from fer_augment.testing.subject import Subject
+from fer_augment.testing.trackers import (
+    TrackerSubject,
+    is_declared_as_a_tracker,
+    leaves_records_alone,
+    makes_an_observer_with_hooks,
+    receives_a_comparison_again,
+    receives_a_comparison_without_a_result,
+    receives_the_events_of_a_comparison,
+    receives_the_events_of_a_single_run,
+    writes_nothing_before_the_first_event,
+)
 from fer_augment.testing.training_rows import (
     keeps_labels_and_targets_valid,
     keeps_provenance,
 )
 
 Check: TypeAlias = Callable[[Any], Iterator[str]]
-"""A check of a `Subject` or a `ModelSubject`; its docstring states the requirement."""
+"""A check of an `AnySubject`; its docstring states the requirement."""
 
 FIRST_CHECKS: tuple[Check, ...] = (
     is_declared_as_a_strategy,
@@ -130,14 +167,76 @@ MODEL_CHECKS: tuple[Check, ...] = (
 """The specification of a network, in the order in which it is checked."""
 
 
-def checks_of(subject: Subject | ModelSubject) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
+FIRST_LOSS_CHECKS: tuple[Check, ...] = (is_declared_as_a_loss, accepts_logits_and_targets)
+"""The other checks of a loss can only be run if these pass."""
+
+LOSS_CHECKS: tuple[Check, ...] = (
+    gives_one_loss_per_row,
+    is_finite_with_its_gradient,
+    is_lower_for_the_right_class,
+    depends_on_soft_targets,
+    gives_each_row_its_own_loss,
+    uses_the_softmax_if_declared,
+    leaves_batch_and_generators_alone,
+    loss_emits_no_warnings,
+)
+"""The specification of a loss, in the order in which it is checked."""
+
+FIRST_READER_CHECKS: tuple[Check, ...] = (is_declared_as_a_reader, recognizes_and_reads_its_example)
+"""The other checks of a reader can only be run if these pass."""
+
+READER_CHECKS: tuple[Check, ...] = (
+    recognizes_nothing_else,
+    reads_the_same_data_twice,
+    gives_two_classes_and_names_its_source,
+    gives_images_of_any_size,
+    reports_its_progress,
+    leaves_the_source_alone,
+    refuses_damaged_data,
+    reader_emits_no_warnings,
+)
+"""The specification of a reader, in the order in which it is checked."""
+
+FIRST_TRACKER_CHECKS: tuple[Check, ...] = (is_declared_as_a_tracker, makes_an_observer_with_hooks)
+"""The other checks of a tracker can only be run if these pass."""
+
+TRACKER_CHECKS: tuple[Check, ...] = (
+    writes_nothing_before_the_first_event,
+    receives_the_events_of_a_comparison,
+    receives_the_events_of_a_single_run,
+    receives_a_comparison_again,
+    receives_a_comparison_without_a_result,
+    leaves_records_alone,
+)
+"""The specification of a tracker, in the order in which it is checked."""
+
+AnySubject: TypeAlias = Subject | ModelSubject | LossSubject | ReaderSubject | TrackerSubject
+"""A plugin under test."""
+
+CHECKS_OF_KIND: Mapping[str, tuple[tuple[Check, ...], tuple[Check, ...]]] = {
+    "strategy": (FIRST_CHECKS, CHECKS),
+    "model": (FIRST_MODEL_CHECKS, MODEL_CHECKS),
+    "loss": (FIRST_LOSS_CHECKS, LOSS_CHECKS),
+    "dataset reader": (FIRST_READER_CHECKS, READER_CHECKS),
+    "tracker": (FIRST_TRACKER_CHECKS, TRACKER_CHECKS),
+}
+"""For each kind of plugin the checks that come first, and the others."""
+
+_KIND_OF: Mapping[type[AnySubject], str] = {
+    Subject: "strategy",
+    ModelSubject: "model",
+    LossSubject: "loss",
+    ReaderSubject: "dataset reader",
+    TrackerSubject: "tracker",
+}
+
+
+def checks_of(subject: AnySubject) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
     """Return the checks that come first, and the others."""
-    if isinstance(subject, ModelSubject):
-        return FIRST_MODEL_CHECKS, MODEL_CHECKS
-    return FIRST_CHECKS, CHECKS
+    return CHECKS_OF_KIND[_KIND_OF[type(subject)]]
 
 
-def run_check(check: Check, subject: Subject | ModelSubject) -> tuple[list[str], Exception | None]:
+def run_check(check: Check, subject: AnySubject) -> tuple[list[str], Exception | None]:
     """Run one check, with warnings ignored.
 
     Returns:

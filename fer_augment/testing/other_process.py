@@ -15,41 +15,45 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
-from fer_augment.data.dataset import ImageDataset
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.hooks.strategy_files import loaded_files, strategies_in_file
+from fer_augment.testing.fixtures import CLASS_NAMES, tiny_dataset
 from fer_augment.testing.stages import Arrays, trial
 
-_HASH_SEEDS = ("4242", "2424")
+Answer: TypeAlias = dict[tuple[str, int], Arrays]
+"""The results of a strategy by stage and seed."""
+HASH_SEEDS = ("4242", "2424")
 """Values of PYTHONHASHSEED; the other process has one that this process does not have."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the other process is asked to do: run all stages on all data with all seeds, in this order.
+    """What the other process is asked to do: run all stages with all seeds, in this order, on data of seven classes.
+
+    It is small: while the other process writes a large answer, it does not read.
 
     Attributes:
         strategy_class: the class.
         parameters: its parameters.
         stages: the stages.
-        datasets: the data.
+        channels: 1 for gray images, 3 for color.
         seeds: the seeds of the runs.
     """
 
     strategy_class: type[Strategy]
     parameters: Mapping[str, Any]
     stages: tuple[str, ...]
-    datasets: tuple[ImageDataset, ...]
+    channels: int
     seeds: tuple[int, ...]
 
-    def answered(self) -> dict[tuple[str, int, int], Arrays]:
-        """Return the results by stage, number of the data, and seed."""
+    def answered(self) -> Answer:
+        """Return the results by stage and seed."""
+        data = tiny_dataset(self.channels, classes=len(CLASS_NAMES))
         return {
-            (stage, number, seed): trial(self.strategy_class(**self.parameters), stage, data, seed=seed)
+            (stage, seed): trial(self.strategy_class(**self.parameters), stage, data, seed=seed)
             for seed in self.seeds
-            for number, data in reversed(list(enumerate(self.datasets)))
             for stage in self.stages
         }
 
@@ -66,7 +70,7 @@ class OtherProcess:
     def started(cls) -> OtherProcess:
         """Start the process; it takes a second or two until it can answer."""
         here = os.environ.get("PYTHONHASHSEED")
-        hash_seed = next(seed for seed in _HASH_SEEDS if seed != here)
+        hash_seed = next(seed for seed in HASH_SEEDS if seed != here)
         folders = os.pathsep.join(folder or "." for folder in sys.path)
         process = subprocess.Popen(
             [sys.executable, "-m", __name__],
@@ -91,7 +95,7 @@ class OtherProcess:
         self.sent += 1
         return self.sent
 
-    def receive(self, number: int) -> dict[tuple[str, int, int], Arrays] | str | None:
+    def receive(self, number: int) -> Answer | str | None:
         """Return the answer to a request: results, the message of an error, or None if the class was not found.
 
         Raises:
@@ -99,8 +103,12 @@ class OtherProcess:
         """
         assert self.process.stdout
         while number not in self.answers:
-            self.answers[len(self.answers) + 1] = pickle.load(self.process.stdout)
-        answer: dict[tuple[str, int, int], Arrays] | str | None = self.answers[number]
+            try:
+                self.answers[len(self.answers) + 1] = pickle.load(self.process.stdout)
+            except (EOFError, pickle.UnpicklingError) as error:
+                self.process.wait()
+                raise EOFError("the process ended") from error
+        answer: Answer | str | None = self.answers[number]
         self.answers[number] = None
         return answer
 

@@ -102,10 +102,8 @@ class Subject:
         """What another process was asked to run, and the number of the request; None if it cannot find the class."""
         if not self.datasets:
             return None
-        many = tiny_dataset(self.datasets[0].image_shape[2], classes=7)
-        request = Request(
-            self.strategy_class, self.parameters, tuple(self.stages), (self.datasets[0], many), seeds=(1, 0)
-        )
+        channels = self.datasets[0].image_shape[2]
+        request = Request(self.strategy_class, self.parameters, tuple(self.stages), channels, seeds=(1, 0))
         process = other_process()
         number = process.send(request)
         return None if number is None else (request, process, number)

@@ -193,7 +193,8 @@ def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str)
     settings = bound.recipe.training
     steps = [step_identity(step) for step in bound.steps if step.acts_in_training]
     # Without a step there is no scout, and a plain baseline serves arms with any scout settings.
-    left_out = {"device", "precision", "threads", "workers", *(() if steps else ("scout",))}
+    # The loss is below, without the path of its file.
+    left_out = {"device", "precision", "threads", "workers", "loss", *(() if steps else ("scout",))}
     return {
         "data": splits.fingerprint,
         "part": part,
