@@ -230,7 +230,9 @@ class TestHooks:
         assert not Observers.of([offered.tracker("loss_log").value], Path("results")).failures
 
 
-@pytest.mark.parametrize("page", ["write_a_strategy", "recipes", "networks", "data", "statistics", "python"])
+@pytest.mark.parametrize(
+    "page", ["write_a_strategy", "recipes", "networks", "data", "statistics", "python", "tutorials/folds"]
+)
 def test_page_code_and_commands_run_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}

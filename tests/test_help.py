@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -49,6 +50,17 @@ def test_errors_of_the_module_have_exit_status_2() -> None:
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("fer-augment: missing.csv: no such file")
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"), [("fer-augment comp", ["compare"]), ("fer-augment compare --fo", ["--folds", "--format"])]
+)
+def test_the_shell_completes_commands_and_options(line: str, completions: list[str]) -> None:
+    asked = {"_FER_AUGMENT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    ran = subprocess.run(
+        [sys.executable, "-m", "fer_augment"], capture_output=True, text=True, check=True, env={**os.environ, **asked}
+    )
+    assert ran.stdout.splitlines() == [f"plain,{completion}" for completion in completions]
 
 
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
