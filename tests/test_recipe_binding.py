@@ -157,6 +157,7 @@ class TestBinding:
             ({"word": "bad"}, "word: a bad word"),
             ({"word": "worse"}, "KeyError: 'worse'"),
             ({"word": [], "a": 1}, "word: should be text, got a list | a: unknown parameter"),
+            ({"z" * 5000: 1}, f"{'z' * 60}…: unknown parameter"),
         ],
     )
     def test_an_invalid_parameter_is_reported_by_recipe_step_and_key(
@@ -258,6 +259,10 @@ class TestClasses:
         assert str(caught.value) == (
             f"recipe 'r', step 1 (choosy): {parameter}: the data set has no class 'antt'; did you mean 'ant'?"
         )
+
+    def test_a_long_name_is_cut(self) -> None:
+        with pytest.raises(RecipeError, match=r"pairs: the data set has no class 'z{60}…'"):
+            check_classes(bound({"choosy": {"pairs": [["ant", "z" * 5000]]}}), ["ant", "bee"])
 
     def test_known_classes_pass_also_if_yaml_reads_them_as_another_type(self) -> None:
         check_classes(bound({"choosy": {"table": [3, True, "no"], "word": "ant"}}), ["3", "true", "no"])

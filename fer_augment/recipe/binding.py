@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from fer_augment.errors import FerAugmentError, RecipeError, did_you_mean
+from fer_augment.errors import FerAugmentError, RecipeError, did_you_mean, excerpt
 from fer_augment.hooks.declarations import Loss, Tracker
 from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.networks import AnyModel, ConfigurableModel, Model
@@ -179,7 +179,7 @@ def check_classes(bound: BoundRecipe, class_names: Sequence[str]) -> None:
                 if name not in class_names:
                     hint = did_you_mean(name, class_names)
                     where = f"recipe {bound.recipe.name!r}, {step}: {parameter}"
-                    raise RecipeError(f"{where}: the data set has no class {str(name)!r}{hint}")
+                    raise RecipeError(f"{where}: the data set has no class {excerpt(str(name), 60)!r}{hint}")
 
 
 @contextmanager
@@ -229,8 +229,12 @@ class _ParameterError(RecipeError):
 
     def __init__(self, faults: Sequence[tuple[Keys, str]]) -> None:
         self.faults = faults
-        messages = (f"{'.'.join(map(str, keys))}: {message}" if keys else message for keys, message in faults)
+        messages = (f"{_dotted(keys)}: {message}" if keys else message for keys, message in faults)
         super().__init__(" | ".join(messages))
+
+
+def _dotted(keys: Keys) -> str:
+    return ".".join(excerpt(str(key), 60) for key in keys)
 
 
 def with_parameters(plugin_class: type[P], parameters: Mapping[str, Any]) -> P:
