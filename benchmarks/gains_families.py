@@ -137,9 +137,9 @@ def _checked(recipe: Recipe, splits: Splits, catalog: Catalog) -> BoundRecipe:
     """Bind a recipe; refuse one that fails the pre-flight or has a step that never acts."""
     bound = bind(recipe, catalog)
     preflight([bound], RecipeData.of(splits), default_store())
-    for step in bound.steps:
-        if step.strategy.acts_from >= recipe.training.epochs:
-            raise RecipeError(next(warning for warning in recipe_warnings(bound) if "never acts" in warning))
+    for warning in recipe_warnings(bound):
+        if "never acts" in warning:
+            raise RecipeError(warning)
     return bound
 
 

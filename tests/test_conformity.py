@@ -22,6 +22,9 @@ OTHER_PARAMETERS: list[tuple[str, dict[str, Any]]] = [
     ("imblearn", {"sampler": "ADASYN"}),
     ("imblearn", {"sampler": "RandomOverSampler"}),
     ("logit_adjustment", {"tau": 1}),
+    ("temperature_scaling", {"temperature": 2}),
+    ("label_aware_smoothing", {"smallest_class": 0.1, "shape": "convex"}),
+    ("cmo", {"probability": 1, "exponent": 0}),
     ("power_sampler", {"exponent": 1, "ramp_epochs": 2}),
 ]
 """Parameters with which a strategy acts at other stages, or differently, than with its `example`."""

@@ -186,6 +186,35 @@ def _gradients(strategy: str, gradients: Gradients, weights: list[torch.nn.Param
     )
 
 
+def of_class_smoothing(strategy: str, settings: Settings) -> bytes:
+    """Draw the share of its target that a row of each class loses, recovered from the gradient of the loss."""
+    smoothing = {}
+    for name, parameters in settings.items():
+        logits = torch.zeros(_K, _K, requires_grad=True)
+        (gradient,) = torch.autograd.grad(_loss(strategy, **parameters)(logits, torch.eye(_K)).sum(), logits)
+        smoothing[name] = 1 - (logits.softmax(dim=1) - gradient).diagonal().detach().numpy()
+    return _bars("Smoothing of a row of each class", smoothing)
+
+
+def of_temperatures(temperatures: Sequence[float]) -> bytes:
+    """Draw the probability of a class of two before and after division of the logits; temperature 1 is the baseline."""
+    probability = torch.linspace(0.02, 0.98, 49)
+    logits = torch.stack([probability.logit(), torch.zeros(49)], dim=1)
+    lines = {}
+    for temperature in temperatures:
+        adjust = alone(fer2013_labels(), "temperature_scaling", temperature=temperature).fold(
+            "build_adjustment",
+            _unchanged,
+            validation_logits=logits,
+            validation_labels=torch.zeros(49, dtype=torch.int64),
+            class_prior=_PRIOR,
+        )
+        scaled = adjust(logits).softmax(dim=1)[:, 0]
+        lines[f"temperature {temperature:g}"] = list(zip(probability.tolist(), scaled.tolist(), strict=True))
+    title, axis = "Probability of one of two classes, scaled", "probability before"
+    return line_chart(title, axis, lines, baseline="temperature 1").encode()
+
+
 def of_draws(settings: Settings) -> bytes:
     """Draw the share of each class among the rows drawn by a sampler."""
     data = fer2013_labels()
@@ -213,13 +242,17 @@ def of_second_stage(**parameters: Any) -> bytes:
     return _bars("Share of each class among the rows drawn, in %", shares, baseline="training", digits=1)
 
 
-def of_weight_norms(settings: Settings) -> bytes:
-    """Draw the norms of the weight vectors of a linear classifier trained on the demo data."""
+def of_weight_norms(strategy: str, settings: Settings) -> bytes:
+    """Draw the norms of the weight vectors of a linear classifier of the demo faces, without a second stage."""
     trained = _linear_classifier(demo_faces())
     norms = {"as trained": _norms(trained)}
+
+    def train(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
+        return model
+
     for name, parameters in settings.items():
-        pipeline = alone(demo_faces(), "tau_norm", **parameters)
-        norms[name] = _norms(pipeline.fold("refine_model", copy.deepcopy(trained), training_set=demo_faces()))
+        pipeline, network = alone(demo_faces(), strategy, **parameters), copy.deepcopy(trained)
+        norms[name] = _norms(pipeline.fold("refine_model", network, train=train, training_set=demo_faces()))
     title = "Norm of the weight vector of each class"
     return _bars(title, norms, baseline="as trained", source="a linear classifier of the demo faces")
 

@@ -82,6 +82,11 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
             "class_balanced_loss", {"beta 0.999": {"beta": 0.999}, "beta 0.9999": {"beta": 0.9999}}
         ),
     ),
+    "cmo": Illustration(
+        ".png",
+        "A face of each class, and the same faces with a rectangle of another face pasted into most of them.",
+        lambda: faces.of_mixing("cmo", {"alpha": 1.0, "probability": 1.0}),
+    ),
     "confusion_mirror": Illustration(
         ".png",
         "Seven sad faces with slight expressions that the scout predicts as neutral, with their mirror images below.",
@@ -168,6 +173,14 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
         lambda: faces.of_copies("kornia", **_as_in("kornia", "kornia")),
         needs="kornia",
     ),
+    "label_aware_smoothing": Illustration(
+        ".svg",
+        "Bars of the smoothing of each class: 0.3 for happy, 0 for disgust; for the others about 0.2 with the concave "
+        "and 0.1 with the convex shape.",
+        lambda: figures.of_class_smoothing(
+            "label_aware_smoothing", {shape: {"shape": shape} for shape in ("concave", "linear", "convex")}
+        ),
+    ),
     "label_smoothing": Illustration(
         ".svg",
         "Bars of the target of a happy row: one-hot 1 for happy and 0 for the others, smoothed 0.91 and 0.01.",
@@ -239,7 +252,13 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
         ".svg",
         "Bars of the norms of weight vectors: as trained from 1.0 for disgust, the smallest class, to 3.3 for happy, "
         "the largest; with tau 0.5 from 1.0 to 1.8, with tau 1 all 1.",
-        lambda: figures.of_weight_norms(_TAUS),
+        lambda: figures.of_weight_norms("tau_norm", _TAUS),
+    ),
+    "temperature_scaling": Illustration(
+        ".svg",
+        "Lines of the probability of one of two classes: with temperature 2 nearer to 0.5 than before, with "
+        "temperature 0.5 farther from it.",
+        lambda: figures.of_temperatures((1, 2, 0.5)),
     ),
     "ten_crop_views": Illustration(
         ".png",
@@ -258,6 +277,14 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
         "A face of each class, and the same faces augmented in two epochs: each changed by one operation, such as "
         "brightness, rotation, shear, contrast or solarization.",
         lambda: faces.of_batches("trivial_augment", **_as_in("modern_trivial_augment", "trivial_augment")),
+    ),
+    "weight_balancing": Illustration(
+        ".svg",
+        "Bars of the norms of weight vectors: as trained from 1.01 for disgust to 3.33 for happy; with limit 0.5 none "
+        "is above 2.17, with limit 0.1 none is above 1.24.",
+        lambda: figures.of_weight_norms(
+            "weight_balancing", {f"limit {limit:g}": {"limit": limit} for limit in (0.5, 0.1)}
+        ),
     ),
     "weighted_loss": Illustration(
         ".svg",

@@ -59,7 +59,10 @@ def _warnings_on_epochs(bound: BoundRecipe) -> Iterator[str]:
             "With `keep: best`, there is a single evaluation to choose from: set `training.evaluate_every` below "
             f"training.epochs, {epochs}."
         )
+    trains_again = any(step.acts_at(["refine_model"]) for step in bound.steps)
     for step in bound.steps:
+        if step.strategy.acts_from == epochs and trains_again:
+            continue  # from the beginning of the second stage, in which epoch numbers continue
         if step.strategy.acts_from >= epochs:
             yield (
                 f"Training has only {epochs} {'epoch' if epochs == 1 else 'epochs'}, but {step} starts at epoch "
