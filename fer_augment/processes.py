@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 
 _ONE_THREAD = threading.Lock()
+_PRELOADED = ["fer_augment.runs.experiment"]
+"""What all processes need; it imports torch, but no plugin."""
 
 
 def cores() -> int:
@@ -30,3 +34,28 @@ def without_main_module() -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = main
+
+
+def start_process(target: Callable[..., None], *arguments: object, daemon: bool = False) -> BaseProcess:
+    """Start a Python process that calls a function; it has the environment variables of this process.
+
+    On Linux it is forked from a server that has imported this package and no plugin, which takes a fifth of the time of
+    a new interpreter. Elsewhere forks are not safe with the libraries of the system: a new interpreter is started.
+
+    Args:
+        target: a function that can be pickled.
+        arguments: those of the function; connections among them are passed on.
+        daemon: whether the process ends with this one, and may not start processes.
+    """
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload(_PRELOADED)
+    process = context.Process(target=_call, args=(dict(os.environ), target, arguments), daemon=daemon)
+    with without_main_module():
+        process.start()
+    return process
+
+
+def _call(environment: dict[str, str], target: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, TypeVar
 
 from fer_augment.errors import FerAugmentError
-from fer_augment.processes import without_main_module
+from fer_augment.processes import start_process
 from fer_augment.progress import Event, Report
 from fer_augment.runs.task_order import TaskOrder, Waits
 
@@ -184,11 +184,8 @@ class _Worker:
     """A process and this end of the pipe to it."""
 
     def __init__(self, work: Work[Any, Any]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, other_end = context.Pipe()
-        self.process = context.Process(target=_serve, args=(work, other_end))  # not daemonic: may start processes
-        with without_main_module():
-            self.process.start()
+        self.connection, other_end = multiprocessing.Pipe()
+        self.process = start_process(_serve, work, other_end)  # not daemonic: may start processes
         other_end.close()
         self.task: int | None = None
 

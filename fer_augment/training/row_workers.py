@@ -28,7 +28,7 @@ from fer_augment.errors import FerAugmentError, RunError, StrategyError
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.strategy import NEEDS_SCOUT, Context
 from fer_augment.hooks.strategy_files import loaded_files, strategies_in_file
-from fer_augment.processes import cores, without_main_module
+from fer_augment.processes import cores, start_process
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.specification import Training
 from fer_augment.training.torch_runtime import device_of, reproducible
@@ -167,11 +167,8 @@ class _Worker:
     """A process that augments rows, and this end of the pipe to it."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, other_end = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other_end,), daemon=True)
-        with without_main_module():
-            self.process.start()
+        self.connection, other_end = multiprocessing.Pipe()
+        self.process = start_process(_serve, other_end, daemon=True)
         other_end.close()
 
     def send(self, message: object) -> None:
