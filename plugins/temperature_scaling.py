@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -84,9 +85,9 @@ def _fitted(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
     low, high = 1 / _LARGEST, 1 / _SMALLEST
     for _ in range(_HALVINGS):
-        middle = (low * high) ** 0.5
+        middle = math.sqrt(low * high)
         low, high = (low, middle) if is_too_sharp(middle) else (middle, high)
-    return (low * high) ** -0.5
+    return 1 / math.sqrt(low * high)
 
 
 @hookimpl

@@ -51,7 +51,7 @@ def test_smoothing_is_that_of_the_paper(shape: str, middle: float) -> None:
 
 
 def test_soft_targets_are_the_weighted_sum_over_the_classes() -> None:
-    options = {"largest_class": 0.4, "smallest_class": 0.2}
+    options: dict[str, Any] = {"largest_class": 0.4, "smallest_class": 0.2}
     of_classes = smoothed(np.eye(3).tolist(), **options)
     ours = smoothed([[0.5, 0.3, 0.2]], **options)
     np.testing.assert_allclose(ours[0], [0.5, 0.3, 0.2] @ of_classes, atol=1e-7)

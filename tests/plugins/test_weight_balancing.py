@@ -27,7 +27,9 @@ class Steps:
     """Stands in for the second stage: overwrites the head before each forward pass, as an optimizer step would."""
 
     def __init__(self, *heads: list[list[float]]) -> None:
-        self.heads, self.seen, self.arguments = heads, [], dict[str, Any]()
+        self.heads = heads
+        self.seen: list[torch.Tensor] = []
+        self.arguments: dict[str, Any] = {}
 
     def __call__(self, model: Any, **arguments: Any) -> Any:
         self.arguments = {**arguments, "parameters": list(arguments["parameters"])}
