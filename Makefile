@@ -30,7 +30,7 @@ test: lint ## lint, then run all tests; FER2013=FOLDER enables those on real dat
 fuzz: venv ## damage small inputs at random, N=20 times as often as the tests do, in some minutes
 	FUZZ=$(or $(N),20) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --benchmark-disable tests/test_damaged_inputs.py tests/test_damaged_results.py
 
-demo: venv ## compare three recipes on synthetic faces, in one to three minutes
+demo: venv ## compare three recipes on synthetic faces, in about a minute
 	$(BIN)/fer-augment demo
 
 .venv/bench: .venv/installed

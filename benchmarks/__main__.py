@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.calibration import calibration
+from benchmarks.demo_verdicts import demo_verdicts
 from benchmarks.gains import gains
 from benchmarks.judging import judging
 from benchmarks.networks import networks
@@ -36,6 +37,7 @@ def main() -> None:
 
 main.add_command(gains)
 main.add_command(calibration)
+main.add_command(demo_verdicts)
 main.add_command(judging)
 main.add_command(networks)
 

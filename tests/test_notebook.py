@@ -18,7 +18,7 @@ def test_it_runs_and_displays_the_comparison(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook.cells[3].source = notebook.cells[3].source.replace("seeds=3", "seeds=2").replace("epochs=3", "epochs=1")
+    notebook.cells[3].source = notebook.cells[3].source.replace("seeds=3", "seeds=2, overrides=['training.epochs=1']")
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     (displayed,) = (
         output["data"]["text/html"]

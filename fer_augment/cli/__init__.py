@@ -22,7 +22,7 @@ class _Command(NamedTuple):
 
 
 _COMMANDS = {
-    "demo": _Command("compare", "Compare three recipes on synthetic faces, in one to three minutes."),
+    "demo": _Command("compare", "Compare three recipes on synthetic faces, in about a minute."),
     "compare": _Command("compare", "Compare recipes on the same data; the first one is the baseline."),
     "judge": _Command("judge", "Compare predictions of any trainer with those of a baseline."),
     "run": _Command("run", "Train one recipe with one seed, score it on the test split once, and keep all results."),
