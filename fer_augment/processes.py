@@ -47,9 +47,12 @@ def start_process(target: Callable[..., None], *arguments: object, daemon: bool 
         arguments: those of the function; connections among them are passed on.
         daemon: whether the process ends with this one, and may not start processes.
     """
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    context.set_forkserver_preload(_PRELOADED)
-    process = context.Process(target=_call, args=(dict(os.environ), target, arguments), daemon=daemon)
+    process_class: type[BaseProcess] = multiprocessing.get_context("spawn").Process
+    if sys.platform == "linux":
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)
+        process_class = context.Process
+    process = process_class(target=_call, args=(dict(os.environ), target, arguments), daemon=daemon)
     with without_main_module():
         process.start()
     return process

@@ -211,8 +211,8 @@ class Cmo(CutMix):
         """Draw `count` rows by the sizes of their classes."""
         of_row = training_set.counts[training_set.labels].astype(np.float64) ** -self.exponent
         cumulative = np.cumsum(of_row)
-        drawn = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
-        return np.minimum(drawn, len(of_row) - 1).astype(np.int64)
+        drawn: NDArray[np.int64] = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
+        return drawn.clip(0, len(of_row) - 1)
 
 
 class Remix(_Mixing):

@@ -45,10 +45,11 @@ def balanced(steps: Steps, data: ImageDataset = DATA, **parameters: Any) -> Any:
     """Refine a network of two features whose weight vectors have the norms 1, 3 and 5."""
     model = torch.nn.Sequential()
     model.add_module("features", torch.nn.Identity())
-    model.add_module("head", torch.nn.Linear(2, 3))
+    head = torch.nn.Linear(2, 3)
+    model.add_module("head", head)
     with torch.no_grad():
-        model.head.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 3.0], [3.0, -4.0]]))
-        model.head.bias.fill_(7)
+        head.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 3.0], [3.0, -4.0]]))
+        head.bias.fill_(7)
     pipeline = Pipeline(steps_of([WeightBalancing(**parameters)]), Context(0, data.class_names))
     return pipeline.fold("refine_model", model, training_set=data, train=steps)
 
