@@ -11,6 +11,7 @@ import torch
 
 from fer_augment import DatasetError, ImageDataset, StrategyError
 from fer_augment.functional import BatchAugmentation, StrategyLoss, make_strategy, prepare_model, sampling_weights
+from fer_augment.hooks.loss_features import asks_for_features
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import Context, Effect
@@ -122,9 +123,10 @@ class TestStrategyLoss:
         expected = in_a_run(strategy, "build_loss", base, class_prior=DATA.counts / len(DATA))
         loss_of = StrategyLoss(strategy, labels=DATA.labels, class_names=DATA.class_names, seed=5)
         loss_of.epoch = 3
-        rows = expected(logits, torch.nn.functional.one_hot(labels, 3).float())
-        assert torch.equal(loss_of.of_rows(logits, labels), rows)
-        assert torch.equal(loss_of(logits, labels), rows.mean())
+        given = [logits.cos()] if asks_for_features(expected) else []
+        rows = expected(logits, torch.nn.functional.one_hot(labels, 3).float(), *given)
+        assert torch.equal(loss_of.of_rows(logits, labels, *given), rows)
+        assert torch.equal(loss_of(logits, labels, *given), rows.mean())
 
     def test_deferred_strategies_begin_in_their_epoch(self) -> None:
         loss_of = StrategyLoss(make_strategy("weighted_loss", exponent=1, from_epoch=2), labels=DATA.labels)

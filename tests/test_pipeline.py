@@ -120,6 +120,7 @@ def fold(tested: Pipeline, stage: str, first: Any, *, epoch: int = 0, rows: Any 
         "rows": rows,
         "labels": dataset.labels[rows],
         "class_prior": np.full(3, 1 / 3),
+        "parameters": [],
         "validation_logits": torch.ones(4, 3),
         "validation_labels": torch.zeros(4, dtype=torch.int64),
     }
