@@ -55,6 +55,7 @@ class BatchAugmentation:
         self,
         *strategies: Strategy,
         labels: ArrayLike,
+        images: ArrayLike | None = None,
         class_names: Sequence[str] | None = None,
         seed: int = 0,
         scout: Scout | None = None,
@@ -64,6 +65,7 @@ class BatchAugmentation:
         Args:
             strategies: in the order in which they act.
             labels: `(N,)` class numbers from 0 of all training rows.
+            images: `(N, H, W)` or `(N, H, W, C) uint8`, all training images, for `cmo`, which adds some to batches.
             class_names: K names, for strategies with classes as parameters; by default "0", "1", ….
             seed: seed of all random numbers.
             scout: predictions for `confusion_mix`.
@@ -73,7 +75,7 @@ class BatchAugmentation:
             StrategyError: if no strategy acts on batches.
         """
         self.epoch = 0
-        self._data = _rows_without_images(labels, class_names)
+        self._data = _training_rows(labels, class_names, images)
         self._steps = _acting(strategies, ("augment_rows", "augment_batch"))
         self._seed, self._scout = seed, scout
         self._pipelines: dict[str, Pipeline] = {}
@@ -152,7 +154,7 @@ class StrategyLoss:
             StrategyError: if no strategy builds a loss.
         """
         self.epoch = 0
-        self._data = _rows_without_images(labels, class_names)
+        self._data = _training_rows(labels, class_names)
         counts = self._data.counts
         self._class_prior = np.asarray(counts / counts.sum() if class_prior is None else class_prior, dtype=np.float64)
         if self._class_prior.shape != counts.shape or not np.isclose(self._class_prior.sum(), 1):
@@ -213,7 +215,7 @@ def sampling_weights(*strategies: Strategy, labels: ArrayLike, epoch: int = 0) -
     Raises:
         StrategyError: if no strategy sets weights, or one fails.
     """
-    data = _rows_without_images(labels, None)
+    data = _training_rows(labels, None)
     pipeline = Pipeline(_acting(strategies, ("sampling_weights",)), Context(0, data.class_names))
     return pipeline.fold("sampling_weights", np.ones(len(data)), epoch=epoch, training_set=data)
 
@@ -241,12 +243,16 @@ def _acting(strategies: Sequence[Strategy], stages: Sequence[str]) -> Any:
     return steps
 
 
-def _rows_without_images(labels: ArrayLike, class_names: Sequence[str] | None) -> ImageDataset:
-    """Return a data set of rows with these labels, which all share one black pixel: strategies get images by batch."""
+def _training_rows(
+    labels: ArrayLike, class_names: Sequence[str] | None, images: ArrayLike | None = None
+) -> ImageDataset:
+    """Return a data set of rows with these labels; without images they share one black pixel."""
     numbers = np.asarray(labels)
     if numbers.ndim != 1 or not len(numbers) or not np.issubdtype(numbers.dtype, np.integer) or numbers.min() < 0:
         raise DatasetError("labels must be (N,) class numbers from 0, of at least one row")
     names = [str(number) for number in range(int(numbers.max()) + 1)] if class_names is None else class_names
+    if images is not None:
+        return ImageDataset.from_arrays(images, numbers, names)
     pixel = np.zeros((1, 1, 1, 1), dtype=np.uint8)
     return ImageDataset.from_arrays(pixel, numbers, names, rows=np.zeros(len(numbers), dtype=np.int64))
 

@@ -67,8 +67,9 @@ class LabelAwareSmoothing(Strategy):
 
     @property
     def effects(self) -> Effect:
-        """Targets are no longer one-hot."""
-        return Effect.SOFT_TARGETS if self.largest_class or self.smallest_class else Effect(0)
+        """Targets are no longer one-hot; rows of small classes keep more of theirs."""
+        favors = Effect.FAVORS_SMALL_CLASSES if self.largest_class != self.smallest_class else Effect(0)
+        return Effect.SOFT_TARGETS | favors if self.largest_class or self.smallest_class else Effect(0)
 
     @property
     def acts_from(self) -> int:

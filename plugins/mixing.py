@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fer_augment import Context, Effect, ImageDataset, Strategy, hookimpl
+from fer_augment import Context, Effect, ImageDataset, Strategy, StrategyError, hookimpl
 
 if TYPE_CHECKING:
     import torch
@@ -195,6 +195,12 @@ class Cmo(CutMix):
         """Paste a rectangle of a drawn image into the image of each row, and mix their targets."""
         import torch
 
+        height, width, channels = training_set.image_shape
+        if images.shape[1:] != (channels, height, width):
+            raise StrategyError(
+                f"cmo draws images of the training set, which are {height}x{width}, into images of "
+                f"{images.shape[2]}x{images.shape[3]}; give BatchAugmentation all training images (images=…)"
+            )
         rng = context.rng
         foregrounds = training_set.take(self._foregrounds(training_set, len(rows), rng))
         drawn = rng.beta(self.alpha, self.alpha, len(rows))
@@ -208,11 +214,13 @@ class Cmo(CutMix):
         return mixed, targets.lerp(others, torch.from_numpy(1 - share).to(targets)[:, None])
 
     def _foregrounds(self, training_set: ImageDataset, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw `count` rows by the sizes of their classes."""
-        of_row = training_set.counts[training_set.labels].astype(np.float64) ** -self.exponent
-        cumulative = np.cumsum(of_row)
-        drawn: NDArray[np.int64] = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
-        return drawn.clip(0, len(of_row) - 1)
+        """Draw `count` rows by the sizes of their classes, independent of the order of the set."""
+        in_order = training_set.rows_by_key
+        weights = np.maximum(training_set.counts, 1).astype(np.float64) ** -self.exponent
+        cumulative = np.cumsum(weights[training_set.labels[in_order]])
+        drawn = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
+        rows: NDArray[np.int64] = in_order[drawn.clip(0, len(in_order) - 1)]
+        return rows
 
 
 class Remix(_Mixing):

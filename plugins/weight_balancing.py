@@ -65,7 +65,7 @@ class WeightBalancing(Strategy):
     @property
     def effects(self) -> Effect:
         """The head corrects for class frequencies."""
-        return Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR | Effect.RANDOM
+        return Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR
 
     @hookimpl
     def refine_model(self, model: nn.Module, training_set: ImageDataset, context: Context) -> nn.Module:

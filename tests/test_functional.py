@@ -44,7 +44,9 @@ def in_a_run(strategy: Any, stage: str, value: Any, **arguments: Any) -> Any:
 
 
 def augmentation(strategy: Any) -> BatchAugmentation:
-    augment = BatchAugmentation(strategy, labels=DATA.labels, class_names=DATA.class_names, seed=5)
+    augment = BatchAugmentation(
+        strategy, labels=DATA.labels, images=DATA.images[:], class_names=DATA.class_names, seed=5
+    )
     augment.epoch = 3
     return augment
 
@@ -57,6 +59,11 @@ class TestBatchAugmentation:
         expected = in_a_run(strategy, "augment_batch", (images, one_hot), rows=ROWS)
         given = augmentation(strategy)(images, labels, rows=ROWS)
         assert all(torch.equal(*pair) for pair in zip(given, expected, strict=True))
+
+    def test_a_strategy_that_adds_images_of_the_set_needs_them(self) -> None:
+        augment = BatchAugmentation(make_strategy("cmo"), labels=DATA.labels)
+        with pytest.raises(StrategyError, match=r"which are 1x1, into images of .*images="):
+            augment(*batch_of(DATA), rows=ROWS)
 
     def test_rows_are_transformed_on_the_cpu_as_in_a_run(self) -> None:
         strategy = make_strategy("albumentations", transforms=[{"Affine": {"rotate": 20, "p": 1.0}}], classes=["bee"])

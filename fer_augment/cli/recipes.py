@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -76,10 +77,9 @@ def show_recipe(recipe: str) -> None:
     loaded = load_recipe(recipe)
     path = find_recipe(recipe, Path())
     parents = [_title(parent) for parent in parents_of(path)]
-    if parents:
-        print_plain(f"# {_title(path)}, with everything inherited from {', which extends '.join(parents)}")
-    else:
-        print_plain(f"# {_title(path)}, with all defaults")
+    inherited = f"everything inherited from {', which extends '.join(parents)}" if parents else "all defaults"
+    title = f"{_title(path)}, with {inherited}"
+    print_plain(textwrap.fill(title, 80, initial_indent="# ", subsequent_indent="# ", break_long_words=False))
     print_plain(recipe_yaml(loaded), end="")
 
 

@@ -501,6 +501,11 @@ class ImageDataset:
         chosen = _chosen(rows)
         return _key(self.origin[chosen], self.copies[chosen])
 
+    @cached_property
+    def rows_by_key(self) -> NDArray[np.int64]:
+        """`(N,)` positions of the rows in ascending order of their keys: an order that does not depend on positions."""
+        return np.argsort(self.row_keys(), kind="stable")
+
     def copy_keys(self, parents: ArrayLike) -> NDArray[np.uint64]:
         """Return the `(n,) uint64` keys that the new rows of `append(…, parents=parents)` will have."""
         positions = _integers(parents, "parents")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_augment.data.dataset import ImageDataset, SourceRows
 from fer_augment.hooks.strategy import Effect
 from fer_augment.testing.stages import Arguments, arguments_of, some_logits, with_features
 from fer_augment.testing.subject import Subject
@@ -56,8 +57,21 @@ def _batch_keeps_shares(subject: Subject, arguments: Arguments) -> bool:
     """Whether targets are weighted sums of the given ones, whatever the shares in these are."""
     images, targets = arguments.first
     of_hard = arguments.fold(subject.build())[1]
-    of_soft = replace(arguments, first=(images, _softened(targets))).fold(subject.build())[1]
+    further = {"training_set": _with_soft_labels(arguments.data)} if "training_set" in arguments.others else {}
+    soft = replace(arguments, first=(images, _softened(targets)), others=arguments.others | further)
+    of_soft = soft.fold(subject.build())[1]
     return bool(np.allclose(of_soft.detach().numpy(), _softened(of_hard).detach().numpy(), atol=1e-5))
+
+
+def _with_soft_labels(data: ImageDataset) -> ImageDataset:
+    """Soften the labels of a set, of which a strategy may mix further rows into a batch."""
+    import torch
+
+    of_source = np.zeros((int(data.origin.max()) + 1, len(data.class_names)), dtype=np.float32)
+    of_source[data.origin, data.labels] = 1
+    of_source[of_source.sum(axis=1) == 0, 0] = 1  # source rows that are not in the set
+    soft = _softened(torch.from_numpy(of_source)).numpy()
+    return replace(data, sources=replace(data.sources or SourceRows(), targets=soft))
 
 
 def _softened(targets: torch.Tensor) -> torch.Tensor:

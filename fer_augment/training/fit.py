@@ -295,7 +295,7 @@ class Fit:
     def _selection_rows(self) -> NDArray[np.int64]:
         """The random training rows of `selection_loss`, the same at every evaluation."""
         count = min(self.training.selection_rows, len(self.training.training_set))
-        in_order = np.argsort(self.training.training_set.row_keys())
+        in_order = self.training.training_set.rows_by_key
         return in_order[stream_rng(self.training.seed, "selection").permutation(len(in_order))[:count]]
 
     def _take_kept_weights(self) -> None:

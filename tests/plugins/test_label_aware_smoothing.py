@@ -81,5 +81,6 @@ def test_the_recipe_smooths_the_second_stage_alone() -> None:
 
 
 def test_effects_are_declared() -> None:
-    assert LabelAwareSmoothing().effects == Effect.SOFT_TARGETS
+    assert LabelAwareSmoothing().effects == Effect.SOFT_TARGETS | Effect.FAVORS_SMALL_CLASSES
+    assert LabelAwareSmoothing(smallest_class=0.3).effects == Effect.SOFT_TARGETS
     assert LabelAwareSmoothing(largest_class=0, smallest_class=0).effects == Effect(0)

@@ -106,4 +106,4 @@ def test_networks_without_a_linear_head_are_rejected() -> None:
 
 
 def test_effects_are_declared() -> None:
-    assert WeightBalancing().effects == Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR | Effect.RANDOM
+    assert WeightBalancing().effects == Effect.NEEDS_LINEAR_HEAD | Effect.CORRECTS_CLASS_PRIOR
