@@ -62,6 +62,10 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.short_help) for name, entry in _COMMANDS.items()])
 
 
+_PREPARED = set[click.Command]()
+"""Commands whose functions are wrapped already."""
+
+
 def _prepared(command: click.Command) -> click.Command:
     """Keep line breaks of the help text (raw docstrings), and prepare for what plugins may do wrong."""
     if command.help:
@@ -69,8 +73,9 @@ def _prepared(command: click.Command) -> click.Command:
     if isinstance(command, click.Group):
         for subcommand in command.commands.values():
             _prepared(subcommand)
-    elif command.callback and not hasattr(command.callback, "__wrapped__"):
+    elif command.callback and command not in _PREPARED:
         command.callback = _beside_plugins(command.callback)
+        _PREPARED.add(command)
     return command
 
 
