@@ -16,6 +16,7 @@ from benchmarks.judging import judging
 from benchmarks.networks import networks
 from benchmarks.page import amount, performance_page, ratio_text
 from benchmarks.pairs import RULE, Ratio, Results, is_worse, load_baseline, load_results, save_baseline
+from benchmarks.transfer import fine_tuning, heads
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "latest.json"
@@ -40,6 +41,8 @@ main.add_command(calibration)
 main.add_command(demo_verdicts)
 main.add_command(judging)
 main.add_command(networks)
+main.add_command(fine_tuning)
+main.add_command(heads)
 
 
 @main.command()

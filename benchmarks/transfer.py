@@ -1,0 +1,155 @@
+"""Networks that start from given weights: all of a network fine-tuned on few images, and heads on frozen features."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import fer_augment as fa
+from benchmarks.networks import stratified_share
+from benchmarks.peak_memory import peak_memory_of
+from fer_augment import Splits
+from fer_augment.reports.wording import percent, spread
+
+ARCHITECTURE = "resnet10t"
+EPOCHS_OF_BACKBONE = 10
+HEAD = {
+    "train": "head",
+    "epochs": 10,
+    "batch_size": 512,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "schedule": "cosine",
+}
+BALANCING: dict[str, list[Any]] = {
+    "plain": [],
+    "square_root_sampling": [{"power_sampler": {"exponent": 0.5}}],
+    "balanced_sampling": [{"power_sampler": {"exponent": 1}}],
+    "weighted_loss": ["weighted_loss"],
+    "class_balanced_loss": ["class_balanced_loss"],
+    "focal_loss": ["focal_loss"],
+    "balanced_softmax": ["balanced_softmax"],
+    "logit_adjusted_loss": ["logit_adjusted_loss"],
+    "logit_adjustment": [{"logit_adjustment": {"tau": "auto"}}],
+    "ldam_loss": ["ldam_loss"],
+}
+"""Arms of heads, and their strategies."""
+AT_ONCE = 256
+
+
+data_option = click.option("--data", required=True, help="The data source.")
+
+
+@click.command()
+@data_option
+@click.option("--share", default=0.1, help="Share of the training images of each class that is used.")
+@click.option("--epochs", default=30, help="Epochs of each arm.")
+@click.option("--seeds", default=3, help="Seeds.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/fine_tuning"), help="For results.")
+def fine_tuning(data: str, share: float, epochs: int, seeds: int, out: Path) -> None:
+    """Fine-tune a network of timm that was trained on the demo faces, and compare with a training from scratch."""
+    weights = _backbone(out / "backbone")
+    whole = fa.read_data(data)
+    few = stratified_share(whole.train, share)
+    splits = Splits(few, whole.validation, whole.test, f"{whole.source}, {len(few):,} training images")
+    arms = {"from_scratch": _network(), "fine_tuned": _network(weights), "frozen": _network(weights)}
+    recipes = [
+        _modern(name, model, HEAD if name == "frozen" else {"epochs": epochs, "evaluate_every": epochs})
+        for name, model in arms.items()
+    ]
+    comparison = fa.compare(recipes, splits, seeds=seeds, out=out, jobs=1)
+    memory = {
+        recipe.name: peak_memory_of(partial(fa.run, recipe, splits, seed=seeds, out=out / "memory"))
+        for recipe in recipes
+    }
+    _print(comparison, {"peak memory": {name: f"{peak / 1e6:,.0f} MB" for name, peak in memory.items()}})
+    _check_export(comparison.runs["fine_tuned"][0], splits.test.images[:])
+
+
+@click.command()
+@data_option
+@click.option("--weights", required=True, help="Directory of a finished run, or a file of weights of `--network`.")
+@click.option("--network", default="resnet_small", help="The network of the weights.")
+@click.option("--seeds", default=20, help="Seeds.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/heads"), help="For results.")
+def heads(data: str, weights: str, network: str, seeds: int, out: Path) -> None:
+    """Compare ten balancing strategies on the frozen features of a network, with both cores."""
+    model = {network: {"weights": weights}}
+    recipes = [_modern(name, model, HEAD, strategies) for name, strategies in BALANCING.items()]
+    console = Console(highlight=False)
+    for number, what in ((1, "features and one seed"), (seeds, "all seeds")):
+        started = time.perf_counter()
+        comparison = fa.compare(recipes, data, seeds=number, out=out)
+        console.print(f"{what}: {time.perf_counter() - started:.0f} s")
+    _print(comparison, {})
+    console.print(comparison.to_frame().query("endpoint == 'balanced_accuracy' and split == 'test'").to_string())
+
+
+def _network(weights: str | None = None) -> dict[str, Any]:
+    return {"timm": {"architecture": ARCHITECTURE, "size": "data"} | ({"weights": weights} if weights else {})}
+
+
+def _modern(
+    name: str, model: dict[str, Any], training: dict[str, Any], strategies: Sequence[Any] | None = None
+) -> fa.Recipe:
+    """Return the recipe `modern` with another network and training; without its changes of pixels for heads."""
+    modern = fa.load_recipe("modern").model_dump(mode="json")
+    if training is HEAD:
+        strategies = strategies or []
+    changed = {} if strategies is None else {"strategies": list(strategies)}
+    return fa.Recipe(
+        **{**modern, **changed, "name": name, "model": model, "training": {**modern["training"], **training}}
+    )
+
+
+def _backbone(out: Path) -> str:
+    """Train the network on the demo faces; return the directory of the run."""
+    recipe = _modern("demo_faces", _network(), {"epochs": EPOCHS_OF_BACKBONE, "evaluate_every": EPOCHS_OF_BACKBONE})
+    return str(fa.run(recipe, "demo", out=out).path.resolve())
+
+
+def _check_export(run: fa.Run, images: np.ndarray) -> None:
+    """Export a run to ONNX, and print how many images the exported network assigns to the same class."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "network.onnx")
+        run.export(file)
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        predicted = np.concatenate(
+            [
+                session.run(["logits"], {"images": _as_floats(images[start : start + AT_ONCE])})[0].argmax(axis=1)
+                for start in range(0, len(images), AT_ONCE)
+            ]
+        )
+    same = np.count_nonzero(predicted == run.predict(images).argmax(axis=1))
+    Console(highlight=False).print(f"onnxruntime assigns {same:,} of {len(images):,} test images to the same class")
+
+
+def _as_floats(images: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / 255
+
+
+def _print(comparison: fa.Comparison, further: dict[str, dict[str, str]]) -> None:
+    table = Table("arm", "balanced accuracy", "accuracy", "seconds of a training", "n", *further, box=None)
+    for arm in comparison.arms:
+        table.add_row(
+            arm.recipe,
+            percent(arm.test.balanced_accuracy),
+            percent(arm.test.accuracy),
+            spread(arm.training_seconds),
+            str(len(arm.seeds)),
+            *(column[arm.recipe] for column in further.values()),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(", ".join(f"{name} {value}" for name, value in comparison.environment.items()))
