@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks.calibration import calibration
 from benchmarks.demo_verdicts import demo_verdicts
+from benchmarks.designs import designs
 from benchmarks.gains import gains
 from benchmarks.judging import judging
 from benchmarks.networks import networks
@@ -40,6 +41,7 @@ main.add_command(gains)
 main.add_command(calibration)
 main.add_command(demo_verdicts)
 main.add_command(judging)
+main.add_command(designs)
 main.add_command(networks)
 main.add_command(fine_tuning)
 main.add_command(heads)
