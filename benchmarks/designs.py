@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -52,7 +53,12 @@ def _differences(comparison: Comparison) -> list[tuple[str, int, str]]:
         (
             row["endpoint"] if row["endpoint"] != "recall" else f"recall of {row['class']}",
             int(row["rows"]),
-            f"{points(row['delta'])} ± {100 * (row['ci95_high'] - row['ci95_low']) / 2:.1f}",
+            _with_half_width(row["delta"], row["ci95_high"] - row["ci95_low"]),
         )
         for _, row in chosen.iterrows()
     ]
+
+
+def _with_half_width(delta: float, width: float) -> str:
+    """Return a difference with its half-width; without one if no run of either recipe ever varies."""
+    return points(delta) if math.isnan(width) else f"{points(delta)} ± {100 * width / 2:.1f}"

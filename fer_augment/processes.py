@@ -47,15 +47,20 @@ def start_process(target: Callable[..., None], *arguments: object, daemon: bool 
         arguments: those of the function; connections among them are passed on.
         daemon: whether the process ends with this one, and may not start processes.
     """
-    process_class: type[BaseProcess] = multiprocessing.get_context("spawn").Process
-    if sys.platform == "linux":
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED)
-        process_class = context.Process
+    process_class = process_class_of(sys.platform)
     process = process_class(target=_call, args=(dict(os.environ), target, arguments), daemon=daemon)
     with without_main_module():
         process.start()
     return process
+
+
+def process_class_of(platform: str) -> type[BaseProcess]:
+    """Return how processes are started on a system, as `sys.platform` names it."""
+    if platform != "linux":
+        return multiprocessing.get_context("spawn").Process
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context.Process
 
 
 def _call(environment: dict[str, str], target: Callable[..., None], arguments: tuple[object, ...]) -> None:

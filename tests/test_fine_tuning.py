@@ -393,6 +393,10 @@ def test_warnings_of_selection():
         def acts_from(self) -> int:
             return 7
 
+        @hookimpl
+        def sampling_weights(self, weights):
+            return weights
+
     few = bound_to(epochs=5, keep="best")
     assert "a single evaluation to choose from" in recipe_warnings(few)[0]
     late = recipe_warnings(bound_to(MODEL, Late(), epochs=10, keep="best", evaluate_every=2))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fer_augment.runs import executors
+from fer_augment.processes import process_class_of
 from tests.markdown import ROOT
 
 SOURCES = sorted([*ROOT.glob("fer_augment/**/*.py"), *ROOT.glob("plugins/*.py"), *ROOT.glob("tools/*.py")])
@@ -86,10 +87,10 @@ def test_a_missing_encoding_is_found(text: str, found: bool) -> None:
     assert is_opened_as_text(call) is found
 
 
-def test_workers_are_spawned_and_handle_signals_of_every_system() -> None:
-    source = Path(executors.__file__).read_text(encoding="utf-8")
-    methods = [node.args[0].value for node in ast.walk(ast.parse(source))
-               if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "get_context"
-               and isinstance(node.args[0], ast.Constant)]  # fmt: skip
-    assert methods and {*methods} == {"spawn"}
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_processes_are_new_interpreters_where_forks_are_not_safe(platform: str) -> None:
+    assert process_class_of(platform) is multiprocessing.get_context("spawn").Process
+
+
+def test_workers_handle_signals_of_every_system() -> None:
     assert signal.SIGTERM in signal.valid_signals()

@@ -150,11 +150,6 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
         "below them excluded rows, whose own class has a probability close to 0.",
         lambda: faces.of_hard_examples(**_as_in("hard_examples", "hard_examples")),
     ),
-    "imblearn": Illustration(
-        ".png",
-        "Six faces, a neighbor of each in its class, and the synthetic rows of SMOTE: interpolations of the two.",
-        lambda: faces.of_blends(**_as_in("smote", "imblearn")),
-    ),
     "imb_sam": Illustration(
         ".svg",
         "Bars of the share of a row's loss whose gradient is taken at moved weights: with SAM 1 for all classes, with "
@@ -166,6 +161,11 @@ ILLUSTRATIONS: Mapping[str, Illustration] = {
                 "imb_sam, tail_below 1000": {"strategy": "imb_sam", "tail_below": 1000},
             }
         ),
+    ),
+    "imblearn": Illustration(
+        ".png",
+        "Six faces, a neighbor of each in its class, and the synthetic rows of SMOTE: interpolations of the two.",
+        lambda: faces.of_blends(**_as_in("smote", "imblearn")),
     ),
     "kornia": Illustration(
         ".png",
