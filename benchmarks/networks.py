@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -13,7 +14,9 @@ from rich.table import Table
 
 import fer_augment as fa
 from fer_augment import ImageDataset, Splits
+from fer_augment.finished import Comparison
 from fer_augment.reports.wording import percent, spread
+from fer_augment.results.comparison import Arm
 
 NETWORKS = ("vgg_mini", "resnet_small")
 
@@ -60,18 +63,21 @@ def networks(
         for number in epochs
     ]
     comparison = fa.compare(recipes, few, seeds=seeds, out=out, jobs=1)
-    table = Table(
-        "network_epochs", "parameters", "balanced accuracy", "accuracy", "seconds of a training", "n", box=None
-    )
+    console = Console(highlight=False)
+    console.print(arms_table(comparison, {"parameters": lambda arm: f"{arm.parameter_count:,}"}))
+    console.print(f"{few.source}; {', '.join(f'{name} {value}' for name, value in comparison.environment.items())}")
+
+
+def arms_table(comparison: Comparison, further: Mapping[str, Callable[[Arm], str]]) -> Table:
+    """Return scores and times of the arms of a comparison, with further columns."""
+    table = Table("arm", "balanced accuracy", "accuracy", "seconds of a training", "n", *further, box=None)
     for arm in comparison.arms:
         table.add_row(
             arm.recipe,
-            f"{arm.parameter_count:,}",
             percent(arm.test.balanced_accuracy),
             percent(arm.test.accuracy),
             spread(arm.training_seconds),
             str(len(arm.seeds)),
+            *(value_of(arm) for value_of in further.values()),
         )
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"{few.source}; {', '.join(f'{name} {value}' for name, value in comparison.environment.items())}")
+    return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,12 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 import fer_augment as fa
-from benchmarks.networks import stratified_share
+from benchmarks.networks import arms_table, stratified_share
 from benchmarks.peak_memory import peak_memory_of
 from fer_augment import Splits
-from fer_augment.reports.wording import percent, spread
+from fer_augment.results.comparison import Arm
 
 ARCHITECTURE = "resnet10t"
 EPOCHS_OF_BACKBONE = 10
@@ -71,7 +70,7 @@ def fine_tuning(data: str, share: float, epochs: int, seeds: int, out: Path) -> 
         recipe.name: peak_memory_of(partial(fa.run, recipe, splits, seed=seeds, out=out / "memory"))
         for recipe in recipes
     }
-    _print(comparison, {"peak memory": {name: f"{peak / 1e6:,.0f} MB" for name, peak in memory.items()}})
+    _print(comparison, {"peak memory": lambda arm: f"{memory[arm.recipe] / 1e6:,.0f} MB"})
     _check_export(comparison.runs["fine_tuned"][0], splits.test.images[:])
 
 
@@ -139,17 +138,7 @@ def _as_floats(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / 255
 
 
-def _print(comparison: fa.Comparison, further: dict[str, dict[str, str]]) -> None:
-    table = Table("arm", "balanced accuracy", "accuracy", "seconds of a training", "n", *further, box=None)
-    for arm in comparison.arms:
-        table.add_row(
-            arm.recipe,
-            percent(arm.test.balanced_accuracy),
-            percent(arm.test.accuracy),
-            spread(arm.training_seconds),
-            str(len(arm.seeds)),
-            *(column[arm.recipe] for column in further.values()),
-        )
+def _print(comparison: fa.Comparison, further: Mapping[str, Callable[[Arm], str]]) -> None:
     console = Console(highlight=False)
-    console.print(table)
+    console.print(arms_table(comparison, further))
     console.print(", ".join(f"{name} {value}" for name, value in comparison.environment.items()))
