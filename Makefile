@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 3
+RUNS ?= 1
 ON_PAGE = $(if $(PAGE),--page '$(PAGE)')
 
 .DEFAULT_GOAL := help
@@ -37,10 +38,12 @@ demo: venv ## compare three recipes on synthetic faces, in about a minute
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
 
-bench: .venv/bench ## run the benchmarks, and compare all recipes on the demo data; FER2013=FOLDER benchmarks on real data
-	mkdir -p benchmarks/results
-	OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='bench_*.py' --benchmark-only --benchmark-quiet \
-		--benchmark-timer=time.process_time --benchmark-json=benchmarks/results/latest.json benchmarks
+bench: .venv/bench ## run the benchmarks, and compare all recipes on the demo data; FER2013=FOLDER benchmarks on real data; RUNS=3 shows the noise
+	mkdir -p benchmarks/results && rm -f benchmarks/results/run_*.json
+	for run in $$(seq $(RUNS)); do \
+		OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='bench_*.py' --benchmark-only --benchmark-quiet \
+			--benchmark-timer=time.process_time --benchmark-json=benchmarks/results/run_$$run.json benchmarks || exit; \
+	done
 	$(BIN)/python -m benchmarks table
 	$(BIN)/python -m benchmarks gains --quick $(ON_PAGE)
 
@@ -53,10 +56,10 @@ bench-precision: venv ## compare bfloat16 with float32; PAGE=docs/results.md wri
 	$(BIN)/python -m benchmarks gains --seeds 10 --baseline benchmarks/recipes/float32.yaml \
 		--recipe benchmarks/recipes/bfloat16.yaml --out results/gains/precision $(ON_PAGE) --place precision
 
-bench-compare: venv ## list ratios of the last benchmark run that are worse than those in benchmarks/baseline.json
+bench-compare: venv ## list ratios that fell by more than the noise below those in benchmarks/baseline.json
 	$(BIN)/python -m benchmarks compare
 
-bench-keep: venv ## store the ratios of the last benchmark run as the baseline, and write docs/performance.md
+bench-keep: venv ## add the ratios to benchmarks/baseline.json, and write docs/performance.md
 	$(BIN)/python -m benchmarks keep
 
 docs: venv ## regenerate docs/strategies.md, the catalog of strategies, and its pictures

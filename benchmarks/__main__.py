@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.baseline import RULE, Runs, baseline_of, changes, load_baselines, save_baselines
 from benchmarks.calibration import calibration
 from benchmarks.demo_verdicts import demo_verdicts
 from benchmarks.designs import designs
@@ -16,16 +17,19 @@ from benchmarks.gains import gains
 from benchmarks.judging import judging
 from benchmarks.networks import networks
 from benchmarks.page import amount, performance_page, ratio_text
-from benchmarks.pairs import RULE, Ratio, Results, is_worse, load_baseline, load_results, save_baseline
+from benchmarks.pairs import Results, load_results
 from benchmarks.transfer import fine_tuning, heads
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "latest.json"
 BASELINE = HERE / "baseline.json"
 PAGE = HERE.parent / "docs" / "performance.md"
 
 results_option = click.option(
-    "--results", "file", type=click.Path(path_type=Path), default=RESULTS, help="JSON file of pytest-benchmark."
+    "--results",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=HERE / "results",
+    help="Folder of JSON files of pytest-benchmark, one for each run: `run_1.json` and so on.",
 )
 baseline_option = click.option(
     "--baseline", type=click.Path(path_type=Path), default=BASELINE, help="File of stored ratios."
@@ -49,9 +53,9 @@ main.add_command(heads)
 
 @main.command()
 @results_option
-def table(file: Path) -> None:
+def table(folder: Path) -> None:
     """Print all measurements of the last benchmark run."""
-    results, console = _loaded(file), Console(highlight=False)
+    results, console = _loaded(folder)[-1], Console(highlight=False)
     columns = ("task vs. alternative", "fer_augment", "alternative", "ratio (IQR)", "n", "target")
     measurements = Table(*columns, box=None, pad_edge=False)
     for column in measurements.columns[1:]:
@@ -65,58 +69,63 @@ def table(file: Path) -> None:
             title = f"{pairs.task} [dim]vs. {pairs.alternative}[/dim]"
             measurements.add_row(title, ours, theirs, ratio_text(pairs), str(len(pairs.ratios)), target)
     console.print(measurements)
-    console.print(f"{results.machine}; {results.versions}; {results.date}")
+    console.print(f"{results.machine}, {results.instructions}; {results.versions}; {results.date}")
 
 
 @main.command()
 @results_option
 @baseline_option
-def compare(file: Path, baseline: Path) -> None:
-    """Compare ratios with the stored ones; exit with 1 if one is worse."""
-    now, before = _ratios(_loaded(file)), load_baseline(baseline)
-    changes = Table("task vs. alternative", "stored ratio (IQR)", "new ratio (IQR)", "", box=None, pad_edge=False)
-    verdicts = {title: _verdict(now.get(title), before.get(title)) for title in {**before, **now}}
-    for title, verdict in verdicts.items():
-        changes.add_row(title, _ratio_text(before.get(title)), _ratio_text(now.get(title)), verdict)
+def compare(folder: Path, baseline: Path) -> None:
+    """Compare ratios with those stored for the instruction set; exit with 1 if one is worse."""
+    loaded = _loaded(folder)
+    now = baseline_of(results.measured for results in loaded)
+    before = load_baselines(baseline).get(loaded[-1].instructions, {})
+    found = changes(now, before)
+    table = Table("task vs. alternative", "stored ratio", "new ratio", "", box=None, pad_edge=False)
+    for title, change in found.items():
+        table.add_row(title, _ratio_text(before.get(title)), _ratio_text(now.get(title)), change)
     console = Console(highlight=False)
-    console.print(changes)
-    console.print(RULE)
-    sys.exit("worse" in verdicts.values())
+    console.print(table)
+    console.print(f"Instruction set: {loaded[-1].instructions}. {RULE}")
+    sys.exit("worse" in found.values())
 
 
 @main.command()
 @results_option
 @baseline_option
 @click.option("--page", type=click.Path(path_type=Path), default=PAGE, help="The page to write.")
-def keep(file: Path, baseline: Path, page: Path) -> None:
-    """Store the ratios of the last benchmark run as the baseline, and write the page of results."""
-    results = _loaded(file)
-    save_baseline(baseline, results.measured)
-    page.write_text(performance_page(results), encoding="utf-8")
+def keep(folder: Path, baseline: Path, page: Path) -> None:
+    """Add the ratios of the benchmark runs to the stored ones of the instruction set, and write the page of results.
+
+    Stored measurements that were not measured again are dropped: their titles have changed.
+    """
+    loaded = _loaded(folder)
+    stored = load_baselines(baseline) if baseline.exists() else {}
+    instructions = loaded[-1].instructions
+    before, now = stored.get(instructions, {}), baseline_of(results.measured for results in loaded)
+    stored[instructions] = {
+        title: before[title].followed_by(runs) if title in before else runs for title, runs in now.items()
+    }
+    save_baselines(baseline, stored)
+    page.write_text(performance_page(loaded[-1]), encoding="utf-8")
 
 
-def _loaded(file: Path) -> Results:
-    if not file.exists():
-        raise click.ClickException(f"{file}: no such file; run `make bench` to create it")
-    return load_results(file)
+def _loaded(folder: Path) -> list[Results]:
+    """Return the results of each benchmark run, the newest last."""
+    files = sorted(folder.glob("run_*.json"), key=lambda file: (len(file.name), file.name))
+    if not files:
+        raise click.ClickException(f"{folder}: no file run_*.json; run `make bench` to create it")
+    loaded = [load_results(file) for file in files]
+    if len({results.instructions for results in loaded}) > 1:
+        raise click.ClickException(f"{folder}: results of several instruction sets; run `make bench` again")
+    return loaded
 
 
-def _ratios(results: Results) -> dict[str, Ratio]:
-    return {pairs.title: Ratio.of(pairs) for pairs in results.measured}
-
-
-def _verdict(now: Ratio | None, before: Ratio | None) -> str:
-    if now is None:
-        return "not measured"
-    if before is None:
-        return "new"
-    if is_worse(now, before):
-        return "worse"
-    return "better" if is_worse(before, now) else "within the noise"
-
-
-def _ratio_text(ratio: Ratio | None) -> str:
-    return "" if ratio is None else f"{ratio.ratio:.2f} ({ratio.low:.2f}-{ratio.high:.2f}, n = {ratio.n})"
+def _ratio_text(runs: Runs | None) -> str:
+    if runs is None:
+        return ""
+    low, high, n = min(runs.ratios), max(runs.ratios), len(runs.ratios)
+    return f"{runs.ratio:.2f}" + (f" ({low:.2f}-{high:.2f}, n = {n})" if n > 1 else "")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.side_by_side import SideBySide
 from fer_augment import Splits
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.processes import cores
+from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.torch_runtime import precision_of
 
 _VERSIONS = ("numpy", "torch", "scipy", "scikit-learn", "imbalanced-learn", "pandas")
 
@@ -45,6 +48,8 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     """Add one-line descriptions of the machine and of library versions."""
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     cpu = machine_info.get("cpu", {}).get("brand_raw", platform.processor())
+    bf16 = " bf16" if precision_of(TrainingSettings(precision="auto", device="cpu")) == "bfloat16" else ""
+    machine_info["instructions"] = f"{torch.backends.cpu.get_cpu_capability()}{bf16}"
     machine_info["description"] = f"{cpu}, {cores()} cores, {gigabytes:.0f} GB, {platform.system()}"
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS]
     machine_info["versions"] = ", ".join([f"Python {platform.python_version()}", *versions])

@@ -1,4 +1,4 @@
-"""Write `docs/performance.md` from the results of the benchmarks."""
+"""Write `docs/performance.md` from the results of a benchmark run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from statistics import median
 
-from benchmarks.pairs import RULE, Pairs, Results
+from benchmarks.baseline import RULE
+from benchmarks.pairs import Pairs, Results
 
 _WIDTH = 120
 _HOW = f"""\
@@ -14,12 +15,12 @@ The two sides of a pair are measured alternately, the alternative first, on one 
 pair. Times are processor seconds unless marked as wall time. Training loops of other libraries run in a separate
 process, as their users would run them, a new one for each pair. Memory is the peak of additional allocations. The ratio
 is the median over n pairs, with the interquartile range in parentheses. Times are specific to this machine; ratios
-transfer better, and `benchmarks/baseline.json` stores only ratios. Nothing was measured on an accelerator: see
-[decision 25](decisions/0025-the-cuda-path-stays-plain-until-it-is-timed.md).
+transfer better, and `benchmarks/baseline.json` stores only ratios, those of each instruction set apart. Nothing was
+measured on an accelerator: see [decision 25](decisions/0025-the-cuda-path-stays-plain-until-it-is-timed.md).
 
 `make bench` measures again (`FER2013=FOLDER` names the folder of `fer2013_images.zip`; without it, synthetic faces are
-used), `make bench-compare` lists the ratios that became worse, and `make bench-keep` stores the ratios and writes this
-page. {RULE}"""
+used; `RUNS=3` repeats the whole), `make bench-compare` lists the ratios that became worse, and `make bench-keep` adds
+the ratios to the stored ones and writes this page from the last run. {RULE}"""
 
 
 def performance_page(results: Results) -> str:
@@ -28,7 +29,7 @@ def performance_page(results: Results) -> str:
         "# Performance",
         "Time and memory of fer_augment compared with the usual alternatives. A ratio of 3 means that the alternative "
         "takes three times as long (or as much memory); a ratio below 1 means that fer_augment takes more.",
-        f"Measured on {results.date} on {results.machine}; {results.versions}.",
+        f"Measured on {results.date} on {results.machine}, {results.instructions}; {results.versions}.",
         *_HOW.split("\n\n"),
     ]
     filled = [textwrap.fill(part, _WIDTH, break_on_hyphens=False, break_long_words=False) for part in parts]

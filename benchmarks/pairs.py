@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
-
-MIN_DROP = 0.1
-"""Minimum relative drop of a median ratio that counts as worse."""
-RULE = (
-    f"A ratio counts as worse when its median fell by more than {MIN_DROP:.0%} and the interquartile range of the new "
-    "ratios lies below that of the old ones."
-)
 
 
 @dataclass(frozen=True)
@@ -79,12 +71,14 @@ class Results:
 
     Attributes:
         machine: processor, cores, memory and system.
+        instructions: the widest instruction set of the processor that torch uses, such as `AVX2` or `AVX512 bf16`.
         versions: versions of Python and the libraries.
         date: year, month and day.
         sections: the measurements by subject, one for each benchmark file.
     """
 
     machine: str
+    instructions: str
     versions: str
     date: str
     sections: dict[str, list[Pairs]]
@@ -93,22 +87,6 @@ class Results:
     def measured(self) -> list[Pairs]:
         """All measurements."""
         return [pairs for section in self.sections.values() for pairs in section]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A stored ratio: its median, quartiles and number of pairs."""
-
-    ratio: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, pairs: Pairs) -> Ratio:
-        """Summarize the ratios of pairs."""
-        low, high = pairs.quartiles
-        return cls(round(pairs.ratio, 3), round(low, 3), round(high, 3), len(pairs.ratios))
 
 
 def load_results(path: Path) -> Results:
@@ -123,24 +101,13 @@ def load_results(path: Path) -> Results:
             for pairs in benchmark["extra_info"]["pairs"]
         ]
     machine = content["machine_info"]
-    return Results(machine["description"], machine["versions"], content["datetime"][:10], sections)
-
-
-def load_baseline(path: Path) -> dict[str, Ratio]:
-    """Read stored ratios by the titles of the measurements."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {title: Ratio(**ratio) for title, ratio in content.items()}
-
-
-def save_baseline(path: Path, measured: Iterable[Pairs]) -> None:
-    """Write the ratios only, since times are specific to a machine."""
-    lines = [f" {json.dumps(pairs.title)}: {json.dumps(asdict(Ratio.of(pairs)))}" for pairs in measured]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-
-
-def is_worse(now: Ratio, before: Ratio) -> bool:
-    """Return whether a ratio fell by more than the noise, see `RULE`."""
-    return now.ratio < (1 - MIN_DROP) * before.ratio and now.high < before.low
+    return Results(
+        machine=machine["description"],
+        instructions=machine["instructions"],
+        versions=machine["versions"],
+        date=content["datetime"][:10],
+        sections=sections,
+    )
 
 
 def _quartiles(values: tuple[float, ...]) -> tuple[float, float]:

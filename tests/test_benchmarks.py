@@ -10,12 +10,14 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.__main__ import main
+from benchmarks.baseline import KEPT, Baseline, Runs, baseline_of, changes, load_baselines, save_baselines
 from benchmarks.page import amount, performance_page
-from benchmarks.pairs import Pairs, Ratio, Results, is_worse, load_baseline, load_results, save_baseline
+from benchmarks.pairs import Pairs, Results, load_results
 
 ROOT = Path(__file__).parents[1]
 BASELINE = ROOT / "benchmarks" / "baseline.json"
@@ -26,10 +28,6 @@ def pairs(ours: tuple[float, ...], theirs: tuple[float, ...], **changes) -> Pair
         **{"task": "counting", "alternative": "fingers", "measure": "CPU time", "ours": ours, "theirs": theirs}
         | changes
     )
-
-
-def ratio(*ratios: float) -> Ratio:
-    return Ratio.of(pairs((1.0,) * len(ratios), ratios))
 
 
 class TestPairs:
@@ -58,23 +56,59 @@ class TestPairs:
             pairs((1.0, 2.0), (1.0,))
 
 
-class TestIsWorse:
-    def test_drop_outside_the_interquartile_range_is_worse(self) -> None:
-        assert is_worse(ratio(2, 2.1, 2.2), ratio(3, 3.1, 3.2))
+STEADY, NOISY = (3.0, 3.01, 2.99), (3.0, 4.0, 2.2)
 
-    def test_drop_within_the_interquartile_range_is_noise(self) -> None:
-        assert not is_worse(ratio(1, 2, 3.5), ratio(2, 3, 4))
 
-    def test_drop_of_less_than_a_tenth_is_noise(self) -> None:
-        assert not is_worse(ratio(2.8, 2.8, 2.8), ratio(3, 3, 3))
+def one(*ratios: float, measure: str = "CPU time") -> Baseline:
+    return {"counting": Runs(measure, ratios)}
 
-    def test_increase_is_not_worse(self) -> None:
-        assert not is_worse(ratio(9, 9, 9), ratio(3, 3, 3))
+
+class TestChanges:
+    @pytest.mark.parametrize(
+        ("stored", "new", "expected"),
+        [
+            (STEADY, 2.7, "worse"),
+            (STEADY, 3.3, "better"),
+            (STEADY, 2.99, "within the noise"),
+            (NOISY, 2.7, "within the noise"),
+            ((3.0,), 1.0, "noise unknown"),
+        ],
+    )
+    def test_bound_follows_from_the_spread_of_repeats(
+        self, stored: tuple[float, ...], new: float, expected: str
+    ) -> None:
+        assert changes(one(new), one(*stored)) == {"counting": expected}
+
+    def test_false_alarms_are_as_rare_as_stated(self) -> None:
+        """At most 5 % of comparisons of an unchanged version find any measurement worse, though some are noisier."""
+        rng, alarms, trials = np.random.default_rng(0), 0, 400
+        titles = [f"task {number}" for number in range(20)]
+        spreads = rng.uniform(0.01, 0.05, len(titles))
+
+        def measured(count: int) -> Baseline:
+            return {
+                title: Runs("CPU time", tuple(np.exp(rng.normal(1, spread, count))))
+                for title, spread in zip(titles, spreads, strict=True)
+            }
+
+        for _ in range(trials):
+            alarms += "worse" in changes(measured(1), measured(3)).values()
+        assert alarms <= 0.05 * trials
+
+    def test_a_measurement_without_repeats_has_the_noise_of_its_kind(self) -> None:
+        stored = {"counting": Runs("CPU time", (3.0,)), "adding": Runs("CPU time", STEADY)}
+        assert changes(one(2.5), stored)["counting"] == "worse"
+        stored["adding"] = Runs("memory", STEADY)
+        assert changes(one(2.5), stored)["counting"] == "noise unknown"
+
+    def test_the_newest_runs_are_kept(self) -> None:
+        runs = Runs("CPU time", (1.0, 2.0)).followed_by(Runs("CPU time", tuple(map(float, range(3, KEPT + 2)))))
+        assert runs.ratios == tuple(map(float, range(2, KEPT + 2)))
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run a benchmark whose alternative takes four times as long and three times the memory; return its JSON."""
+    """Run a benchmark whose alternative takes four times as long and three times the memory; return its folder."""
     folder = tmp_path_factory.mktemp("bench")
     text = """
         import time
@@ -96,13 +130,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     (folder / "bench_bed_time.py").write_text(textwrap.dedent(text))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.conftest", "-c", str(ROOT / "pyproject.toml")]
-    command += ["-o", "python_files=bench_*.py", "--benchmark-only", f"--benchmark-json={folder / 'latest.json'}"]
+    command += ["-o", "python_files=bench_*.py", "--benchmark-only", f"--benchmark-json={folder / 'run_1.json'}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of a worker
     result = subprocess.run(
         [*command, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout
-    return folder / "latest.json"
+    return folder
 
 
 def invoke(command: str, *arguments: object) -> Result:
@@ -111,7 +145,7 @@ def invoke(command: str, *arguments: object) -> Result:
 
 class TestResults:
     def test_both_sides_are_timed_alternately(self, measured: Path) -> None:
-        results = load_results(measured)
+        results = load_results(measured / "run_1.json")
         assert list(results.sections) == ["Bed time"]
         sleeping, memory = results.measured
         assert (sleeping.title, sleeping.measure) == ("sleeping vs. snoring", "wall time")
@@ -128,31 +162,49 @@ class TestResults:
         assert "Bed time" in result.stdout
         assert re.search(r"sleeping vs\. snoring +\d+(\.\d+)? ms \(wall\) .* 3 +met", result.stdout)
         assert re.search(r"sleeping: memory vs\. .* 3.00 +1 +missed", result.stdout)
-        assert load_results(measured).machine in " ".join(result.stdout.split())
+        assert load_results(measured / "run_1.json").machine in " ".join(result.stdout.split())
 
-    def test_keep_writes_ratios_and_the_page(self, measured: Path, tmp_path: Path) -> None:
+    def test_keep_adds_ratios_and_writes_the_page(self, measured: Path, tmp_path: Path) -> None:
         baseline, page = tmp_path / "baseline.json", tmp_path / "page.md"
-        assert invoke("keep", "--results", measured, "--baseline", baseline, "--page", page).exit_code == 0
-        assert load_baseline(baseline) == {one.title: Ratio.of(one) for one in load_results(measured).measured}
-        assert page.read_text(encoding="utf-8") == performance_page(load_results(measured))
+        save_baselines(baseline, {"MMX": one(3.0)})
+        for _ in range(2):
+            assert invoke("keep", "--results", measured, "--baseline", baseline, "--page", page).exit_code == 0
+        results = load_results(measured / "run_1.json")
+        twice = baseline_of([results.measured, results.measured])
+        assert load_baselines(baseline) == {"MMX": one(3.0), results.instructions: twice}
+        assert page.read_text(encoding="utf-8") == performance_page(results)
+
+    def test_runs_of_several_instruction_sets_are_refused(self, measured: Path, tmp_path: Path) -> None:
+        content = json.loads((measured / "run_1.json").read_text(encoding="utf-8"))
+        for number, instructions in enumerate(("SSE2", "AVX2")):
+            content["machine_info"]["instructions"] = instructions
+            (tmp_path / f"run_{number}.json").write_text(json.dumps(content), encoding="utf-8")
+        result = invoke("table", "--results", tmp_path)
+        assert (result.exit_code, "several instruction sets" in result.stderr) == (1, True)
 
     def test_compare_exits_with_1_if_a_ratio_is_worse(self, measured: Path, tmp_path: Path) -> None:
-        sleeping, memory = load_results(measured).measured
-        save_baseline(tmp_path / "same.json", [sleeping, memory])
-        same = invoke("compare", "--results", measured, "--baseline", tmp_path / "same.json")
-        assert (same.exit_code, same.stdout.count("within the noise")) == (0, 2)
+        results = load_results(measured / "run_1.json")
+        sleeping, memory = results.measured
+        same = baseline_of([results.measured] * 3)
 
-        better = Pairs("sleeping", "snoring", "wall time", sleeping.ours, tuple(3 * time for time in sleeping.theirs))
-        removed = pairs((1.0,), (1.0,))
-        save_baseline(tmp_path / "worse.json", [better, removed])
-        worse = invoke("compare", "--results", measured, "--baseline", tmp_path / "worse.json")
+        def compared(baseline: Baseline) -> Result:
+            save_baselines(tmp_path / "stored.json", {results.instructions: baseline, "MMX": one(99.0)})
+            return invoke("compare", "--results", measured, "--baseline", tmp_path / "stored.json")
+
+        unchanged = compared(same)
+        assert (unchanged.exit_code, unchanged.stdout.count("within the noise")) == (0, 2)
+        assert f"Instruction set: {results.instructions}." in " ".join(unchanged.stdout.split())
+
+        better = Runs("wall time", tuple(3 * ratio for ratio in same[sleeping.title].ratios))
+        worse = compared({sleeping.title: better, **one(1.0)})
         assert worse.exit_code == 1
         assert re.search(r"sleeping vs\. snoring .* worse", worse.stdout)
         assert re.search(r"sleeping: memory vs\. .* new", worse.stdout)
-        assert re.search(r"counting vs\. fingers .* not measured", worse.stdout)
+        assert re.search(r"counting .* not measured", worse.stdout)
+        assert memory.title not in load_baselines(tmp_path / "stored.json")["MMX"]
 
     def test_message_without_results_names_the_command(self, tmp_path: Path) -> None:
-        result = invoke("table", "--results", tmp_path / "none.json")
+        result = invoke("table", "--results", tmp_path)
         assert result.exit_code == 1
         assert "run `make bench`" in result.stderr
 
@@ -172,9 +224,9 @@ def test_amount_has_three_digits_and_a_unit(numbers: tuple[float, ...], measure:
 
 def test_page_shows_machine_date_and_targets() -> None:
     page = performance_page(
-        Results("a mill", "Python 4", "2030-01-02", {"Counting": [pairs((1.0,), (2.0,), at_least=3)]})
+        Results("a mill", "MMX", "Python 4", "2030-01-02", {"Counting": [pairs((1.0,), (2.0,), at_least=3)]})
     )
-    assert "Measured on 2030-01-02 on a mill; Python 4." in page
+    assert "Measured on 2030-01-02 on a mill, MMX; Python 4." in page
     assert "| counting | fingers | 1 s | 2 s | 2.00 | 1 | ratio of at least 3: missed |" in page
 
 
@@ -184,11 +236,13 @@ class TestStoredResults:
     def test_baseline_has_ratios_but_no_times(self) -> None:
         content = json.loads(BASELINE.read_text(encoding="utf-8"))
         assert content
-        assert all(set(ratio) == {"ratio", "low", "high", "n"} for ratio in content.values())
+        assert all(set(one) == {"measure", "ratios"} for stored in content.values() for one in stored.values())
 
-    def test_page_has_the_ratios_of_the_baseline(self) -> None:
+    def test_page_has_the_last_ratios_of_its_instruction_set(self) -> None:
         page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
         rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
-        ratios = {f"{row[0]} vs. {row[1]}": float(row[4].split()[0]) for row in rows if row[4][0].isdigit()}
-        stored = load_baseline(BASELINE)
-        assert ratios == {title: pytest.approx(one.ratio, abs=0.006) for title, one in stored.items()}
+        shown = {f"{row[0]} vs. {row[1]}": float(row[4].split()[0]) for row in rows if row[4][0].isdigit()}
+        stored = load_baselines(BASELINE)
+        (instructions,) = [name for name in stored if f", {name}; " in " ".join(page.split())]
+        last = {title: pytest.approx(runs.ratios[-1], abs=0.006) for title, runs in stored[instructions].items()}
+        assert shown == last
