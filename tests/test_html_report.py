@@ -53,7 +53,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def comparison(folder) -> ComparisonRecord:
     failed = Failure(recipe="same", seed=9, message="the loss stopped being finite")
-    return write_comparison(folder, failures=[failed], warnings=["the faces are synthetic"])
+    return write_comparison(folder, failures=[failed], warnings=["the faces are synthetic; `data audit` says more"])
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def hostile(hostile_folder) -> ComparisonRecord:
         arms=(HOSTILE, QUOTES),
         class_names=("</style><b>", "<img src=x onerror=alert(1)>", "c\u202e\x00d"),
         failures=[Failure(recipe="</svg>", seed=1, message="<i>no</i>")],
-        warnings=["<u>careful</u>"],
+        warnings=["<u>careful</u>", "`<u>code</u>` and a ` alone"],
         source="<a href=http://example.org>data</a>",
         settings={"description": "<h1>best</h1>", "model": "<net>"},
         environment={"<env>": "<value>"},
@@ -191,7 +191,8 @@ def test_heading_levels_are_not_skipped(page):
 def test_names_are_escaped(hostile_html):
     page = parse(hostile_html)
     for text in (HOSTILE, QUOTES, "</style><b>", "<img src=x onerror=alert(1)>", "<i>no</i>", "<u>careful</u>",
-                 "<a href=http://example.org>data</a>", "<h1>best</h1>", "<net>", "<env>", "<value>"):  # fmt: skip
+                 "<u>code</u>", " and a ` alone", "<a href=http://example.org>data</a>", "<h1>best</h1>", "<net>",
+                 "<env>", "<value>"):  # fmt: skip
         assert text in page.text
     assert "c??d" in page.text
     assert "\u202e" not in hostile_html and "\x00" not in hostile_html
@@ -210,6 +211,7 @@ def test_the_first_section_has_verdicts_costs_failures_and_warnings(page, compar
     assert next(first.find("div", class_="better")).text.startswith("good is better than base")
     assert "same, seed 9: the loss stopped being finite" in first.text
     assert "the faces are synthetic" in first.text
+    assert [code.text for code in first.find("code")] == ["data audit"]
 
 
 def test_the_forest_plot_has_every_difference_with_its_interval(page, comparison):
@@ -494,6 +496,7 @@ def test_the_fragment_has_verdicts_recall_failures_and_warnings(comparison):
             assert rows[name][1:] == [*scores, *difference, str(judgment.verdict)]
     assert "same, seed 9: the loss stopped being finite" in root.text
     assert "the faces are synthetic" in root.text
+    assert [code.text for code in root.find("code")] == ["data audit"]
 
 
 def test_the_fragment_is_escaped_and_self_contained(hostile):

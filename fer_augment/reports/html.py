@@ -142,7 +142,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "listed": listed, "percent": percent, "printable": printable, "soft": _soft, "spread": spread
+        "code": _code, "listed": listed, "percent": percent, "printable": printable, "soft": _soft, "spread": spread
     }  # fmt: skip
     return environment
 
@@ -152,6 +152,16 @@ def _soft(name: str) -> str:
     from markupsafe import Markup, escape
 
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[_.])", name))
+
+
+def _code(line: str) -> str:
+    """Escape a line and set what is in backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = re.split(r"`([^`]+)`", line)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts)
+    )
 
 
 # --- contents of comparison.json
