@@ -73,7 +73,7 @@ def test_a_run_that_does_not_fit_is_refused_with_what_to_set(place: Path, monkey
     monkeypatch.setattr(preflight, "available_memory", lambda: GIGABYTE // 10)
     message = (
         r"recipe 'small': a run needs about 0\.\d GB of memory, but 0\.1 GB are available; "
-        r"set data.size \(now 12x12\), or training.batch_size \(now 16\)"
+        r"set a smaller data.size \(now \[12, 12\]\) or training.batch_size \(now 16\)"
     )
     for entry in (fa.prepare, fa.run):
         with pytest.raises(fa.RecipeError, match=message):

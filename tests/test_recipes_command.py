@@ -146,6 +146,16 @@ class TestCheck:
         for text in ("model: 3\ntraining: 3\ntrackers: 3\nstrategies: 3\n", "model: [a]\ntrackers: [3]\n"):
             assert fer_augment("recipes", "check", write("r.yaml", text)).code == 2
 
+    def test_steps_and_networks_that_a_head_cannot_be_trained_with_are_errors(self) -> None:
+        text = "extends: modern\nmodel: vgg_tiny\ntraining: {train: head}\nstrategies: [mixup]\n"
+        ran = fer_augment("recipes", "check", write("r.yaml", text))
+        assert (ran.code, ran.err) == (2, "")
+        assert [line.partition(", ")[0].partition(" (augment")[0] for line in ran.out.splitlines()] == [
+            "r.yaml: training.train: head trains the last layer on the features of a given backbone",
+            "r.yaml: step 1 (flip_crop_affine): draws new pixels in each batch",
+            "r.yaml: step 2 (mixup): draws new pixels in each batch",
+        ]
+
     @pytest.mark.parametrize("name", shipped_recipes())
     def test_shipped_recipes_are_valid(self, name: str) -> None:
         ran = fer_augment("recipes", "check", name)

@@ -98,7 +98,7 @@ def check_recipes(files: tuple[str, ...]) -> None:
 
     from fer_augment.hooks.observers import Observers
     from fer_augment.reading import loaded_plugins
-    from fer_augment.recipe.binding import bind, binding_faults
+    from fer_augment.recipe.binding import bind, binding_faults, head_training_faults
     from fer_augment.recipe.recipe import check_recipe_file, load_recipe
     from fer_augment.recipe.warnings import recipe_warnings
 
@@ -106,12 +106,15 @@ def check_recipes(files: tuple[str, ...]) -> None:
     invalid = 0
     for file in files:
         faults = check_recipe_file(file, partial(binding_faults, catalog=catalog, check_tracker=Observers.check))
+        bound = None if faults else bind(load_recipe(file), catalog)
+        if bound:
+            faults += [f"{file}: {fault}" for fault in head_training_faults(bound)]
         for fault in faults:
-            print_plain(str(fault))
+            print_plain(fault)
         invalid += bool(faults)
-        if not faults:
+        if bound and not faults:
             print_plain(f"{file}: OK")
-            print_warnings(f"{file}: {warning}" for warning in recipe_warnings(bind(load_recipe(file), catalog)))
+            print_warnings(f"{file}: {warning}" for warning in recipe_warnings(bound))
     if invalid:
         sys.exit(2)
 

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from fer_augment.errors import FerAugmentError, RecipeError, did_you_mean, excerpt
+from fer_augment.errors import FerAugmentError, RecipeError, StrategyError, did_you_mean, excerpt
 from fer_augment.hooks.declarations import Loss, Tracker
 from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.networks import AnyModel, ConfigurableModel, Model
@@ -180,6 +180,26 @@ def check_classes(bound: BoundRecipe, class_names: Sequence[str]) -> None:
                     hint = did_you_mean(name, class_names)
                     where = f"recipe {bound.recipe.name!r}, {step}: {parameter}"
                     raise RecipeError(f"{where}: the data set has no class {excerpt(str(name), 60)!r}{hint}")
+
+
+def head_training_faults(bound: BoundRecipe) -> Iterator[FerAugmentError]:
+    """Yield what prevents `training.train: head` in a recipe, as far as it is known without the data."""
+    name, settings = bound.model.name, bound.recipe.training
+    if settings.train != "head":
+        return
+    if bound.model == bound.model.untrained:
+        yield RecipeError(
+            f"training.train: head trains the last layer on the features of a given backbone, but {name} starts from "
+            f"random weights; set them, as in model: {{{name}: {{weights: FILE_OR_RUN}}}}"
+        )
+    for step in bound.steps:
+        for stage in ("augment_rows", "augment_batch"):
+            if step.acts_at([stage]):
+                yield StrategyError(
+                    f"{step}: draws new pixels in each batch ({stage}), but with training.train: head the features of "
+                    f"an image are computed once; remove it (without: [{step.name}]), or train the head on pixels "
+                    f"with train: all and freeze_epochs: {settings.epochs}"
+                )
 
 
 @contextmanager

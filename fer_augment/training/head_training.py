@@ -10,11 +10,9 @@ from fer_augment.data.dataset import Splits
 from fer_augment.errors import RecipeError, StrategyError
 from fer_augment.heads import linear_head
 from fer_augment.hooks.pipeline import Pipeline
-from fer_augment.recipe.binding import BoundRecipe
+from fer_augment.recipe.binding import BoundRecipe, head_training_faults
 from fer_augment.training.networks import build_network
 from fer_augment.training.torch_runtime import reproducible
-
-_OF_PIXELS = ("augment_rows", "augment_batch")
 
 
 def check_head_training(bound: BoundRecipe, splits: Splits, pipeline: Pipeline) -> None:
@@ -30,19 +28,8 @@ def check_head_training(bound: BoundRecipe, splits: Splits, pipeline: Pipeline) 
         StrategyError: if a step draws new pixels in each batch, or changes the backbone.
     """
     name, settings = bound.model.name, bound.recipe.training
-    if bound.model == bound.model.untrained:
-        raise RecipeError(
-            f"training.train: head trains the last layer on the features of a given backbone, but {name} starts from "
-            f"random weights; set them, as in model: {{{name}: {{weights: FILE_OR_RUN}}}}"
-        )
-    for step in bound.steps:
-        for stage in _OF_PIXELS:
-            if step.acts_at([stage]):
-                raise StrategyError(
-                    f"{step}: draws new pixels in each batch ({stage}), but with training.train: head the features of "
-                    f"an image are computed once; remove it (without: [{step.name}]), or train the head on pixels "
-                    f"with train: all and freeze_epochs: {settings.epochs}"
-                )
+    for fault in head_training_faults(bound):
+        raise fault
     with reproducible(settings, 0):
         network = build_network(bound.model.untrained, splits.train.image_shape, splits.class_names)[0]
         try:
