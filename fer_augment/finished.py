@@ -100,12 +100,20 @@ class Run(RunDirectory):
         height, width, channels = exported.image_shape
         contents = [
             f"`{file.name}`, format {exported.format}, float32",
-            f"input `images`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]; resizing, color "
-            "conversion and normalization are inside the network",
+            f"input `images`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]; resizing to the "
+            "input of the network, color conversion and normalization are inside",
             f"output `logits`: float32 (batch, {len(record.class_names)}); their softmax gives probabilities",
             *([f"inside: the mean over test-time views ({', '.join(exported.views)})"] if exported.views else []),
             *(["inside: the adjustment of logits by the recipe's strategies"] if exported.is_adjusted else []),
             *(f"**not inside**: {missing}" for missing in exported.not_inside),
+            *(
+                [
+                    f"**not inside**: fitting images to {height} x {width} pixels (height x width, `data.fit: "
+                    f"{record.pixels.fit or 'crop'}`), as training and `fer-augment predict` do before the network"
+                ]
+                if record.pixels.size
+                else []
+            ),
             f"checked: logits differ from those of the run's network by at most {exported.largest_difference:.1g}",
         ]
         return model_card(record, self.predictions("test"), contents, self._comparison())

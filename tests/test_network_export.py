@@ -130,13 +130,16 @@ def test_test_time_views_are_reported_as_not_inside(place: Path, tmp_path: Path)
 
 def test_test_time_views_that_cannot_be_exported_are_reported_as_not_inside(place: Path, tmp_path: Path) -> None:
     (tmp_path / "views.py").write_text(LOOKS)
-    (tmp_path / "looks.yaml").write_text(f"extends: {place / 'plain.yaml'}\nstrategies: [views.py:Brighter]\n")
+    (tmp_path / "looks.yaml").write_text(
+        f"extends: {place / 'plain.yaml'}\nstrategies: [views.py:Brighter]\ndata: {{size: 10, fit: pad}}\n"
+    )
     run = fa.run(tmp_path / "looks.yaml", place / "data", out=tmp_path / "out", progress=False)
     exported = run.export(tmp_path / "net.pt2")
     assert (exported.views, len(exported.not_inside)) == ((), 1)
     assert "test-time views (brighter): the run averages logits over them, but they cannot" in exported.not_inside[0]
     card = (tmp_path / "net.md").read_text()
     assert "views.py:Brighter" in card and "nets.py:color" in card
+    assert "**not inside**: fitting images to 10 x 10 pixels (height x width, `data.fit: pad`)" in card
     assert str(tmp_path) not in card and str(place) not in card
 
 
