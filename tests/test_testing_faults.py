@@ -10,16 +10,19 @@ import torch
 
 from fer_augment import Effect, Strategy, hookimpl
 from fer_augment.testing import assert_conforms, check_strategy
-from fer_augment.testing.checks import CHECKS, FIRST_CHECKS
+from fer_augment.testing.checks import CHECKS, FIRST_CHECKS, run_check
 from fer_augment.testing.other_process import HASH_SEEDS
+from fer_augment.testing.subject import Subject
 from fer_augment.torchvision_import import import_with_torchvision
 from tests.planted_faults import (
     caching,
+    class_numbers,
     data_dependence,
     declarations,
     earlier_steps,
     effects,
     losses_and_networks,
+    mining,
     optimizer_and_history,
     repeatability,
     rows,
@@ -69,6 +72,21 @@ PLANTED = [
     for fault in module.FAULTS
 ]
 
+FOUND_BY_ONE_CHECK = [*mining.FAULTS, *class_numbers.FAULTS, *data_dependence.VARIANTS]
+"""Many strategies for the same check, which is run alone."""
+BY_NAME = {check.__name__: check for check in (*FIRST_CHECKS, *CHECKS)}
+
+
+@pytest.mark.parametrize(("strategy_class", "check", "advice"), FOUND_BY_ONE_CHECK)
+def test_variants_of_a_fault_are_reported_by_its_check(strategy_class: type[Strategy], check: str, advice: str) -> None:
+    (reported,), _ = run_check(BY_NAME[check], Subject.of(strategy_class))
+    assert advice in reported
+
+
+@pytest.mark.parametrize(("strategy_class", "check"), [*mining.VALID, *class_numbers.VALID])
+def test_what_resembles_these_faults_is_not_reported(strategy_class: type[Strategy], check: str) -> None:
+    assert run_check(BY_NAME[check], Subject.of(strategy_class)) == ([], None)
+
 
 @pytest.mark.parametrize(("strategy_class", "check", "advice"), PLANTED)
 def test_a_planted_fault_is_reported_by_its_check(strategy_class: type[Strategy], check: str, advice: str) -> None:
@@ -103,7 +121,9 @@ def test_a_process_that_a_strategy_ends_is_reported_and_replaced() -> None:
 
 
 def test_every_check_reports_a_planted_fault() -> None:
-    assert {check.__name__ for check in (*FIRST_CHECKS, *CHECKS)} == {check for _, check, _ in PLANTED}
+    assert {check.__name__ for check in (*FIRST_CHECKS, *CHECKS)} == {
+        check for _, check, _ in [*PLANTED, *FOUND_BY_ONE_CHECK]
+    }
 
 
 def test_assert_conforms_reports_all_failed_checks() -> None:

@@ -77,7 +77,7 @@ class Effect(enum.Flag):
     RANDOM_FLIP = enum.auto()
     """Mirrors images at random in training."""
     IN_SAMPLE_MINING = enum.auto()
-    """Selects rows by predictions of a scout trained on the same rows, which under-report confusion."""
+    """Selects rows by predictions of a scout or network trained on the same rows, which under-report confusion."""
     OUT_OF_FOLD_MINING = enum.auto()
     """Selects rows by out-of-fold predictions of scouts, at the cost of one training per fold."""
     ASKS_FOR_EMBEDDINGS = enum.auto()

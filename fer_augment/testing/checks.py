@@ -21,6 +21,7 @@ from fer_augment.testing.class_frequencies import (
     copes_with_classes_of_one_or_no_row,
     counts_classes_as_drawn,
 )
+from fer_augment.testing.class_order import hard_codes_no_number_of_classes
 from fer_augment.testing.data_shapes import accepts_any_number_of_classes_and_size
 from fer_augment.testing.declarations import (
     builds_from_its_example,
@@ -146,6 +147,7 @@ CHECKS: tuple[Check, ...] = (
     copes_with_classes_of_one_or_no_row,
     copes_with_images_of_any_content,
     accepts_any_number_of_classes_and_size,
+    hard_codes_no_number_of_classes,
     can_be_written_to_a_recipe,
     emits_no_warnings,
 )

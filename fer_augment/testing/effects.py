@@ -13,6 +13,7 @@ from fer_augment.data.dataset import AS_READ
 from fer_augment.data.duplicates import image_digests
 from fer_augment.hooks.strategy import Effect
 from fer_augment.testing.fixtures import NearestMeanScout, tiny_network
+from fer_augment.testing.mining import undeclared_mining
 from fer_augment.testing.soft_labels import failures_with_soft_labels
 from fer_augment.testing.stages import arguments_of, same
 from fer_augment.testing.subject import Subject
@@ -59,6 +60,7 @@ def declares_what_it_changes(subject: Subject) -> Iterator[str]:
     for query, (output, effect) in _SCOUT_OUTPUTS.items():
         if query in scout.asked and effect not in effects:
             yield f"{output} of a scout are used; declare Effect.{effect.name}"
+    yield from undeclared_mining(subject)
 
 
 _SCOUT_OUTPUTS = {

@@ -20,8 +20,10 @@ from fer_augment.hooks.strategy import PredictionKind, TrainAgain
 if TYPE_CHECKING:
     import torch
 
-CLASS_NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
+CLASS_NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay", "koi")
 COUNTS = (10, 15, 24)
+MANY_COUNTS = (*COUNTS, 19, 9, 22, 14, 27, 17, 11, 20)
+"""Rows of 11 classes: no two are equal, and neither those of small nor those of large classes come first."""
 HEIGHT, WIDTH = 16, 14
 _FOLDS = 3
 
@@ -37,17 +39,19 @@ def tiny_dataset(
 
     Args:
         channels: 1 for gray images, 3 for color.
-        classes: 3 to 7; with more than 3, `dog`, `elk`, `fox` and `gnu` follow.
+        classes: 3 to 7, or 11; with more than 3, `dog`, `elk`, `fox` and `gnu` follow, then those up to `koi`.
         height: H.
         width: W.
     """
     rng = np.random.default_rng(20210)
     counts = [*COUNTS, *range(4 * classes, 4 * classes + classes - len(COUNTS))]
+    if classes == len(MANY_COUNTS):
+        counts = list(MANY_COUNTS)
     labels = np.repeat(np.arange(classes), counts)
     looks = labels.copy()
     for label in range(classes):
         others = [other for other in range(classes) if other != label]
-        alike = np.repeat(others, 2 if classes == len(COUNTS) else 1)
+        alike = np.repeat(others, 2 if classes == len(COUNTS) else 1)[: counts[label] - 4]
         looks[np.flatnonzero(labels == label)[: len(alike)]] = alike
     images = np.stack([_drawing(int(look), channels, height, width, rng) for look in looks])
     images[-1] = images[-2]
@@ -57,7 +61,7 @@ def tiny_dataset(
 
 
 def _drawing(look: int, channels: int, height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw a bar, a disc or a stripe, at a slightly random position, with noise."""
+    """Draw a bar, a disc or a stripe, at a slightly random position, with noise; from the eighth look on inverted."""
     y, x = np.mgrid[:height, :width] - rng.integers(0, 3, size=(2, 1, 1))
     inside = (
         (x >= 1) & (x < 4),
@@ -67,7 +71,9 @@ def _drawing(look: int, channels: int, height: int, width: int, rng: np.random.G
         (x - y >= 1) & (x - y < 4),
         (x >= 7) & (x < 10),
         (x >= 6) & (y >= 10),
-    )[look]
+    )[look % 7]
+    if look >= 7:
+        inside = ~inside
     tint = 1 - 0.2 * np.arange(channels)
     noise = rng.integers(0, 30, size=(height, width, channels))
     return np.asarray(40 + 160 * inside[..., None] * tint + noise, dtype=np.uint8)

@@ -31,7 +31,8 @@ def predicts_each_row_alone(subject: Subject) -> Iterator[str]:
 def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
     """The loss has shape `(B,)`, is finite and differentiable, and the loss of a row depends on that row alone.
 
-    It is finite for large logits, too: these differ by up to 120, and the softmax of one is then 0 in float32.
+    It is finite for large logits, too: these differ by up to 120, and the softmax of one is then 0 in float32. And for
+    equal logits, as of a network whose last layer begins with zeros.
     A loss that asks for features may compare the rows of a batch.
     """
     if "build_loss" in subject.stages:
@@ -46,11 +47,14 @@ def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
             if Effect.NEEDS_FEATURES in subject.build().effects:
                 continue
             for arguments in arguments_of("build_loss", data):
-                if not _is_finite_for_large_logits(arguments.fold(subject.build()), arguments):
+                loss = arguments.fold(subject.build())
+                if not _is_finite(loss, arguments, factor=_LARGE):
                     yield (
                         "losses and their gradients must be finite for large logits, too; use log_softmax, not "
                         "softmax().log()"
                     )
+                if not _is_finite(loss, arguments, factor=0):
+                    yield "losses and their gradients must be finite for equal logits, too, whose spread and norm are 0"
     if Effect.NEEDS_FEATURES in subject.build().effects:
         return
     for together, alone in subject.together_and_alone("build_loss"):
@@ -58,11 +62,12 @@ def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
             yield "the loss of a row must depend on that row alone"
 
 
-def _is_finite_for_large_logits(loss: BatchLoss, arguments: Arguments) -> bool:
+def _is_finite(loss: BatchLoss, arguments: Arguments, *, factor: int) -> bool:
+    """Whether losses and gradients are finite for the logits of the kit times a factor."""
     import torch
 
     classes = len(arguments.data.class_names)
-    logits = (_LARGE * some_logits(arguments.rows, classes)).requires_grad_()
+    logits = (factor * some_logits(arguments.rows, classes)).requires_grad_()
     losses = loss(logits, torch.nn.functional.one_hot(torch.from_numpy(arguments.rows % classes), classes).float())
     (gradient,) = torch.autograd.grad(losses.sum(), logits)
     return bool(losses.isfinite().all() and gradient.isfinite().all())

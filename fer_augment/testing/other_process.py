@@ -19,11 +19,12 @@ from typing import IO, Any, TypeAlias
 
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.hooks.strategy_files import loaded_files, strategies_in_file
-from fer_augment.testing.fixtures import CLASS_NAMES, tiny_dataset
+from fer_augment.testing.fixtures import tiny_dataset
 from fer_augment.testing.stages import Arrays, trial
 
 Answer: TypeAlias = dict[tuple[str, int], Arrays]
 """The results of a strategy by stage and seed."""
+_CLASSES = 7
 HASH_SEEDS = ("4242", "2424")
 """Values of PYTHONHASHSEED; the other process has one that this process does not have."""
 
@@ -50,7 +51,7 @@ class Request:
 
     def answered(self) -> Answer:
         """Return the results by stage and seed."""
-        data = tiny_dataset(self.channels, classes=len(CLASS_NAMES))
+        data = tiny_dataset(self.channels, classes=_CLASSES)
         return {
             (stage, seed): trial(self.strategy_class(**self.parameters), stage, data, seed=seed)
             for seed in self.seeds

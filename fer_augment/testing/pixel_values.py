@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,13 +11,17 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import AS_READ, ImageDataset
 from fer_augment.errors import FerAugmentError
-from fer_augment.testing.stages import arguments_of
+from fer_augment.testing.stages import arguments_of, some_rows
 from fer_augment.testing.subject import Subject
 
 _LOST = (
-    "all images are black, or nearly: floats in 0..1 were cast to uint8, or pixels divided by 255 twice; images are "
-    "uint8 in 0..255, and float32 in [0, 1] in augment_batch"
+    "all images of a class are black, or nearly: floats in 0..1 were cast to uint8, or pixels divided by 255 twice; "
+    "images are uint8 in 0..255, and float32 in [0, 1] in augment_batch"
 )
+
+_UNDEFINED = "do not divide by their range or standard deviation where it is 0, nor take the logarithm of 0"
+_CAST_OF_NAN = "invalid value encountered in cast"
+"""The warning of numpy."""
 
 
 def keeps_pixels_in_range(subject: Subject) -> Iterator[str]:
@@ -24,14 +29,14 @@ def keeps_pixels_in_range(subject: Subject) -> Iterator[str]:
     for data, (images, _) in subject.results("augment_batch"):
         if not bool(((images >= 0) & (images <= 1)).all()):
             yield "augment_batch: pixels must stay in [0, 1]; clamp them"
-        elif are_dark(images.numpy() * 255) and not are_dark(data.images[:]):
+        elif _has_a_dark_class(images.numpy() * 255, data.labels[some_rows(data)]):
             yield f"augment_batch: {_LOST}"
     for data, images in subject.results("augment_rows"):
-        if are_dark(images) and not are_dark(data.images[:]):
+        if _has_a_dark_class(images, data.labels[some_rows(data)]):
             yield f"augment_rows: {_LOST}"
-    for data, rewritten in subject.results("rewrite_training_set"):
-        new = rewritten.images[np.flatnonzero(rewritten.step != AS_READ)]
-        if len(new) and are_dark(new) and not are_dark(data.images[:]):
+    for _, rewritten in subject.results("rewrite_training_set"):
+        new = np.flatnonzero(rewritten.step != AS_READ)
+        if _has_a_dark_class(rewritten.images[new], rewritten.labels[new]):
             yield f"rewrite_training_set: {_LOST}"
     for _, views in subject.results("predict_views"):
         if not all(bool(view.isfinite().all()) for view in views):
@@ -43,21 +48,29 @@ def are_dark(images: NDArray[Any]) -> bool:
     return bool(images.max() <= 1)
 
 
+def _has_a_dark_class(images: NDArray[Any], labels: NDArray[np.int64]) -> bool:
+    """Whether all images of a class are dark; those of the kit are not."""
+    return any(are_dark(images[labels == label]) for label in np.unique(labels))
+
+
 def copes_with_images_of_any_content(subject: Subject) -> Iterator[str]:
     """Images of one value, black, white or of a single bright pixel give finite results, in range."""
     for usual in subject.datasets:
         data, rows = _with_unusual_images(usual)
         for stage in subject.stages:
             for arguments in arguments_of(stage, data, rows):
-                try:
-                    arrays = arguments.outcome(subject.build())
-                except FerAugmentError as error:
-                    yield f"images of one value: {error}"
-                    continue
+                with warnings.catch_warnings(record=True) as emitted:
+                    warnings.simplefilter("always")
+                    try:
+                        arrays = arguments.outcome(subject.build())
+                    except FerAugmentError as error:
+                        yield f"images of one value: {error}"
+                        continue
+                if any(_CAST_OF_NAN in str(warning.message) for warning in emitted):
+                    yield f"{stage}: NaN is cast to integers for images of one value, black or white; {_UNDEFINED}"
                 if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
                     yield (
-                        f"{stage}: the result is NaN or infinite for images of one value, black or white; do not "
-                        "divide by their range or standard deviation where it is 0, nor take the logarithm of 0"
+                        f"{stage}: the result is NaN or infinite for images of one value, black or white; {_UNDEFINED}"
                     )
                 elif stage == "augment_batch" and not ((arrays[0] >= 0) & (arrays[0] <= 1)).all():
                     yield "augment_batch: pixels of black or white images must stay in [0, 1]; clamp them"

@@ -16,7 +16,7 @@ from fer_augment.hooks.history import History
 from fer_augment.hooks.loss_features import asks_for_features
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.stages import STAGES
-from fer_augment.hooks.strategy import Cache, Context, Effect, Scout, Strategy
+from fer_augment.hooks.strategy import Cache, Context, Effect, Scout, Strategy, TrainAgain
 from fer_augment.testing.fixtures import NearestMeanScout, as_tensor, tiny_network, tiny_training
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Arguments:
         first: the value of the first argument.
         others: the other arguments.
         epoch: the epoch, for stages that are called in every epoch.
+        train: the value of `context.train` at `refine_model`; None for a few gradient steps on the data.
     """
 
     stage: str
@@ -50,6 +51,7 @@ class Arguments:
     first: Any
     others: dict[str, Any] = field(default_factory=dict)
     epoch: int | None = None
+    train: TrainAgain | None = None
 
     def fold(self, strategy: Strategy, **options: Any) -> Any:
         """Run the stage with this strategy only, in a run with the options of `pipeline`; return the result."""
@@ -95,7 +97,7 @@ class Arguments:
 
     def fold_in(self, pipeline: Pipeline) -> Any:
         """Run the stage in a run; return the result."""
-        train = tiny_training(self.data) if self.stage == "refine_model" else None
+        train = self.train or tiny_training(self.data) if self.stage == "refine_model" else None
         return pipeline.fold(self.stage, self.first, epoch=self.epoch, train=train, **self.others)
 
     def outcome(self, strategy: Strategy, **options: Any) -> Arrays:

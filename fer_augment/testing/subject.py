@@ -64,8 +64,8 @@ class Subject:
         """The tiny data sets that the strategy accepts: gray, color, or both."""
         return [data for data in (tiny_dataset(1), tiny_dataset(3)) if not self.refusals(data)]
 
-    def refusals(self, data: ImageDataset) -> list[str]:
-        """Run all stages on some data; return the messages of errors that the strategy raised itself.
+    def refusals(self, data: ImageDataset, kind: type[FerAugmentError] = FerAugmentError) -> list[str]:
+        """Run all stages on some data; return the messages of errors of a kind that the strategy raised itself.
 
         Raises:
             FerAugmentError: if the strategy failed in any other way.
@@ -75,7 +75,7 @@ class Subject:
             try:
                 trial(self.build(), stage, data)
             except FerAugmentError as error:
-                if not isinstance(error.__cause__, FerAugmentError):
+                if not isinstance(error.__cause__, kind):
                     raise
                 refused.append(str(error))
         return refused

@@ -41,6 +41,37 @@ class AppendsFloats(AppendsAnts):
         return training_set.append(images / 255, parents=rows)
 
 
+class AppendsBlackImagesOfOneClass(AppendsAnts):
+    """Append changed copies of ants and bees, and cast only the former to uint8 too early."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        bees = training_set.rows_of(["bee"])
+        return self.append_to(
+            training_set.append(255 - training_set.images[bees], parents=bees),
+            training_set.rows_of(["ant"]),
+            training_set.images[training_set.rows_of(["ant"])],
+        )
+
+    def append_to(self, training_set: Any, rows: Any, images: Any) -> Any:
+        return training_set.append((images / 255 * 0.9).astype(np.uint8), parents=rows)
+
+
+class AppendsStretchedImages(AppendsAnts):
+    """Stretch the contrast of copies, dividing by their range, and cast the result to uint8."""
+
+    def append_to(self, training_set: Any, rows: Any, images: Any) -> Any:
+        low, high = images.min((1, 2, 3), keepdims=True), images.max((1, 2, 3), keepdims=True)
+        return training_set.append(((images - low) / (high - low) * 255).astype(np.uint8), parents=rows)
+
+
+class CutsCopiesToTheUsualSize(AppendsAnts):
+    """Append copies of 16x14."""
+
+    def append_to(self, training_set: Any, rows: Any, images: Any) -> Any:
+        return training_set.append(255 - images[:, :16, :14], parents=rows)
+
+
 class NamesTheParentsOfInvertedCopiesWrongly(AppendsAnts):
     """Invert and flip copies, and name the next row of the class as the parent of each."""
 
@@ -54,6 +85,14 @@ class NamesTheParentsOfShiftedCopiesWrongly(AppendsAnts):
     def append_to(self, training_set: Any, rows: Any, images: Any) -> Any:
         shifted = np.roll(images, 2, axis=2)
         return training_set.append((shifted * 0.7).astype(np.uint8), parents=np.roll(rows, 1))
+
+
+class MakesAntsBlack(Strategy):
+    """Darken ants as floats in 0..1, and cast them to uint8."""
+
+    @hookimpl
+    def augment_rows(self, images: Any, labels: Any) -> Any:
+        return np.where((labels == 0)[:, None, None, None], (images / 255 * 0.9).astype(np.uint8), images)
 
 
 class MakesRowsBlack(Strategy):
@@ -113,6 +152,35 @@ class TakesTheLogarithmOfSoftmax(Strategy):
         return lambda logits, targets: loss(logits, targets) - (targets * logits.softmax(dim=1).log()).sum(dim=1)
 
 
+class DividesByTheSpreadOfLogits(Strategy):
+    """Divide logits by their standard deviation, which is 0 if they are equal."""
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        return lambda logits, targets: loss(logits / logits.std(dim=1, keepdim=True), targets)
+
+
+class DividesByTheSpreadOfFeatures(Strategy):
+    """Add the standard deviation of features over the batch, which a single row does not have."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.NEEDS_FEATURES
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        return lambda logits, targets, features: loss(logits, targets) + features.std(dim=0).mean() / 10
+
+
+class DropsTheAxisOfTheBatch(Strategy):
+    """Invert images without axes of length 1."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        inverted = 1 - images.squeeze()
+        return inverted.reshape(len(inverted), *images.shape[1:]), targets
+
+
 class HasThreeClasses(Strategy):
     """Weight three classes."""
 
@@ -142,10 +210,10 @@ class HasThreeChannels(Strategy):
 
 
 FAULTS: list[PlantedFault] = [
-    (AppendsBlackImages, "keeps_pixels_in_range", "rewrite_training_set: all images are black"),
+    (AppendsBlackImages, "keeps_pixels_in_range", "rewrite_training_set: all images of a class are black"),
     (AppendsFloats, "keeps_the_contract_of_its_stages", "images must be uint8 in 0..255, got float64"),
-    (MakesRowsBlack, "keeps_pixels_in_range", "augment_rows: all images are black"),
-    (DividesPixelsTwice, "keeps_pixels_in_range", "augment_batch: all images are black"),
+    (MakesRowsBlack, "keeps_pixels_in_range", "augment_rows: all images of a class are black"),
+    (DividesPixelsTwice, "keeps_pixels_in_range", "augment_batch: all images of a class are black"),
     (MultipliesPixels, "keeps_pixels_in_range", "[0, 1]"),
     (NamesTheParentsOfInvertedCopiesWrongly, "names_the_parents_of_altered_images", "10 new images are made from"),
     (NamesTheParentsOfShiftedCopiesWrongly, "names_the_parents_of_altered_images", "10 new images are made from"),
@@ -157,3 +225,13 @@ FAULTS: list[PlantedFault] = [
     (HasAMaskOf48, "accepts_any_number_of_classes_and_size", "take the number of classes and the size"),
     (HasThreeChannels, "keeps_the_contract_of_its_stages", "out of bounds"),
 ]
+VARIANTS: list[PlantedFault] = [
+    (AppendsBlackImagesOfOneClass, "keeps_pixels_in_range", "rewrite_training_set: all images of a class are black"),
+    (MakesAntsBlack, "keeps_pixels_in_range", "augment_rows: all images of a class are black"),
+    (AppendsStretchedImages, "copes_with_images_of_any_content", "NaN is cast to integers"),
+    (DividesByTheSpreadOfLogits, "gives_one_finite_loss_per_row", "for equal logits"),
+    (DividesByTheSpreadOfFeatures, "accepts_any_number_of_classes_and_size", "for a batch of one row"),
+    (DropsTheAxisOfTheBatch, "accepts_any_number_of_classes_and_size", "a batch of one row"),
+    (CutsCopiesToTheUsualSize, "accepts_any_number_of_classes_and_size", "7 classes of 50x66x1"),
+]
+"""Found by a check that others are found by, too."""
