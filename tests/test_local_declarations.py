@@ -1,4 +1,7 @@
-"""Losses, trackers and readers in a file next to a recipe: checked, used in a comparison, and carried by its runs."""
+"""Losses, trackers and readers in a file next to a recipe: checked, used in a comparison, and carried by its runs.
+
+Runs are used without what only their training read.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,35 @@ def register_losses():
     return [own_mse, Loss("registered", "squared error", squared, over_logits=False)]
 """
 
+READS_FILES = '''
+from pydantic import DirectoryPath, FilePath
+
+from fer_augment import Strategy, hookimpl
+
+
+class ReadsWhileTraining(Strategy):
+    """Reads a file and a folder while it rewrites the training set."""
+
+    file: FilePath
+    folder: DirectoryPath
+
+    @hookimpl
+    def rewrite_training_set(self, training_set):
+        assert self.file.read_text() and self.folder.is_dir()
+        return training_set
+
+
+class ReadsForViews(Strategy):
+    """Reads a file for each batch of predictions."""
+
+    file: FilePath
+
+    @hookimpl
+    def predict_views(self, views):
+        assert self.file.read_text()
+        return views
+'''
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -71,6 +103,36 @@ def test_a_run_uses_them_and_can_be_used_after_their_folder_is_gone(place: Path)
     assert do_run(place / "theirs" / "tiny.yaml", place / "data", place / "moved").name == run.name
     images = np.zeros((2, *record["image_shape"]), np.uint8)
     assert fa.load_run(run).predict(images).shape == (2, len(record["class_names"]))
+
+
+def run_that_reads(place: Path, step: str) -> Path:
+    ours = place / "ours"
+    (ours / "reads.py").write_text(READS_FILES)
+    (ours / "rows.txt").write_text("1 2 3")
+    run = do_run(write_recipe(ours, steps=step.format(ours)), write_squares(place / "data"), place / "results")
+    ours.rename(place / "theirs")
+    return run
+
+
+def test_a_run_is_used_without_the_files_that_a_step_read_in_training(place: Path) -> None:
+    run = run_that_reads(place, "- ./reads.py:ReadsWhileTraining: {{file: {0}/rows.txt, folder: {0}}}")
+    image = str(next((place / "data" / "test").rglob("*.png")))
+    for command in (
+        ("predict", str(run), image),
+        ("explain", str(run), "--image", image, "--out", "maps.png"),
+        ("export", str(run), "--out", "network.safetensors"),
+        ("verify", str(run)),
+    ):
+        assert fer_augment(*command).code == 0, command
+    # A repetition of the run needs them.
+    message = f"step 1 (ReadsWhileTraining): file: Path does not point to a file, got '{place}/ours/rows.txt'"
+    assert_refused(fer_augment("verify", str(run), "--data", str(place / "data")), message)
+
+
+def test_a_file_that_a_step_reads_for_predictions_has_to_be_there(place: Path) -> None:
+    run = run_that_reads(place, "- ./reads.py:ReadsForViews: {{file: {0}/rows.txt}}")
+    image = str(next((place / "data" / "test").rglob("*.png")))
+    assert_refused(fer_augment("predict", str(run), image), "step 1 (ReadsForViews): file: Path does not point to")
 
 
 def test_an_edited_loss_is_trained_again(place: Path) -> None:

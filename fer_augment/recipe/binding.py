@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -56,8 +56,14 @@ class BoundRecipe:
         return frozenset(canonicalize_name(name) for name in names if name and name != "unknown")
 
 
-def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
+def bind(recipe: Recipe, catalog: Catalog, *, needed_at: Collection[str] | None = None) -> BoundRecipe:
     """Look up the plugins of a recipe and create its strategies.
+
+    Args:
+        recipe: the recipe.
+        catalog: the installed plugins.
+        needed_at: the stages at which steps will be called; parameters of steps that act at others only are not
+            validated if they are invalid now, such as the path of a file that was moved. None for all stages.
 
     Raises:
         RecipeError: if a plugin is not installed, the file of a step cannot be loaded, or parameters are invalid.
@@ -72,10 +78,34 @@ def bind(recipe: Recipe, catalog: Catalog) -> BoundRecipe:
     for number, step in enumerate(recipe.strategies, 1):
         with _error_context(recipe, f"step {number} ({step.label})"):
             strategy_class, provider = _strategy_class(step, catalog)
-            strategies.append(with_parameters(strategy_class, step.parameters))
+            strategies.append(_created(strategy_class, step.parameters, needed_at))
             providers.append(provider)
     steps = steps_of(strategies, providers)
     return BoundRecipe(recipe, steps, model, loss, trackers, (model_provider, loss_provider))
+
+
+def _created(
+    strategy_class: type[Strategy], parameters: Mapping[str, Any], needed_at: Collection[str] | None
+) -> Strategy:
+    """Create a strategy; with invalid parameters only if it does not act where it is needed.
+
+    Raises:
+        RecipeError: if parameters are invalid, and the strategy may be called.
+    """
+    try:
+        return with_parameters(strategy_class, parameters)
+    except RecipeError:
+        if needed_at is None:
+            raise
+        unchecked = strategy_class.model_construct(**parameters)
+        try:
+            (step,) = steps_of([unchecked])
+            is_called = step.acts_at(needed_at)
+        except Exception:  # noqa: BLE001 - `idle_at` may rely on valid parameters
+            is_called = True
+        if is_called:
+            raise
+        return unchecked
 
 
 def loss_named(name: str, catalog: Catalog) -> tuple[Loss, str]:

@@ -19,6 +19,7 @@ from fer_augment.data.records import SOURCES, RunDirectory, RunRecord, weights_f
 from fer_augment.errors import RunError
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Context
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.files import local_plugin
@@ -61,14 +62,22 @@ def unlabeled(images: NDArray[np.uint8], record: RunRecord) -> ImageDataset:
     return ImageDataset.from_arrays(images, np.zeros(len(images), dtype=np.int64), record.class_names)
 
 
-def bound_recipe_of(directory: RunDirectory) -> BoundRecipe:
+_NEEDED_AT = ("prepare_model", *(name for name, stage in STAGES.items() if not stage.decides_training))
+"""Stages of predictions; the network is built before its weights are loaded."""
+
+
+def bound_recipe_of(directory: RunDirectory, *, for_predictions: bool = False) -> BoundRecipe:
     """Return the recipe of a run with the plugins that are installed now.
+
+    Args:
+        directory: the run.
+        for_predictions: whether steps that act in training only will not be called; what they read may then be gone.
 
     Raises:
         RunError: if the record is damaged, or holds a recipe that this version cannot read.
         RecipeError: if something that the recipe names is not installed.
     """
-    return bind(recipe_of(directory), installed_plugins())
+    return bind(recipe_of(directory), installed_plugins(), needed_at=_NEEDED_AT if for_predictions else None)
 
 
 def recipe_of(directory: RunDirectory) -> Recipe:
@@ -147,7 +156,7 @@ def load_run_model(directory: RunDirectory) -> RunModel:
         RunError: if a file of the run is missing or damaged.
         RecipeError: if something that the recipe names is not installed.
     """
-    record, bound = directory.record, bound_recipe_of(directory)
+    record, bound = directory.record, bound_recipe_of(directory, for_predictions=True)
     settings = settings_here(bound.recipe.training, record)
     context = Context(record.identity.seed, record.class_names, device=device_of(settings))
     pipeline = Pipeline(bound.steps, context)
