@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from packaging.requirements import Requirement
 
 from fer_augment.cache import cache_folder, entries, size_limit
+from fer_augment.errors import excerpt
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.processes import cores
 
@@ -120,7 +121,11 @@ def _device(problems: list[str]) -> dict[str, str]:
 
 def _cache(problems: list[str]) -> dict[str, str]:
     folder = cache_folder()
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        problems.append(f"{excerpt(str(folder))}: {error.strerror}; set FER_AUGMENT_CACHE to a folder of yours")
+        return {"folder": excerpt(str(folder))}
     free = shutil.disk_usage(existing).free
     held = entries(folder)
     facts = {

@@ -84,11 +84,9 @@ def no_such_file(path: str) -> str:
     return f"{message}; check the path"
 
 
-def has_surrogates(text: str) -> bool:
-    """Return whether text has surrogates, halves of a character that no file can hold."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def surrogates_in(text: str) -> str:
-    """Return the first surrogate in text as an escape sequence."""
-    return ascii(next(character for character in text if "\ud800" <= character <= "\udfff")).strip("'")
+def text_fault(text: str) -> str | None:
+    """Return why text cannot be written to a file or name one: half of a character, or NUL; None if it can."""
+    halves = [character for character in text if "\ud800" <= character <= "\udfff"]
+    if halves:
+        return f"has half of a character, {ascii(halves[0])[1:-1]}; write the whole one, such as \\U0001F600"
+    return "has a NUL character, \\0; remove it" if "\0" in text else None

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fer_augment as fa
-from fer_augment import DatasetError, DatasetReader, ImageSource, PluginError, Splits
+from fer_augment import DatasetError, DatasetReader, ImageFile, ImageSource, PluginError, Splits
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.hooks.plugin_manager import Catalog, Offer, installed_plugins
 from tests.command_line import assert_refused, fer_augment
 from tests.data_files import release, write_zip
@@ -63,6 +65,55 @@ class TestPrecedence:
 
         with pytest.raises(DatasetError, match=r"faces.zip: the reader scans \(.*\) failed: KeyError: 'pixels'"):
             with_readers(offer("scans", "hospital 2.0", read)).open("faces.zip")
+
+    @pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), MemoryError(), BaseException("x")])
+    def test_nothing_that_a_reader_raises_passes(self, error: BaseException) -> None:
+        def read(source: str, progress: Any) -> Splits:
+            raise error
+
+        with pytest.raises(DatasetError, match=rf"the reader scans \(.*\) failed: {type(error).__name__}(: .+)?$"):
+            with_readers(offer("scans", "hospital 2.0", read)).open("faces.zip")
+
+        def recognizes(source: str) -> bool:
+            raise error
+
+        asked = DatasetReader("scans", "", recognizes, read)
+        with pytest.raises(DatasetError, match="no reader recognizes it, and the reader scans"):
+            with_readers(Offer("dataset reader", "scans", asked, "hospital 2.0", "module")).open("faces.zip")
+
+    def test_a_reader_that_returns_something_else_is_named(self) -> None:
+        with pytest.raises(DatasetError, match=r"scans \(.*\) must return Splits or an ImageSource, returned NoneType"):
+            with_readers(offer("scans", "hospital 2.0", lambda source, progress: None)).open("faces.zip")
+
+
+def image_source(content: Any = lambda: b"", **parts: Any) -> ImageSource:
+    files = [ImageFile(f"{number}.png", content, "") for number in range(4)]
+    given = {"files": files, "labels": np.arange(4) % 2, "split": np.full(4, -1, np.int8), "class_names": ("a", "b")}
+    return ImageSource("faces", **(given | parts))
+
+
+class TestContentOfImages:
+    @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(0), GeneratorExit(), BaseException()])
+    def test_nothing_that_it_raises_passes(self, error: BaseException) -> None:
+        def content() -> bytes:
+            raise error
+
+        with pytest.raises(DatasetError, match=rf"^0.png: its reader failed: {type(error).__name__}(: .+)?$"):
+            image_source(content).splits(PixelSettings())
+
+    @pytest.mark.parametrize("content", [None, "text"])
+    def test_something_else_than_bytes_is_refused(self, content: Any) -> None:
+        with pytest.raises(DatasetError, match="0.png: its reader must give bytes, gave"):
+            image_source(lambda: content).splits(PixelSettings())
+
+    def test_labels_splits_and_names_are_checked_before_decoding(self) -> None:
+        for labels in (np.arange(4) % 2 + 1, np.arange(4) % 2 - 1, np.array([0.5, 0, 1, 1])):
+            with pytest.raises(DatasetError, match="faces: labels must be whole numbers of the 2 classes"):
+                image_source(labels=labels)
+        with pytest.raises(DatasetError, match="faces: splits must be whole numbers from -1 to 2"):
+            image_source(split=np.full(4, 3))
+        with pytest.raises(DatasetError, match="faces: several files have the same name"):
+            image_source(files=[ImageFile("x.png", bytes, "")] * 4)
 
 
 @pytest.fixture

@@ -63,6 +63,11 @@ def test_a_missing_requirement_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     assert any(problem.startswith("filelock is missing: pip install ") for problem in diagnose().problems)
 
 
+def test_a_cache_that_no_file_system_holds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_AUGMENT_CACHE", f"/{'a' * 300}")
+    assert any("File name too long; set FER_AUGMENT_CACHE" in problem for problem in diagnose().problems)
+
+
 def test_a_cache_that_cannot_be_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE", "/proc/version/cache")
     assert any("cannot be written to; set FER_AUGMENT_CACHE" in problem for problem in diagnose().problems)

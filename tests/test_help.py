@@ -7,12 +7,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
 from fer_augment.cli import group
-from tests.command_line import assert_readable, fer_augment
+from tests.command_line import assert_readable, assert_refused, fer_augment
 
 assert isinstance(group, click.Group)
 COMMANDS = group.list_commands(click.Context(group))
@@ -50,6 +51,31 @@ def test_errors_of_the_module_have_exit_status_2() -> None:
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("fer-augment: missing.csv: no such file")
+
+
+LONG = "a" * 300
+"""A name that no file can have."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"data show {LONG}", f"data show demo --reader {LONG}.py:x", f"data convert demo {LONG}",
+        f"judge {LONG}.csv --baseline a",
+        f"recipes show ./{LONG}.yaml", f"report {LONG}", f"verify {LONG}", f"predict {LONG} a.png",
+        f"explain {LONG} --image a.png", f"export {LONG} --out a.onnx", f"plugins check {LONG}.py",
+        f"plugins new {LONG}", f"run demo --data demo --out {LONG}", f"run demo --data demo --track {LONG}.py:x",
+        f"compare ./{LONG}.yaml demo --data demo",
+    ],
+)  # fmt: skip
+def test_a_path_that_cannot_be_used_is_one_line(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused(fer_augment(*line.split()), "aaaaaaa")
+
+
+def test_a_cache_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_AUGMENT_CACHE", f"/{LONG}")
+    assert_refused(fer_augment("cache", "show"), "File name too long")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,10 @@ def test_a_folder_that_is_linked_twice_is_read_twice(tmp_path):
 def test_pipes_are_not_opened(tmp_path):
     source = write_folder(tmp_path / "source", SMALL)
     os.mkfifo(source / "train/cat/pipe.png")
-    assert len(read(source).train) == 4
+    (source / "train/dog/zeros.png").symlink_to("/dev/zero")
+    splits = read(source)
+    assert len(splits.train) == 4
+    assert splits.notes == ("2 files (train/cat/pipe.png, train/dog/zeros.png): pipes, sockets or devices; left out",)
 
 
 def test_a_broken_link_is_refused(tmp_path):

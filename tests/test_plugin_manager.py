@@ -375,6 +375,7 @@ class TestInstalled:
             ("raise ValueError('two\\nlines')\n", "ValueError: two lines"),
             ("def\n", "SyntaxError: "),
             ("raise SystemExit('a script')\n", "SystemExit: a script"),
+            ("raise GeneratorExit\n", "GeneratorExit"),
         ],
     )
     def test_a_plugin_that_cannot_be_imported_is_reported_and_does_not_affect_others(

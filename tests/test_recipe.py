@@ -205,6 +205,12 @@ FAULTY = {
         "r.yaml:2: description: has half of a character, \\ud83d; write the whole one, such as \\U0001F600"
     ],
     'model: {a: {"\\udc00b": 1}}\n': ["r.yaml:1: model.a: the key '\\udc00b' has half of a character"],
+    'model: {vgg_mini: {weights: "a\\0b.pth"}}\n': [
+        "r.yaml:1: model.vgg_mini.weights: has a NUL character, \\0; remove it"
+    ],
+    'model: a\nstrategies: [{"x\\0.py:X": {}}]\n': [
+        "r.yaml:2: strategies.0: the key 'x\\x00.py:X' has a NUL character"
+    ],
 }
 
 
@@ -224,7 +230,7 @@ def test_numbers_are_bounded(key: str) -> None:
 
 @pytest.mark.parametrize("setting", [{"description": "\ud83d"}, {"strategies": [{"dedup": {"a": ["\ud83d"]}}]}])
 def test_half_of_a_character_is_refused_in_python_too(setting: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError, match=r"has half of a character, \\ud83d; write whole characters"):
+    with pytest.raises(RecipeError, match=r"has half of a character, \\ud83d; write the whole one"):
         Recipe(name="r", model="convnet4", **setting)
 
 

@@ -138,6 +138,15 @@ class TestCheck:
             "two.yaml:1: model: there is no model 'vggmini'; did you mean 'vgg_mini'?",
         ]
 
+    def test_files_that_cannot_be_read_do_not_end_the_check(self) -> None:
+        ran = fer_augment("recipes", "check", f"{'a' * 300}.yaml", "/dev/zero", "a" * 5000, "oversample")
+        assert (ran.code, ran.err) == (2, "")
+        long, device, name, sound = ran.out.splitlines()
+        assert long.endswith("…: cannot be read: File name too long")
+        assert device == "/dev/zero: not a regular file"
+        assert name.startswith("there is no shipped recipe 'aaa") and len(name) < 600
+        assert sound == "oversample: OK"
+
     def test_a_missing_parent_gives_one_error(self) -> None:
         ran = fer_augment("recipes", "check", write("r.yaml", "extends: papr\n"))
         assert (ran.code, ran.out.count("\n")) == (2, 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import click
 
-from fer_augment.errors import FerAugmentError, NothingFinishedError
+from fer_augment.errors import FerAugmentError, NothingFinishedError, excerpt
 from fer_augment.streams import UnwritableOutput, flushed_output, stdout_for_results, write_any_character
 
 
@@ -127,6 +128,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has exited, for example `head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        path = excerpt(os.fsdecode(error.filename))
+        stop(f"{path}: cannot be used ({error.strerror}); check the path and its permissions", code=2)
 
 
 def stop(message: str, *, code: int) -> None:

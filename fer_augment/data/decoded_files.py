@@ -137,7 +137,7 @@ def _first_readable(source: str, files: Sequence[ImageFile], decode: Decoder) ->
     unreadable = []
     for file in files:
         try:
-            return decode(file.content(), file.name)
+            return decode(file.read(), file.name)
         except UndecodableImageError as error:
             unreadable.append(error)
     raise DatasetError(_unreadable_message(source, unreadable))
@@ -154,7 +154,7 @@ def _fill(
     unreadable = []
     for row, file in enumerate(files[start : start + FILES_AT_ONCE], start=start):
         try:
-            image = decode(file.content(), file.name)
+            image = decode(file.read(), file.name)
         except UndecodableImageError as error:
             unreadable.append(error)
             continue
@@ -184,7 +184,7 @@ def _sizes_message(source: str, files: Sequence[ImageFile], other: ImageFile) ->
     """
     step = -(-len(files) // _MEASURED)
     with Decoder():
-        size_of = {file.name: image_size(file.content()) for file in (*islice(files, 0, None, step), other)}
+        size_of = {file.name: image_size(file.read()) for file in (*islice(files, 0, None, step), other)}
     sizes = Counter(size for size in size_of.values() if size)
     smallest, largest = (choose(sizes, key=lambda size: size[0] * size[1]) for choose in (min, max))
     (usual, count), total = sizes.most_common(1)[0], sizes.total()

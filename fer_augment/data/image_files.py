@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fer_augment.errors import DatasetError, FerAugmentError, display_name, excerpt
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
@@ -19,3 +21,20 @@ class ImageFile:
     name: str
     content: Callable[[], bytes]
     version: str
+
+    def read(self) -> bytes:
+        """Return the content.
+
+        Raises:
+            DatasetError: if it cannot be read, for whatever reason: readers of other distributions may raise anything.
+        """
+        try:
+            content = self.content()
+        except (FerAugmentError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {excerpt(str(error))}".removesuffix(": ")
+            raise DatasetError(f"{display_name(self.name)}: its reader failed: {reason}") from error
+        if not isinstance(content, bytes):
+            raise DatasetError(f"{display_name(self.name)}: its reader must give bytes, gave {type(content).__name__}")
+        return content

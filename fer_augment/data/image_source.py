@@ -13,7 +13,7 @@ from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.pixel_cache import computed_block, decoded_block
 from fer_augment.data.pixels import PixelSettings, fitted, with_channels
-from fer_augment.data.splitting import Assignment, SplitSettings, assign_splits, divided, needs_search
+from fer_augment.data.splitting import SPLIT_ORDER, Assignment, SplitSettings, assign_splits, divided, needs_search
 from fer_augment.errors import DatasetError
 from fer_augment.phases import never_back, two_phases
 
@@ -76,6 +76,13 @@ class ImageSource:
             raise DatasetError(
                 f"{self.description}: files, labels, splits and groups must be equally many, at least one"
             )
+        classes, splits = len(self.class_names), len(SPLIT_ORDER)
+        if not _are_numbers(self.labels, 0, classes - 1):
+            raise DatasetError(f"{self.description}: labels must be whole numbers of the {classes} classes, from 0 on")
+        if not _are_numbers(self.split, -1, splits - 1):
+            raise DatasetError(f"{self.description}: splits must be whole numbers from -1 to {splits - 1}")
+        if len({file.name for file in self.files}) < len(self.files):
+            raise DatasetError(f"{self.description}: several files have the same name")
 
     def splits(self, settings: PixelSettings, progress: ReportProgress = lambda done, total: None) -> Splits:
         """Decode all files and return train, validation and test; missing splits are made.
@@ -118,6 +125,12 @@ class ImageSource:
             )
         splits = divided(self.description, rows, self._assigned[0], (*self.notes, *decoded.notes))
         return replace(splits, pixels=settings)
+
+
+def _are_numbers(array: NDArray[np.generic], lowest: int, highest: int) -> bool:
+    """Whether an array has one dimension and whole numbers in a range."""
+    is_whole = np.issubdtype(array.dtype, np.integer) and array.ndim == 1
+    return bool(is_whole and lowest <= array.min() and array.max() <= highest)
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,7 +163,9 @@ class Catalog:
             try:
                 if offer.value.recognizes(source):
                     readers.append(offer)
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit included
                 failures.append(f"the reader {offer.name} ({offer.provider}) failed: {_in_one_line(error)}")
         return readers, failures
 
@@ -187,13 +189,15 @@ def _opened(
     Raises:
         DatasetError: if the reader fails in any way.
     """
+    named = f"{display_name(source)}: the reader {offer.name} ({offer.provider})"
     try:
         opened = offer.value.read(source, progress)
-    except FerAugmentError:
+    except (FerAugmentError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        named = f"{display_name(source)}: the reader {offer.name} ({offer.provider}) failed"
-        raise DatasetError(f"{named}: {_in_one_line(error)}") from error
+    except BaseException as error:  # SystemExit and GeneratorExit, too: they are the plugin's, not ours
+        raise DatasetError(f"{named} failed: {_in_one_line(error)}") from error
+    if not isinstance(opened, Splits) and not callable(getattr(opened, "splits", None)):
+        raise DatasetError(f"{named} must return Splits or an ImageSource, returned {type(opened).__name__}")
     if passed_over:
         note = (
             f"Read by {offer.name} ({offer.provider}), although {' and '.join(passed_over)} would read it, too; "
@@ -217,7 +221,9 @@ def installed_plugins() -> Catalog:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, such as JSON
                 modules.append((point.value, provider, point.load()))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - importing a plugin module may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - importing a plugin module may raise anything
             problems.append(f"{provider}: {point.value} cannot be imported: {_in_one_line(error)}")
     catalog = collect(modules)
     return Catalog(catalog.offers, (*problems, *catalog.problems))
@@ -245,7 +251,9 @@ def collect(modules: Iterable[tuple[str, str, object]]) -> Catalog:
                 own_offers, own_problems = _offers_of(name, provider, module)
             offers += own_offers
             problems += [f"{provider}: {problem}" for problem in own_problems]
-        except Exception as error:  # noqa: BLE001 - a hook of a plugin may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a hook of a plugin may raise anything
             problems.append(f"{provider}: {name}: {_in_one_line(error)}")
     return Catalog(tuple(offers), tuple(problems))
 
@@ -356,4 +364,4 @@ def _argument_faults(hook: str, method: Callable[..., object]) -> Iterator[str]:
 
 
 def _in_one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")

@@ -111,9 +111,9 @@ def module_of(file: Path) -> ModuleType:
     Raises:
         PluginError: if the file cannot be read or executed.
     """
-    if file.exists() and not (file.is_file() or file.is_dir()):  # reading a pipe would wait forever
-        raise PluginError(f"{file}: not a regular file")
     try:
+        if file.exists() and not (file.is_file() or file.is_dir()):  # reading a pipe would wait forever
+            raise PluginError(f"{file}: not a regular file")
         source = file.read_bytes()
     except OSError as error:
         raise PluginError(f"{file}: cannot be read: {error.strerror}") from error
@@ -133,7 +133,9 @@ def module_of(file: Path) -> ModuleType:
     sys.modules[name] = module  # pydantic looks up annotations there
     try:
         exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a file may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a file may raise anything
         del sys.modules[name]
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise PluginError(f"{file}: cannot be imported: {reason}") from error

@@ -38,6 +38,7 @@ class Member:
         content: function that returns the content; raises DatasetError.
         version: changes with the content.
         size: number of bytes.
+        is_regular: False for a pipe, socket or device, or a link to one, which is never opened.
     """
 
     parts: tuple[str, ...]
@@ -45,6 +46,7 @@ class Member:
     content: Content
     version: str
     size: int
+    is_regular: bool = True
 
     @property
     def name(self) -> str:
@@ -81,9 +83,12 @@ def image_members(source: str) -> list[Member]:
 
 
 def left_out(files: Sequence[Member]) -> tuple[str, ...]:
-    """Return a note on files that are no images, if there are any."""
-    names = [file.name for file in files]
-    return (f"{counted(names, 'files')}: not in a supported image format; left out",) if names else ()
+    """Return notes on files that are no images, if there are any."""
+    unsupported = [file.name for file in files if file.is_regular]
+    special = [file.name for file in files if not file.is_regular]
+    notes = [f"{counted(unsupported, 'files')}: not in a supported image format; left out"] if unsupported else []
+    notes += [f"{counted(special, 'files')}: pipes, sockets or devices; left out"] if special else []
+    return tuple(notes)
 
 
 def scan(source: str, expected: str = _EXPECTED) -> Scan:
@@ -116,6 +121,9 @@ def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
     images: list[Member] = []
     others: list[Member] = []
     for file in files:
+        if not file.is_regular:
+            others.append(file)
+            continue
         (images if _has_image_suffix(file) or is_image(file.content.head()) else others).append(file)
     if not images:
         tables = [file.name for file in others if file.parts[-1].lower().endswith(".csv")]
@@ -156,19 +164,16 @@ def _folder_members(source: str) -> Iterator[Member]:
                         )
                         if real not in real_paths:
                             waiting.append((entry.path, (*parts, entry.name), (*real_paths, real)))
-                    elif (member := _file_member(entry, (*parts, entry.name))) is not None:
-                        yield member
+                    else:
+                        yield _file_member(entry, (*parts, entry.name))
         except OSError as error:
             raise _unreadable(error.filename or folder, error) from error
 
 
-def _file_member(entry: os.DirEntry[str], parts: tuple[str, ...]) -> Member | None:
-    """Return a regular file; None for a pipe, socket or device."""
+def _file_member(entry: os.DirEntry[str], parts: tuple[str, ...]) -> Member:
     status = entry.stat()
-    if not entry.is_file():
-        return None
-    version = f"{status.st_size} {status.st_mtime_ns}"
-    return Member(parts, display_name(entry.path), _FileContent(entry.path), version, status.st_size)
+    version, title = f"{status.st_size} {status.st_mtime_ns}", display_name(entry.path)
+    return Member(parts, title, _FileContent(entry.path), version, status.st_size, entry.is_file())
 
 
 def _unreadable(path: str, error: OSError) -> DatasetError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_augment.errors import RecipeError, did_you_mean
+from fer_augment.errors import RecipeError, did_you_mean, excerpt
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.recipe.yaml_source import Fault, Node, Place, merged, read_mapping, value_in_words
 
@@ -38,9 +38,14 @@ def find_recipe(name: str, folder: Path) -> Path:
         RecipeError: if the file or shipped recipe does not exist.
     """
     if _is_path(name):
-        if not (folder / name).is_file():
-            raise RecipeError(f"{folder / name}: no such file")
-        return folder / name
+        path = folder / name
+        try:
+            is_there = path.exists()
+        except OSError as error:
+            raise RecipeError(f"{excerpt(str(path))}: cannot be read: {error.strerror}") from error
+        if not is_there:
+            raise RecipeError(f"{excerpt(str(path))}: no such file")
+        return path
     offered = named_recipes().get(name, ())
     if len(offered) > 1:
         where = " and ".join(f"{one.provider} ({one.path})" for one in offered)
@@ -48,7 +53,8 @@ def find_recipe(name: str, folder: Path) -> Path:
     if not offered:
         similar = did_you_mean(name, named_recipes())
         hint = similar if similar.endswith("?") else "; see `fer-augment recipes list`"
-        raise RecipeError(f"there is no shipped recipe {name!r} (to use a file, give its path: ./{name}.yaml){hint}")
+        shown = excerpt(name)
+        raise RecipeError(f"there is no shipped recipe {shown!r} (to use a file, give its path: ./{shown}.yaml){hint}")
     return offered[0].path
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Field, Strict, model_validator
 
-from fer_augment.errors import has_surrogates, surrogates_in
+from fer_augment.errors import text_fault
 
 Whole: TypeAlias = Annotated[int, Strict()]
 Number: TypeAlias = Annotated[float, Strict(), AllowInfNan(False)]
@@ -33,8 +33,9 @@ def _numbers(value: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 def _whole_characters(value: Any) -> Any:
     """Refuse text with half of a character: a record cannot hold it, and would be refused after the training."""
-    if isinstance(value, str) and has_surrogates(value):
-        raise ValueError(f"has half of a character, {surrogates_in(value)}; write whole characters")
+    fault = text_fault(value) if isinstance(value, str) else None
+    if fault:
+        raise ValueError(fault)
     parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     for part in parts:
         _whole_characters(part)

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from fer_augment.errors import excerpt, has_surrogates, surrogates_in
+from fer_augment.errors import excerpt, text_fault
 
 Scalar: TypeAlias = str | int | float | bool | None
 Keys: TypeAlias = tuple[str | int, ...]
@@ -114,10 +114,10 @@ def read_mapping(path: Path, faults: list[Fault]) -> Node | None:
         The mapping; None if the file cannot be read as a mapping.
     """
     whole = Place(str(path))
-    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would wait forever
-        faults.append(Fault(whole, (), "not a regular file"))
-        return None
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would wait forever
+            faults.append(Fault(whole, (), "not a regular file"))
+            return None
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         faults.append(Fault(whole, (), "not UTF-8 text; save the file as UTF-8"))
@@ -244,10 +244,10 @@ class _Reading:
         if isinstance(node, yaml.SequenceNode):
             places = [self.place(item.start_mark) for item in node.value]
             return Node([self.node(item, places[i], (*keys, i)) for i, item in enumerate(node.value)], place)
-        if has_surrogates(node.value):
-            message = f"has half of a character, {surrogates_in(node.value)}; write the whole one, such as \\U0001F600"
-            self.faults.append(Fault(place, keys, message))
-            return Node(node.value.encode("utf-8", "replace").decode(), place)
+        fault = text_fault(node.value)
+        if fault:
+            self.faults.append(Fault(place, keys, fault))
+            return Node(node.value.replace("\0", "?").encode("utf-8", "replace").decode(), place)
         try:
             return Node(_scalar(node.tag, node.value), place)
         except ValueError:
@@ -262,8 +262,9 @@ class _Reading:
                 self.faults.append(Fault(place, keys, "a key should be a word, not a list or a mapping"))
                 continue
             key = key_node.value
-            if has_surrogates(key):
-                self.faults.append(Fault(place, keys, f"the key {key!a} has half of a character"))
+            fault = text_fault(key)
+            if fault:
+                self.faults.append(Fault(place, keys, f"the key {key!a} {fault.partition(',')[0]}"))
                 continue
             if key in entries:
                 message = f"duplicate key; first set at {entries[key].place}"

@@ -10,7 +10,7 @@ import yaml
 from pydantic_core import PydanticSerializationError
 
 from fer_augment.data.dataset import Splits
-from fer_augment.errors import FerAugmentError, RecipeError, RunError, StrategyError
+from fer_augment.errors import FerAugmentError, RecipeError, RunError, StrategyError, excerpt
 from fer_augment.hooks.pipeline import Step
 from fer_augment.recipe.binding import BoundRecipe, check_classes
 from fer_augment.recipe.recipe import recipe_yaml
@@ -189,7 +189,10 @@ def check_writable(directory: Path, remedy: str = "name another directory with -
     Raises:
         RecipeError: if it is a file, or cannot be written.
     """
-    existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+    try:
+        existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+    except OSError as error:
+        raise RecipeError(f"{excerpt(str(directory))}: {error.strerror}; {remedy}") from error
     if not existing.is_dir():
         problem = "is a file" if existing == directory else f"cannot be created, {existing} is a file"
         raise RecipeError(f"{directory}: {problem}; {remedy}")
