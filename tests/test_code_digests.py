@@ -74,6 +74,28 @@ def test_modules_of_the_same_package_are_part_of_a_plugin_installed_in_place(
         del sys.modules[name]
 
 
+def test_modules_that_a_hook_imports_are_part_of_the_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "late_package"
+    (package / "inner").mkdir(parents=True)
+    (tmp_path / "late_names").mkdir()  # a package without __init__.py
+    for name in ("late_package/__init__", "late_package/deep", "late_package/inner/__init__", "late_names/deep"):
+        (tmp_path / f"{name}.py").write_text("N = 1\n")
+    (package / "inner/last.py").write_text("N = 1\n")
+    (tmp_path / "late.py").write_text(
+        "def hook():\n    from late_package import deep\n    import late_package.inner.last\n"
+        "    from late_names.deep import N\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__("late")
+    names = ["late_names.deep", "late_package", "late_package.deep", "late_package.inner", "late_package.inner.last"]
+    before = helper_digests("late")
+    assert list(before) == names
+    (package / "inner/last.py").write_text("N = 2\n")
+    assert helper_digests("late") != before
+    assert not {"late_package", "late_names"} & set(sys.modules), "nothing is imported for it"
+    del sys.modules["late"]
+
+
 def test_shipped_plugins_have_no_helpers() -> None:
     assert helper_digests(importlib.import_module("fer_augment_plugins.mixing").__name__) == {}
 

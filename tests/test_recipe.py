@@ -209,7 +209,8 @@ FAULTY = {
         "r.yaml:1: model.vgg_mini.weights: has a NUL character, \\0; remove it"
     ],
     'model: a\nstrategies: [{"x\\0.py:X": {}}]\n': [
-        "r.yaml:2: strategies.0: the key 'x\\x00.py:X' has a NUL character"
+        "r.yaml:2: strategies.0: the key 'x\\x00.py:X' has a NUL character",
+        "r.yaml:2: strategies.0: a step is the name of a strategy, or NAME: {PARAMETER: VALUE}",
     ],
 }
 

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from fer_augment import ClassName, Effect, ImageDataset, Loss, Model, Strategy, Tracker, hookimpl
 from fer_augment.errors import RecipeError
 from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins
-from fer_augment.recipe.binding import BoundRecipe, bind, check_classes
+from fer_augment.recipe.binding import BoundRecipe, bind, binding_faults, check_classes
 from fer_augment.recipe.json_schema import recipe_json_schema
-from fer_augment.recipe.recipe import Recipe, load_recipe, shipped_recipes
+from fer_augment.recipe.recipe import Recipe, check_recipe_file, load_recipe, shipped_recipes
 from fer_augment.recipe.warnings import comparison_warnings, recipe_warnings
 from fer_augment.recipe.yaml_source import Fault, parse_yaml
 
@@ -207,6 +207,55 @@ class Idle(Strategy):
 
 NUMBER = 3
 """
+
+
+_DECLARING = """
+from fer_augment import Strategy, hookimpl
+
+class Declaring(Strategy):
+    @property
+    def NAME(self):
+        BODY
+
+    @hookimpl
+    def sampling_weights(self, weights):
+        return weights
+"""
+
+
+class TestDeclarations:
+    @pytest.mark.parametrize(
+        ("name", "body", "message"),
+        [
+            ("effects", "raise SystemExit(0)", "effects raised SystemExit: 0"),
+            ("effects", "return None", "effects must be an Effect, is None"),
+            ("idle_at", "raise GeneratorExit", "idle_at raised GeneratorExit"),
+            ("idle_at", "return 'refine_model'", "idle_at must be a list of names of stages, is 'refine_model'"),
+            ("idle_at", "return ['refine']", "idle_at contains 'refine', which is not a stage; did you mean"),
+            ("acts_from", "return -1", "acts_from must be a number of epochs, at least 0, is -1"),
+            ("watched_pairs", "return [('a',)]", "watched_pairs must be a list of pairs of class names, is [('a',)]"),
+            ("files", "return [1]", "files must be a list of paths, is [1]"),
+            ("distributions", "return 'numpy'", "distributions must be a list of names of distributions, is 'numpy'"),
+        ],
+    )
+    def test_one_that_raises_or_is_of_another_type_is_found_with_its_place(
+        self, tmp_path: Path, name: str, body: str, message: str
+    ) -> None:
+        (tmp_path / "own.py").write_text(_DECLARING.replace("NAME", name).replace("BODY", body))
+        (tmp_path / "r.yaml").write_text("extends: demo\nstrategies:\n  - own.py:Declaring\n")
+        (fault,) = check_recipe_file(
+            tmp_path / "r.yaml", functools.partial(binding_faults, catalog=installed_plugins())
+        )
+        assert fault.startswith(f"{tmp_path / 'r.yaml'}:3: strategies.Declaring: {message}")
+
+    def test_parameters_that_end_the_process_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "own.py").write_text(
+            _DECLARING.replace("NAME(self)", "x(self)").replace("BODY", "return 1")
+            + "\n    def model_post_init(self, context):\n        raise SystemExit(0)\n"
+        )
+        (tmp_path / "r.yaml").write_text("extends: demo\nstrategies:\n  - own.py:Declaring\n")
+        with pytest.raises(RecipeError, match="SystemExit: 0"):
+            bind(load_recipe(tmp_path / "r.yaml"), installed_plugins())
 
 
 class TestStrategiesInFiles:

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from fer_augment.errors import FerAugmentError, RecipeError, StrategyError, did_you_mean, excerpt
 from fer_augment.hooks.declarations import Loss, Tracker
+from fer_augment.hooks.declared_values import declaration_fault
 from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.networks import AnyModel, ConfigurableModel, Model
 from fer_augment.hooks.pipeline import Step, steps_of
@@ -188,7 +189,9 @@ def _step_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
     except ValidationError:  # reported when the recipe is read
         return
     try:
-        with_parameters(_strategy_class(step, catalog)[0], step.parameters)
+        fault = declaration_fault(with_parameters(_strategy_class(step, catalog)[0], step.parameters))
+        if fault:
+            yield Fault(node.place, ("strategies", step.label), fault)
     except _ParameterError as error:
         for keys, message in error.faults:
             place = node.place_of(("parameters", *keys))
@@ -297,10 +300,11 @@ def with_parameters(plugin_class: type[P], parameters: Mapping[str, Any]) -> P:
         return plugin_class.model_validate(parameters)
     except ValidationError as error:
         raise _ParameterError(list(_parameter_faults(plugin_class, parameters, error.errors()))) from error
-    except FerAugmentError:
+    except (FerAugmentError, KeyboardInterrupt):
         raise
-    except Exception as error:  # noqa: BLE001 - validators are third-party code
-        raise RecipeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    except BaseException as error:  # noqa: BLE001 - validators are third-party code
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+        raise RecipeError(reason) from error
 
 
 def _parameter_faults(

@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError
 
 from fer_augment.data.dataset import Splits
 from fer_augment.errors import FerAugmentError, RecipeError, RunError, StrategyError, excerpt
+from fer_augment.hooks.declared_values import declaration_fault
 from fer_augment.hooks.pipeline import Step
 from fer_augment.recipe.binding import BoundRecipe, check_classes
 from fer_augment.recipe.recipe import recipe_yaml
@@ -77,15 +78,10 @@ def preflight(
 
 
 def _check_declarations(step: Step) -> None:
-    """Evaluate what a strategy declares; properties are code of plugins and may raise anything."""
-    for name in ("distributions", "effects", "files", "idle_at", "acts_from", "watched_pairs"):
-        try:
-            getattr(step.strategy, name)
-        except FerAugmentError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise StrategyError(f"{step}: {name} raised {reason}") from error
+    """Refuse what a strategy declares if it is invalid, or needs something that is not installed."""
+    fault = declaration_fault(step.strategy)
+    if fault:
+        raise StrategyError(f"{step}: {fault}")
     for distribution in step.strategy.distributions:
         if installed_version(distribution) is None:
             raise StrategyError(f"{step} needs {distribution}, which is not installed: pip install {distribution}")

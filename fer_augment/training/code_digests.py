@@ -9,6 +9,7 @@ import importlib.util
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +30,7 @@ def helper_digests(module_name: str) -> dict[str, str]:
     module = sys.modules.get(module_name)
     waiting = list(_imports_of(module)) if module else []
     helpers: dict[str, str] = {}
+    checked = set[str]()
     while waiting:
         name = waiting.pop()
         file = _source_file(name) if name not in helpers and name != module_name else None
@@ -36,6 +38,9 @@ def helper_digests(module_name: str) -> dict[str, str]:
             source = file.read_bytes()
             helpers[name] = hashlib.sha256(source).hexdigest()
             waiting += _imported(source, name, is_package=file.name == "__init__.py")
+        if "." in name and name not in checked:
+            waiting.append(name.rpartition(".")[0])  # its package is imported first
+        checked.add(name)
     return dict(sorted(helpers.items()))
 
 
@@ -127,16 +132,41 @@ def _is_local(name: str, file: Path, module_name: str) -> bool:
 
 
 def _source_file(name: str) -> Path | None:
-    """Return the file of a module without importing it; None if there is no such module, or it has no source."""
+    """Return the file of a module without importing it; None if there is no such module, or it has no source.
+
+    A module of a package may not be imported yet, as where a hook imports it.
+    """
     if not name or name.partition(".")[0] in sys.stdlib_module_names:
         return None
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
     if module is None:
-        try:
-            spec = importlib.util.find_spec(name) if "." not in name else None
-        except (ImportError, ValueError):
-            spec = None
+        package, _, own = name.rpartition(".")
+        if package:
+            places = (
+                base for folder in _folders_of(package) for base in (folder / f"{own}.py", folder / own / "__init__.py")
+            )
+            return next((place for place in places if place.is_file()), None)
+        spec = _spec_of(name)
         file = spec.origin if spec else None
     path = Path(file) if file else None
     return path if path and path.suffix == ".py" and path.is_file() else None
+
+
+def _folders_of(package: str) -> list[Path]:
+    """Return the folders of a package without importing it; none if there is no such package."""
+    module = sys.modules.get(package)
+    if module is not None:
+        return [Path(folder) for folder in getattr(module, "__path__", ())]
+    above, _, own = package.rpartition(".")
+    if above:
+        return [folder / own for folder in _folders_of(above) if (folder / own).is_dir()]
+    spec = _spec_of(package)
+    return [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
+
+
+def _spec_of(name: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None

@@ -1,0 +1,61 @@
+"""A check of what a strategy declares in its properties, before a run uses it."""
+
+from __future__ import annotations
+
+import numbers
+import os
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from fer_augment.errors import FerAugmentError, did_you_mean, excerpt
+from fer_augment.hooks.stages import STAGES
+from fer_augment.hooks.strategy import Effect, Strategy
+
+
+def declaration_fault(strategy: Strategy) -> str | None:
+    """Return what is wrong with what a strategy declares; properties are code of plugins and may raise anything."""
+    for name, (is_valid, expected) in _DECLARATIONS.items():
+        try:
+            value = getattr(strategy, name)
+            is_as_expected = is_valid(value)
+        except (FerAugmentError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit and GeneratorExit, too: they are the plugin's
+            return f"{name} raised {type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+        if not is_as_expected:
+            return f"{name} must be {expected}, is {excerpt(repr(value), 60)}"
+    for stage in strategy.idle_at:
+        if stage not in STAGES:
+            return f"idle_at contains {stage!r}, which is not a stage{did_you_mean(stage, STAGES)}"
+    return None
+
+
+def _are_all(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
+    return lambda values: (
+        isinstance(values, Collection)
+        and not isinstance(values, str | bytes)
+        and all(isinstance(value, kind) for value in values)
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and int(value) >= 0
+
+
+def _are_pairs(values: Any) -> bool:
+    is_text = _are_all(str)
+    return _are_all((tuple, list))(values) and all(len(pair) == 2 and is_text(pair) for pair in values)
+
+
+_DECLARATIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "effects": (lambda value: isinstance(value, Effect), "an Effect"),
+    "acts_from": (
+        lambda value: isinstance(value, numbers.Integral) and int(value) >= 0,
+        "a number of epochs, at least 0",
+    ),
+    "idle_at": (_are_all(str), "a list of names of stages"),
+    "distributions": (_are_all(str), "a list of names of distributions"),
+    "files": (_are_all((str, os.PathLike)), "a list of paths"),
+    "watched_pairs": (_are_pairs, "a list of pairs of class names"),
+}
+"""For each declared property of a strategy, whether a value is valid, and what it must be."""
