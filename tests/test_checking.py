@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -94,6 +95,19 @@ def test_a_damaged_comparison_is_named(folder: Path) -> None:
 def test_a_missing_report_is_named_with_the_command(folder: Path) -> None:
     (folder / "report.html").unlink()
     assert only_damage(folder) == ("report.html", "is missing", f"fer-augment report {folder}")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_in_place_of_any_file_is_named_and_never_opened(folder: Path) -> None:
+    run = first_run(folder)
+    for file in (folder / "comparison.json", folder / "confused.safetensors", *sorted(run.glob("*.*"))):
+        if file.exists() and file.name != "recipe.yaml":
+            content = file.read_bytes()
+            file.unlink()
+            os.mkfifo(file)
+            assert any(damage.file == str(file) for damage in damages_in(folder)), file
+            file.unlink()
+            file.write_bytes(content)
 
 
 def test_other_directories_are_refused(tmp_path: Path) -> None:

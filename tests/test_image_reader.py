@@ -7,13 +7,16 @@ import random
 import zipfile
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import fer_augment as fa
+from fer_augment import DatasetError
 from fer_augment.data.decoded_files import _WORTH_THREADS
+from fer_augment.data.new_images import read_images
 from fer_augment.data.pixels import fitted
 from tests.data_files import (
     FER2013_CLASSES,
@@ -139,6 +142,15 @@ def test_pipes_are_not_opened(tmp_path):
     splits = read(source)
     assert len(splits.train) == 4
     assert splits.notes == ("2 files (train/cat/pipe.png, train/dog/zeros.png): pipes, sockets or devices; left out",)
+
+
+def test_devices_and_huge_files_are_no_new_images(tmp_path):
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(DatasetError, match="/dev/zero: cannot be read .not a regular file"):
+        read_images([Path("/dev/zero")], (8, 8, 1))
+    with pytest.raises(DatasetError, match=r"huge.png: larger than 512 MiB; reduce its size"):
+        read_images([tmp_path / "huge.png"], (8, 8, 1))
 
 
 def test_a_broken_link_is_refused(tmp_path):

@@ -374,6 +374,18 @@ def test_damaged_files_are_refused_by_name(tmp_path, name, content):
     assert str(path / name) in message_of(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_pipes_and_damaged_headers_are_refused_by_name(tmp_path):
+    folder = write_npy(tmp_path / "npy", {"images": random_images(4), "labels": np.arange(4) % 2})
+    file = folder / "images.npy"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"}", b"(", 1))
+    assert_message(folder, ["images.npy: not a readable .npy file (EOF in multi-line statement); save it again"])
+    file.unlink()
+    os.mkfifo(file)
+    assert_message(folder, ["images.npy: not a readable .npy file", "not a regular file"])
+
+
 def test_a_truncated_image_file_is_refused(tmp_path):
     path = write_npy(tmp_path / "bad", PAIRS)
     os.truncate(path / "X_test.npy", 5000)

@@ -99,5 +99,6 @@ def _print(verification: Verification) -> None:
     elif not verification.is_equal:
         console.print(
             "\nData, versions, processor, threads, device and code are unchanged. Possible causes: the files of the "
-            "run were modified, or results on this machine are not deterministic."
+            "run were modified, a strategy reads a file that it does not declare in `files`, or results on this "
+            "machine are not deterministic."
         )

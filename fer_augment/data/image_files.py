@@ -1,11 +1,27 @@
-"""A reference to an image file in a folder or an archive; its content is read when it is needed."""
+"""A reference to an image file in a folder or an archive, read when it is needed; files that can be opened safely."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fer_augment.errors import DatasetError, FerAugmentError, display_name, excerpt
+
+LARGEST_FILE = 1 << 29
+"""Bytes of the largest image file; a larger one, such as a sparse file or a member of zeros, would exhaust memory."""
+
+
+def regular_file(path: Path) -> Path:
+    """Return a path, unless it is a pipe, socket or device: reading one could wait or go on forever.
+
+    Raises:
+        OSError: if it is one. A file that is missing is left to what opens it.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.image_files import regular_file
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import RunError, excerpt
 
@@ -245,7 +246,7 @@ class RunDirectory:
         """
         file = self.path / "record.json"
         try:
-            return RunRecord.model_validate_json(file.read_bytes())
+            return RunRecord.model_validate_json(regular_file(file).read_bytes())
         except OSError as error:
             raise RunError(f"{file}: {error.strerror}{_REMEDY}") from error
         except ValidationError as error:
@@ -262,7 +263,7 @@ class RunDirectory:
             raise RunError(f"there are predictions for {' and '.join(HELD_OUT)}, not for {split!r}")
         file = self.path / "predictions.safetensors"
         try:
-            arrays = load_file(file)
+            arrays = load_file(regular_file(file))
             needed = {name: arrays[f"{split}.{name}"] for name in ("labels", "logits", "groups", "in_train")}
             raw, rows, together = (arrays.get(f"{split}.{name}") for name in ("raw_logits", "rows", "together"))
             return Predictions(**needed, raw_logits=raw, rows=rows, together=together)
@@ -273,7 +274,7 @@ class RunDirectory:
 def _check_header(file: Path) -> None:
     """Refuse a file of arrays that is cut off or no such file; its arrays are not read."""
     try:
-        with safe_open(file, framework="numpy"):
+        with safe_open(regular_file(file), framework="numpy"):
             pass
     except (OSError, SafetensorError) as error:
         raise RunError(f"{file}: not readable ({error})") from error

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from fer_augment import DatasetError, did_you_mean
+from fer_augment.data.image_files import regular_file
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
 from fer_augment.data.splitting import SplitSettings
 from fer_augment.readers._class_changes import ClassChanges
@@ -208,7 +209,7 @@ def _text(path: Path) -> str:
     """Return the text of the file; a rule in double quotes may contain backslashes that YAML does not allow there."""
     name = display_name(str(path))
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular_file(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DatasetError(no_such_file(str(path))) from error
     except UnicodeDecodeError as error:

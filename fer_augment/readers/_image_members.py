@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fer_augment import DatasetError, ImageFile
 from fer_augment.data.decoding import HEAD_BYTES, IMAGE_SUFFIXES, is_image
+from fer_augment.data.image_files import LARGEST_FILE
 from fer_augment.readers._conventions import counted, display_name, excerpt, is_folder, no_such_file
 from fer_augment.readers._tar_files import TAR_SUFFIXES, Content, tar_files
 
@@ -22,8 +23,6 @@ _UNSUPPORTED_SUFFIXES = (
 _EXPECTED = "expected split/class/image or class/image"
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """Hidden files of macOS and Windows; those of Unix start with a dot."""
-LARGEST_FILE = 1 << 29
-"""Bytes of the largest image file; a larger one, such as a sparse file or a member of zeros, would exhaust memory."""
 
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 

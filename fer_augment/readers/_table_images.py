@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fer_augment import DatasetError, ImageFile
+from fer_augment.data.image_files import regular_file
 from fer_augment.readers._conventions import counted, display_name, split_called
 from fer_augment.readers._image_members import Member, left_out, scan
 from fer_augment.readers._table_text import TABLE_SUFFIXES, is_image_name
@@ -234,6 +235,6 @@ def _file_on_disk(path: str) -> ImageFile:
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return regular_file(Path(path)).read_bytes()
     except OSError as error:
         raise DatasetError(f"{display_name(path)}: cannot be read ({error.strerror})") from error

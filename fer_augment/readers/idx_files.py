@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
+from fer_augment.data.image_files import regular_file
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import IdxName, has_idx_files, idx_name, pairs
 from fer_augment.readers._arrays import LabeledArray, splits_of_arrays
@@ -127,7 +128,7 @@ def _named(path: Path, title: str) -> Iterator[None]:
 
 
 def _opened(path: Path, is_compressed: bool) -> io.BufferedReader | gzip.GzipFile:
-    return gzip.GzipFile(path) if is_compressed else path.open("rb")
+    return gzip.GzipFile(regular_file(path)) if is_compressed else regular_file(path).open("rb")
 
 
 def _header(file: io.BufferedReader | gzip.GzipFile) -> tuple[np.dtype[Any], tuple[int, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tokenize
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.data.dataset import SourceRows
+from fer_augment.data.image_files import regular_file
 from fer_augment.data.npy_format import CLASSES_FILE, SPLIT_WORDS, groups_file, shares_file
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import array_name, has_npy_files, pairs
@@ -84,17 +86,18 @@ def _columns(folder: Path, word: str, files: Collection[str]) -> SourceRows:
 def _array(file: Path) -> Array:
     try:
         with ignoring_old_headers():
-            return np.lib.format.open_memmap(file, mode="r")
+            return np.lib.format.open_memmap(regular_file(file), mode="r")
     except (OSError, *HEADER_FAULTS) as error:
         if "Python objects" in str(error):
             reason = "is an array of Python objects, which would be unpickled; save a numeric array (np.stack)"
             raise _error(file, reason) from error
-        raise _error(file, f"not a readable .npy file ({excerpt(str(error))})") from error
+        fault = error.args[0] if isinstance(error, tokenize.TokenError) else error
+        raise _error(file, f"not a readable .npy file ({excerpt(str(fault))}); save it again with np.save") from error
 
 
 def _read_class_names(file: Path) -> tuple[str, ...]:
     try:
-        names = json.loads(file.read_bytes())
+        names = json.loads(regular_file(file).read_bytes())
     except (OSError, ValueError) as error:
         raise _error(file, f"not readable as JSON ({error})") from error
     is_list = isinstance(names, list) and all(isinstance(name, str) and name.isprintable() for name in names)

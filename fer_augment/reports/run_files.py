@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from fer_augment.data.image_files import regular_file
 from fer_augment.data.records import RunDirectory, RunRecord
 from fer_augment.errors import RunError
 from fer_augment.metrics import CalibrationBins, Scores, calibration_bins, score
@@ -59,7 +60,7 @@ class LocatedRun:
     def recipe_yaml(self) -> str | None:
         """The resolved recipe; None if its file is missing or not text."""
         try:
-            return (self.directory.path / "recipe.yaml").read_text(encoding="utf-8")
+            return regular_file(self.directory.path / "recipe.yaml").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return None
 
@@ -67,7 +68,7 @@ class LocatedRun:
     def examples(self) -> Examples | None:
         """Examples of rows added by strategies; None if the file is missing or damaged."""
         try:
-            arrays = load_file(self.directory.path / "examples.safetensors")
+            arrays = load_file(regular_file(self.directory.path / "examples.safetensors"))
             return Examples(**{name: arrays[name] for name in Examples.__annotations__})
         except (OSError, KeyError, SafetensorError):
             return None

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from fer_augment.data.image_files import regular_file
 from fer_augment.data.records import FoldIdentity, why_unreadable, write_whole
 from fer_augment.errors import RunError
 from fer_augment.results.migration import migrated
@@ -485,7 +486,7 @@ def read_comparison(path: Path) -> ComparisonRecord:
         raise RunError(f"{path}: no such directory; `fer-augment compare … --out {path}` creates it")
     file = path / COMPARISON_FILE if path.is_dir() else path
     try:
-        content = file.read_bytes()
+        content = regular_file(file).read_bytes()
         try:
             return ComparisonRecord.model_validate_json(content)
         except ValidationError:

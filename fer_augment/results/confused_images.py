@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fer_augment.data.image_files import regular_file
 from fer_augment.data.records import RunIdentity, write_whole
 from fer_augment.errors import RunError
 
@@ -77,7 +78,7 @@ def load_confused(path: Path) -> tuple[ConfusedImages, ...]:
         RunError: if the file is missing or damaged.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(regular_file(path), framework="numpy") as file:
             return tuple(
                 ConfusedImages(rows, file.get_tensor(f"{n}.images"), file.get_tensor(f"{n}.probabilities"))
                 for n, rows in enumerate(load_confused_rows(path))
@@ -93,7 +94,7 @@ def load_confused_rows(path: Path) -> tuple[ConfusedRows, ...]:
         RunError: if the file is missing or damaged.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(regular_file(path), framework="numpy") as file:
             return _ROWS.validate_json((file.metadata() or {}).get("rows", ""))
     except (OSError, SafetensorError, ValidationError) as error:
         raise _unreadable(path, error) from error

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from fer_augment.data.cross_validation import CrossValidation
 from fer_augment.data.dataset import Splits
+from fer_augment.data.image_files import regular_file
 from fer_augment.data.records import HELD_OUT, OUTSIDE, RunDirectory, RunRecord, weights_files
 from fer_augment.errors import RunError
 from fer_augment.progress import Report
@@ -143,7 +144,7 @@ def _compared(then: Path, now: Path) -> Iterator[ComparedPart]:
 
 def _read(file: Path) -> dict[str, torch.Tensor]:
     try:
-        return load_file(file)
+        return load_file(regular_file(file))
     except (OSError, SafetensorError) as error:
         raise RunError(f"{file}: not readable ({error})") from error
 
