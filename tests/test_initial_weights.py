@@ -141,7 +141,9 @@ class TestRefusals:
         torch.save({"w": Runs()}, tmp_path / "w.pth")
         (tmp_path / "v.pth").write_bytes(pickle.dumps(Runs()))
         for name in ("w.pth", "v.pth"):
-            assert refusal(tmp_path / name).startswith(f"weights: {name}: not readable (")
+            message = refusal(tmp_path / name)
+            assert message.startswith(f"weights: {name}: not readable (damaged, or with Python objects")
+            assert "weights_only" not in message, "torch's advice to run code from the file"
         assert not file.exists()
 
     def test_content_that_is_no_state_dict(self, tmp_path: Path) -> None:

@@ -99,7 +99,10 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats, which it reads nevertheless
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except pickle.UnpicklingError as error:  # torch's message advises to run code from the file
+        reason = "not readable (damaged, or with Python objects, which are not loaded); save the network's state_dict()"
+        raise RecipeError(f"weights: {file}: {reason}") from error
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise RecipeError(f"weights: {file}: not readable ({_first_line(error)})") from error
     nested = [content[key] for key in _NESTED if isinstance(content, dict) and isinstance(content.get(key), dict)]
     tensors = nested[0] if nested else content
@@ -180,4 +183,5 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    message = "" if isinstance(error, KeyError) else str(error).strip()
+    return (message or type(error).__name__).splitlines()[0]
