@@ -122,7 +122,8 @@ def keep_limit(folder: Path) -> None:
     held = [entry for entry in entries(folder.parent.parent) if entry.kind in (PIXELS, FEATURES)]
     for entry in prune(held, max_bytes=size_limit()):
         if entry.path != folder:
-            delete(entry)
+            with suppress(PermissionError):  # Windows keeps what another process has open; the next call deletes it
+                delete(entry)
 
 
 def _is_in_use(entry: Entry) -> bool:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 
+_MOST_ON_WINDOWS = 60
+"""There, a process waits for at most 63 others at a time."""
 _ONE_THREAD = threading.Lock()
 _PRELOADED = ["fer_augment.runs.experiment"]
 """What all processes need; it imports torch, but no plugin."""
@@ -18,7 +20,9 @@ _PRELOADED = ["fer_augment.runs.experiment"]
 
 def cores() -> int:
     """Return how many processor cores this process may use; on systems without affinity, such as macOS, all cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return min(os.cpu_count() or 1, _MOST_ON_WINDOWS) if sys.platform == "win32" else os.cpu_count() or 1
 
 
 @contextmanager
@@ -56,7 +60,7 @@ def start_process(target: Callable[..., None], *arguments: object, daemon: bool 
 
 def process_class_of(platform: str) -> type[BaseProcess]:
     """Return how processes are started on a system, as `sys.platform` names it."""
-    if platform != "linux":
+    if platform != "linux" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn").Process
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)

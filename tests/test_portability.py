@@ -1,16 +1,21 @@
-"""What can be checked on any system about running on others: imports, signals, encodings, and worker processes."""
+"""What can be checked on Linux about running on other systems: imports, signals, encodings, processes, and files."""
 
 from __future__ import annotations
 
 import ast
 import multiprocessing
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import fer_augment as fa
 from fer_augment.processes import process_class_of
+from tests.comparison_place import write_place
 from tests.markdown import ROOT
 
 SOURCES = sorted([*ROOT.glob("fer_augment/**/*.py"), *ROOT.glob("plugins/*.py"), *ROOT.glob("tools/*.py")])
@@ -94,3 +99,75 @@ def test_processes_are_new_interpreters_where_forks_are_not_safe(platform: str) 
 
 def test_workers_handle_signals_of_every_system() -> None:
     assert signal.SIGTERM in signal.valid_signals()
+
+
+_LIKE_WINDOWS = ROOT / "tests" / "like_windows"
+_COMMANDS = """
+import glob, sys
+from fer_augment.data import pixel_cache
+from fer_augment.cli import main
+
+pixel_cache.CACHED_FROM = 1  # as if the images were many
+for line in sys.argv[1:]:
+    words = []
+    for word in line.split():
+        before, equals, path = word.rpartition("=")
+        words.append(before + equals + (glob.glob(path) or [path])[0])
+    try:
+        main(words)
+    except SystemExit as stopped:
+        assert not stopped.code, line
+"""
+_NOISE = '''
+from typing import ClassVar
+
+import numpy as np
+from fer_augment import Effect, Strategy, hookimpl, uniforms
+
+
+class Noise(Strategy):
+    """Inverts a tenth of the rows."""
+
+    effects: ClassVar[Effect] = Effect.RANDOM
+
+    @hookimpl
+    def augment_rows(self, images, rows, draws, training_set, context):
+        chosen = uniforms(context.row_seeds(training_set.row_keys(rows), draws), 1)[:, 0] < 0.1
+        return np.where(chosen[:, None, None, None], 255 - images, images)
+'''
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up open files in /proc")
+def test_commands_work_and_give_the_same_results_without_what_windows_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_place(tmp_path))
+    Path("noise.py").write_text(_NOISE, encoding="utf-8")
+    noisy = "extends: ./small.yaml\nstrategies: ['./noise.py:Noise': {}]\n"
+    Path("noisy.yaml").write_text(noisy, encoding="utf-8")
+    Path("net.yaml").write_text("extends: ./small.yaml\nmodel: {vgg_mini: {width: 8}}\n", encoding="utf-8")
+    environment = {
+        **os.environ, "PYTHONPATH": str(_LIKE_WINDOWS), "PYTHONIOENCODING": "cp1252", "FER_AUGMENT_CACHE": "cache",
+    }  # fmt: skip
+    commands = [
+        "compare noisy.yaml net.yaml --data faces --seeds 1 --jobs 1 --track csv --out out",
+        "run net.yaml --data faces --out head --set training.train=head --set model.vgg_mini.weights=out/runs/net/*",
+        "report out",
+        "verify out/runs/net/*",
+        "predict out/runs/net/* faces/test/bird/0.png",
+        "export out/runs/net/* --format safetensors --out exported.safetensors",
+        "data convert faces converted",
+        "doctor",
+    ]
+    ran = subprocess.run(
+        [sys.executable, "-c", _COMMANDS, *commands],
+        env=environment, capture_output=True, text=True, encoding="cp1252", check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "only soft file lock is available" in ran.stderr, "fcntl is missing"
+    monkeypatch.setenv("FER_AUGMENT_CACHE", "usual_cache")
+    usual = fa.compare(["noisy.yaml", "net.yaml"], "faces", seeds=1, jobs=1, out="usual", progress=False)
+    for (run,) in usual.runs.values():
+        other = Path("out") / Path(run.path).relative_to("usual")
+        for name in ("predictions.safetensors", "weights.safetensors", "provenance.safetensors"):
+            assert (other / name).read_bytes() == (run.path / name).read_bytes()

@@ -48,12 +48,11 @@ def build() -> None:
 @release.command()
 @click.argument("pythons", nargs=-1)
 def check(pythons: tuple[str, ...]) -> None:
-    """Install the wheel for each interpreter, and the sdist for the first, in fresh environments; test them."""
-    wheel, sdist = built()
-    for number, python in enumerate(pythons or (sys.executable,)):
-        for distribution in (wheel, sdist)[: 1 if number else 2]:
-            smoke_test(python, distribution)
-            click.echo(f"{python}: {distribution.name} OK")
+    """Install the wheel and the sdist for each interpreter in fresh environments; test them."""
+    distributions = built()
+    for python in pythons or (sys.executable,):
+        for distribution in distributions:
+            click.echo(f"{distribution.name}: {smoke_test(python, distribution)}")
 
 
 @release.command()
@@ -102,15 +101,19 @@ def built() -> tuple[Path, Path]:
     return wheel, sdist
 
 
-def smoke_test(python: str, distribution: Path) -> None:
-    """Install a distribution in a fresh environment, with the pinned versions, and run the smoke test there."""
+def smoke_test(python: str, distribution: Path) -> str:
+    """Install a distribution in a fresh environment, with the pinned versions, and run the smoke test there.
+
+    Returns:
+        what the smoke test prints.
+    """
     with tempfile.TemporaryDirectory(prefix="fer_augment-") as scratch:
         environment = Path(scratch) / "environment"
         _run([python, "-m", "venv", str(environment)])
         scripts = environment / ("Scripts" if sys.platform == "win32" else "bin")
         pip = [str(scripts / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, "-c", str(CONSTRAINTS), str(distribution)])
-        _run([str(scripts / "python"), str(SMOKE_TEST)], cwd=Path(scratch))
+        return _run([str(scripts / "python"), str(SMOKE_TEST)], cwd=Path(scratch)).strip()
 
 
 def _run(command: Sequence[str], cwd: Path = ROOT) -> str:

@@ -11,7 +11,7 @@ rows, so that it can replace the source.
 from __future__ import annotations
 
 import csv
-import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +30,8 @@ FORMATS = ("npz", "folder", "csv")
 USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 """Usage column of fer2013.csv by split."""
 
+_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
+"""Names that Windows keeps for devices, with any suffix."""
 _NAME = "training_set"
 _ROWS_AT_ONCE = 1024
 _PROVENANCE = ("origins", "copies", "step")
@@ -161,5 +163,10 @@ def _chunks(dataset: ImageDataset, written: Written) -> Iterator[tuple[range, ND
 
 def _names_a_folder(name: str) -> bool:
     """Return whether a class name is a valid, visible folder name on all platforms."""
-    separators = {os.sep, os.altsep or os.sep, *'/\\:*?"<>|'}
-    return name.isprintable() and not (set(name) & separators) and name[:1] not in ("", ".") and name == name.strip()
+    return (
+        name.isprintable()
+        and not (set(name) & set('/\\:*?"<>|'))
+        and not name.startswith(".")
+        and name == name.strip().rstrip(".") != ""
+        and not _DEVICES.fullmatch(name.partition(".")[0])
+    )

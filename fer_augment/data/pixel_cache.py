@@ -13,9 +13,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -107,7 +107,9 @@ def _compute(folder: Path, shape: tuple[int, ...], compute: Compute) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     into = _on_disk(partial, shape)
     try:
-        _finish(partial, folder, into, compute(into.pixels))
+        _complete(partial, into, compute(into.pixels))
+        del into  # files that are mapped cannot be moved on Windows
+        _move(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -133,7 +135,8 @@ def _locked(folder: Path) -> Iterator[None]:
     lock = folder.with_name(f"{folder.name}.lock")
     with FileLock(lock):
         yield
-    lock.unlink(missing_ok=True)
+    with suppress(OSError):  # Windows keeps a file that another process has open
+        lock.unlink()
 
 
 def _decoded(
@@ -160,7 +163,9 @@ def _decoded(
         if not is_locked:
             return StoredPixels(PixelBlock(into.pixels), notes_on(into.conversions))
         if not folder.is_dir():
-            _finish(partial, folder, into, notes_on(into.conversions))
+            _complete(partial, into, notes_on(into.conversions))
+            del into  # files that are mapped cannot be moved on Windows
+            _move(partial, folder)
     _keep_limit(folder)
     return _opened(folder)
 
@@ -177,12 +182,9 @@ def _on_disk(partial: Path, shape: tuple[int, ...]) -> Destination:
         _CONVERSIONS: (np.dtype(np.uint16), shape[:1]),
         _DONE: (np.dtype(np.bool_), (chunks,)),
     }
-    try:
-        arrays = [np.lib.format.open_memmap(partial / name, mode="r+") for name in wanted]
-        if [(array.dtype, array.shape) for array in arrays] == list(wanted.values()):
-            return Destination(*arrays)
-    except (OSError, ValueError):
-        pass
+    begun = _begun(partial, wanted)
+    if begun:
+        return begun
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     needed, free = math.prod(shape), shutil.disk_usage(partial).free
@@ -198,14 +200,28 @@ def _on_disk(partial: Path, shape: tuple[int, ...]) -> Destination:
     return Destination(*made)
 
 
-def _finish(partial: Path, folder: Path, into: Destination, notes: Sequence[str]) -> None:
-    """Complete the folder of a set and move it into place."""
+def _begun(partial: Path, wanted: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> Destination | None:
+    """Open what an interrupted process has decoded; None if there is nothing, or nothing of these types and shapes."""
+    try:
+        arrays = [np.lib.format.open_memmap(partial / name, mode="r+") for name in wanted]
+    except (OSError, ValueError):
+        return None
+    fits = [(array.dtype, array.shape) for array in arrays] == list(wanted.values())
+    return Destination(*arrays) if fits else None
+
+
+def _complete(partial: Path, into: Destination, notes: Sequence[str]) -> None:
+    """Write all pixels to the disk, and their digests and notes beside them."""
     assert isinstance(into.pixels, np.memmap)
     with ThreadPoolExecutor(1) as pool:  # writing to the disk and computing digests take about the same time
         written = pool.submit(into.pixels.flush)
         np.save(digests_file(partial / _PIXELS), PixelBlock.open(partial / _PIXELS).row_digests)
         written.result()
     (partial / _NOTES).write_text(json.dumps([*notes]), encoding="utf-8")
+
+
+def _move(partial: Path, folder: Path) -> None:
+    """Move a set that is complete into place."""
     for name in (_CONVERSIONS, _DONE):
         (partial / name).unlink()
     partial.rename(folder)

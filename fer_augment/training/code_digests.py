@@ -67,9 +67,9 @@ def content_digest(path: Path) -> str:
         status = path.stat()
         return _file_digest(path, status.st_size, status.st_mtime_ns)
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)}\0{content_digest(file)}\0".encode("utf-8", "surrogateescape"))
+    below = {file.relative_to(path): file for file in path.rglob("*") if file.is_file()}
+    for name in sorted(below, key=lambda name: name.parts):  # paths of Windows have an order of their own
+        digest.update(f"{name.as_posix()}\0{content_digest(below[name])}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
