@@ -13,11 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from fer_augment.cache import cache_folder, entries, size_limit
 from fer_augment.errors import excerpt
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.processes import cores
+from fer_augment.training.distributions import distributions_of_modules
 
 DISTRIBUTION = "fer_augment"
 LEAST_FREE_BYTES = 2 * 10**9
@@ -54,7 +56,7 @@ def _requirements(problems: list[str]) -> dict[str, str]:
     versions = {DISTRIBUTION: importlib.metadata.version(DISTRIBUTION)}
     for requirement in _required(extra=""):
         version = _version(requirement.name)
-        versions[requirement.name] = version or "missing"
+        versions[requirement.name] = "; ".join([version or "missing", *_others_with_modules_of(requirement.name)])
         if version is None:
             problems.append(f"{requirement.name} is missing: pip install '{requirement}'")
         elif not requirement.specifier.contains(version, prereleases=True):
@@ -62,6 +64,15 @@ def _requirements(problems: list[str]) -> dict[str, str]:
                 f"{requirement.name} {version} does not satisfy {requirement.specifier}: pip install '{requirement}'"
             )
     return versions
+
+
+def _others_with_modules_of(distribution: str) -> Iterator[str]:
+    """Yield a note for each other distribution that installed the same module, such as a fork."""
+    own = canonicalize_name(distribution)
+    for providers in distributions_of_modules().values():
+        names = {canonicalize_name(provider) for provider in providers}
+        if own in names:
+            yield from (f"{other} {_version(other)} has the same module" for other in sorted(names - {own}))
 
 
 def _extras(problems: list[str]) -> Iterator[tuple[str, str]]:

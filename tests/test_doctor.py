@@ -66,6 +66,14 @@ def test_a_missing_requirement_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_cache_that_no_file_system_holds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE", f"/{'a' * 300}")
     assert any("File name too long; set FER_AUGMENT_CACHE" in problem for problem in diagnose().problems)
+def test_a_fork_with_the_same_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    providers = {"albumentations": ["albumentations", "nrtk-albumentations"], "numpy": ["numpy"]}
+    monkeypatch.setattr("fer_augment.doctor.distributions_of_modules", lambda: providers)
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.3.0" if name[:5] == "nrtk-" else real(name))
+    versions = diagnose().facts["versions"]
+    assert versions["albumentations"] == f"{real('albumentations')}; nrtk-albumentations 2.3.0 has the same module"
+    assert versions["numpy"] == real("numpy")
 
 
 def test_a_cache_that_cannot_be_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

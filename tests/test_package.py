@@ -61,6 +61,24 @@ def test_installed_entry_points_are_the_declared_ones() -> None:
     assert not installed_plugins().problems
 
 
+def modules_imported_in(file: Path) -> set[str]:
+    """Return the top-level modules that a file imports anywhere."""
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.add(node.module.partition(".")[0])
+    return imported
+
+
+@pytest.mark.parametrize("library", ["albumentations", "imblearn", "kornia", "mlflow", "tensorboard", "timm"])
+def test_only_its_plugin_imports_a_library_of_strategies_networks_or_trackers(library: str) -> None:
+    files = [file for folder in FOLDERS.values() for file in (ROOT / folder).rglob("*.py")]
+    importing = {str(file.relative_to(ROOT)) for file in files if library in modules_imported_in(file)}
+    assert importing <= {f"plugins/{library}.py"}
+
+
 def test_every_package_folder_is_declared() -> None:
     packages = {
         ".".join((name, *file.parent.relative_to(ROOT / folder).parts))
