@@ -51,6 +51,17 @@ class TestCompare:
         assert json.loads(ran.out) == json.loads(Path("results/small_more/comparison.json").read_text())
         assert json.loads(ran.out)["versus"][0]["balanced_accuracy"]["p"] is None
 
+    def test_a_check_of_a_pull_request_prints_markdown_and_exits_with_3_if_an_arm_is_worse(self) -> None:
+        Path("idle.yaml").write_text("extends: ./small.yaml\ntraining: {learning_rate: 1.0e-6}\n", encoding="utf-8")
+        arguments = "compare", "small.yaml", "idle.yaml", "--data", "faces", "--seeds", "3", "--format", "github", "-q"
+        ran = fer_augment(*arguments, "--fail-on", "worse")
+        assert ran.code == 3
+        assert "\nidle is worse than small: balanced accuracy -" in ran.out
+        assert "| class | images | baseline | arm | difference | 95 % CI | adj. p | verdict |" in ran.out
+        assert re.fullmatch(r"worse: idle in balanced accuracy \(-\d+\.\d points\), idle in accuracy .*\n", ran.err)
+        again = fer_augment(*arguments)
+        assert (again.code, again.out, again.err) == (0, ran.out, ""), "without --fail-on"
+
     def test_exits_with_1_if_a_run_failed(self) -> None:
         ran = fer_augment("compare", "small.yaml", "breaks.yaml", "--data", "faces", "--seeds", "2", "--jobs", "1")
         assert ran.code == 1

@@ -162,6 +162,10 @@ FAULTY = {
     "model: a\nname: ../a\n": [
         "r.yaml:2: name: should consist of letters, digits, '_', '-' and '.', as it names a folder, got '../a'"
     ],
+    "model: a\nname: aux.b\n": [
+        "r.yaml:2: name: names a folder, which on Windows cannot be called 'aux.b'; choose another"
+    ],
+    "model: a\nname: b.\n": ["r.yaml:2: name: names a folder, which on Windows cannot be called 'b.'; choose another"],
     "model: a\ntraining:\n": ["r.yaml:2: training: should be a mapping, got nothing"],
     "model: a\ntraining:\n  epochs: true\n": ["r.yaml:3: training.epochs: should be a valid integer, got true"],
     "model: a\ntraining:\n  scout: {fold: 3}\n": ["r.yaml:3: training.scout.fold: unknown key; did you mean 'folds'?"],

@@ -122,6 +122,8 @@ class Recipe(Settings):
     def _fits_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise ValueError(f"should consist of letters, digits, '_', '-' and '.', as it names a folder, got {name!r}")
+        if re.search(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)|\.$", name):
+            raise ValueError(f"names a folder, which on Windows cannot be called {name!r}; choose another")
         return name
 
 
