@@ -15,7 +15,7 @@ from fer_augment.reports.console import ResultsConsole
 from fer_augment.reports.grids import Grid, against_baseline, recall_by_arm
 from fer_augment.reports.html import report_html
 from fer_augment.reports.published import PUBLISHED, TEST_COUNTS, published_grids
-from fer_augment.reports.tables import csv_table, markdown
+from fer_augment.reports.tables import csv_table, escaped, markdown
 from fer_augment.reports.terminal import print_comparison, print_grid
 from fer_augment.reports.wording import (
     cost_sentence,
@@ -403,6 +403,19 @@ def test_markdown_has_verdicts_tables_and_warnings(comparison):
     verdicts = {row[0]: row[-1] for row in markdown_rows(text, "same vs. base")}
     assert verdicts["balanced accuracy"] == "no evidence of a difference"
     assert text.count("## Warnings\n") == 1 and "- good is better than base: " in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("call `data audit` *now*", r"call `data audit` \*now\*"),
+        ("`a_b` and `c", r"`a_b` and \`c"),
+        ("``x`` and `<b>`", r"\`\`x\`\` and \`&lt;b&gt;\`"),
+        ("`a|b`", r"\`a\|b\`"),
+    ],
+)
+def test_markdown_keeps_code_that_needs_no_escape(text, expected):
+    assert escaped(text) == expected
 
 
 def test_markdown_escapes_names(tmp_path):

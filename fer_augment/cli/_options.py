@@ -19,11 +19,11 @@ data_option = click.option(
 )  # fmt: skip
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-    help="Override a setting of every recipe, such as training.epochs=5; may be repeated.",
+    help="Override a setting of all recipes given, such as training.epochs=5; may be repeated.",
 )  # fmt: skip
 track_option = click.option(
     "--track", multiple=True, metavar="TRACKER",
-    help="Follow all runs with a tracker, such as csv, tensorboard or mlflow; may be repeated.",
+    help="Follow each run with a tracker, such as csv, tensorboard or mlflow; may be repeated.",
 )  # fmt: skip
 quiet_option = click.option(
     "--quiet", "-q", is_flag=True, help="Show no progress and no warnings; results are printed."

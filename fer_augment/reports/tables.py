@@ -82,8 +82,13 @@ def grid_blocks(grid: Grid) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Escape text for Markdown, and for the HTML rendered from it; `a_b` needs no escape."""
-    return html.escape(re.sub(r"[\\`*\[\]|~#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(text)), quote=False)
+    """Escape text for Markdown, and for the HTML rendered from it; `a_b` needs no escape, and `code` stays code."""
+    parts = re.split(r"(?<!`)(`[^`\n|\\<>&]+`)(?!`)", printable(text))
+    return "".join(part if place % 2 else _escaped_prose(part) for place, part in enumerate(parts))
+
+
+def _escaped_prose(text: str) -> str:
+    return html.escape(re.sub(r"[\\`*\[\]|~#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text), quote=False)
 
 
 # --- CSV
