@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, Strict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
-from fer_augment.errors import RecipeError, did_you_mean
+from fer_augment.errors import RecipeError, did_you_mean, excerpt
 from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
 from fer_augment.recipe.model_choice import ModelChoice
@@ -235,6 +235,8 @@ def validation_message(errors: Sequence[ErrorDetails]) -> str:
     first = errors[0]
     if first["type"] in ("missing", "value_error", "assertion_error"):
         return alternatives
+    if first["type"].startswith("path_"):
+        return f"{alternatives}, got '{excerpt(str(first['input']), _PATH_SHOWN)}'"  # its end says which file it is
     is_unquoted = first["type"] == "string_type" and isinstance(first["input"], int | float)
     return f"{alternatives}, got {value_in_words(first['input'])}" + ("; put it in quotes" if is_unquoted else "")
 
@@ -245,6 +247,8 @@ def _expected(error: ErrorDetails) -> str:
     return _EXPECTED.get(error["type"]) or error["msg"].removeprefix("Input ").replace("String ", "text ")
 
 
+_PATH_SHOWN = 300
+"""Characters of a path in a message."""
 _EXPECTED = {
     "dict_type": "should be a mapping",
     "list_type": "should be a list",

@@ -140,10 +140,10 @@ class _Case:
         """Return the network of the kit, with the outputs in the order of the case."""
         import torch
 
-        network: Any = tiny_network(self.data.image_shape, len(self.data.class_names))
+        network = tiny_network(self.data.image_shape, len(self.data.class_names))
         if self.is_reversed:
             with torch.no_grad():
-                for parameter in network.head.parameters():
+                for parameter in network.get_submodule("head").parameters():
                     parameter.copy_(parameter.flip(0))
         return network
 
@@ -217,7 +217,7 @@ def _shares_differ(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool
     With many classes, this only counts if the last classes of both orders are left out: the order of classes may decide
     ties, such as equal distances.
     """
-    differ = (np.abs(one - other) > _CLEARLY).any(axis=1)
+    differ = np.asarray((np.abs(one - other) > _CLEARLY).any(axis=1))
     if len(one) == _FEW:
         return bool(differ.any())
     places = range(_FEW, len(one) + 1 - _LEFT_OUT)

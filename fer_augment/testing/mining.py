@@ -89,7 +89,7 @@ class _Record:
     def _hook(self, *, is_of_network: bool) -> Any:
         """Return a function: a copy of the network shares it, whereas it would copy a bound method with the record."""
 
-        def record(module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
+        def record(module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> torch.Tensor | None:
             if self.is_paused or not inputs:
                 return None
             number, one = len(self.passes), _Pass(inputs[0].detach().clone(), is_of_network)
