@@ -88,7 +88,12 @@ class TestPrecedence:
 
 def image_source(content: Any = lambda: b"", **parts: Any) -> ImageSource:
     files = [ImageFile(f"{number}.png", content, "") for number in range(4)]
-    given = {"files": files, "labels": np.arange(4) % 2, "split": np.full(4, -1, np.int8), "class_names": ("a", "b")}
+    given: dict[str, Any] = {
+        "files": files,
+        "labels": np.arange(4) % 2,
+        "split": np.full(4, -1, np.int8),
+        "class_names": ("a", "b"),
+    }
     return ImageSource("faces", **(given | parts))
 
 

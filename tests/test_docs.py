@@ -29,6 +29,7 @@ from fer_augment.cache import CACHE_VARIABLE
 from fer_augment.cli import group
 from fer_augment.data.dataset import LONGEST_CLASS_NAME
 from fer_augment.data.decoding import MAX_PIXELS
+from fer_augment.data.image_files import LARGEST_FILE
 from fer_augment.data.records import RECORD_SCHEMA, Evaluation, RunIdentity, RunRecord
 from fer_augment.hooks.observer_specs import OBSERVERS, ObserverSpecs
 from fer_augment.hooks.observers import Observers
@@ -37,7 +38,6 @@ from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins
 from fer_augment.hooks.specs import RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Context
-from fer_augment.readers._image_members import LARGEST_FILE
 from fer_augment.readers._tar_files import COMPRESSED_LIMIT
 from fer_augment.recipe.binding import bind
 from fer_augment.recipe.json_schema import recipe_json_schema

@@ -68,11 +68,11 @@ def refuse_names(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 for module in MODULES:
-    sys.modules[module] = None  # type: ignore[assignment]  # makes imports raise ImportError
+    sys.modules[module] = None  # makes imports raise ImportError
 for name in FUNCTIONS:
     if hasattr(os, name):
         delattr(os, name)
-multiprocessing.reduction.HAVE_SEND_HANDLE = False
+setattr(multiprocessing.reduction, "HAVE_SEND_HANDLE", False)  # noqa: B010 - the name is final for type checkers
 os.rename = like_windows(os.rename, may_replace=False)
 os.replace = like_windows(os.replace)
 os.unlink = os.remove = like_windows(os.unlink)
