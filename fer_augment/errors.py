@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import traceback
 from collections.abc import Iterable
 
 
@@ -51,6 +52,16 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     if nearest:
         return f"; did you mean {folded[nearest[0]]!r}?"
     return f"; known: {', '.join(names)}" if names else "; none are available"
+
+
+def raised_at(error: BaseException, file: str) -> str:
+    """Return `"focus.py, line 12"`: where an exception passed last through a file or through a module beside it.
+
+    If it did not, the place is where it was raised.
+    """
+    frames, folder = traceback.extract_tb(error.__traceback__), os.path.dirname(file)
+    beside = [frame for frame in frames if os.path.dirname(frame.filename) == folder]
+    return "".join(f"{display_name(os.path.basename(at.filename))}, line {at.lineno}" for at in (beside or frames)[-1:])
 
 
 def display_name(name: str) -> str:

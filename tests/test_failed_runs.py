@@ -13,7 +13,7 @@ import fer_augment as fa
 from fer_augment.data.records import RunDirectory
 from fer_augment.errors import NothingFinishedError
 from fer_augment.runs.ledger import Ledger
-from tests.command_line import fer_augment
+from tests.command_line import assert_refused, fer_augment
 from tests.tiny_runs import write_recipe, write_squares
 
 OWN = '''
@@ -63,13 +63,23 @@ def test_the_traceback_is_kept_named_and_shown_on_demand() -> None:
     assert "raise StrategyError" in fer_augment(*arguments, "--traceback").err
 
 
+def test_exceptions_of_hooks_are_named_by_file_and_line_in_every_command() -> None:
+    Path("alone.py").write_text(OWN.replace("from inversion_beside.pixels import inverted", "inverted = None"))
+    write_recipe(Path(), "alone", steps="- ./alone.py:Fails: {}")
+    arguments = ["rewrite", "alone.yaml", "--data", "squares", "--dry-run"]
+    refused = "TypeError: 'NoneType' object is not callable (alone.py, line 19)"
+    assert_refused(fer_augment(*arguments), f"step 1 (fails), rewrite_training_set: {refused}")
+    shown = fer_augment(*arguments, "--traceback").err
+    assert shown.startswith("Traceback ") and "append(inverted(" in shown and shown.endswith(f"{refused}\n")
+
+
 def test_a_crash_of_the_interpreter_fails_its_run_only() -> None:
     write_recipe(Path(), "leaves", steps="- ./own.py:Fails: {how: leave}")
     comparison = fa.compare(["leaves.yaml", "fails.yaml"], "squares", seeds=2, jobs=1, out="out", progress=False)
     assert [arm.seeds for arm in comparison.arms] == [(0,), (0,)]
     messages = [failure.message for failure in comparison.failures]
     assert messages[0].startswith("its process ended with exit code 7")
-    assert messages[1] == "step 1 (fails), rewrite_training_set: GeneratorExit: odd"
+    assert messages[1] == "step 1 (fails), rewrite_training_set: GeneratorExit: odd (own.py, line 17)"
     assert [file.name for file in Path("out/failures").iterdir()] == ["fails-seed-1.txt"]
 
 

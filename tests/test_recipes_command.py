@@ -170,6 +170,13 @@ class TestCheck:
         ran = fer_augment("recipes", "check", name)
         assert (ran.code, ran.out) == (0, f"{name}: OK\n")
 
+    def test_weights_that_do_not_exist_are_an_error(self) -> None:
+        ran = fer_augment(
+            "recipes", "check", write("w.yaml", "model:\n  vgg_tiny:\n    weights: missing.safetensors\n")
+        )
+        assert ran.code == 2 and ran.out.startswith("w.yaml:3: model.vgg_tiny.weights: ")
+        assert "missing.safetensors: no such file" in ran.out
+
     def test_a_misleading_recipe_gives_a_warning(self) -> None:
         ran = fer_augment(
             "recipes", "check", write("r.yaml", "extends: modern\nstrategies: [imblearn: {sampler: SMOTE}]")

@@ -99,8 +99,11 @@ def test_batches_have_streams_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("raise", r"^step 1 \(fails\), augment_rows: ZeroDivisionError: division by zero$"),
-        ("exit", r"^step 1 \(fails\), augment_rows: SystemExit: 4$"),
+        (
+            "raise",
+            r"^step 1 \(fails\), augment_rows: ZeroDivisionError: division by zero \(test_row_workers.py, line \d+\)$",
+        ),
+        ("exit", r"^step 1 \(fails\), augment_rows: SystemExit: 4 \(test_row_workers.py, line \d+\)$"),
         ("nothing", r"^step 1 \(fails\), augment_rows returned nothing; end it with a return statement$"),
     ],
 )

@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -63,12 +64,15 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.short_help) for name, entry in _COMMANDS.items()])
 
 
+TRACEBACK_KEY = "fer_augment.traceback"
+"""Where the context of a command keeps whether --traceback was given."""
+
 _PREPARED = set[click.Command]()
 """Commands whose functions are wrapped already."""
 
 
 def _prepared(command: click.Command) -> click.Command:
-    """Keep line breaks of the help text (raw docstrings), and prepare for what plugins may do wrong."""
+    """Keep line breaks of the help text (raw docstrings), add --traceback, prepare for what plugins may do wrong."""
     if command.help:
         command.help = command.help.replace(r"\b", "\b")
     if isinstance(command, click.Group):
@@ -76,20 +80,41 @@ def _prepared(command: click.Command) -> click.Command:
             _prepared(subcommand)
     elif command.callback and command not in _PREPARED:
         command.callback = _beside_plugins(command.callback)
+        command.params.append(_traceback_option())
         _PREPARED.add(command)
     return command
 
 
+def _traceback_option() -> click.Option:
+    return click.Option(
+        ["--traceback"], is_flag=True, expose_value=False, callback=_keep_choice,
+        help="Print the tracebacks of what failed.",
+    )  # fmt: skip
+
+
+def _keep_choice(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
+    context.meta[TRACEBACK_KEY] = is_asked
+
+
 def _beside_plugins(callback: Callable[..., object]) -> Callable[..., object]:
-    """Return a command that warns of broken plugins before, and keeps what plugins print out of its results."""
+    """Return a command that warns of broken plugins before, and keeps what plugins print out of its results.
+
+    With --traceback it prints that of an error: those of the runs that failed, if the error has them as notes.
+    """
 
     @functools.wraps(callback)
     def run(*arguments: object, **options: object) -> object:
         from fer_augment.reading import loaded_plugins
 
         with stdout_for_results():
-            loaded_plugins(again=True)
-            return callback(*arguments, **options)
+            try:
+                loaded_plugins(again=True)
+                return callback(*arguments, **options)
+            except FerAugmentError as error:
+                if click.get_current_context().meta.get(TRACEBACK_KEY):
+                    lines = getattr(error, "__notes__", None) or traceback.format_exception(error)
+                    click.echo("".join(lines).rstrip(), err=True)
+                raise
 
     return run
 

@@ -61,7 +61,6 @@ def finish(
     fail_on: str | None = None,
     *,
     quiet: bool = False,
-    traceback: bool = False,
 ) -> None:
     """Print a comparison and where the rest is; exit with 1 if a run failed, with 3 if `fail_on` applies.
 
@@ -70,7 +69,6 @@ def finish(
         chosen: one of the `FORMATS`.
         fail_on: `worse`, or None.
         quiet: whether to print nothing on stderr but failures.
-        traceback: whether to print the tracebacks of failed runs.
     """
     show(comparison, chosen)
     if comparison.is_written:
@@ -79,7 +77,7 @@ def finish(
             f"Results are in {comparison.directory}; open {report}", markup=False, soft_wrap=True
         )
     if comparison.failures:
-        _name_failures(comparison, traceback=traceback)
+        _name_failures(comparison)
         sys.exit(1)
     worse = list(_worse(comparison)) if fail_on == "worse" else []
     if worse:
@@ -87,15 +85,17 @@ def finish(
         sys.exit(WORSE_STATUS)
 
 
-def _name_failures(comparison: Comparison, *, traceback: bool) -> None:
+def _name_failures(comparison: Comparison) -> None:
+    from fer_augment.cli import TRACEBACK_KEY
     from fer_augment.runs.failures import traceback_file
 
+    is_asked = click.get_current_context().meta.get(TRACEBACK_KEY)
     for failure in comparison.failures:
         line = f"failed: {failure}"
         file = traceback_file(comparison.directory, failure.recipe, failure.seed) if comparison.is_written else None
         is_kept = file is not None and file.is_file()
         messages().print(line + (f" (traceback: {file})" if is_kept else ""), markup=False, soft_wrap=True)
-        if traceback and is_kept and file is not None:
+        if is_asked and is_kept and file is not None:
             messages().print(file.read_text(encoding="utf-8"), markup=False, soft_wrap=True)
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import click
-
-from fer_augment.errors import NothingFinishedError
-from fer_augment.reports.console import messages
 
 data_option = click.option(
     "--data", "source", required=True, metavar="SRC",
@@ -36,7 +32,6 @@ executor_option = click.option(
     "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
     help="Do runs in processes here, or on the Ray cluster at RAY_ADDRESS, else on a local Ray cluster.",
 )  # fmt: skip
-traceback_option = click.option("--traceback", is_flag=True, help="Print the tracebacks of failed runs.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -73,14 +68,3 @@ class Seeds(click.ParamType[tuple[int, ...]]):
         if not seeds or len(set(seeds)) != len(seeds):
             self.fail(f"{value!r}: give the number of seeds, such as 5, or a list, such as 0,3,7", param, ctx)
         return seeds
-
-
-@contextmanager
-def tracebacks_shown(is_asked: bool) -> Iterator[None]:
-    """Print the tracebacks that come with the error of runs of which none finished."""
-    try:
-        yield
-    except NothingFinishedError as error:
-        for note in getattr(error, "__notes__", ()) if is_asked else ():
-            messages().print(note, markup=False, soft_wrap=True)
-        raise

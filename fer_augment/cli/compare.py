@@ -19,8 +19,6 @@ from fer_augment.cli._options import (
     json_option,
     quiet_option,
     set_option,
-    traceback_option,
-    tracebacks_shown,
     track_option,
     with_reader,
 )
@@ -68,7 +66,6 @@ DEMO_SEEDS = 5
 @json_option
 @fail_option
 @quiet_option
-@traceback_option
 def compare(
     recipes: tuple[str, ...],
     source: str | Source,
@@ -90,7 +87,6 @@ def compare(
     as_json: bool,
     fail_on: str | None,
     quiet: bool,
-    traceback: bool,
 ) -> None:
     r"""Compare recipes on the same data; the first one is the baseline.
 
@@ -135,9 +131,7 @@ def compare(
     if dry_run:
         _print_plan(prepared, as_json=shown == "json")
         return
-    with tracebacks_shown(traceback):
-        comparison = prepared.run()
-    finish(comparison, shown, fail_on, quiet=quiet, traceback=traceback)
+    finish(prepared.run(), shown, fail_on, quiet=quiet)
 
 
 @click.command()

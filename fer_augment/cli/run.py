@@ -15,8 +15,6 @@ from fer_augment.cli._options import (
     json_option,
     quiet_option,
     set_option,
-    traceback_option,
-    tracebacks_shown,
     track_option,
     with_reader,
 )
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 @track_option
 @json_option
 @quiet_option
-@traceback_option
 def run(
     recipe: str,
     source: str | Source,
@@ -50,7 +47,6 @@ def run(
     track: tuple[str, ...],
     as_json: bool,
     quiet: bool,
-    traceback: bool,
 ) -> None:
     r"""Train one recipe with one seed, score it on the test split once, and keep all results.
 
@@ -62,10 +58,7 @@ def run(
     """
     from fer_augment.comparing import run as finished_run
 
-    with tracebacks_shown(traceback):
-        finished = finished_run(
-            recipe, source, seed=seed, out=out, overrides=overrides, track=track, progress=not quiet
-        )
+    finished = finished_run(recipe, source, seed=seed, out=out, overrides=overrides, track=track, progress=not quiet)
     if as_json:
         print_plain(json.dumps(_as_json(finished), indent=1))
     else:

@@ -28,7 +28,7 @@ from safetensors.numpy import load_file, save
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.errors import RunError, excerpt
+from fer_augment.errors import RecipeError, RunError, excerpt
 
 RECORD_SCHEMA: Final = 2
 HELD_OUT = ("validation", "test")
@@ -351,6 +351,19 @@ def weights_files(directory: Path) -> list[Path]:
     """Return the files that together hold the weights of a run: of the network, or of its head and its backbone."""
     files = [directory / WEIGHTS_FILE, directory / BACKBONE_FILE]
     return files if files[1].is_file() else files[:1]
+
+
+def weights_file(source: Path) -> Path:
+    """Return the file of initial weights: the source itself, or the weights of the run that it is the directory of.
+
+    Raises:
+        RecipeError: if it does not exist.
+    """
+    file = source / WEIGHTS_FILE if source.is_dir() else source
+    if not file.is_file():
+        reason = "not a run directory (no weights.safetensors)" if source.is_dir() else "no such file"
+        raise RecipeError(f"weights: {source}: {reason}")
+    return file
 
 
 NO_SOURCE = 255

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import os
 from collections.abc import Callable, Collection, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fer_augment.errors import FerAugmentError, did_you_mean, excerpt
@@ -27,6 +28,16 @@ def declaration_fault(strategy: Strategy) -> str | None:
     for stage in strategy.idle_at:
         if stage not in STAGES:
             return f"idle_at contains {stage!r}, which is not a stage{did_you_mean(stage, STAGES)}"
+    return None
+
+
+def missing_distribution(strategy: Strategy) -> str | None:
+    """Return what to install for a strategy, as part of a sentence; None if all that it needs is there."""
+    for distribution in strategy.distributions:
+        try:
+            version(distribution)
+        except PackageNotFoundError:
+            return f"needs {distribution}, which is not installed: pip install {distribution}"
     return None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from inspect import unwrap
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, occurrence
-from fer_augment.errors import FerAugmentError, StrategyError
+from fer_augment.errors import FerAugmentError, StrategyError, raised_at
 from fer_augment.hooks.scouts import CachingScout
 from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stage_manager import StageManager
@@ -270,7 +271,8 @@ def _returned(step: Step, stage: str, call: HookCaller, arguments: dict[str, Any
         raise
     except BaseException as error:  # SystemExit and GeneratorExit, too: they are the plugin's, not ours
         message = " ".join(str(error).split())
-        raise StrategyError(f"{step}, {stage}: {type(error).__name__}: {message}") from error
+        place = raised_at(error, unwrap(getattr(step.strategy, stage)).__code__.co_filename)
+        raise StrategyError(f"{step}, {stage}: {type(error).__name__}: {message} ({place})") from error
     if not results:
         raise StrategyError(f"{step}, {stage} returned nothing; end it with a return statement")
     return results[0]

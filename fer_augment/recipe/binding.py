@@ -12,9 +12,10 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from fer_augment.data.records import weights_file
 from fer_augment.errors import FerAugmentError, RecipeError, StrategyError, did_you_mean, excerpt
 from fer_augment.hooks.declarations import Loss, Tracker
-from fer_augment.hooks.declared_values import declaration_fault
+from fer_augment.hooks.declared_values import declaration_fault, missing_distribution
 from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.networks import AnyModel, ConfigurableModel, Model
 from fer_augment.hooks.pipeline import Step, steps_of
@@ -175,12 +176,20 @@ def _model_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
     if not choice.name:
         return
     try:
-        _bound_model(choice, catalog)
+        weights = _bound_model(choice, catalog)[0].weights
     except _ParameterError as error:
         for keys, message in error.faults:
             yield Fault(node.place_of((choice.name, *keys)), ("model", choice.label, *keys), message)
+        return
     except FerAugmentError as error:
         yield Fault(node.place_of((choice.name,)), ("model",), str(error))
+        return
+    try:
+        if weights is not None:
+            weights_file(weights)
+    except FerAugmentError as error:
+        place = node.place_of((choice.name, "weights"))
+        yield Fault(place, ("model", choice.label), str(error))
 
 
 def _step_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
@@ -189,7 +198,8 @@ def _step_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
     except ValidationError:  # reported when the recipe is read
         return
     try:
-        fault = declaration_fault(with_parameters(_strategy_class(step, catalog)[0], step.parameters))
+        strategy = with_parameters(_strategy_class(step, catalog)[0], step.parameters)
+        fault = declaration_fault(strategy) or missing_distribution(strategy)
         if fault:
             yield Fault(node.place, ("strategies", step.label), fault)
     except _ParameterError as error:

@@ -11,13 +11,12 @@ from pydantic_core import PydanticSerializationError
 
 from fer_augment.data.dataset import Splits
 from fer_augment.errors import FerAugmentError, RecipeError, RunError, StrategyError, excerpt
-from fer_augment.hooks.declared_values import declaration_fault
+from fer_augment.hooks.declared_values import declaration_fault, missing_distribution
 from fer_augment.hooks.pipeline import Step
 from fer_augment.recipe.binding import BoundRecipe, check_classes
 from fer_augment.recipe.recipe import recipe_yaml
 from fer_augment.results.comparison import COMPARISON_FILE, read_comparison
 from fer_augment.runs.recipe_data import RecipeData
-from fer_augment.training.distributions import installed_version
 from fer_augment.training.keys import run_key
 from fer_augment.training.memory import available_memory, training_memory
 from fer_augment.training.networks import build_network
@@ -82,9 +81,9 @@ def _check_declarations(step: Step) -> None:
     fault = declaration_fault(step.strategy)
     if fault:
         raise StrategyError(f"{step}: {fault}")
-    for distribution in step.strategy.distributions:
-        if installed_version(distribution) is None:
-            raise StrategyError(f"{step} needs {distribution}, which is not installed: pip install {distribution}")
+    missing = missing_distribution(step.strategy)
+    if missing:
+        raise StrategyError(f"{step} {missing}")
 
 
 def initial_weights_notices(arm: BoundRecipe, splits: Splits) -> list[str]:

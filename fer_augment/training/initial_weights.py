@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from fer_augment.data.records import RunDirectory, weights_files
+from fer_augment.data.records import RunDirectory, weights_file, weights_files
 from fer_augment.errors import RecipeError
 
 Tensors = Mapping[str, torch.Tensor]
@@ -23,19 +23,6 @@ _LAST = ("head.", "output.")
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 _NESTED = ("state_dict", "model_state_dict", "model")
 """Keys below which checkpoints of other programs hold the weights."""
-
-
-def weights_file(source: Path) -> Path:
-    """Return the file of initial weights: the source itself, or the weights of the run that it is the directory of.
-
-    Raises:
-        RecipeError: if it does not exist.
-    """
-    file = source / "weights.safetensors" if source.is_dir() else source
-    if not file.is_file():
-        reason = "not a run directory (no weights.safetensors)" if source.is_dir() else "no such file"
-        raise RecipeError(f"weights: {source}: {reason}")
-    return file
 
 
 def weights_digest(source: Path) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fer_augment.functional import make_strategy
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.recipe.recipe import Recipe
 from fer_augment.training.distributions import distribution_versions
+from tests.command_line import fer_augment
 from tests.comparison_place import write_place
 from tests.libraries import need_library_of
 
@@ -141,8 +143,14 @@ def test_conversions_by_torchvision_are_refused_with_a_remedy(transform: Any, ch
 def test_a_missing_library_is_refused_before_any_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_place(tmp_path))
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("fer_augment.runs.preflight.installed_version", lambda name: None)
+
+    def not_installed(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("fer_augment.hooks.declared_values.version", not_installed)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "r.yaml").write_text("model: convnet4\nstrategies:\n  - kornia: {transforms: [RandomAffine]}\n")
+    assert "r.yaml:3: strategies.kornia: needs kornia" in fer_augment("recipes", "check", str(tmp_path / "r.yaml")).out
     recipe = Recipe(name="r", model="convnet4", strategies=[{"kornia": {"transforms": ["RandomAffine"]}}])
     with pytest.raises(
         fa.RecipeError, match=r"step 1 \(kornia\) needs kornia, which is not installed: pip install kornia"
