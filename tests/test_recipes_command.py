@@ -174,7 +174,7 @@ class TestCheck:
         ran = fer_augment(
             "recipes", "check", write("w.yaml", "model:\n  vgg_tiny:\n    weights: missing.safetensors\n")
         )
-        assert ran.code == 2 and ran.out.startswith("w.yaml:3: model.vgg_tiny.weights: ")
+        assert ran.code == 2 and ran.out.startswith("w.yaml:3: model.vgg_tiny: weights: ")
         assert "missing.safetensors: no such file" in ran.out
 
     def test_a_misleading_recipe_gives_a_warning(self) -> None:
