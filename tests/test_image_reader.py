@@ -475,6 +475,11 @@ def write_encrypted(path):
     path.write_bytes(content)
 
 
+def write_misnamed(path):
+    write_zip(path, SMALL | {"train/cat/é.png": b""})
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+
+
 BAD_ZIP_FILES = {
     "missing": (lambda path: None, ["no such file"]),
     "empty": (lambda path: path.write_bytes(b""), ["not a complete zip file", "re-download it"]),
@@ -484,6 +489,7 @@ BAD_ZIP_FILES = {
         ["not a complete zip file"],
     ),
     "damaged member": (write_damaged_member, [": train/cat/0.png: damaged", "CRC"]),
+    "misnamed": (write_misnamed, ["said to be UTF-8, but is not (b'train/cat/\\xff\\xfe.png')", "zip it again"]),
     "encrypted": (write_encrypted, [": train/cat/0.png: damaged or encrypted", "re-download the zip file"]),
 }
 

@@ -254,6 +254,11 @@ def _opened(source: str) -> _Archive:
         return _Archive(zipfile.ZipFile(source))
     except FileNotFoundError as error:
         raise DatasetError(no_such_file(source)) from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{display_name(source)}: the name of a file in it is said to be UTF-8, but is not "
+            f"({excerpt(repr(error.object))}); rename the file and zip it again, or unpack it and give the folder"
+        ) from error
     except _ZIP_FAULTS as error:
         raise DatasetError(
             f"{display_name(source)}: not a complete zip file ({excerpt(str(error))}); re-download it"
