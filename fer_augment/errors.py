@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import shutil
 import traceback
 from collections.abc import Iterable
 
@@ -52,6 +54,23 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     if nearest:
         return f"; did you mean {folded[nearest[0]]!r}?"
     return f"; known: {', '.join(names)}" if names else "; none are available"
+
+
+def full_disk(error: BaseException) -> str | None:
+    """Return which file system is full, what is free and what a copied file takes; None for all other errors."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT) or not error.filename:
+        return None
+    source, target = os.fsdecode(error.filename), os.fsdecode(error.filename2 or error.filename)
+    folder = os.path.dirname(target)
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    try:
+        free = f"{shutil.disk_usage(folder or os.curdir).free / 1e6:.1f} MB are free"
+        needed = f", {os.path.getsize(source) / 1e6:.1f} MB are needed for this file" if error.filename2 else ""
+    except OSError:
+        free, needed = "nothing is free", ""
+    name = display_name(target)
+    return f"{name}: the file system is full ({free}{needed}); make room and run the same command again"
 
 
 def raised_at(error: BaseException, file: str) -> str:

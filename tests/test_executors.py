@@ -13,7 +13,7 @@ import pytest
 from fer_augment import RunError
 from fer_augment.processes import cores
 from fer_augment.progress import Advance
-from fer_augment.runs.executors import do_tasks
+from fer_augment.runs.executors import FailedTask, attempt, do_tasks
 from tests.processes import start
 
 
@@ -136,3 +136,15 @@ def test_all_cores_count_on_systems_without_affinity(monkeypatch):
     assert cores() == 12
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cores() == 1
+
+
+def test_a_full_file_system_is_named_with_what_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(bytes(2_500_000))
+
+    def copy(task: int, report: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "weights"), None, str(tmp_path / "run" / "weights"))
+
+    failed = attempt(copy, 1, lambda event: None)
+    assert isinstance(failed, FailedTask) and "No space left on device" in failed.details
+    assert failed.message.startswith(f"{tmp_path / 'run' / 'weights'}: the file system is full (")
+    assert "MB are free, 2.5 MB are needed for this file); make room" in failed.message

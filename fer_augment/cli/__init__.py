@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import click
 
-from fer_augment.errors import FerAugmentError, NothingFinishedError, excerpt
+from fer_augment.errors import FerAugmentError, NothingFinishedError, excerpt, full_disk
 from fer_augment.streams import UnwritableOutput, flushed_output, stdout_for_results, write_any_character
 
 
@@ -157,7 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
         if error.filename is None:
             raise
         path = excerpt(os.fsdecode(error.filename))
-        stop(f"{path}: cannot be used ({error.strerror}); check the path and its permissions", code=2)
+        reason = f"{path}: cannot be used ({error.strerror}); check the path and its permissions"
+        stop(full_disk(error) or reason, code=2)
 
 
 def stop(message: str, *, code: int) -> None:
