@@ -165,7 +165,7 @@ def _is_writable(folder: Path) -> bool:
 
 def _plugins(problems: list[str]) -> dict[str, str]:
     catalog = installed_plugins()
-    problems += catalog.problems
+    problems += [*catalog.problems, *catalog.slow]
     kinds = Counter((offer.provider, offer.kind) for offer in catalog.offers)
     providers = dict.fromkeys(offer.provider for offer in catalog.offers)
     names = Counter((offer.kind, offer.name) for offer in catalog.offers)

@@ -105,7 +105,7 @@ def splits_of(source: DataSource, settings: PixelSettings, *, progress: bool = T
 
 
 def loaded_plugins(*, quiet: bool = False, again: bool = False) -> Catalog:
-    """Return what all installed plugins offer; warn of those that could not be loaded.
+    """Return what all installed plugins offer; warn of those that could not be loaded, or whose import takes long.
 
     Args:
         quiet: whether to show no warnings.
@@ -115,7 +115,7 @@ def loaded_plugins(*, quiet: bool = False, again: bool = False) -> Catalog:
     if again:
         _warn_once.cache_clear()
     if not quiet:
-        _warn_once(catalog.problems)
+        _warn_once((*catalog.problems, *catalog.slow))
     return catalog
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from fer_augment import DatasetReader, ImageDataset, Loss, Model, Splits, Strategy, Tracker, hookimpl
+from fer_augment.doctor import diagnose
 from fer_augment.errors import DatasetError, PluginError
 from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins, strategy_faults
 from tests.data_files import random_images
@@ -389,6 +391,14 @@ class TestInstalled:
         assert catalog.problems[0].startswith(f"a-bad-one 0.1: bad_module cannot be imported: {message}")
         assert catalog.strategy("doubled").provider == "sampler-kit 2.5"
         assert catalog.model("convnet5").provider.startswith("fer_augment ")
+
+    def test_a_plugin_whose_import_takes_long_is_named(self, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fer_augment.hooks.plugin_manager.LONGEST_IMPORT", 0.5)
+        self.install(site, "sampler-kit", "2.5", kit_doubled=f"import time; time.sleep(0.6)\n{self.STRATEGY}")
+        (slow,) = [line for line in installed_plugins().slow if line.startswith("sampler-kit")]
+        assert re.match(r"sampler-kit 2\.5: importing kit_doubled took \d+\.\d s, in every command; ", slow)
+        assert installed_plugins().problems == ()
+        assert slow in diagnose().problems
 
     def test_a_leftover_folder_of_a_distribution_is_reported_and_does_not_affect_others(self, site: Path) -> None:
         self.install(site, "removed-kit", "1.0", gone_module="")

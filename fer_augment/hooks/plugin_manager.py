@@ -13,6 +13,7 @@ import importlib.metadata
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -38,6 +39,9 @@ from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 
 T = TypeVar("T")
+
+LONGEST_IMPORT = 2.0
+"""Seconds after which the import of a plugin is called slow."""
 
 _KINDS: dict[str, tuple[str, type]] = {
     "strategy": ("register_strategies", Strategy),
@@ -80,10 +84,12 @@ class Catalog:
     Attributes:
         offers: all registered objects, in the order of distributions and entry points.
         problems: one line per plugin, or part of one, that cannot be used.
+        slow: one line per plugin whose import takes long, which every command pays for.
     """
 
     offers: tuple[Offer[Any], ...]
     problems: tuple[str, ...]
+    slow: tuple[str, ...] = ()
 
     def of_kind(self, kind: str) -> list[Offer[Any]]:
         """Return everything of a kind, sorted by name."""
@@ -216,8 +222,9 @@ def installed_plugins() -> Catalog:
     )
     modules: list[tuple[str, str, object]] = []
     problems: list[str] = []
+    slow: list[str] = []
     for point in entry_points:
-        provider = _provider(point)
+        provider, started = _provider(point), time.perf_counter()
         try:
             with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, such as JSON
                 modules.append((point.value, provider, point.load()))
@@ -225,8 +232,14 @@ def installed_plugins() -> Catalog:
             raise
         except BaseException as error:  # noqa: BLE001 - importing a plugin module may raise anything
             problems.append(f"{provider}: {point.value} cannot be imported: {_in_one_line(error)}")
+        seconds = time.perf_counter() - started
+        if seconds > LONGEST_IMPORT:
+            slow.append(
+                f"{provider}: importing {point.value} took {seconds:.1f} s, in every command; import large libraries "
+                "in the methods that need them"
+            )
     catalog = collect(modules)
-    return Catalog(catalog.offers, (*problems, *catalog.problems))
+    return Catalog(catalog.offers, (*problems, *catalog.problems), tuple(slow))
 
 
 def _provider(point: importlib.metadata.EntryPoint) -> str:
