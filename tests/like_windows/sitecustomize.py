@@ -72,7 +72,7 @@ for module in MODULES:
 for name in FUNCTIONS:
     if hasattr(os, name):
         delattr(os, name)
-setattr(multiprocessing.reduction, "HAVE_SEND_HANDLE", False)  # noqa: B010 - the name is final for type checkers
+setattr(multiprocessing.reduction, "HAVE_SEND_HANDLE", False)  # noqa: B010 - a constant for mypy
 os.rename = like_windows(os.rename, may_replace=False)
 os.replace = like_windows(os.replace)
 os.unlink = os.remove = like_windows(os.unlink)
