@@ -141,7 +141,7 @@ class TestRun:
         assert ran.code == 1
         assert ran.err.splitlines()[-1] == (
             "fer-augment: breaks, seed 1 failed: step 1 (breaks), rewrite_training_set: RuntimeError: not [today] "
-            "(traceback: results/failures/breaks-seed-1.txt)"
+            "(broken.py, line 11) (traceback: results/failures/breaks-seed-1.txt)"
         )
 
 

@@ -204,7 +204,7 @@ class TestCompare:
         comparison = fa.compare(["small.yaml", "breaks.yaml"], "faces", seeds=2, jobs=1, progress=False)
         assert [arm.seeds for arm in comparison.arms] == [(0, 1), (0,)]
         (failure,) = comparison.failures
-        assert failure.message.endswith("RuntimeError: not [today]")
+        assert failure.message.endswith("RuntimeError: not [today] (broken.py, line 11)")
         assert {recipe: len(runs) for recipe, runs in comparison.runs.items()} == {"small": 2, "breaks": 1}
         traceback = (comparison.directory / "failures/breaks-seed-1.txt").read_text()
         assert 'raise RuntimeError("not [today]")' in traceback

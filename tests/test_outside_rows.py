@@ -99,15 +99,16 @@ def test_every_fold_trains_on_them_and_none_predicts_them(tmp_path: Path) -> Non
 
 
 class Generates(Strategy):
-    """Append noise for the second class."""
+    """Append noise for the class with the fewest rows."""
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
-        return grown(training_set)
+        labels = [int(training_set.counts.argmin())] * 3
+        return training_set.append(noise(3, training_set), labels, source="generated")
 
 
 class GeneratesByAScout(Generates):
-    """Append noise for the second class, and declare out-of-fold predictions."""
+    """Append noise for the class with the fewest rows, and declare out-of-fold predictions."""
 
     @property
     def effects(self) -> Effect:

@@ -451,7 +451,10 @@ class TestRefusals:
         with pytest.raises(StrategyError) as caught:
             fold(pipeline(raising(KeyError("two\nlines"))), "rewrite_training_set", some_rows())
 
-        assert str(caught.value) == r"step 1 (fails), rewrite_training_set: KeyError: 'two\nlines'"
+        line = raising.__code__.co_firstlineno + 4
+        assert str(caught.value) == (
+            rf"step 1 (fails), rewrite_training_set: KeyError: 'two\nlines' (test_pipeline.py, line {line})"
+        )
         assert isinstance(caught.value.__cause__, KeyError)
 
     def test_fer_augment_error_keeps_its_class(self) -> None:

@@ -176,7 +176,7 @@ def test_a_run_meets_the_failure_of_its_scout_itself(arms: dict[str, Recipe], tm
     assert isinstance(outcomes["plain, seed 0"], Path)
     failed = outcomes["broken, seed 0"]
     assert isinstance(failed, FailedTask)
-    assert failed.message == "step 1 (breaks), rewrite_training_set: ValueError: broken rows"
+    assert failed.message == "step 1 (breaks), rewrite_training_set: ValueError: broken rows (mining.py, line 28)"
 
 
 def test_the_estimate_follows_the_order(

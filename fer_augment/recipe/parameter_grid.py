@@ -107,5 +107,5 @@ def _text(value: object) -> str:
 
 
 def _word(text: str) -> str:
-    """Return text with the characters that the name of an arm may have."""
-    return re.sub(r"[^\w.-]+", "-", text.replace("+", "").strip('[]{}"'))
+    """Return text with the characters that the name of an arm may have, and no dot at the end, as Windows requires."""
+    return re.sub(r"[^\w.-]+", "-", text.replace("+", "").strip('[]{}"')).rstrip(".")
