@@ -66,6 +66,8 @@ def test_a_missing_requirement_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_cache_that_no_file_system_holds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE", f"/{'a' * 300}")
     assert any("File name too long; set FER_AUGMENT_CACHE" in problem for problem in diagnose().problems)
+
+
 def test_a_fork_with_the_same_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     providers = {"albumentations": ["albumentations", "nrtk-albumentations"], "numpy": ["numpy"]}
     monkeypatch.setattr("fer_augment.doctor.distributions_of_modules", lambda: providers)

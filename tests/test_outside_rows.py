@@ -101,6 +101,10 @@ def test_every_fold_trains_on_them_and_none_predicts_them(tmp_path: Path) -> Non
 class Generates(Strategy):
     """Append noise for the class with the fewest rows."""
 
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset) -> ImageDataset:
         labels = [int(training_set.counts.argmin())] * 3
@@ -112,7 +116,7 @@ class GeneratesByAScout(Generates):
 
     @property
     def effects(self) -> Effect:
-        return Effect.OUT_OF_FOLD_MINING
+        return super().effects | Effect.OUT_OF_FOLD_MINING
 
 
 def test_leak_checks_still_run() -> None:
