@@ -17,6 +17,7 @@ from benchmarks.side_by_side import SideBySide
 from fer_augment import Context, ImageDataset, Splits
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.processes import cores
 from fer_augment.recipe.binding import configured_model
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.row_workers import AugmentedRows
@@ -63,6 +64,8 @@ def training_of(data: ImageDataset, workers: int) -> Training:
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_augmented_rows(side_by_side: SideBySide, faces: Splits, data_name: str, workers: int) -> None:
     """The processes are running already: what counts are images per second, not the start of a training."""
+    if workers > cores():
+        pytest.skip(f"requires {workers} cores; a DataLoader warns of more workers than cores")
     rows = np.arange(BATCH * BATCHES).reshape(BATCHES, BATCH)
     data = sample(faces.train, rows.size).take(rows.reshape(-1) % min(rows.size, len(faces.train) // 2))
     augmented, epochs = AugmentedRows(training_of(data, workers)), itertools.count()
