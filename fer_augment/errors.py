@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 import shutil
 import traceback
 from collections.abc import Iterable
@@ -120,3 +121,8 @@ def text_fault(text: str) -> str | None:
     if halves:
         return f"has half of a character, {ascii(halves[0])[1:-1]}; write the whole one, such as \\U0001F600"
     return "has a NUL character, \\0; remove it" if "\0" in text else None
+
+
+def windows_refuses(name: str) -> bool:
+    """Whether Windows allows no folder of this name: a device, with any suffix, or a dot at the end."""
+    return bool(re.search(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)|\.$", name))

@@ -110,7 +110,7 @@ def _beside_plugins(callback: Callable[..., object]) -> Callable[..., object]:
             try:
                 loaded_plugins(again=True)
                 return callback(*arguments, **options)
-            except FerAugmentError as error:
+            except (FerAugmentError, OSError) as error:
                 if click.get_current_context().meta.get(TRACEBACK_KEY):
                     lines = getattr(error, "__notes__", None) or traceback.format_exception(error)
                     click.echo("".join(lines).rstrip(), err=True)

@@ -11,7 +11,6 @@ rows, so that it can replace the source.
 from __future__ import annotations
 
 import csv
-import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,14 +23,12 @@ from fer_augment.data.class_order import FER2013_CLASSES
 from fer_augment.data.dataset import FIRST_OUTSIDE, ImageDataset, Splits
 from fer_augment.data.npy_format import write_images
 from fer_augment.data.records import OUTSIDE, provenance_arrays
-from fer_augment.errors import DatasetError
+from fer_augment.errors import DatasetError, windows_refuses
 
 FORMATS = ("npz", "folder", "csv")
 USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 """Usage column of fer2013.csv by split."""
 
-_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
-"""Names that Windows keeps for devices, with any suffix."""
 _NAME = "training_set"
 _ROWS_AT_ONCE = 1024
 _PROVENANCE = ("origins", "copies", "step")
@@ -167,6 +164,6 @@ def _names_a_folder(name: str) -> bool:
         name.isprintable()
         and not (set(name) & set('/\\:*?"<>|'))
         and not name.startswith(".")
-        and name == name.strip().rstrip(".") != ""
-        and not _DEVICES.fullmatch(name.partition(".")[0])
+        and name == name.strip() != ""
+        and not windows_refuses(name)
     )

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, Strict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
-from fer_augment.errors import RecipeError, did_you_mean, excerpt
+from fer_augment.errors import RecipeError, did_you_mean, excerpt, windows_refuses
 from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
 from fer_augment.recipe.model_choice import ModelChoice
@@ -122,7 +122,7 @@ class Recipe(Settings):
     def _fits_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise ValueError(f"should consist of letters, digits, '_', '-' and '.', as it names a folder, got {name!r}")
-        if re.search(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)|\.$", name):
+        if windows_refuses(name):
             raise ValueError(f"names a folder, which on Windows cannot be called {name!r}; choose another")
         return name
 
