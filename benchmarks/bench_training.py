@@ -22,8 +22,8 @@ from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.recipe.binding import configured_model
 from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.machine import precision_of
 from fer_augment.training.specification import Training
-from fer_augment.training.torch_runtime import precision_of
 from fer_augment.training.trainer import train
 
 BATCH, STEPS, CLASSES, RATE = 128, 4, 7, 1e-4

@@ -17,7 +17,7 @@ from fer_augment import Splits
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.processes import cores
 from fer_augment.recipe.recipe import TrainingSettings
-from fer_augment.training.torch_runtime import precision_of
+from fer_augment.training.machine import precision_of
 
 _VERSIONS = ("numpy", "torch", "scipy", "scikit-learn", "imbalanced-learn", "pandas")
 

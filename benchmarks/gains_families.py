@@ -16,6 +16,7 @@ from fer_augment.recipe.files import find_recipe, parents_of
 from fer_augment.recipe.overrides import parse_override
 from fer_augment.recipe.recipe import Recipe, load_recipes, shipped_recipes
 from fer_augment.recipe.warnings import recipe_warnings
+from fer_augment.runs.network_checks import check_networks
 from fer_augment.runs.preflight import preflight
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.store import default_store
@@ -136,7 +137,9 @@ def _check_differs(recipe: Recipe, baseline: Recipe) -> None:
 def _checked(recipe: Recipe, splits: Splits, catalog: Catalog) -> BoundRecipe:
     """Bind a recipe; refuse one that fails the pre-flight or has a step that never acts."""
     bound = bind(recipe, catalog)
-    preflight([bound], RecipeData.of(splits), default_store())
+    data, store = RecipeData.of(splits), default_store()
+    preflight([bound], data, store)
+    check_networks([bound], data, store)
     for warning in recipe_warnings(bound):
         if "never acts" in warning:
             raise RecipeError(warning)

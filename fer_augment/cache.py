@@ -20,6 +20,8 @@ DEFAULT_LIMIT = 50.0
 TRAININGS, PIXELS, FEATURES, AUDITS, LEDGERS = "trainings", "pixels", "features", "audits", "scored"
 STRATEGIES = "strategies"
 """Folder of what strategies keep, see `Context.cached`."""
+PROCESSORS = "processors"
+"""Folder of what torch says of processors, a line for each, so that it need not be imported for a key."""
 
 
 def cache_folder() -> Path:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fer_augment.arguments import (
     AnyRecipe,
@@ -52,7 +52,7 @@ from fer_augment.reports.html import write_report
 from fer_augment.reports.run_progress import RunProgress
 from fer_augment.reports.wording import precision_sentence
 from fer_augment.results.comparison import Against, ComparisonRecord, Failure, read_comparison, save_comparison
-from fer_augment.results.confused_images import CONFUSED_FILE
+from fer_augment.results.confused_images import CONFUSED_FILE, has_confused
 from fer_augment.results.earlier import keep_earlier
 from fer_augment.results.judgments import check_against
 from fer_augment.results.verdicts import compare_runs, nothing_finished
@@ -60,17 +60,17 @@ from fer_augment.runs.executors import FailedTask, Listener, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, Task, runs_in_order
 from fer_augment.runs.failures import keep_traceback, traceback_file
 from fer_augment.runs.finished_runs import FinishedRuns
-from fer_augment.runs.galleries import collect_confused, has_confused
 from fer_augment.runs.ledger import ledger_warning
-from fer_augment.runs.plan import Plan, PlannedTask, plan
-from fer_augment.runs.preflight import check_executor, jobs_that_fit, memory_notice, memory_of_a_run, preflight
+from fer_augment.runs.preflight import check_executor, preflight
 from fer_augment.runs.recipe_data import RecipeData
-from fer_augment.runs.rewriting import Rewriting, rewriting_of
 from fer_augment.runs.task_order import Waits
 from fer_augment.runs.tracking import Tracking, reason
-from fer_augment.training.store import default_store
-from fer_augment.training.torch_runtime import device_of
-from fer_augment.training.trainings import Trainings
+from fer_augment.training.machine import device_of
+from fer_augment.training.store import TrainingStore, default_store
+
+if TYPE_CHECKING:
+    from fer_augment.runs.plan import Plan, PlannedTask
+    from fer_augment.runs.rewriting import Rewriting
 
 Executor: TypeAlias = Literal["local", "ray"]
 
@@ -213,16 +213,18 @@ def prepare(
         with progress_of("dividing the data into folds", quiet=not progress) as report:
             recipe_data.divide(arms[0].recipe, design, report)
     store = default_store()
-    notices = [*observers.failures, *preflight(arms, recipe_data, store, out=directory), *_warnings_before(arms)]
+    notices = [*observers.failures, *preflight(arms, recipe_data, store, out=directory)]
     experiment = Experiment(recipe_data, store, directory / "runs")
     runs = runs_in_order([arm.recipe for arm in arms], chosen_seeds, design.identities if design else ())
     finished = FinishedRuns.among(runs, experiment)
     unfinished = {run.recipe.name for run, path in zip(runs, finished.paths, strict=True) if path is None}
     arms_to_do = [arm for arm in arms if arm.recipe.name in unfinished]
-    memory = memory_of_a_run(arms_to_do, recipe_data, store) if executor == "local" else 0
+    memory = 0
+    if arms_to_do:
+        checked, memory = _checked(arms_to_do, recipe_data, store, jobs=jobs, is_local=executor == "local")
+        notices += checked
     if progress:
-        too_many = memory_notice(jobs, memory) if jobs else None
-        print_warnings([*notices, *([too_many] if too_many else [])])
+        print_warnings([*notices, *_warnings_before(arms)])
     return PreparedComparison(
         arms=tuple(arms),
         seeds=() if design else chosen_seeds,
@@ -307,6 +309,8 @@ class PreparedComparison:
     @cached_property
     def plan(self) -> Plan:
         """The trainings that the runs need, and which of them are cached."""
+        from fer_augment.runs.plan import plan
+
         return plan(self.runs, self.experiment, self.finished)
 
     @property
@@ -445,6 +449,8 @@ class PreparedComparison:
         save_comparison(comparison, self.directory)
         pairs = [(watched.true, watched.predicted) for arm in comparison.arms for watched in arm.watched]
         if not has_confused(self.directory / CONFUSED_FILE, finished, pairs):
+            from fer_augment.runs.galleries import collect_confused
+
             collect_confused(self.experiment.data, finished, pairs, self.directory / CONFUSED_FILE)
         write_report(self.directory)
         return comparison
@@ -482,18 +488,16 @@ def run(
         FerAugmentError: in one line, for whatever the pre-flight refuses.
         RunError: if the run fails; its traceback is in `out/failures`, and in the `__notes__` of the error.
     """
+    from fer_augment.runs.plan import PlannedTask, plan
+
     chosen_seed = seed_of(seed)
     (arm,) = _bound([recipe], overrides, quiet=not progress)
     observers = _observers([arm], track, Path(out))
     directory, recipe_data, store = Path(out), _read_for([arm], data, progress=progress), default_store()
-    notices = [
-        *observers.failures,
-        *preflight([arm], recipe_data, store, out=directory, is_comparison=False),
-        *recipe_warnings(arm),
-    ]
-    memory = memory_of_a_run([arm], recipe_data, store)
+    notices = [*observers.failures, *preflight([arm], recipe_data, store, out=directory, is_comparison=False)]
+    checked, memory = _checked([arm], recipe_data, store)
     if progress:
-        print_warnings(notices)
+        print_warnings([*notices, *checked, *recipe_warnings(arm)])
     task = PlannedRun(arm.recipe, chosen_seed)
     _create(directory)
     experiment = Experiment(recipe_data, store, directory / "runs")
@@ -541,10 +545,14 @@ def rewrite(
         RunError: if the training of a scout fails.
         StrategyError: if a strategy fails.
     """
+    from fer_augment.runs.rewriting import rewriting_of
+    from fer_augment.training.trainings import Trainings
+
     chosen_seed = seed_of(seed)
     (arm,) = _bound([recipe], overrides, quiet=not progress)
     recipe_data, store = _read_for([arm], data, progress=progress), default_store()
     preflight([arm], recipe_data, store)
+    _checked([arm], recipe_data, store, is_local=False)
     with progress_of_activities(quiet=not progress) as report:
         trainings = Trainings(recipe_data.splits_for(arm.recipe), chosen_seed, store, report, cores=cores())
         return rewriting_of(trainings.of(arm))
@@ -564,6 +572,28 @@ def _warnings_before(arms: Sequence[BoundRecipe]) -> list[str]:
     """Return what misleads in the recipes and between them, so that people see it before they wait for the result."""
     of_arms = [f"{arm.recipe.name}: {warning}" for arm in arms for warning in recipe_warnings(arm)]
     return list(dict.fromkeys([*comparison_warnings(arms), *of_arms]))
+
+
+def _checked(
+    arms: Sequence[BoundRecipe],
+    data: RecipeData,
+    store: TrainingStore,
+    *,
+    jobs: int | None = None,
+    is_local: bool = True,
+) -> tuple[list[str], int]:
+    """Build the networks of recipes that have runs to do, and refuse what cannot be trained.
+
+    Returns:
+        What people should know before they wait, and the peak memory of a run in bytes, 0 if unknown.
+    """
+    from fer_augment.runs.memory_of_runs import memory_notice, memory_of_a_run
+    from fer_augment.runs.network_checks import check_networks
+
+    notices = [*check_networks(arms, data, store)]
+    memory = memory_of_a_run(arms, data, store) if is_local else 0
+    too_many = memory_notice(jobs, memory) if jobs else None
+    return [*notices, *([too_many] if too_many else [])], memory
 
 
 def _read_for(arms: Sequence[BoundRecipe], data: Data, *, progress: bool) -> RecipeData:
@@ -599,6 +629,8 @@ def _observers(arms: Sequence[BoundRecipe], track: str | Sequence[str], director
 
 def _jobs(recipes: Sequence[Recipe], memory: int) -> int:
     """Return how many runs fit on the processor and into memory at a time; one on an accelerator."""
+    from fer_augment.runs.memory_of_runs import jobs_that_fit
+
     if any(device_of(recipe.training) != "cpu" for recipe in recipes):
         return 1
     threads = max(recipe.training.threads for recipe in recipes)

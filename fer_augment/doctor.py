@@ -120,7 +120,7 @@ def _device(problems: list[str]) -> dict[str, str]:
         import torch
 
         from fer_augment.recipe.recipe import TrainingSettings
-        from fer_augment.training.torch_runtime import device_of, precision_of
+        from fer_augment.training.machine import device_of, precision_of
     except (ImportError, OSError, RuntimeError) as error:
         problems.append(f"torch cannot be imported ({' '.join(str(error).split())}); install it again")
         return facts

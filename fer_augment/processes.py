@@ -14,7 +14,7 @@ from types import ModuleType
 _MOST_ON_WINDOWS = 60
 """There, a process waits for at most 63 others at a time."""
 _ONE_THREAD = threading.Lock()
-_PRELOADED = ["fer_augment.runs.experiment"]
+_PRELOADED = ["fer_augment.runs.performing"]
 """What all processes need; it imports torch, but no plugin."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fer_augment as fa
-from fer_augment.runs import preflight
+from fer_augment.runs import memory_of_runs
 from fer_augment.training.device_images import PIXELS_AT_ONCE, rows_at_once
 from fer_augment.training.memory import available_memory
 from tests.comparison_place import write_place
@@ -70,7 +70,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_run_that_does_not_fit_is_refused_with_what_to_set(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "available_memory", lambda: GIGABYTE // 10)
+    monkeypatch.setattr(memory_of_runs, "available_memory", lambda: GIGABYTE // 10)
     message = (
         r"recipe 'small': a run needs about 0\.\d GB of memory, but 0\.1 GB are available; "
         r"set a smaller data.size \(now \[12, 12\]\) or training.batch_size \(now 16\)"
@@ -87,7 +87,7 @@ def test_runs_at_a_time_are_those_that_fit(
     prepared = fa.prepare("small.yaml", "faces", progress=False)
     assert prepared.local_jobs == 8
     assert prepared.memory > GIGABYTE // 4
-    monkeypatch.setattr(preflight, "available_memory", lambda: 3 * prepared.memory)
+    monkeypatch.setattr(memory_of_runs, "available_memory", lambda: 3 * prepared.memory)
     assert prepared.local_jobs == 3
     assert fa.prepare("small.yaml", "faces", jobs=5).local_jobs == 5
     assert "5 runs at a time need about" in capsys.readouterr().err

@@ -5,10 +5,10 @@ Legend of shapes: n images, H height, W width, C channels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fer_augment.data.image_files import regular_file
-from fer_augment.data.records import RunIdentity, write_whole
+from fer_augment.data.records import RunDirectory, RunIdentity, write_whole
 from fer_augment.errors import RunError
 
 CONFUSED_FILE = "confused.safetensors"
+
+Pair: TypeAlias = tuple[str, str]
+"""A true class and a predicted one, by name."""
 
 
 class ConfusedRows(BaseModel):
@@ -98,6 +101,22 @@ def load_confused_rows(path: Path) -> tuple[ConfusedRows, ...]:
             return _ROWS.validate_json((file.metadata() or {}).get("rows", ""))
     except (OSError, SafetensorError, ValidationError) as error:
         raise _unreadable(path, error) from error
+
+
+def has_confused(path: Path, runs_by_arm: Mapping[str, Sequence[RunDirectory]], pairs: Iterable[Pair]) -> bool:
+    """Return whether a file holds the images that `galleries.collect_confused` would store for the same arguments."""
+    identities = [run.record.identity for run in first_runs(runs_by_arm)]
+    wanted = {(run.key, split, *pair) for run in identities for split in ("test", "train") for pair in pairs}
+    try:
+        stored = {(rows.run.key, rows.split, rows.true, rows.predicted) for rows in load_confused_rows(path)}
+    except RunError:
+        return False
+    return stored == wanted
+
+
+def first_runs(runs_by_arm: Mapping[str, Sequence[RunDirectory]]) -> list[RunDirectory]:
+    """Return the run with the smallest seed of each arm that has runs: the one whose network is shown."""
+    return [min(runs, key=lambda run: run.record.identity.seed) for runs in runs_by_arm.values() if runs]
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:

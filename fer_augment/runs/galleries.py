@@ -11,21 +11,13 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import RunDirectory
-from fer_augment.errors import RunError
 from fer_augment.metrics import softmax
-from fer_augment.results.confused_images import (
-    ConfusedImages,
-    ConfusedRows,
-    load_confused_rows,
-    save_confused,
-)
+from fer_augment.results.confused_images import ConfusedImages, ConfusedRows, Pair, first_runs, save_confused
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.run_models import load_run_model, recipe_of
 
 IMAGES_OF_A_PAIR = 12
 """How many images are stored for each arm, split and pair of classes."""
-
-Pair = tuple[str, str]
 
 
 def collect_confused(
@@ -47,23 +39,7 @@ def collect_confused(
         RunError: if a run's files are damaged.
     """
     distinct = tuple(dict.fromkeys(pairs))
-    save_confused(path, [confused for run in _first(runs_by_arm) for confused in _of_run(run, data, distinct)])
-
-
-def has_confused(path: Path, runs_by_arm: Mapping[str, Sequence[RunDirectory]], pairs: Iterable[Pair]) -> bool:
-    """Return whether a file holds the images that `collect_confused` would store for the same arguments."""
-    identities = [run.record.identity for run in _first(runs_by_arm)]
-    wanted = {(run.key, split, *pair) for run in identities for split in ("test", "train") for pair in pairs}
-    try:
-        stored = {(rows.run.key, rows.split, rows.true, rows.predicted) for rows in load_confused_rows(path)}
-    except RunError:
-        return False
-    return stored == wanted
-
-
-def _first(runs_by_arm: Mapping[str, Sequence[RunDirectory]]) -> list[RunDirectory]:
-    """Return the run with the smallest seed of each arm that has runs."""
-    return [min(runs, key=lambda run: run.record.identity.seed) for runs in runs_by_arm.values() if runs]
+    save_confused(path, [confused for run in first_runs(runs_by_arm) for confused in _of_run(run, data, distinct)])
 
 
 def _of_run(run: RunDirectory, data: RecipeData, pairs: Sequence[Pair]) -> Iterator[ConfusedImages]:

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.device_images import as_batch
-from fer_augment.training.torch_runtime import device_of, reproducible
+from fer_augment.training.machine import device_of
+from fer_augment.training.torch_runtime import reproducible
 
 _FEWEST_CONVOLUTIONS = 2
 """A network with fewer is not convolutional: transformers have one, which cuts the image into patches."""

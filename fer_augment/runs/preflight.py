@@ -1,4 +1,7 @@
-"""The pre-flight: everything that can be refused is refused here, before the first training, for every entry alike."""
+"""The pre-flight: what can be refused is refused here, before the first training, for every entry alike.
+
+Networks are built by `network_checks`, which needs torch: only for recipes that have runs to do.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from pathlib import Path
 import yaml
 from pydantic_core import PydanticSerializationError
 
-from fer_augment.data.dataset import Splits
 from fer_augment.errors import FerAugmentError, RecipeError, RunError, StrategyError, excerpt
 from fer_augment.hooks.declared_values import declaration_fault, missing_distribution
 from fer_augment.hooks.pipeline import Step
@@ -18,11 +20,8 @@ from fer_augment.recipe.recipe import recipe_yaml
 from fer_augment.results.comparison import COMPARISON_FILE, read_comparison
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.keys import run_key
-from fer_augment.training.memory import available_memory, training_memory
-from fer_augment.training.networks import build_network
+from fer_augment.training.machine import emulates_bfloat16
 from fer_augment.training.store import TrainingStore
-from fer_augment.training.torch_runtime import device_of, emulates_bfloat16, reproducible
-from fer_augment.training.trainings import Trainings
 
 
 def preflight(
@@ -36,10 +35,9 @@ def preflight(
     """Refuse what would fail later.
 
     Refused are: class names that the data does not have; data settings that leave no training rows; a device that is
-    missing; images that are too small for a network; initial weights of another network; steps that need a linear head,
-    or embeddings, of a network without; packages that a strategy declares and that are missing; files that a strategy
-    declares and that cannot be read; an output directory that is a file, cannot be written, or holds a comparison on
-    other data. Nothing is created.
+    missing; packages that a strategy declares and that are missing; files that a strategy declares and that cannot be
+    read; an output directory that is a file, cannot be written, or holds a comparison on other data. Nothing is
+    created.
 
     Args:
         arms: the recipes.
@@ -54,16 +52,12 @@ def preflight(
     Raises:
         FerAugmentError: in one line, for the first thing that is refused.
     """
-    notices = []
     for arm in arms:
         check_classes(arm, data.as_read(arm.recipe).class_names)
         try:
             for step in arm.steps:
                 _check_declarations(step)
-            splits = data.splits_for(arm.recipe, data.first_fold)
-            Trainings(splits, 0, store).of(arm).check()
-            notices += initial_weights_notices(arm, splits)
-            run_key(arm, 0, splits)
+            run_key(arm, 0, data.splits_for(arm.recipe, data.first_fold))
             _check_yaml(arm)
         except FerAugmentError as error:
             raise RecipeError(f"recipe {arm.recipe.name!r}: {error}") from error
@@ -73,7 +67,7 @@ def preflight(
         check_writable(out / "runs")
         if is_comparison:
             _refuse_other_data(out, data.fingerprint(arms[0].recipe))
-    return (*notices, *_slow_precisions(arms))
+    return _slow_precisions(arms)
 
 
 def _check_declarations(step: Step) -> None:
@@ -86,19 +80,6 @@ def _check_declarations(step: Step) -> None:
         raise StrategyError(f"{step} {missing}")
 
 
-def initial_weights_notices(arm: BoundRecipe, splits: Splits) -> list[str]:
-    """Load the initial weights that a recipe names; return a sentence if their last layers are not used.
-
-    Raises:
-        RecipeError: if they cannot be read or are of another network.
-    """
-    if arm.model == arm.model.untrained:
-        return []
-    with reproducible(arm.recipe.training, 0):
-        notice = build_network(arm.model, splits.train.image_shape, splits.class_names)[1]
-    return [f"{arm.recipe.name}: {notice}"] if notice else []
-
-
 def _check_yaml(arm: BoundRecipe) -> None:
     """Refuse parameters that cannot be written to the run as YAML."""
     try:
@@ -108,60 +89,6 @@ def _check_yaml(arm: BoundRecipe) -> None:
             "a parameter cannot be written as YAML: give numbers, strings, lists and mappings, not "
             + " ".join(str(error).split())[-100:]
         ) from error
-
-
-def memory_of_a_run(arms: Sequence[BoundRecipe], data: RecipeData, store: TrainingStore) -> int:
-    """Estimate the peak memory of the largest run, and refuse it if this machine does not have as much.
-
-    Runs on an accelerator are not estimated.
-
-    Returns:
-        Bytes; 0 if there are no runs, or all are on an accelerator.
-
-    Raises:
-        RecipeError: if a run does not fit into the memory that is available; the message says what to set.
-    """
-    if not arms:
-        return 0
-    available, largest = available_memory(), 0
-    of_kind: dict[str, int] = {}
-    for arm in arms:
-        if device_of(arm.recipe.training) != "cpu":
-            continue
-        kind = arm.recipe.model_dump_json(include={"model", "training", "data"})
-        if kind not in of_kind:
-            of_kind[kind] = training_memory(Trainings(data.splits_for(arm.recipe, data.first_fold), 0, store).of(arm))
-        needed = of_kind[kind]
-        if available is not None and needed > available:
-            height, width, _ = data.as_read(arm.recipe).train.image_shape
-            raise RecipeError(
-                f"recipe {arm.recipe.name!r}: a run needs about {_gigabytes(needed)} of memory, but "
-                f"{_gigabytes(available)} are available; set a smaller data.size (now [{height}, {width}]) or "
-                f"training.batch_size (now {arm.recipe.training.batch_size})"
-            )
-        largest = max(largest, needed)
-    return largest
-
-
-def jobs_that_fit(needed: int) -> int | None:
-    """Return how many runs of a size fit into the memory that is available; None if that is unknown."""
-    available = available_memory()
-    return None if available is None or not needed else max(1, available // needed)
-
-
-def memory_notice(jobs: int, needed: int) -> str | None:
-    """Return a sentence if more runs were asked for than fit into memory."""
-    fitting = jobs_that_fit(needed)
-    if fitting is None or jobs <= fitting:
-        return None
-    return (
-        f"{jobs} runs at a time need about {_gigabytes(jobs * needed)} of memory, "
-        f"{_gigabytes(available_memory() or 0)} are available: use --jobs {fitting}"
-    )
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
 
 
 def check_executor(executor: str) -> None:

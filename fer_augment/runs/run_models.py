@@ -24,12 +24,13 @@ from fer_augment.hooks.strategy import Context
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.recipe.files import local_plugin
 from fer_augment.recipe.recipe import Recipe, TrainingSettings
-from fer_augment.runs.experiment import fitted_adjustment
+from fer_augment.runs.performing import fitted_adjustment
 from fer_augment.training.keys import source_digest
+from fer_augment.training.machine import device_of
 from fer_augment.training.networks import with_weights
 from fer_augment.training.prediction import predict
 from fer_augment.training.specification import build_model
-from fer_augment.training.torch_runtime import device_of, reproducible
+from fer_augment.training.torch_runtime import reproducible
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ from fer_augment.data.records import HELD_OUT, OUTSIDE, RunDirectory, RunRecord,
 from fer_augment.errors import RunError
 from fer_augment.progress import Report
 from fer_augment.recipe.binding import BoundRecipe
-from fer_augment.runs.experiment import identity_of, perform
+from fer_augment.runs.experiment import identity_of
+from fer_augment.runs.performing import perform
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.run_models import bound_recipe_of, changed_steps
 from fer_augment.training.keys import environment

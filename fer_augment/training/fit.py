@@ -26,6 +26,7 @@ from fer_augment.metrics import score
 from fer_augment.randomness import stream_rng
 from fer_augment.training.batches import Batches
 from fer_augment.training.checkpoints import Checkpoint
+from fer_augment.training.machine import device_of
 from fer_augment.training.non_finite import StepSums
 from fer_augment.training.optimization import learning_rate, make_optimizer, set_learning_rate
 from fer_augment.training.prediction import break_ties, mean_loss, predict_from
@@ -33,7 +34,6 @@ from fer_augment.training.row_stream import RowStream
 from fer_augment.training.selection import Selection
 from fer_augment.training.specification import Training, backbone_of
 from fer_augment.training.step_passes import StepPasses
-from fer_augment.training.torch_runtime import device_of
 from fer_augment.training.weight_average import WeightAverage
 
 _AVERAGE, _BEST, _HISTORY = "average", "best", "history"

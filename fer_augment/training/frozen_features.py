@@ -25,7 +25,8 @@ from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.recipe.training_settings import TrainingSettings
 from fer_augment.training.device_images import as_batch, rows_at_once
-from fer_augment.training.torch_runtime import autocast, device_of, reproducible
+from fer_augment.training.machine import device_of
+from fer_augment.training.torch_runtime import autocast, reproducible
 
 BATCH = 128
 """Images in a batch of the backbone, less for large ones; always full, so that no result depends on the last batch."""

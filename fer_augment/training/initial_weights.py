@@ -7,15 +7,17 @@ import pickle
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from fer_augment.data.records import RunDirectory, weights_file, weights_files
 from fer_augment.errors import RecipeError
 
-Tensors = Mapping[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Tensors: TypeAlias = "Mapping[str, torch.Tensor]"
 
 PREPROCESSED = "preprocessed"
 """Name of the part of `features` after the preprocessing, where a network has one."""
@@ -78,6 +80,9 @@ def _files(source: Path) -> list[Path]:
 
 def _read(file: Path) -> dict[str, torch.Tensor]:
     """Read tensors by name."""
+    import torch
+    from safetensors.torch import load_file
+
     try:
         if file.suffix == ".safetensors":
             return load_file(file)

@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
@@ -30,11 +29,11 @@ from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.training.code_digests import content_digest, helper_digests, path_digests
 from fer_augment.training.distributions import distribution_versions
 from fer_augment.training.initial_weights import weights_digest
-from fer_augment.training.torch_runtime import device_of, precision_of
+from fer_augment.training.machine import device_of, precision_of, processor
 
 _BACKBONE = (
-    "training/device_images", "training/frozen_features", "training/initial_weights", "training/networks",
-    "training/preprocessing", "training/torch_runtime",
+    "training/device_images", "training/frozen_features", "training/initial_weights", "training/machine",
+    "training/networks", "training/preprocessing", "training/torch_runtime",
 )  # fmt: skip
 """The modules of this package that decide the features of an image under given weights."""
 _CORE = (
@@ -176,17 +175,23 @@ def environment(bound: BoundRecipe) -> dict[str, str]:
     """Return what a result depends on besides the recipe and the data: versions, processor, threads, precision."""
     settings = bound.recipe.training
     device = device_of(settings)
-    capabilities = torch.cpu.get_capabilities()
+    found = processor()
     return {
         "fer_augment": importlib.metadata.version("fer_augment"),
         "python": platform.python_version(),
         **distribution_versions(bound),
         "device": device,
-        "processor": torch.cuda.get_device_name() if device == "cuda" else f"{capabilities.get('cpu_name', 'unknown')}",
-        "architecture": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "processor": _name_of_gpu() if device == "cuda" else found.name,
+        "architecture": f"{platform.machine()} {found.instructions}",
         "precision": precision_of(settings),
         "threads": str(settings.threads),
     }
+
+
+def _name_of_gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str) -> dict[str, Any]:

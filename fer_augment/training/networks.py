@@ -14,8 +14,8 @@ from fer_augment.errors import RecipeError, RunError
 from fer_augment.hooks.networks import AnyModel, ImageShape, ModelInput
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.initial_weights import PREPROCESSED, load_initial_weights
+from fer_augment.training.machine import device_of
 from fer_augment.training.preprocessing import Preprocessing
-from fer_augment.training.torch_runtime import device_of
 
 
 def build_network(

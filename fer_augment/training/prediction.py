@@ -17,7 +17,8 @@ from fer_augment.randomness import stream_key, uniforms
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.device_images import as_batch, rows_at_once
 from fer_augment.training.frozen_features import FeatureRows, FrozenFeatures
-from fer_augment.training.torch_runtime import autocast, device_of, reproducible
+from fer_augment.training.machine import device_of
+from fer_augment.training.torch_runtime import autocast, reproducible
 
 FEATURES_AT_ONCE = 4096
 """Maximum number of rows of features predicted at once."""

@@ -30,8 +30,9 @@ from fer_augment.hooks.strategy import NEEDS_SCOUT, Context
 from fer_augment.hooks.strategy_files import loaded_files, strategies_in_file
 from fer_augment.processes import cores, start_process
 from fer_augment.recipe.recipe import TrainingSettings
+from fer_augment.training.machine import device_of
 from fer_augment.training.specification import Training
-from fer_augment.training.torch_runtime import device_of, reproducible
+from fer_augment.training.torch_runtime import reproducible
 
 MOST_WORKERS = 8
 """How many processes feed an accelerator if the recipe does not say."""

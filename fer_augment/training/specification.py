@@ -16,8 +16,8 @@ from fer_augment.hooks.networks import AnyModel
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.frozen_features import FrozenFeatures, HeadOnFeatures
+from fer_augment.training.machine import device_of
 from fer_augment.training.networks import build_network
-from fer_augment.training.torch_runtime import device_of
 
 
 @dataclass(frozen=True, eq=False)

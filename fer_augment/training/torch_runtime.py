@@ -1,4 +1,4 @@
-"""The torch runtime of a training: device, precision, threads and reproducibility."""
+"""The torch runtime of a training: autocast, threads and reproducibility."""
 
 from __future__ import annotations
 
@@ -12,41 +12,8 @@ from contextlib import contextmanager
 
 import torch
 
-from fer_augment.errors import RunError
 from fer_augment.recipe.recipe import TrainingSettings
-
-
-def device_of(settings: TrainingSettings) -> str:
-    """Return `cpu` or `cuda`.
-
-    Raises:
-        RunError: if `training.device` is `cuda` and no CUDA device is available.
-    """
-    available = torch.cuda.is_available()
-    if settings.device == "auto":
-        return "cuda" if available else "cpu"
-    if settings.device == "cuda" and not available:
-        raise RunError("training.device is cuda, but no CUDA device is available; set it to auto or cpu")
-    return settings.device
-
-
-def precision_of(settings: TrainingSettings) -> str:
-    """Return `float32` or `bfloat16`; `auto` is bfloat16 if the hardware supports it natively."""
-    if settings.precision != "auto":
-        return settings.precision
-    return "bfloat16" if _has_bfloat16(device_of(settings)) else "float32"
-
-
-def emulates_bfloat16(settings: TrainingSettings) -> bool:
-    """Return whether a training uses bfloat16 without hardware support, which is slower than float32."""
-    return precision_of(settings) == "bfloat16" and not _has_bfloat16(device_of(settings))
-
-
-def _has_bfloat16(device: str) -> bool:
-    if device == "cuda":
-        return torch.cuda.get_device_capability()[0] >= 8
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+from fer_augment.training.machine import device_of, precision_of
 
 
 def autocast(settings: TrainingSettings) -> torch.autocast:

@@ -35,6 +35,7 @@ from fer_augment.training.folds import Fold, all_folds, fold_key, folds_of, plac
 from fer_augment.training.frozen_features import FrozenFeatures, HeadOnFeatures
 from fer_augment.training.head_training import check_head_training
 from fer_augment.training.keys import backbone_key, training_key
+from fer_augment.training.machine import device_of
 from fer_augment.training.nested_clock import NestedClock
 from fer_augment.training.networks import build_network, with_weights
 from fer_augment.training.prediction import predict, predict_from
@@ -42,7 +43,7 @@ from fer_augment.training.rewriting_checks import lost_rows, near_held_out_warni
 from fer_augment.training.specification import Trained, Training, backbone_of, build_model
 from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingStore
 from fer_augment.training.strategy_cache import StrategyCache
-from fer_augment.training.torch_runtime import ONE_THREAD, device_of, reproducible
+from fer_augment.training.torch_runtime import ONE_THREAD, reproducible
 from fer_augment.training.trainer import refine, train
 
 SECONDS_BETWEEN_REPORTS = 0.1
