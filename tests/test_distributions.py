@@ -58,7 +58,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def _forget_installed() -> None:
     for function in (
         required_by,
-        distributions.installed_version,
+        distributions._installed,
         distributions._array_libraries,
         distributions._is_array_library,
         distributions.distributions_of_modules,

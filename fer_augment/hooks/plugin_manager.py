@@ -244,10 +244,13 @@ def installed_plugins() -> Catalog:
 
 def _provider(point: importlib.metadata.EntryPoint) -> str:
     """Return the name and version of the distribution of an entry point; its folder may be left over, without them."""
-    metadata = point.dist.metadata if point.dist else None
-    if not metadata or "Name" not in metadata:
-        return f"unknown distribution of {point.value}"
-    return f"{metadata['Name']} {metadata['Version']}"
+    return (point.dist and _title_of(point.dist)) or f"unknown distribution of {point.value}"
+
+
+@functools.cache  # reading the metadata of a distribution takes milliseconds, and it may have many entry points
+def _title_of(distribution: importlib.metadata.Distribution) -> str | None:
+    metadata = distribution.metadata
+    return f"{metadata['Name']} {metadata['Version']}" if metadata and "Name" in metadata else None
 
 
 def collect(modules: Iterable[tuple[str, str, object]]) -> Catalog:

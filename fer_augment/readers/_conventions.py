@@ -38,13 +38,18 @@ def counted(titles: Sequence[str], kind: str = "images") -> str:
 
 @contextmanager
 def paused_garbage_collection() -> Iterator[None]:
-    """Pause the search for cyclic garbage, which takes more time than reading if millions of objects are created."""
+    """Pause the search for cyclic garbage, which takes more time than reading if millions of objects are created.
+
+    The objects count as old afterwards, so that they are not searched at once.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 

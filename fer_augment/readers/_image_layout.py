@@ -40,7 +40,7 @@ _KNOWN_FOLDERS = [name for names in SPLIT_NAMES.values() for name in names]
 _DEEPEST_TABLE = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, for the same reason as `Member`
 class Place:
     """Split and class of an image.
 
@@ -121,7 +121,8 @@ def _refuse(source: str, members: Sequence[Member], reason: str) -> None:
 
 def _about(source: str, members: Sequence[Member]) -> str:
     if len(members) == 1:
-        return members[0].title
+        path = os.path.join(source, *members[0].parts)
+        return display_name(path) if is_folder(source) else f"{display_name(source)}: {members[0].name}"
     return f"{display_name(source)}: {counted([display_name('/'.join(member.parts)) for member in members])}"
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
-import weakref
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from fer_augment import DatasetError, ImageFile
 from fer_augment.data.decoding import HEAD_BYTES, IMAGE_SUFFIXES, is_image
 from fer_augment.data.image_files import LARGEST_FILE
-from fer_augment.readers._conventions import counted, display_name, excerpt, is_folder, no_such_file
+from fer_augment.readers._conventions import counted, display_name, is_folder
 from fer_augment.readers._tar_files import TAR_SUFFIXES, Content, tar_files
+from fer_augment.readers._zip_files import zip_files
 
 _UNSUPPORTED_SUFFIXES = (
     *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".j2k", ".jp2", ".jpx", ".jxl", ".nef", ".orf"),
@@ -24,16 +24,13 @@ _EXPECTED = "expected split/class/image or class/image"
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """Hidden files of macOS and Windows; those of Unix start with a dot."""
 
-_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one is made for every image, and a frozen one takes four times as long
 class Member:
     """An image file.
 
     Attributes:
         parts: folder names and file name, relative to the source.
-        title: name for messages.
         content: function that returns the content; raises DatasetError.
         version: changes with the content.
         size: number of bytes.
@@ -41,7 +38,6 @@ class Member:
     """
 
     parts: tuple[str, ...]
-    title: str
     content: Content
     version: str
     size: int
@@ -108,11 +104,11 @@ def scan(source: str, expected: str = _EXPECTED) -> Scan:
         return _scanned(source, _folder_members(source), expected)
     if source.lower().endswith(TAR_SUFFIXES):
         return _scanned(source, _tar_members(source), expected)
-    return _scanned(source, _zip_members(source, _opened(source)), expected)
+    return _scanned(source, _zip_members(source), expected)
 
 
 def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
-    files = sorted(members, key=lambda member: member.parts)
+    files = sorted(members, key=operator.attrgetter("parts"))
     unsupported = [file for file in files if file.parts[-1].lower().endswith(_UNSUPPORTED_SUFFIXES)]
     _refuse(source, unsupported, "format not supported; convert")
     large = [file for file in files if file.size > LARGEST_FILE and _has_image_suffix(file)]
@@ -171,37 +167,47 @@ def _folder_members(source: str) -> Iterator[Member]:
 
 def _file_member(entry: os.DirEntry[str], parts: tuple[str, ...]) -> Member:
     status = entry.stat()
-    version, title = f"{status.st_size} {status.st_mtime_ns}", display_name(entry.path)
-    return Member(parts, title, _FileContent(entry.path), version, status.st_size, entry.is_file())
+    version = f"{status.st_size} {status.st_mtime_ns}"
+    return Member(parts, _FileContent(entry.path), version, status.st_size, entry.is_file())
 
 
 def _unreadable(path: str, error: OSError) -> DatasetError:
     return DatasetError(f"{display_name(path)}: cannot be read ({error.strerror})")
 
 
-def _zip_members(source: str, archive: _Archive) -> Iterator[Member]:
-    shown = display_name(source)
-    for info in archive.zip.infolist():
+def _zip_members(source: str) -> Iterator[Member]:
+    for file in zip_files(source):
         # Some Windows programs write backslashes, which violates the zip specification.
-        parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
-        if parts and not info.is_dir() and not any(map(_is_ignored, parts)):
-            title = f"{shown}: {display_name(info.filename)}"
-            content = _ZipContent(archive, info, title)
-            yield Member(parts, title, content, f"{info.file_size} {info.CRC}", info.file_size)
+        parts = _parts(file.path.replace("\\", "/"))
+        if parts:
+            yield Member(parts, file.content, file.version, file.size)
 
 
 def _tar_members(source: str) -> Iterator[Member]:
-    for member in tar_files(source):
-        parts = tuple(part for part in member.path.split("/") if part not in ("", "."))
-        if parts and not any(map(_is_ignored, parts)):
-            yield Member(parts, member.title, member.content, member.version, member.size)
+    for file in tar_files(source):
+        parts = _parts(file.path)
+        if parts:
+            yield Member(parts, file.content, file.version, file.size)
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """Return the folder names and the file name of a path in an archive; none of a folder, and if one is ignored."""
+    folder, _, name = path.rpartition("/")
+    above = _folders(folder)
+    return () if above is None or not name or _is_ignored(name) else (*above, name)
+
+
+@functools.lru_cache(maxsize=1024)  # called for every file, with few folders
+def _folders(path: str) -> tuple[str, ...] | None:
+    names = tuple(name for name in path.split("/") if name not in ("", "."))
+    return None if any(map(_is_ignored, names)) else names
 
 
 def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name in _IGNORED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _FileContent:
     path: str
 
@@ -217,49 +223,3 @@ class _FileContent:
                 return file.read(size)
         except OSError as error:
             raise _unreadable(self.path, error) from error
-
-
-class _Archive:
-    """An open zip file, closed when nothing can read it any more, also as part of a reference cycle."""
-
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self.zip = archive
-        weakref.finalize(self, archive.close)
-
-
-@dataclass(frozen=True, slots=True)
-class _ZipContent:
-    archive: _Archive
-    info: zipfile.ZipInfo
-    title: str
-
-    def __call__(self) -> bytes:
-        return self._read(-1)
-
-    def head(self) -> bytes:
-        return self._read(HEAD_BYTES)
-
-    def _read(self, size: int) -> bytes:
-        try:
-            with self.archive.zip.open(self.info) as file:
-                return file.read(size)
-        except _ZIP_FAULTS as error:
-            raise DatasetError(
-                f"{self.title}: damaged or encrypted ({excerpt(str(error))}); re-download the zip file"
-            ) from error
-
-
-def _opened(source: str) -> _Archive:
-    try:
-        return _Archive(zipfile.ZipFile(source))
-    except FileNotFoundError as error:
-        raise DatasetError(no_such_file(source)) from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{display_name(source)}: the name of a file in it is said to be UTF-8, but is not "
-            f"({excerpt(repr(error.object))}); rename the file and zip it again, or unpack it and give the folder"
-        ) from error
-    except _ZIP_FAULTS as error:
-        raise DatasetError(
-            f"{display_name(source)}: not a complete zip file ({excerpt(str(error))}); re-download it"
-        ) from error

@@ -7,7 +7,7 @@ import os
 import posixpath
 import tarfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fer_augment import DatasetError
@@ -41,14 +41,12 @@ class TarFile:
 
     Attributes:
         path: its path in the archive.
-        title: name for messages.
         content: its content.
         version: changes with the content.
         size: number of bytes.
     """
 
     path: str
-    title: str
     content: Content
     version: str
     size: int
@@ -144,7 +142,7 @@ def _in_place(source: str) -> tuple[_Files, _Links]:
                 version = f"{status.st_size} {status.st_mtime_ns} {info.offset_data}"
                 sparse = _Unreadable(title, "is a sparse file")
                 content = sparse if info.issparse() else _Part(source, title, info.offset_data, info.size)
-                files[path] = TarFile(path, title, content, version, info.size)
+                files[path] = TarFile(path, content, version, info.size)
             _add_link(links, info)
     return files, links
 
@@ -160,9 +158,9 @@ def _in_memory(source: str) -> tuple[_Files, _Links]:
                 if size > COMPRESSED_LIMIT:
                     raise _too_large(source)
                 content = stream.read()
-                path, title = _path(info.name), _title(source, info.name)
+                path = _path(info.name)
                 links.pop(path, None)
-                files[path] = TarFile(path, title, _Bytes(content), f"{info.size} {zlib.crc32(content)}", info.size)
+                files[path] = TarFile(path, _Bytes(content), f"{info.size} {zlib.crc32(content)}", info.size)
             _add_link(links, info)
     return files, links
 
@@ -190,10 +188,8 @@ def _linked(source: str, files: _Files, links: _Links) -> list[TarFile]:
         while target in links and target not in passed:
             passed.add(target)
             target = links[target]
-        title = _title(source, path)
-        file = files.get(target)
-        content = file.content if file else _Unreadable(title, f"links to {display_name(target)}, which is no file")
-        found.append(TarFile(path, title, content, file.version if file else "", file.size if file else 0))
+        missing = _Unreadable(_title(source, path), f"links to {display_name(target)}, which is no file")
+        found.append(replace(files.get(target) or TarFile(path, missing, "", 0), path=path))
     return found
 
 

@@ -49,11 +49,7 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
 @functools.cache
 def required_by(distribution: str) -> frozenset[str]:
     """Return the canonical names of the installed distributions that one requires, without its extras."""
-    try:
-        lines = importlib.metadata.requires(distribution) or []
-    except importlib.metadata.PackageNotFoundError:
-        return frozenset()
-    requirements = map(Requirement, lines)
+    requirements = map(Requirement, _installed(distribution)[1])
     needed = (one.name for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""}))
     return frozenset(name for name in map(canonicalize_name, needed) if installed_version(name) is not None)
 
@@ -105,10 +101,17 @@ def distributions_of_modules() -> dict[str, Iterable[str]]:
     return dict(importlib.metadata.packages_distributions())
 
 
-@functools.cache
 def installed_version(name: str) -> str | None:
     """Return the version of a distribution; None if it is not installed."""
+    return _installed(name)[0]
+
+
+@functools.cache
+def _installed(name: str) -> tuple[str | None, tuple[str, ...]]:
+    """Return version and requirements of a distribution, from one reading of its metadata; none if not installed."""
     try:
-        return importlib.metadata.version(name)
+        distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return None, ()
+    metadata = distribution.metadata
+    return metadata["Version"], tuple(metadata.get_all("Requires-Dist") or distribution.requires or ())
