@@ -242,6 +242,5 @@ def _keep_limit(folder: Path) -> None:
 
 def _key(files: Sequence[ImageFile], settings: PixelSettings) -> str:
     digest = hashlib.sha256(repr((DECODER_VERSION, settings)).encode())
-    for file in files:
-        digest.update(f"{file.name}\0{file.version}\0".encode("utf-8", "surrogateescape"))
+    digest.update("".join(f"{file.name}\0{file.version}\0" for file in files).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]

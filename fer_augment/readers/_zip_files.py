@@ -8,6 +8,7 @@ import threading
 import weakref
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fer_augment import DatasetError
@@ -45,18 +46,16 @@ class ZipFile:
     size: int
 
 
-def zip_files(source: str) -> list[ZipFile]:
-    """Return the files and folders of a zip archive.
+def zip_files(source: str) -> Iterator[ZipFile]:
+    """Yield the files and folders of a zip archive.
 
     Raises:
         DatasetError: if the archive cannot be read.
     """
     archive = _Archive(source)
     listed = _listed(source) or [(info.filename, info.file_size, info.CRC) for info in archive.opened.infolist()]
-    return [
-        ZipFile(path, ZipContent(archive, number), f"{size} {checksum}", size)
-        for number, (path, size, checksum) in enumerate(listed)
-    ]
+    for number, (path, size, checksum) in enumerate(listed):
+        yield ZipFile(path, ZipContent(archive, number), f"{size} {checksum}", size)
 
 
 def _listed(source: str) -> list[tuple[str, int, int]] | None:

@@ -104,8 +104,13 @@ def _imports_of(module: ModuleType) -> Iterator[str]:
         yield from _imported(Path(file).read_bytes(), name, is_package=Path(file).name == "__init__.py")
 
 
-def _imported(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
-    """Yield the full names of what a module imports; some may be names in a module instead of modules."""
+@functools.lru_cache(maxsize=1024)  # asked for every key, of the same modules
+def _imported(source: bytes, name: str, *, is_package: bool) -> tuple[str, ...]:
+    """Return the full names of what a module imports; some may be names in a module instead of modules."""
+    return tuple(_imports_in(source, name, is_package=is_package))
+
+
+def _imports_in(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
     package = name if is_package else name.rpartition(".")[0]
     try:
         tree = ast.parse(source)

@@ -8,6 +8,7 @@ import importlib.metadata
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from email.parser import HeaderParser
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -113,5 +114,6 @@ def _installed(name: str) -> tuple[str | None, tuple[str, ...]]:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None, ()
-    metadata = distribution.metadata
+    text = distribution.read_text("METADATA")  # most of it is a description, whose parsing takes longest
+    metadata = HeaderParser().parsestr(text.partition("\n\n")[0]) if text else distribution.metadata
     return metadata["Version"], tuple(metadata.get_all("Requires-Dist") or distribution.requires or ())

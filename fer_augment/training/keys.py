@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import importlib.resources
 import inspect
 import json
@@ -27,7 +26,7 @@ from fer_augment.hooks.strategy import Strategy
 from fer_augment.hooks.strategy_files import DIGEST_OF_MODULE
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.training.code_digests import content_digest, helper_digests, path_digests
-from fer_augment.training.distributions import distribution_versions
+from fer_augment.training.distributions import OWN, distribution_versions, installed_version
 from fer_augment.training.initial_weights import weights_digest
 from fer_augment.training.machine import device_of, precision_of, processor
 
@@ -177,7 +176,7 @@ def environment(bound: BoundRecipe) -> dict[str, str]:
     device = device_of(settings)
     found = processor()
     return {
-        "fer_augment": importlib.metadata.version("fer_augment"),
+        "fer_augment": f"{installed_version(OWN)}",
         "python": platform.python_version(),
         **distribution_versions(bound),
         "device": device,
