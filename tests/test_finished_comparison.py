@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fer_augment as fa
 from fer_augment.cache import AUDITS, cache_folder
@@ -59,6 +63,26 @@ def test_a_finished_comparison_starts_no_worker_and_computes_nothing_again(
     assert not (place / "cache/trainings").exists()
     prepared = fa.prepare(ARMS, "faces", seeds=2, out="out", progress=False)
     assert not prepared.plan.missing and prepared.memory == 0
+
+
+_IMPORTED = """
+import sys
+from fer_augment.cli import main
+
+main(sys.argv[1:])
+print(sorted({"torch", "albumentations", "matplotlib"}.intersection(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="torch is asked each time")
+@pytest.mark.skipif(bool(torch.version.cuda or torch.version.hip), reason="torch is asked whether there is a GPU")
+def test_a_finished_comparison_imports_no_torch_and_finds_the_runs_of_a_process_that_did() -> None:
+    command = ["compare", *ARMS, "--data", "faces", "--seeds", "2", "--out", "out"]
+    runs = sorted(Path("out/runs").glob("*/*"))
+    for _ in range(2):  # the first asks torch what processor this is, and keeps the answer
+        ran = subprocess.run([sys.executable, "-c", _IMPORTED, *command], capture_output=True, text=True, check=True)
+    assert ran.stderr.endswith("\n[]\n")
+    assert sorted(Path("out/runs").glob("*/*")) == runs
 
 
 def test_confused_images_of_other_runs_are_collected_again() -> None:
