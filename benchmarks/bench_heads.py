@@ -30,8 +30,8 @@ SEEDS, EPOCHS_OF_RUNS = 3, 2
 
 @pytest.fixture
 def weights(tmp_path: Path, faces: Splits) -> Path:
-    """Weights of a `vgg_mini`; random ones take as long as trained ones."""
-    model = configured_model(installed_plugins().model("vgg_mini").value, {})
+    """Weights of a `resnet_small`; random ones take as long as trained ones."""
+    model = configured_model(installed_plugins().model("resnet_small").value, {})
     network = model.build(faces.train.image_shape, len(faces.class_names))
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     return tmp_path / "weights.safetensors"
@@ -45,7 +45,7 @@ def arms(train_what: str, weights: Path) -> list[Recipe]:
         "optimizer": "sgd",
         "learning_rate": 0.05,
     }
-    model = {"vgg_mini": {"weights": str(weights)}}
+    model = {"resnet_small": {"weights": str(weights)}}
     balanced = [{"power_sampler": {"exponent": 0.5}}]
     return [
         Recipe(name="plain", model=model, training=training),
@@ -58,7 +58,7 @@ def test_runs(side_by_side: SideBySide, faces: Splits, tmp_path: Path, weights: 
     comparing = Comparing(faces, tmp_path)
     heads, networks = (runs_in_order(arms(what, weights), list(range(SEEDS))) for what in ("head", "all"))
     side_by_side(
-        f"two arms, {SEEDS} seeds of the head of vgg_mini, {EPOCHS_OF_RUNS} epochs of 2,048 rows, features included",
+        f"two arms, {SEEDS} seeds of heads of resnet_small, {EPOCHS_OF_RUNS} epochs of 2,048 rows, with features",
         ours=lambda: comparing(heads),
         theirs=lambda: comparing(networks),
         alternative="the same with whole networks",
