@@ -43,11 +43,13 @@ from fer_augment.row_transforms import RowTransforms, Transform, seeded_torch
 from fer_augment.torchvision_import import import_with_torchvision
 
 if TYPE_CHECKING:
-    from fer_augment.comparing import PreparedComparison, compare, prepare, rewrite, run
+    from fer_augment.comparing import compare, prepare
     from fer_augment.finished import Comparison, Run, load_comparison, load_run
     from fer_augment.judging import judge
+    from fer_augment.prepared_comparison import PreparedComparison
     from fer_augment.reading import Source, read_data
     from fer_augment.recipe.recipe import Recipe, load_recipe
+    from fer_augment.single_runs import rewrite, run
 
 __version__ = "0.1.0"
 
@@ -112,7 +114,7 @@ __all__ = [
 
 _LAZY = {
     "Comparison": "finished",
-    "PreparedComparison": "comparing",
+    "PreparedComparison": "prepared_comparison",
     "Recipe": "recipe.recipe",
     "Run": "finished",
     "Source": "reading",
@@ -123,8 +125,8 @@ _LAZY = {
     "load_run": "finished",
     "prepare": "comparing",
     "read_data": "reading",
-    "rewrite": "comparing",
-    "run": "comparing",
+    "rewrite": "single_runs",
+    "run": "single_runs",
 }
 """The module of each name that is imported when it is first used."""
 

@@ -83,7 +83,7 @@ def test_a_run_that_does_not_fit_is_refused_with_what_to_set(place: Path, monkey
 def test_runs_at_a_time_are_those_that_fit(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fer_augment.comparing.cores", lambda: 8)
+    monkeypatch.setattr("fer_augment.preparing.cores", lambda: 8)
     prepared = fa.prepare("small.yaml", "faces", progress=False)
     assert prepared.local_jobs == 8
     assert prepared.memory > GIGABYTE // 4

@@ -18,7 +18,7 @@ from benchmarks.simulated_runs import (
     variance_within_images,
     with_counts,
 )
-from fer_augment.comparing import FEWEST_SEEDS
+from fer_augment.prepared_comparison import FEWEST_SEEDS
 from fer_augment.significance import (
     accuracy_weights,
     balanced_accuracy_weights,

@@ -25,7 +25,7 @@ from fer_augment.cli._options import (
 from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
-    from fer_augment.comparing import Executor, PreparedComparison
+    from fer_augment.prepared_comparison import Executor, PreparedComparison
     from fer_augment.reading import Source
     from fer_augment.results.comparison import Against
 

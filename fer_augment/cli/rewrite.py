@@ -49,10 +49,10 @@ def rewrite(
     fer-augment rewrite confusion_mirror --data fer2013.csv --dry-run
     fer-augment rewrite smote --data faces.zip --out faces_smote --format folder
     """
-    from fer_augment.comparing import rewrite as rewritten
     from fer_augment.reading import read_data
     from fer_augment.reports.rewriting import print_rewriting
     from fer_augment.rewriting_export import check_export, export_rewriting, summary_of
+    from fer_augment.single_runs import rewrite as rewritten
 
     if out is None and not dry_run:
         raise FerAugmentError("name the directory to write with --out DIR, or use --dry-run to see the counts only")

@@ -56,7 +56,7 @@ def run(
     fer-augment run paper --data fer2013.csv
     fer-augment run my_idea.yaml --data faces/ --seed 3 --set training.epochs=10
     """
-    from fer_augment.comparing import run as finished_run
+    from fer_augment.single_runs import run as finished_run
 
     finished = finished_run(recipe, source, seed=seed, out=out, overrides=overrides, track=track, progress=not quiet)
     if as_json:

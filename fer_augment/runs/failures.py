@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_augment.data.records import write_whole
-from fer_augment.errors import RunError
+from fer_augment.errors import NothingFinishedError, RunError
 
 if TYPE_CHECKING:
     from fer_augment.runs.experiment import PlannedRun
@@ -37,3 +37,13 @@ def keep_traceback(directory: Path, run: PlannedRun, traceback: str) -> None:
             file.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{file}: cannot be written ({error.strerror})") from error
+
+
+def with_traceback(error: NothingFinishedError, directory: Path, run: PlannedRun) -> NothingFinishedError:
+    """Return an error that names the file with the traceback of a run, and has it as a note."""
+    file = traceback_file(directory, run.recipe.name, run.seed)
+    if not file.is_file():
+        return error
+    named = NothingFinishedError(f"{error} (traceback: {file})")
+    named.add_note(file.read_text(encoding="utf-8"))
+    return named

@@ -1,0 +1,133 @@
+"""From Python: one run of a recipe, or only the training set that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fer_augment.arguments import AnyRecipe, Overrides, seed_of
+from fer_augment.errors import NothingFinishedError
+from fer_augment.finished import Run
+from fer_augment.preparing import (
+    RESULTS,
+    bound_recipes,
+    checked_networks,
+    create_folder,
+    data_for,
+    jobs_on_this_machine,
+    observers_of,
+)
+from fer_augment.processes import cores
+from fer_augment.reading import Data
+from fer_augment.recipe.warnings import recipe_warnings
+from fer_augment.reports.console import print_warnings, progress_of_activities
+from fer_augment.reports.run_progress import RunProgress
+from fer_augment.runs.executors import FailedTask, do_tasks
+from fer_augment.runs.experiment import Experiment, PlannedRun
+from fer_augment.runs.failures import keep_traceback, with_traceback
+from fer_augment.runs.finished_runs import FinishedRuns
+from fer_augment.runs.preflight import preflight
+from fer_augment.runs.tracking import Tracking
+from fer_augment.training.store import default_store
+
+if TYPE_CHECKING:
+    from fer_augment.runs.rewriting import Rewriting
+
+
+def run(
+    recipe: AnyRecipe,
+    data: Data,
+    *,
+    seed: int = 0,
+    out: str | PathLike[str] = RESULTS,
+    overrides: Overrides = (),
+    track: str | Sequence[str] = (),
+    progress: bool = True,
+) -> Run:
+    """Train one recipe with one seed and score it on the test split once.
+
+    A single run gives no verdict on a recipe: use `compare` for that.
+
+    Args:
+        recipe: the name of a shipped recipe, the path of a recipe file, or a `Recipe`.
+        data: a data source or `Splits`.
+        seed: the seed of the run.
+        out: the run's directory is created below `out/runs`.
+        overrides: `key=value` settings, such as `training.epochs=5`.
+        track: names of trackers, in addition to those that the recipe names.
+        progress: whether to show progress and warnings on stderr.
+
+    Raises:
+        FerAugmentError: in one line, for whatever the pre-flight refuses.
+        RunError: if the run fails; its traceback is in `out/failures`, and in the `__notes__` of the error.
+    """
+    from fer_augment.runs.plan import PlannedTask, plan
+
+    chosen_seed = seed_of(seed)
+    (arm,) = bound_recipes([recipe], overrides, quiet=not progress)
+    observers = observers_of([arm], track, Path(out))
+    directory, recipe_data, store = Path(out), data_for([arm], data, progress=progress), default_store()
+    notices = [*observers.failures, *preflight([arm], recipe_data, store, out=directory, is_comparison=False)]
+    checked, memory = checked_networks([arm], recipe_data, store)
+    if progress:
+        print_warnings([*notices, *checked, *recipe_warnings(arm)])
+    task = PlannedRun(arm.recipe, chosen_seed)
+    create_folder(directory)
+    experiment = Experiment(recipe_data, store, directory / "runs")
+    finished = FinishedRuns.among([task], experiment)
+    damaged = finished.remove_damaged()
+    if progress:
+        print_warnings(damaged)
+    planned = plan([task], experiment, finished).tasks or (PlannedTask(task),)
+    tasks, waits = [one.task for one in planned], [one.waits for one in planned]
+    jobs = jobs_on_this_machine([arm.recipe], memory)
+    with (
+        RunProgress(
+            tasks,
+            recipe_data.as_read(arm.recipe).class_names,
+            weights=[one.weight for one in planned],
+            quiet=not progress,
+        ) as display,
+        Tracking(observers, display, experiment.identify) as tracking,
+    ):
+        outcome = do_tasks(experiment, tasks, jobs, tracking, waits=waits)[-1]
+    if isinstance(outcome, FailedTask):
+        keep_traceback(directory, task, outcome.details)
+        raise with_traceback(NothingFinishedError(f"{task} failed: {outcome.message}"), directory, task)
+    keep_traceback(directory, task, "")
+    return Run(outcome)
+
+
+def rewrite(
+    recipe: AnyRecipe, data: Data, *, seed: int = 0, overrides: Overrides = (), progress: bool = True
+) -> Rewriting:
+    """Rewrite the training set as a recipe does, and train nothing but the scouts that its strategies query.
+
+    Args:
+        recipe: the name of a shipped recipe, the path of a recipe file, or a `Recipe`.
+        data: a data source or `Splits`.
+        seed: the seed.
+        overrides: `key=value` settings, such as `training.epochs=5`.
+        progress: whether to show progress and warnings on stderr.
+
+    Returns:
+        The training set before and after, with the provenance of every row, and the effect of each step.
+
+    Raises:
+        FerAugmentError: in one line, for whatever the pre-flight refuses.
+        RunError: if the training of a scout fails.
+        StrategyError: if a strategy fails.
+    """
+    from fer_augment.runs.rewriting import rewriting_of
+    from fer_augment.training.trainings import Trainings
+
+    chosen_seed = seed_of(seed)
+    (arm,) = bound_recipes([recipe], overrides, quiet=not progress)
+    recipe_data, store = data_for([arm], data, progress=progress), default_store()
+    preflight([arm], recipe_data, store)
+    checked_networks([arm], recipe_data, store, is_local=False)
+    with progress_of_activities(quiet=not progress) as report:
+        trainings = Trainings(recipe_data.splits_for(arm.recipe), chosen_seed, store, report, cores=cores())
+        return rewriting_of(trainings.of(arm))
