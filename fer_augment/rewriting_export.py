@@ -17,6 +17,7 @@ from fer_augment.reports.rewriting import RewritingSummary, StepSummary, rewriti
 from fer_augment.runs.preflight import check_writable
 from fer_augment.runs.rewriting import Rewriting
 from fer_augment.training.keys import environment
+from fer_augment.training.training_files import examples_of
 
 _CONTENT = {
     "npz": "for numpy.load: images, labels, origins, copies, step, class_names",
@@ -91,7 +92,7 @@ def export_rewriting(
                 report(done, total)
 
             files = {write_export(form, rewritten, splits, scratch, written): _CONTENT[form] for form in chosen}
-            (scratch / "gallery.png").write_bytes(rewriting_gallery(rewriting.recipe.examples(rewritten), summary))
+            (scratch / "gallery.png").write_bytes(rewriting_gallery(examples_of(rewritten, splits.train), summary))
             files["gallery.png"] = "rows that each step added, beside their sources"
             card = rewriting_card(summary, files, recipe_yaml(rewriting.recipe.bound.recipe))
             (scratch / "README.md").write_text(card, encoding="utf-8")

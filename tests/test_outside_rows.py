@@ -18,6 +18,7 @@ from fer_augment.testing import NearestMeanScout, check_strategy, tiny_dataset
 from fer_augment.training.folds import folds_of
 from fer_augment.training.rewriting_checks import near_held_out_warning, refuse_held_out_images
 from fer_augment.training.store import TrainingStore
+from fer_augment.training.training_files import examples_of
 from fer_augment.training.trainings import TrainedScout, Trainings
 from tests.command_line import fer_augment
 from tests.comparison_place import write_place
@@ -94,7 +95,7 @@ def test_every_fold_trains_on_them_and_none_predicts_them(tmp_path: Path) -> Non
     trainings = Trainings(splits, 0, TrainingStore(tmp_path / "trainings")).of(bound(Generates(), GeneratesByAScout()))
     predicted = TrainedScout(trainings, trainings.bound.steps[1]).probabilities(trainings.rewritten)
     assert np.isnan(predicted[len(splits.train) :]).all() and np.isfinite(predicted[: len(splits.train)]).all()
-    examples = trainings.examples(trainings.rewritten)
+    examples = examples_of(trainings.rewritten, trainings.trainings.splits.train)
     assert (examples["sources"] == 255).all() and not (examples["images"] == 255).all()
 
 

@@ -15,15 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
-from safetensors.torch import save_model
 
 from fer_augment.cache import STRATEGIES
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.feature_cache import FeatureCache
-from fer_augment.data.records import NO_SOURCE, Evaluation, provenance_arrays
-from fer_augment.errors import RecipeError, StrategyError
-from fer_augment.heads import linear_head
+from fer_augment.data.records import Evaluation
+from fer_augment.errors import StrategyError
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.strategy import Context, Effect, PredictionKind
 from fer_augment.hooks.strategy_warnings import collected_warnings
@@ -31,7 +28,7 @@ from fer_augment.metrics import softmax
 from fer_augment.progress import Advance, Cached, Report, ignore
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import TrainingSettings
-from fer_augment.training.folds import Fold, all_folds, fold_key, folds_of, places_of
+from fer_augment.training.folds import Fold, all_folds, fold_key, folds_of
 from fer_augment.training.frozen_features import FrozenFeatures, HeadOnFeatures
 from fer_augment.training.head_training import check_head_training
 from fer_augment.training.keys import backbone_key, training_key
@@ -39,17 +36,17 @@ from fer_augment.training.machine import device_of
 from fer_augment.training.nested_clock import NestedClock
 from fer_augment.training.networks import build_network, with_weights
 from fer_augment.training.prediction import predict, predict_from
+from fer_augment.training.requirements import check_requirements, require_features
 from fer_augment.training.rewriting_checks import lost_rows, near_held_out_warning, refuse_held_out_images
-from fer_augment.training.specification import Trained, Training, backbone_of, build_model
-from fer_augment.training.store import StoredTraining, TrainingFacts, TrainingStore
+from fer_augment.training.specification import Trained, Training, build_model
+from fer_augment.training.store import StoredTraining, TrainingStore
 from fer_augment.training.strategy_cache import StrategyCache
 from fer_augment.training.torch_runtime import ONE_THREAD, reproducible
 from fer_augment.training.trainer import refine, train
+from fer_augment.training.training_files import write_training
 
 SECONDS_BETWEEN_REPORTS = 0.1
 """Minimum time between two reports of progress."""
-EXAMPLES_OF_A_STEP = 12
-"""How many of the rows that a step made are kept for display."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,51 +245,12 @@ class RecipeTrainings:
     def check(self) -> None:
         """Refuse what would otherwise fail only in or after a training.
 
-        See `untrained`; steps that need a linear head, embeddings, or hard labels.
-
         Raises:
             FerAugmentError: if the data, the network and the settings are not such that all steps can work with them.
         """
         if self.frozen:
             check_head_training(self.bound, self.trainings.splits, self.pipeline.fresh())
-        for step in self.bound.steps:
-            effects = step.strategy.effects
-            try:
-                if Effect.NEEDS_LINEAR_HEAD in effects and step.acts_at(["refine_model"]):
-                    linear_head(self.untrained)
-                if (Effect.ASKS_FOR_EMBEDDINGS | Effect.NEEDS_FEATURES) & effects:
-                    self.require_features()
-                if Effect.NEEDS_HARD_LABELS in effects:
-                    self._require_hard_labels(step)
-            except StrategyError as error:
-                raise StrategyError(f"{step}: {error}") from error
-        if backbone_of(self.untrained) is None:
-            for key in ("freeze_epochs", "backbone_learning_rate"):
-                if getattr(self.settings, key) != TrainingSettings.model_fields[key].default:
-                    raise RecipeError(
-                        f"training.{key}: the backbone is a network's `features`, and {self.bound.model.name} has no "
-                        "such module; choose another model"
-                    )
-
-    def require_features(self) -> None:
-        """Refuse a network that cannot give embeddings.
-
-        Raises:
-            StrategyError: if it has no module `features`.
-        """
-        if backbone_of(self.untrained) is None:
-            raise StrategyError(
-                f"embeddings are the outputs of a network's `features`, and {self.bound.model.name} has no such "
-                "module; choose another model"
-            )
-
-    def _require_hard_labels(self, step: Step) -> None:
-        if self.trainings.splits.train.targets is not None:
-            raise StrategyError("needs hard labels, but the data have soft labels; set data.labels to majority")
-        for other in self.bound.steps:
-            is_given_its_targets = other.acts_at(["augment_batch"]) or other.number > step.number  # later losses wrap
-            if Effect.SOFT_TARGETS in other.strategy.effects and is_given_its_targets and other is not step:
-                raise StrategyError(f"needs hard labels, but {other} makes soft targets; remove one of them")
+        check_requirements(self.bound, self.trainings.splits, self.untrained)
 
     def trained(
         self,
@@ -495,38 +453,9 @@ class RecipeTrainings:
             raise StrategyError(
                 "refine_model must keep the names of the network's parameters: add layers at prepare_model"
             )
-        save_model(trained.model.cpu(), str(folder / "weights.safetensors"))
-        save_file(provenance_arrays(rewritten), folder / "provenance.safetensors")
-        save_file(self.examples(rewritten), folder / "examples.safetensors")
-        facts = TrainingFacts(
-            curve=trained.curve,
-            optimizer_steps=trained.optimizer_steps,
-            class_prior=tuple(trained.class_prior.tolist()),
-            kept_epoch=trained.kept_epoch,
-            parameter_count=sum(parameter.numel() for parameter in self.untrained.parameters()),
-            rewritten_counts=tuple(rewritten.counts.tolist()),
-            seconds=seconds,
-            warnings=tuple(dict.fromkeys(warnings)),
-        )
-        (folder / "facts.json").write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-    def examples(self, rewritten: ImageDataset) -> dict[str, NDArray[np.generic]]:
-        """Choose a few rows that each step made: the images, their first source rows, labels and step numbers.
-
-        A row from outside the training split has a blank source.
-        """
-        numbers = [number for number in np.unique(rewritten.step).tolist() if number > 0]
-        chosen = [_evenly_spaced(np.flatnonzero(rewritten.step == number)) for number in numbers]
-        rows = np.concatenate([np.empty(0, np.int64), *chosen])
+        count = sum(parameter.numel() for parameter in self.untrained.parameters())
         source = self.trainings.splits.train
-        sources = source.images[np.maximum(places_of(rewritten.origin[rows], source), 0)]
-        sources[rewritten.origin[rows] < 0] = NO_SOURCE
-        return {
-            "images": rewritten.images[rows],
-            "sources": sources,
-            "labels": rewritten.labels[rows],
-            "step": rewritten.step[rows],
-        }
+        write_training(folder, trained, rewritten, source, parameter_count=count, seconds=seconds, warnings=warnings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -580,7 +509,7 @@ class TrainedScout:
         if self.recipe.frozen:
             embeddings: NDArray[np.float32] = self.recipe.frozen.rows_of(training_set).batch(slice(None)).cpu().numpy()
             return embeddings
-        self.recipe.require_features()
+        require_features(self.recipe.bound, self.recipe.untrained)
         features = self.recipe.network(self._in_sample).get_submodule("features")
         return predict(features, training_set, self.recipe.settings)
 
@@ -607,7 +536,3 @@ def _name_of(scout_of: Step | None, fold: Fold | None) -> str:
         return "training"
     name = f"{scout_of.name} (step {scout_of.number})" if scout_of.occurrence else scout_of.name
     return f"scout of {name}, {fold}" if fold else f"scout of {name}"
-
-
-def _evenly_spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows[np.unique(np.linspace(0, len(rows) - 1, EXAMPLES_OF_A_STEP).astype(np.int64))]
