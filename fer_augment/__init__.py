@@ -7,9 +7,10 @@ nor pandas.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fer_augment.data.dataset import ImageDataset, PixelBlock, SourceRows, Splits
+from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.image_source import ImageSource
+from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.data.records import Evaluation, RunIdentity, RunRecord
 from fer_augment.errors import (
     DatasetError,

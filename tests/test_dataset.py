@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from fer_augment.data.dataset import AS_READ, UNSTAMPED, ImageDataset, PixelBlock, SourceRows, Splits, occurrence
+from fer_augment.data.dataset import AS_READ, UNSTAMPED, ImageDataset, SourceRows, Splits, occurrence
+from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.errors import DatasetError
 from tests.data_files import random_images
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_augment.data import near_duplicates
-from fer_augment.data.dataset import Images, PixelBlock
 from fer_augment.data.duplicates import connected
 from fer_augment.data.near_duplicates import near_between, near_pairs, star_groups
+from fer_augment.data.pixel_blocks import Images, PixelBlock
 from fer_augment.data.similar_vectors import search
 from tests.near_images import as_images, scene, sequence, shoes, signs, textures
 

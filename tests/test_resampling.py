@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader
 
 from fer_augment import DatasetError, ImageDataset, PluginError, StrategyError, StrategyWarning
-from fer_augment.data.dataset import PixelBlock
+from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.recipe.recipe import load_recipe
 from fer_augment.resampling import StrategySampler, as_torch_dataset, make_strategy
 from fer_augment.testing import NearestMeanScout, tiny_dataset

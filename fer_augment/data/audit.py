@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fer_augment.data.dataset import ImageDataset, Images, Splits
+from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids, image_digests
 from fer_augment.data.near_duplicates import near_pairs, pieces, star_groups
+from fer_augment.data.pixel_blocks import Images
 from fer_augment.data.similar_vectors import THREADS
 from fer_augment.errors import DatasetError
 from fer_augment.phases import part_of

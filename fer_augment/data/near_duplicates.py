@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import Images, occurrence
+from fer_augment.data.dataset import occurrence
 from fer_augment.data.duplicates import connected
+from fer_augment.data.pixel_blocks import Images
 from fer_augment.data.similar_vectors import (
     FREQUENCIES,
     MIRRORING,

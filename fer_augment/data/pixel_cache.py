@@ -25,10 +25,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from fer_augment.cache import LIMIT_VARIABLE, PIXELS, cache_folder, keep_limit
-from fer_augment.data.dataset import PixelBlock, digests_file
 from fer_augment.data.decoded_files import FILES_AT_ONCE, Destination, decode_files
 from fer_augment.data.decoding import notes_on
 from fer_augment.data.image_files import ImageFile
+from fer_augment.data.pixel_blocks import PixelBlock, digests_file
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import Images
+from fer_augment.data.pixel_blocks import Images
 
 ROWS_AT_ONCE = 512
 """Maximum number of rows processed at once."""

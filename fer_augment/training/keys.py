@@ -36,12 +36,12 @@ _BACKBONE = (
 )  # fmt: skip
 """The modules of this package that decide the features of an image under given weights."""
 _CORE = (
-    *_BACKBONE, "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "hooks/history",
-    "hooks/loss_features", "hooks/pipeline", "hooks/scouts", "hooks/stages", "hooks/strategy", "training/batches",
-    "training/checkpoints", "training/fit", "training/folds", "training/optimization", "training/prediction",
-    "training/row_stream", "training/row_workers", "training/selection", "training/specification",
-    "training/step_passes", "training/trainer", "training/training_files", "training/trainings",
-    "training/weight_average",
+    *_BACKBONE, "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "data/pixel_blocks",
+    "hooks/history", "hooks/loss_features", "hooks/pipeline", "hooks/scouts", "hooks/stages", "hooks/strategy",
+    "training/batches", "training/checkpoints", "training/fit", "training/folds", "training/optimization",
+    "training/prediction", "training/row_stream", "training/row_workers", "training/selection",
+    "training/specification", "training/step_passes", "training/trainer", "training/training_files",
+    "training/trainings", "training/weight_average",
 )  # fmt: skip
 """The modules of this package that decide the weights; the version alone would not tell edits apart."""
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fer_augment.data.dataset import ImageDataset, Images, Splits
+from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import image_digests
 from fer_augment.data.near_duplicates import near_between, pieces
+from fer_augment.data.pixel_blocks import Images
 from fer_augment.errors import StrategyError
 from fer_augment.hooks.pipeline import Step
 from fer_augment.training.folds import places_of
