@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 
 import fer_augment as fa
 from fer_augment import RunError, Splits
+from fer_augment.hooks.observers import Observers
 from fer_augment.progress import Advance
 from fer_augment.recipe.recipe import Recipe, load_recipes
 from fer_augment.runs.executors import FailedTask, do_tasks
@@ -30,9 +33,11 @@ from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.remote_runs import _unpack, do_runs_on_ray
 from fer_augment.training.store import TrainingStore
 from tests.command_line import assert_refused, fer_augment
+from tests.comparison_place import write_place
 from tests.processes import start
 from tests.ray_tasks import WORKING, node_of, times_done, work
 from tests.test_executors import Recorder
+from tests.test_tracking import Log
 from tests.tiny_runs import write_recipe, write_squares
 from tests.tiny_training import tiny_splits
 
@@ -42,6 +47,14 @@ WITHOUT_RAY = "ray is not installed: pip install 'fer_augment[ray]'"
 
 def splits_in(experiment: Experiment) -> Splits:
     return experiment.data.as_read(Recipe(name="any", model="any"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def priority_of_workers() -> Iterator[None]:
+    """Give Ray's workers the priority of other processes: with their own they starve beside other tests."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_worker_niceness", "0")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +198,16 @@ def contents(outcomes: list[Path | FailedTask]) -> list[dict[str, bytes]]:
 
 
 class TestRuns:
+    @pytest.fixture(scope="class", autouse=True)
+    @staticmethod
+    def connection(cluster: Any) -> Iterator[None]:
+        """Stay connected meanwhile: the tests share worker processes, each of which imports torch."""
+        import ray
+
+        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+        ray.shutdown()
+
     def test_have_the_same_bytes_as_on_this_machine(self, second_node, recipes, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         runs = runs_in_order(recipes, [0, 1])
@@ -239,17 +262,26 @@ class TestRuns:
     def test_receive_trainings_that_their_machine_does_not_have(self, second_node, tmp_path):
         import ray
 
-        ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
-        try:
-            reference = ray.put({"weights.safetensors": b"weights", "facts.json": b"{}"})
-            store = TrainingStore(tmp_path / "trainings")
-            _unpack({"key": reference}, store)
-            assert (store.root / "key/weights.safetensors").read_bytes() == b"weights"
-            (store.root / "key/facts.json").write_bytes(b"own")
-            _unpack({"key": reference}, store)
-            assert (store.root / "key/facts.json").read_bytes() == b"own"
-        finally:
-            ray.shutdown()
+        reference = ray.put({"weights.safetensors": b"weights", "facts.json": b"{}"})
+        store = TrainingStore(tmp_path / "trainings")
+        _unpack({"key": reference}, store)
+        assert (store.root / "key/weights.safetensors").read_bytes() == b"weights"
+        (store.root / "key/facts.json").write_bytes(b"own")
+        _unpack({"key": reference}, store)
+        assert (store.root / "key/facts.json").read_bytes() == b"own"
+
+    def test_send_their_events_to_trackers(self, second_node, tmp_path, monkeypatch):
+        monkeypatch.chdir(write_place(tmp_path))
+        log = Log()
+        prepared = fa.prepare("small.yaml", "faces", seeds=1, executor="ray", progress=False)
+        replace(prepared, observers=Observers({"log": log})).run()
+        assert log.events == [
+            ("comparison_started", "small"),
+            ("run_started", "small", 0),
+            1,
+            2,
+            ("run_finished", 0, 2),
+        ]
 
     def test_of_a_lost_node_are_done_elsewhere_and_finished_ones_stay(self, cluster, second_node, recipes, tmp_path):
         notes = tmp_path / "notes"
@@ -302,25 +334,21 @@ class TestCommand:
             time.sleep(0.1)
         assert not left
 
-    def test_starts_a_cluster_for_itself_and_ends_it(self):
-        out, err = (started := self.start("--seeds", "2", "--json", "--set", "training.threads=2")).communicate()
+    def test_ends_its_cluster_and_gives_the_same_comparison_as_python_and_the_terminal(self, tmp_path, monkeypatch):
+        write_recipe(tmp_path, "more", steps="- imblearn: {sampler: RandomOverSampler}", device="cpu")
+        arms, threads = ["tiny.yaml", "more.yaml"], "training.threads=2"
+        started = self.start("more.yaml", "--seeds", "2", "--set", threads, "--json", "--out", "ray")
+        out, err = started.communicate()
         assert started.returncode == 0, err
-        assert [arm["seeds"] for arm in json.loads(out)["arms"]] == [[0, 1]]
-        assert re.fullmatch(r"(done   tiny, seed \d \(\d+ s\)\n){2}Results are in .*\n", err)
+        assert [arm["seeds"] for arm in json.loads(out)["arms"]] == [[0, 1], [0, 1]]
+        assert re.fullmatch(r"(done   (tiny|more), seed \d \(\d+ s\)\n){4}Results are in .*\n", err)
         self.assert_nothing_runs()
 
-    def test_gives_the_same_comparison_as_python_and_the_terminal(self, tmp_path, monkeypatch):
-        write_recipe(tmp_path, "more", steps="- imblearn: {sampler: RandomOverSampler}", device="cpu")
-        arguments = ["compare", "tiny.yaml", "more.yaml", "--data", "squares", "--seeds", "2", "--jobs", "1"]
-        for name, run in {
-            "python": lambda out: fa.compare(
-                ["tiny.yaml", "more.yaml"], "squares", seeds=2, jobs=1, out=out, progress=False
-            ),
-            "terminal": lambda out: fer_augment(*arguments, "--out", out),
-            "ray": lambda out: self.start("more.yaml", "--seeds", "2", "--out", out).communicate(),
-        }.items():
-            monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / f"cache of {name}"))
-            run(name)
+        monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache of python"))
+        fa.compare(arms, "squares", seeds=2, overrides=[threads], jobs=1, out="python", progress=False)
+        monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache of the terminal"))
+        options = ["--seeds", "2", "--set", threads, "--jobs", "1", "--out", "terminal"]
+        fer_augment("compare", *arms, "--data", "squares", *options)
         files = {name: Path(name, "comparison.json").read_text() for name in ("python", "terminal", "ray")}
         texts = {name: re.sub(r'"training_seconds": \{[^}]*\}', "", text) for name, text in files.items()}
         assert files["ray"].count("training_seconds") == 2

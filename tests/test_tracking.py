@@ -244,16 +244,3 @@ class TestComparison:
     def test_an_unknown_tracker_is_refused(self) -> None:
         with pytest.raises(PluginError, match=r"^track: there is no tracker 'mlfow'; did you mean 'mlflow'\?"):
             fa.prepare("small.yaml", "faces", track="mlfow", progress=False)
-
-    def test_with_ray_the_same_events_arrive(self) -> None:
-        pytest.importorskip("ray", reason="ray is not installed: pip install 'fer_augment[ray]'")
-        log = Log()
-        prepared = fa.prepare("small.yaml", "faces", seeds=1, executor="ray", progress=False)
-        replace(prepared, observers=Observers({"log": log})).run()
-        assert log.events == [
-            ("comparison_started", "small"),
-            ("run_started", "small", 0),
-            1,
-            2,
-            ("run_finished", 0, 2),
-        ]
