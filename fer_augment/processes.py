@@ -16,6 +16,8 @@ _MOST_ON_WINDOWS = 60
 _ONE_THREAD = threading.Lock()
 _PRELOADED = ["fer_augment.runs.performing"]
 """What all processes need; it imports torch, but no plugin."""
+_OF_TRAININGS = ["torch._dynamo"]
+"""What torch imports when a process creates its first optimizer, in two seconds."""
 
 
 def cores() -> int:
@@ -49,21 +51,26 @@ def start_process(target: Callable[..., None], *arguments: object, daemon: bool 
     Args:
         target: a function that can be pickled.
         arguments: those of the function; connections among them are passed on.
-        daemon: whether the process ends with this one, and may not start processes.
+        daemon: whether the process ends with this one, and may not start processes; it trains nothing.
     """
-    process_class = process_class_of(sys.platform)
+    process_class = process_class_of(sys.platform, _PRELOADED if daemon else [*_PRELOADED, *_OF_TRAININGS])
     process = process_class(target=_call, args=(dict(os.environ), target, arguments), daemon=daemon)
     with without_main_module():
         process.start()
     return process
 
 
-def process_class_of(platform: str) -> type[BaseProcess]:
-    """Return how processes are started on a system, as `sys.platform` names it."""
+def process_class_of(platform: str, preloaded: list[str]) -> type[BaseProcess]:
+    """Return how processes are started on a system, as `sys.platform` names it.
+
+    Args:
+        platform: the system.
+        preloaded: modules that the server imports if this is the first process that it starts.
+    """
     if platform != "linux" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn").Process
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload(preloaded)
     return context.Process
 
 

@@ -60,7 +60,9 @@ def kill_comparisons(folder: Path, kills: int, jobs: int, seed: int, recipes: tu
     write_place(folder)
     rng, killed = random.Random(seed), Killed()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fer_augment.comparing", "fer_augment.runs.plan", "fer_augment.reports.html"])
+    context.set_forkserver_preload(
+        ["fer_augment.comparing", "fer_augment.runs.plan", "fer_augment.reports.html", "torch._dynamo"]
+    )
     started = time.monotonic()
     assert _compare(context, folder, "expected", jobs, recipes, seconds=None)
     duration = time.monotonic() - started

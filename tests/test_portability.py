@@ -94,7 +94,7 @@ def test_a_missing_encoding_is_found(text: str, found: bool) -> None:
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_processes_are_new_interpreters_where_forks_are_not_safe(platform: str) -> None:
-    assert process_class_of(platform) is multiprocessing.get_context("spawn").Process
+    assert process_class_of(platform, []) is multiprocessing.get_context("spawn").Process
 
 
 def test_workers_handle_signals_of_every_system() -> None:
