@@ -5,6 +5,7 @@ Templates escape all values, because names of classes and recipes come from file
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -131,7 +132,9 @@ def comparison_html(comparison: ComparisonRecord) -> str:
     return _environment().get_template("fragment.html.j2").render(recall=recall, **_summary(comparison))
 
 
+@functools.cache
 def _environment() -> Environment:
+    """Return the environment of the templates, which keeps them compiled."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
