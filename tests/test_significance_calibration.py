@@ -269,31 +269,50 @@ def test_a_test_on_images_alone_has_many_false_positives(same_recipe_twice, endp
 # --- seeds are added until the interval is narrow
 
 
-def stopped(population, replications, precision, planted=0.0, most=20):
+MOST_RUNS = 20
+LOOKS = [3]
+"""Numbers of runs after which `compare --precision` looks at the interval."""
+while LOOKS[-1] < MOST_RUNS:
+    LOOKS.append(min(MOST_RUNS, LOOKS[-1] + max(1, LOOKS[-1] // 4)))
+
+
+def looked_at(planted):
+    """Return `(looks, replications)`: delta and half-width of balanced accuracy after each number of runs."""
+    weights = balanced_accuracy_weights(FER2013.labels, 7)[None]
+    rng, deltas, halves = np.random.default_rng(20240604), [], []
+    for arms in simulated(rng, FER2013, 1000, (MOST_RUNS, MOST_RUNS), planted):
+        looks = [estimates(arms, FER2013, weights, runs) for runs in LOOKS]
+        deltas.append([estimate.delta[:, 0] for estimate in looks])
+        halves.append([half_width(estimate, 0.025)[:, 0] for estimate in looks])
+    return np.concatenate(deltas, axis=1), np.concatenate(halves, axis=1)
+
+
+@pytest.fixture(scope="module")
+def looks_without_difference():
+    return looked_at(0.0)
+
+
+@pytest.fixture(scope="module")
+def looks_at_five_points():
+    return looked_at(PLANTED)
+
+
+def stopped(looks, precision):
     """Return `(replications,)`: delta, half-width and number of runs at which `compare --precision` stops."""
-    weights = balanced_accuracy_weights(population.labels, len(population.counts))[None]
-    ends = []
-    for arms in simulated(np.random.default_rng(20240604), population, replications, (most, most), planted):
-        end = np.full((3, len(arms[0])), np.nan)
-        runs = 3
-        while True:
-            estimate = estimates(arms, population, weights, runs)
-            half = half_width(estimate, 0.025)[:, 0]
-            stops = np.isnan(end[0]) & ((half <= precision) & (runs >= FEWEST_SEEDS) | (runs == most))
-            end[:, stops] = np.stack([estimate.delta[:, 0], half, np.full(len(half), runs)])[:, stops]
-            if runs == most:
-                break
-            runs = min(most, runs + max(1, runs // 4))
-        ends.append(end)
-    return np.concatenate(ends, axis=1)
+    delta, half = looks
+    runs = np.array(LOOKS)[:, None]
+    stops = (half <= precision) & (runs >= FEWEST_SEEDS) | (runs == MOST_RUNS)
+    end = stops.argmax(axis=0)
+    of_replication = np.arange(len(end))
+    return delta[end, of_replication], half[end, of_replication], np.array(LOOKS)[end]
 
 
 @pytest.mark.calibration
 @pytest.mark.parametrize("precision", [0.03, 0.02, 0.015])
-def test_stopping_by_width_keeps_size_and_coverage(precision):
-    delta, half, runs = stopped(FER2013, 1000, precision)
-    assert ((half <= precision) | (runs == 20)).all()
+def test_stopping_by_width_keeps_size_and_coverage(looks_without_difference, looks_at_five_points, precision):
+    delta, half, runs = stopped(looks_without_difference, precision)
+    assert ((half <= precision) | (runs == MOST_RUNS)).all()
     # early stops favor variances that are underestimated by chance
     assert (np.abs(delta) > half).mean() <= 0.07 + simulation_error(0.07, 6, 1000)
-    delta, half, _ = stopped(FER2013, 1000, precision, PLANTED)
+    delta, half, _ = stopped(looks_at_five_points, precision)
     assert (np.abs(delta - PLANTED) <= half).mean() >= 0.93 - simulation_error(0.93, 6, 1000)
