@@ -140,7 +140,7 @@ FAULTS: list[PlantedFault] = [
     (AdjustsByBatchMates, "predicts_each_row_alone", "build_adjustment"),
     (AveragesTheLoss, "gives_one_finite_loss_per_row", "must have shape (12,)"),
     (GivesAnInfiniteLoss, "gives_one_finite_loss_per_row", "finite"),
-    (CutsOffTheGradient, "gives_one_finite_loss_per_row", "grad"),
+    (CutsOffTheGradient, "keeps_the_contract_of_its_stages", "does not require grad"),
     (RenamesParameters, "gives_networks_that_a_run_can_use", "keep the names"),
     (ReplacesTheNetwork, "gives_networks_that_a_run_can_use", "features"),
     (FailsOnEmptyClasses, "copes_with_classes_of_one_or_no_row", "an empty class"),
