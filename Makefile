@@ -26,7 +26,7 @@ lint: venv ## check style, types and import rules
 	$(BIN)/lint-imports --no-logo
 
 test: lint ## lint, then run all tests; FER2013=FOLDER enables those on real data
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m '' -n 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m '' -n 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 fuzz: venv ## damage small inputs at random, N=20 times as often as the tests do, in some minutes
 	FUZZ=$(or $(N),20) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --benchmark-disable tests/test_damaged_inputs.py tests/test_damaged_results.py

@@ -518,7 +518,7 @@ def test_the_reports_experiment_on_a_fraction_of_fer2013(place: Path) -> None:
         ["paper", "confusion_mirror", "oversample"],
         "fer2013.csv",
         seeds=2,
-        overrides=["training.epochs=1"],
+        overrides=["training.epochs=1", "data.size=24"],
         progress=False,
     )
     assert comparison.class_names[0] == "angry" and comparison.class_names[6] == "neutral"
