@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_resume(place: Path) -> No
     started = start(command, stderr=-1, stdout=-1, env=os.environ)
     while not list((place / "cache" / "trainings").glob("*.lock")):
         assert started.poll() is None
+        time.sleep(0.1)
     started.send_signal(2)
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130

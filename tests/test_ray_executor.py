@@ -358,6 +358,7 @@ class TestCommand:
         started = self.start("--set", "training.epochs=100000")
         while not list((tmp_path / "cache" / "trainings").glob("*.lock")):
             assert started.poll() is None
+            time.sleep(0.1)
         started.send_signal(signal.SIGINT)
         out, err = started.communicate(timeout=60)
         assert (started.returncode, out) == (130, "")

@@ -8,6 +8,7 @@ share the frown.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import fields
@@ -146,8 +147,9 @@ def draw_capture(count: int, rng: np.random.Generator) -> Capture:
     return Capture(**_uniform_columns(CAPTURE, count, rng))
 
 
+@functools.cache
 def demo_arrays(seed: int = 2013) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Generate the whole data set; the same seed gives the same bytes.
+    """Generate the whole data set once in a process, in seconds; the same seed gives the same bytes.
 
     Args:
         seed: non-negative integer.
