@@ -6,7 +6,7 @@ RUNS ?= 1
 ON_PAGE = $(if $(PAGE),--page '$(PAGE)')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv docs-site docs-screens dist dist-check release lint test fuzz demo bench bench-fer2013 bench-precision bench-compare bench-keep docs clean
+.PHONY: help venv docs-site docs-screens dist dist-check release lint test all-tests fuzz demo bench bench-fer2013 bench-precision bench-compare bench-keep docs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,7 +25,10 @@ lint: venv ## check style, types and import rules
 	$(BIN)/mypy fer_augment plugins docs/builder tests benchmarks tools
 	$(BIN)/lint-imports --no-logo
 
-test: lint ## lint, then run all tests; FER2013=FOLDER enables those on real data
+test: venv ## lint and run all tests, at the same time; FER2013=FOLDER enables those on real data
+	+$(MAKE) --no-print-directory --jobs 2 lint all-tests
+
+all-tests: venv
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m '' -n 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 fuzz: venv ## damage small inputs at random, N=20 times as often as the tests do, in some minutes
