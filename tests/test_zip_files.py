@@ -68,6 +68,15 @@ def test_contents_are_those_of_the_entries(tmp_path: Path) -> None:
     assert files[-1].content.head() == files[-1].content()
 
 
+def test_an_archive_that_is_replaced_after_listing_is_not_read_as_the_listed_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip")
+    *_, last = zip_files(str(path))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/0.png", b"another")
+    with pytest.raises(DatasetError, match=r"a.zip: changed while it was read; run the same again"):
+        last.content()
+
+
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_archive_is_never_listed_otherwise_than_by_zipfile(data: st.DataObject, tmp_path: Path) -> None:

@@ -53,7 +53,11 @@ def zip_files(source: str) -> Iterator[ZipFile]:
         DatasetError: if the archive cannot be read.
     """
     archive = _Archive(source)
-    listed = _listed(source) or [(info.filename, info.file_size, info.CRC) for info in archive.opened.infolist()]
+    listed = _listed(source)
+    if listed:
+        archive.expected = [(size, checksum) for _, size, checksum in listed]
+    else:
+        listed = [(info.filename, info.file_size, info.CRC) for info in archive.opened.infolist()]
     for number, (path, size, checksum) in enumerate(listed):
         yield ZipFile(path, ZipContent(archive, number), f"{size} {checksum}", size)
 
@@ -103,10 +107,16 @@ def _is_plain(extra: bytes) -> bool:
 
 
 class _Archive:
-    """A zip file that is opened when it is first read, and closed when nothing can read it any more."""
+    """A zip file that is opened when it is first read, and closed when nothing can read it any more.
+
+    Attributes:
+        source: its path.
+        expected: size and checksum of each file as they were listed; None if they are listed when it is opened.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.expected: list[tuple[int, int]] | None = None
         self._zip: zipfile.ZipFile | None = None
         self._one_thread = threading.Lock()
 
@@ -115,12 +125,16 @@ class _Archive:
         """The open file.
 
         Raises:
-            DatasetError: if it is not a complete zip file.
+            DatasetError: if it is not a complete zip file, or is not the one whose files were listed.
         """
         with self._one_thread:
             if self._zip is None:
-                self._zip = _opened(self.source)
-                weakref.finalize(self, self._zip.close)  # also as part of a reference cycle
+                opened = _opened(self.source)
+                weakref.finalize(self, opened.close)  # also as part of a reference cycle
+                found = [(info.file_size, info.CRC) for info in opened.infolist()]
+                if self.expected and found != self.expected:
+                    raise DatasetError(f"{display_name(self.source)}: changed while it was read; run the same again")
+                self._zip = opened
             return self._zip
 
 
