@@ -23,7 +23,11 @@ RESULTS = Path("results")
 
 
 def bound_recipes(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Overrides, *, quiet: bool) -> list[BoundRecipe]:
-    """Load recipes with the plugins that they name."""
+    """Load recipes with the plugins that they name.
+
+    Raises:
+        FerAugmentError: if a recipe or an override is invalid, or a plugin is missing.
+    """
     return with_plugins(loaded_recipes(recipes, overrides), quiet=quiet)
 
 
@@ -34,7 +38,11 @@ def with_plugins(recipes: Iterable[Recipe], *, quiet: bool) -> list[BoundRecipe]
 
 
 def observers_of(arms: Sequence[BoundRecipe], track: str | Sequence[str], directory: Path) -> Observers:
-    """Create the trackers that are asked for by name or by a recipe, each once."""
+    """Create the trackers that are asked for by name or by a recipe, each once.
+
+    Raises:
+        PluginError: if there is no such tracker.
+    """
     trackers = {tracker.name: tracker for arm in arms for tracker in arm.trackers}
     for name in [track] if isinstance(track, str) else track:
         try:
@@ -45,7 +53,11 @@ def observers_of(arms: Sequence[BoundRecipe], track: str | Sequence[str], direct
 
 
 def data_for(arms: Sequence[BoundRecipe], data: Data, *, progress: bool) -> RecipeData:
-    """Read the data once for each size and color that the recipes ask for."""
+    """Read the data once for each size and color that the recipes ask for.
+
+    Raises:
+        DatasetError: if the data cannot be read in one of them.
+    """
     source = open_data(data, progress=progress)
     recipe_data = RecipeData(source)
     for arm in arms:
@@ -66,6 +78,10 @@ def checked_networks(
 
     Returns:
         What people should know before they wait, and the peak memory of a run in bytes, 0 if unknown.
+
+    Raises:
+        FerAugmentError: if a network cannot be trained as a recipe says.
+        RecipeError: if a run does not fit into memory.
     """
     from fer_augment.runs.memory_of_runs import memory_notice, memory_of_a_run
     from fer_augment.runs.network_checks import check_networks
