@@ -249,7 +249,10 @@ def _provider(point: importlib.metadata.EntryPoint) -> str:
 
 @functools.cache  # reading the metadata of a distribution takes milliseconds, and it may have many entry points
 def _title_of(distribution: importlib.metadata.Distribution) -> str | None:
-    metadata = distribution.metadata
+    try:
+        metadata = distribution.metadata
+    except FileNotFoundError:  # of importlib_metadata, which replaces the finder of the standard library once imported
+        return None
     return f"{metadata['Name']} {metadata['Version']}" if metadata and "Name" in metadata else None
 
 

@@ -36,5 +36,6 @@ def test_a_block_adds_to_its_input() -> None:
 
 def test_it_learns() -> None:
     model = model_named("resnet_small", width=8, dropout=0.0)
-    curve = train(training_of(model=model, epochs=24, evaluate_every=8)).curve
-    assert curve[-1].selection_loss < 0.5 * curve[0].selection_loss
+    curve = train(training_of(model=model, epochs=40, evaluate_every=1, schedule="one_cycle")).curve
+    # After the first epoch 1.1, as of guesses; at the end 0.02 to 0.19 (4 seeds in each precision).
+    assert curve[-1].selection_loss < 0.3 * curve[0].selection_loss
