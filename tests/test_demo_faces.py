@@ -12,10 +12,12 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+import fer_augment as fa
 from fer_augment.readers._demo_faces import (
     CLASS_NAMES,
     FER2013_TRAINING_COUNTS,
-    demo_arrays,
+    DemoSplit,
+    demo_splits,
     draw_actions,
     draw_capture,
     draw_faces,
@@ -23,12 +25,13 @@ from fer_augment.readers._demo_faces import (
 )
 from fer_augment.readers._face_renderer import FACES_AT_ONCE, Columns, render_faces
 
+ONE_FACE = np.arange(48 * 48, dtype=np.uint8).reshape(48, 48, 1)
 ONE_OF_EACH = np.arange(len(CLASS_NAMES))
 
 
 @pytest.fixture(scope="module")
 def splits():
-    return demo_arrays()
+    return {name: (split.draw(), split.labels) for name, split in demo_splits().items()}
 
 
 Table = TypeVar("Table", bound=Columns)
@@ -62,6 +65,26 @@ def test_class_proportions_are_those_of_fer2013_and_rows_are_shuffled(splits):
 def test_images_are_unique(splits):
     images = np.concatenate([images for images, _ in splits.values()])
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
+
+
+def test_they_are_drawn_once_and_kept_in_the_cache(splits, tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path))
+    drawn = []
+    monkeypatch.setattr(DemoSplit, "draw", lambda split: drawn.append(split) or ONE_FACE)
+    first, second = (fa.read_data("demo", progress=False) for _ in range(2))
+    assert len(drawn) == 3
+    assert first.fingerprint == second.fingerprint
+    for name, (_, labels) in splits.items():
+        part = second.parts[name]
+        np.testing.assert_array_equal(part.labels, labels)
+        np.testing.assert_array_equal(part.images[:], np.broadcast_to(ONE_FACE, (len(labels), *ONE_FACE.shape)))
+
+
+def test_the_reader_gives_the_faces_as_drawn(splits):
+    read = fa.read_data("demo", progress=False)
+    for name, (images, labels) in splits.items():
+        np.testing.assert_array_equal(read.parts[name].images[:], images)
+        np.testing.assert_array_equal(read.parts[name].labels, labels)
 
 
 def test_images_depend_on_the_seed():

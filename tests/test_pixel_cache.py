@@ -150,6 +150,13 @@ def test_few_pixels_stay_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert not folder.exists()
 
 
+def test_few_pixels_of_many_files_are_cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_cache, "CACHED_FROM", IMAGES.nbytes + 1)
+    monkeypatch.setattr(pixel_cache, "FILES_CACHED_FROM", len(IMAGES))
+    assert decoded(Content()).block.path is not None
+    assert [path.is_dir() for path in folder.iterdir()] == [True]
+
+
 def test_a_folder_gives_the_same_data_cached_or_not(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

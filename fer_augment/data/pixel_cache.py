@@ -1,9 +1,9 @@
-"""Pixels that are decoded or converted once: small sets in memory, large ones in memory-mapped files of the cache.
+"""Pixels that are decoded or computed once: small sets in memory, others in memory-mapped files of the cache.
 
 A folder `pixels/KEY` of the cache holds `pixels.npy`, `pixels.npy.digests.npy` (the digest of every image, so that
 opening a set does not read its pixels) and `notes.json`. The key depends on the names and versions of all files, on
-size and color, and on the decoder. Files are decoded into `KEY.partial`, which outlives an interruption. Arrays that
-are converted, such as those of compressed files, are kept in the same way.
+size and color, and on the decoder. Files are decoded into `KEY.partial`, which outlives an interruption. Pixels that
+are computed, such as those of compressed arrays or of drawn faces, are kept in the same way.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from fer_augment.errors import DatasetError
 
 CACHED_FROM = 1 << 26
 """Bytes of pixels from which on a set is cached on disk."""
+FILES_CACHED_FROM = 10_000
+"""Number of decoded files from which on it is, however small the images: a file costs as much as its pixels."""
 DECODER_VERSION = 1
 """Changes with the pixels that the decoder gives, so that pixels of an earlier one are not used."""
 COMPUTATION_VERSION = 1
@@ -79,18 +81,21 @@ def decoded_block(
         return _decoded(source, files, settings, progress, folder)
 
 
-def computed_block(version: str, shape: tuple[int, ...], compute: Compute) -> StoredPixels:
-    """Compute pixels from other pixels, or open those that were computed before.
+def computed_block(
+    version: str, shape: tuple[int, ...], compute: Compute, *, cached_from: int | None = None
+) -> StoredPixels:
+    """Compute pixels, or open those that were computed before.
 
     Args:
         version: identifies the pixels: the file that they are from and its version, or a fingerprint, and settings.
         shape: N, H, W and C.
         compute: writes all pixels; called if they are not in the cache.
+        cached_from: bytes of pixels from which on they are cached, if not CACHED_FROM.
 
     Raises:
         DatasetError: if the cache cannot be written; whatever `compute` raises.
     """
-    if math.prod(shape) < CACHED_FROM:
+    if math.prod(shape) < (CACHED_FROM if cached_from is None else cached_from):
         pixels = np.empty(shape, np.uint8)
         return StoredPixels(PixelBlock(pixels), tuple(compute(pixels)))
     key = hashlib.sha256(repr((COMPUTATION_VERSION, version, shape)).encode("utf-8", "surrogateescape"))
@@ -152,7 +157,7 @@ def _decoded(
 
         def allocate(shape: tuple[int, ...]) -> Destination:
             nonlocal is_locked
-            if math.prod(shape) < CACHED_FROM:
+            if math.prod(shape) < CACHED_FROM and len(files) < FILES_CACHED_FROM:
                 return Destination.in_memory(shape)
             if not is_locked:
                 stack.enter_context(_locked(folder))

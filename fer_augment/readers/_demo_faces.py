@@ -8,10 +8,9 @@ share the frown.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,27 +146,38 @@ def draw_capture(count: int, rng: np.random.Generator) -> Capture:
     return Capture(**_uniform_columns(CAPTURE, count, rng))
 
 
-@functools.cache
-def demo_arrays(seed: int = 2013) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Generate the whole data set once in a process, in seconds; the same seed gives the same bytes.
+@dataclass(frozen=True, eq=False)
+class DemoSplit:
+    """A split of the demo data, whose faces are not drawn yet.
+
+    Attributes:
+        labels: `(N,) int64`, shuffled; class proportions are those of FER2013's training split.
+        rng: draws the faces next.
+    """
+
+    labels: NDArray[np.int64]
+    rng: np.random.Generator
+
+    def draw(self) -> NDArray[np.uint8]:
+        """Draw the faces, `(N, 48, 48, 1) uint8`, in seconds; once, as the generator is used up then."""
+        return draw_faces(self.labels, self.rng)
+
+
+def demo_splits(seed: int = 2013) -> dict[str, DemoSplit]:
+    """Return `"train"`, `"validation"` and `"test"`; the same seed gives the same bytes.
 
     Args:
         seed: non-negative integer.
-
-    Returns:
-        For each of `"train"`, `"validation"` and `"test"`, images `(N, 48, 48, 1) uint8` and labels `(N,) int64`; rows
-        are shuffled, class proportions are those of FER2013's training split.
     """
     return {
-        split: _draw_split(shrunk_by, np.random.default_rng((seed, number)))
+        split: _demo_split(shrunk_by, np.random.default_rng((seed, number)))
         for number, (split, shrunk_by) in enumerate(SHRUNK_BY.items())
     }
 
 
-def _draw_split(shrunk_by: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _demo_split(shrunk_by: int, rng: np.random.Generator) -> DemoSplit:
     counts = [round(count / shrunk_by) for count in FER2013_TRAINING_COUNTS]
-    labels = rng.permutation(np.repeat(np.arange(len(counts), dtype=np.int64), counts))
-    return draw_faces(labels, rng), labels
+    return DemoSplit(rng.permutation(np.repeat(np.arange(len(counts), dtype=np.int64), counts)), rng)
 
 
 def _uniform_columns(

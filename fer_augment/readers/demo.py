@@ -1,10 +1,21 @@
-"""Reader for the demo data: synthetic faces, generated on demand."""
+"""Reader for the demo data: synthetic faces, drawn once and kept in the cache."""
 
 from __future__ import annotations
+
+import hashlib
+import inspect
+from typing import TYPE_CHECKING
 
 from fer_augment import DatasetReader, ImageDataset, Splits, hookimpl
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._conventions import DEMO
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fer_augment.data.pixel_blocks import PixelBlock
+    from fer_augment.readers._demo_faces import DemoSplit
 
 
 @hookimpl
@@ -19,9 +30,30 @@ def recognizes(source: str) -> bool:
 
 
 def read(source: str, progress: ReportProgress) -> Splits:
-    """Generate the synthetic faces; they are always the same."""
-    from fer_augment.readers._demo_faces import CLASS_NAMES, demo_arrays
+    """Draw the synthetic faces, or open those that were drawn before; they are always the same."""
+    from fer_augment.readers._demo_faces import CLASS_NAMES, demo_splits
 
-    parts = {name: ImageDataset.from_arrays(*pair, CLASS_NAMES) for name, pair in demo_arrays().items()}
-    progress(1, 1)
+    drawn = demo_splits()
+    total, done = sum(len(split.labels) for split in drawn.values()), 0
+    parts = {}
+    for name, split in drawn.items():
+        parts[name] = ImageDataset.from_arrays(_images(name, split), split.labels, CLASS_NAMES)
+        done += len(split.labels)
+        progress(done, total)
     return Splits(parts["train"], parts["validation"], parts["test"], "demo (synthetic faces)")
+
+
+def _images(name: str, split: DemoSplit) -> PixelBlock:
+    import numpy as np
+
+    from fer_augment.data.pixel_cache import computed_block
+    from fer_augment.readers import _demo_faces, _face_renderer
+
+    def draw(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
+        pixels[:] = split.draw()
+        return ()
+
+    code = "".join(map(inspect.getsource, (_demo_faces, _face_renderer)))
+    version = f"demo {name} {np.__version__} {hashlib.sha256(code.encode()).hexdigest()}"
+    shape = (len(split.labels), _face_renderer.SIDE, _face_renderer.SIDE, 1)
+    return computed_block(version, shape, draw, cached_from=0).block
