@@ -16,7 +16,8 @@ venv: .venv/installed ## create .venv and install the project; PYTHON=python3.12
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is required; select one: make venv PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,kornia,mlflow,onnx,ray,tensorboard,timm,torchvision]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev,docs,kornia,mlflow,onnx,ray,tensorboard,timm,torchvision]'
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # as pip would, on one core only; some files are templates
 	touch $@
 
 lint: venv ## check style, types and import rules
@@ -29,7 +30,7 @@ test: venv ## lint and run all tests, at the same time; FER2013=FOLDER enables t
 	+$(MAKE) --no-print-directory --jobs 2 lint all-tests
 
 all-tests: venv
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m '' -n 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m '' -n 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 fuzz: venv ## damage small inputs at random, N=20 times as often as the tests do, in some minutes
 	FUZZ=$(or $(N),20) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --benchmark-disable tests/test_damaged_inputs.py tests/test_damaged_results.py

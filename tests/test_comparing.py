@@ -512,6 +512,8 @@ def test_long_lists_of_recipes_with_the_same_beginning_get_directories_of_their_
 @pytest.mark.skipif(not os.environ.get("FER2013"), reason="FER2013 is not set: the folder of the image release")
 def test_the_reports_experiment_on_a_fraction_of_fer2013(place: Path) -> None:
     source = Path(os.environ["FER2013"])
+    if not (source / "make_csv.py").is_file():
+        pytest.skip("FER2013 has no make_csv.py, which writes a fraction of it as fer2013.csv")
     make = [sys.executable, str(source / "make_csv.py"), str(place / "fer2013.csv"), "--fraction", "0.03"]
     subprocess.run(make, check=True, capture_output=True)
     comparison = fa.compare(

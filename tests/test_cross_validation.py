@@ -233,7 +233,7 @@ class TestComparison:
         for text in (str(comparison), " ".join(report.split())):
             words = " ".join(text.split())
             assert "Every image was held out once in each repeat, by trainings that had not seen it" in words
-            assert "It is no number for an official test split." in words
+            assert "It is not a score on an official test split." in words
             assert "80 images, 3-fold cross-validation, 2 times" in words
         assert "new trainings and new data sets" in " ".join(report.split())
         assert "repeat 2, fold 3 of 3" in report

@@ -26,7 +26,8 @@ quiet_option = click.option(
 )  # fmt: skip
 jobs_option = click.option(
     "--jobs", type=click.IntRange(min=1),
-    help="Runs at a time.  [default: one per processor core; on Ray, as many as the cluster has room for]",
+    help="Runs at a time.  [default: as many as cores and memory allow, one on an accelerator; on Ray, as many as the "
+    "cluster has room for]",
 )  # fmt: skip
 executor_option = click.option(
     "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,

@@ -3,7 +3,7 @@
 A folder `pixels/KEY` of the cache holds `pixels.npy`, `pixels.npy.digests.npy` (the digest of every image, so that
 opening a set does not read its pixels) and `notes.json`. The key depends on the names and versions of all files, on
 size and color, and on the decoder. Files are decoded into `KEY.partial`, which outlives an interruption. Pixels that
-are computed, such as those of compressed arrays or of drawn faces, are kept in the same way.
+are computed, such as those of compressed arrays or of synthetic faces, are kept in the same way.
 """
 
 from __future__ import annotations

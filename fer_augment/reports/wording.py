@@ -129,7 +129,7 @@ def design_sentence(comparison: ComparisonRecord) -> str | None:
     if design is None:
         return None
     test = (
-        "The given test split was not scored." if design.keeps_test else "It is no number for an official test split."
+        "The given test split was not scored." if design.keeps_test else "It is not a score on an official test split."
     )
     return (
         "Every image was held out once in each repeat, by trainings that had not seen it; the interval holds for new "
