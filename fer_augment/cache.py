@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fer_augment.errors import RunError
+
 CACHE_VARIABLE = "FER_AUGMENT_CACHE"
 """Environment variable with the path of the cache."""
 LIMIT_VARIABLE = "FER_AUGMENT_CACHE_LIMIT"
@@ -25,10 +27,18 @@ PROCESSORS = "processors"
 
 
 def cache_folder() -> Path:
-    """Return `$FER_AUGMENT_CACHE`, or `fer_augment` in the user's cache directory; it may not exist yet."""
-    own = os.environ.get(CACHE_VARIABLE)
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(own) if own else shared / "fer_augment"
+    """Return `$FER_AUGMENT_CACHE`, or `fer_augment` in the user's cache directory; it may not exist yet.
+
+    Raises:
+        RunError: if the user has no home directory.
+    """
+    if own := os.environ.get(CACHE_VARIABLE):
+        return Path(own)
+    try:
+        shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise RunError(f"there is no home directory for the cache; name a folder with {CACHE_VARIABLE}") from error
+    return shared / "fer_augment"
 
 
 @dataclass(frozen=True)

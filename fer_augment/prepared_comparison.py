@@ -16,7 +16,7 @@ from fer_augment.data.records import RunDirectory, write_whole
 from fer_augment.errors import RunError
 from fer_augment.finished import Comparison
 from fer_augment.hooks.observers import Observers
-from fer_augment.preparing import create_folder, jobs_on_this_machine
+from fer_augment.preparing import checked_networks, create_folder, jobs_on_this_machine
 from fer_augment.progress import Cached
 from fer_augment.reading import loaded_plugins
 from fer_augment.recipe.binding import BoundRecipe
@@ -161,7 +161,12 @@ class PreparedComparison:
         """Return the comparison with more seeds."""
         seeds = (*self.seeds, *further)
         runs = tuple(runs_in_order([arm.recipe for arm in self.arms], seeds))
-        return replace(self, seeds=seeds, runs=runs, finished=FinishedRuns.among(runs, self.experiment))
+        finished, memory = FinishedRuns.among(runs, self.experiment), self.memory
+        if not all(finished.paths):  # so far only arms that had runs to do were estimated
+            _, memory = checked_networks(
+                self.arms, self.experiment.data, self.experiment.store, is_local=self.executor == "local"
+            )
+        return replace(self, seeds=seeds, runs=runs, finished=finished, memory=memory)
 
     def _notify(self, event: str, **arguments: object) -> None:
         failures = self.observers.notify(event, **arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -103,6 +104,21 @@ class TestCompare:
         assert prepared.precision_so_far.startswith("Precision of the difference in balanced accuracy (95 % CI): ± ")
         other = fa.comparing.prepare(recipes, "faces", seeds=2, out="none", progress=False)
         assert other.precision_so_far.startswith("Precision, and the seeds that it takes, are known after")
+
+    def test_memory_is_estimated_for_added_seeds_of_arms_that_had_none_to_do(
+        self, place: Path, comparison: fa.Comparison, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        estimates = list[int]()
+
+        def jobs(recipes: object, memory: int) -> int:
+            estimates.append(memory)
+            return 1
+
+        monkeypatch.setattr("fer_augment.prepared_comparison.jobs_on_this_machine", jobs)
+        options: dict[str, Any] = {"seeds": 2, "precision": 0.001, "max_seeds": 3, "progress": False}
+        shutil.copytree(comparison.directory, "copy")
+        fa.compare(ARMS, "faces", out="copy", **options)
+        assert len(estimates) == 1 and estimates[0] > 0
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -157,6 +157,18 @@ def test_a_distribution_that_is_gone_requires_nothing() -> None:
     assert "never-installed" not in sys.modules
 
 
+@pytest.mark.parametrize("finder", ["importlib.metadata", "importlib_metadata"])
+def test_a_leftover_folder_before_a_distribution_does_not_hide_its_version(
+    install: Install, tmp_path: Path, finder: str
+) -> None:
+    pytest.importorskip(finder)  # the second replaces the finder of the first, and its errors differ
+    install("noise", "2.0", "numpy")
+    (tmp_path / "noise-1.0.dist-info").mkdir()
+    _forget_installed()
+    assert distributions.installed_version("noise") == "2.0"
+    assert "numpy" in required_by("noise")
+
+
 def test_providers_are_named_by_their_distributions() -> None:
     recipe = replace(bound("file own.py"), providers=("fer_augment 0.1.0", "unknown distribution", "Vendor.Noise 2"))
     assert recipe.distributions == {"fer-augment", "vendor-noise"}

@@ -50,6 +50,39 @@ def work(task, report):
     return task.upper()
 
 
+class Gone:
+    """Something that the process that is to do the work cannot read."""
+
+    def __reduce__(self):
+        return (_refuse, ())
+
+
+def _refuse():
+    raise RuntimeError("the file is gone")
+
+
+@dataclass
+class UnreadableWork:
+    """Work whose second part is too much for a pipe to hold, so that it is never read."""
+
+    first: Gone = field(default_factory=Gone)
+    second: bytes = bytes(1 << 20)
+
+    def __call__(self, task, report):
+        return task
+
+
+def test_a_process_that_dies_before_it_has_its_work_fails_its_task_only(capfd):
+    recorder = Recorder()
+    outcomes = do_tasks(UnreadableWork(), ["a", "b"], 2, recorder, isolated=True)
+    for outcome in outcomes:
+        assert isinstance(outcome, FailedTask)
+        assert "its process could not be started" in outcome.message or "its process ended" in outcome.message
+    assert [event[:2] for event in recorder.events if event[0] == "started"] == [("started", "a"), ("started", "b")]
+    assert {event[1] for event in recorder.events if event[0] == "ended"} == {"a", "b"}
+    assert "the file is gone" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("jobs", [1, 2, 5])
 def test_outcomes_are_in_the_order_of_the_tasks(jobs):
     recorder = Recorder()

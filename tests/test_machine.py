@@ -86,7 +86,8 @@ def test_nothing_is_kept_where_it_is_not_known_what_torch_looks_at(content: str 
 def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_error(cpuinfo: Path) -> None:
     first = processor()
     (file,) = answers(cpuinfo)
-    for damaged in ("{", "[]", '{"name": "another"}'):
+    untyped = '{"name": null, "instructions": 7, "has_bfloat16": "false"}'
+    for damaged in ("{", "[]", '{"name": "another"}', untyped):
         file.write_text(damaged)
         assert processor() == first
     file.unlink()
@@ -109,6 +110,7 @@ def test_an_answer_that_is_not_true_is_noticed_when_torch_is_imported(
     ):
         processor()
     assert not file.exists()
+    assert processor() == asked  # the same again
 
 
 def test_an_answer_that_nobody_has_used_is_not_compared(cpuinfo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

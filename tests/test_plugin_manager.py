@@ -419,6 +419,12 @@ class TestInstalled:
         )
         assert catalog.strategy("doubled").provider == "sampler-kit 2.5"
 
+    def test_metadata_that_are_not_text_are_reported_and_do_not_affect_others(self, site: Path) -> None:
+        self.install(site, "odd-kit", "1.0", odd_module="")
+        (site / "odd_kit-1.0.dist-info" / "METADATA").write_bytes(b"Name: odd-kit\nAuthor: \xff\n")
+        self.install(site, "sampler-kit", "2.5", kit_doubled=self.STRATEGY)
+        assert installed_plugins().strategy("doubled").provider == "sampler-kit 2.5"
+
     def test_two_distributions_that_register_one_name_are_both_reported(self, site: Path) -> None:
         self.install(site, "sampler-kit", "2.5", kit_doubled=self.STRATEGY)
         self.install(site, "sampler-box", "1.0", box_doubled=self.STRATEGY)

@@ -14,6 +14,7 @@ from fer_augment import DatasetError
 from fer_augment.readers import _zip_files
 from fer_augment.readers._zip_files import zip_files
 
+OPEN_FILES = Path("/proc/self/fd")
 NAMES = ["a/", "a/1.png", "a/ü.png", "b/2.png", "b\\3.png", "b/café.jpg"]
 
 
@@ -75,6 +76,40 @@ def test_an_archive_that_is_replaced_after_listing_is_not_read_as_the_listed_one
         archive.writestr("a/0.png", b"another")
     with pytest.raises(DatasetError, match=r"a.zip: changed while it was read; run the same again"):
         last.content()
+
+
+@pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="this system does not list the open files of a process")
+def test_no_file_is_left_open_by_an_archive_that_was_replaced(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip")
+    *_, last = zip_files(str(path))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/0.png", b"another")
+    before = len(list(OPEN_FILES.iterdir()))
+    for _ in range(3):
+        with pytest.raises(DatasetError):
+            last.content()
+    assert len(list(OPEN_FILES.iterdir())) == before
+
+
+def test_files_are_found_from_another_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.zip")
+    monkeypatch.chdir(tmp_path)
+    *_, last = zip_files("a.zip")
+    monkeypatch.chdir("/")
+    assert len(last.content()) == last.size
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_content_is_named(method: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a/0.png", bytes(range(256)) * 99)
+    damaged = bytearray(path.read_bytes())
+    damaged[45:60] = b"\xff" * 15
+    path.write_bytes(damaged)
+    (file,) = zip_files(str(path))
+    with pytest.raises(DatasetError, match=r"a\.zip: a/0\.png: damaged or encrypted"):
+        file.content()
 
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])

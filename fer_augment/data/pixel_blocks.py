@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from fer_augment.data.duplicates import image_digests
 from fer_augment.errors import DatasetError
 
+DIGEST = np.dtype("V16")
+"""Type of the digest of an image."""
 _DIGEST_CHUNK = 1 << 23
 """Bytes of pixels that a thread computes digests of at once."""
 _DIGEST_THREADS = min(8, os.cpu_count() or 1)
@@ -107,7 +109,7 @@ class PixelBlock:
         at_once = max(1, _DIGEST_CHUNK // max(1, math.prod(self.pixels.shape[1:])))
         parts = [self.pixels[start : start + at_once] for start in range(0, len(self.pixels), at_once)]
         with ThreadPoolExecutor(min(_DIGEST_THREADS, max(1, len(parts)))) as pool:
-            return np.concatenate([np.empty(0, dtype="V16"), *pool.map(image_digests, parts)])
+            return np.concatenate([np.empty(0, DIGEST), *pool.map(image_digests, parts)])
 
 
 def _opened_at(path: Path, offset: int, shape: tuple[int, ...]) -> PixelBlock:

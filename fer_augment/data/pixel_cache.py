@@ -2,8 +2,10 @@
 
 A folder `pixels/KEY` of the cache holds `pixels.npy`, `pixels.npy.digests.npy` (the digest of every image, so that
 opening a set does not read its pixels) and `notes.json`. The key depends on the names and versions of all files, on
-size and color, and on the decoder. Files are decoded into `KEY.partial`, which outlives an interruption. Pixels that
-are computed, such as those of compressed arrays or of synthetic faces, are kept in the same way.
+size and color, and on the versions of the decoders. Files are decoded into `KEY.partial`, which outlives an
+interruption. Pixels that are computed, such as those of compressed arrays or of synthetic faces, are kept in the same
+way. Sets that are small, but cost time to decode or compute, are read into memory: they can be deleted and sent to
+other machines while in use.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from filelock import FileLock
@@ -28,7 +31,7 @@ from fer_augment.cache import LIMIT_VARIABLE, PIXELS, cache_folder, keep_limit
 from fer_augment.data.decoded_files import FILES_AT_ONCE, Destination, decode_files
 from fer_augment.data.decoding import notes_on
 from fer_augment.data.image_files import ImageFile
-from fer_augment.data.pixel_blocks import PixelBlock, digests_file
+from fer_augment.data.pixel_blocks import DIGEST, PixelBlock, digests_file
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError
 
@@ -37,7 +40,9 @@ CACHED_FROM = 1 << 26
 FILES_CACHED_FROM = 10_000
 """Number of decoded files from which on it is, however small the images: a file costs as much as its pixels."""
 DECODER_VERSION = 1
-"""Changes with the pixels that the decoder gives, so that pixels of an earlier one are not used."""
+"""Changes with the pixels that our decoder gives, so that pixels of an earlier one are not used."""
+_DECODERS = ("pillow", "opencv-python-headless", "opencv-python", "pillow-heif")
+"""Distributions that decode."""
 COMPUTATION_VERSION = 1
 """Changes with the pixels that functions passed to `computed_block` give for the same version of their source."""
 _PIXELS, _CONVERSIONS, _DONE, _NOTES = "pixels.npy", "conversions.npy", "done.npy", "notes.json"
@@ -82,12 +87,12 @@ def decoded_block(
 
 
 def computed_block(
-    version: str, shape: tuple[int, ...], compute: Compute, *, cached_from: int | None = None
+    identity: str, shape: tuple[int, ...], compute: Compute, *, cached_from: int | None = None
 ) -> StoredPixels:
     """Compute pixels, or open those that were computed before.
 
     Args:
-        version: identifies the pixels: the file that they are from and its version, or a fingerprint, and settings.
+        identity: identifies the pixels: the file that they are from and its version, or a fingerprint, and settings.
         shape: N, H, W and C.
         compute: writes all pixels; called if they are not in the cache.
         cached_from: bytes of pixels from which on they are cached, if not CACHED_FROM.
@@ -98,7 +103,7 @@ def computed_block(
     if math.prod(shape) < (CACHED_FROM if cached_from is None else cached_from):
         pixels = np.empty(shape, np.uint8)
         return StoredPixels(PixelBlock(pixels), tuple(compute(pixels)))
-    key = hashlib.sha256(repr((COMPUTATION_VERSION, version, shape)).encode("utf-8", "surrogateescape"))
+    key = hashlib.sha256(repr((COMPUTATION_VERSION, identity, shape)).encode("utf-8", "surrogateescape"))
     folder = cache_folder() / PIXELS / key.hexdigest()[:32]
     with _named(folder):
         if not folder.is_dir():
@@ -128,8 +133,8 @@ def _named(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DatasetError(
-            f"{folder}: cannot be used ({error.strerror or error}); delete it, or name another cache with "
-            "FER_AUGMENT_CACHE"
+            f"{folder}: cannot be used ({error.strerror or error}); check its permissions, delete it, or name another "
+            "cache with FER_AUGMENT_CACHE"
         ) from error
 
 
@@ -152,7 +157,7 @@ def _decoded(
     folder: Path,
 ) -> StoredPixels:
     partial = folder.with_name(f"{folder.name}.partial")
-    with ExitStack() as stack:
+    with ExitStack() as stack, suppress(_DecodedMeanwhileError):
         is_locked = False
 
         def allocate(shape: tuple[int, ...]) -> Destination:
@@ -162,17 +167,22 @@ def _decoded(
             if not is_locked:
                 stack.enter_context(_locked(folder))
                 is_locked = True
+                if folder.is_dir():
+                    raise _DecodedMeanwhileError
             return _on_disk(partial, shape)
 
         into = decode_files(source, files, settings, progress, allocate)
         if not is_locked:
             return StoredPixels(PixelBlock(into.pixels), notes_on(into.conversions))
-        if not folder.is_dir():
-            _complete(partial, into, notes_on(into.conversions))
-            del into  # files that are mapped cannot be moved on Windows
-            _move(partial, folder)
+        _complete(partial, into, notes_on(into.conversions))
+        del into  # files that are mapped cannot be moved on Windows
+        _move(partial, folder)
     _keep_limit(folder)
     return _opened(folder)
+
+
+class _DecodedMeanwhileError(Exception):
+    """Another process has decoded the same files while this one waited for it."""
 
 
 def _on_disk(partial: Path, shape: tuple[int, ...]) -> Destination:
@@ -220,9 +230,21 @@ def _complete(partial: Path, into: Destination, notes: Sequence[str]) -> None:
     assert isinstance(into.pixels, np.memmap)
     with ThreadPoolExecutor(1) as pool:  # writing to the disk and computing digests take about the same time
         written = pool.submit(into.pixels.flush)
-        np.save(digests_file(partial / _PIXELS), PixelBlock.open(partial / _PIXELS).row_digests)
+        digests = PixelBlock.open(partial / _PIXELS).row_digests
+        with _durable(digests_file(partial / _PIXELS)) as file:
+            np.save(file, digests)
         written.result()
-    (partial / _NOTES).write_text(json.dumps([*notes]), encoding="utf-8")
+    with _durable(partial / _NOTES) as file:
+        file.write(json.dumps([*notes]).encode())
+
+
+@contextmanager
+def _durable(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file whose content is on the disk at the end, before it is moved into place."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _move(partial: Path, folder: Path) -> None:
@@ -233,9 +255,29 @@ def _move(partial: Path, folder: Path) -> None:
 
 
 def _opened(folder: Path) -> StoredPixels:
+    """Open pixels of the cache, small sets in memory.
+
+    Raises:
+        DatasetError: if a file is damaged.
+    """
     os.utime(folder)  # the time of the last use, for pruning
-    notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
-    return StoredPixels(PixelBlock.open(folder / _PIXELS), tuple(notes))
+    try:
+        notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
+        block = PixelBlock.open(folder / _PIXELS)
+        digests = block.row_digests
+    except (ValueError, EOFError, DatasetError) as error:
+        raise _damaged(folder) from error
+    if not isinstance(notes, list) or (digests.dtype, digests.shape) != (DIGEST, block.pixels.shape[:1]):
+        raise _damaged(folder)
+    if block.pixels.nbytes < CACHED_FROM:
+        block = PixelBlock.of(block.pixels)
+        if not np.array_equal(block.row_digests, digests):
+            raise _damaged(folder)
+    return StoredPixels(block, tuple(map(str, notes)))
+
+
+def _damaged(folder: Path) -> DatasetError:
+    return DatasetError(f"{folder}: pixels in the cache are damaged; delete this folder, then they are made anew")
 
 
 def _keep_limit(folder: Path) -> None:
@@ -246,6 +288,14 @@ def _keep_limit(folder: Path) -> None:
 
 
 def _key(files: Sequence[ImageFile], settings: PixelSettings) -> str:
-    digest = hashlib.sha256(repr((DECODER_VERSION, settings)).encode())
+    decoders = [_version(name) for name in _DECODERS]
+    digest = hashlib.sha256(repr((DECODER_VERSION, decoders, settings)).encode())
     digest.update("".join(f"{file.name}\0{file.version}\0" for file in files).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

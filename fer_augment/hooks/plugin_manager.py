@@ -251,8 +251,8 @@ def _provider(point: importlib.metadata.EntryPoint) -> str:
 def _title_of(distribution: importlib.metadata.Distribution) -> str | None:
     try:
         metadata = distribution.metadata
-    except FileNotFoundError:  # of importlib_metadata, which replaces the finder of the standard library once imported
-        return None
+    except (FileNotFoundError, UnicodeDecodeError):  # the former of importlib_metadata, which replaces the finder of
+        return None  # the standard library once it is imported
     return f"{metadata['Name']} {metadata['Version']}" if metadata and "Name" in metadata else None
 
 

@@ -29,6 +29,11 @@ EVERYTHING = "everything"
 """Split of all images in a source without splits."""
 
 
+def version_of(status: os.stat_result) -> str:
+    """Return what changes with the content of a file, and differs between files of equal size and time."""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_dev} {status.st_ino}"
+
+
 def counted(titles: Sequence[str], kind: str = "images") -> str:
     """Return what a message is about: the title of one file, or the number of files and the first three titles."""
     if len(titles) == 1:

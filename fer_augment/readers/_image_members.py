@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fer_augment import DatasetError, ImageFile
 from fer_augment.data.decoding import HEAD_BYTES, IMAGE_SUFFIXES, is_image
 from fer_augment.data.image_files import LARGEST_FILE
-from fer_augment.readers._conventions import counted, display_name, is_folder
+from fer_augment.readers._conventions import counted, display_name, is_folder, version_of
 from fer_augment.readers._tar_files import TAR_SUFFIXES, Content, tar_files
 from fer_augment.readers._zip_files import zip_files
 
@@ -167,7 +167,7 @@ def _folder_members(source: str) -> Iterator[Member]:
 
 def _file_member(entry: os.DirEntry[str], parts: tuple[str, ...]) -> Member:
     status = entry.stat()
-    version = f"{status.st_size} {status.st_mtime_ns}"
+    version = version_of(status)
     return Member(parts, _FileContent(entry.path), version, status.st_size, entry.is_file())
 
 

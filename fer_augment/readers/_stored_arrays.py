@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_augment.readers._conventions import version_of
+
 BYTES_AT_ONCE = 1 << 24
 
 Array: TypeAlias = NDArray[Any]
@@ -83,7 +85,7 @@ def chunks_of(stream: Stream, shape: tuple[int, ...], dtype: np.dtype[Any]) -> I
 def file_version(path: str | os.PathLike[str]) -> str:
     """Return a text that changes with the content of a file: its path, size and time of modification."""
     status = os.stat(path)
-    return f"{os.path.realpath(path)}\0{status.st_size} {status.st_mtime_ns}"
+    return f"{os.path.realpath(path)}\0{version_of(status)}"
 
 
 def _rows_at_once(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

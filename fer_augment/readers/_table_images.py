@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from fer_augment import DatasetError, ImageFile
 from fer_augment.data.image_files import regular_file
-from fer_augment.readers._conventions import counted, display_name, split_called
+from fer_augment.readers._conventions import counted, display_name, split_called, version_of
 from fer_augment.readers._image_members import Member, left_out, scan
 from fer_augment.readers._table_text import TABLE_SUFFIXES, is_image_name
 
@@ -230,7 +230,7 @@ def _outside_path(row: NamedImage, images: str) -> str | None:
 
 def _file_on_disk(path: str) -> ImageFile:
     status = os.stat(path)
-    return ImageFile(display_name(path), partial(_content, path), f"{status.st_size} {status.st_mtime_ns}")
+    return ImageFile(display_name(path), partial(_content, path), version_of(status))
 
 
 def _content(path: str) -> bytes:

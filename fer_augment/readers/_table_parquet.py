@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_augment import DatasetError, ImageFile
-from fer_augment.readers._conventions import counted, display_name, excerpt
+from fer_augment.readers._conventions import counted, display_name, excerpt, version_of
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_text import value_as_text
 
@@ -163,7 +163,7 @@ class _ParquetFile:
             self.refuse_missing_bytes(column, leaf)
         bytes_of = _ImageBytes(self, leaf, starts, size / max(1, starts[-1]))
         status = os.stat(self.path)
-        version = f"{status.st_size} {status.st_mtime_ns}"
+        version = version_of(status)
         names = self.image_names(starts[-1], paths)
         return [ImageFile(names[row], partial(bytes_of.row, row), f"{version} {row}") for row in range(starts[-1])]
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fer_augment import DatasetError
 from fer_augment.data.decoding import HEAD_BYTES
-from fer_augment.readers._conventions import display_name, excerpt, no_such_file
+from fer_augment.readers._conventions import display_name, excerpt, no_such_file, version_of
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 COMPRESSED_LIMIT = 1 << 30
@@ -139,7 +139,7 @@ def _in_place(source: str) -> tuple[_Files, _Links]:
             path, title = _path(info.name), _title(source, info.name)
             if info.isreg():
                 links.pop(path, None)
-                version = f"{status.st_size} {status.st_mtime_ns} {info.offset_data}"
+                version = f"{version_of(status)} {info.offset_data}"
                 sparse = _Unreadable(title, "is a sparse file")
                 content = sparse if info.issparse() else _Part(source, title, info.offset_data, info.size)
                 files[path] = TarFile(path, content, version, info.size)

@@ -9,13 +9,20 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fer_augment import DatasetError
 from fer_augment.data.decoding import HEAD_BYTES
 from fer_augment.readers._conventions import display_name, excerpt, no_such_file
 
-_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+_FAULTS: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+with suppress(ImportError):  # some builds of Python lack it
+    import lzma
+
+    _FAULTS = (*_FAULTS, lzma.LZMAError)
 
 _END = struct.Struct("<4s8xLLH")
 """End of an archive: signature, size and start of the directory, length of the comment."""
@@ -110,12 +117,13 @@ class _Archive:
     """A zip file that is opened when it is first read, and closed when nothing can read it any more.
 
     Attributes:
-        source: its path.
+        source: its path as given, for messages.
+        path: its absolute path.
         expected: size and checksum of each file as they were listed; None if they are listed when it is opened.
     """
 
     def __init__(self, source: str) -> None:
-        self.source = source
+        self.source, self.path = source, os.path.abspath(source)  # the working directory may change
         self.expected: list[tuple[int, int]] | None = None
         self._zip: zipfile.ZipFile | None = None
         self._one_thread = threading.Lock()
@@ -129,18 +137,19 @@ class _Archive:
         """
         with self._one_thread:
             if self._zip is None:
-                opened = _opened(self.source)
+                opened = _opened(self.path, self.source)
                 weakref.finalize(self, opened.close)  # also as part of a reference cycle
                 found = [(info.file_size, info.CRC) for info in opened.infolist()]
                 if self.expected and found != self.expected:
+                    opened.close()
                     raise DatasetError(f"{display_name(self.source)}: changed while it was read; run the same again")
                 self._zip = opened
             return self._zip
 
 
-def _opened(source: str) -> zipfile.ZipFile:
+def _opened(path: str, source: str) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(source)
+        return zipfile.ZipFile(path)
     except FileNotFoundError as error:
         raise DatasetError(no_such_file(source)) from error
     except UnicodeDecodeError as error:

@@ -134,7 +134,7 @@ class _Pool(Generic[TaskT, ResultT]):
             while len(self.results) < len(self.tasks):
                 self._assign_tasks()
                 busy = [worker.connection for worker in self.workers if worker.task is not None]
-                for connection in wait(busy):
+                for connection in wait(busy) if busy else ():  # it would wait forever for none
                     self._receive(next(worker for worker in self.workers if worker.connection is connection))
         finally:
             for worker in self.workers:
@@ -145,9 +145,15 @@ class _Pool(Generic[TaskT, ResultT]):
 
     def _assign_tasks(self) -> None:
         while (idle := self._idle_worker()) and (number := self.order.take()) is not None:
-            worker = idle()
-            worker.assign(number, self.tasks[number])
             self.listener.started(self.tasks[number])
+            try:
+                idle().assign(number, self.tasks[number])
+            except OSError as error:  # the process died before it had received what it is to do
+                for worker in [one for one in self.workers if one.task == number]:
+                    worker.stop()
+                    worker.join()
+                    self.workers.remove(worker)
+                self._end(number, FailedTask(f"its process could not be started ({error}); was there enough memory?"))
 
     def _idle_worker(self) -> Callable[[], _Worker] | None:
         """Return a function that gives an idle worker, or starts one; None if all are busy."""
@@ -176,9 +182,12 @@ class _Pool(Generic[TaskT, ResultT]):
             self.listener.progressed(self.tasks[number], content)
             return
         worker.task = None
-        self.results[number] = content
+        self._end(number, content)
+
+    def _end(self, number: int, outcome: ResultT | FailedTask) -> None:
+        self.results[number] = outcome
         self.order.end(number)
-        self.listener.ended(self.tasks[number], content)
+        self.listener.ended(self.tasks[number], outcome)
 
 
 class _Worker:

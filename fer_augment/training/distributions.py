@@ -110,10 +110,10 @@ def installed_version(name: str) -> str | None:
 @functools.cache
 def _installed(name: str) -> tuple[str | None, tuple[str, ...]]:
     """Return version and requirements of a distribution, from one reading of its metadata; none if not installed."""
-    try:
-        distribution = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None, ()
-    text = distribution.read_text("METADATA")  # most of it is a description, whose parsing takes longest
-    metadata = HeaderParser().parsestr(text.partition("\n\n")[0]) if text else distribution.metadata
-    return metadata["Version"], tuple(metadata.get_all("Requires-Dist") or distribution.requires or ())
+    for distribution in importlib.metadata.distributions(name=name):
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        # most of it is a description, whose parsing takes longest
+        metadata = HeaderParser().parsestr(text.partition("\n\n")[0])
+        if version := metadata["Version"]:  # else a folder that is left over; the distribution may come after it
+            return version, tuple(metadata.get_all("Requires-Dist") or distribution.requires or ())
+    return None, ()

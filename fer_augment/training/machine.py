@@ -67,6 +67,7 @@ def _compared(asked: Processor) -> Processor:
     for file, answer in _RELIED_ON.items():
         if answer != asked:
             file.unlink(missing_ok=True)
+            _RELIED_ON.clear()
             raise RunError(f"{file}: {answer} is not what torch says now, {asked}; it is deleted, run the same again")
     return asked
 
@@ -112,15 +113,17 @@ def _file_of_answer() -> Path | None:
 
 def _read(file: Path) -> Processor | None:
     try:
-        return Processor(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        answer = json.loads(file.read_text(encoding="utf-8"))
+        types = {name: type(value) for name, value in answer.items()}
+    except (OSError, ValueError, AttributeError):
         return None
+    return Processor(**answer) if types == {"name": str, "instructions": str, "has_bfloat16": bool} else None
 
 
 def _version_file() -> Path | None:
     """Return the file in which torch, which is not imported for it, says how it was built; None if there is none."""
     spec = importlib.util.find_spec("torch")
-    file = Path(spec.origin or "").with_name("version.py") if spec else None
+    file = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
     return file if file and file.is_file() else None
 
 
