@@ -70,7 +70,12 @@ def test_images_are_unique(splits):
 def test_they_are_drawn_once_and_kept_in_the_cache(splits, tmp_path, monkeypatch):
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path))
     drawn = []
-    monkeypatch.setattr(DemoSplit, "draw", lambda split: drawn.append(split) or ONE_FACE)
+
+    def draw(split):
+        drawn.append(split)
+        return ONE_FACE
+
+    monkeypatch.setattr(DemoSplit, "draw", draw)
     first, second = (fa.read_data("demo", progress=False) for _ in range(2))
     assert len(drawn) == 3
     assert first.fingerprint == second.fingerprint

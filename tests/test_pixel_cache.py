@@ -227,7 +227,7 @@ def test_another_version_of_a_decoder_decodes_again(monkeypatch: pytest.MonkeyPa
 
 
 def test_folders_with_files_of_equal_names_sizes_and_times_are_told_apart(tmp_path: Path) -> None:
-    sources = []
+    sources = list[fa.Splits]()
     for number in range(2):
         source = tmp_path / f"source {number}"
         for name in ("train/a/0.bmp", "train/b/0.bmp", "val/a/0.bmp", "val/b/0.bmp", "test/a/0.bmp", "test/b/0.bmp"):

@@ -8,15 +8,21 @@ share the frown.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.readers._face_renderer import ActionUnits, Capture, Column, Identity, render_faces
+from fer_augment.readers import _face_renderer
+from fer_augment.readers._face_renderer import SIDE, ActionUnits, Capture, Column, Identity, render_faces
 
+FACE_SHAPE = (SIDE, SIDE, 1)
+"""Height, width and channels of a face."""
 CLASS_NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Classes in the order of FER2013's label numbers."""
 
@@ -161,6 +167,12 @@ class DemoSplit:
     def draw(self) -> NDArray[np.uint8]:
         """Draw the faces, `(N, 48, 48, 1) uint8`, in seconds; once, as the generator is used up then."""
         return draw_faces(self.labels, self.rng)
+
+
+def version_of_faces() -> str:
+    """Return a text that changes with the code that draws the faces, and with numpy."""
+    code = "".join(map(inspect.getsource, (sys.modules[__name__], _face_renderer)))
+    return f"{np.__version__} {hashlib.sha256(code.encode()).hexdigest()}"
 
 
 def demo_splits(seed: int = 2013) -> dict[str, DemoSplit]:

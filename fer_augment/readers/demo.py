@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from typing import TYPE_CHECKING
 
 from fer_augment import DatasetReader, ImageDataset, Splits, hookimpl
@@ -44,16 +42,13 @@ def read(source: str, progress: ReportProgress) -> Splits:
 
 
 def _images(name: str, split: DemoSplit) -> PixelBlock:
-    import numpy as np
-
     from fer_augment.data.pixel_cache import computed_block
-    from fer_augment.readers import _demo_faces, _face_renderer
+    from fer_augment.readers._demo_faces import FACE_SHAPE, version_of_faces
 
     def draw(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
         pixels[:] = split.draw()
         return ()
 
-    code = "".join(map(inspect.getsource, (_demo_faces, _face_renderer)))
-    version = f"demo {name} {np.__version__} {hashlib.sha256(code.encode()).hexdigest()}"
-    shape = (len(split.labels), _face_renderer.SIDE, _face_renderer.SIDE, 1)
-    return computed_block(version, shape, draw, cached_from=0).block
+    return computed_block(
+        f"demo {name} {version_of_faces()}", (len(split.labels), *FACE_SHAPE), draw, cached_from=0
+    ).block
