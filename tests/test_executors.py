@@ -72,7 +72,7 @@ class UnreadableWork:
         return task
 
 
-def test_a_process_that_dies_before_it_has_its_work_fails_its_task_only(capfd):
+def test_a_process_that_dies_before_it_has_its_work_fails_its_task_only():
     recorder = Recorder()
     outcomes = do_tasks(UnreadableWork(), ["a", "b"], 2, recorder, isolated=True)
     for outcome in outcomes:
@@ -80,7 +80,6 @@ def test_a_process_that_dies_before_it_has_its_work_fails_its_task_only(capfd):
         assert "its process could not be started" in outcome.message or "its process ended" in outcome.message
     assert [event[:2] for event in recorder.events if event[0] == "started"] == [("started", "a"), ("started", "b")]
     assert {event[1] for event in recorder.events if event[0] == "ended"} == {"a", "b"}
-    assert "the file is gone" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 5])
