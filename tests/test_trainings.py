@@ -6,11 +6,13 @@ import multiprocessing
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from pydantic import Field
 from safetensors.numpy import load_file
 
@@ -332,6 +334,17 @@ class TestStore:
         assert [process.exitcode for process in processes] == [0, 0]
         assert (tmp_path / "made").read_text() == "x"
         assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "made"]
+
+    def test_who_waits_for_another_process_says_so(self, tmp_path):
+        store, said, reported = TrainingStore(tmp_path), [], Event()
+        with FileLock(tmp_path / "key.lock"):
+            waiting = Thread(target=store.obtain, args=("key", _slow, lambda: (said.append("waits"), reported.set())))
+            waiting.start()
+            assert reported.wait(timeout=60)
+            assert store.find("key") is None
+        waiting.join()
+        store.obtain("other", _slow, lambda: said.append("waits for nobody"))
+        assert store.find("key") and said == ["waits"]
 
     def test_interrupted_training_leaves_only_its_checkpoint(self, tmp_path):
         def interrupted(scratch: Path, checkpoint: Path) -> None:

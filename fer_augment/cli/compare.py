@@ -37,7 +37,7 @@ DEMO_SEEDS = 5
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
 @data_option
 @with_reader
-@click.option("--seeds", type=Seeds(), help="Number of seeds, or a list such as 0,3,7.  [default: 3]")
+@click.option("--seeds", type=Seeds(), help="Number of seeds, or a list such as 0,3,7; not with --folds.  [default: 3]")
 @click.option(
     "--folds", type=click.IntRange(min=2), help="Hold out every image once by K-fold cross-validation, such as 5."
 )
@@ -45,7 +45,7 @@ DEMO_SEEDS = 5
 @click.option("--keep-test", is_flag=True, help="With --folds: leave the given test split out; it is not scored.")
 @click.option(
     "--precision", type=click.FloatRange(0, 100, min_open=True, max_open=True), metavar="POINTS",
-    help="Add seeds until balanced accuracy is known to ± POINTS (95 % interval).",
+    help="Add seeds until balanced accuracy is known to ± POINTS (95 % interval); not with --folds.",
 )  # fmt: skip
 @click.option(
     "--max-seeds", type=click.IntRange(min=2), default=20, show_default=True, help="With --precision: at most."

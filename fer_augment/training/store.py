@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import load_file
@@ -104,20 +104,23 @@ class TrainingStore:
         path = self.root / key
         return StoredTraining(path, was_reused=True) if path.is_dir() else None
 
-    def obtain(self, key: str, make: Callable[[Path, Path], None]) -> StoredTraining:
+    def obtain(
+        self, key: str, make: Callable[[Path, Path], None], waits: Callable[[], None] = lambda: None
+    ) -> StoredTraining:
         """Return a training, doing it if necessary; other processes that need the same one wait meanwhile.
 
         Args:
             key: of the training.
             make: trains and writes its files into a directory, the first argument; the second is a file for
                 checkpoints, which outlives an interruption.
+            waits: called before this process waits for another one that does the same training.
         """
         finished = self.find(key)
         if finished:
             return finished
         self.root.mkdir(parents=True, exist_ok=True)
         checkpoint, lock = self.root / f"{key}.checkpoint", self.root / f"{key}.lock"
-        with FileLock(lock):  # the system releases it if this process dies
+        with _held(lock, waits):
             was_reused = self.find(key) is not None
             if not was_reused:
                 for leftover in self.root.glob(f".{key}-*"):  # of a killed process: the lock excludes a running one
@@ -128,6 +131,21 @@ class TrainingStore:
         with suppress(OSError):  # Windows keeps a file that another process has open
             lock.unlink()  # safe once the training is finished: a process that waits, or locks anew, finds it
         return StoredTraining(self.root / key, was_reused)
+
+
+@contextmanager
+def _held(lock: Path, waits: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock, which the system releases if this process dies."""
+    file_lock = FileLock(lock)
+    try:
+        file_lock.acquire(blocking=False)
+    except Timeout:
+        waits()
+        file_lock.acquire()
+    try:
+        yield
+    finally:
+        file_lock.release()
 
 
 def default_store() -> TrainingStore:

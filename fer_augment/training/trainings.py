@@ -336,9 +336,13 @@ class RecipeTrainings:
     def _obtained(
         self, key: str, make: Callable[[Path, Path], None], name: str, evaluated: Callable[[Evaluation], None]
     ) -> StoredTraining:
-        self._report(Advance(name, 0, 1))  # another process may be doing the same training, then this one waits
+        self._report(Advance(name, 0, 1))
+
+        def waits() -> None:
+            self._report(Advance(f"{name}, which another process is doing", 0, 1))
+
         with ONE_THREAD:  # always before the lock of the store, or two threads could wait for each other
-            stored = self.trainings.clock.wait_for(lambda: self.trainings.store.obtain(key, make))
+            stored = self.trainings.clock.wait_for(lambda: self.trainings.store.obtain(key, make, waits))
         if stored.was_reused:
             self._report(Cached(name))
             for evaluation in stored.facts.curve:
