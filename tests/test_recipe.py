@@ -72,6 +72,15 @@ class TestReading:
         assert names(recipe) == [f"{tmp_path}/lab/mine.py:Mine"]
         assert recipe.strategies[0].label == "Mine"
 
+    def test_paths_in_parameters_are_relative_to_the_recipe_that_names_them(self, tmp_path: Path) -> None:
+        step = "{s: {file: ./a.csv, both: {x: [../b.csv, c.csv]}, text: .../d, number: 1}}"
+        write(f"model: {{convnet0: {{table: ./e.csv}}}}\nstrategies: [{step}]", "models/parent.yaml")
+        recipe = load_recipe(write("extends: models/parent.yaml", "child.yaml"))
+        models = tmp_path.resolve() / "models"
+        expected = {"file": f"{models / 'a.csv'}", "both": {"x": [f"{models.parent / 'b.csv'}", "c.csv"]}}
+        assert recipe.strategies[0].parameters == expected | {"text": ".../d", "number": 1}
+        assert recipe.model.parameters == {"table": f"{models / 'e.csv'}"}
+
     def test_a_byte_order_mark_is_ignored(self) -> None:
         Path("r.yaml").write_bytes(b"\xef\xbb\xbfmodel: tiny\n")
         assert load_recipe("r.yaml").model.name == "tiny"

@@ -195,7 +195,8 @@ def _steps(strategies: Node | None, folder: Path, faults: list[Fault]) -> list[N
             faults.append(Fault(item.place, ("strategies", number), name_and_parameters))
             continue
         name, parameters = name_and_parameters
-        steps.append(Node({"name": Node(_full_name(name, folder), item.place), "parameters": parameters}, item.place))
+        step = {"name": Node(_full_name(name, folder), item.place), "parameters": _with_full_paths(parameters, folder)}
+        steps.append(Node(step, item.place))
     return steps
 
 
@@ -208,11 +209,22 @@ def _model(model: Node, folder: Path, faults: list[Fault]) -> Node:
         faults.append(Fault(model.place, ("model",), written))
         return Node("", model.place)
     ((name, parameters),) = model.entries.items()
-    entries = dict(parameters.entries)
+    entries = dict(_with_full_paths(parameters, folder).entries)
     weights = entries.get("weights")
     if weights and isinstance(weights.value, str):
         entries["weights"] = Node(str((folder / weights.value).resolve()), weights.place)
     return Node({_full_name(name, folder): Node(entries, parameters.place)}, model.place)
+
+
+def _with_full_paths(parameters: Node, folder: Path) -> Node:
+    """Return parameters in which every text that begins with `./` or `../` is the absolute path that it stands for."""
+    value = parameters.value
+    if isinstance(value, dict):
+        return Node({key: _with_full_paths(inner, folder) for key, inner in value.items()}, parameters.place)
+    if isinstance(value, list):
+        return Node([_with_full_paths(inner, folder) for inner in value], parameters.place)
+    is_path = isinstance(value, str) and value.startswith(("./", "../"))
+    return Node(str((folder / str(value)).resolve()), parameters.place) if is_path else parameters
 
 
 def _with_full_names(entries: dict[str, Node], folder: Path) -> dict[str, Node]:
