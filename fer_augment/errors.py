@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class FerAugmentError(Exception):
@@ -55,6 +56,15 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     if nearest:
         return f"; did you mean {folded[nearest[0]]!r}?"
     return f"; known: {', '.join(names)}" if names else "; none are available"
+
+
+@contextmanager
+def said_of(title: str) -> Iterator[None]:
+    """Put the name of what is read before the message of a DatasetError."""
+    try:
+        yield
+    except DatasetError as error:
+        raise DatasetError(f"{title}: {error}") from error
 
 
 def full_disk(error: BaseException) -> str | None:

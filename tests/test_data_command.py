@@ -283,7 +283,7 @@ def test_every_command_sets_size_and_color_like_compare(mixed_sizes, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "parts"),
     [
-        ("data.size=0", ["--set data.size=0: data.size", "greater than or equal to 1"]),
+        ("data.size=0", ["--set data.size=0: data.size", "one whole number from 1 to 10000, or two: [H, W]"]),
         ("data.fit=cut", ["--set data.fit=cut: data.fit", "'crop', 'pad' or 'stretch'"]),
         ("data.siez=8", ["only data.size, data.fit, data.channels", "did you mean 'data.size'?"]),
         ("training.epochs=5", ["--set training.epochs=5: only data.size, data.fit, data.channels"]),

@@ -464,12 +464,12 @@ class TestSplits:
             (
                 "test",
                 seven_rows(random_images(ROWS, side=5)),
-                "synthetic: the test split has different classes or image sizes than train",
+                "synthetic: the test split has images of 5x5x1, train has 4x4x1; save all in one size",
             ),
             (
                 "test",
                 replace(seven_rows(), class_names=("a", "b", "c")),
-                "synthetic: the test split has different classes",
+                "synthetic: the test split has other classes than train",
             ),
             (
                 "train",

@@ -27,7 +27,7 @@ from fer_augment import Effect, Splits, Strategy
 from fer_augment.arguments import LARGEST_SEED, MOST_FOLDS, MOST_JOBS, MOST_SEEDS
 from fer_augment.cache import CACHE_VARIABLE
 from fer_augment.cli import group
-from fer_augment.data.dataset import LONGEST_CLASS_NAME
+from fer_augment.data.class_order import LONGEST_CLASS_NAME
 from fer_augment.data.decoding import MAX_PIXELS
 from fer_augment.data.image_files import LARGEST_FILE
 from fer_augment.data.records import RECORD_SCHEMA, Evaluation, RunIdentity, RunRecord

@@ -313,10 +313,29 @@ BAD_NPY_FOLDERS = {
         None,
         ["X_test.npy", "array of Python objects, which would be unpickled"],
     ),
-    "other sizes": ({**PAIRS, "X_test": IMAGES[:, :40]}, list("abcdefg"), ["test", "image sizes"]),
+    "other sizes": (
+        {**PAIRS, "X_test": IMAGES[:, :40]},
+        list("abcdefg"),
+        ["the test split has images of 40x48x1, train has 48x48x1"],
+    ),
     "few labels": ({**PAIRS, "Y_test": LABELS[:-1]}, None, ["Y_test.npy", "(39,)", "40 images"]),
     "three-dimensional labels": ({**PAIRS, "Y_test": np.zeros((40, 2, 2))}, None, ["Y_test.npy", "(40, 2, 2)"]),
-    "float labels": ({**PAIRS, "Y_test": LABELS / 2}, None, ["Y_test.npy", "float64", "one-hot"]),
+    "float labels": (
+        {**PAIRS, "Y_test": LABELS / 2},
+        None,
+        ["Y_test.npy: row 1: label 0.5 is not the number of a class; use integers, text or one-hot"],
+    ),
+    "text as groups": (
+        {**PAIRS, "groups_training": np.array(["p1"] * 40)},
+        None,
+        ["groups_training.npy: groups must be integers"],
+    ),
+    "shares": ({**PAIRS, "shares_test": np.zeros((40, 7))}, None, ["shares_test.npy: row 0: soft labels must be"]),
+    "too few groups": (
+        {**PAIRS, "groups_training": np.arange(39)},
+        None,
+        ["groups must be one number for each of 40 rows, got shape (39,)"],
+    ),
     "two hot": ({**PAIRS, "Y_test": np.eye(40, 7)}, None, ["Y_test.npy: row 7 is not one-hot"]),
     "not one": ({**PAIRS, "Y_test": np.eye(7)[LABELS] * 2}, None, ["Y_test.npy: row 0 is not one-hot"]),
     "high label": (

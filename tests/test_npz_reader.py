@@ -164,6 +164,26 @@ BAD_NPZ_FILES = {
     ),
     "normalized": (KERAS | {"x_train": IMAGES / 64 - 2}, ["x_train: float64 values of -2 to 1.98438"]),
     "equal class names": (MEDMNIST | {"classes": np.array(list("abca"))}, ["classes: class names must be unique"]),
+    "names in Latin-1": (MEDMNIST | {"classes": np.array(["p\xe8re".encode("latin-1"), b"b"])}, ["not UTF-8"]),
+    "labels in Latin-1": (
+        KERAS | {"y_train": np.array(["p\xe8re".encode("latin-1"), b"mere"] * 20)},
+        [r"y_train: has text that is not UTF-8, such as b'p\xe8re'", "latin-1"],
+    ),
+    "empty class name": (MEDMNIST | {"classes": np.array(["a", "", "c", "d"])}, ["a.npz: class name '' is empty"]),
+    "class name with space": (MEDMNIST | {"classes": np.array(["a", " b", "c", "d"])}, ["class name ' b'"]),
+    "one class": (
+        {"images": IMAGES, "labels": LABELS * 0, "classes": np.array(["a", "b"])},
+        ["all labels are 0; at least two classes are needed"],
+    ),
+    "infinite label": (
+        KERAS | {"y_train": np.where(LABELS == 1, np.inf, LABELS)},
+        ["y_train: row 1: label inf is not the number of a class"],
+    ),
+    "large label": (KERAS | {"y_train": LABELS.astype(np.uint64) + 2**63}, ["row 0: label 9223372036854775808 is not"]),
+    "sizes of splits": (
+        KERAS | {"x_test": IMAGES[:, :20, :20]},
+        ["test split has images of 20x20x3, train has 28x28x3"],
+    ),
     "unprintable class names": (MEDMNIST | {"classes": np.array(["a", "\x1b"])}, ["unique and printable"]),
     "high label": (MEDMNIST | {"classes": np.array(list("abc"))}, ["train_labels: row 3: label 3 is outside 0..2"]),
     "no rows": ({"x": IMAGES[:0], "y": LABELS[:0]}, ["has no images"]),

@@ -166,6 +166,21 @@ def test_an_imagefolder_of_hugging_face_with_metadata_is_read(tmp_path, suffix):
     assert_split_images(read(tmp_path))
 
 
+def test_a_key_of_json_lines_may_first_occur_in_any_line(tmp_path):
+    names = [f"{number}.png" for number in range(130)]
+    write_images(tmp_path, names, random_images(130))
+    rows = [{"image": name, "label": "ab"[number % 2]} for number, name in enumerate(names)]
+    rows[-1]["split"] = "test"
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert_message(tmp_path / "labels.jsonl", ["column 'split': some rows have no split"])
+
+
+def test_a_tsv_file_is_divided_at_tabs_even_if_its_header_has_commas(tmp_path):
+    write_images(tmp_path, FILES)
+    columns = {"image": FILES, "label": LABELS, "split": SPLITS, "notes, free, text, and, so, on": [""] * len(FILES)}
+    assert_split_images(read(write_table(tmp_path / "labels.tsv", columns)))
+
+
 def test_metadata_of_hugging_face_above_the_splits_is_read(tmp_path):
     folders = {"train": "train", "val": "validation", "test": "test"}
     names = [f"{folders[split]}/{name}" for split, name in zip(SPLITS, FILES, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -72,6 +73,37 @@ def test_links_have_the_content_of_their_targets(tmp_path, suffix):
     for name in ("test/dog/link.png", "test/cat/link.png"):
         assert members[name].content() == SPLIT_FILES["train/dog/0.png"]
         assert members[name].version == members["train/dog/0.png"].version
+
+
+def headers_of(path: Path) -> list[int]:
+    with tarfile.open(path) as archive:
+        return [info.offset for info in archive]
+
+
+DAMAGE = {
+    "one bit": lambda content, at: content[: at + 10] + bytes([content[at + 10] ^ 1]) + content[at + 11 :],
+    "cut within a header": lambda content, at: content[: at + 200],
+    "cut before a header": lambda content, at: content[:at],
+}
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tgz"])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_an_archive_with_a_damaged_header_is_refused(tmp_path, suffix, damage):
+    whole = write_tar(tmp_path / "whole.tar", SPLIT_FILES)
+    content = damage(whole.read_bytes(), headers_of(whole)[3])
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content if suffix == ".tar" else gzip.compress(content))
+    assert_message(path, [f"{path}: not a complete tar archive (", "at byte", "; re-download it"])
+
+
+@pytest.mark.parametrize(("write", "suffix"), [(write_tar, ".tar"), (write_zip, ".zip")])
+def test_paths_with_two_dots_lead_to_another_folder_of_the_archive_or_are_refused(tmp_path, write, suffix):
+    moved = {name.replace("train/", "train/x/../"): content for name, content in SPLIT_FILES.items()}
+    expected = read(write_folder(tmp_path / "folder", SPLIT_FILES))
+    assert read(write(tmp_path / f"a{suffix}", moved)).fingerprint == expected.fingerprint
+    path = write(tmp_path / f"b{suffix}", SPLIT_FILES | {"../train/cat/9.png": b""})
+    assert_message(path, [f"{path}: ../train/cat/9.png: leads out of the archive"])
 
 
 @pytest.mark.parametrize("target", ["nowhere.png", "loop.png"])

@@ -1,12 +1,33 @@
-"""The order of classes: that of FER2013 for its classes, else natural order."""
+"""Names of classes and their order: that of FER2013 for its classes, else natural order."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from fer_augment.errors import excerpt
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """FER2013's classes in the order of the label numbers."""
+
+
+LONGEST_CLASS_NAME = 200
+"""Characters of a class name; tables and reports repeat it many times."""
+
+
+def class_names_fault(names: Sequence[str]) -> str | None:
+    """Return what is wrong with class names; None if nothing is."""
+    if len(set(names)) != len(names) or not names:
+        return f"class_names must be non-empty and unique, got {excerpt(str(names))}"
+    for name in names:
+        if len(name) > LONGEST_CLASS_NAME:
+            return f"class name {excerpt(name, 40)!r} has {len(name)} characters; use at most {LONGEST_CLASS_NAME}"
+        if not name or name != name.strip() or not name.isprintable():
+            return (
+                f"class name {ascii(name)} is empty, has white space at an end or unprintable characters; rename the "
+                "class"
+            )
+    return None
 
 
 def is_fer2013(names: Iterable[str]) -> bool:

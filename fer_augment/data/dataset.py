@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fer_augment.data.class_order import class_names_fault
 from fer_augment.data.duplicates import group_ids
 from fer_augment.data.pixel_blocks import Images, PixelBlock, as_index, read_only
 from fer_augment.data.pixels import PixelSettings
@@ -27,8 +28,6 @@ UNSTAMPED = -1
 """Step number of a row that a strategy has just created; it is set when the hook returns."""
 FIRST_OUTSIDE = -2
 """In `origins`, the first source of `outside`; -3 is the second. -1 is padding."""
-LONGEST_CLASS_NAME = 200
-"""Characters of a class name; tables and reports repeat it many times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +112,8 @@ class ImageDataset:
                     raise DatasetError(f"{field.name} must have one number per row, got shape {value.shape}")
                 if len(value) != len(self.index):
                     raise DatasetError(f"{field.name} has {len(value)} rows, index has {len(self.index)}")
-        if len(set(self.class_names)) != len(self.class_names) or not self.class_names:
-            raise DatasetError(f"class_names must be non-empty and unique, got {excerpt(str(self.class_names))}")
-        if long := [name for name in self.class_names if len(name) > LONGEST_CLASS_NAME]:
-            name = excerpt(long[0], 40)
-            raise DatasetError(f"class name {name!r} has {len(long[0])} characters; use at most {LONGEST_CLASS_NAME}")
+        if fault := class_names_fault(self.class_names):
+            raise DatasetError(fault)
         if self.origins.min(initial=0) < FIRST_OUTSIDE + 1 - len(self.outside):
             raise DatasetError(f"origins has {self.origins.min()}, which is no row and names no source of `outside`")
         if any(block.pixels.shape[1:] != self.blocks[0].pixels.shape[1:] for block in self.blocks):
@@ -411,12 +407,18 @@ class Splits:
         for name, part in self.parts.items():
             if not len(part):
                 raise DatasetError(f"{self.source}: the {name} split is empty")
-            if part.class_names != self.train.class_names or part.image_shape != self.train.image_shape:
-                raise DatasetError(f"{self.source}: the {name} split has different classes or image sizes than train")
+            where = f"{self.source}: the {name} split has"
+            if part.class_names != self.train.class_names:
+                raise DatasetError(f"{where} other classes than train; use those of train, in its order")
+            if part.image_shape != self.train.image_shape:
+                sizes = ["x".join(map(str, one.image_shape)) for one in (part, self.train)]
+                raise DatasetError(f"{where} images of {sizes[0]}, train has {sizes[1]}; save all in one size")
             missing = np.flatnonzero((part.counts > 0) & (self.train.counts == 0))
             if len(missing):
-                names = ", ".join(self.class_names[label] for label in missing)
-                raise DatasetError(f"{self.source}: the {name} split has rows of {names}, the train split has none")
+                names = excerpt(", ".join(self.class_names[label] for label in missing.tolist()))
+                raise DatasetError(
+                    f"{where} rows of {names}, the train split has none; move some there, or leave these classes out"
+                )
 
     @property
     def parts(self) -> dict[str, ImageDataset]:

@@ -23,13 +23,15 @@ from fer_augment.data.class_order import FER2013_CLASSES
 from fer_augment.data.dataset import FIRST_OUTSIDE, ImageDataset, Splits
 from fer_augment.data.npy_format import write_images
 from fer_augment.data.records import OUTSIDE, provenance_arrays
-from fer_augment.errors import DatasetError, windows_refuses
+from fer_augment.errors import DatasetError, excerpt, windows_refuses
 
 FORMATS = ("npz", "folder", "csv")
 USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 """Usage column of fer2013.csv by split."""
 
 _NAME = "training_set"
+_LONGEST_FILE_NAME = 255
+"""Bytes of a file name on common file systems."""
 _ROWS_AT_ONCE = 1024
 _PROVENANCE = ("origins", "copies", "step")
 
@@ -49,7 +51,7 @@ def refuse_unfit(formats: Sequence[str], splits: Splits) -> None:
             raise DatasetError(f"images have {channels} channels, png files need 1 or 3; use --format npz")
         for name in splits.class_names:
             if not _names_a_folder(name):
-                raise DatasetError(f"class {name!r} is not a valid folder name; use --format npz")
+                raise DatasetError(f"class {excerpt(name, 60)!r} is not a valid folder name; use --format npz")
         if len({name.casefold() for name in splits.class_names}) < len(splits.class_names):
             raise DatasetError("some class names differ only in case, folder names must not; use --format npz")
     if "csv" in formats and (height != width or channels != 1 or splits.class_names != FER2013_CLASSES):
@@ -165,5 +167,6 @@ def _names_a_folder(name: str) -> bool:
         and not (set(name) & set('/\\:*?"<>|'))
         and not name.startswith(".")
         and name == name.strip() != ""
+        and len(name.encode()) <= _LONGEST_FILE_NAME
         and not windows_refuses(name)
     )

@@ -14,7 +14,7 @@ from fer_augment.data.image_files import ImageFile
 from fer_augment.data.pixel_cache import computed_block, decoded_block
 from fer_augment.data.pixels import PixelSettings, fitted, with_channels
 from fer_augment.data.splitting import SPLIT_ORDER, Assignment, SplitSettings, assign_splits, divided, needs_search
-from fer_augment.errors import DatasetError
+from fer_augment.errors import DatasetError, said_of
 from fer_augment.phases import never_back, two_phases
 
 ReportProgress = Callable[[int, int], None]
@@ -102,16 +102,17 @@ class ImageSource:
         decoding_ends = 0.5 if not self._assigned and needs_search(self.split, self.splitting) else 1.0
         report_decoding, report_search = two_phases(progress, len(files), decoding_ends)
         decoded = decoded_block(self.description, files, settings, report_decoding)
-        rows = ImageDataset.from_arrays(
-            decoded.block,
-            self.labels[order],
-            self.class_names,
-            sources=SourceRows(
-                tuple(file.name for file in files),
-                None if self.groups is None else self.groups[order],
-                None if self.targets is None else self.targets[order],
-            ),
-        )
+        with said_of(self.description):
+            rows = ImageDataset.from_arrays(
+                decoded.block,
+                self.labels[order],
+                self.class_names,
+                sources=SourceRows(
+                    tuple(file.name for file in files),
+                    None if self.groups is None else self.groups[order],
+                    None if self.targets is None else self.targets[order],
+                ),
+            )
         if not self._assigned:  # splits are made once, so that rows are the same in every size
             self._assigned.append(
                 assign_splits(

@@ -17,6 +17,7 @@ from fer_augment import DatasetError, ImageDataset, PixelBlock, Splits, did_you_
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.pixel_cache import computed_block
 from fer_augment.data.splitting import make_splits, splits_from_rows
+from fer_augment.errors import said_of
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.phases import two_phases
 from fer_augment.readers._array_names import missing_split_advice
@@ -27,6 +28,7 @@ FER2013_SHAPE = (48, 48, 1)
 LARGEST_AMBIGUOUS_SIDE = 4
 """Images of this height or width may be channels: `(N, 3, 4, 4)` is refused."""
 
+_LABELS_BELOW = 1 << 31
 _AS_UINT8 = '.round().astype("uint8")'
 HEADER_FAULTS = (ValueError, EOFError, tokenize.TokenError)
 """What numpy raises for a damaged header of an array."""
@@ -109,11 +111,12 @@ def splits_of_arrays(
         read[split] = _Part(block, labels, part.labels_title)
     classes = _classes(source, class_names, read)
     notes += [classes.note] if classes.note else []
-    datasets = {
-        split: ImageDataset.from_arrays(part.block, classes.numbers(part), classes.names, sources=columns.get(split))
-        for split, part in read.items()
-    }
-    description = display_name(source)
+    description, datasets = display_name(source), dict[str, ImageDataset]()
+    for split, part in read.items():
+        labels = classes.numbers(part)
+        with said_of(description):
+            rows = ImageDataset.from_arrays(part.block, labels, classes.names, sources=columns.get(split))
+        datasets[split] = rows
     if EVERYTHING in datasets:
         rows = datasets[EVERYTHING]
         no_split = np.full(len(rows), -1, dtype=np.int8)
@@ -264,16 +267,37 @@ def label_values(array: Array, title: str, count: int) -> Array:
     if array.ndim == 2 and array.shape[1] != 1:
         return _from_one_hot(array, title)
     values = np.asarray(array).reshape(-1)
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+    values = as_text(values, title)
     if values.dtype.kind == "U":
         unprintable = np.flatnonzero([not name or not name.isprintable() for name in values.tolist()])
         if len(unprintable):
             raise DatasetError(f"{title}: row {unprintable[0]}: label is empty or has unprintable characters")
         return values
-    if values.dtype.kind not in "iub" and not (values.dtype.kind == "f" and (values == np.rint(values)).all()):
+    if values.dtype.kind not in "iubf":
         raise DatasetError(f"{title}: labels have dtype {values.dtype}; use integers or one-hot")
+    numbers = values.astype(np.float64)
+    invalid = np.flatnonzero(~(np.abs(numbers) < _LABELS_BELOW) | (numbers != np.rint(numbers)))
+    if len(invalid):
+        reason = f"row {invalid[0]}: label {values[invalid[0]]} is not the number of a class"
+        raise DatasetError(f"{title}: {reason}; use integers, text or one-hot, and remove rows without a label")
     return values.astype(np.int64)
+
+
+def as_text(values: Array, title: str) -> Array:
+    """Return text for bytes, and anything else as it is.
+
+    Raises:
+        DatasetError: if bytes are not UTF-8.
+    """
+    if values.dtype.kind != "S":
+        return values
+    try:
+        return np.char.decode(values, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{title}: has text that is not UTF-8, such as {bytes(error.object)!r}; decode it before saving, as in "
+            "np.char.decode(array, 'latin-1')"
+        ) from error
 
 
 def _from_one_hot(array: Array, title: str) -> NDArray[np.int64]:
@@ -318,6 +342,9 @@ class _Classes:
 
 
 def _classes(source: str, class_names: Sequence[str] | None, parts: Mapping[str, _Part]) -> _Classes:
+    distinct = {label for part in parts.values() for label in np.unique(part.labels).tolist()}
+    if len(distinct) == 1:
+        raise DatasetError(f"{display_name(source)}: all labels are {distinct.pop()}; at least two classes are needed")
     if class_names is not None:
         stored = tuple(class_names)
         if len(stored) == len(FER2013_CLASSES) and is_fer2013(stored):
@@ -331,9 +358,6 @@ def _classes(source: str, class_names: Sequence[str] | None, parts: Mapping[str,
         if len(negative):
             reason = f"row {negative[0]}: label {part.labels[negative[0]]} is negative"
             raise DatasetError(f"{part.labels_title}: {reason}; remove rows without a label")
-    distinct = {label for part in parts.values() for label in np.unique(part.labels).tolist()}
-    if len(distinct) == 1:
-        raise DatasetError(f"{display_name(source)}: all labels are {distinct.pop()}; at least two classes are needed")
     has_fer2013_size = all(part.block.pixels.shape[1:] == FER2013_SHAPE for part in parts.values())
     if has_fer2013_size and distinct == set(range(len(FER2013_CLASSES))):
         note = f"labels 0 to 6 of 48x48 gray images are FER2013's classes: {', '.join(FER2013_CLASSES)}"

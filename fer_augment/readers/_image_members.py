@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -178,21 +179,30 @@ def _unreadable(path: str, error: OSError) -> DatasetError:
 def _zip_members(source: str) -> Iterator[Member]:
     for file in zip_files(source):
         # Some Windows programs write backslashes, which violates the zip specification.
-        parts = _parts(file.path.replace("\\", "/"))
+        parts = _parts(source, file.path.replace("\\", "/"))
         if parts:
             yield Member(parts, file.content, file.version, file.size)
 
 
 def _tar_members(source: str) -> Iterator[Member]:
     for file in tar_files(source):
-        parts = _parts(file.path)
+        parts = _parts(source, file.path)
         if parts:
             yield Member(parts, file.content, file.version, file.size)
 
 
-def _parts(path: str) -> tuple[str, ...]:
-    """Return the folder names and the file name of a path in an archive; none of a folder, and if one is ignored."""
+def _parts(source: str, path: str) -> tuple[str, ...]:
+    """Return the folder names and the file name of a path in an archive; none of a folder, and if one is ignored.
+
+    Raises:
+        DatasetError: if the path leads out of the archive.
+    """
     folder, _, name = path.rpartition("/")
+    if ".." in folder:
+        folder = posixpath.normpath(folder)
+        if folder.startswith(".."):
+            title = f"{display_name(source)}: {display_name(path)}"
+            raise DatasetError(f"{title}: leads out of the archive; pack the images again, from the folder above all")
     above = _folders(folder)
     return () if above is None or not name or _is_ignored(name) else (*above, name)
 

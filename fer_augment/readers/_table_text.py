@@ -25,8 +25,6 @@ LIST_COLUMNS = ("image", "label")
 _DELIMITERS = ",;\t|"
 _LONGEST_LINE = 1 << 20
 """Characters of the first line that are looked at; other files may have no lines."""
-_JSON_SAMPLE = 100
-"""Objects of a JSON Lines file whose keys are its columns."""
 
 Open: TypeAlias = Callable[[], TextIO]
 """Opens a text file in UTF-8, without translation of line ends."""
@@ -46,7 +44,8 @@ def text_table(name: str, open_file: Open) -> Table:
     if name.lower().endswith(JSON_SUFFIXES):
         return _json_lines(file)
     first = file.first_line()
-    delimiter = max(_DELIMITERS, key=first.count)
+    is_tsv = name.lower().endswith(".tsv") and "\t" in first
+    delimiter = "\t" if is_tsv else max(_DELIMITERS, key=first.count)
     if name.lower().endswith(LIST_SUFFIXES) and not first.count(delimiter):
         if not _is_list_line(first):
             raise file.error(1, "expected the name of an image file, white space and a label")
@@ -143,7 +142,7 @@ def _list_rows(file: _TextFile, columns: Sequence[str]) -> Iterator[tuple[str, .
 
 def _json_lines(file: _TextFile) -> Table:
     columns: dict[str, None] = {}
-    for (_, record), _ in zip(_json_records(file), range(_JSON_SAMPLE), strict=False):
+    for _, record in _json_records(file):
         columns.update(dict.fromkeys(record))
     if not columns:
         raise DatasetError(f"{file.title}: is empty; re-download or remove it")

@@ -23,6 +23,25 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _FAULTS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
 
+class _Header(tarfile.TarInfo):
+    """Header of a file in an archive; a damaged one is an error, which `tarfile` takes for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _Header:
+        """Read the next header.
+
+        Raises:
+            tarfile.EOFHeaderError: at the end of the archive.
+            tarfile.ReadError: if the header is damaged, cut or missing.
+        """
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from error
+
+
 class Content(Protocol):
     """Function that returns the content of a file; may be called by several threads at once; raises DatasetError."""
 
@@ -134,7 +153,7 @@ def _in_place(source: str) -> tuple[_Files, _Links]:
     """Return the files by path, and the target of each link."""
     status = os.stat(source)
     files, links = _Files(), _Links()
-    with tarfile.open(source, "r:") as archive:
+    with tarfile.open(source, "r:", tarinfo=_Header) as archive:
         for info in archive:
             path, title = _path(info.name), _title(source, info.name)
             if info.isreg():
@@ -150,7 +169,7 @@ def _in_place(source: str) -> tuple[_Files, _Links]:
 def _in_memory(source: str) -> tuple[_Files, _Links]:
     files, links = _Files(), _Links()
     size = 0
-    with tarfile.open(source, "r|*") as archive:
+    with tarfile.open(source, "r|*", tarinfo=_Header) as archive:
         for info in archive:
             stream = archive.extractfile(info) if info.isreg() else None
             if stream is not None:

@@ -6,6 +6,7 @@ import json
 import os
 import tokenize
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.npy_format import CLASSES_FILE, SPLIT_WORDS, groups_file, shares_file
+from fer_augment.errors import said_of
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import array_name, has_npy_files, pairs
 from fer_augment.readers._arrays import HEADER_FAULTS, LabeledArray, ignoring_old_headers, splits_of_arrays
@@ -76,11 +78,12 @@ def _labeled(images: Path, labels: Path) -> LabeledArray:
 
 def _columns(folder: Path, word: str, files: Collection[str]) -> SourceRows:
     """Return the groups and soft labels of a split; `splits_of_arrays` validates their shapes."""
-    groups, shares = groups_file(word), shares_file(word)
-    return SourceRows(
-        groups=np.asarray(_array(folder / groups)) if groups in files else None,
-        targets=np.asarray(_array(folder / shares)) if shares in files else None,
-    )
+    columns = SourceRows()
+    for column, name in (("groups", groups_file(word)), ("targets", shares_file(word))):
+        if name in files:
+            with said_of(display_name(str(folder / name))):
+                columns = replace(columns, **{column: np.asarray(_array(folder / name))})
+    return columns
 
 
 def _array(file: Path) -> Array:

@@ -16,7 +16,13 @@ import numpy as np
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import array_name, pairs
-from fer_augment.readers._arrays import HEADER_FAULTS, LabeledArray, ignoring_old_headers, splits_of_arrays
+from fer_augment.readers._arrays import (
+    HEADER_FAULTS,
+    LabeledArray,
+    as_text,
+    ignoring_old_headers,
+    splits_of_arrays,
+)
 from fer_augment.readers._conventions import display_name, excerpt, no_such_file
 from fer_augment.readers._stored_arrays import Array, StoredArray, chunks_of, file_version
 
@@ -104,7 +110,7 @@ def _class_names(
         if name.casefold() in CLASS_NAMES:
             values = array(name)
             if values.ndim == 1 and values.dtype.kind in "US":
-                text = values if values.dtype.kind == "U" else np.char.decode(values, "utf-8", "replace")
+                text = as_text(values, _title(source, name))
                 if len(set(text.tolist())) < len(text) or not all(map(str.isprintable, text.tolist())):
                     raise DatasetError(f"{_title(source, name)}: class names must be unique and printable")
                 return text.tolist(), [other for other in names if other != name]

@@ -276,12 +276,15 @@ def _validated(node: Node, faults: list[Fault]) -> Recipe | None:
     try:
         return Recipe.model_validate(node.plain())
     except ValidationError as error:
-        faults += [_fault(node, detail) for detail in error.errors()]
+        faults += dict.fromkeys(_fault(node, detail) for detail in error.errors())  # a size has one for each form
         return None
 
 
 def _fault(node: Node, error: ErrorDetails) -> Fault:
     keys = error["loc"]
+    if keys[:2] == ("data", "size"):
+        keys = keys[:2]
+        return Fault(node.place_of(keys), keys, "should be one whole number from 1 to 10000, or two: [H, W]")
     place = node.place_of(keys)
     if error["type"] == "missing":
         return Fault(Place(place.source), keys, validation_message([error]))
