@@ -112,11 +112,10 @@ def splits_of_arrays(
     classes = _classes(source, class_names, read)
     notes += [classes.note] if classes.note else []
     description, datasets = display_name(source), dict[str, ImageDataset]()
-    for split, part in read.items():
-        labels = classes.numbers(part)
+    for split, one in read.items():
+        numbers = classes.numbers(one)
         with said_of(description):
-            rows = ImageDataset.from_arrays(part.block, labels, classes.names, sources=columns.get(split))
-        datasets[split] = rows
+            datasets[split] = ImageDataset.from_arrays(one.block, numbers, classes.names, sources=columns.get(split))
     if EVERYTHING in datasets:
         rows = datasets[EVERYTHING]
         no_split = np.full(len(rows), -1, dtype=np.int8)

@@ -78,11 +78,13 @@ def _labeled(images: Path, labels: Path) -> LabeledArray:
 
 def _columns(folder: Path, word: str, files: Collection[str]) -> SourceRows:
     """Return the groups and soft labels of a split; `splits_of_arrays` validates their shapes."""
-    columns = SourceRows()
-    for column, name in (("groups", groups_file(word)), ("targets", shares_file(word))):
-        if name in files:
-            with said_of(display_name(str(folder / name))):
-                columns = replace(columns, **{column: np.asarray(_array(folder / name))})
+    columns, groups, shares = SourceRows(), groups_file(word), shares_file(word)
+    if groups in files:
+        with said_of(display_name(str(folder / groups))):
+            columns = replace(columns, groups=np.asarray(_array(folder / groups)))
+    if shares in files:
+        with said_of(display_name(str(folder / shares))):
+            columns = replace(columns, targets=np.asarray(_array(folder / shares)))
     return columns
 
 
