@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import SupportsIndex, TypeAlias
@@ -31,17 +32,32 @@ def loaded_recipes(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Override
     """Load one or several recipes with their overrides.
 
     Raises:
-        RecipeError: if there is none, or one is invalid.
+        RecipeError: if there is none, or one or an override is invalid.
     """
     given = [recipes] if isinstance(recipes, str | PathLike | Recipe) else list(recipes)
     if not given:
         raise RecipeError("no recipe given; name at least one, such as 'modern'")
-    lines = (
-        [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-        if isinstance(overrides, Mapping)
-        else overrides
-    )
-    return load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], lines)
+    return load_recipes([one if isinstance(one, Recipe) else str(one) for one in given], _override_lines(overrides))
+
+
+def _override_lines(overrides: Overrides) -> Sequence[str]:
+    if isinstance(overrides, str):
+        return [overrides]
+    try:
+        if isinstance(overrides, Mapping):
+            return [f"{key}={_as_yaml(value)}" for key, value in overrides.items()]
+    except TypeError as error:
+        raise RecipeError(
+            f"overrides: values must be numbers, text, truth values or lists of them ({error})"
+        ) from error
+    if wrong := [line for line in overrides if not isinstance(line, str)]:
+        raise RecipeError(f"overrides: must be a mapping, or lines of text such as 'model=convnet2', got {wrong[0]!r}")
+    return overrides
+
+
+def _as_yaml(value: object) -> str:
+    """Return a value as JSON, which is YAML; numbers and arrays of numpy and paths as what they stand for."""
+    return json.dumps(value, default=lambda other: other.tolist() if hasattr(other, "tolist") else os.fspath(other))
 
 
 def grid_lines(grid: Grid) -> Sequence[str]:
@@ -56,7 +72,7 @@ def grid_lines(grid: Grid) -> Sequence[str]:
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise RecipeError(f"grid: {key}: must be a list of values, got {values!r}")
     try:
-        return [f"{key}={', '.join(map(json.dumps, values))}" for key, values in grid.items()]
+        return [f"{key}={', '.join(map(_as_yaml, values))}" for key, values in grid.items()]
     except TypeError as error:
         raise RecipeError(f"grid: values must be numbers, text, truth values or lists of them ({error})") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -118,7 +119,10 @@ def size_limit() -> int:
     Raises:
         ValueError: if `$FER_AUGMENT_CACHE_LIMIT` is not a number.
     """
-    return int(float(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT) * 1e9)
+    limit = float(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT)
+    if not math.isfinite(limit):
+        raise ValueError(limit)
+    return int(limit * 1e9)
 
 
 def keep_limit(folder: Path) -> None:

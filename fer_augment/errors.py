@@ -101,6 +101,11 @@ def display_name(name: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
+def display_text(text: str) -> str:
+    """Return text of several lines for display, with all other control characters escaped."""
+    return "\n".join(map(display_name, text.split("\n")))
+
+
 def excerpt(text: str, length: int = 200) -> str:
     """Return text from a file or a library for display in one line: escaped, and cut where it is longer."""
     shown = display_name(" ".join(text[: 2 * length].split()))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import PrivateAttr
 
 from fer_augment.data.records import RunDirectory, write_whole
-from fer_augment.errors import DatasetError, RunError, did_you_mean
+from fer_augment.errors import DatasetError, FerAugmentError, RunError, did_you_mean
 from fer_augment.results.comparison import Arm, ComparisonRecord, read_comparison
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Run(RunDirectory):
         from fer_augment.runs.network_export import export_network, format_of
 
         path = Path(file)
+        if path.suffix == ".md":
+            raise FerAugmentError(f"{path}: is the name of the model card; end it in .onnx, .pt2 or .safetensors")
         exported = export_network(self, path, format_of(path, form))
         write_whole(path.with_suffix(".md"), self._card(path, exported))
         return exported

@@ -96,9 +96,16 @@ class BatchAugmentation:
             Images and `(B, K) float32` class weights, on the device of the images.
 
         Raises:
+            DatasetError: if images or targets are not of this form.
             StrategyError: if a strategy fails.
         """
+        if images.ndim != 4 or not images.is_floating_point() or not ((images >= 0) & (images <= 1)).all():
+            raise DatasetError(
+                "images must be (B, C, H, W) floats in [0, 1]; divide uint8 by 255, and normalize after augmenting"
+            )
         one_hot = _as_weights(targets, len(self._data.class_names)).to(images.device)
+        if not (one_hot.sum(dim=1) - 1).abs().le(1e-3).all() or (one_hot < 0).any():
+            raise DatasetError("targets must be class weights of 0 or more that sum to 1 in each row")
         labels = one_hot.argmax(dim=1).cpu().numpy()
         positions = self._first_rows[labels] if rows is None else np.asarray(rows, dtype=np.int64)
         pipeline = self._pipeline(images.device.type)
@@ -157,8 +164,9 @@ class StrategyLoss:
         self._data = _training_rows(labels, class_names)
         counts = self._data.counts
         self._class_prior = np.asarray(counts / counts.sum() if class_prior is None else class_prior, dtype=np.float64)
-        if self._class_prior.shape != counts.shape or not np.isclose(self._class_prior.sum(), 1):
-            raise DatasetError(f"class_prior must be {len(counts)} frequencies that sum to 1")
+        prior = self._class_prior
+        if prior.shape != counts.shape or not np.isclose(prior.sum(), 1) or not (prior >= 0).all():
+            raise DatasetError(f"class_prior must be {len(counts)} frequencies that sum to 1, none below 0")
         self._base = installed_plugins().loss(base).value.of_batch
         self._steps, self._seed = _acting(strategies, ("build_loss",)), seed
         self._features = LossFeatures()
@@ -265,7 +273,16 @@ def _first_row_of_each_class(data: ImageDataset) -> NDArray[np.int64]:
 
 
 def _as_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return class numbers as `(B, K) float32` class weights."""
-    if targets.ndim == 1:
+    """Return class numbers as `(B, K) float32` class weights.
+
+    Raises:
+        DatasetError: if they are neither class numbers nor as many weights as there are classes.
+    """
+    if targets.ndim == 1 and not targets.is_floating_point():
+        if targets.device.type == "cpu" and not ((targets >= 0) & (targets < classes)).all():  # elsewhere torch checks
+            raise DatasetError(f"targets must be class numbers from 0 to {classes - 1}")
         return torch.nn.functional.one_hot(targets.long(), classes).float()
+    if targets.ndim != 2 or targets.shape[1] != classes or not targets.is_floating_point():
+        got = f"{targets.dtype} {tuple(targets.shape)}"
+        raise DatasetError(f"targets must be (B,) whole numbers or (B, {classes}) floats, got {got}")
     return targets

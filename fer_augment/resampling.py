@@ -31,7 +31,7 @@ from fer_augment.hooks.pipeline import Pipeline, Step, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import Context, Effect, PredictionKind, Scout, Strategy
 from fer_augment.randomness import stream_rng
-from fer_augment.recipe.binding import bind
+from fer_augment.recipe.binding import bind, with_parameters
 from fer_augment.recipe.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def make_strategy(name: str, **parameters: Any) -> Strategy:
 
     Raises:
         PluginError: if no strategy has this name.
-        pydantic.ValidationError: if a parameter is invalid.
+        RecipeError: if a parameter is invalid.
     """
-    return installed_plugins().strategy(name).value.model_validate(parameters)
+    return with_parameters(installed_plugins().strategy(name).value, parameters)
 
 
 class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # both libraries are untyped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from fer_augment.data.digests import write_digests
 from fer_augment.reports.html import write_report
 from fer_augment.results.checking import damages_in
 from tests.command_line import assert_refused, fer_augment
@@ -28,6 +30,7 @@ def whole(tmp_path_factory) -> Path:
     for record in folder.glob("runs/*/*/record.json"):
         for name in ("provenance.safetensors", "weights.safetensors"):
             save_file({"x": np.zeros(2)}, record.parent / name)
+        write_digests(record.parent)
     return folder
 
 
@@ -80,8 +83,32 @@ def test_predictions_that_do_not_match_the_record_are_named(folder: Path) -> Non
     arrays = load_file(file)
     arrays["test.logits"] = np.ascontiguousarray(arrays["test.logits"][:, :2])
     save_file(arrays, file)
+    write_digests(file.parent)
     name, reason, _ = only_damage(folder)
     assert name == "predictions.safetensors" and "test: (" in reason and "3 classes" in reason
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "weights.safetensors", "predictions.safetensors", "record.json"])
+def test_one_changed_bit_of_a_run_is_named(folder: Path, name: str) -> None:
+    file = first_run(folder) / name
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1 if name.endswith(".safetensors") else 0
+    file.write_bytes(bytes(content) + (b"" if name.endswith(".safetensors") else b"\n"))
+    assert only_damage(folder)[:2] == (name, "has changed since the run wrote it (SHA-256)")
+
+
+def test_results_of_versions_without_digests_are_ok(folder: Path) -> None:
+    for digests in folder.glob("runs/*/*/SHA256SUMS"):
+        digests.unlink()
+    assert fer_augment("verify", str(folder)).code == 0
+
+
+def test_digests_are_those_of_sha256sum(folder: Path) -> None:
+    run = first_run(folder)
+    lines = (run / "SHA256SUMS").read_text().splitlines()
+    digest = hashlib.sha256((run / "recipe.yaml").read_bytes()).hexdigest()
+    assert f"{digest}  recipe.yaml" in lines
+    assert {line.partition("  ")[2] for line in lines} == {file.name for file in run.iterdir()} - {"SHA256SUMS"}
 
 
 def test_a_damaged_comparison_is_named(folder: Path) -> None:
@@ -94,7 +121,9 @@ def test_a_damaged_comparison_is_named(folder: Path) -> None:
 
 def test_a_missing_report_is_named_with_the_command(folder: Path) -> None:
     (folder / "report.html").unlink()
-    assert only_damage(folder) == ("report.html", "is missing", f"fer-augment report {folder}")
+    assert only_damage(folder) == ("report.html", "is missing or empty", f"fer-augment report {folder}")
+    (folder / "report.html").touch()
+    assert only_damage(folder)[0] == "report.html"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fer_augment import DatasetError, ImageDataset, StrategyError
+from fer_augment import DatasetError, ImageDataset, RecipeError, StrategyError
 from fer_augment.functional import BatchAugmentation, StrategyLoss, make_strategy, prepare_model, sampling_weights
 from fer_augment.hooks.loss_features import asks_for_features
 from fer_augment.hooks.pipeline import Pipeline, steps_of
@@ -114,6 +114,35 @@ class TestBatchAugmentation:
             BatchAugmentation(strategy, labels=DATA.labels)(*batch_of(DATA))
         _, targets = BatchAugmentation(strategy, labels=DATA.labels, scout=Scout())(*batch_of(DATA))
         assert (targets > 0).sum() > len(targets)
+
+    @pytest.mark.parametrize(
+        "change", [lambda images: images * 255, lambda images: images - 1, lambda images: images / 0, torch.Tensor.byte]
+    )
+    def test_other_images_than_floats_from_0_to_1_are_refused(self, change: Any) -> None:
+        images, labels = batch_of(DATA)
+        with pytest.raises(DatasetError, match=r"images must be \(B, C, H, W\) floats in \[0, 1\]"):
+            augmentation(make_strategy("flip_crop_affine"))(change(images), labels)
+
+    @pytest.mark.parametrize(
+        ("targets", "message"),
+        [
+            (lambda labels: labels + 1, "class numbers from 0 to 2"),
+            (lambda labels: -labels, "class numbers from 0 to 2"),
+            (lambda labels: labels + 0.7, r"whole numbers or \(B, 3\) floats, got torch.float32"),
+            (lambda labels: torch.eye(4)[labels], r"got torch.float32 \(49, 4\)"),
+            (lambda labels: torch.eye(3)[labels] * 2, "sum to 1 in each row"),
+            (lambda labels: torch.eye(3)[labels] * 3 - 2 / 3, "0 or more"),
+            (lambda labels: torch.eye(3)[labels] * torch.nan, "sum to 1 in each row"),
+        ],
+    )
+    def test_targets_that_are_no_class_weights_are_refused(self, targets: Any, message: str) -> None:
+        images, labels = batch_of(DATA)
+        with pytest.raises(DatasetError, match=message):
+            augmentation(make_strategy("flip_crop_affine"))(images, targets(labels))
+
+    def test_invalid_parameters_are_refused_in_one_line(self) -> None:
+        with pytest.raises(RecipeError, match="^alfa: unknown parameter; did you mean 'alpha'"):
+            make_strategy("mixup", alfa=1)
 
     @pytest.mark.parametrize("labels", [[], [0.5], [[0]], [-1, 0]])
     def test_invalid_labels_are_refused(self, labels: Any) -> None:

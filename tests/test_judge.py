@@ -462,6 +462,26 @@ def test_wrong_folds_are_named():
     refused("table 2: row 0: the same fold of seed 0 of plain is in table 1 already", [plain, plain])
 
 
+def test_a_group_in_some_folds_only_is_refused(tmp_path):
+    values = in_folds("plain", 0, groups=np.arange(ROWS))
+    for fold in range(5):
+        kept = np.flatnonzero(values["fold"] == fold)
+        part = {name: np.asarray(values[name])[kept] for name in ("id", "true", "predicted")}
+        write_npz(tmp_path / f"plain_0_{fold}.npz", part | ({"group": kept} if fold else {}))
+    refused("plain_0_0.npz: no group, but", f"{tmp_path}/*.npz", pattern="{arm}_{seed}_{fold}.npz")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_classes_that_are_written_in_two_ways_are_refused(tmp_path, suffix):
+    number_of = {name: number for number, name in enumerate(sorted({*columns()["true"]}))}
+
+    def by_number(values):
+        values["predicted"] = [f"{number_of[name]}.0" for name in values["predicted"]]
+
+    files = changed(tmp_path, by_number, suffix=suffix)
+    refused("; write both alike, as names or as numbers", files)
+
+
 def test_seeds_are_numbers():
     refused("row 0: seed is 'first'; expected a number from 0", with_run(columns(), "plain", "first"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -119,6 +120,7 @@ class TestRunDirectory:
         directory = saved(tmp_path / "runs" / "run", files=[tmp_path / "weights.safetensors"])
 
         assert sorted(file.name for file in directory.path.iterdir()) == [
+            "SHA256SUMS",
             "predictions.safetensors",
             "recipe.yaml",
             "record.json",
@@ -247,6 +249,15 @@ class TestAtomicFiles:
 
         assert file.read_bytes() == (content.encode() if isinstance(content, str) else content)
         assert list(file.parent.iterdir()) == [file]
+
+    def test_a_link_is_followed_and_a_pipe_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to(tmp_path / "target")
+        write_whole(tmp_path / "link", "new")
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "new"
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(FileExistsError, match="is a device, a pipe or a socket"):
+            write_whole(tmp_path / "pipe", "new")
+        assert (tmp_path / "pipe").is_fifo()
 
 
 def test_provenance_arrays() -> None:

@@ -346,6 +346,13 @@ class TestStore:
         store.obtain("other", _slow, lambda: said.append("waits for nobody"))
         assert store.find("key") and said == ["waits"]
 
+    def test_a_training_whose_files_have_changed_is_not_used(self, tmp_path):
+        store = TrainingStore(tmp_path)
+        facts = store.obtain("key", _slow).path / "facts.json"
+        facts.write_text("{ }")
+        with pytest.raises(RunError, match=r"facts.json: has changed .* delete .*key to train again"):
+            store.obtain("key", _slow)
+
     def test_interrupted_training_leaves_only_its_checkpoint(self, tmp_path):
         def interrupted(scratch: Path, checkpoint: Path) -> None:
             (scratch / "half").write_text("")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import click
 
-from fer_augment.errors import FerAugmentError, NothingFinishedError, excerpt, full_disk
+from fer_augment.errors import FerAugmentError, NothingFinishedError, display_text, excerpt, full_disk
 from fer_augment.streams import UnwritableOutput, flushed_output, stdout_for_results, write_any_character
 
 
@@ -163,5 +163,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 def stop(message: str, *, code: int) -> None:
     """Print a one-line message and exit."""
-    click.echo(f"fer-augment: {message}", err=True)
+    click.echo(display_text(f"fer-augment: {message}"), err=True)
     sys.exit(code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from fer_augment.errors import display_name
 from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def finish(
     if comparison.is_written:
         report = comparison.directory / "report.html"
         messages(quiet=quiet).print(
-            f"Results are in {comparison.directory}; open {report}", markup=False, soft_wrap=True
+            display_name(f"Results are in {comparison.directory}; open {report}"), markup=False, soft_wrap=True
         )
     if comparison.failures:
         _name_failures(comparison)

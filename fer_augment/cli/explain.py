@@ -17,7 +17,7 @@ from rich.text import Text
 
 from fer_augment.cli._finished_run import probability_by_class, run_argument
 from fer_augment.cli._options import with_reader
-from fer_augment.errors import DatasetError, FerAugmentError, RunError
+from fer_augment.errors import DatasetError, FerAugmentError, RunError, display_name
 from fer_augment.finished import load_run
 from fer_augment.reports.console import messages, progress_of, results
 from fer_augment.reports.wording import printable
@@ -172,7 +172,7 @@ def _draw(model: RunModel, inputs: Sequence[_Input], probabilities: NDArray[np.f
             write_whole(file, feature_map_sheet(shown))
     except OSError as error:
         raise RunError(f"{out}: cannot be written ({error.strerror or error})") from error
-    messages().print(f"Wrote {out}", markup=False, soft_wrap=True)
+    messages().print(display_name(f"Wrote {out}"), markup=False, soft_wrap=True)
 
 
 def _file_name(title: str) -> str:

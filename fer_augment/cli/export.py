@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fer_augment.cli._finished_run import run_argument
+from fer_augment.errors import display_name
 from fer_augment.finished import load_run
 from fer_augment.reports.console import messages, results
 
@@ -38,8 +39,8 @@ def export(run: Path, out: Path, form: str | None) -> None:
     for missing in exported.not_inside:
         messages().print(f"warning: not inside: {missing}", markup=False, soft_wrap=True)
     console = results()
-    console.print(f"Wrote {out}", markup=False, soft_wrap=True)
-    console.print(f"Wrote {out.with_suffix('.md')}", markup=False, soft_wrap=True)
+    console.print(display_name(f"Wrote {out}"), markup=False, soft_wrap=True)
+    console.print(display_name(f"Wrote {out.with_suffix('.md')}"), markup=False, soft_wrap=True)
     console.print(
         f"Logits differ from those of the run by at most {exported.largest_difference:.1g}.",
         markup=False,

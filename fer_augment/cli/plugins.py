@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from fer_augment.errors import display_name
 from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def new_plugin(name: str, kind: str, out: Path | None) -> None:
     console = results()
     if name != given:
         console.print(f"The {kind} is named {name}, as a recipe writes it.", markup=False, soft_wrap=True)
-    console.print(f"Wrote {folder}/", markup=False, soft_wrap=True)
+    console.print(display_name(f"Wrote {folder}/"), markup=False, soft_wrap=True)
     width = max(map(len, files))
     for file, purpose in files.items():
         console.print(f"  {file:{width}}  {purpose}", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import click
 
 from fer_augment.cli._options import data_option, json_option, set_option, with_reader
 from fer_augment.data.export import FORMATS
-from fer_augment.errors import FerAugmentError
+from fer_augment.errors import FerAugmentError, display_name
 from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
@@ -68,4 +68,4 @@ def rewrite(
     else:
         print_rewriting(summary, results())
     if files:
-        messages().print(f"Wrote {target}: {', '.join(files)}", markup=False, soft_wrap=True)
+        messages().print(display_name(f"Wrote {target}: {', '.join(files)}"), markup=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from fer_augment.cli._options import (
     track_option,
     with_reader,
 )
+from fer_augment.errors import display_name
 from fer_augment.reports.console import messages, print_plain, results
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run(
         print_plain(json.dumps(_as_json(finished), indent=1))
     else:
         _print(finished)
-    messages(quiet=quiet).print(f"Results are in {finished.path}", markup=False, soft_wrap=True)
+    messages(quiet=quiet).print(display_name(f"Results are in {finished.path}"), markup=False, soft_wrap=True)
 
 
 def _as_json(finished: Run) -> dict[str, object]:

@@ -9,6 +9,7 @@ rest of the network. It is created atomically: a directory that exists is comple
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.digests import changed_files, write_digests
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import RecipeError, RunError, excerpt
@@ -33,6 +35,7 @@ from fer_augment.errors import RecipeError, RunError, excerpt
 RECORD_SCHEMA: Final = 2
 HELD_OUT = ("validation", "test")
 WEIGHTS_FILE, BACKBONE_FILE = "weights.safetensors", "backbone.safetensors"
+PREDICTIONS_FILE = "predictions.safetensors"
 SOURCES = "sources"
 """Folder of a run directory with the files of local strategies and networks."""
 RENAMED = {1: "`optimiser_steps` is now `optimizer_steps`, `held_out_copies` is now `held_out_duplicates`"}
@@ -233,9 +236,19 @@ class RunDirectory:
                 self.predictions(split)
             for file in sorted(self.path.glob("*.safetensors")):
                 _check_header(file)
+            self.refuse_changed(PREDICTIONS_FILE)
         except RunError as error:
             return str(error).removesuffix(_REMEDY)
         return None
+
+    def refuse_changed(self, *names: str) -> None:
+        """Refuse files that have changed since the run wrote them; nothing is known of runs of earlier versions.
+
+        Raises:
+            RunError: for the first of them.
+        """
+        for name in changed_files(self.path, names):
+            raise RunError(f"{self.path / name}: has changed since the run wrote it (SHA-256){_REMEDY}")
 
     @property
     def record(self) -> RunRecord:
@@ -261,7 +274,7 @@ class RunDirectory:
         """
         if split not in HELD_OUT:
             raise RunError(f"there are predictions for {' and '.join(HELD_OUT)}, not for {split!r}")
-        file = self.path / "predictions.safetensors"
+        file = self.path / PREDICTIONS_FILE
         try:
             arrays = load_file(regular_file(file))
             needed = {name: arrays[f"{split}.{name}"] for name in ("labels", "logits", "groups", "in_train")}
@@ -332,7 +345,7 @@ def save_run(
             for name, array in vars(part).items()
             if array is not None
         }
-        (scratch / "predictions.safetensors").write_bytes(save(arrays))
+        (scratch / PREDICTIONS_FILE).write_bytes(save(arrays))
         for file in files:
             shutil.copyfile(file, scratch / file.name)
         for file in shared:
@@ -344,6 +357,7 @@ def save_run(
             file = scratch / SOURCES / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+        write_digests(scratch)
     return RunDirectory(path)
 
 
@@ -400,8 +414,25 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def replaceable(path: Path) -> Path:
+    """Return the file that is written for a path: the target of a link.
+
+    Raises:
+        FileExistsError: if it is a device, a pipe or a socket, which would become a file.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise FileExistsError(errno.EEXIST, "is a device, a pipe or a socket", str(path))
+    return target
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: readers see either the old or the new content."""
+    """Write a file atomically: readers see either the old or the new content.
+
+    Raises:
+        OSError: if it cannot be written, or is no file.
+    """
+    path = replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from fer_augment.data.records import Evaluation
+from fer_augment.errors import display_text
 from fer_augment.progress import Advance, Cached, Evaluated, Event
 from fer_augment.reports.console import messages, shows_bars
 from fer_augment.reports.live_recall import live_recall
@@ -135,7 +136,7 @@ class RunProgress:
         seconds = time.monotonic() - since
         failure = getattr(outcome, "message", None)
         if failure is not None:
-            line = f"[red]failed[/red] {escape(str(task))}: {escape(failure)}"
+            line = f"[red]failed[/red] {escape(str(task))}: {escape(display_text(failure))}"
         else:
             names = ", ".join(dict.fromkeys(self.cached.pop(str(task), [])))
             cached = f"; cached: {names}" if names else ""

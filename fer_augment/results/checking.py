@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_augment.data.records import BACKBONE_FILE, HELD_OUT, RunDirectory, RunRecord
+from fer_augment.data.digests import changed_files
+from fer_augment.data.records import BACKBONE_FILE, HELD_OUT, PREDICTIONS_FILE, RunDirectory, RunRecord
 from fer_augment.errors import RunError
 from fer_augment.results.comparison import COMPARISON_FILE, REPORT_FILE, ComparisonRecord, read_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE, load_confused
@@ -65,8 +66,9 @@ def _of_comparison(directory: Path, runs: list[Path]) -> Iterator[Damage]:
         return
     if comparison.is_of_trainings:
         yield from _missing_runs(directory, comparison, runs)
-    if not (directory / REPORT_FILE).is_file():
-        yield Damage(str(directory / REPORT_FILE), "is missing", f"fer-augment report {directory}")
+    report = directory / REPORT_FILE
+    if not report.is_file() or not report.stat().st_size:
+        yield Damage(str(report), "is missing or empty", f"fer-augment report {directory}")
     if (directory / CONFUSED_FILE).exists():
         try:
             load_confused(directory / CONFUSED_FILE)
@@ -103,11 +105,14 @@ def _of_run(path: Path, remedy: str) -> Iterator[Damage]:
     for name in (*_FILES_OF_RUN, *([BACKBONE_FILE] if trains_head else [])):
         if not (path / name).is_file():
             yield Damage(str(path / name), "is missing", remedy)
+    for name in changed_files(path):
+        if (path / name).exists():
+            yield Damage(str(path / name), "has changed since the run wrote it (SHA-256)", remedy)
     classes = len(run.record.class_names)
     for split in HELD_OUT:
         predictions = run.predictions(split)
         labels, logits = predictions.labels, predictions.logits
-        file = str(path / "predictions.safetensors")
+        file = str(path / PREDICTIONS_FILE)
         if logits.shape != (len(labels), classes):
             reason = f"{split}: {logits.shape} logits for {len(labels)} rows and {classes} classes"
             yield Damage(file, reason, remedy)

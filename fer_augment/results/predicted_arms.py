@@ -129,6 +129,8 @@ class _Runs:
         """
         by_arm = [(arm, seed, run) for arm, of_arm in self.of_arm.items() for seed, run in sorted(of_arm.items())]
         names, label_of = self._class_order([run for _, _, run in by_arm])
+        for _, _, run in by_arm:
+            self._refuse_foreign_classes(run)
         first, groups = by_arm[0][2], None
         first.refuse_repeated(self._image_name)
         ids = list(self.images)
@@ -175,6 +177,20 @@ class _Runs:
                     f"{excerpt(', '.join(names))}; use the same names"
                 )
         return names, np.array([names.index(name) for name in self.classes], dtype=np.int64)
+
+    def _refuse_foreign_classes(self, run: PredictedRun) -> None:
+        """Refuse true and predicted classes that have nothing in common: they are written in two ways."""
+        if np.isin(run.predicted, run.true).any():
+            return
+        classes = list(self.classes)
+        true, predicted = (
+            excerpt(", ".join(classes[number] for number in np.unique(column)[:5].tolist()), 80)
+            for column in (run.true, run.predicted)
+        )
+        raise PredictionError(
+            f"{run.title}: no predicted class ({predicted}) is a true one ({true}); write both alike, as names or as "
+            "numbers"
+        )
 
     def _as_first(self, run: PredictedRun, first: PredictedRun) -> PredictedRun:
         """Order the rows of a run as in the first one, which has the same images and labels."""

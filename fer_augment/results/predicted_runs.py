@@ -79,6 +79,9 @@ class PredictedRun:
         for one in fields(self):
             if one.name != "tables":
                 parts = getattr(self, one.name), getattr(other, one.name)
+                if one.name == "groups" and (parts[0] is None) != (parts[1] is None):
+                    without, with_groups = (self, other) if parts[0] is None else (other, self)
+                    raise PredictionError(f"{without.title}: no group, but {with_groups.title} has; give all folds one")
                 arrays[one.name] = None if any(part is None for part in parts) else np.concatenate(parts)
         arrays["of_table"] = np.concatenate([self.of_table, other.of_table + len(self.tables)])
         return PredictedRun(tables=(*self.tables, *other.tables), **arrays)

@@ -68,7 +68,7 @@ class Ledger:
         return self.root / f"{scored}.txt"
 
     def _entries(self, file: Path) -> set[str]:
-        return set(file.read_text(encoding="utf-8").split()) if file.exists() else set()
+        return set(file.read_text(encoding="utf-8", errors="replace").split()) if file.exists() else set()
 
 
 def ledger_warning(scored: int, arms: int) -> str | None:

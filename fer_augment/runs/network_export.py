@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
-from fer_augment.data.records import RunDirectory
+from fer_augment.data.records import RunDirectory, replaceable
 from fer_augment.errors import FerAugmentError, RunError, StrategyError
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.recipe.shown_paths import without_folders
@@ -162,6 +162,7 @@ def _exported(
     expected = own if affine is None else run.adjust(own)
     scratch = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
     try:
+        target = replaceable(file)
         file.parent.mkdir(parents=True, exist_ok=True)
         with _quiet():
             actual = _WRITERS[form](network, images, scratch, run)
@@ -172,7 +173,7 @@ def _exported(
                 f"{file}: not written: logits of the exported network differ from those of the run by up to "
                 f"{difference:.2g}, more than {allowed:.2g}"
             )
-        scratch.replace(file)
+        scratch.replace(target)
     except OSError as error:
         raise RunError(f"{file}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -237,7 +238,7 @@ def _as_program(network: torch.nn.Module, images: torch.Tensor, file: Path, run:
 def _as_weights(network: torch.nn.Module, images: torch.Tensor, file: Path, run: RunModel) -> NDArray[np.float32]:
     """Write the weights; return the logits of the network with the weights that are read back."""
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, file, _metadata(run))
+    file.write_bytes(save(tensors, _metadata(run)))  # save_file would make it readable for its owner alone
     try:
         network.load_state_dict(load_file(file))
     except SafetensorError as error:

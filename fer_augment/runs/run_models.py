@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.data.records import SOURCES, RunDirectory, RunRecord, weights_files
+from fer_augment.data.records import PREDICTIONS_FILE, SOURCES, RunDirectory, RunRecord, weights_files
 from fer_augment.errors import RunError
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.plugin_manager import installed_plugins
@@ -158,6 +158,7 @@ def load_run_model(directory: RunDirectory) -> RunModel:
         RecipeError: if something that the recipe names is not installed.
     """
     record, bound = directory.record, bound_recipe_of(directory, for_predictions=True)
+    directory.refuse_changed(*(file.name for file in weights_files(directory.path)), PREDICTIONS_FILE)
     settings = settings_here(bound.recipe.training, record)
     context = Context(record.identity.seed, record.class_names, device=device_of(settings))
     pipeline = Pipeline(bound.steps, context)
@@ -175,4 +176,4 @@ def load_run_model(directory: RunDirectory) -> RunModel:
 def settings_here(settings: TrainingSettings, record: RunRecord) -> TrainingSettings:
     """Return settings that compute in the run's precision, on an accelerator only if one is available."""
     device = "auto" if settings.device == "cuda" else settings.device
-    return settings.model_copy(update={"device": device, "precision": record.environment["precision"]})
+    return settings.model_copy(update={"device": device, "precision": record.environment.get("precision", "float32")})

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import load_file
 
 from fer_augment.cache import TRAININGS, cache_folder
+from fer_augment.data.digests import changed_files, write_digests
 from fer_augment.data.records import Evaluation, whole_directory
 from fer_augment.errors import RunError
 
@@ -73,6 +74,17 @@ class StoredTraining:
             reason = str(error).splitlines()[0]
             raise RunError(f"{file}: not readable ({reason}); delete {self.path} to train again") from error
 
+    def refuse_changed(self) -> None:
+        """Refuse a training whose files have changed since they were written.
+
+        Raises:
+            RunError: for the first of them.
+        """
+        for name in changed_files(self.path):
+            raise RunError(
+                f"{self.path / name}: has changed since it was written (SHA-256); delete {self.path} to train again"
+            )
+
     @property
     def weights(self) -> Path:
         """The network's weights, a safetensors file."""
@@ -117,6 +129,7 @@ class TrainingStore:
         """
         finished = self.find(key)
         if finished:
+            finished.refuse_changed()
             return finished
         self.root.mkdir(parents=True, exist_ok=True)
         checkpoint, lock = self.root / f"{key}.checkpoint", self.root / f"{key}.lock"
@@ -127,6 +140,7 @@ class TrainingStore:
                     shutil.rmtree(leftover, ignore_errors=True)
                 with whole_directory(self.root / key) as scratch:
                     make(scratch, checkpoint)
+                    write_digests(scratch)
                 checkpoint.unlink(missing_ok=True)
         with suppress(OSError):  # Windows keeps a file that another process has open
             lock.unlink()  # safe once the training is finished: a process that waits, or locks anew, finds it

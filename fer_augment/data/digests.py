@@ -1,0 +1,44 @@
+"""SHA-256 of the files of a finished directory, so that later changes and damage are noticed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+DIGESTS_FILE = "SHA256SUMS"
+"""Digests in the format of the program `sha256sum`: `sha256sum -c SHA256SUMS` in the directory checks them, too."""
+
+
+def write_digests(folder: Path) -> None:
+    """Write the digests of all files below a folder."""
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    lines = [f"{_digest(folder / name)}  {name}\n" for name in sorted(files) if name != DIGESTS_FILE]
+    (folder / DIGESTS_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def changed_files(folder: Path, names: Collection[str] | None = None) -> Iterator[str]:
+    """Yield the files that are no longer as they were when the folder was written, or are missing.
+
+    Args:
+        folder: a folder; nothing is known of one that an earlier version wrote, without digests.
+        names: the files to look at, by their paths in the folder; None for all that have a digest.
+    """
+    try:
+        lines = (folder / DIGESTS_FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError):
+        yield DIGESTS_FILE
+        return
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        if names is None or name in names:
+            file = folder / name
+            if not file.is_file() or _digest(file) != digest:
+                yield name
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
