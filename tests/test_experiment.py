@@ -98,6 +98,7 @@ class TestRun:
     def test_directory_has_record_recipe_predictions_provenance_and_weights(self, experiment, recipe):
         (run,) = do_runs(experiment, recipe("mirror", MIRROR), seeds=(3,))
         assert sorted(file.name for file in run.path.iterdir()) == [
+            "SHA256SUMS",
             "examples.safetensors",
             "predictions.safetensors",
             "provenance.safetensors",

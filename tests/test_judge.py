@@ -482,6 +482,13 @@ def test_classes_that_are_written_in_two_ways_are_refused(tmp_path, suffix):
     refused("; write both alike, as names or as numbers", files)
 
 
+def test_scores_in_another_order_than_the_predicted_classes_are_refused():
+    names = [f"prob_{name}" for name in NAMES]
+    values = columns(scores="prob") | {"predicted": columns()["predicted"]}
+    shifted = values | {name: values[names[place - 1]] for place, name in enumerate(names)}
+    refused(f"of {ROWS} rows the predicted class does not have the largest score", with_run(shifted, "plain", 0))
+
+
 def test_seeds_are_numbers():
     refused("row 0: seed is 'first'; expected a number from 0", with_run(columns(), "plain", "first"))
 

@@ -35,7 +35,7 @@ def scored_predictions(
         rows: `(n,)` rows of the file.
 
     Raises:
-        PredictionError: if a class has no score.
+        PredictionError: if a class has no score, or most predicted classes have not the largest score.
     """
     column_of = {name: column for column, name in enumerate(classes)}
     for role in ("true", "predicted"):
@@ -50,6 +50,12 @@ def scored_predictions(
     probabilities = softmax(scores) if table.kind == "logit" else scores
     if "predicted" in values:
         predicted = np.array([column_of[name] for name in values["predicted"]], dtype=np.int64)
+        other = int((scores[every_row, predicted] < scores.max(axis=1)).sum())
+        if other > len(rows) / 2:
+            raise PredictionError(
+                f"{table.title}: in {other:,} of {len(rows):,} rows the predicted class does not have the largest "
+                "score; check the names and the order of the columns of scores"
+            )
     else:
         predicted = _largest(scores, values["id"], seed)
     if table.kind == "logit":
