@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import PrivateAttr
 
 from fer_augment.data.records import RunDirectory, write_whole
-from fer_augment.errors import DatasetError, FerAugmentError, RunError, did_you_mean
+from fer_augment.errors import DatasetError, FerAugmentError, RunError, did_you_mean, excerpt
 from fer_augment.results.comparison import Arm, ComparisonRecord, read_comparison
 
 if TYPE_CHECKING:
@@ -137,7 +137,11 @@ class Run(RunDirectory):
         return load_run_model(self)
 
     def _fitting(self, images: ArrayLike) -> NDArray[np.uint8]:
-        array, shape = np.asarray(images), self._model.record.image_shape
+        shape = self._model.record.image_shape
+        try:
+            array = np.asarray(images)
+        except (TypeError, ValueError, RuntimeError) as error:  # lists of different lengths, tensors with a gradient
+            raise DatasetError(f"images cannot be an array ({excerpt(str(error))})") from error
         if array.ndim == 3 and shape[2] == 1:
             array = array[..., None]
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != shape:

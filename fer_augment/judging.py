@@ -35,6 +35,7 @@ Predictions: TypeAlias = str | PathLike[str] | TableLike
 
 NAMED_ROLES = ("arm", "seed", "fold")
 """Roles whose value may be in the name of a file."""
+_EXPECTED = "predictions must be files, or columns by name such as a DataFrame"
 
 
 def judge(
@@ -132,13 +133,18 @@ def _written(comparison: ComparisonRecord, directory: Path, *, progress: bool) -
 def _sources(predictions: Predictions | Sequence[Predictions]) -> list[tuple[str, Path | TableLike]]:
     """Return title and source of each file and table; patterns are replaced by the files that match."""
     is_one = isinstance(predictions, str | PathLike | Mapping) or hasattr(predictions, "keys")
-    given: Sequence[Predictions] = [predictions] if is_one else list(predictions)  # type: ignore[list-item, arg-type]
+    try:
+        given: Sequence[Predictions] = [predictions] if is_one else list(predictions)  # type: ignore[list-item, arg-type]
+    except TypeError as error:
+        raise PredictionError(f"{_EXPECTED}, not {excerpt(repr(predictions), 60)}") from error
     sources: list[tuple[str, Path | TableLike]] = []
     for number, one in enumerate(given, start=1):
         if isinstance(one, str | PathLike):
             sources += [(excerpt(str(path)), path) for path in _files(str(one))]
-        else:
+        elif hasattr(one, "keys"):
             sources.append((f"table {number}", one))
+        else:
+            raise PredictionError(f"{_EXPECTED}, not {excerpt(repr(one), 60)}")
     if not sources:
         raise PredictionError("no predictions given; name at least one file")
     seen: dict[Path, str] = {}

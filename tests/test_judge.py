@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fer_augment as fa
 from fer_augment.errors import PredictionError
@@ -487,6 +488,17 @@ def test_scores_in_another_order_than_the_predicted_classes_are_refused():
     values = columns(scores="prob") | {"predicted": columns()["predicted"]}
     shifted = values | {name: values[names[place - 1]] for place, name in enumerate(names)}
     refused(f"of {ROWS} rows the predicted class does not have the largest score", with_run(shifted, "plain", 0))
+
+
+@pytest.mark.parametrize("predictions", [None, 5, [5], [[1, 2]]])
+def test_what_is_neither_a_file_nor_columns_is_refused(predictions):
+    refused("predictions must be files, or columns by name such as a DataFrame, not ", predictions)
+
+
+def test_columns_that_are_no_arrays_are_refused():
+    refused("table 1: true cannot be an array (", columns() | {"true": [[1], [1, 2]]})
+    with_gradient = torch.zeros(ROWS, len(NAMES), requires_grad=True)
+    refused("probabilities cannot be an array (", {"id": range(ROWS), "true": TRUE, "probabilities": with_gradient})
 
 
 def test_seeds_are_numbers():

@@ -215,7 +215,7 @@ def _opened_npz(path: Path, title: str) -> Iterator[Mapping[str, NDArray[Any]]]:
 
 
 def _from_arrays(title: str, source: TableLike, columns: Mapping[str, str], named: Sequence[str]) -> PredictionTable:
-    arrays = {str(name): np.asarray(source[name]) for name in source.keys()}  # noqa: SIM118 # a DataFrame, too
+    arrays = {str(name): _as_array(title, name, source[name]) for name in source.keys()}  # noqa: SIM118 # a DataFrame, too
     matrices = [kind for kind, name in SCORE_KINDS.items() if name in arrays]
     if len(matrices) > 1:
         raise PredictionError(f"{title}: there are arrays {' and '.join(SCORE_KINDS.values())}; keep one of them")
@@ -248,6 +248,13 @@ def _from_arrays(title: str, source: TableLike, columns: Mapping[str, str], name
     except (TypeError, ValueError) as error:
         raise PredictionError(f"{title}: a score is not a number ({excerpt(str(error))})") from error
     return checked(title, layout, values, np.stack(stacked, axis=1) if stacked else None, _row_number)
+
+
+def _as_array(title: str, name: object, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of different lengths, tensors with a gradient
+        raise PredictionError(f"{title}: {excerpt(str(name))} cannot be an array ({excerpt(str(error))})") from error
 
 
 def _text_column(array: NDArray[Any]) -> list[str]:
