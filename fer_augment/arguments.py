@@ -94,6 +94,7 @@ def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
     Raises:
         RecipeError: if there are none or too many, or they are not distinct numbers from 0 to `LARGEST_SEED`.
     """
+    given = seeds
     if not isinstance(seeds, Iterable):
         seeds = range(seeds) if _is_number(seeds) and seeds <= MOST_SEEDS else ()
     chosen = tuple(itertools.islice(seeds, MOST_SEEDS + 1))
@@ -101,7 +102,7 @@ def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
     if not chosen or len(chosen) > MOST_SEEDS or not are_valid or len(set(chosen)) != len(chosen):
         raise RecipeError(
             "seeds: must be how many, such as 5, or distinct numbers from 0, such as [0, 3, 7], got "
-            f"{excerpt(repr(seeds), 40)}; at most {MOST_SEEDS:,}, each at most {LARGEST_SEED}"
+            f"{excerpt(repr(given), 40)}; at most {MOST_SEEDS:,}, each at most {LARGEST_SEED}"
         )
     return tuple(map(int, chosen))
 

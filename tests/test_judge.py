@@ -501,6 +501,13 @@ def test_columns_that_are_no_arrays_are_refused():
     refused("probabilities cannot be an array (", {"id": range(ROWS), "true": TRUE, "probabilities": with_gradient})
 
 
+def test_scores_of_some_runs_only_are_said():
+    runs = [with_run(columns(scores="prob"), "plain", 0), with_run(columns("good", scores="prob"), "good", 0)]
+    runs += [with_run(columns(), "plain", 1), with_run(columns("good", 1, scores="prob"), "good", 1)]
+    said = [line for line in fa.judge(runs, baseline="plain", progress=False).warnings if "have scores" in line]
+    assert said == ["plain: 1 of 2 runs have scores; NLL and ECE are those of these alone."]
+
+
 def test_seeds_are_numbers():
     refused("row 0: seed is 'first'; expected a number from 0", with_run(columns(), "plain", "first"))
 

@@ -322,5 +322,8 @@ def _warnings(arms: Mapping[str, Sequence[tuple[int, PredictedRun]]], label_of: 
                     f"{excerpt(name)}: the predictions of seeds {listed(map(str, seeds))} are identical: a run that is "
                     "counted twice makes intervals too narrow."
                 )
+        scored = sum(not np.isnan(run.losses).all() for _, run in runs)
+        if 0 < scored < len(runs):
+            yield f"{excerpt(name)}: {scored} of {len(runs)} runs have scores; NLL and ECE are those of these alone."
         if any(np.isinf(run.losses).any() for _, run in runs):
             yield f"{excerpt(name)}: a true class has probability 0, so the NLL of some runs is infinite and left out."
