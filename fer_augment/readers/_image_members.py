@@ -200,7 +200,7 @@ def _parts(source: str, path: str) -> tuple[str, ...]:
     folder, _, name = path.rpartition("/")
     if ".." in folder:
         folder = posixpath.normpath(folder)
-        if folder.startswith(".."):
+        if folder == ".." or folder.startswith("../"):
             title = f"{display_name(source)}: {display_name(path)}"
             raise DatasetError(f"{title}: leads out of the archive; pack the images again, from the folder above all")
     above = _folders(folder)
