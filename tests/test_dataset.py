@@ -107,6 +107,13 @@ class TestConstruction:
             (lambda: ImageDataset.from_arrays(random_images(2), [[0], [1]], CLASSES), r"labels .* shape \(2, 1\)"),
             (lambda: ImageDataset.from_arrays(random_images(2), [0, 0], ("a", "a")), "class_names must be .* unique"),
             (lambda: ImageDataset.from_arrays(random_images(2), [0, 0], ()), "class_names must be non-empty"),
+            *(
+                (
+                    lambda name=name: ImageDataset.from_arrays(random_images(2), [0, 0], ("a", name)),
+                    "is empty, has white",
+                )
+                for name in ("", " padded", "padded ", "line\nbreak", "nul\0", "\u202emirrored", "\x1b[31mred")
+            ),
             (lambda: ImageDataset.from_arrays(random_images(2), [0], CLASSES, rows=[2]), r"positions in 0\.\.1"),
             (lambda: ImageDataset.from_arrays(random_images(2), [0], CLASSES, rows=[-1]), r"positions in 0\.\.1"),
             (lambda: ImageDataset.from_arrays(random_images(6), [0], CLASSES, rows=[6]), r"positions in 0\.\.5"),

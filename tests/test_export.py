@@ -135,7 +135,7 @@ def test_files_in_a_folder_are_named_by_provenance_and_listed(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "name",
-    ["a/b", "a\\b", "..", ".hidden", "", " padded", "line\nbreak", "what?", "c:", "nul\0", "end.", "Con", "aux.old"],
+    ["a/b", "a\\b", "..", ".hidden", "what?", "c:", "end.", "Con", "aux.old", "漢" * 100],
     ids=repr,
 )
 def test_unsafe_class_names_are_refused_as_folder_names(name: str) -> None:

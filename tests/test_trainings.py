@@ -336,9 +336,14 @@ class TestStore:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "made"]
 
     def test_who_waits_for_another_process_says_so(self, tmp_path):
-        store, said, reported = TrainingStore(tmp_path), [], Event()
+        store, said, reported = TrainingStore(tmp_path), list[str](), Event()
         with FileLock(tmp_path / "key.lock"):
-            waiting = Thread(target=store.obtain, args=("key", _slow, lambda: (said.append("waits"), reported.set())))
+
+            def waits() -> None:
+                said.append("waits")
+                reported.set()
+
+            waiting = Thread(target=store.obtain, args=("key", _slow, waits))
             waiting.start()
             assert reported.wait(timeout=60)
             assert store.find("key") is None
