@@ -103,6 +103,13 @@ def test_results_of_versions_without_digests_are_ok(folder: Path) -> None:
     assert fer_augment("verify", str(folder)).code == 0
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_digests_that_are_cut_off_are_named(folder: Path, kept: int) -> None:
+    digests = first_run(folder) / "SHA256SUMS"
+    digests.write_text("".join(digests.read_text().splitlines(keepends=True)[-kept:] if kept else []))
+    assert "SHA256SUMS" in only_damage(folder)[0]
+
+
 def test_digests_are_those_of_sha256sum(folder: Path) -> None:
     run = first_run(folder)
     lines = (run / "SHA256SUMS").read_text().splitlines()

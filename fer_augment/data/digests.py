@@ -23,6 +23,9 @@ def changed_files(folder: Path, names: Collection[str] | None = None) -> Iterato
     Args:
         folder: a folder; nothing is known of one that an earlier version wrote, without digests.
         names: the files to look at, by their paths in the folder; None for all that have a digest.
+
+    Raises:
+        OSError: if a file cannot be read.
     """
     try:
         lines = (folder / DIGESTS_FILE).read_text(encoding="utf-8").splitlines()
@@ -31,12 +34,14 @@ def changed_files(folder: Path, names: Collection[str] | None = None) -> Iterato
     except (OSError, ValueError):
         yield DIGESTS_FILE
         return
-    for line in lines:
-        digest, _, name = line.partition("  ")
-        if names is None or name in names:
-            file = folder / name
-            if not file.is_file() or _digest(file) != digest:
-                yield name
+    digest_of = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if not digest_of or not {*(names or ())} <= digest_of.keys():
+        yield DIGESTS_FILE  # cut off
+        return
+    for name in digest_of if names is None else names:
+        file = folder / name
+        if not file.is_file() or _digest(file) != digest_of[name]:
+            yield name
 
 
 def _digest(file: Path) -> str:

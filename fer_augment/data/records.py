@@ -9,7 +9,6 @@ rest of the network. It is created atomically: a directory that exists is comple
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -418,11 +417,11 @@ def replaceable(path: Path) -> Path:
     """Return the file that is written for a path: the target of a link.
 
     Raises:
-        FileExistsError: if it is a device, a pipe or a socket, which would become a file.
+        RunError: if it is a device, a pipe or a socket, which would become a file.
     """
     target = path.resolve() if path.is_symlink() else path
     if target.exists() and not (target.is_file() or target.is_dir()):
-        raise FileExistsError(errno.EEXIST, "is a device, a pipe or a socket", str(path))
+        raise RunError(f"{path}: is a device, a pipe or a socket; name a file")
     return target
 
 
@@ -430,7 +429,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file atomically: readers see either the old or the new content.
 
     Raises:
-        OSError: if it cannot be written, or is no file.
+        OSError: if it cannot be written.
+        RunError: if it is a device, a pipe or a socket.
     """
     path = replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -160,10 +160,10 @@ def _exported(
         acting = ", ".join(step.name for step in run.pipeline.steps if step.acts_at(["build_adjustment"]))
         not_inside = (*not_inside, f"the adjustment of logits ({acting}), which is not linear")
     expected = own if affine is None else run.adjust(own)
-    scratch = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
+    target = replaceable(file)
+    scratch = target.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")  # in the same file system
     try:
-        target = replaceable(file)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with _quiet():
             actual = _WRITERS[form](network, images, scratch, run)
         difference = float(np.abs(actual - expected).max())

@@ -174,6 +174,12 @@ def load_run_model(directory: RunDirectory) -> RunModel:
 
 
 def settings_here(settings: TrainingSettings, record: RunRecord) -> TrainingSettings:
-    """Return settings that compute in the run's precision, on an accelerator only if one is available."""
+    """Return settings that compute in the run's precision, on an accelerator only if one is available.
+
+    Raises:
+        RunError: if the record does not name the precision.
+    """
+    if "precision" not in record.environment:
+        raise RunError("the record of the run names no precision; run again")
     device = "auto" if settings.device == "cuda" else settings.device
-    return settings.model_copy(update={"device": device, "precision": record.environment.get("precision", "float32")})
+    return settings.model_copy(update={"device": device, "precision": record.environment["precision"]})
