@@ -66,8 +66,10 @@ bench-compare: venv ## list ratios that fell by more than the noise below those 
 bench-keep: venv ## add the ratios to benchmarks/baseline.json, and write docs/performance.md
 	$(BIN)/python -m benchmarks keep
 
-docs: venv ## regenerate docs/strategies.md, the catalog of strategies, and its pictures
+docs: venv ## regenerate the lists of commands, recipes and strategies in docs/, and the pictures
 	$(BIN)/python -m docs.builder.page > docs/strategies.md
+	$(BIN)/python -m docs.builder.commands > docs/commands.md
+	$(BIN)/python -m docs.builder.recipe_list > docs/shipped_recipes.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m docs.builder.pictures docs/pictures
 
 .venv/docs: .venv/installed

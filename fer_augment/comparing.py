@@ -79,7 +79,8 @@ def compare(
             is at most this wide to either side, and at least five seeds are done, or `max_seeds` are. Not with `folds`.
         max_seeds: with `precision`, the largest number of seeds.
         out: the directory for results; None for `results/RECIPE_RECIPE…`.
-        jobs: runs at a time; None for as many as there are processor cores, on Ray as the cluster has room for.
+        jobs: runs at a time; None for as many as cores and memory allow with the threads of a training, one on an
+            accelerator, on Ray as the cluster has room for.
         executor: `local` for processes on this machine, `ray` for the cluster at `$RAY_ADDRESS`, or else a local one.
         overrides: settings for every recipe: `key=value` lines such as `training.epochs=5`, or a mapping.
         grid: settings with several values, each of which makes an arm of every recipe that has the setting:

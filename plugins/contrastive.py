@@ -30,7 +30,7 @@ class SupConLoss(Strategy):
     A row without another row of its class has the loss 0. With soft targets, another row counts with the product of
     both rows' targets, summed over the classes. The result is the recipe's loss plus `weight` times this one, in one
     stage and on the features that the head sees. The paper trains the features alone, on two views of each row and
-    through a projection that is thrown away, and the head in a second stage.
+    through a projection that is discarded, and the head in a second stage.
 
     When: classes overlap in the features (see `fer-augment explain`), or small classes are scattered: each pair of rows
     counts, however confident the head is.

@@ -27,7 +27,7 @@ class DifficultySampler(Strategy):
     When: class sizes say little about which classes are hard. Unlike `power_sampler`, a small class that is learned is
     not repeated further, and a large one that is not learned is.
 
-    Cost: no further passes; 4 K bytes of memory for each training row. Rows of a hard class are repeated, so label
+    Cost: no further passes; 4 K + 8 bytes of memory for each training row. Rows of a hard class are repeated, so label
     errors in it are, too; a network that memorizes its rows finds no class hard any more, and the weights become
     equal.
 

@@ -62,7 +62,7 @@ class Sam(Strategy):
 class ImbSam(Strategy):
     """Train with imbalanced SAM: sharpness-aware minimization for the rows of small classes, plain for the others.
 
-    The loss of a batch is parted into that of the rows of large and of small classes. The gradient of the first is
+    The loss of a batch is split into that of the rows of large and of small classes. The gradient of the first is
     taken at the weights, that of the second after moving the weights by `rho` along its own gradient; the optimizer
     takes a step with their sum. With soft targets a row counts with its share of small classes. Passes, batch norm,
     clipping and averaging are as for `sam`.

@@ -113,6 +113,20 @@ def test_links_that_lead_to_no_file_are_refused(tmp_path, target):
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tgz"])
+def test_pipes_and_devices_are_left_out_with_a_note(tmp_path, suffix):
+    special = {
+        "train/cat/pipe.png": (tarfile.FIFOTYPE, ""),
+        "train/dog/device.png": (tarfile.CHRTYPE, ""),
+        "train/dog/link.png": (tarfile.SYMTYPE, "device.png"),
+    }
+    splits = read(write_tar(tmp_path / f"a{suffix}", SPLIT_FILES, special))
+    assert splits.notes == (
+        "3 files (train/cat/pipe.png, train/dog/device.png, train/dog/link.png): pipes, sockets or devices; left out",
+    )
+    assert splits.fingerprint == read(write_folder(tmp_path / "folder", SPLIT_FILES)).fingerprint
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tgz"])
 def test_the_last_of_several_files_of_a_name_counts(tmp_path, suffix):
     mode = {".tar": "w", ".tgz": "w:gz"}[suffix]
     path = tmp_path / f"a{suffix}"

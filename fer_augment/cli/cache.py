@@ -92,7 +92,7 @@ def show(as_json: bool) -> None:
 
 @cache.command("prune")
 @click.option("--max-size", type=Size(), help="Delete the least recently used entries until the rest fits, as in 20GB.")
-@click.option("--unused-days", type=click.FloatRange(min=0), help="Delete entries that were not used for so many days.")
+@click.option("--unused-days", type=click.IntRange(min=0), help="Delete entries that were not used for so many days.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 def prune_cache(max_size: int | None, unused_days: float | None, dry_run: bool) -> None:
     r"""Delete what was not used for the longest time.

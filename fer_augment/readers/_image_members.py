@@ -188,7 +188,7 @@ def _tar_members(source: str) -> Iterator[Member]:
     for file in tar_files(source):
         parts = _parts(source, file.path)
         if parts:
-            yield Member(parts, file.content, file.version, file.size)
+            yield Member(parts, file.content, file.version, file.size, file.is_regular)
 
 
 def _parts(source: str, path: str) -> tuple[str, ...]:

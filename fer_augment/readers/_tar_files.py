@@ -63,12 +63,14 @@ class TarFile:
         content: its content.
         version: changes with the content.
         size: number of bytes.
+        is_regular: False for a pipe or device, or a link to one, which has no content.
     """
 
     path: str
     content: Content
     version: str
     size: int
+    is_regular: bool = True
 
 
 def tar_files(source: str) -> list[TarFile]:
@@ -162,7 +164,7 @@ def _in_place(source: str) -> tuple[_Files, _Links]:
                 sparse = _Unreadable(title, "is a sparse file")
                 content = sparse if info.issparse() else _Part(source, title, info.offset_data, info.size)
                 files[path] = TarFile(path, content, version, info.size)
-            _add_link(links, info)
+            _add_special(source, files, links, info)
     return files, links
 
 
@@ -180,7 +182,7 @@ def _in_memory(source: str) -> tuple[_Files, _Links]:
                 path = _path(info.name)
                 links.pop(path, None)
                 files[path] = TarFile(path, _Bytes(content), f"{info.size} {zlib.crc32(content)}", info.size)
-            _add_link(links, info)
+            _add_special(source, files, links, info)
     return files, links
 
 
@@ -192,11 +194,17 @@ def _too_large(source: str) -> DatasetError:
     )
 
 
-def _add_link(links: _Links, info: tarfile.TarInfo) -> None:
+def _add_special(source: str, files: _Files, links: _Links, info: tarfile.TarInfo) -> None:
+    """Add a link, pipe or device; a later member replaces an earlier one of the same path, as when it is unpacked."""
+    path = _path(info.name)
     if info.islnk():
-        links[_path(info.name)] = _path(info.linkname)
+        links[path] = _path(info.linkname)
     elif info.issym():
-        links[_path(info.name)] = _path(posixpath.join(posixpath.dirname(info.name), info.linkname))
+        links[path] = _path(posixpath.join(posixpath.dirname(info.name), info.linkname))
+    elif not info.isreg() and not info.isdir():
+        links.pop(path, None)
+        content = _Unreadable(_title(source, path), "is a pipe or a device")
+        files[path] = TarFile(path, content, "", 0, is_regular=False)
 
 
 def _linked(source: str, files: _Files, links: _Links) -> list[TarFile]:
