@@ -6,7 +6,7 @@ from typing import Any
 
 from fer_augment import Strategy
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.testing import StrategyCheck, parametrize_with_checks
+from fer_augment.testing import PluginCheck, parametrize_with_checks
 from tests.libraries import need_library_of
 
 INSTALLED = [offer.name for offer in installed_plugins().of_kind("strategy")]
@@ -31,13 +31,13 @@ OTHER_PARAMETERS: list[tuple[str, dict[str, Any]]] = [
 
 
 @parametrize_with_checks(INSTALLED)
-def test_installed_strategy_conforms(strategy: type[Strategy], check: StrategyCheck) -> None:
+def test_installed_strategy_conforms(strategy: type[Strategy], check: PluginCheck) -> None:
     need_library_of(strategy.strategy_name())
     check(strategy)
 
 
 @parametrize_with_checks([installed_plugins().strategy(name).value(**values) for name, values in OTHER_PARAMETERS])
-def test_installed_strategy_conforms_with_other_parameters(strategy: Strategy, check: StrategyCheck) -> None:
+def test_installed_strategy_conforms_with_other_parameters(strategy: Strategy, check: PluginCheck) -> None:
     check(strategy)
 
 

@@ -11,7 +11,7 @@ import re
 import shlex
 import textwrap
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,8 +22,10 @@ import torch
 import yaml
 
 import fer_augment as fa
+from docs.builder.commands import commands_page
 from docs.builder.page import catalog_page
-from fer_augment import Effect, Splits, Strategy
+from docs.builder.recipe_list import recipes_page
+from fer_augment import Effect, Splits, Strategy, functional, testing
 from fer_augment.arguments import LARGEST_SEED, MOST_FOLDS, MOST_JOBS, MOST_SEEDS
 from fer_augment.cache import CACHE_VARIABLE
 from fer_augment.cli import group
@@ -486,6 +488,18 @@ class TestContributing:
         commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()[1:]]
         assert [hook["entry"] for hook in hooks] == commands
         assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in hooks)
+
+
+@pytest.mark.parametrize(
+    ("name", "generated"), [("commands.md", commands_page), ("shipped_recipes.md", recipes_page)], ids=str
+)
+def test_generated_page_is_up_to_date(name: str, generated: Callable[[], str]) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == generated(), f"out of date: run make docs for {name}"
+
+
+def test_the_api_page_lists_every_public_name() -> None:
+    listed = re.findall(r"(?m)^::: [\w.]+\.(\w+)$", (DOCS / "api.md").read_text(encoding="utf-8"))
+    assert {*fa.__all__, *functional.__all__, *testing.__all__} <= {*listed}
 
 
 class TestCatalog:

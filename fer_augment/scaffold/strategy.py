@@ -64,14 +64,14 @@ _TESTS = '''\
 """The strategy passes the conformity kit and does what its docstring says."""
 
 from fer_augment import Strategy
-from fer_augment.testing import StrategyCheck, parametrize_with_checks, tiny_dataset
+from fer_augment.testing import PluginCheck, parametrize_with_checks, tiny_dataset
 
 from $module import $class_name
 
 
 # One case per check. To check other parameters, add instances: $class_name(classes=["bee"]).
 @parametrize_with_checks([$class_name])
-def test_conforms(strategy: type[Strategy], check: StrategyCheck) -> None:
+def test_conforms(strategy: type[Strategy], check: PluginCheck) -> None:
     check(strategy)
 
 

@@ -73,7 +73,6 @@ __all__ = [
     "CheckResult",
     "NearestMeanScout",
     "PluginCheck",
-    "StrategyCheck",
     "assert_conforms",
     "check_loss",
     "check_model",
@@ -242,10 +241,6 @@ class PluginCheck:
             # Show the traceback of an exception in the plugin, but not of what the framework then raised.
             cause = error.__cause__ if isinstance(error, FerAugmentError) else error
             raise AssertionError("\n".join([f"{subject.label} fails {self.name}", *lines])) from cause
-
-
-StrategyCheck = PluginCheck
-"""The type of `check` in tests of strategies."""
 
 
 def parametrize_with_checks(strategies: Iterable[AnyStrategy | str]) -> pytest.MarkDecorator:
