@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.bench_rewriting import TRANSFORMS
 from benchmarks.samples import sample
 from benchmarks.side_by_side import InSubprocess, SideBySide
-from fer_augment import Context, ImageDataset, Splits, Strategy
+from fer_augment import Context, ImageDataset, Splits, Strategy, import_with_torchvision
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.recipe.binding import configured_model
@@ -119,7 +120,7 @@ def skorch_fit(images: torch.Tensor, targets: torch.Tensor) -> None:
 
 def lightning_fit(dataset: Dataset[Any]) -> None:
     """Train the report's network with Lightning's Trainer, without loggers, checkpoints and progress bar."""
-    import lightning
+    lightning = import_with_torchvision("lightning")
 
     class Module(lightning.LightningModule):  # type: ignore[misc] # lightning is not checked
         def __init__(self) -> None:
@@ -211,8 +212,8 @@ def test_minimal_loop(side_by_side: SideBySide, data: ImageDataset, precision: s
 
 @pytest.mark.parametrize("library", [None, "skorch", "lightning"])
 def test_other_libraries(side_by_side: SideBySide, data: ImageDataset, library: str | None) -> None:
-    if library:
-        pytest.importorskip(library)
+    if library and not importlib.util.find_spec(library):
+        pytest.skip(f"{library} is not installed (extra: bench)")
     alternatives: dict[str | None, tuple[InSubprocess, str]] = {
         None: (InSubprocess(loader_loop, OneByOne(data)), "a standard PyTorch loop with a DataLoader, float32"),
         "skorch": (InSubprocess(skorch_fit, *tensors_of(data)), "skorch's NeuralNet, float32"),
