@@ -21,7 +21,7 @@ from fer_augment.results.comparison import Arm
 
 ARCHITECTURE = "resnet10t"
 EPOCHS_OF_BACKBONE = 10
-HEAD = {
+HEAD: dict[str, Any] = {
     "train": "head",
     "epochs": 10,
     "batch_size": 512,
@@ -29,7 +29,9 @@ HEAD = {
     "learning_rate": 0.1,
     "schedule": "cosine",
 }
-BALANCING: dict[str, list[Any]] = {
+Strategies = dict[str, list[Any]]
+"""The strategies of each arm, the baseline first."""
+BALANCING: Strategies = {
     "plain": [],
     "square_root_sampling": [{"power_sampler": {"exponent": 0.5}}],
     "balanced_sampling": [{"power_sampler": {"exponent": 1}}],
@@ -41,7 +43,27 @@ BALANCING: dict[str, list[Any]] = {
     "logit_adjustment": [{"logit_adjustment": {"tau": "auto"}}],
     "ldam_loss": ["ldam_loss"],
 }
-"""Arms of heads, and their strategies."""
+_LAST_FIFTH = HEAD["epochs"] * 4 // 5
+NEWER: Strategies = {
+    "plain": [],
+    "logit_adjustment": [{"logit_adjustment": {"tau": "auto"}}],
+    "ldam_drw": ["ldam_loss", {"class_balanced_loss": {"beta": 0.9999, "from_epoch": _LAST_FIFTH}}],
+    "deferred_sampling": [{"power_sampler": {"exponent": 1, "from_epoch": _LAST_FIFTH}}],
+    "progressive_sampling": [{"power_sampler": {"exponent": 1, "ramp_epochs": HEAD["epochs"] - 1}}],
+    "difficulty_sampler": ["difficulty_sampler"],
+    "sam": [{"sam": {"rho": 0.05}}],
+    "imb_sam": [{"imb_sam": {"rho": 0.05}}],
+    "crt": [{"crt": {"epochs": HEAD["epochs"]}}],
+    "label_aware_smoothing": [
+        {"crt": {"epochs": HEAD["epochs"]}},
+        {"label_aware_smoothing": {"largest_class": 0.3, "smallest_class": 0.0, "from_epoch": HEAD["epochs"]}},
+    ],
+    "weight_balancing": [{"weight_balancing": {"epochs": HEAD["epochs"], "limit": 0.1, "beta": 0.9999}}],
+    "tau_norm": [{"tau_norm": {"tau": 1}}],
+    "temperature_scaling": [{"temperature_scaling": {"temperature": "auto"}}],
+}
+FAMILIES = {"balancing": BALANCING, "newer": NEWER}
+"""Comparisons of heads."""
 AT_ONCE = 256
 
 
@@ -78,12 +100,14 @@ def fine_tuning(data: str, share: float, epochs: int, seeds: int, out: Path) -> 
 @data_option
 @click.option("--weights", required=True, help="Directory of a finished run, or a file of weights of `--network`.")
 @click.option("--network", default="resnet_small", help="The network of the weights.")
+@click.option("--family", type=click.Choice(list(FAMILIES)), default="balancing", help="The arms.")
 @click.option("--seeds", default=20, help="Seeds.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results/heads"), help="For results.")
-def heads(data: str, weights: str, network: str, seeds: int, out: Path) -> None:
-    """Compare ten balancing strategies on the frozen features of a network, with both cores."""
+@click.option("--out", type=click.Path(path_type=Path), help="For results.  [default: results/heads_FAMILY]")
+def heads(data: str, weights: str, network: str, family: str, seeds: int, out: Path | None) -> None:
+    """Compare strategies on the frozen features of a network, with both cores."""
     model = {network: {"weights": weights}}
-    recipes = [_modern(name, model, HEAD, strategies) for name, strategies in BALANCING.items()]
+    out = out or Path("results", f"heads_{family}")
+    recipes = [_modern(name, model, HEAD, strategies) for name, strategies in FAMILIES[family].items()]
     console = Console(highlight=False)
     for number, what in ((1, "features and one seed"), (seeds, "all seeds")):
         started = time.perf_counter()
