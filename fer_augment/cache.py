@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from fer_augment.errors import RunError
 
 CACHE_VARIABLE = "FER_AUGMENT_CACHE"
@@ -143,10 +145,22 @@ def keep_limit(folder: Path) -> None:
 
 
 def _is_in_use(entry: Entry) -> bool:
-    """Whether a process may be working on an entry: it is locked."""
-    name = entry.path.name.removesuffix(".checkpoint").removesuffix(".partial")
-    key = name.lstrip(".").partition("-")[0]
-    return (entry.path.parent / f"{key}.lock").exists()
+    """Whether a process holds the lock of an entry; an interrupted one leaves the file of its lock behind."""
+    lock = entry.path.parent / f"{_key(entry.path.name)}.lock"
+    if not lock.exists():  # acquiring it would create the file
+        return False
+    try:
+        with FileLock(lock).acquire(blocking=False):
+            return False
+    except OSError:  # it is held (filelock.Timeout), or the cache cannot be written, so nothing in it can be deleted
+        return True
+
+
+def _key(name: str) -> str:
+    """Return the key of `KEY`, `KEY.checkpoint`, `KEY.partial` and of what is being written as `.KEY-…`."""
+    if name.startswith("."):
+        name = name[1:].rpartition("-")[0]  # the key of the work of a strategy contains a hyphen
+    return name.partition(".checkpoint")[0].removesuffix(".partial")
 
 
 def _size(path: Path) -> int:

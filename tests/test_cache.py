@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from fer_augment.cache import DEFAULT_LIMIT, Entry, cache_folder, entries, prune, size_limit
 from tests.command_line import assert_readable, assert_refused, fer_augment
@@ -15,7 +17,7 @@ DAY = 86_400
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache with two trainings, a checkpoint that is in use, pixels, and a ledger."""
     monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path))
     for number, (name, size) in enumerate(
@@ -25,10 +27,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file.parent.mkdir(parents=True)
         file.write_bytes(bytes(size))
         os.utime(file.parent, (DAY * number, DAY * number))
-    for name in ("trainings/running.checkpoint", "trainings/running.lock", "scored/split.txt"):
+    for name in ("trainings/running.checkpoint", "scored/split.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    return tmp_path
+    with FileLock(tmp_path / "trainings/running.lock"):
+        yield tmp_path
 
 
 def names(chosen: list[Entry]) -> list[str]:
@@ -53,6 +56,39 @@ def test_entries_unused_for_some_days_are_deleted(folder: Path) -> None:
     held = entries(folder)
     assert names(prune(held, unused_days=1.5, now=3 * DAY)) == ["old", "faces"]
     assert names(prune(held, unused_days=2.5, max_bytes=250, now=3 * DAY)) == ["old", "faces"]
+
+
+IN_PROGRESS = {
+    "trainings/key.checkpoint": "key.lock",
+    "trainings/.key.checkpoint.71-140": "key.lock",
+    "trainings/.key-a1b2c3d4": "key.lock",
+    "pixels/key.partial": "key.lock",
+    "strategies/.slow-key-a1b2c3d4": "slow-key.lock",
+}
+"""What processes write, by the file of their lock."""
+
+
+@pytest.mark.parametrize(("name", "lock"), IN_PROGRESS.items())
+def test_work_in_progress_is_kept_until_its_lock_is_released(name: str, lock: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.mkdir(parents=True)
+    assert all_unused(tmp_path) == [path.name]
+    assert [*path.parent.iterdir()] == [path], "no lock is created where there is none"
+    with FileLock(path.with_name(lock)):
+        assert all_unused(tmp_path) == []
+    path.with_name(lock).touch()  # an interrupted process leaves it
+    assert all_unused(tmp_path) == [path.name]
+
+
+def test_an_entry_whose_lock_cannot_be_opened_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "pixels/key.partial").mkdir(parents=True)
+    (tmp_path / "pixels/key.lock").mkdir()
+    assert all_unused(tmp_path) == []
+
+
+def all_unused(folder: Path) -> list[str]:
+    """Return what would be deleted if nothing had been used for long."""
+    return names(prune(entries(folder), unused_days=1, now=1e12))
 
 
 class TestCommand:

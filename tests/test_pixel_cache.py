@@ -132,6 +132,18 @@ def test_the_least_recently_used_are_deleted_beyond_the_limit(folder: Path, monk
         decoded(content, "d")
 
 
+def test_what_an_interrupted_process_decoded_is_deleted_beyond_the_limit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        decoded(Content(fails_at=3 * FILES_AT_ONCE + 5))
+    (partial,) = folder.glob("*.partial")
+    os.utime(partial, (0, 0))
+    monkeypatch.setenv("FER_AUGMENT_CACHE_LIMIT", str(2 * IMAGES.nbytes / 1e9))
+    decoded(Content(), "other")
+    assert [path.suffix for path in folder.iterdir() if path.is_dir()] == [""]
+
+
 def test_a_full_disk_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: _Usage(free=9))
     with pytest.raises(fa.DatasetError, match=r"decoded pixels need 0\.0 GB, but 0\.0 GB are free"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, ImageDataset, Strategy, StrategyError, hookimpl
-from fer_augment.cache import entries
+from fer_augment.cache import entries, prune
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.progress import Advance
 from fer_augment.testing import tiny_dataset
@@ -94,6 +94,19 @@ def test_failed_work_leaves_nothing(tmp_path: Path, rewritten: Callable[..., Ima
     rewritten(Slow())
     (entry,) = entries(tmp_path)
     assert entry.kind == "strategies" and entry.path.name.startswith("slow-") and Slow.made == [3, 3]
+
+
+def test_work_in_progress_is_not_pruned(tmp_path: Path) -> None:
+    recipe, unfinished, pruned = bound(Slow()), list[str](), list[str]()
+
+    def make(folder: Path) -> None:
+        held = entries(tmp_path)
+        unfinished.extend(entry.path.name for entry in held)
+        pruned.extend(entry.path.name for entry in prune(held, unused_days=1, now=1e12))
+
+    folder = StrategyCache(tmp_path / "strategies", recipe.steps[0], recipe)("key", make)
+    assert len(unfinished) == 1 and unfinished[0].startswith(".slow-") and pruned == []
+    assert [entry.path for entry in prune(entries(tmp_path), unused_days=1, now=1e12)] == [folder]
 
 
 def test_progress_is_reported_with_the_name_of_the_step(rewritten: Callable[..., ImageDataset]) -> None:
