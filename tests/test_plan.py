@@ -16,6 +16,7 @@ from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.plan import Plan, plan
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training.store import TrainingStore
+from fer_augment.training.trainings import RecipeTrainings
 from tests.test_executors import Recorder
 from tests.tiny_training import tiny_splits
 
@@ -70,6 +71,10 @@ def arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Recipe]:
         "refined": ["tau_norm: {}"],
         "refined_more": ["tau_norm: {tau: 0.5}"],
         "broken": ["./mining.py:Breaks: {}", OUT_OF_FOLD],
+        "sampled": ["power_sampler: {}"],
+        "sharp": ["sam: {}"],
+        "flipped": ["flip_crop_affine: {}"],
+        "shifted": ["flip_crop_affine: {shift: 0.2}"],
     }
     for name, listed in steps.items():
         text = BASE.format(name=name, steps=", ".join(f"{{{step}}}" for step in listed))
@@ -190,6 +195,25 @@ def test_the_estimate_follows_the_order(
     by_rows = [arm.model_copy(update={"training": arm.training.model_copy(update={"budget": "epochs"})})
                for arm in (arms["plain"], arms["mined"])]  # fmt: skip
     assert planned(experiment, *by_rows)[1].minutes(1) == 2 + 2 * 1 + 2
+
+
+def test_the_estimate_times_each_kind_of_optimizer_step_once(
+    arms: dict[str, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of sharpness-aware minimization takes two minutes, any other takes one; an epoch has one step."""
+    timed: list[str] = []
+
+    def minutes_for(recipe: RecipeTrainings) -> float:
+        timed.append(recipe.bound.recipe.name)
+        passes = 2 if "sam" in [step.name for step in recipe.bound.steps] else 1
+        return float(passes * recipe.settings.epochs)
+
+    monkeypatch.setattr("fer_augment.runs.plan.minutes_for", minutes_for)
+    recipes = [arms[name] for name in ("plain", "sampled", "mined", "sharp", "flipped", "shifted")]
+    _, of = planned(experiment_in(tmp_path), *recipes, seeds=(0, 1))
+    scouts = 2 * 2
+    assert of.minutes(1) == 2 * (2 + 2 + (scouts + 2) + 2 * 2 + 2 + 2)
+    assert timed == ["plain", "sharp", "flipped", "shifted"], "sampling and mining do not change a step"
 
 
 def test_progress_of_a_scout_measures_its_task(arms: dict[str, Recipe], tmp_path: Path) -> None:

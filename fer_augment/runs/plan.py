@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from fer_augment.hooks.pipeline import Step
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import NEEDS_SCOUT
 from fer_augment.hooks.strategy_warnings import collected_warnings
-from fer_augment.recipe.binding import bind
+from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.runs.experiment import Experiment, PlannedRun, SharedTraining, Task
 from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.task_order import duration
@@ -19,6 +20,8 @@ from fer_augment.training.trainings import NeededTraining, RecipeTrainings, Trai
 
 _STEPS_OF_A_HEAD = 100
 """Optimizer steps of a head that are timed; each takes a fraction of a millisecond."""
+_STAGES_OF_A_STEP = ("prepare_model", "optimizer_step", "augment_rows", "augment_batch")
+"""Stages that decide how long an optimizer step takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +101,11 @@ class Plan:
             Minutes without second stages, with the tasks in the order in which they will be done; None if there is
             nothing to time.
         """
-        per_epoch: dict[str, float] = {}
+        per_epoch: dict[Hashable, float] = {}
 
         def minutes_of(training: NeededTraining) -> float:
             recipe = training.recipe
-            kind = recipe.bound.recipe.model_dump_json(include={"model", "training", "data"})
+            kind = _kind(recipe)
             if kind not in per_epoch:
                 per_epoch[kind] = minutes_for(recipe) / recipe.settings.epochs
             return per_epoch[kind] * training.epochs
@@ -198,14 +201,28 @@ def _first_stages_of_one(missing: Mapping[str, NeededTraining], own: Set[str]) -
     return frozenset(key for key in first_stages if counts[key] == 1 and key not in own)
 
 
+def _kind(recipe: RecipeTrainings) -> Hashable:
+    """Return what decides how long an optimizer step takes; of recipes in which it is equal, one is timed."""
+    strategies = [step.strategy for step in _timed_steps(recipe.bound) if step.acts_at(_STAGES_OF_A_STEP)]
+    return (
+        recipe.bound.recipe.model_dump_json(include={"model", "training", "data"}),
+        *((type(strategy), strategy.model_dump_json()) for strategy in strategies),
+    )
+
+
+def _timed_steps(bound: BoundRecipe) -> tuple[Step, ...]:
+    """Return the steps that act when optimizer steps are timed: all that query no scout."""
+    return tuple(step for step in bound.steps if not step.strategy.effects & NEEDS_SCOUT)
+
+
 def minutes_for(recipe: RecipeTrainings) -> float:
     """Estimate how long a training takes on one core, from a few optimizer steps taken now, without frozen features.
 
     Steps that query a scout are left out: in a batch they take little time, and the scout would have to be trained.
     """
     bound, train = recipe.bound, recipe.trainings.splits.train
-    steps = tuple(step for step in bound.steps if not step.strategy.effects & NEEDS_SCOUT)
-    settings, training = recipe.settings, recipe.trainings.of(replace(bound, steps=steps)).training(train)
+    without_scouts = replace(bound, steps=_timed_steps(bound))
+    settings, training = recipe.settings, recipe.trainings.of(without_scouts).training(train)
     frozen = settings.freeze_epochs
     with collected_warnings():  # those of strategies, which the run repeats
         if training.frozen:
