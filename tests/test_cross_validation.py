@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from fer_augment.data.cross_validation import CrossValidation, Folds, pooled
 from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.duplicates import group_ids
 from fer_augment.data.records import FoldIdentity
+from fer_augment.data.splitting import SplitSettings, splits_from_rows
 from fer_augment.errors import DatasetError, FerAugmentError, NothingFinishedError, RecipeError
 from fer_augment.significance import balanced_accuracy_weights, fold_differences
 from tests.command_line import assert_readable, assert_refused, fer_augment
+from tests.near_images import sequence
 from tests.tiny_runs import write_recipe
 
 
@@ -98,6 +101,18 @@ class TestFolds:
         for fold in folds.settings.identities:
             for part in folds.splits(data, fold).parts.values():
                 assert not np.isin(part.digests, data.test.digests).any()
+
+    def test_near_duplicates_may_be_parted_if_the_source_says_so(self) -> None:
+        frames = np.concatenate([sequence(12, np.random.default_rng(seed)) for seed in range(3)])
+        rows = ImageDataset.from_arrays(frames, np.resize([0, 1], 36), ("ant", "bee"))
+        unassigned = np.full(36, -1, np.int8)
+        apart = splits_from_rows("scenes", rows, unassigned, SplitSettings(keep_near_duplicates=False))
+        together = replace(apart, keeps_near_duplicates=True)
+        with pytest.raises(DatasetError, match="scenes .*: 3 images, or groups of images .*, are too few for 5 folds"):
+            Folds.of(together, CrossValidation(5, 1))
+        folds = Folds.of(apart, CrossValidation(5, 1))
+        assert folds.notes == () and len(np.unique(folds.together)) == 36
+        assert folds.fingerprint(apart) != folds.fingerprint(together)
 
     def test_splits_that_share_pixels_are_joined_without_copying(self) -> None:
         rows = ImageDataset.from_arrays(

@@ -178,6 +178,7 @@ def test_fractions_and_seed_of_splits_are_set(photos):
     assert opened(described(photos, "images: photos\n")).splitting == SplitSettings()
     text = "images: photos\nsplit: {keep_near_duplicates: false}\n"
     assert opened(described(photos, text)).splitting == SplitSettings(keep_near_duplicates=False)
+    assert not read(described(photos, text)).keeps_near_duplicates, "for the folds of a cross-validation"
     text = "images: photos\nsplit: {keep_near_duplicate: no}\n"
     assert_message(described(photos, text), [":2: split.keep_near_duplicate: unknown key", "keep_near_duplicates"])
 

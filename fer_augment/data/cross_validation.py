@@ -1,7 +1,8 @@
 """Repeated K-fold cross-validation: a data set divided into folds several times; each fold gives one `Splits`.
 
 Rows that would leak from the training folds into the held-out one stay together, as in splits that are made: exact,
-near and mirrored duplicates, and rows of one group of the source.
+near and mirrored duplicates, and rows of one group of the source. A source description may leave out near and mirrored
+duplicates.
 
 Legend of shapes: S repeats, N rows of all folds.
 """
@@ -93,7 +94,7 @@ class Folds:
             DatasetError: if there are too few images for the folds, or a class cannot be both trained and held out.
         """
         rows = pooled(splits, keeps_test=settings.keeps_test)
-        together, notes = kept_together(rows, progress)
+        together, notes = kept_together(rows, progress, near_duplicates=splits.keeps_near_duplicates)
         if together.max() + 1 < settings.folds:
             raise DatasetError(
                 f"{splits.source}: {together.max() + 1:,} images, or groups of images that are kept together, are too "
@@ -134,8 +135,10 @@ class Folds:
         return rows, self.together[rows]
 
     def fingerprint(self, data: Splits) -> str:
-        """Return a digest of the data, the number of folds and what is held out; repeats may be added later."""
+        """Return a digest of the data and of how they are divided into folds; repeats may be added later."""
         settings = f"{data.fingerprint}\0cross-validation\0{self.settings.folds}\0{self.settings.keeps_test}"
+        if not data.keeps_near_duplicates:
+            settings += "\0near duplicates apart"
         return hashlib.sha256(settings.encode()).hexdigest()
 
 

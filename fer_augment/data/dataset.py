@@ -393,6 +393,8 @@ class Splits:
         source: description of the data source.
         notes: what was passed over or converted when the source was read, one sentence each.
         pixels: size and color that the recipe or the source set; new images are fitted alike.
+        keeps_near_duplicates: whether a cross-validation keeps near and mirrored duplicates in one fold; a source
+            description can turn it off.
     """
 
     train: ImageDataset
@@ -401,6 +403,7 @@ class Splits:
     source: str
     notes: tuple[str, ...] = ()
     pixels: PixelSettings = PixelSettings()
+    keeps_near_duplicates: bool = True
 
     def __post_init__(self) -> None:
         """Validate that the splits are consistent."""

@@ -110,7 +110,7 @@ def splits_from_rows(
         DatasetError: if a split is empty and cannot be made.
     """
     assignment = assign_splits(description, rows, split, settings, advice=advice, progress=progress)
-    return divided(description, rows, assignment, notes)
+    return replace(divided(description, rows, assignment, notes), keeps_near_duplicates=settings.keep_near_duplicates)
 
 
 def divided(description: str, rows: ImageDataset, assignment: Assignment, notes: Sequence[str] = ()) -> Splits:
@@ -143,12 +143,14 @@ def make_splits(
     for name in ("train", "test"):
         if name not in parts or not len(parts[name]):
             raise DatasetError(f"{source}: the {name} split is empty; {where.get(name, 'add rows')}")
+    keeps = settings.keep_near_duplicates
     if len(parts.get("validation", ())):
-        return Splits(parts["train"], parts["validation"], parts["test"], source)
+        return Splits(parts["train"], parts["validation"], parts["test"], source, keeps_near_duplicates=keeps)
     assignment = _validation_of(source, parts["train"], settings, progress)
     rows = with_near(parts["train"], assignment.near)
     train, validation = (_subset(rows, assignment.split == number) for number in (_TRAIN, _VALIDATION))
-    return Splits(train, validation, parts["test"], f"{source} ({assignment.made})", assignment.notes)
+    title = f"{source} ({assignment.made})"
+    return Splits(train, validation, parts["test"], title, assignment.notes, keeps_near_duplicates=keeps)
 
 
 def needs_search(split: NDArray[np.int8], settings: SplitSettings) -> bool:
@@ -260,18 +262,24 @@ def _made(
     return Assignment(split, _description(fractions, settings.seed), tuple(notes), near)
 
 
-def kept_together(rows: ImageDataset, progress: ReportProgress) -> tuple[NDArray[np.int64], list[str]]:
+def kept_together(
+    rows: ImageDataset, progress: ReportProgress, *, near_duplicates: bool = True
+) -> tuple[NDArray[np.int64], list[str]]:
     """Find rows that must not be parted by splits or folds: duplicates, exact, near or mirrored, and groups.
 
     Args:
         rows: N source rows.
+        near_duplicates: whether to search for near and mirrored duplicates.
         progress: called with the number of images searched for near duplicates and their total.
 
     Returns:
         `(N,) int64` numbers from 0, equal for rows that belong together; and sentences on near duplicates.
     """
+    groups = joined(groups_of(rows))
+    if not near_duplicates:
+        return groups, []
     near = _near_duplicates(rows, progress)
-    return joined(groups_of(rows), near), _note_on_near_duplicates(near)
+    return joined(groups, near), _note_on_near_duplicates(near)
 
 
 def split_off(

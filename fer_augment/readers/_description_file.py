@@ -76,7 +76,8 @@ class SplitFractions(_Settings):
     test: Fraction = Field(default=_DEFAULT.test, description="Fraction of the images for the test.")
     seed: Whole = Field(default=_DEFAULT.seed, ge=0, description="Seed of the assignment.")
     keep_near_duplicates: Annotated[bool, Strict()] = Field(
-        default=_DEFAULT.keep_near_duplicates, description="Whether near and mirrored duplicates stay in one split."
+        default=_DEFAULT.keep_near_duplicates,
+        description="Whether near and mirrored duplicates stay in one split or fold.",
     )
 
     @model_validator(mode="after")
