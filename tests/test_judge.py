@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,12 @@ def test_a_data_frame_is_a_table(comparison):
     frame = pandas.DataFrame(one_table()).rename(columns={"id": "filename", "true": "label"})
     result = fa.judge(frame, baseline="plain", columns={"id": "filename", "true": "label"}, progress=False)
     assert result.versus == comparison.versus
+
+
+def test_paths_are_ids(comparison):
+    table = one_table()
+    result = fa.judge(table | {"id": [*map(Path, table["id"])]}, baseline="plain", progress=False)
+    assert (result.versus, result.data.fingerprint) == (comparison.versus, comparison.data.fingerprint)
 
 
 def test_the_order_of_files_and_rows_changes_nothing(files, comparison):
@@ -352,6 +359,34 @@ def test_a_missing_value_is_named(tmp_path):
         values["predicted"][2] = ""
 
     refused("b.csv: line 4: no value for 'predicted'", changed(tmp_path, empty))
+
+
+class NotAvailable:
+    """A missing value as that of pandas: its comparison with itself has no truth value."""
+
+    def __ne__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+def test_a_missing_value_in_a_table_is_named():
+    table = one_table()
+    predicted = table["predicted"].astype(object)
+    for missing in (None, float("nan"), np.datetime64("NaT"), NotAvailable()):
+        predicted[2] = missing
+        refused("table 1: row 2: no value for 'predicted'", table | {"predicted": predicted})
+
+
+def test_a_missing_value_of_pandas_is_named(comparison):
+    pandas = pytest.importorskip("pandas", reason="a DataFrame needs pandas")
+    frame = pandas.DataFrame(one_table()).convert_dtypes()
+    assert fa.judge(frame, baseline="plain", progress=False).versus == comparison.versus
+    for column in ("id", "predicted", "seed"):
+        changed_frame = frame.copy()
+        changed_frame.loc[2, column] = pandas.NA
+        refused(f"table 1: row 2: no value for {column!r}", changed_frame)
 
 
 def test_one_file_or_one_run_given_twice_is_refused(tmp_path, files):

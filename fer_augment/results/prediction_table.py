@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,13 +188,13 @@ _SUM_TOLERANCE = 0.01
 
 
 def as_text(value: object) -> str:
-    """Return a value as text; whole numbers have no decimal point, and missing values are empty."""
-    if value is None or value != value:
-        return ""
+    """Return a value as text: whole numbers have no decimal point; missing values, and what is no value, are empty."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace").strip()
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    if isinstance(value, str | int | float | np.generic):
+    if isinstance(value, str | int | float | np.generic) and value == value:  # NaN and NaT are not
         return str(value).strip()
     return ""
