@@ -290,6 +290,9 @@ class TestComparison:
         monkeypatch.setenv("NO_POWER_WITH_SEEDS", "4")
         partial = compared(place, data, recipes=recipes, out=tmp_path / "results")
         assert [str(failure) for failure in partial.failures] == ["fragile, repeat 2, fold 2 of 3"]
+        report = (partial.directory / "report.html").read_text(encoding="utf-8")
+        for text in (str(partial), report):
+            assert "fragile, repeat 2, fold 2 of 3: step 1 (fragile)" in " ".join(text.split())
         assert [arm.n for arm in partial.arms] == [2, 1]
         assert partial.versus[0].balanced_accuracy.p is not None  # one repeat can be tested
         assert "Incomplete repeats are not scored" in " ".join(partial.warnings)

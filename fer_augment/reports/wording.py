@@ -314,8 +314,8 @@ def _has_interval(versus: Versus) -> bool:
 
 
 def failures(comparison: ComparisonRecord) -> list[str]:
-    """Return arm, seed and reason of each failed run."""
-    return printable_lines([f"{failed.recipe}, seed {failed.seed}: {failed.message}" for failed in comparison.failures])
+    """Return arm, seed or fold, and reason of each failed run."""
+    return printable_lines([f"{failed}: {failed.message}" for failed in comparison.failures])
 
 
 def _number(value: float | None) -> str:
