@@ -8,7 +8,9 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
+
+from numpy.typing import NDArray
 
 from fer_augment.data.cross_validation import CrossValidation
 from fer_augment.errors import RecipeError, excerpt
@@ -18,8 +20,8 @@ AnyRecipe: TypeAlias = str | PathLike[str] | Recipe
 """A shipped recipe by name, a recipe file by path, or a recipe built in Python."""
 Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
 """Settings for every recipe: `key=value` lines, or values by dotted key."""
-Grid: TypeAlias = Sequence[str] | Mapping[str, Sequence[object]]
-"""Settings with several values: `key=value,value…` lines, or lists of values by dotted key."""
+Grid: TypeAlias = Sequence[str] | Mapping[str, Sequence[object] | NDArray[Any]]
+"""Settings with several values: `key=value,value…` lines, or lists or arrays of values by dotted key."""
 
 LARGEST_SEED = 2**63 - 1
 MOST_SEEDS, MOST_FOLDS, MOST_JOBS = 10_000, 1_000, 1_024
@@ -41,8 +43,6 @@ def loaded_recipes(recipes: AnyRecipe | Sequence[AnyRecipe], overrides: Override
 
 
 def _override_lines(overrides: Overrides) -> Sequence[str]:
-    if isinstance(overrides, str):
-        return [overrides]
     try:
         if isinstance(overrides, Mapping):
             return [f"{key}={_as_yaml(value)}" for key, value in overrides.items()]
@@ -50,9 +50,17 @@ def _override_lines(overrides: Overrides) -> Sequence[str]:
         raise RecipeError(
             f"overrides: values must be numbers, text, truth values or lists of them ({error})"
         ) from error
-    if wrong := [line for line in overrides if not isinstance(line, str)]:
-        raise RecipeError(f"overrides: must be a mapping, or lines of text such as 'model=convnet2', got {wrong[0]!r}")
-    return overrides
+    return _lines(overrides, "overrides", "model=convnet2")
+
+
+def _lines(lines: object, name: str, example: str) -> list[str]:
+    """Return one or several lines as a list; refuse what is no text."""
+    given = [lines] if isinstance(lines, str) or not isinstance(lines, Iterable) else list(lines)
+    if wrong := [line for line in given if not isinstance(line, str)]:
+        raise RecipeError(
+            f"{name}: must be a mapping, or lines of text such as {example!r}, got {excerpt(repr(wrong[0]), 60)}"
+        )
+    return list(map(str, given))
 
 
 def _as_yaml(value: object) -> str:
@@ -64,17 +72,23 @@ def grid_lines(grid: Grid) -> Sequence[str]:
     """Return a grid as `key=value,value…` lines.
 
     Raises:
-        RecipeError: if a value is not a list of numbers, text, truth values or lists of them.
+        RecipeError: if a line is no text, or a value is not a list of numbers, text, truth values or lists of them.
     """
     if not isinstance(grid, Mapping):
-        return [grid] if isinstance(grid, str) else grid
-    for key, values in grid.items():
-        if isinstance(values, str) or not isinstance(values, Sequence):
-            raise RecipeError(f"grid: {key}: must be a list of values, got {values!r}")
+        return _lines(grid, "grid", "training.epochs=5,10")
     try:
-        return [f"{key}={', '.join(map(_as_yaml, values))}" for key, values in grid.items()]
+        return [f"{key}={', '.join(map(_as_yaml, _grid_values(key, values)))}" for key, values in grid.items()]
     except TypeError as error:
         raise RecipeError(f"grid: values must be numbers, text, truth values or lists of them ({error})") from error
+
+
+def _grid_values(key: str, values: object) -> Sequence[object]:
+    """Return the values of a setting, those of an array of numpy as a list."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise RecipeError(f"grid: {key}: must be a list of values, got {excerpt(repr(values), 60)}")
+    return values
 
 
 def seed_of(seed: int) -> int:

@@ -84,8 +84,9 @@ def compare(
         executor: `local` for processes on this machine, `ray` for the cluster at `$RAY_ADDRESS`, or else a local one.
         overrides: settings for every recipe: `key=value` lines such as `training.epochs=5`, or a mapping.
         grid: settings with several values, each of which makes an arm of every recipe that has the setting:
-            `key=value,value…` lines, or a mapping such as `{"strategies.power_sampler.exponent": [0.25, 0.5, 1]}`.
-            Several settings are combined. The best arm is chosen on the validation split, see `ComparisonRecord.grid`.
+            `key=value,value…` lines, or a mapping such as `{"strategies.power_sampler.exponent": [0.25, 0.5, 1]}`, also
+            with arrays of values. Several settings are combined. The best arm is chosen on the validation split, see
+            `ComparisonRecord.grid`.
         against: `all` to test every two arms, with Holm's correction over all pairs; the baseline stays the first arm.
         track: names of trackers, such as `mlflow`, in addition to those that the recipes name.
         progress: whether to show progress and warnings on stderr.

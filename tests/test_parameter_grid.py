@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fer_augment as fa
+from fer_augment.arguments import grid_lines
 from fer_augment.errors import FerAugmentError, RecipeError, RunError
 from fer_augment.recipe.parameter_grid import MAX_ARMS, GridArm, grid_arms
 from fer_augment.recipe.recipe import Recipe
@@ -28,6 +29,7 @@ from tests.synthetic_runs import counts_by_split, write_arm
 BASE = Recipe(name="base", model="tiny")
 SAMPLED = Recipe(name="sampled", description="Sampled.", model="tiny", strategies=[{"sampler": {"mode": "x"}}])
 EXPONENT = "strategies.sampler.exponent"
+LINES = "must be a mapping, or lines of text such as "
 
 
 def names(arms: list[GridArm]) -> list[str]:
@@ -258,7 +260,17 @@ def test_mistakes_are_refused_in_one_line(place: Path) -> None:
     for grid, message in (
         ({"training.epochs": 3}, "grid: training.epochs: must be a list of values, got 3"),
         ({"training.epochs": "3,4"}, "grid: training.epochs: must be a list of values, got '3,4'"),
+        ({"training.epochs": np.array(3)}, "grid: training.epochs: must be a list of values, got 3"),
         ({"training.epochs": [object(), 2]}, "grid: values must be numbers, text, truth values or lists of them"),
+        ([("training.epochs", [5, 10])], f"grid: {LINES}'training.epochs=5,10', got ('training.epochs', [5, 10])"),
+        (5, f"grid: {LINES}'training.epochs=5,10', got 5"),
     ):
         with pytest.raises(FerAugmentError, match=re.escape(message)):
             fa.prepare(["small.yaml"], "faces", grid=grid, progress=False)  # type: ignore[arg-type]
+    with pytest.raises(FerAugmentError, match=f"overrides: {LINES}'model=convnet2', got None"):
+        fa.prepare(["small.yaml"], "faces", overrides=None, progress=False)
+
+
+def test_the_values_of_a_grid_may_be_an_array() -> None:
+    values = [0.25, 0.5, 1.0]
+    assert grid_lines({EXPONENT: np.array(values)}) == grid_lines({EXPONENT: values}) == [f"{EXPONENT}=0.25, 0.5, 1.0"]
