@@ -53,7 +53,7 @@ def _differences(comparison: Comparison) -> list[tuple[str, int, str]]:
         (
             row["endpoint"] if row["endpoint"] != "recall" else f"recall of {row['class']}",
             int(row["rows"]),
-            _with_half_width(row["delta"], row["ci95_high"] - row["ci95_low"]),
+            _with_half_width(row["delta"], row["delta_ci95_high"] - row["delta_ci95_low"]),
         )
         for _, row in chosen.iterrows()
     ]

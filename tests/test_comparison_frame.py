@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import subprocess
 import sys
 
@@ -11,11 +13,12 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fer_augment.errors import FerAugmentError
+from fer_augment.reports.tables import csv_table
 from fer_augment.results.comparison import ComparisonRecord
 from fer_augment.results.frame import COLUMNS, comparison_frame
 from tests.comparison_directory import write_comparison
 
-TESTED = ["delta", "ci95_low", "ci95_high", "p", "p_adjusted", "verdict", "detectable"]
+TESTED = ["delta", "delta_ci95_low", "delta_ci95_high", "p", "p_adjusted", "verdict", "detectable"]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,19 @@ def test_values_are_those_of_the_comparison(frame, comparison, split):
             assert row["rows"] == (counts[key[1]] if len(key) == 2 else sum(counts.values()))
 
 
+def test_differences_have_the_names_and_values_of_the_csv_table(frame, comparison):
+    table = {
+        (row["arm"], row["split"], row["score"], row["class"]): row
+        for row in csv.DictReader(io.StringIO(csv_table(comparison)))
+    }
+    tested = frame.dropna(subset=["delta"]).to_dict("records")
+    assert len(tested) == 2 * 2 * (2 + 3)
+    for row in tested:
+        class_name = row["class"] if row["endpoint"] == "recall" else ""
+        of_table = table[row["arm"], row["split"], row["endpoint"], class_name]
+        assert [str(row[name]) for name in TESTED] == [of_table[name] for name in TESTED]
+
+
 def test_rows_of_the_baseline_have_scores_but_no_test(frame, comparison):
     rows = frame[frame["arm"] == "base"]
     assert len(rows) == 2 * (2 + 3)
@@ -116,7 +132,7 @@ def test_one_run_has_a_difference_without_p(tmp_path):
     frame = comparison_frame(write_comparison(tmp_path, seeds=(0,)))
     row = row_of(frame, "good", "test", "balanced_accuracy")
     assert row["delta"] == pytest.approx(row["arm_mean"] - row["baseline_mean"])
-    assert np.isnan([row["p"], row["p_adjusted"], row["ci95_low"], row["detectable"], row["arm_sd"]]).all()
+    assert np.isnan([row["p"], row["p_adjusted"], row["delta_ci95_low"], row["detectable"], row["arm_sd"]]).all()
     assert (row["verdict"], row["n"]) == ("not tested (one run)", 1)
 
 

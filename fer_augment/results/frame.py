@@ -15,7 +15,7 @@ _TEXT, _NUMBER, _COUNT = "string", "float64", "int64"
 
 COLUMNS: Final = {
     **dict.fromkeys(("arm", "baseline", "split", "endpoint", "class"), _TEXT),
-    **dict.fromkeys(("arm_mean", "arm_sd", "baseline_mean", "delta", "ci95_low", "ci95_high"), _NUMBER),
+    **dict.fromkeys(("arm_mean", "arm_sd", "baseline_mean", "delta", "delta_ci95_low", "delta_ci95_high"), _NUMBER),
     **dict.fromkeys(("p", "p_adjusted"), _NUMBER),
     "verdict": _TEXT,
     "detectable": _NUMBER,
