@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from fer_augment import DatasetError, ImageDataset, RecipeError, StrategyError
+from fer_augment import DatasetError, ImageDataset, RecipeError, Strategy, StrategyError, hookimpl
 from fer_augment.functional import BatchAugmentation, StrategyLoss, make_strategy, prepare_model, sampling_weights
 from fer_augment.hooks.loss_features import asks_for_features
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import Context, Effect
 from fer_augment.testing import tiny_dataset, tiny_network
+from fer_augment.training.trainer import train
 from tests.markdown import DOCS, blocks_of
+from tests.tiny_training import training_of
 
 TINY = tiny_dataset()
 DATA = ImageDataset.from_arrays(TINY.images[:], TINY.labels, TINY.class_names)
@@ -148,6 +150,54 @@ class TestBatchAugmentation:
     def test_invalid_labels_are_refused(self, labels: Any) -> None:
         with pytest.raises(DatasetError, match="labels must be"):
             BatchAugmentation(make_strategy("mixup"), labels=labels)
+
+
+SEEN: list[tuple[int, np.ndarray, torch.Tensor]] = []
+
+
+class Watch(Strategy):
+    """Record the epoch, the rows and the images of each batch."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, epoch: int) -> Any:
+        SEEN.append((epoch, rows, images.clone()))
+        return images, targets
+
+
+def batches_of_a_run(strategy: Strategy, batch_size: int) -> list[tuple[int, np.ndarray, torch.Tensor]]:
+    """Train two epochs; return the epoch, the rows and the augmented images of each batch."""
+    SEEN.clear()
+    train(training_of(strategy, Watch(), data=DATA, seed=5, epochs=2, batch_size=batch_size))
+    return SEEN.copy()
+
+
+class TestRuns:
+    """Row transforms in trainings, with the seeds that rows have there."""
+
+    TURN = make_strategy("albumentations", transforms=[{"Affine": {"rotate": [-90, 90], "p": 1.0}}])
+
+    @pytest.mark.parametrize("batch_size", [8, 16])
+    def test_rows_are_transformed_alike_with_their_positions(self, batch_size: int) -> None:
+        augment = augmentation(self.TURN)
+        batches = batches_of_a_run(self.TURN, batch_size)
+        assert {epoch for epoch, _, _ in batches} == {0, 1} and len(batches) > 4
+        for epoch, rows, images in batches:
+            augment.epoch = epoch
+            assert torch.equal(augment(*batch_of(DATA, rows), rows=rows)[0], images)
+
+    def first_images(self, batch_size: int) -> dict[int, torch.Tensor]:
+        """Return the image of each row when it is drawn for the first time in the first epoch."""
+        first: dict[int, torch.Tensor] = {}
+        for epoch, rows, images in batches_of_a_run(self.TURN, batch_size):
+            for row, image in zip(rows.tolist(), images, strict=True):
+                if epoch == 0:
+                    first.setdefault(row, image)
+        return first
+
+    def test_the_transform_of_a_row_does_not_depend_on_the_size_of_batches(self) -> None:
+        small, large = self.first_images(8), self.first_images(16)
+        assert small.keys() == large.keys() == {*ROWS.tolist()}
+        assert all(torch.equal(small[row], large[row]) for row in small)
 
 
 class TestStrategyLoss:

@@ -159,8 +159,8 @@ class Pipeline:
             stage: a stage of `StageSpecs`.
             first: the value of the stage's first argument; for `augment_batch` the pair of images and targets.
             epoch: the epoch, for stages that are called in each.
-            batch: the number of the batch in the epoch, which then has random streams of its own; None for streams that
-                continue from batch to batch.
+            batch: the number of the batch in the epoch, which then has an `rng` and a `generator` of its own; None for
+                those that continue from batch to batch. Seeds of rows are the same in both cases.
             train: the value of `context.train`.
             adapt: converts what a step returned for the next one, and for the caller.
             others: the stage's other arguments; `draws` is counted here unless it is given.
@@ -220,8 +220,7 @@ class Pipeline:
         kept_epoch, kept = self._contexts.get((step.number, stage.name), (None, None))
         if batch is None and kept is not None and kept_epoch == epoch:
             return kept
-        own = () if batch is None else ("batch", batch)
-        stream = (step.name, step.occurrence, stage.name, -1 if epoch is None else epoch, *own)
+        stream = (step.name, step.occurrence, stage.name, -1 if epoch is None else epoch)
         scout = self._scout_of(step) if stage.decides_training else None
         chosen = self.chosen.setdefault(step.number, {}) if stage.name == "build_adjustment" else None
         recorded = self.context.recorded if step.uses_history else None
@@ -233,6 +232,7 @@ class Pipeline:
             recorded=recorded,
             cache=self._cache_of(step, stage),
             report=lambda done, total: self.report(step, done, total),
+            batch=batch,
         )
         if stage.is_per_batch and batch is None:
             self._contexts[step.number, stage.name] = (epoch, context)

@@ -246,6 +246,8 @@ class Context:
         recorded: see `history`; None where it is not available.
         cache: see `cached`; None at stages that are called for each batch.
         report: see `progress`.
+        batch: number of the batch in the epoch, where each batch has its own `rng` and `generator`; None elsewhere.
+            `row_seeds` does not depend on it.
     """
 
     seed: int
@@ -259,6 +261,7 @@ class Context:
     recorded: History | None = None
     cache: Cache | None = made_in_temporary_folder
     report: Callable[[int, int], None] = lambda done, total: None
+    batch: int | None = None
 
     @property
     def history(self) -> History:
@@ -278,14 +281,20 @@ class Context:
     @cached_property
     def rng(self) -> np.random.Generator:
         """A numpy generator for this step at this stage, derived from the seed."""
-        return np.random.default_rng(stream_key(self.seed, *self.stream))
+        return np.random.default_rng(self._stream_key)
 
     @cached_property
     def generator(self) -> torch.Generator:
         """A torch generator for this step at this stage, derived from the seed, on the device of the run."""
         import torch
 
-        return torch.Generator(self.device).manual_seed(stream_key(self.seed, *self.stream) >> 1)
+        return torch.Generator(self.device).manual_seed(self._stream_key >> 1)
+
+    @property
+    def _stream_key(self) -> int:
+        """Key of the stream of `rng` and `generator`."""
+        of_batch = () if self.batch is None else ("batch", self.batch)
+        return stream_key(self.seed, *self.stream, *of_batch)
 
     def require_scout(self) -> Scout:
         """Return the scout.

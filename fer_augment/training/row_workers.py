@@ -1,8 +1,9 @@
 """Rows of batches, augmented on the CPU: in the training process, or ahead of it in processes of their own.
 
-Each batch has random streams of its own and learns how often its rows were drawn before, so batches are independent of
-each other, and any number of processes gives the same bytes. A process receives its share of the batches of an epoch at
-the start of the epoch, computes them in order, and waits whenever the training process has not taken the last one.
+Each batch has a `context.rng` of its own and learns how often its rows were drawn before, so batches are independent of
+each other, and any number of processes gives the same bytes. Seeds of rows do not depend on the batch at all. A process
+receives its share of the batches of an epoch at the start of the epoch, computes them in order, and waits whenever the
+training process has not taken the last one.
 
 Legend of shapes: S batches of an epoch, B rows of a batch, H, W, C height, width and channels.
 """
