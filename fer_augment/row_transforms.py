@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
+import pickle
 import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache, cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -21,6 +24,7 @@ from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import StrategyError, StrategyWarning, did_you_mean
 from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
+from fer_augment.hooks.strategy_files import loaded_files, strategies_in_file
 from fer_augment.processes import without_main_module
 from fer_augment.randomness import uniforms
 
@@ -265,14 +269,16 @@ class RowTransforms(Strategy, ABC):
         first = self.transform_images(images[:_TIMED_IMAGES], seeds[:_TIMED_IMAGES])
         remaining_seconds = (time.perf_counter() - started) / _TIMED_IMAGES * max(0, len(images) - _TIMED_IMAGES)
         workers = 0 if multiprocessing.current_process().daemon else cores - 1
-        if not workers or remaining_seconds <= self.startup_seconds:
+        packed = self._packed() if workers and remaining_seconds > self.startup_seconds else None
+        if packed is None:
             return np.concatenate([first, self.transform_images(images[_TIMED_IMAGES:], seeds[_TIMED_IMAGES:])])
         edges = np.linspace(_TIMED_IMAGES, len(images), _CHUNKS_PER_CORE * cores + 1).astype(int).tolist()
         chunks = [(images[begin:end], seeds[begin:end]) for begin, end in pairwise(edges)]
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), self.start_worker)
+        files = tuple(loaded_files())
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
         try:
             with without_main_module():
-                futures = [pool.submit(_transform_in_worker, type(self), self.transforms, *chunk) for chunk in chunks]
+                futures = [pool.submit(_transform_in_worker, files, packed, *chunk) for chunk in chunks]
             # Meanwhile this process works through the chunks from the end.
             local: list[NDArray[np.uint8]] = []
             while futures and futures[-1].cancel():
@@ -282,16 +288,36 @@ class RowTransforms(Strategy, ABC):
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def _packed(self) -> bytes | None:
+        """Return the strategy for worker processes, without what it computed; None if no other process can load it."""
+        if type(self).__module__ == "__main__":  # workers do not import the script that runs
+            return None
+        sent = self.model_copy()
+        for name in list(vars(sent)):
+            if isinstance(getattr(type(self), name, None), cached_property):
+                del vars(sent)[name]
+        try:
+            return pickle.dumps(sent)
+        except Exception:  # noqa: BLE001 - a class of a function or a notebook; pickle raises many kinds of errors
+            return None
+
 
 def _transform_in_worker(
-    strategy_class: type[RowTransforms],
-    transforms: list[Transform],
-    images: NDArray[np.uint8],
-    seeds: NDArray[np.uint64],
+    files: tuple[Path, ...], packed: bytes, images: NDArray[np.uint8], seeds: NDArray[np.uint64]
 ) -> NDArray[np.uint8]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StrategyWarning)  # the calling process gives them
-        return strategy_class(transforms=transforms).transform_images(images, seeds)
+        return _unpacked(files, packed).transform_images(images, seeds)
+
+
+@cache
+def _unpacked(files: tuple[Path, ...], packed: bytes) -> RowTransforms:
+    """Return the strategy of the calling process, once in each worker; load the files of local strategies first."""
+    for file in files:
+        strategies_in_file(file)
+    strategy: RowTransforms = pickle.loads(packed)
+    strategy.start_worker()
+    return strategy
 
 
 def _names(transforms: Sequence[Any]) -> Iterator[str]:

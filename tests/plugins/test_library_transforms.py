@@ -19,6 +19,7 @@ import fer_augment as fa
 from fer_augment import Context, Effect, ImageDataset, StrategyError, seeded_torch
 from fer_augment.functional import make_strategy
 from fer_augment.hooks.pipeline import Pipeline, steps_of
+from fer_augment.hooks.strategy_files import strategy_in_file
 from fer_augment.recipe.recipe import Recipe
 from fer_augment.training.distributions import distribution_versions
 from tests.command_line import fer_augment
@@ -156,6 +157,67 @@ def test_a_missing_library_is_refused_before_any_training(tmp_path: Path, monkey
         fa.RecipeError, match=r"step 1 \(kornia\) needs kornia, which is not installed: pip install kornia"
     ):
         fa.prepare(recipe, "faces", progress=False)
+
+
+PAINT = '''
+import multiprocessing
+import time
+from typing import ClassVar
+
+from pydantic import Field
+
+from fer_augment import RowTransforms
+
+
+class Paint(RowTransforms):
+    """Paint images in one gray level; the first line says whether a worker process did it."""
+
+    startup_seconds: ClassVar[float] = 0.0
+
+    level: int = Field(description="Gray level.")
+    brighter: int = Field(default=0, alias="plus", description="Added to the level.")
+
+    @classmethod
+    def check_transform(cls, transform):
+        pass
+
+    def transform_images(self, images, seeds):
+        time.sleep(0.02)  # so that the worker has started before all is done
+        painted = images.copy()
+        painted[:, 1:] = self.level + self.brighter
+        painted[:, 0] = multiprocessing.parent_process() is not None
+        return painted
+'''
+
+
+class TestOwnSubclass:
+    """A subclass of `RowTransforms` with parameters of its own, in a file beside a recipe or in a function."""
+
+    def painted(self, strategy_class: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+        monkeypatch.setattr("fer_augment.row_transforms._TIMED_IMAGES", 5)
+        strategy = strategy_class(transforms=["paint"], when="rewrite", copies=2, level=7, plus=2)
+        pipeline = Pipeline(steps_of([strategy]), Context(0, NAMES, cores=2))
+        copies: np.ndarray = pipeline.fold("rewrite_training_set", dataset()).images[sum(COUNTS) :]
+        return copies
+
+    def test_worker_processes_have_all_of_its_parameters(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "own.py").write_text(PAINT, encoding="utf-8")
+        copies = self.painted(strategy_in_file(tmp_path / "own.py", "Paint"), monkeypatch)
+        assert {*copies[:, 0].ravel().tolist()} == {0, 1}, "this process and a worker share the work"
+        assert {*copies[:, 1:].ravel().tolist()} == {9}
+
+    def test_one_that_no_other_process_can_load_acts_in_this_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "own.py").write_text(PAINT, encoding="utf-8")
+        paint: Any = strategy_in_file(tmp_path / "own.py", "Paint")
+
+        class Local(paint):  # type: ignore[misc]  # its base is known at run time
+            """Defined where no other process finds it."""
+
+        copies = self.painted(Local, monkeypatch)
+        assert {*copies[:, 0].ravel().tolist()} == {0}
+        assert {*copies[:, 1:].ravel().tolist()} == {9}
 
 
 def test_seeded_torch_repeats_and_restores() -> None:
