@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -112,25 +112,42 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         return parameters
 
     def set_params(self, **parameters: Any) -> StrategySampler:
-        """Set parameters by the names that `get_params` returns; strategies are replaced by changed copies.
+        """Set parameters by the names that `get_params` returns.
+
+        Strategies are replaced by changed copies, a recipe by a changed `Recipe`, whose other steps stay.
 
         Raises:
             ValueError: if there is no such parameter, or its value is invalid.
         """
         super().set_params(**{name: value for name, value in parameters.items() if "__" not in name})
-        changed = {name: value for name, value in parameters.items() if "__" in name}
-        if changed:
-            strategies = dict(self._labeled())
-            known = {f"{label}__{name}" for label, one in strategies.items() for name in type(one).model_fields}
-            for name, value in changed.items():
-                if name not in known:
-                    raise ValueError(f"StrategySampler has no parameter {name!r}{did_you_mean(name, known)}")
-                label, _, parameter = name.partition("__")
-                given = {key: getattr(strategies[label], key) for key in strategies[label].model_fields_set}
-                strategies[label] = type(strategies[label]).model_validate({**given, parameter: value})
-            is_one = isinstance(self.strategy, Strategy)
-            self.strategy = next(iter(strategies.values())) if is_one else list(strategies.values())
+        nested = {name: value for name, value in parameters.items() if "__" in name}
+        if nested:
+            self.strategy = self._with_parameters(nested)
         return self
+
+    def _with_parameters(self, parameters: Mapping[str, Any]) -> Strategies:
+        """Return the strategies, or the recipe, with other values of some parameters.
+
+        Raises:
+            ValueError: if there is no such parameter, or its value is invalid.
+        """
+        labeled = self._labeled()
+        known = {f"{label}__{name}": (label, name) for label, one in labeled for name in type(one).model_fields}
+        changes: dict[str, dict[str, Any]] = {label: {} for label, _ in labeled}
+        for key, value in parameters.items():
+            if key not in known:
+                raise ValueError(f"StrategySampler has no parameter {key!r}{did_you_mean(key, known)}")
+            label, name = known[key]
+            changes[label][name] = value
+        changed = [_changed(strategy, changes[label]) for label, strategy in labeled]
+        given = self._given()
+        if not isinstance(given, Recipe):
+            return changed[0] if isinstance(self.strategy, Strategy) else changed
+        steps = tuple(
+            step.model_copy(update={"parameters": {**step.parameters, **_by_alias(strategy, changes[label])}})
+            for step, (label, strategy) in zip(given.strategies, labeled, strict=True)
+        )
+        return given.model_copy(update={"strategies": steps})
 
     def _labeled(self) -> list[tuple[str, Strategy]]:
         """Return all strategies with the names that `set_params` uses."""
@@ -141,12 +158,14 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         ]
 
     def _steps(self) -> tuple[Step, ...]:
-        if isinstance(self.strategy, Strategy):
-            return steps_of([self.strategy])
-        if isinstance(self.strategy, str | os.PathLike | Recipe):
-            recipe = self.strategy if isinstance(self.strategy, Recipe) else load_recipe(str(self.strategy))
-            return bind(recipe, installed_plugins()).steps
-        return steps_of(self.strategy)
+        given = self._given()
+        return bind(given, installed_plugins()).steps if isinstance(given, Recipe) else steps_of(given)
+
+    def _given(self) -> Recipe | Sequence[Strategy]:
+        """Return the recipe, or all strategies."""
+        if isinstance(self.strategy, str | os.PathLike):
+            return load_recipe(str(self.strategy))
+        return [self.strategy] if isinstance(self.strategy, Strategy) else self.strategy
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> StrategySampler:
         """Validate images and labels.
@@ -208,8 +227,9 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         is_recipe = isinstance(self.strategy, str | os.PathLike | Recipe)
         if others and (not is_recipe or not acting):
             names = " and ".join(step.name for step in others)
+            do, it = ("does", "it") if len(others) == 1 else ("do", "them")
             raise StrategyError(
-                f"{names} does not act on the training set, only on models or predictions; use it in a recipe"
+                f"{names} {do} not act on the training set, only on models or predictions; use {it} in a recipe"
             )
         if others:
             names = ", ".join(step.name for step in others)
@@ -220,6 +240,24 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
         if not acting:
             raise StrategyError("there is no strategy to apply")
         return acting
+
+
+def _changed(strategy: Strategy, changes: Mapping[str, Any]) -> Strategy:
+    """Return a strategy with other values of some parameters, or itself if there are none.
+
+    Raises:
+        ValueError: if a value is invalid.
+    """
+    if not changes:
+        return strategy
+    given = {name: getattr(strategy, name) for name in strategy.model_fields_set}
+    return type(strategy).model_validate(_by_alias(strategy, {**given, **changes}))
+
+
+def _by_alias(strategy: Strategy, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters under the names that a recipe uses."""
+    fields = type(strategy).model_fields
+    return {fields[name].alias or name: value for name, value in parameters.items()}
 
 
 @dataclass(frozen=True)

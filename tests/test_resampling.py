@@ -271,6 +271,9 @@ class TestRecipes:
             StrategySampler("paper").fit(IMAGES, NAMES)
         with pytest.raises(StrategyError, match="focal_loss does not act on the training set"):
             StrategySampler([make_strategy("focal_loss"), make_strategy("dedup")]).fit(IMAGES, NAMES)
+        elsewhere = [make_strategy("focal_loss"), make_strategy("mirror_views")]
+        with pytest.raises(StrategyError, match="focal_loss and mirror_views do not act on .*; use them in a recipe"):
+            StrategySampler(elsewhere).fit(IMAGES, NAMES)
 
     def test_parameters_of_strategies_are_parameters_of_the_sampler(self) -> None:
         sampler: Any = StrategySampler([make_strategy("power_sampler"), make_strategy("power_sampler", exponent=1)])
@@ -285,6 +288,35 @@ class TestRecipes:
             sampler.set_params(power_sampler__exponent=7)
         one: Any = StrategySampler(make_strategy("power_sampler")).set_params(power_sampler__exponent=1)
         assert one.strategy.exponent == 1
+
+    def test_parameters_that_belong_together_are_changed_together(self) -> None:
+        sampler: Any = StrategySampler(make_strategy("albumentations", transforms=["HorizontalFlip"]))
+        sampler.set_params(albumentations__when="rewrite", albumentations__copies=2)
+        assert len(sampler.fit_resample(IMAGES, NAMES)[1]) == 3 * len(NAMES)
+
+    def test_a_recipe_with_other_parameters_is_still_a_recipe(self) -> None:
+        sampler: Any = StrategySampler("modern_balanced")
+        assert sampler.set_params(power_sampler__exponent=1, logit_adjustment__tau=0.5) is sampler
+        again = clone(sampler)
+        again.set_params(**sampler.get_params())
+        for one in (sampler, again):
+            shown = one.get_params()
+            assert (shown["power_sampler__exponent"], shown["logit_adjustment__tau"]) == (1, 0.5)
+            with pytest.warns(StrategyWarning, match="do not act on the training set: mirror_views, logit_adjustment"):
+                _, labels = one.fit_resample(np.tile(IMAGES, (40, 1, 1, 1)), np.tile(NAMES, 40))
+            assert min(counts(labels).values()) > 590, "a third each"
+        with pytest.raises(ValueError, match="less than or equal to 1"):
+            sampler.set_params(power_sampler__exponent=7)
+        assert sampler.get_params()["power_sampler__exponent"] == 1
+
+    @pytest.mark.filterwarnings("ignore:left out")
+    def test_a_recipe_with_steps_that_act_elsewhere_is_searched(self) -> None:
+        sampler = StrategySampler("modern_balanced", image_shape=SHAPE)
+        pipeline = make_pipeline(sampler, StandardScaler(), LogisticRegression(max_iter=300))
+        grid = {"strategysampler__power_sampler__exponent": [0, 1]}
+        search = GridSearchCV(pipeline, grid, cv=2, error_score="raise")
+        search.fit(FLAT, NAMES)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
     def test_a_recipe_is_cloned_and_searched(self) -> None:
         sampler = StrategySampler("oversample", image_shape=SHAPE)
