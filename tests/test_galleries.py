@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from safetensors.numpy import save_file
 
 from fer_augment import ImageDataset, Splits
+from fer_augment.data.pixel_blocks import Images
 from fer_augment.data.records import Predictions, RunDirectory, RunIdentity
 from fer_augment.errors import DatasetError, RunError
 from fer_augment.metrics import softmax
@@ -146,12 +147,29 @@ def test_confused_training_images_are_predicted_with_the_final_weights(compared)
     assert [(one.rows.run.recipe, one.rows.true, one.rows.predicted) for one in in_train] == [
         (arm, true, "cat") for arm in ("base", "mirror") for true in ("ant", "bee")
     ]
-    probabilities = softmax(load_run_model(runs["base"][0]).logits(train.images[:]))
+    model = load_run_model(runs["base"][0])
+    assert np.array_equal(model.logits_of(train), model.logits(train.images[:]))
+    probabilities = softmax(model.logits(train.images[:]))
     for one, true in zip(in_train[:2], (ANT, BEE), strict=True):
         rows = np.flatnonzero((train.labels == true) & (probabilities.argmax(axis=1) == CAT))
         assert one.rows.total == len(np.unique(train.digests[rows])) > 0
         assert {image.tobytes() for image in one.images} <= {image.tobytes() for image in train.images[rows]}
         assert_allclose(one.probabilities[0, CAT], probabilities[rows, CAT].max(), rtol=1e-4)
+
+
+def test_training_images_are_predicted_a_few_at_a_time(compared, tmp_path, monkeypatch):
+    _, splits, runs, _ = compared
+    gathered, gather = [], Images.__getitem__
+
+    def recording(images, rows):
+        gathered.append(gather(images, rows))
+        return gathered[-1]
+
+    monkeypatch.setattr(Images, "__getitem__", recording)
+    monkeypatch.setattr("fer_augment.training.prediction.rows_at_once", lambda image_shape: 4)
+    collect_confused(RecipeData.of(splits), runs, [("cat", "bee")], tmp_path / CONFUSED_FILE)
+    assert (splits.train.labels == CAT).sum() > IMAGES_OF_A_PAIR
+    assert max(map(len, gathered)) <= IMAGES_OF_A_PAIR
 
 
 def test_reports_of_real_runs_show_confused_images(compared):

@@ -54,7 +54,7 @@ def _of_run(run: RunDirectory, data: RecipeData, pairs: Sequence[Pair]) -> Itera
     for pair in pairs:
         candidates = train.take(train.rows_of(pair[:1]))
         if len(candidates):
-            yield _confused(run, "train", candidates, model.logits(candidates.images[:]), pair)
+            yield _confused(run, "train", candidates, model.logits_of(candidates), pair)
 
 
 def _confused(

@@ -55,7 +55,11 @@ class RunModel:
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return `(N, K) float32` logits, averaged over views and adjusted, of `(N, H, W, C)` images."""
-        return self.adjust(predict(self.network, unlabeled(images, self.record), self.settings, self.pipeline))
+        return self.logits_of(unlabeled(images, self.record))
+
+    def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
+        """Return `(N, K) float32` logits of the rows of a data set as `logits` does, gathering a few rows at a time."""
+        return self.adjust(predict(self.network, dataset, self.settings, self.pipeline))
 
 
 def unlabeled(images: NDArray[np.uint8], record: RunRecord) -> ImageDataset:
