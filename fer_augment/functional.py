@@ -89,14 +89,14 @@ class BatchAugmentation:
         Args:
             images: `(B, C, H, W)` floats in [0, 1].
             targets: `(B,)` class numbers, or `(B, K)` class weights that sum to 1 in each row.
-            rows: `(B,)` positions of the rows in the training set; with them, the result for a row depends neither on
-                its batch nor on the order of rows, unless a strategy mixes images.
+            rows: `(B,)` positions of the rows in the training set, whole numbers from 0 to N - 1; with them, the
+                result for a row depends neither on its batch nor on the order of rows, unless a strategy mixes images.
 
         Returns:
             Images and `(B, K) float32` class weights, on the device of the images.
 
         Raises:
-            DatasetError: if images or targets are not of this form.
+            DatasetError: if images, targets or rows are not of this form.
             StrategyError: if a strategy fails.
         """
         if images.ndim != 4 or not images.is_floating_point() or not ((images >= 0) & (images <= 1)).all():
@@ -107,7 +107,7 @@ class BatchAugmentation:
         if not (one_hot.sum(dim=1) - 1).abs().le(1e-3).all() or (one_hot < 0).any():
             raise DatasetError("targets must be class weights of 0 or more that sum to 1 in each row")
         labels = one_hot.argmax(dim=1).cpu().numpy()
-        positions = self._first_rows[labels] if rows is None else np.asarray(rows, dtype=np.int64)
+        positions = self._first_rows[labels] if rows is None else _positions(rows, len(images), len(self._data))
         pipeline = self._pipeline(images.device.type)
         arguments: dict[str, Any] = {"epoch": self.epoch, "rows": positions, "training_set": self._data}
         if pipeline.acts_at("augment_rows"):
@@ -270,6 +270,23 @@ def _first_row_of_each_class(data: ImageDataset) -> NDArray[np.int64]:
     classes, first = np.unique(data.labels, return_index=True)
     rows[classes] = first
     return rows
+
+
+def _positions(rows: ArrayLike, images: int, training_rows: int) -> NDArray[np.int64]:
+    """Return the positions of images in the training set.
+
+    Raises:
+        DatasetError: if they are not one whole number for each image, or not in the training set.
+    """
+    positions = np.asarray(rows)
+    last = training_rows - 1
+    expected = f"rows must be the position of each image in the training set: {images} whole numbers from 0 to {last}"
+    if positions.shape != (images,) or (images and not np.issubdtype(positions.dtype, np.integer)):
+        raise DatasetError(f"{expected}, got {positions.dtype} {positions.shape}")
+    outside = positions[(positions < 0) | (positions >= training_rows)]
+    if len(outside):
+        raise DatasetError(f"{expected}, got {outside[0]}")
+    return positions.astype(np.int64)
 
 
 def _as_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:

@@ -142,6 +142,22 @@ class TestBatchAugmentation:
         with pytest.raises(DatasetError, match=message):
             augmentation(make_strategy("flip_crop_affine"))(images, targets(labels))
 
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            ([0, 49], r"2 whole numbers from 0 to 48, got 49$"),
+            ([-1, 0], r"2 whole numbers from 0 to 48, got -1$"),
+            ([0], r"position of each image in the training set: 2 whole numbers from 0 to 48, got int64 \(1,\)$"),
+            ([0.0, 1.0], r"2 whole numbers from 0 to 48, got float64 \(2,\)$"),
+            ([[0, 1]], r"2 whole numbers from 0 to 48, got int64 \(1, 2\)$"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["flip_crop_affine", "albumentations"])
+    def test_positions_outside_the_training_set_are_refused(self, name: str, rows: Any, message: str) -> None:
+        parameters = {"transforms": ["HorizontalFlip"]} if name == "albumentations" else {}
+        with pytest.raises(DatasetError, match=message):
+            augmentation(make_strategy(name, **parameters))(*batch_of(DATA, ROWS[:2]), rows=rows)
+
     def test_invalid_parameters_are_refused_in_one_line(self) -> None:
         with pytest.raises(RecipeError, match="^alfa: unknown parameter; did you mean 'alpha'"):
             make_strategy("mixup", alfa=1)
