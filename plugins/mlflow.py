@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "fer_augment"
 """The experiment, unless MLFLOW_EXPERIMENT_NAME names one."""
-KEY, COMPARISON, REASON = "fer_augment.key", "fer_augment.comparison", "fer_augment.reason"
-"""Tags: the key of a run, a digest of the directory of a comparison, the reason of a failure."""
+KEY, RECIPE = "fer_augment.key", "fer_augment.recipe"
+COMPARISON, REASON = "fer_augment.comparison", "fer_augment.reason"
+"""Tags: key and recipe of a run, a digest of the directory of a comparison, the reason of a failure."""
 _PARENT, _NAME, _DESCRIPTION = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
 _AT_ONCE = 100
 _LONGEST_VALUE = 500
@@ -31,7 +32,7 @@ _LONGEST_VALUE = 500
 class MLflow:
     """Logs to the tracking server at MLFLOW_TRACKING_URI, else to a database in the working directory.
 
-    A run that was logged completely, with the same key and in the same comparison, is not logged again.
+    A run that was logged completely, with the same recipe and key and in the same comparison, is not logged again.
     """
 
     def __init__(self, out: Path) -> None:
@@ -44,7 +45,7 @@ class MLflow:
             raise PluginError("tracker 'mlflow' needs the package mlflow-skinny: pip install 'fer_augment[mlflow]'")
         self.directory = out.resolve()
         self.parent: str | None = None
-        self.runs: dict[str, str] = {}
+        self.runs: dict[tuple[str, str], str] = {}
         self._client: MlflowClient | None = None
         self._experiment = ""
 
@@ -83,26 +84,26 @@ class MLflow:
         """Create a run, with the settings of the recipe as parameters."""
         from mlflow.entities import Param
 
-        tags = {KEY: run.key, **({_PARENT: self.parent} if self.parent else {})}
+        tags = {KEY: run.key, RECIPE: run.recipe, **({_PARENT: self.parent} if self.parent else {})}
         if self.parent and self._found(tags, "FINISHED"):
             return
-        self.runs[run.key] = self._created(f"{run.recipe}, seed {run.seed}", tags)
+        self.runs[_identity(run)] = self._created(f"{run.recipe}, seed {run.seed}", tags)
         settings = {"recipe": run.recipe, "seed": run.seed, **dict(_flat(recipe))}
         parameters = [Param(_allowed(name), str(value)[:_LONGEST_VALUE]) for name, value in settings.items()]
         for first in range(0, len(parameters), _AT_ONCE):
-            self.client.log_batch(self.runs[run.key], params=parameters[first : first + _AT_ONCE])
+            self.client.log_batch(self.runs[_identity(run)], params=parameters[first : first + _AT_ONCE])
 
     @hookimpl
     def epoch_finished(self, run: RunIdentity, evaluation: Evaluation, class_names: Sequence[str]) -> None:
         """Log losses and scores by epoch."""
-        if run.key in self.runs:
-            self._log(self.runs[run.key], evaluation.scalars(class_names), evaluation.epoch)
+        if _identity(run) in self.runs:
+            self._log(self.runs[_identity(run)], evaluation.scalars(class_names), evaluation.epoch)
 
     @hookimpl
     def run_finished(self, run: RunIdentity, record: RunRecord, scores: Mapping[str, float], directory: Path) -> None:
         """Log the scores on the test split, and the recipe as it was run."""
-        if run.key in self.runs:
-            logged = self.runs.pop(run.key)
+        if _identity(run) in self.runs:
+            logged = self.runs.pop(_identity(run))
             self._log(logged, scores, record.curve[-1].epoch)
             self.client.log_artifact(logged, str(directory / "recipe.yaml"))
             self.client.log_artifact(logged, str(directory / "record.json"))
@@ -111,8 +112,8 @@ class MLflow:
     @hookimpl
     def run_failed(self, run: RunIdentity, message: str) -> None:
         """Mark the run as failed."""
-        if run.key in self.runs:
-            self._fail(self.runs.pop(run.key), message)
+        if _identity(run) in self.runs:
+            self._fail(self.runs.pop(_identity(run)), message)
 
     @hookimpl
     def comparison_finished(self, comparison: Comparison) -> None:
@@ -158,6 +159,11 @@ class MLflow:
     def _fail(self, logged: str, message: str) -> None:
         self.client.set_tag(logged, REASON, message[:_LONGEST_VALUE])
         self.client.set_terminated(logged, "FAILED")
+
+
+def _identity(run: RunIdentity) -> tuple[str, str]:
+    """Return what tells runs apart: two recipes may have the same key, as a copy under another name has."""
+    return run.recipe, run.key
 
 
 def _allowed(name: str) -> str:

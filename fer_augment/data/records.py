@@ -77,7 +77,8 @@ class RunIdentity(_Plain):
     Attributes:
         recipe: name of the recipe.
         seed: seed of the run.
-        key: run key, a digest of everything that determines the result of the run.
+        key: run key, a digest of everything that determines the result of the run. Runs of two recipes have the same
+            one if the recipes differ in name only, or in what makes no difference to these data.
         fold: the held-out fold; None on a fixed test split.
     """
 

@@ -46,6 +46,28 @@ def events_in(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
 
 
+def follow_twins(tracker: str, out: Path, run: fa.Run, *, at_once: bool) -> None:
+    """Pass on the runs of two recipes that differ in name only, so that both have the same key."""
+    from fer_augment.hooks.plugin_manager import installed_plugins
+
+    observers = Observers.of([installed_plugins().tracker(tracker).value], out)
+    names, record = ("one", "twin"), run.record
+    observers.notify("comparison_started", recipes=names, seeds=[0], source="faces")
+    twins = [{"run": record.identity.model_copy(update={"recipe": name})} for name in names]
+    started = {"recipe": record.recipe, "class_names": record.class_names}
+    finished = {"record": record, "scores": {"test_accuracy": 0.5}, "directory": run.path}
+    events: list[tuple[str, dict[str, Any]]] = [("run_started", started), ("run_finished", finished)]
+    order = [(event, twin) for twin in twins for event in events]
+    if at_once:
+        order = [(event, twin) for event in events for twin in twins]
+    for (event, arguments), twin in order:
+        observers.notify(event, **twin, **arguments)
+    assert observers.failures == []
+
+
+both_orders = pytest.mark.parametrize("at_once", [False, True], ids=["one after the other", "at the same time"])
+
+
 class TestTables:
     def test_curves_are_those_of_the_records(self, comparison: fa.Comparison) -> None:
         rows = rows_of(comparison.directory / "curves.csv")
@@ -146,6 +168,15 @@ class TestTensorBoard:
         (reason,) = self.content(directory / "breaks" / "seed-1").Tensors("failed/text_summary")
         assert "not [today]" in reason.tensor_proto.string_val[0].decode()
 
+    @both_orders
+    def test_recipes_with_one_key_have_runs_of_their_own(
+        self, at_once: bool, comparison: fa.Comparison, tmp_path: Path
+    ) -> None:
+        pytest.importorskip("tensorboard", reason=WITHOUT.format("tensorboard"))
+        follow_twins("tensorboard", tmp_path, comparison.runs["small"][0], at_once=at_once)
+        for name in ("one", "twin"):
+            assert len(self.content(tmp_path / "tensorboard" / name / "seed-0").Scalars("test_accuracy")) == 1
+
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # SQLAlchemy leaves closing to the end of the process
 class TestMLflow:
@@ -201,6 +232,18 @@ class TestMLflow:
         assert parent.data.tags["verdict.breaks"] == str(comparison.versus[0].balanced_accuracy.verdict)
         assert "balanced accuracy" in parent.data.tags["mlflow.note.content"]
         assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {"comparison.json", "report.html"}
+
+    @both_orders
+    def test_recipes_with_one_key_have_runs_of_their_own(
+        self, at_once: bool, client: Any, comparison: fa.Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"twins {at_once}")
+        for _ in range(2):  # the second time finds what the first one logged
+            follow_twins("mlflow", tmp_path, comparison.runs["small"][0], at_once=at_once)
+        experiment = client.get_experiment_by_name(f"twins {at_once}")
+        runs = [run for run in client.search_runs([experiment.experiment_id]) if "recipe" in run.data.params]
+        logged = [(run.data.params["recipe"], run.info.status, run.data.metrics["test_accuracy"]) for run in runs]
+        assert sorted(logged) == [("one", "FINISHED", 0.5), ("twin", "FINISHED", 0.5)]
 
 
 class TestMissingPackage:
