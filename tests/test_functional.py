@@ -260,7 +260,7 @@ def test_networks_are_prepared() -> None:
         prepare_model(network, make_strategy("mixup"))
 
 
-@pytest.mark.parametrize("section", ["plain-pytorch", "lightning"])
+@pytest.mark.parametrize("section", ["plain-pytorch", "lightning", "scikit-learn"])
 @pytest.mark.filterwarnings("ignore")  # of Lightning, about its defaults
 def test_examples_of_the_page_run(section: str) -> None:
     (block,) = (
