@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 from collections.abc import Callable
@@ -94,7 +95,8 @@ def sources_as_executed(thing: type | Callable[..., object]) -> dict[str, bytes]
         Their content as it was when they were executed, by path relative to the folder of the file, which is the first;
         nothing if the thing is not from such a file.
     """
-    module = sys.modules.get(thing.__module__ or "")
+    defined = thing.func if isinstance(thing, functools.partial) else thing
+    module = sys.modules.get(defined.__module__ or "")
     sources: dict[str, bytes] = getattr(module, _SOURCES, {})
     return sources
 

@@ -7,7 +7,7 @@ import functools
 import importlib.metadata
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from fer_augment.hooks.networks import Model
+from fer_augment.hooks.strategy_files import sources_as_executed
 from fer_augment.recipe.binding import BoundRecipe
 
 OWN = "fer-augment"
@@ -30,8 +31,9 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
 
     Of fer_augment these are the array libraries among its requirements: numpy, torch, and what requires one of them.
     Of any other distribution that provides a strategy, the model or the loss, these are all of its requirements, and
-    in turn the array libraries that those require. Of a strategy in a file and of the model, also the distributions
-    that they import. Of every strategy, the `distributions` that it declares.
+    in turn the array libraries that those require. Added are the `distributions` that strategies and the model declare,
+    those that the model, the loss, a strategy in a file, or a module beside one of these files imports, and the array
+    libraries that these require.
     """
     names = set(_array_libraries(OWN))
     for provider in bound.distributions - {OWN}:
@@ -39,10 +41,12 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
     for step in bound.steps:
         names |= {canonicalize_name(name) for name in step.strategy.distributions}
         if step.provider.startswith("file "):
-            names |= _imported_by(type(step.strategy))
-    model = bound.model.build if isinstance(bound.model, Model) else type(bound.model)
-    for imported in _imported_by(model) - names:  # a network may need an extra, which fer_augment does not require
-        names |= {imported} | _array_libraries(imported)
+            libraries |= _imported_by(type(step.strategy))
+    libraries |= _imported_by(bound.model.build if isinstance(bound.model, Model) else type(bound.model))
+    libraries |= _imported_by(bound.loss.of_batch)
+    added: set[str] = {canonicalize_name(name) for name in libraries}
+    for library in added - names:  # of an extra, which no provider requires
+        names |= {library} | _array_libraries(library)
     versions = {name: installed_version(name) for name in sorted(names - {OWN})}
     return {name: version for name, version in versions.items() if version is not None}
 
@@ -75,20 +79,31 @@ def _is_array_library(name: str) -> bool:
 
 @functools.cache
 def _imported_by(plugin: Callable[..., object]) -> frozenset[str]:
-    """Return the distributions whose modules the file of a class or function imports."""
-    try:
-        file = inspect.getsourcefile(plugin.func if isinstance(plugin, functools.partial) else inspect.unwrap(plugin))
-        tree = ast.parse(Path(file or "").read_bytes())
-    except (OSError, TypeError):  # typed into an interpreter
-        return frozenset()
-    modules = {*_modules_in(tree)} - sys.stdlib_module_names
+    """Return the distributions whose modules the source of a class or function imports."""
+    modules = {module for source in _sources_of(plugin) for module in _modules_in(source)} - sys.stdlib_module_names
     if modules <= {*_OWN_MODULES}:  # the common case; listing the modules of all distributions takes longer
         return frozenset(modules - {"fer_augment"})
     providers = distributions_of_modules()
     return frozenset(canonicalize_name(name) for module in modules for name in providers.get(module, ()))
 
 
-def _modules_in(tree: ast.AST) -> Iterator[str]:
+def _sources_of(plugin: Callable[..., object]) -> Collection[bytes]:
+    """Return the content of the file of a class or function, and of the modules beside a local file."""
+    defined = plugin.func if isinstance(plugin, functools.partial) else inspect.unwrap(plugin)
+    if local := sources_as_executed(defined):
+        return local.values()
+    try:
+        return [Path(inspect.getsourcefile(defined) or "").read_bytes()]
+    except (OSError, TypeError):  # typed into an interpreter
+        return []
+
+
+def _modules_in(source: bytes) -> Iterator[str]:
+    """Yield the first part of the name of each module that is imported, by a statement or by a call with the name."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # a module of a package that is never imported
+        return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)

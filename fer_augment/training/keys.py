@@ -10,7 +10,7 @@ import json
 import platform
 import sys
 import uuid
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,7 @@ def model_identity(model: AnyModel) -> dict[str, Any]:
         RecipeError: if the initial weights do not exist or cannot be read.
     """
     if isinstance(model, Model):
-        helpers = helper_digests(getattr(model.build, "__module__", ""))
-        identity: dict[str, Any] = {"source": source_digest(model.build), "helpers": helpers}
+        identity: dict[str, Any] = {"source": source_digest(model.build), "helpers": _helpers_of(model.build)}
     else:
         identity = {
             "source": source_digest(type(model)),
@@ -120,6 +119,11 @@ def model_identity(model: AnyModel) -> dict[str, Any]:
         }
     weights = weights_digest(model.weights) if model.weights else None
     return {"name": model.name, "input": repr(model.input), "weights": weights, **identity}
+
+
+def _helpers_of(function: Callable[..., object]) -> dict[str, str]:
+    defined = function.func if isinstance(function, functools.partial) else function
+    return helper_digests(getattr(defined, "__module__", ""))
 
 
 def _base_digests(plugin: type[BaseModel], contract: type[BaseModel]) -> list[str]:
@@ -207,7 +211,7 @@ def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str)
         "loss": {
             "name": bound.loss.name,
             "source": source_digest(bound.loss.of_batch),
-            "helpers": helper_digests(getattr(bound.loss.of_batch, "__module__", "")),
+            "helpers": _helpers_of(bound.loss.of_batch),
         },
         "training": settings.model_dump(mode="json", exclude=left_out),
         "steps": steps,
