@@ -19,6 +19,7 @@ import fer_augment as fa
 from fer_augment import Context, Effect, ImageDataset, RunError, Strategy, StrategyError, hookimpl
 from fer_augment.data.records import Evaluation
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.hooks.strategy_files import strategy_in_file
 from fer_augment.training.row_workers import AugmentedRows
 from fer_augment.training.specification import Training
 from fer_augment.training.trainer import train
@@ -185,6 +186,21 @@ class Darker(Strategy):
             pass
         return images // 2
 '''
+
+
+@pytest.mark.parametrize("change", ["edited", "deleted"])
+def test_a_local_strategy_acts_in_a_process_as_it_was_when_it_was_bound(tmp_path: Path, change: str) -> None:
+    helper, file = tmp_path / "shade_beside.py", tmp_path / "own.py"
+    helper.write_text("SHADE = 3\n")
+    own = OWN.replace("return images // 2", "import shade_beside\n        return images // shade_beside.SHADE")
+    file.write_text(own)
+    strategy = strategy_in_file(file, "Darker")()
+    alone = trained(strategy, workers=0)
+    for path in (helper, file):
+        path.unlink()
+        if change == "edited":
+            path.write_text("raise ImportError('edited')\n")
+    assert same_bits(trained(strategy, workers=1), alone)
 
 
 class TestRuns:

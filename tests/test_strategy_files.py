@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer_augment import Strategy
 from fer_augment.errors import PluginError
-from fer_augment.hooks.strategy_files import sources_as_executed, strategies_in_file, strategy_in_file
+from fer_augment.hooks.strategy_files import executed_files, sources_as_executed, strategies_in_file, strategy_in_file
 from fer_augment.training.keys import source_digest
 
 HEAD = "from __future__ import annotations\nfrom fer_augment import ClassName, Strategy, hookimpl\n"
@@ -115,6 +116,24 @@ def test_a_file_imports_modules_beside_it_and_imports_them_again_when_they_are_e
     assert sources_as_executed(old)["factor_of_factor.py"] == b"FACTOR = 3.0\n"
     assert not list(tmp_path.rglob("__pycache__"))
     assert str(tmp_path) not in sys.path
+
+
+def test_a_module_beside_a_file_is_imported_as_it_was_when_the_file_was_executed(tmp_path: Path) -> None:
+    late = "import late_beside\n        return weights * late_beside.FACTOR"
+    file = write(tmp_path / "mine.py", SCALE.replace("return weights * self.by", late))
+    beside = write(tmp_path / "late_beside.py", "FACTOR = 3.0\n")
+    scale = strategy_in_file(file, "Scale")
+    beside.unlink()
+    assert scale().sampling_weights(np.ones(2)).tolist() == [3, 3]  # type: ignore[attr-defined]
+
+
+def test_files_that_define_a_class_are_found_also_if_it_is_in_a_module_beside(tmp_path: Path) -> None:
+    write(tmp_path / "scale_beside.py", SCALE)
+    imported = strategy_in_file(write(tmp_path / "mine.py", "from scale_beside import Scale\n"), "Scale")
+    own = strategy_in_file(write(tmp_path / "own.py", SCALE), "Scale")
+    assert [file.path.name for file in executed_files([imported])] == ["mine.py"]
+    assert [file.path.name for file in executed_files([own])] == ["own.py"]
+    assert executed_files([Strategy]) == []
 
 
 def test_modules_beside_two_files_may_have_one_name_only_if_they_are_equal(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -49,9 +50,7 @@ def make_importable(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         PluginError: if a module of the same name and other content was imported from another folder.
     """
-    folder, names = folder.resolve(), dict[str, dict[str, bytes]]()
-    for path, content in files.items():
-        names.setdefault(path.partition("/")[0].removesuffix(".py"), {})[path] = content
+    folder, names = folder.resolve(), modules_of(files)
     changed = {name: known for name, known in _importable.items() if name in names and known[1] != names[name]}
     for name, (other, _) in changed.items():
         if other != folder:
@@ -70,24 +69,49 @@ def make_importable(folder: Path, files: Mapping[str, bytes]) -> None:
     importlib.invalidate_caches()
 
 
+def modules_of(files: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
+    """Return the files of each module or package, as returned by `modules_beside`, by its name."""
+    names: dict[str, dict[str, bytes]] = {}
+    for path, content in files.items():
+        names.setdefault(path.partition("/")[0].removesuffix(".py"), {})[path] = content
+    return names
+
+
 class _Finder:
-    """Finds the modules that were made importable."""
+    """Finds the modules that were made importable, with the content that they had then: files may be gone or edited."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         known = _importable.get(name.partition(".")[0])
-        spec = PathFinder.find_spec(name, path or [str(known[0])]) if known else None
-        if spec and spec.origin and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _SourceLoader(name, spec.origin)
+        if known is None:
+            return None
+        folder, files = known
+        for file in paths_of(name):
+            if file in files:
+                place = str(folder / file)
+                return spec_from_file_location(name, place, loader=_SourceLoader(name, place, files[file]))
+        spec = PathFinder.find_spec(name, path or [str(folder)])
+        if spec and spec.origin and isinstance(spec.loader, SourceFileLoader):  # a file that was added since
+            spec.loader = _SourceLoader(name, spec.origin, Path(spec.origin).read_bytes())
         return spec
 
 
 class _SourceLoader(SourceFileLoader):
-    """Compiles the source always: bytecode could be older, and the folder may be that of a run."""
+    """Compiles a given source, never bytecode: the file may have been edited, and the folder may be that of a run."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self.source = source
 
     def get_code(self, fullname: str) -> CodeType:
-        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        code: CodeType = self.source_to_code(self.source, self.path)
         return code
+
+
+def paths_of(name: str) -> tuple[str, str]:
+    """Return the two paths, relative to the folder, that the source of a module or of a package may have."""
+    path = name.replace(".", "/")
+    return f"{path}/__init__.py", f"{path}.py"
 
 
 def _imported_names(source: bytes) -> Iterator[str]:

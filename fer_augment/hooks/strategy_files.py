@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from fer_augment.errors import PluginError, did_you_mean
-from fer_augment.hooks.modules_beside import make_importable, modules_beside
+from fer_augment.hooks.modules_beside import make_importable, modules_beside, modules_of
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.plugin_manager import model_faults, strategy_faults
 from fer_augment.hooks.strategy import Strategy
@@ -19,7 +20,28 @@ DIGEST_OF_MODULE = "__source_digest__"
 """Attribute of a module: the SHA-256 of its source as executed; the file may have been edited since."""
 
 
-_PREFIX, _SOURCES = "fer_augment_local_", "__sources__"
+_PREFIX, _EXECUTED = "fer_augment_local_", "__executed__"
+
+
+@dataclass(frozen=True)
+class ExecutedFile:
+    """A file of plugins as it was when it was executed; the files on the disk may have been edited or deleted since.
+
+    Attributes:
+        path: the file.
+        source: its content.
+        beside: the content of the modules beside it that it imports, by path relative to its folder.
+    """
+
+    path: Path
+    source: bytes
+    beside: Mapping[str, bytes]
+
+    @property
+    def module_name(self) -> str:
+        """The name of the module that it is executed as, one for each content."""
+        content = b"\0".join([str(self.path).encode(), self.source, *self.beside.values()])
+        return f"{_PREFIX}{self.path.stem}_{hashlib.sha256(content).hexdigest()[:16]}"
 
 
 def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
@@ -97,14 +119,18 @@ def sources_as_executed(thing: type | Callable[..., object]) -> dict[str, bytes]
     """
     defined = thing.func if isinstance(thing, functools.partial) else thing
     module = sys.modules.get(defined.__module__ or "")
-    sources: dict[str, bytes] = getattr(module, _SOURCES, {})
-    return sources
+    executed: ExecutedFile | None = getattr(module, _EXECUTED, None)
+    return {executed.path.name: executed.source, **executed.beside} if executed else {}
 
 
-def loaded_files() -> list[Path]:
-    """Return the files that this process has executed and that exist, for another process to load the same classes."""
-    modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
-    return [file for module in modules if module.__file__ and (file := Path(module.__file__)).is_file()]
+def executed_files(classes: Iterable[type]) -> list[ExecutedFile]:
+    """Return the local files that define some of the classes, themselves or in modules beside them.
+
+    In another process, `module_as_of` loads the same classes from them.
+    """
+    executed = [getattr(module, _EXECUTED) for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    names = {name for one in classes for name in (one.__module__, one.__module__.partition(".")[0])}
+    return [file for file in executed if not names.isdisjoint({file.module_name, *modules_of(file.beside)})]
 
 
 def module_of(file: Path) -> ModuleType:
@@ -123,18 +149,26 @@ def module_of(file: Path) -> ModuleType:
         beside = modules_beside(source, file.parent)
     except OSError as error:
         raise PluginError(f"{error.filename}: cannot be read: {error.strerror}") from error
-    digest = hashlib.sha256(b"\0".join([str(file).encode(), source, *beside.values()])).hexdigest()
-    name = f"{_PREFIX}{file.stem}_{digest[:16]}"
+    return module_as_of(ExecutedFile(file, source, beside))
+
+
+def module_as_of(executed: ExecutedFile) -> ModuleType:
+    """Execute a file of plugins with the content that it had when it was read, once per content and process.
+
+    Raises:
+        PluginError: if it cannot be executed.
+    """
+    file, name = executed.path, executed.module_name
     if name in sys.modules:
         return sys.modules[name]
-    make_importable(file.parent, beside)
+    make_importable(file.parent, executed.beside)
     module = ModuleType(name)
     module.__file__ = str(file)
-    setattr(module, DIGEST_OF_MODULE, hashlib.sha256(source).hexdigest())
-    setattr(module, _SOURCES, {file.name: source, **beside})
+    setattr(module, DIGEST_OF_MODULE, hashlib.sha256(executed.source).hexdigest())
+    setattr(module, _EXECUTED, executed)
     sys.modules[name] = module  # pydantic looks up annotations there
     try:
-        exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))
+        exec(compile(executed.source, str(file), "exec", dont_inherit=True), vars(module))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a file may raise anything

@@ -14,11 +14,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from fer_augment.hooks.strategy import Strategy
-from fer_augment.hooks.strategy_files import loaded_files, strategies_in_file
+from fer_augment.hooks.strategy_files import ExecutedFile, executed_files, module_as_of
 from fer_augment.testing.fixtures import tiny_dataset
 from fer_augment.testing.stages import Arrays, trial
 
@@ -87,7 +86,7 @@ class OtherProcess:
     def send(self, request: Request) -> int | None:
         """Send a request; return its number, or None if the class cannot be found in another process."""
         try:
-            message = pickle.dumps((loaded_files(), pickle.dumps(request)))
+            message = pickle.dumps((executed_files([request.strategy_class]), pickle.dumps(request)))
         except Exception:  # noqa: BLE001 - a class of a function or a notebook; pickle raises many kinds of errors
             return None
         assert self.process.stdin
@@ -143,10 +142,10 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         answers.flush()
 
 
-def _answer(files: list[Path], message: bytes) -> Any:
+def _answer(files: list[ExecutedFile], message: bytes) -> Any:
     try:
         for file in files:
-            strategies_in_file(file)
+            module_as_of(file)
         request: Request = pickle.loads(message)
     except Exception:  # noqa: BLE001 - importing a plugin may raise anything
         return None

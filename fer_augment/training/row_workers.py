@@ -18,7 +18,6 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ from fer_augment.data.dataset import ImageDataset, occurrence
 from fer_augment.errors import FerAugmentError, RunError, StrategyError
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.strategy import NEEDS_SCOUT, Context
-from fer_augment.hooks.strategy_files import loaded_files, strategies_in_file
+from fer_augment.hooks.strategy_files import ExecutedFile, executed_files, module_as_of
 from fer_augment.processes import cores, start_process
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.machine import device_of
@@ -105,7 +104,7 @@ class AugmentedRows:
             for _ in range(self._count):
                 self._workers.append(_Worker())
             for worker in self._workers:  # all of them import what they need at the same time
-                worker.send((loaded_files(), work))
+                worker.send((executed_files(type(step.strategy) for step in self._rows.acting), work))
         return self._workers
 
 
@@ -123,11 +122,15 @@ class _Rows:
     training_set: ImageDataset
     settings: TrainingSettings
 
+    @property
+    def acting(self) -> tuple[Step, ...]:
+        """The steps that act on rows."""
+        return tuple(step for step in self.pipeline.steps if step.acts_at(["augment_rows"]))
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the steps that act here, without the scouts, which belong to the training process."""
-        steps = tuple(step for step in self.pipeline.steps if step.acts_at(["augment_rows"]))
         context = self.pipeline.context
-        return _rows, (steps, context.seed, context.class_names, context.device, self.training_set, self.settings)
+        return _rows, (self.acting, context.seed, context.class_names, context.device, self.training_set, self.settings)
 
     def augmented(self, rows: NDArray[np.int64], draws: NDArray[np.int64], epoch: int, batch: int) -> NDArray[np.uint8]:
         """Return the `(B, H, W, C)` images of `(B,)` rows, augmented."""
@@ -237,11 +240,11 @@ Failure = tuple[str, str, str]
 """The class of an error of ours, its message, and the traceback."""
 
 
-def _unpacked(files: list[Path], work: bytes) -> tuple[Failure | None, _Rows | None]:
-    """Load the files of local strategies, and the work."""
+def _unpacked(files: list[ExecutedFile], work: bytes) -> tuple[Failure | None, _Rows | None]:
+    """Execute the files of local strategies as the training process did, and load the work."""
     try:
         for file in files:
-            strategies_in_file(file)
+            module_as_of(file)
         rows: _Rows = pickle.loads(work)
     except Exception as error:  # noqa: BLE001 - loading code of plugins may raise anything
         reason = " ".join(str(error).split())
