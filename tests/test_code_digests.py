@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,11 @@ def test_helper_modules_beside_a_local_strategy_are_part_of_its_identity(place: 
     before = step_identity(step)
     assert list(before["helpers"]) == ["helper_beside", "helper_of_helper"]
     (place / "helper_of_helper.py").write_text("def unchanged(rows):\n    return rows[:-1]\n")
-    assert step_identity(step) != before
+    assert step_identity(step) == before, "it runs the helper as it was"
+    (edited,) = steps_of([strategy_in_file(place / "own.py", "Mine")()])
+    changed = {name for name, value in step_identity(edited).items() if value != before[name]}
+    assert changed == {"helpers"}
+    assert step_identity(step) == before
 
 
 def test_modules_of_the_same_package_are_part_of_a_plugin_installed_in_place(
@@ -94,6 +99,53 @@ def test_modules_that_a_hook_imports_are_part_of_the_identity(tmp_path: Path, mo
     assert helper_digests("late") != before
     assert not {"late_package", "late_names"} & set(sys.modules), "nothing is imported for it"
     del sys.modules["late"]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of a plugin that imports `ops`, and `late` in a hook; it is on the path and not imported."""
+    folder = tmp_path / "edited_package"
+    folder.mkdir()
+    for name in ("__init__", "ops", "late"):
+        (folder / f"{name}.py").write_text("N = 1\n")
+    (folder / "plugin.py").write_text(
+        "from edited_package import ops\n\nclass First:\n    pass\n\nclass Second:\n    pass\n\n"
+        "def hook():\n    from edited_package import late\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("edited_package")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("change", ["edited", "deleted"])
+def test_a_loaded_module_of_a_package_counts_as_it_was_until_it_is_loaded_again(package: Path, change: str) -> None:
+    plugin, ops = importlib.import_module("edited_package.plugin"), package / "ops.py"
+    before = helper_digests("edited_package.plugin")
+    assert list(before) == ["edited_package", "edited_package.late", "edited_package.ops"]
+    ops.unlink()
+    if change == "edited":
+        ops.write_text("N = 22\n")
+    assert plugin.ops.N == 1 and helper_digests("edited_package.plugin") == before
+    ops.write_text("N = 22\n")
+    importlib.invalidate_caches()
+    importlib.reload(plugin.ops)
+    assert plugin.ops.N == 22 and helper_digests("edited_package.plugin") != before
+
+
+def test_a_module_that_a_hook_imported_counts_as_it_was_then(package: Path) -> None:
+    plugin = importlib.import_module("edited_package.plugin")
+    before = helper_digests("edited_package.plugin")
+    plugin.hook()
+    (package / "late.py").write_text("N = 22\n")
+    assert helper_digests("edited_package.plugin") == before
+
+
+def test_two_classes_of_a_module_have_the_same_digest_after_an_edit(package: Path) -> None:
+    plugin = importlib.import_module("edited_package.plugin")
+    before = source_digest(plugin.First)
+    (package / "plugin.py").write_text("")
+    assert source_digest(plugin.Second) == before
 
 
 def test_shipped_plugins_have_no_helpers() -> None:

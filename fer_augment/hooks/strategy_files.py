@@ -118,9 +118,14 @@ def sources_as_executed(thing: type | Callable[..., object]) -> dict[str, bytes]
         nothing if the thing is not from such a file.
     """
     defined = thing.func if isinstance(thing, functools.partial) else thing
-    module = sys.modules.get(defined.__module__ or "")
-    executed: ExecutedFile | None = getattr(module, _EXECUTED, None)
+    executed = executed_file(defined.__module__ or "")
     return {executed.path.name: executed.source, **executed.beside} if executed else {}
+
+
+def executed_file(module_name: str) -> ExecutedFile | None:
+    """Return the local file that was executed as a module; None for other modules."""
+    executed: ExecutedFile | None = getattr(sys.modules.get(module_name), _EXECUTED, None)
+    return executed
 
 
 def executed_files(classes: Iterable[type]) -> list[ExecutedFile]:

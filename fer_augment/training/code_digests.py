@@ -9,6 +9,7 @@ import importlib.util
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fer_augment.hooks.modules_beside import paths_of
+from fer_augment.hooks.strategy_files import ExecutedFile, executed_file
 from fer_augment.training.distributions import distributions_of_modules
 
 _OURS = "fer_augment"
@@ -25,19 +28,20 @@ def helper_digests(module_name: str) -> dict[str, str]:
     """Return the SHA-256 of each module of the same author that a module imports, directly or indirectly, by name.
 
     These are modules of the same package, as in a distribution that is installed in place, and modules that no
-    distribution provides, as beside a script. Versions of other distributions are part of the environment.
+    distribution provides, as beside a script. Versions of other distributions are part of the environment. The digests
+    are of the code that this process runs, see `source_as_loaded`.
     """
-    module = sys.modules.get(module_name)
-    waiting = list(_imports_of(module)) if module else []
+    local = executed_file(module_name)
+    waiting = list(_imports_of(module_name, local))
     helpers: dict[str, str] = {}
     checked = set[str]()
     while waiting:
         name = waiting.pop()
-        file = _source_file(name) if name not in helpers and name != module_name else None
-        if file is not None and _is_local(name, file, module_name):
-            source = file.read_bytes()
+        helper = _helper(name, module_name, local) if name not in helpers and name != module_name else None
+        if helper is not None:
+            source, is_package = helper
             helpers[name] = hashlib.sha256(source).hexdigest()
-            waiting += _imported(source, name, is_package=file.name == "__init__.py")
+            waiting += _imported(source, name, is_package=is_package)
         if "." in name and name not in checked:
             waiting.append(name.rpartition(".")[0])  # its package is imported first
         checked.add(name)
@@ -97,11 +101,72 @@ def _paths_in(value: Any) -> Iterator[Path]:
             yield from _paths_in(part)
 
 
-def _imports_of(module: ModuleType) -> Iterator[str]:
-    file = getattr(module, "__file__", None)
-    if file and Path(file).suffix == ".py" and Path(file).is_file():
-        name = module.__name__
-        yield from _imported(Path(file).read_bytes(), name, is_package=Path(file).name == "__init__.py")
+def _imports_of(module_name: str, local: ExecutedFile | None) -> tuple[str, ...]:
+    if local:
+        return _imported(local.source, module_name, is_package=False)
+    file = _source_file(module_name) if module_name in sys.modules else None
+    if file is None:
+        return ()
+    return _imported(source_as_loaded(module_name, file), module_name, is_package=file.name == "__init__.py")
+
+
+def _helper(name: str, module_name: str, local: ExecutedFile | None) -> tuple[bytes, bool] | None:
+    """Return the source of a module of the same author, and whether it is a package; None for other modules."""
+    beside = local.beside if local else {}
+    for path in paths_of(name):
+        if path in beside:
+            return beside[path], path.endswith("__init__.py")
+    file = _source_file(name)
+    if file is None or not _is_local(name, file, module_name):
+        return None
+    return source_as_loaded(name, file), file.name == "__init__.py"
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The source of a module as it was when it was read.
+
+    Attributes:
+        source: the content of its file.
+        module: the module; None if it was not imported yet.
+        spec: the spec of the module, of which `importlib.reload` gives it another.
+    """
+
+    source: bytes
+    module: ModuleType | None
+    spec: object
+
+
+_loaded: dict[tuple[str, Path], _Loaded] = {}
+"""What was read of modules, by their names and files."""
+
+
+def source_as_loaded(name: str, file: Path) -> bytes:
+    """Return the source of a module as this process runs it.
+
+    It is read when it is first asked for, and again only if the module is imported again or reloaded: until then, an
+    edit of the file has no effect here. A module that is not imported yet is read every time, and what was read last is
+    taken for what is imported then.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    known = _known(name, file)
+    if known is None:
+        module = sys.modules.get(name)
+        known = _loaded[name, file] = _Loaded(file.read_bytes(), module, getattr(module, "__spec__", None))
+    return known.source
+
+
+def _known(name: str, file: Path) -> _Loaded | None:
+    """Return what was read of a module if it is still what this process runs."""
+    module, known = sys.modules.get(name), _loaded.get((name, file))
+    if module is None or known is None:
+        return None
+    spec = getattr(module, "__spec__", None)
+    if known.module is None:
+        known = _loaded[name, file] = replace(known, module=module, spec=spec)
+    return known if known.module is module and known.spec is spec else None
 
 
 @functools.lru_cache(maxsize=1024)  # asked for every key, of the same modules
@@ -155,7 +220,7 @@ def _source_file(name: str) -> Path | None:
         spec = _spec_of(name)
         file = spec.origin if spec else None
     path = Path(file) if file else None
-    return path if path and path.suffix == ".py" and path.is_file() else None
+    return path if path and path.suffix == ".py" and (_known(name, path) or path.is_file()) else None
 
 
 def _folders_of(package: str) -> list[Path]:

@@ -25,7 +25,7 @@ from fer_augment.hooks.pipeline import Step
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.hooks.strategy_files import DIGEST_OF_MODULE
 from fer_augment.recipe.binding import BoundRecipe
-from fer_augment.training.code_digests import content_digest, helper_digests, path_digests
+from fer_augment.training.code_digests import content_digest, helper_digests, path_digests, source_as_loaded
 from fer_augment.training.distributions import OWN, distribution_versions, installed_version
 from fer_augment.training.initial_weights import weights_digest
 from fer_augment.training.machine import device_of, precision_of, processor
@@ -154,7 +154,7 @@ def _files_read(step: Step) -> dict[str, str]:
 
 @functools.cache
 def source_digest(thing: Hashable) -> str:
-    """Return the SHA-256 of the file that defines a class or function, as it was when the code was loaded.
+    """Return the SHA-256 of the file that defines a class or function, as this process runs it.
 
     Without a file, as for code typed into an interpreter, it is unique to the object and the process: code that cannot
     be compared is never taken for equal.
@@ -166,8 +166,9 @@ def source_digest(thing: Hashable) -> str:
     if loaded is not None:
         return str(loaded)
     try:
-        module_file = inspect.getsourcefile(inspect.unwrap(thing))  # type: ignore[arg-type] # takes any object
-        return hashlib.sha256(Path(module_file or "").read_bytes()).hexdigest()
+        defined = inspect.unwrap(thing)  # type: ignore[arg-type] # takes any object
+        source = source_as_loaded(getattr(defined, "__module__", ""), Path(inspect.getsourcefile(defined) or ""))
+        return hashlib.sha256(source).hexdigest()
     except (OSError, TypeError):
         return hashlib.sha256(f"{_PROCESS}{id(thing)}".encode()).hexdigest()
 
