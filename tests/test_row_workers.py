@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 import fer_augment as fa
-from fer_augment import Context, Effect, ImageDataset, RunError, Strategy, StrategyError, hookimpl
+from fer_augment import Context, Effect, ImageDataset, RunError, Strategy, StrategyError, StrategyWarning, hookimpl
 from fer_augment.data.records import Evaluation
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy_files import strategy_in_file
+from fer_augment.hooks.strategy_warnings import collected_warnings
 from fer_augment.training.row_workers import AugmentedRows
 from fer_augment.training.specification import Training
 from fer_augment.training.trainer import train
@@ -54,6 +56,17 @@ class Fails(Strategy):
             if self.how == "exit":
                 sys.exit(4)
             return None if self.how == "nothing" else 1 / 0
+        return images
+
+
+class Warns(Strategy):
+    """Warn in every batch, and once more in the second epoch."""
+
+    @hookimpl
+    def augment_rows(self, images: Any, epoch: int) -> Any:
+        warnings.warn("too dark", StrategyWarning, stacklevel=1)
+        if epoch == 1:
+            warnings.warn("darker still", StrategyWarning, stacklevel=1)
         return images
 
 
@@ -95,6 +108,18 @@ def test_batches_have_streams_of_their_own() -> None:
     assert (first != second).any()
     again, _ = augmented.epoch(rows, 0)
     np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_warnings_of_strategies_are_passed_on_once(workers: int, capfd: pytest.CaptureFixture[str]) -> None:
+    with collected_warnings() as messages:
+        trained(Warns(), workers=workers)
+    assert messages == ["too dark", "darker still"]
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        trained(Warns(), workers=workers)
+    assert len(shown) == 2 or not workers
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

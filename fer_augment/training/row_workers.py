@@ -15,6 +15,7 @@ import pickle
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -24,10 +25,11 @@ from numpy.typing import NDArray
 
 from fer_augment import errors
 from fer_augment.data.dataset import ImageDataset, occurrence
-from fer_augment.errors import FerAugmentError, RunError, StrategyError
+from fer_augment.errors import FerAugmentError, RunError, StrategyError, StrategyWarning
 from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.strategy import NEEDS_SCOUT, Context
 from fer_augment.hooks.strategy_files import ExecutedFile, executed_files, module_as_of
+from fer_augment.hooks.strategy_warnings import collected_warnings
 from fer_augment.processes import cores, start_process
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.machine import device_of
@@ -36,7 +38,6 @@ from fer_augment.training.torch_runtime import reproducible
 
 MOST_WORKERS = 8
 """How many processes feed an accelerator if the recipe does not say."""
-_DONE, _FAILED = b"+", b"-"
 
 
 class AugmentedRows:
@@ -51,6 +52,7 @@ class AugmentedRows:
         self._count = _worker_count(training)
         self._is_chosen = training.settings.workers is not None
         self._workers: list[_Worker] = []
+        self._warnings = set[str]()
 
     def epoch(self, rows: NDArray[np.int64], epoch: int) -> Iterator[NDArray[np.uint8]]:
         """Yield the images of the batches of an epoch, in order.
@@ -77,7 +79,10 @@ class AugmentedRows:
             share = numbers[place :: len(workers)]
             worker.send((epoch, share, rows[share], draws[share]))
         for number in range(len(rows)):
-            yield workers[number % len(workers)].receive((rows.shape[1], *self._rows.training_set.image_shape))
+            shape = rows.shape[1], *self._rows.training_set.image_shape
+            images, messages = workers[number % len(workers)].receive(shape)
+            self._warn(messages)
+            yield images
 
     def one(self, rows: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
         """Return the images of a single batch, augmented in this process."""
@@ -88,6 +93,13 @@ class AugmentedRows:
         for worker in self._workers:
             worker.stop()
         self._workers = []
+
+    def _warn(self, messages: list[str]) -> None:
+        """Repeat what strategies told people in the processes, each message once."""
+        for message in messages:
+            if message not in self._warnings:
+                self._warnings.add(message)
+                warnings.warn(message, StrategyWarning, stacklevel=2)
 
     def _started(self) -> list[_Worker]:
         if self._count and not self._workers:
@@ -183,16 +195,17 @@ class _Worker:
         except ConnectionError as error:
             raise self._death() from error
 
-    def receive(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return the next batch of the process."""
+    def receive(self, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], list[str]]:
+        """Return the next batch of the process, and the messages of new warnings of strategies."""
         try:
-            if self.connection.recv_bytes() == _DONE:
+            failure, messages = self.connection.recv()
+            if failure is None:
                 images = np.empty(shape, np.uint8)
                 self.connection.recv_bytes_into(images.reshape(-1).data)
-                return images
-            kind, message, details = self.connection.recv()
+                return images, messages
         except (EOFError, ConnectionError) as error:
             raise self._death() from error
+        kind, message, details = failure
         raise getattr(errors, kind)(message) from _ErrorInProcess(details)
 
     def _death(self) -> RunError:
@@ -220,18 +233,19 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         files, work = connection.recv()
-        failure, rows = _unpacked(files, work)
-        while True:
-            epoch, numbers, batches, draws = connection.recv()
-            for number, batch, drawn in zip(numbers.tolist(), batches, draws, strict=True):
-                images = None
-                if rows is not None:
-                    failure, images = _attempted(rows, batch, drawn, epoch, number)
-                connection.send_bytes(_FAILED if images is None else _DONE)
-                if images is None:
-                    connection.send(failure)
-                else:
-                    connection.send_bytes(images.reshape(-1).data)
+        with collected_warnings() as messages:
+            failure, rows = _unpacked(files, work)
+            told = 0
+            while True:
+                epoch, numbers, batches, draws = connection.recv()
+                for number, batch, drawn in zip(numbers.tolist(), batches, draws, strict=True):
+                    images = None
+                    if rows is not None:
+                        failure, images = _attempted(rows, batch, drawn, epoch, number)
+                    connection.send((failure, messages[told:]))
+                    told = len(messages)
+                    if images is not None:
+                        connection.send_bytes(images.reshape(-1).data)
     except (EOFError, ConnectionError):
         return
 
