@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import fer_augment as fa
+from fer_augment import Model
+from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.runs import memory_of_runs
 from fer_augment.training.device_images import PIXELS_AT_ONCE, rows_at_once
-from fer_augment.training.memory import available_memory
+from fer_augment.training.memory import available_memory, training_memory
+from fer_augment.training.store import TrainingStore
+from fer_augment.training.trainings import Trainings
 from tests.comparison_place import write_place
+from tests.tiny_training import LOSS, tiny_splits
 
 GIGABYTE = 10**9
 
@@ -55,6 +62,28 @@ def test_the_estimate_is_above_the_peak_and_not_far_above(side: int, batch: int)
     )
     assert ran.returncode == 0, ran.stderr
     assert 1 <= float(ran.stdout) < 2
+
+
+def flat(image_shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
+    """Build a network with many weights and few activations."""
+    network = torch.nn.Sequential()
+    layers = torch.nn.Flatten(), torch.nn.Linear(math.prod(image_shape), 500), torch.nn.Linear(500, 500)
+    network.add_module("features", torch.nn.Sequential(*layers))
+    network.add_module("head", torch.nn.Linear(500, classes))
+    return network
+
+
+def test_weights_in_bfloat16_are_counted_once_and_not_for_each_image(tmp_path: Path) -> None:
+    def growth(precision: str) -> int:
+        estimates = []
+        for batch_size in (256, 1024):
+            settings = {"precision": precision, "batch_size": batch_size, "device": "cpu"}
+            recipe = fa.Recipe(name="r", model="flat", training=settings)
+            bound = BoundRecipe(recipe, (), Model("flat", "", flat), LOSS, ())
+            estimates.append(training_memory(Trainings(tiny_splits(), 0, TrainingStore(tmp_path)).of(bound)))
+        return estimates[1] - estimates[0]
+
+    assert 0 < growth("bfloat16") <= growth("float32")
 
 
 def test_this_machine_has_memory() -> None:

@@ -15,8 +15,8 @@ from fer_augment.training.trainings import RecipeTrainings
 
 BASE = 600 << 20
 """Bytes of a process that has imported torch and the plugins."""
-_ROWS = 2
-"""Rows of the trial; batch normalization needs more than one."""
+_ROWS = 2, 4
+"""Rows of the trials; batch normalization needs more than one."""
 _OVERHEAD = 1.75
 """Peak over the tensors kept for the gradient: gradients of activations and workspaces of convolutions.
 
@@ -27,31 +27,41 @@ Measured 1.3 to 1.6; it varies from process to process with the fragmentation of
 def training_memory(recipe: RecipeTrainings) -> int:
     """Estimate the peak memory of a training on the processor, in bytes.
 
-    One forward pass with two images measures what is kept for the gradient of an image; a batch needs that many times
-    more. The pixels of the data set are counted if they are in memory.
+    Forward passes with two and with four images measure what is kept for the gradient: of an image, which a batch needs
+    many times, and apart from images, such as the weights in bfloat16. The pixels of the data set are counted if they
+    are in memory.
     """
     if recipe.frozen:
         return _memory_of_a_head(recipe)
     splits = recipe.trainings.splits
     height, width, channels = splits.train.image_shape
     network = copy.deepcopy(recipe.untrained).train()
+    few, many = (_kept_for_gradient(recipe, network, rows) for rows in _ROWS)
+    of_image = max(0, many - few) / (_ROWS[1] - _ROWS[0])  # a layer that is skipped at random may keep less
+    of_batch = few + (recipe.settings.batch_size - _ROWS[0]) * of_image
+    of_batch += recipe.settings.batch_size * 3 * channels * height * width * 4
+    copies = 4 + (recipe.settings.weight_average is not None) + (recipe.settings.keep == "best")
+    of_network = copies * sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    return int(BASE + _OVERHEAD * of_batch + of_network + _pixels_in_memory(splits))
+
+
+def _kept_for_gradient(recipe: RecipeTrainings, network: torch.nn.Module, rows: int) -> int:
+    """Return how many bytes a forward pass with a number of images keeps for the gradient, without the parameters."""
+    height, width, channels = recipe.trainings.splits.train.image_shape
     kept: dict[int, int] = {parameter.data_ptr(): 0 for parameter in network.parameters()}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         kept.setdefault(tensor.data_ptr(), tensor.numel() * tensor.element_size())
         return tensor
 
-    images = torch.zeros(_ROWS, channels, height, width).to(memory_format=torch.channels_last)
+    images = torch.zeros(rows, channels, height, width).to(memory_format=torch.channels_last)
     with (
         reproducible(recipe.settings, 0),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         autocast(recipe.settings),
     ):
         network(images)
-    of_image = sum(kept.values()) / _ROWS + 3 * channels * height * width * 4
-    copies = 4 + (recipe.settings.weight_average is not None) + (recipe.settings.keep == "best")
-    of_network = copies * sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
-    return int(BASE + _OVERHEAD * of_image * recipe.settings.batch_size + of_network + _pixels_in_memory(splits))
+    return sum(kept.values())
 
 
 def _memory_of_a_head(recipe: RecipeTrainings) -> int:
