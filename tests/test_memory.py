@@ -14,6 +14,7 @@ import fer_augment as fa
 from fer_augment import Model
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.runs import memory_of_runs
+from fer_augment.training import memory
 from fer_augment.training.device_images import PIXELS_AT_ONCE, rows_at_once
 from fer_augment.training.memory import available_memory, training_memory
 from fer_augment.training.store import TrainingStore
@@ -89,6 +90,24 @@ def test_weights_in_bfloat16_are_counted_once_and_not_for_each_image(tmp_path: P
 def test_this_machine_has_memory() -> None:
     available = available_memory()
     assert available is not None and GIGABYTE / 4 < available < 10**16
+
+
+@pytest.mark.parametrize(("limit", "left"), [("16000000000", 15 * GIGABYTE), ("max", None)])
+def test_pages_of_files_in_memory_are_available_to_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, left: int | None
+) -> None:
+    for name, content in {
+        "memory.max": limit,
+        "memory.current": "15000000000",
+        "memory.stat": "anon 900000000\nfile 14100000000\nshmem 100000000\n"
+        "inactive_file 10000000000\nactive_file 4000000000",
+    }.items():
+        (tmp_path / name).write_text(f"{content}\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    on_machine = 10**9
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    (tmp_path / "meminfo").write_text(f"MemTotal: {on_machine} kB\nMemAvailable: {on_machine} kB\n")
+    assert available_memory() == (left or on_machine << 10)
 
 
 @pytest.fixture

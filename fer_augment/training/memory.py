@@ -96,17 +96,37 @@ def _pixels_in_memory(splits: Splits) -> int:
     return sum({id(block): block.pixels.nbytes for block in blocks if block.path is None}.values())
 
 
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
 def available_memory() -> int | None:
     """Return how many bytes this process and its children may still use; None where the system does not say."""
     limits = []
     with suppress(OSError, ValueError):
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        lines = dict(line.split(":") for line in _MEMINFO.read_text(encoding="ascii").splitlines())
         limits.append(int(lines["MemAvailable"].split()[0]) << 10)
     with suppress(OSError, ValueError):
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        limits.append(limit - used)
+        limits.append(_left_to_container(_CGROUP))
     if not limits and hasattr(os, "sysconf"):
         with suppress(OSError, ValueError):
             limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(limits, default=None)
+
+
+def _left_to_container(folder: Path) -> int:
+    """Return how many bytes the limit of a container leaves, from the files of its control group, version 2.
+
+    Pages of files count as used, but the kernel drops them from memory before it refuses an allocation.
+
+    Raises:
+        OSError: if there is no control group with a limit of memory here.
+        ValueError: if its limit is `max`, which is none.
+    """
+    limit, used = (int((folder / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+    of_files = 0
+    with suppress(OSError, ValueError):
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        counts = {name: count for name, _, count in (line.partition(" ") for line in lines)}
+        # `file` would include shared memory, which is not of files
+        of_files = sum(int(counts.get(name, 0)) for name in ("active_file", "inactive_file"))
+    return limit - max(0, used - of_files)
