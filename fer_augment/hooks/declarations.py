@@ -72,7 +72,7 @@ class Loss:
     Attributes:
         name: the name used in recipes.
         summary: one-line description.
-        of_batch: returns the loss of each row, `(B,)`, for logits `(B, K)` and targets `(B, K)`; the trainer averages.
+        of_batch: returns the loss of each row, `(B,)`; logits and targets are `(B, K) float32`. The trainer averages.
         over_logits: False if the loss uses the softmax output instead of the logits.
     """
 

@@ -47,7 +47,8 @@ def loss_of(
 ) -> BatchLoss:
     """Return the loss of the steps for a set with the given class counts; rows are drawn unweighted by default."""
     labels = np.repeat(np.arange(len(counts)), counts)
-    data = ImageDataset.from_arrays(np.zeros((len(labels), 2, 2), np.uint8), labels, "abcdef"[: len(counts)])
+    names = [str(number) for number in range(len(counts))]
+    data = ImageDataset.from_arrays(np.zeros((len(labels), 2, 2), np.uint8), labels, names)
     pipeline = Pipeline(
         steps_of([strategy(name, **parameters) for name, parameters in steps]), Context(0, data.class_names)
     )
@@ -106,6 +107,22 @@ class TestAllLosses:
         loss = loss_of((name, {}))
         assert torch.autograd.gradcheck(lambda logits: loss(logits, SOFT), LOGITS.clone().requires_grad_())
 
+    @pytest.mark.parametrize("name", ["weighted_loss", "class_balanced_loss", "focal_loss"])
+    def test_a_loss_may_take_float32_only(self, name: str) -> None:
+        cost = torch.tensor([[0.0, 1, 3], [1, 0, 2], [3, 2, 0]])
+        rows: list[int] = []
+
+        def expected_cost(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            rows.append(len(logits))
+            return (logits.softmax(dim=1) * (targets @ cost)).sum(dim=1)
+
+        loss, logits = loss_of((name, {}), loss=expected_cost), LOGITS.float()
+        rows.clear()
+        soft = loss(logits, SOFT.float())
+        assert rows == [4], "one evaluation, as the loss is affine in the targets"
+        of_classes = torch.stack([loss(logits, one_hot.expand(4, 3)) for one_hot in torch.eye(3)], dim=1)
+        agree(soft, (SOFT.float() * of_classes).sum(dim=1))
+
     def test_effects_are_declared(self) -> None:
         corrects, raw = Effect.CORRECTS_CLASS_PRIOR, Effect.NEEDS_RAW_LOGITS
         assert {name: strategy(name).effects for name in ALL} == {
@@ -154,6 +171,15 @@ class TestWeightedLoss:
 
     def test_any_loss_can_be_weighted(self) -> None:
         agree(loss_of(("weighted_loss", {}), loss=MSE)(LOGITS, ONE_HOT), MSE(LOGITS, ONE_HOT) * weights(3, 1.5, 0.75))
+
+    def test_a_loss_that_is_not_affine_in_the_targets_is_recognized_with_many_classes(self) -> None:
+        """With equal logits and K classes, the mean squared error of a one-hot target is (1 - 1/K) / K."""
+
+        def mean_squared_error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return (logits.softmax(dim=1) - targets).square().mean(dim=1)
+
+        loss = loss_of(("weighted_loss", {}), counts=(1,) * 1000, loss=mean_squared_error)
+        agree(loss(torch.zeros(1, 1000), torch.full((1, 1000), 0.001)), [0.999 / 1000])
 
     def test_a_class_without_rows_has_weight_0(self) -> None:
         ours = loss_of(("weighted_loss", {"exponent": 1}), counts=(5, 0, 15))(LOGITS, ONE_HOT)
