@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from pydantic import Field
+from torch import nn
 
-from fer_augment import Model
+from fer_augment import ConfigurableModel, Model
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.testing import (
     PluginCheck,
@@ -16,7 +19,7 @@ from fer_augment.testing import (
 )
 from fer_augment.testing.checks import FIRST_MODEL_CHECKS, MODEL_CHECKS
 from tests.networks import model_named
-from tests.planted_faults.models import FAULTS, ten_classes
+from tests.planted_faults.models import FAULTS, Shape, parts, ten_classes
 
 SHIPPED = [offer.name for offer in installed_plugins().of_kind("model") if offer.name != "timm"]  # which needs an extra
 CONFIGURED: list[Any] = [model_named("vgg_mini", width=4, dropout=0.0), model_named("resnet_small", width=4, depth=2)]
@@ -24,6 +27,24 @@ CONFIGURED: list[Any] = [model_named("vgg_mini", width=4, dropout=0.0), model_na
 
 @parametrize_with_model_checks([*SHIPPED, *CONFIGURED])
 def test_shipped_networks_conform(model: Any, check: PluginCheck) -> None:
+    check(model)
+
+
+class Layered(ConfigurableModel):
+    """A network with a list among its parameters."""
+
+    widths: list[int] = Field(default=[8, 16], description="Channels of each layer.")
+
+    def build(self, image_shape: Shape, classes: int) -> nn.Module:
+        layers: list[nn.Module] = []
+        for before, width in pairwise([image_shape[2], *self.widths]):
+            layers += [nn.Conv2d(before, width, 3), nn.ReLU()]
+        pooled = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return parts(pooled, nn.Linear(self.widths[-1], classes))
+
+
+@parametrize_with_model_checks([Layered, Layered(widths=[8])])
+def test_parameters_may_be_lists(model: Any, check: PluginCheck) -> None:
     check(model)
 
 

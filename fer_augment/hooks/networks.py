@@ -144,6 +144,10 @@ class ConfigurableModel(BaseModel):
         """
         raise NotImplementedError(f"{type(self).__name__} has to implement build(image_shape, classes)")
 
+    def __hash__(self) -> int:
+        """Hash by class, consistent with equality: parameters may be lists, which have no hash."""
+        return hash(type(self))
+
 
 AnyModel: TypeAlias = Model | ConfigurableModel
 """A network with its parameters, ready to be built."""
