@@ -400,6 +400,14 @@ class TestCheck:
         assert all(line.startswith(" " * 8) for line in shown.splitlines()[2:-1])
         assert not any(line.startswith(" " * 9) for line in shown.splitlines())
 
+    def test_a_check_that_cannot_be_made_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        checks = [CheckResult("keeps_provenance", True), CheckResult("emits_no_warnings", True, "too large")]
+        monkeypatch.setattr("fer_augment.testing.check_strategy", lambda strategy_class: checks)
+        ran = fer_augment("plugins", "check", "mine.py:Valid")
+        assert ran.code == 0
+        assert "skip  emits no warnings\n        too large\n" in ran.out
+        assert "1 passed, 0 failed, 1 skipped; " in ran.out
+
     def test_checks_that_were_not_run_are_counted(self) -> None:
         last = fer_augment("plugins", "check", "mine.py:Floats").out.splitlines()[-1]
         assert last == f"2 passed, 1 failed; {len(CHECKS)} not run until this one passes"

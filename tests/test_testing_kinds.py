@@ -23,6 +23,7 @@ from fer_augment.testing import (
     parametrize_with_tracker_checks,
 )
 from fer_augment.testing.checks import CHECKS_OF_KIND
+from fer_augment.testing.readers import refuses_damaged_data
 from tests.data_files import small_csv_rows, write_csv, write_npz, write_squares
 from tests.planted_faults import losses, readers, trackers
 
@@ -73,6 +74,52 @@ def write_arrays(folder: Path) -> Path:
 def test_shipped_readers_conform_on_a_given_source(name: str, write: Any, tmp_path: Path) -> None:
     results = check_reader(installed_plugins().reader(name).value, str(write(tmp_path)))
     assert {result.name: result.advice for result in results if not result.passed} == {}
+
+
+def writing_beside(name: str) -> Callable[[str, Any], Any]:
+    """Return a function that reads dots and writes a file beside them."""
+
+    def read(source: str, progress: Any) -> Any:
+        with (Path(source).parent / name).open("a", encoding="utf-8") as file:
+            file.write("read\n")
+        return readers.read_dots(source, progress)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("dots.index", "reading changes dots.index of the source; write to the cache, or nowhere"),
+        (".dots.dots.lock", "reading changes .dots.dots.lock of the source; write to the cache, or nowhere"),
+        ("download.log", ""),
+    ],
+)
+def test_beside_a_given_source_only_files_of_its_name_are_watched(name: str, advice: str, tmp_path: Path) -> None:
+    results = check_reader(readers.reader(writing_beside(name)), readers.write_dots(tmp_path))
+    assert {result.name: result.advice for result in results}["leaves_the_source_alone"] == advice
+
+
+def test_files_beside_a_source_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = readers.write_dots(tmp_path)
+    (tmp_path / "dots_of_last_year.dots").write_bytes(b"large")
+    read_bytes, names = Path.read_bytes, set[str]()
+
+    def recorded(path: Path) -> bytes:
+        names.add(path.name)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", recorded)
+    check_reader(readers.reader(), source)
+    assert names == {"dots.dots"}
+
+
+def test_of_a_large_source_no_damaged_copies_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fer_augment.testing.readers._MOST_DAMAGED", 2000)
+    (result,) = (one for one in check_reader(readers.reader()) if one.name == "refuses_damaged_data")
+    assert result.passed and "damaged copies are made of at most 0 MB; check with a smaller source" in result.advice
+    with pytest.raises(pytest.skip.Exception, match="check with a smaller source"):
+        PluginCheck(refuses_damaged_data)(readers.reader())
 
 
 @pytest.mark.parametrize(

@@ -113,15 +113,23 @@ def print_checklist(checked: CheckedPlugin, checks: Sequence[CheckResult]) -> No
     lines.add_column(no_wrap=True)
     lines.add_column()
     for check in checks:
-        verdict = Text("ok", style="green") if check.passed else Text("FAIL", style="bold red")
-        lines.add_row(verdict, Text(check.name.replace("_", " ")))
+        lines.add_row(_verdict(check), Text(check.name.replace("_", " ")))
         if not check.passed:
             lines.add_row("", Text(requirements[check.name], style="dim"))
+        if check.advice:
             lines.add_row("", Text(check.advice))
     console.print(Padding(lines, (0, 0, 0, 2)))
     failed = sum(not check.passed for check in checks)
+    skipped = sum(check.passed and bool(check.advice) for check in checks)
     remaining = len(requirements) - len(checks)
     console.print(
-        f"{len(checks) - failed} passed, {failed} failed"
+        f"{len(checks) - failed - skipped} passed, {failed} failed"
+        + (f", {skipped} skipped" if skipped else "")
         + (f"; {remaining} not run until this one passes" if remaining else "")
     )
+
+
+def _verdict(check: CheckResult) -> Text:
+    if not check.passed:
+        return Text("FAIL", style="bold red")
+    return Text("skip", style="yellow") if check.advice else Text("ok", style="green")

@@ -100,8 +100,8 @@ class CheckResult:
 
     Attributes:
         name: name of the check: what a plugin must do.
-        passed: whether the plugin passes.
-        advice: what is wrong and what to do; empty if passed.
+        passed: whether the plugin passes; True for a check that cannot be made.
+        advice: what is wrong and what to do; for a check that cannot be made, why; else empty.
     """
 
     name: str
@@ -197,8 +197,8 @@ def _results(subject: AnySubject) -> list[CheckResult]:
         other_process()  # starts while the first checks run
     results = []
     for check in (*first, *others):
-        faults, _ = run_check(check, subject)
-        results.append(CheckResult(check.__name__, not faults, "; ".join(faults)))
+        faults, error = run_check(check, subject)
+        results.append(CheckResult(check.__name__, not faults, "; ".join(faults) or str(error or "")))
         if faults and check in first:
             break
         if check is first[-1] and isinstance(subject, Subject):
@@ -222,7 +222,7 @@ class PluginCheck:
         return self.function.__name__
 
     def __call__(self, plugin: AnyPlugin) -> None:
-        """Check a plugin; skip the test if a check on which this one depends fails.
+        """Check a plugin; skip the test if a check on which this one depends fails, or if it cannot be made.
 
         Raises:
             AssertionError: if the check fails; the message states the requirement, what is wrong and what to do.
@@ -241,6 +241,8 @@ class PluginCheck:
             # Show the traceback of an exception in the plugin, but not of what the framework then raised.
             cause = error.__cause__ if isinstance(error, FerAugmentError) else error
             raise AssertionError("\n".join([f"{subject.label} fails {self.name}", *lines])) from cause
+        if error:
+            pytest.skip(str(error))
 
 
 def parametrize_with_checks(strategies: Iterable[AnyStrategy | str]) -> pytest.MarkDecorator:

@@ -69,6 +69,7 @@ from fer_augment.testing.optimizer_steps import passes_weights_on, returns_to_th
 from fer_augment.testing.parents import names_the_parents_of_altered_images
 from fer_augment.testing.pixel_values import copes_with_images_of_any_content, keeps_pixels_in_range
 from fer_augment.testing.readers import (
+    NotChecked,
     ReaderSubject,
     gives_images_of_any_size,
     gives_two_classes_and_names_its_source,
@@ -243,11 +244,13 @@ def run_check(check: Check, subject: AnySubject) -> tuple[list[str], Exception |
 
     Returns:
         What is wrong, each fault once, empty if the check passes; and the exception if the plugin raised one, which
-        is then the only fault.
+        is then the only fault, or a `NotChecked`, which is no fault.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return list(dict.fromkeys(check(subject))), None
+        except NotChecked as reason:
+            return [], reason
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only this check fails
             return [f"{type(error).__name__}: {error}"], error

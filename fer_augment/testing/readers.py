@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,14 @@ from fer_augment.testing.scratch import scratch_folder
 _SIZE = (20, 24)
 _WORDS = ("", "no/such/source", "no-such-word", "\0", "x" * 5000)
 """Sources that do not exist."""
+_CLOCK_TICK = 0.05
+"""Seconds after which a change of a file gives it another time."""
+_MOST_DAMAGED = 500_000_000
+"""Largest source, in bytes, of which damaged copies are read."""
+
+
+class NotChecked(Exception):
+    """A check cannot be made on this plugin; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +157,15 @@ def reports_its_progress(subject: ReaderSubject) -> Iterator[str]:
 
 def leaves_the_source_alone(subject: ReaderSubject) -> Iterator[str]:
     """Reading writes nothing into the source or beside it."""
-    place = Path(subject.source)
-    if not place.exists():
+    if not Path(subject.source).exists():
         return
-    before = _contents(place)
+    before = _states(subject)
+    time.sleep(_CLOCK_TICK)
     subject.splits()
-    for file in sorted(before.keys() ^ _contents(place).keys() | _changed(before, _contents(place))):
-        yield f"reading changes {file.name} of the source; write to the cache, or nowhere"
+    after = _states(subject)
+    for file in sorted(before.keys() | after.keys()):
+        if before.get(file) != after.get(file):
+            yield f"reading changes {file.name} of the source; write to the cache, or nowhere"
 
 
 def refuses_damaged_data(subject: ReaderSubject) -> Iterator[str]:
@@ -162,12 +173,18 @@ def refuses_damaged_data(subject: ReaderSubject) -> Iterator[str]:
     place = Path(subject.source)
     if not place.exists():
         return
+    size = sum(file.stat().st_size for file in _files(place))
+    if size > _MOST_DAMAGED:
+        raise NotChecked(
+            f"the source has {size / 1e6:,.0f} MB, and damaged copies are made of at most {_MOST_DAMAGED / 1e6:,.0f} "
+            "MB; check with a smaller source, too"
+        )
     for title, damage in _DAMAGES.items():
         copy = subject.folder / title / place.name
         shutil.rmtree(copy.parent, ignore_errors=True)
         copy.parent.mkdir()
         (shutil.copytree if place.is_dir() else shutil.copyfile)(place, copy)
-        for file in (path for path in (copy, *copy.rglob("*")) if path.is_file()):
+        for file in _files(copy):
             file.write_bytes(damage(file.read_bytes()))
         try:
             if subject.reader.recognizes(str(copy)):
@@ -179,12 +196,14 @@ def refuses_damaged_data(subject: ReaderSubject) -> Iterator[str]:
                 f"files that are {title}: {type(error).__name__}: {' '.join(str(error).split())}; raise a DatasetError "
                 "that names the file and says what is wrong"
             )
+        finally:
+            shutil.rmtree(copy.parent, ignore_errors=True)
 
 
 _DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut off": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
-    "not what they were": lambda content: bytes(reversed(content)),
+    "not what they were": lambda content: content[::-1],
 }
 
 
@@ -197,10 +216,20 @@ def reader_emits_no_warnings(subject: ReaderSubject) -> Iterator[str]:
         yield f"{warning.category.__name__}: {warning.message}; fix the cause"
 
 
-def _contents(place: Path) -> dict[Path, bytes]:
-    files = place.rglob("*") if place.is_dir() else place.parent.glob("*")
-    return {file: file.read_bytes() for file in files if file.is_file()}
+def _files(place: Path) -> list[Path]:
+    """Return the files of a source: all in a folder, or the file itself."""
+    return [file for file in (place, *place.rglob("*")) if file.is_file()]
 
 
-def _changed(before: dict[Path, bytes], after: dict[Path, bytes]) -> set[Path]:
-    return {file for file in before.keys() & after.keys() if before[file] != after[file]}
+def _states(subject: ReaderSubject) -> dict[Path, tuple[int, int]]:
+    """Return size and time of the last change of each file of the source, and of the files beside it.
+
+    Beside a given source, these are the files that begin with its name: other programs may write there, too.
+    """
+    place = Path(subject.source)
+    files = _files(place)
+    if not place.is_dir():
+        beside = [file for file in place.parent.glob("*") if file.is_file()]
+        name = place.name.lstrip(".").partition(".")[0]
+        files += [file for file in beside if subject.given is None or file.name.lstrip(".").startswith(name)]
+    return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
