@@ -201,6 +201,15 @@ class TestAppend:
         assert grown.copies[ROWS:].tolist() == [1, 2, 1]
         assert grown.step[ROWS:].tolist() == [UNSTAMPED] * 3
 
+    def test_copies_of_one_source_row_are_numbered_in_the_order_of_their_parents(self) -> None:
+        """Whatever the order of the rows and of the new ones: the parents are copies 1 and 0 of row 3, and row 5."""
+        rows = seven_rows().take([3, 3, 5])
+        swapped = rows.take([2, 1, 0])
+
+        assert rows.append(random_images(3), parents=[1, 0, 2]).copies.tolist() == [0, 1, 0, 3, 2, 1]
+        assert swapped.append(random_images(3), parents=[1, 2, 0]).copies.tolist() == [0, 1, 0, 3, 2, 1]
+        assert rows.append(random_images(4), parents=[1, 0, 1, 0]).copies[3:].tolist() == [4, 2, 5, 3]
+
     def test_new_rows_with_labels(self) -> None:
         assert seven_rows().append(random_images(2), [2, 1], parents=[0, 0]).labels[ROWS:].tolist() == [2, 1]
 
@@ -277,7 +286,7 @@ class TestRowKeys:
         assert_array_equal(seven_rows().row_keys(slice(2, 4)), keys[2:4])
         assert len(seven_rows().row_keys([])) == 0
 
-    @pytest.mark.parametrize("parents", [[0, 3, 0], [[0, 1], [3, 0], [0, 0]], []])
+    @pytest.mark.parametrize("parents", [[0, 3, 0], [1, 0, 1], [[0, 1], [3, 0], [0, 0]], [[1, 0], [0, 1]], []])
     def test_copy_keys_are_the_keys_of_appended_rows(self, parents: list[int]) -> None:
         dataset = seven_rows().take([0, 0, 1, 2])
         grown = dataset.append(random_images(len(parents)), parents=parents)

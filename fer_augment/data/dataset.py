@@ -335,7 +335,7 @@ class ImageDataset:
             labels=np.concatenate([self.labels, new_labels]),
             class_names=self.class_names,
             origins=np.concatenate([_padded(self.origins, width), _padded(origins, width)]),
-            copies=np.concatenate([self.copies, self._next_copies(origins[:, 0])]),
+            copies=np.concatenate([self.copies, self._next_copies(origins[:, 0], parents_nP)]),
             step=np.concatenate([self.step, np.full(len(block.pixels), UNSTAMPED)]),
             sources=self.sources,
             outside=outside,
@@ -363,20 +363,30 @@ class ImageDataset:
     def copy_keys(self, parents: ArrayLike) -> NDArray[np.uint64]:
         """Return the `(n,) uint64` keys that the new rows of `append(…, parents=parents)` will have."""
         positions = _integers(parents, "parents")
-        origin = self.origin[positions if positions.ndim == 1 else positions[:, 0]]
-        return _key(origin, self._next_copies(origin))
+        parents_nP = np.atleast_2d(positions.T).T
+        origin = self.origin[parents_nP[:, 0]]
+        return _key(origin, self._next_copies(origin, parents_nP))
 
     def stamped(self, step: int) -> ImageDataset:
         """Set the step number of all rows that have none yet."""
         return replace(self, step=np.where(self.step == UNSTAMPED, step, self.step))
 
-    def _next_copies(self, origin: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the copy numbers of new rows created from the given source rows."""
+    def _next_copies(self, origin: NDArray[np.int64], parents_nP: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Return the copy numbers of new rows created from the given source rows.
+
+        Rows with the same source row are numbered in the order of the copy numbers of their (first) parents, if these
+        are given: an order that does not depend on positions.
+        """
         numbers = np.concatenate([self.origin, origin])
         lowest = int(numbers.min(initial=0))  # rows from outside have negative numbers
         highest = np.full(int(numbers.max(initial=0)) - lowest + 1, -1, dtype=np.int64)
         np.maximum.at(highest, self.origin - lowest, self.copies)
-        return highest[origin - lowest] + 1 + occurrence(origin - lowest)
+        order = np.arange(len(origin))
+        if parents_nP is not None:
+            order = np.argsort(self.copies[parents_nP[:, 0]], kind="stable")
+        copies = np.empty_like(origin)
+        copies[order] = highest[origin[order] - lowest] + 1 + occurrence(origin[order] - lowest)
+        return copies
 
 
 @dataclass(frozen=True, eq=False)
