@@ -253,11 +253,11 @@ class RowTransforms(Strategy, ABC):
         rows = self._rows(training_set)
         if self.copies is not None:
             return np.tile(rows, self.copies)
-        counts = training_set.counts
+        counts, in_order = training_set.counts, training_set.rows_by_key
         target = int(counts.max()) if self.target_count == "largest_class" else int(self.target_count or 0)
         parents = [np.empty(0, dtype=np.int64)]
         for label in np.unique(training_set.labels[rows]):
-            own = rng.permutation(np.flatnonzero(training_set.labels == label))
+            own = rng.permutation(in_order[training_set.labels[in_order] == label])
             parents.append(np.resize(own, max(0, target - int(counts[label]))))
         return np.concatenate(parents)
 

@@ -69,7 +69,8 @@ class ConfusionMirror(Strategy):
     insert: Literal["random", "end"] = Field(
         default="random",
         description="random: at random positions among the existing rows; end: after them. It affects exported sets "
-        "only: training shuffles rows regardless of their positions, so both train bit-identical networks.",
+        "only: training shuffles rows regardless of their positions, so both train bit-identical networks, unless a "
+        "later step goes by positions (`imblearn`, `dedup`).",
     )
 
     @field_validator("pairs")
@@ -102,7 +103,7 @@ class ConfusionMirror(Strategy):
         """Append the mirrored rows; return the set unchanged if no row is confused."""
         chosen = self._confused_rows(training_set, context)
         if self.rows == "random_same_class":
-            chosen = _others_of_each_class(training_set.labels, chosen, context.rng)
+            chosen = _others_of_each_class(training_set, chosen, context.rng)
         parents = np.repeat(chosen, self.copies)
         if not len(parents):
             return training_set
@@ -127,13 +128,17 @@ class ConfusionMirror(Strategy):
 
 
 def _others_of_each_class(
-    labels: NDArray[np.int64], rows: NDArray[np.int64], rng: np.random.Generator
+    training_set: ImageDataset, rows: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return as many distinct random rows of each class as `rows` has, `(n,)`, with rows not in `rows` first."""
+    """Return as many distinct random rows of each class as `rows` has, `(n,)`, with rows not in `rows` first.
+
+    The choice is independent of the order of the set; the rows are returned in it.
+    """
+    labels, in_order = training_set.labels, training_set.rows_by_key
     is_excluded = np.isin(np.arange(len(labels)), rows)
     drawn = [np.empty(0, dtype=np.int64)]
     for label, count in enumerate(np.bincount(labels[rows])):
-        shuffled = rng.permutation(np.flatnonzero(labels == label))
+        shuffled = rng.permutation(in_order[labels[in_order] == label])
         others_first = shuffled[np.argsort(is_excluded[shuffled], kind="stable")]
         drawn.append(others_first[:count])
     return np.sort(np.concatenate(drawn))

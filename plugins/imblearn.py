@@ -49,6 +49,8 @@ class Imblearn(Strategy):
     on these rows, their embeddings separate the classes better than those of new images, and cleaners remove fewer
     rows.
 
+    Samplers draw by the position of rows, as in the library, so another order of the training set gives other rows.
+
     When: comparing standard resampling methods: RandomOverSampler, the control for all others; the SMOTE family, which
     interpolates between neighbors; TomekLinks and EditedNearestNeighbours, which clean class boundaries;
     RandomUnderSampler or ClusterCentroids, for large data sets.

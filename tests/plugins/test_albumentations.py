@@ -50,6 +50,11 @@ def augmented(rows: np.ndarray, strategy: Any = None, channels: int = 1, **param
     )
 
 
+def contents(data: ImageDataset) -> list[Any]:
+    """Return key, label and digest of each row, in the order of the keys."""
+    return sorted(zip(data.row_keys().tolist(), data.labels.tolist(), data.digests.tolist(), strict=True))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_each_row_equals_the_librarys_result_for_the_seed_of_the_row(channels: int) -> None:
     import albumentations as A
@@ -157,6 +162,17 @@ def test_target_count_enlarges_classes_with_evenly_repeated_rows(parameters: dic
     for label in range(3):
         rows_of_each = np.bincount(result.origin[result.labels == label])
         assert np.ptp(rows_of_each[rows_of_each > 0]) <= 1
+
+
+@pytest.mark.parametrize("amount", [{"target_count": "largest_class"}, {"target_count": 45}, {"copies": 2}])
+def test_copies_do_not_depend_on_the_order_of_rows(amount: dict[str, Any]) -> None:
+    """The set has inverted copies of some rows."""
+    data = dataset()
+    data = data.append(255 - data.images[:7], parents=np.arange(7))
+    shuffled = data.take(np.random.default_rng(1).permutation(len(data)))
+    filled, refilled = (rewritten(one, transforms=PIPELINE, **amount) for one in (data, shuffled))
+    assert contents(filled) == contents(refilled)
+    assert len(filled) > len(data)
 
 
 def test_random_numbers_of_a_copy_depend_on_its_copy_number_only() -> None:

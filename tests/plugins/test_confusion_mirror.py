@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fer_augment import Context, DatasetError, Effect, ImageDataset
+from fer_augment.functional import make_strategy
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.testing import NearestMeanScout, tiny_dataset
@@ -110,6 +111,39 @@ def test_the_position_of_inserted_rows_does_not_affect_training(parameters: dict
         networks.append(weights_of(train(training_of(data=sets[-1])).model))
     assert sets[0].fingerprint != sets[1].fingerprint
     assert same_bits(*networks)
+
+
+def contents(data: ImageDataset) -> list[Any]:
+    """Return key, label and digest of each row, in the order of the keys."""
+    return sorted(zip(data.row_keys().tolist(), data.labels.tolist(), data.digests.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("amount", [{"target_count": "largest_class"}, {"copies": 1}])
+def test_the_position_of_inserted_rows_does_not_affect_later_copies(amount: dict[str, Any]) -> None:
+    sets = []
+    for insert in ("random", "end"):
+        mirror = ConfusionMirror(pairs=[["ant", "bee"], ["bee", "cat"]], copies=3, insert=insert)
+        noise = make_strategy("albumentations", when="rewrite", transforms=[{"GaussNoise": {"p": 1}}], **amount)
+        pipeline = Pipeline(
+            steps_of([mirror, noise]), Context(0, tiny_dataset().class_names), lambda step: NearestMeanScout()
+        )
+        sets.append(pipeline.fold("rewrite_training_set", tiny_dataset()))
+    assert sets[0].origin.tolist() != sets[1].origin.tolist()
+    assert contents(sets[0]) == contents(sets[1])
+    assert (sets[0].step == 2).any()
+
+
+def test_the_random_control_does_not_depend_on_the_order_of_rows() -> None:
+    strategy = ConfusionMirror(pairs=[["ant", "bee"], ["bee", "cat"]], rows="random_same_class")
+    data = tiny_dataset()
+    sets = [
+        Pipeline(steps_of([strategy]), Context(0, data.class_names), scout_for=lambda step: NearestMeanScout()).fold(
+            "rewrite_training_set", data.take(order)
+        )
+        for order in (np.arange(len(data)), np.random.default_rng(0).permutation(len(data)))
+    ]
+    assert contents(sets[0]) == contents(sets[1])
+    assert len(sets[0]) > len(data)
 
 
 def test_rows_without_predictions_are_never_chosen() -> None:
