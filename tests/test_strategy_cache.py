@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ class Slow(Strategy):
     key: str = "v1"
 
     made: ClassVar[list[int]] = []
-    fails: ClassVar[list[str]] = []
+    fails: ClassVar[list[OSError]] = []
 
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
@@ -38,8 +39,8 @@ class Slow(Strategy):
             for image in range(5):
                 context.progress(image + 1, 5)
             np.save(folder / "image.npy", np.full((1, *training_set.image_shape), self.brightness, np.uint8))
-            if self.fails:
-                raise OSError(28, "No space left on device", "image.npy")
+            for error in self.fails:
+                raise error
 
         folder = context.cached(f"{training_set.fingerprint} {self.key}", make)
         return training_set.append(np.load(folder / "image.npy"), [0])
@@ -86,7 +87,7 @@ def test_other_code_and_files_are_other_work(tmp_path: Path, monkeypatch: pytest
 
 
 def test_failed_work_leaves_nothing(tmp_path: Path, rewritten: Callable[..., ImageDataset]) -> None:
-    Slow.fails.append("disk")
+    Slow.fails.append(OSError(28, "No space left on device", "image.npy"))
     with pytest.raises(StrategyError, match=r"step 1 \(slow\), rewrite_training_set: .*image.npy: No space left"):
         rewritten(Slow())
     Slow.fails.clear()
@@ -96,17 +97,14 @@ def test_failed_work_leaves_nothing(tmp_path: Path, rewritten: Callable[..., Ima
     assert entry.kind == "strategies" and entry.path.name.startswith("slow-") and Slow.made == [3, 3]
 
 
-def test_work_in_progress_is_not_pruned(tmp_path: Path) -> None:
-    recipe, unfinished, pruned = bound(Slow()), list[str](), list[str]()
-
-    def make(folder: Path) -> None:
-        held = entries(tmp_path)
-        unfinished.extend(entry.path.name for entry in held)
-        pruned.extend(entry.path.name for entry in prune(held, unused_days=1, now=1e12))
-
-    folder = StrategyCache(tmp_path / "strategies", recipe.steps[0], recipe)("key", make)
-    assert len(unfinished) == 1 and unfinished[0].startswith(".slow-") and pruned == []
-    assert [entry.path for entry in prune(entries(tmp_path), unused_days=1, now=1e12)] == [folder]
+@pytest.mark.parametrize("error", [OSError("image file is truncated"), OSError(28, "No space left on device")])
+def test_an_error_that_names_no_file_is_shown_with_its_place(
+    error: OSError, rewritten: Callable[..., ImageDataset]
+) -> None:
+    Slow.fails.append(error)
+    place = r"\(test_strategy_cache.py, line \d+\)$"
+    with pytest.raises(StrategyError, match=rf"step 1 \(slow\), .*: OSError: {re.escape(str(error))} {place}"):
+        rewritten(Slow())
 
 
 def test_progress_is_reported_with_the_name_of_the_step(rewritten: Callable[..., ImageDataset]) -> None:

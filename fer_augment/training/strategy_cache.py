@@ -49,5 +49,7 @@ class StrategyCache:
             folder = TrainingStore(self.root).obtain(name, lambda scratch, _: make(scratch)).path
             os.utime(folder)
         except OSError as error:
+            if not (error.filename and error.strerror):
+                raise  # of the work, such as one about a damaged image; the pipeline names its place
             raise StrategyError(f"context.cached({key!r}, ...): {error.filename}: {error.strerror}") from error
         return folder
