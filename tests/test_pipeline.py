@@ -152,6 +152,15 @@ class TestSteps:
         ]
         assert str(steps[2]) == "step 3 (append_letter)"
 
+    def test_the_same_object_twice_makes_two_steps(self) -> None:
+        letter = AppendLetter(letter="a")
+        first, second = steps_of([letter, letter])
+
+        assert first.strategy is letter
+        assert second.strategy is not letter and second.strategy.model_dump() == letter.model_dump()
+        assert (second.number, second.occurrence) == (2, 1)
+        assert fold(pipeline(letter, letter, letter), "build_adjustment", str)("") == "aaa"
+
     def test_acting_stages_are_those_implemented(self) -> None:
         adjusting, drawing = steps_of([AppendLetter(letter="a"), Draw()])
 

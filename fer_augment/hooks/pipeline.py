@@ -66,8 +66,10 @@ class Step:
 
 
 def steps_of(strategies: Iterable[Strategy], providers: Iterable[str] = ()) -> tuple[Step, ...]:
-    """Number strategies in order and count repeated names."""
-    named = [(strategy, strategy.strategy_name()) for strategy in strategies]
+    """Number strategies in order and count repeated names; an object that occurs again is copied, as steps differ."""
+    given = list(strategies)
+    distinct = [one.model_copy() if one in given[:place] else one for place, one in enumerate(given)]
+    named = [(strategy, strategy.strategy_name()) for strategy in distinct]
     provided = [*providers, *[""] * len(named)]
     return tuple(
         Step(strategy, name, place + 1, sum(earlier == name for _, earlier in named[:place]), provided[place])
