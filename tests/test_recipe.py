@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -430,6 +431,14 @@ class TestShipped:
         assert lines[: len(header)] == header
         assert header[0].startswith("# fer-augment ") and f" {name} " in header[0]
         assert any(line.startswith("# Source: ") for line in header)
+
+    @pytest.mark.parametrize("name", ["modern_remix", "modern_mixup_drw", "modern_confusion_mix"])
+    def test_the_command_of_a_header_compares_with_mixup_at_the_same_alpha(self, name: str) -> None:
+        command = shipped_recipes()[name].read_text(encoding="utf-8").partition("\n")[0].split()
+        assert "modern_mixup" in command
+        overrides = [word for option, word in pairwise(command) if option == "--set"]
+        steps = [step for arm in load_recipes(["modern_mixup", name], overrides) for step in arm.strategies]
+        assert len({step.parameters["alpha"] for step in steps if "alpha" in step.parameters}) == 1
 
     @pytest.mark.parametrize("name", shipped_recipes())
     def test_every_recipe_has_a_description(self, name: str) -> None:
