@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TypeAlias
 
+import numpy as np
+
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
@@ -57,9 +59,10 @@ def read_data(
         progress: whether to show progress and warnings on stderr.
 
     Raises:
-        DatasetError: if no reader or more than one recognizes the source, or the source is invalid.
+        DatasetError: if no reader or more than one recognizes the source, the source is invalid, or there is no such
+            size, fit or color.
     """
-    settings = PixelSettings((size, size) if isinstance(size, int) else size, fit, channels)
+    settings = PixelSettings((size, size) if isinstance(size, int | np.integer) else size, fit, channels)
     return splits_of(open_data(data, progress=progress), settings, progress=progress)
 
 

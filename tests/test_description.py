@@ -254,6 +254,7 @@ BAD_DESCRIPTIONS = {
     "size in words": ("images: photos\nsize: big\n", [":2: size: should be a number of pixels, or [HEIGHT, WIDTH]"]),
     "three sizes": ("images: photos\nsize: [1, 2, 3]\n", [":2: size: should be a number of pixels"]),
     "no size": ("images: photos\nsize: 0\n", [":2: size: should be a number of pixels"]),
+    "large size": ("images: photos\nsize: 10001\n", [":2: size: should be a number of pixels", "from 1 to 10000"]),
     "unknown fit": ("images: photos\nfit: cut\n", [":2: fit: should be 'crop', 'pad' or 'stretch'"]),
     "unknown channels": ("images: photos\nchannels: rgb\n", [":2: channels: should be 'auto', 'gray' or 'color'"]),
     "large fraction": ("images: photos\nsplit: {test: 1}\n", [":2: split.test: should be less than 1"]),

@@ -240,6 +240,24 @@ def test_color_images_become_gray_where_gray_is_set(tmp_path):
     assert splits.notes == ("1 image converted from color to gray",)
 
 
+@pytest.mark.parametrize("size", [6, np.int64(6), [6, 6]])
+def test_a_size_is_one_number_or_two_also_of_numpy(tmp_path, size):
+    splits = fa.read_data(write_folder(tmp_path / "a", SMALL), size=size, progress=False)
+    assert splits.train.image_shape[:2] == (6, 6)
+
+
+@pytest.mark.parametrize("size", [0, 6.0, True, 10_001, "6"])
+def test_other_sizes_are_refused(tmp_path, size):
+    with pytest.raises(DatasetError, match="^size: should be one whole number from 1 to 10000, or two"):
+        fa.read_data(write_folder(tmp_path / "a", SMALL), size=size, progress=False)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("fit", "resize"), ("channels", "grey")])
+def test_an_unknown_fit_or_color_is_refused(tmp_path, setting, value):
+    with pytest.raises(DatasetError, match=f"^{setting}: should be .*, got '{value}'$"):
+        fa.read_data(write_folder(tmp_path / "a", SMALL), size=6, progress=False, **{setting: value})
+
+
 def test_images_of_several_sizes_are_fitted_to_one(tmp_path):
     files = {name: encoded(photograph(30 + i, 40, 1)) for i, name in enumerate(SMALL)}
     splits = fa.read_data(write_folder(tmp_path / "a", files), size=(16, 12), fit="pad", progress=False)

@@ -208,3 +208,28 @@ def test_settings_override_those_of_the_source():
     assert PixelSettings((5, 5)).over(PixelSettings((9, 9), "pad", "gray")) == PixelSettings((5, 5), "pad", "gray")
     assert PixelSettings().over(PixelSettings()) == PixelSettings()
     assert [PixelSettings(channels=name).channel_count for name in ("auto", "gray", "color")] == [None, 1, 3]
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(0, 5), (5, -1), (5, 10_001), (5.0, 5.0), (True, True), (5,), (5, 5, 5), 5, 5.0, "55", np.zeros((2, 2), np.int64)],
+)
+def test_a_size_that_is_not_two_whole_numbers_of_pixels_is_refused(size):
+    with pytest.raises(DatasetError, match=r"^size: should be one whole number from 1 to 10000, or two: .*, got "):
+        PixelSettings(size)
+
+
+@pytest.mark.parametrize("size", [[5, 9], (np.int64(5), np.uint8(9)), np.array([5, 9])])
+def test_sizes_in_lists_and_numbers_of_numpy_are_those_in_numbers_of_python(size):
+    settings = PixelSettings(size)
+    assert settings == PixelSettings((5, 9)) and hash(settings) == hash(PixelSettings((5, 9)))
+    assert str(settings) == str(PixelSettings((5, 9))), "it is part of a key of the cache"
+
+
+def test_an_unknown_fit_or_color_is_refused():
+    with pytest.raises(DatasetError, match=r"^fit: should be 'crop', 'pad' or 'stretch', got 'resize'$"):
+        PixelSettings(fit="resize")  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match=r"^channels: should be 'auto', 'gray' or 'color', got 'grey'$"):
+        PixelSettings(channels="grey")  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match=r"^channels: .* got 3$"):
+        PixelSettings(channels=3)  # type: ignore[arg-type]

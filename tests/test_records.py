@@ -179,6 +179,11 @@ class TestDamage:
                 "is not a readable run record (identity.seed: Input should be a valid integer, unable to parse "
                 "string as an integer)",
             ),
+            (
+                {"pixels": {"size": [0, 8], "fit": None, "channels": None}},
+                "is not a readable run record (size: should be one whole number from 1 to 10000, or two: (height, "
+                "width), got (0, 8))",
+            ),
         ],
     )
     def test_invalid_records_are_refused_with_the_key(

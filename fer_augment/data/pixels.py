@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.errors import DatasetError
+from fer_augment.errors import DatasetError, excerpt
 
 Fit: TypeAlias = Literal["crop", "pad", "stretch"]
 Channels: TypeAlias = Literal["auto", "gray", "color"]
+LARGEST_SIDE = 10_000
+"""Height and width, in pixels, to which images are fitted at most."""
 PAD_VALUE = 0
 """Value (0 … 255) of the pixels that `fit: pad` adds."""
 
@@ -25,11 +28,21 @@ class PixelSettings:
         fit: how an image of another aspect ratio is fitted: `crop` cuts the longer side, both ends equally; `pad` adds
             black borders; `stretch` scales both sides independently. None is `crop`.
         channels: `gray` or `color`; `auto` is color if any image is. None is `auto`.
+
+    Raises:
+        DatasetError: if a size is not two whole numbers from 1 to `LARGEST_SIDE`, or there is no such fit or color.
     """
 
     size: tuple[int, int] | None = None
     fit: Fit | None = None
     channels: Channels | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the settings; a size in numbers of numpy becomes one in numbers of Python."""
+        if self.size is not None:
+            object.__setattr__(self, "size", _checked_size(self.size))
+        _check_word("fit", self.fit, get_args(Fit))
+        _check_word("channels", self.channels, get_args(Channels))
 
     def over(self, defaults: PixelSettings) -> PixelSettings:
         """Return these settings, with those of `defaults` where these are None."""
@@ -117,6 +130,33 @@ def with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
 
         return np.asarray(Image.fromarray(image).convert("L"))[..., None]
     raise DatasetError(f"images with {image.shape[2]} channels cannot become images with {channels}")
+
+
+def _checked_size(size: object) -> tuple[int, int]:
+    """Return a size as two numbers of Python.
+
+    Raises:
+        DatasetError: if it is not two whole numbers from 1 to `LARGEST_SIDE`.
+    """
+    sides = tuple(size) if isinstance(size, Sequence | np.ndarray) else ()
+    are_whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in sides)
+    if len(sides) != 2 or not are_whole or not all(1 <= side <= LARGEST_SIDE for side in sides):
+        raise DatasetError(
+            f"size: should be one whole number from 1 to {LARGEST_SIDE}, or two: (height, width), got "
+            f"{excerpt(repr(size), 40)}"
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def _check_word(name: str, value: object, words: Sequence[str]) -> None:
+    """Refuse a value that is neither None nor one of some words.
+
+    Raises:
+        DatasetError: with the name of the setting, the words and the value.
+    """
+    if value is not None and not (isinstance(value, str) and value in words):
+        *others, last = map(repr, words)
+        raise DatasetError(f"{name}: should be {', '.join(others)} or {last}, got {excerpt(repr(value), 40)}")
 
 
 def _inner_size(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:

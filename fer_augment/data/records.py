@@ -29,7 +29,7 @@ from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.digests import changed_files, write_digests
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.errors import RecipeError, RunError, excerpt
+from fer_augment.errors import DatasetError, RecipeError, RunError, excerpt
 
 RECORD_SCHEMA: Final = 2
 HELD_OUT = ("validation", "test")
@@ -265,6 +265,8 @@ class RunDirectory:
         except ValidationError as error:
             reason = why_unreadable(error, "run record", RECORD_SCHEMA)
             raise RunError(f"{file}: {reason}{_REMEDY}") from error
+        except DatasetError as error:  # of `pixels`
+            raise RunError(f"{file}: is not a readable run record ({error}){_REMEDY}") from error
 
     def predictions(self, split: str) -> Predictions:
         """Read the predictions for `validation` or `test`.

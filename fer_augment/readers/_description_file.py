@@ -22,17 +22,16 @@ from pydantic_core import ErrorDetails
 
 from fer_augment import DatasetError, did_you_mean
 from fer_augment.data.image_files import regular_file
-from fer_augment.data.pixels import Channels, Fit, PixelSettings
+from fer_augment.data.pixels import LARGEST_SIDE, Channels, Fit, PixelSettings
 from fer_augment.data.splitting import SplitSettings
 from fer_augment.readers._class_changes import ClassChanges
 from fer_augment.readers._conventions import display_name, no_such_file
 from fer_augment.readers._table_columns import Choice, ColumnChoice
 from fer_augment.recipe.files import DESCRIPTION_KEYS, FILE_KEYS
-from fer_augment.recipe.recipe import Recipe, validation_message
+from fer_augment.recipe.recipe import Recipe, Side, validation_message
 from fer_augment.recipe.yaml_source import Fault, Keys, Node, parse_yaml
 
 Whole: TypeAlias = Annotated[int, Strict()]
-Side: TypeAlias = Annotated[int, Strict(), Field(ge=1)]
 Fraction: TypeAlias = Annotated[float, Strict(), AllowInfNan(False), Field(gt=0, lt=1)]
 ClassName: TypeAlias = Annotated[str, Strict()] | Whole
 
@@ -247,7 +246,7 @@ def _existing(node: Node, keys: Keys) -> Keys:
 
 def _message(keys: Keys, details: Sequence[ErrorDetails]) -> str:
     if keys[:1] == ("size",):
-        return "should be a number of pixels, or [HEIGHT, WIDTH], each at least 1"
+        return f"should be a number of pixels, or [HEIGHT, WIDTH], each from 1 to {LARGEST_SIDE}"
     if details[0]["type"] != "extra_forbidden":
         return validation_message(details)
     if keys == ("split", "folds"):

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, Field, Strict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
-from fer_augment.data.pixels import Channels, Fit, PixelSettings
+from fer_augment.data.pixels import LARGEST_SIDE, Channels, Fit, PixelSettings
 from fer_augment.errors import RecipeError, did_you_mean, excerpt, windows_refuses
 from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
@@ -30,7 +30,7 @@ from fer_augment.recipe.training_settings import ScoutSettings as ScoutSettings
 from fer_augment.recipe.training_settings import TrainingSettings as TrainingSettings
 from fer_augment.recipe.yaml_source import Fault, Keys, Node, Place, as_node, dump_yaml, value_in_words
 
-Side: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=10_000)]
+Side: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=LARGEST_SIDE)]
 
 
 class DataSettings(Settings):
@@ -284,7 +284,7 @@ def _fault(node: Node, error: ErrorDetails) -> Fault:
     keys = error["loc"]
     if keys[:2] == ("data", "size"):
         keys = keys[:2]
-        return Fault(node.place_of(keys), keys, "should be one whole number from 1 to 10000, or two: [H, W]")
+        return Fault(node.place_of(keys), keys, f"should be one whole number from 1 to {LARGEST_SIDE}, or two: [H, W]")
     place = node.place_of(keys)
     if error["type"] == "missing":
         return Fault(Place(place.source), keys, validation_message([error]))
