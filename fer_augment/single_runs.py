@@ -126,8 +126,10 @@ def rewrite(
     chosen_seed = seed_of(seed)
     (arm,) = bound_recipes([recipe], overrides, quiet=not progress)
     recipe_data, store = data_for([arm], data, progress=progress), default_store()
-    preflight([arm], recipe_data, store)
-    checked_networks([arm], recipe_data, store, is_local=False)
+    notices = preflight([arm], recipe_data, store)
+    checked, _ = checked_networks([arm], recipe_data, store, is_local=False)
+    if progress:
+        print_warnings([*notices, *checked, *recipe_warnings(arm)])
     with progress_of_activities(quiet=not progress) as report:
         trainings = Trainings(recipe_data.splits_for(arm.recipe), chosen_seed, store, report, cores=cores())
         return rewriting_of(trainings.of(arm))

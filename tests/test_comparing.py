@@ -353,6 +353,17 @@ class TestRewrite:
         assert (result.step.name, result.made, result.removed) == ("imblearn", 30, 0)
         assert (rewriting.after.step == 1).sum() == 30
 
+    def test_shows_the_warnings_of_a_run_unless_progress_is_off(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("fer_augment.runs.preflight.emulates_bfloat16", lambda training: True)
+        (place / "never.yaml").write_text("extends: ./small.yaml\nstrategies: [{power_sampler: {from_epoch: 9}}]\n")
+        fa.rewrite("never.yaml", "faces")
+        err = " ".join(capsys.readouterr().err.split())
+        assert "warning: never: training.precision is bfloat16" in err and "warning: Training has only" in err
+        fa.rewrite("never.yaml", "faces", progress=False)
+        assert capsys.readouterr().err == ""
+
 
 class TestPlan:
     def test_lists_distinct_trainings_and_writes_nothing(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
