@@ -217,6 +217,24 @@ class TestCommand:
         assert {path.name for path in out.iterdir()} == files
         assert f"Wrote {out}: " in ran.err
 
+    @pytest.mark.parametrize("sizes", [(20, 20), (20, 24), (400, 400)], ids=["equal", "several", "large JPEG"])
+    def test_images_are_read_in_the_size_of_the_recipe_as_for_a_run(
+        self, data: Path, tmp_path: Path, sizes: tuple[int, int]
+    ) -> None:
+        for number, file in enumerate(sorted(data.rglob("*.png"))):
+            image = cv2.resize(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), (sizes[0], sizes[number % 2]))
+            file.unlink()
+            cv2.imwrite(str(file.with_suffix(".jpg")), image)
+        recipe, setting = str(write_recipe(tmp_path, steps=OVERSAMPLE)), "data.size=16"
+        out = ("--out", str(tmp_path / "out"), "--format", "folder")
+
+        ran = fer_augment("rewrite", recipe, "--data", str(data), "--set", setting, *out, "--json")
+
+        assert ran.code == 0, ran.err
+        of_run = fa.rewrite(recipe, data, overrides=[setting], progress=False).before
+        assert json.loads(ran.out)["fingerprint_before"] == of_run.fingerprint
+        assert of_run.image_shape == (16, 16, 1)
+
     def test_invalid_input_is_refused_before_any_training(self, data: Path, tmp_path: Path) -> None:
         recipe = str(write_recipe(tmp_path, steps=MIRROR))
         (tmp_path / "taken").mkdir()

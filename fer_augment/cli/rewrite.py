@@ -49,14 +49,16 @@ def rewrite(
     fer-augment rewrite confusion_mirror --data fer2013.csv --dry-run
     fer-augment rewrite smote --data faces.zip --out faces_smote --format folder
     """
-    from fer_augment.reading import read_data
+    from fer_augment.preparing import bound_recipes, data_for
     from fer_augment.reports.rewriting import print_rewriting
     from fer_augment.rewriting_export import check_export, export_rewriting, summary_of
     from fer_augment.single_runs import rewrite as rewritten
 
     if out is None and not dry_run:
         raise FerAugmentError("name the directory to write with --out DIR, or use --dry-run to see the counts only")
-    splits = read_data(source)
+    # read as the recipe asks for, before anything is trained, to refuse formats that the data do not fit
+    (arm,) = bound_recipes([recipe], overrides, quiet=False)
+    splits = data_for([arm], source, progress=True).splits_for(arm.recipe)
     target = None if dry_run else out
     if target:
         check_export(target, formats, splits)
