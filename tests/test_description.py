@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fer_augment as fa
 from fer_augment import ImageSource, RecipeError, load_recipe
-from fer_augment.data.pixels import PixelSettings
+from fer_augment.data.pixels import PixelSettings, fitted
 from fer_augment.data.splitting import SplitSettings
 from fer_augment.readers import description
 from fer_augment.recipe.recipe import check_recipe_file
@@ -21,6 +22,7 @@ from tests.data_files import (
     split_files,
     write_csv,
     write_folder,
+    write_npz,
     write_table,
     write_zip,
 )
@@ -207,6 +209,19 @@ def test_classes_size_and_color_of_arrays_are_changed(tmp_path):
     assert splits.test.image_shape == (8, 8, 3)
     assert "6 rows of neutral: dropped" in splits.notes
     assert_source_rows(splits)
+
+
+def test_size_and_color_of_arrays_are_defaults_that_a_recipe_overrides(tmp_path):
+    images, labels = random_images(60, side=12, channels=3), np.arange(60) % 2
+    arrays = {"x_train": images[:40], "y_train": labels[:40], "x_test": images[40:], "y_test": labels[40:]}
+    original = read(write_npz(tmp_path / "faces.npz", arrays))
+    path = described(tmp_path, "images: faces.npz\nsize: 4\nfit: stretch\nchannels: gray\n")
+    assert read(path).train.image_shape == (4, 4, 1)
+    as_they_are = fa.read_data(path, size=12, channels="color", progress=False)
+    assert as_they_are.fingerprint == original.fingerprint
+    assert as_they_are.pixels == PixelSettings((12, 12), "stretch", "color")
+    larger = fa.read_data(path, size=(24, 12), channels="color", progress=False).test.images[[3]][0]
+    np.testing.assert_array_equal(larger, fitted(original.test.images[[3]][0], (24, 12), "stretch"))
 
 
 BAD_DESCRIPTIONS = {

@@ -224,6 +224,10 @@ class TestReading:
         described = read(tmp_path / "source.yaml")
         assert described.class_names == tuple(name for name in KEPT if name != "fear")
         assert described.train.targets is not None and described.train.targets.shape[1] == 7
+        (tmp_path / "source.yaml").write_text("images: fer2013.csv\ntable: fer2013new.csv\nsize: 6\n")
+        assert read(tmp_path / "source.yaml").train.image_shape == (6, 6, 1)
+        overridden = fa.read_data(tmp_path / "source.yaml", size=SIZE, progress=False)
+        assert overridden.fingerprint == in_folder.fingerprint, "the size of a description is a default"
         assert read(tmp_path / "fer2013new.csv").fingerprint == in_folder.fingerprint
 
     def test_a_table_of_another_edition_is_refused(self, tmp_path):

@@ -402,9 +402,8 @@ class Splits:
         test: test split.
         source: description of the data source.
         notes: what was passed over or converted when the source was read, one sentence each.
-        pixels: size and color that the recipe or the source set; new images are fitted alike.
-        keeps_near_duplicates: whether a cross-validation keeps near and mirrored duplicates in one fold; a source
-            description can turn it off.
+        pixels: size and color that the recipe or the source set; new images are fitted alike. Images that a reader
+            returns may still have others: they are given those that the recipe sets, or else these.
     """
 
     train: ImageDataset

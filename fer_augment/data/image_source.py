@@ -150,12 +150,12 @@ class ArraySource:
         return self.original.source
 
     def splits(self, settings: PixelSettings, progress: ReportProgress = lambda done, total: None) -> Splits:
-        """Return the data, in another size and color if the settings say so."""
+        """Return the data in a size and color; what is None is taken from `Splits.pixels`, else from the images."""
         settings = settings.over(self.original.pixels)
         height, width, channels = self.original.train.image_shape
         size, count = settings.size or (height, width), settings.channel_count or channels
         if (size, count) == ((height, width), channels):
-            return self.original
+            return replace(self.original, pixels=settings)
         total, done = sum(map(len, self.original.parts.values())), 0
         resized = []
         for part in self.original.parts.values():

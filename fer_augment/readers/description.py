@@ -63,7 +63,7 @@ def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
             raise DatasetError(f"{file.place('columns')}: {display_name(images)} has no table; add `table: FILE.csv`")
         opened = installed_plugins().open(images, progress, reader=settings.reader)
         if isinstance(opened, ArraySource):
-            return _changed_arrays(file, opened, progress)
+            return _changed_arrays(file, opened)
         if not isinstance(opened, ImageSource):
             raise DatasetError(f"{file.place('images')}: {display_name(images)} cannot be changed by a description")
         read_source = file.classes.applied(opened)
@@ -107,11 +107,11 @@ def _tables(file: DescriptionFile, images: str | None) -> TableFiles | None:
     return TableFiles((TableFile(Path(path), relative if relative[0] != ".." else (Path(path).name,)),), images)
 
 
-def _changed_arrays(file: DescriptionFile, source: ArraySource, progress: ReportProgress) -> Splits:
-    """Return images in memory with other classes, size and color."""
+def _changed_arrays(file: DescriptionFile, source: ArraySource) -> Splits:
+    """Return images in memory with other classes, in their own size and color; see `Splits.pixels`."""
     _refuse_splitting(file, source.description)
     splits = file.classes.applied_to_splits(source.original)
-    return ArraySource(splits).splits(file.settings.pixels, progress)
+    return replace(splits, pixels=file.settings.pixels.over(splits.pixels))
 
 
 def _voted_csv(file: DescriptionFile, pixels: str, table_path: str, progress: ReportProgress) -> Splits:
@@ -120,7 +120,7 @@ def _voted_csv(file: DescriptionFile, pixels: str, table_path: str, progress: Re
     (votes,) = named_table(Path(_existing(file, "table", table_path))).files
     title = display_name(str(file.path))
     splits = read_voted_csv(title, votes, pixels, file.columns, file.classes, progress=progress)
-    return ArraySource(splits).splits(file.settings.pixels, progress)
+    return replace(splits, pixels=file.settings.pixels)
 
 
 def _refuse_splitting(file: DescriptionFile, source: str) -> None:
