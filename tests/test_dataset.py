@@ -448,6 +448,14 @@ class TestSourceRows:
             with pytest.raises(DatasetError, match="row 1: soft labels must be 0 or more and sum to 1"):
                 SourceRows(targets=np.array([[1, 0], row], dtype=np.float32))
 
+    def test_soft_labels_must_agree_with_the_labels_of_source_rows(self) -> None:
+        nearly = np.array([[0.5, 0.5], [0.5 + 1e-7, 0.5 - 1e-7], [0, 1]], dtype=np.float32)
+        targets = self.data(targets=nearly).targets
+        np.testing.assert_array_equal(targets, nearly, err_msg="rounding is no contradiction")
+        message = "row 1: the label bee has a share of 0.4 in the soft labels, ant has 0.6; label rows with the class"
+        with pytest.raises(DatasetError, match=message):
+            self.data(targets=np.array([[1, 0], [0.6, 0.4], [0, 1]], dtype=np.float32))
+
 
 class TestSplits:
     def parts(self) -> dict[str, Any]:

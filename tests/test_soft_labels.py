@@ -6,7 +6,7 @@ import csv
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from fer_augment.data.audit import audit, drop_held_out_duplicates
 from fer_augment.data.export import refuse_unfit, write_export
 from fer_augment.data.npy_format import write_npy_folder
 from fer_augment.readers import table
+from fer_augment.readers._class_changes import ClassChanges
 from fer_augment.readers._table_columns import FERPLUS
 from tests.command_line import fer_augment
-from tests.data_files import csv_rows, encoded, random_images, write_csv, write_folder, write_table
+from tests.data_files import csv_rows, encoded, random_images, write_csv, write_folder, write_npy, write_table
 from tests.reading import assert_message, message_of, read
 
 FERPLUS_COLUMNS = (
@@ -268,6 +269,84 @@ class TestReading:
         assert set(FERPLUS) == {name.casefold() for name in FERPLUS_COLUMNS}
 
 
+MERGED = "classes: {anger: negative, disgust: negative, drop: [contempt]}\n"
+
+
+def by_image(splits: Splits) -> dict[bytes, tuple[str, dict[str, float]]]:
+    """Return the label and the share of each class by the pixels of the image."""
+    return {
+        part.images[[row]].tobytes(): (
+            part.class_names[part.labels[row]],
+            {name: round(float(share), 5) for name, share in zip(part.class_names, part.targets[row], strict=True)},
+        )
+        for part in splits.parts.values()
+        for row in range(len(part))
+    }
+
+
+class TestMerging:
+    """Labels and shares of merged classes are the same, wherever the shares are read from."""
+
+    @pytest.fixture
+    def source(self, tmp_path) -> Path:
+        """FERPlus with rows whose most frequent class changes when anger and disgust are one."""
+        changes = {
+            0: {"neutral": 4, "anger": 3, "disgust": 3},
+            8: {"contempt": 4, "anger": 3, "disgust": 3},  # more than a dropped class has
+            9: {"contempt": 5, "neutral": 5},  # a tie with a dropped class
+            10: {"contempt": 6, "anger": 2, "disgust": 2},
+        }
+        return write_ferplus(tmp_path / "ferplus", votes(changes))
+
+    @pytest.fixture
+    def of_votes(self, source) -> dict[bytes, tuple[str, dict[str, float]]]:
+        """What a description of the table of votes gives."""
+        described = source.parent / "votes.yaml"
+        described.write_text(f"images: {source.name}\n{MERGED}")
+        result = by_image(read(described))
+        assert result[faces()[0].tobytes()][0] == result[faces()[8].tobytes()][0] == "negative"
+        assert result[faces()[9].tobytes()][0] == "neutral" and faces()[10].tobytes() not in result
+        return result
+
+    def test_converted_shares_give_the_labels_of_the_votes(self, source, of_votes, tmp_path):
+        write_npy_folder(read(source), tmp_path / "npy")
+        (tmp_path / "source.yaml").write_text(f"images: npy\n{MERGED}")
+        merged = read(tmp_path / "source.yaml")
+        assert by_image(merged) == of_votes
+        dropped = sum(row % 8 == 7 for row in range(COUNT)) + 1
+        assert f"{dropped} rows of contempt: dropped" in merged.notes
+
+    def test_image_files_with_shares_give_the_labels_of_the_votes(self, source, of_votes):
+        opened = table.read(str(source), lambda done, total: None)
+        assert isinstance(opened, ImageSource)
+        changes = ClassChanges({"anger": "negative", "disgust": "negative"}, frozenset({"contempt"}))
+        assert by_image(changes.applied(opened).splits(opened.settings)) == of_votes
+
+    def test_a_class_that_no_row_has_any_more_is_left_out(self, tmp_path):
+        merged = read(self.with_first_shares(tmp_path, [0.4, 0.3, 0.3, 0]))
+        assert merged.class_names == ("bug", "dog")
+        assert merged.train.labels.tolist() == [0, 0, 1]
+        np.testing.assert_allclose(merged.train.targets, [[1.0, 0.0], [1.0, 0.0], [0.3, 0.7]], atol=1e-6)
+        assert "ant: never the largest share; left out" in merged.notes
+
+    def test_the_label_of_the_source_stays_in_a_tie(self, tmp_path):
+        merged = read(self.with_first_shares(tmp_path, [0.5, 0.2, 0.3, 0]))
+        assert merged.class_names == ("ant", "bug", "dog")
+        assert merged.train.labels.tolist() == [0, 1, 2]
+        np.testing.assert_allclose(merged.train.targets[0], [0.5, 0.5, 0], atol=1e-6)
+
+    def with_first_shares(self, folder: Path, first: Sequence[float]) -> Path:
+        """Describe an npy folder with given shares in the first row of each split; the classes bee and cat are one."""
+        shares = np.array([first, [0, 0.6, 0.4, 0], [0, 0, 0.3, 0.7]], np.float32)
+        arrays: dict[str, np.ndarray] = {}
+        for number, word in enumerate(("training", "validation", "test")):
+            arrays |= {f"X_{word}": random_images(3, seed=number), f"Y_{word}": shares.argmax(axis=1)}
+            arrays[f"shares_{word}"] = shares
+        write_npy(folder / "npy", arrays, ["ant", "bee", "cat", "dog"])
+        (folder / "source.yaml").write_text("images: npy\nclasses: {bee: bug, cat: bug}\n")
+        return folder / "source.yaml"
+
+
 class TestShowing:
     def test_data_show(self, folder):
         out = " ".join(fer_augment("data", "show", str(folder)).out.split())
@@ -313,6 +392,23 @@ class TestKeeping:
         write_npy_folder(splits, tmp_path / "npy")
         np.save(tmp_path / "npy" / file, np.full((61, 8), "a"))
         assert re.search("(groups|soft labels) must be", message_of(tmp_path / "npy"))
+
+    def test_shares_that_contradict_a_label_are_refused(self, splits, tmp_path):
+        write_npy_folder(splits, tmp_path / "npy")
+        labels = np.load(tmp_path / "npy" / "Y_training.npy")
+        assert splits.class_names[labels[1]] == "sadness"
+        labels[1] = 0
+        np.save(tmp_path / "npy" / "Y_training.npy", labels)
+        reason = "row 1: the label neutral has a share of 0 in the soft labels, sadness has 1; label rows with"
+        assert_message(tmp_path / "npy", [f"Y_training.npy: {reason}", "or leave out the soft labels"])
+
+    def test_relabeled_rows_in_memory_are_resized_with_their_targets(self, splits):
+        labels = splits.train.labels.copy()
+        labels[1] = 0
+        relabeled = replace(splits.train, labels=labels)
+        smaller = fa.read_data(replace(splits, train=relabeled), size=6, progress=False).train
+        assert smaller.image_shape == (6, 6, 1)
+        np.testing.assert_array_equal(smaller.targets, relabeled.targets)
 
     def test_dropped_duplicates_keep_the_others_in_place(self, splits):
         train = splits.train

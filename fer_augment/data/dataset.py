@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +29,8 @@ UNSTAMPED = -1
 """Step number of a row that a strategy has just created; it is set when the hook returns."""
 FIRST_OUTSIDE = -2
 """In `origins`, the first source of `outside`; -3 is the second. -1 is padding."""
+ROUNDING = 1e-6
+"""Shares that differ by less are equal: equal sums in float32 may differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +149,8 @@ class ImageDataset:
             sources: names, groups and soft labels of the N rows.
 
         Raises:
-            DatasetError: if the arrays are invalid or inconsistent.
+            DatasetError: if the arrays are invalid or inconsistent, or the soft labels of a row give another class than
+                its label the largest share.
         """
         block = images if isinstance(images, PixelBlock) else PixelBlock.of(images)
         index = np.arange(len(block.pixels)) if rows is None else _integers(rows, "rows")
@@ -157,7 +161,10 @@ class ImageDataset:
         number = np.arange(len(index), dtype=np.int64)
         zeros = np.zeros(len(index), dtype=np.int64)
         names = tuple(class_names)
-        return cls((block,), index, _integers(labels, "labels"), names, number[:, None], zeros, zeros, sources)
+        dataset = cls((block,), index, _integers(labels, "labels"), names, number[:, None], zeros, zeros, sources)
+        if sources and sources.targets is not None:
+            _check_largest(dataset.labels, sources.targets, names)
+        return dataset
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the fields only, so that unpickling validates the data set and makes it read-only."""
@@ -202,7 +209,7 @@ class ImageDataset:
             "npk,np->nk", soft[np.maximum(self.origins, -1)], weights / weights.sum(axis=1, keepdims=True).clip(1)
         )
         of_source = soft[np.maximum(self.origin, -1)]
-        relabeled = (of_source[np.arange(len(self)), self.labels] < of_source.max(axis=1)) | self.is_from_outside
+        relabeled = ~have_largest_share(self.labels, of_source) | self.is_from_outside
         targets[relabeled] = np.eye(len(self.class_names), dtype=np.float32)[self.labels[relabeled]]
         return targets
 
@@ -451,6 +458,31 @@ class Splits:
         """Return an `(N,) bool` mask of the rows with an exact duplicate in the training split."""
         both = group_ids(np.concatenate([self.train.digests, part.digests]))
         return np.isin(both[len(self.train) :], both[: len(self.train)])
+
+
+def have_largest_share(labels: NDArray[np.int64], targets: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Return an `(N,) bool` mask of the rows whose label has the largest share, also if other classes have as much.
+
+    Args:
+        labels: `(N,)` in `0 … K - 1`.
+        targets: `(N, K)` floats, soft labels.
+    """
+    return np.asarray(targets[np.arange(len(labels)), labels] >= targets.max(axis=1) - ROUNDING)
+
+
+def _check_largest(labels: NDArray[np.int64], targets: NDArray[np.float32], names: Sequence[str]) -> None:
+    """Refuse source rows with a larger share for another class than their label: training would not use the shares.
+
+    Raises:
+        DatasetError: for the first of them.
+    """
+    for row in np.flatnonzero(~have_largest_share(labels, targets))[:1].tolist():
+        label, largest = int(labels[row]), int(targets[row].argmax())
+        raise DatasetError(
+            f"row {row}: the label {excerpt(names[label], 60)} has a share of {targets[row, label]:.3g} in the soft "
+            f"labels, {excerpt(names[largest], 60)} has {targets[row, largest]:.3g}; label rows with the class of the "
+            "largest share, or leave out the soft labels"
+        )
 
 
 def _check_columns(sources: SourceRows, rows: int, classes: int) -> None:

@@ -169,6 +169,7 @@ class ArraySource:
                 return ()
 
             block = computed_block(f"{part.fingerprint} {settings}", (len(part), *size, count), resize).block
-            resized.append(ImageDataset.from_arrays(block, part.labels, part.class_names, sources=part.sources))
+            sources = part.sources and replace(part.sources, targets=part.targets)  # relabeled rows are one-hot
+            resized.append(ImageDataset.from_arrays(block, part.labels, part.class_names, sources=sources))
         train, validation, test = resized
         return replace(self.original, train=train, validation=validation, test=test, pixels=settings)

@@ -114,8 +114,10 @@ def splits_of_arrays(
     description, datasets = display_name(source), dict[str, ImageDataset]()
     for split, one in read.items():
         numbers = classes.numbers(one)
-        with said_of(description):
-            datasets[split] = ImageDataset.from_arrays(one.block, numbers, classes.names, sources=columns.get(split))
+        sources = columns.get(split)
+        has_columns = sources is not None and (sources.groups is not None or sources.targets is not None)
+        with said_of(one.labels_title if has_columns else description):  # columns are checked by row
+            datasets[split] = ImageDataset.from_arrays(one.block, numbers, classes.names, sources=sources)
     if EVERYTHING in datasets:
         rows = datasets[EVERYTHING]
         no_split = np.full(len(rows), -1, dtype=np.int8)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError, ImageDataset, ImageSource, Splits, did_you_mean
-from fer_augment.readers._conventions import class_order, display_name
+from fer_augment.data.dataset import ROUNDING, have_largest_share
+from fer_augment.readers._conventions import class_order, counted, display_name
 
 
 @dataclass(frozen=True)
@@ -56,50 +58,73 @@ class ClassChanges:
     def applied(self, source: ImageSource) -> ImageSource:
         """Return a source with changed classes.
 
+        Soft labels of merged classes are added, and the label is then the class with the largest sum, as for votes in a
+        table: a row with the largest share for a dropped class is left out, other rows lose their shares for it. If
+        several classes have the largest sum, the label of the source stays if it is one of them.
+
         Raises:
-            DatasetError: if a class does not exist, or no class is left.
+            DatasetError: if a class does not exist, or fewer than two are left.
         """
         if not self:
             return source
-        class_names, new_labels = self._numbers(source.class_names)
-        labels = new_labels[source.labels]
-        rows = np.flatnonzero(labels >= 0)
+        class_names, (kept,), notes = self._changed(source.class_names, [(source.labels, source.targets)])
         return replace(
             source,
-            files=[source.files[row] for row in rows.tolist()],
-            labels=labels[rows],
+            files=[source.files[row] for row in kept.rows.tolist()],
+            labels=kept.labels,
             class_names=class_names,
-            split=source.split[rows],
-            groups=None if source.groups is None else source.groups[rows],
-            targets=None if source.targets is None else _merged(source.targets[rows], new_labels, len(class_names)),
-            notes=(*source.notes, *self.notes([source.class_names[label] for label in source.labels.tolist()])),
+            split=source.split[kept.rows],
+            groups=None if source.groups is None else source.groups[kept.rows],
+            targets=kept.targets,
+            notes=(*source.notes, *notes),
         )
 
     def applied_to_splits(self, splits: Splits) -> Splits:
-        """Return splits of source rows with changed classes; no pixels are copied.
+        """Return splits of source rows with changed classes, see `applied`; no pixels are copied.
 
         Raises:
-            DatasetError: if a class does not exist, or no class is left.
+            DatasetError: if a class does not exist, or fewer than two are left.
         """
         if not self:
             return splits
-        class_names, new_labels = self._numbers(splits.class_names)
-        parts = []
-        for part in splits.parts.values():
-            labels = new_labels[part.labels]
-            rows = np.flatnonzero(labels >= 0)
-            sources = None if part.sources is None else part.sources.taken(rows)
-            if sources and sources.targets is not None:
-                sources = replace(sources, targets=_merged(sources.targets, new_labels, len(class_names)))
-            parts.append(
-                ImageDataset.from_arrays(
-                    part.blocks[0], labels[rows], class_names, rows=part.index[rows], sources=sources
-                )
+        parts = splits.parts.values()
+        of_parts = [(part.labels, part.sources.targets if part.sources else None) for part in parts]
+        class_names, kept, notes = self._changed(splits.class_names, of_parts)
+        train, validation, test = (
+            ImageDataset.from_arrays(
+                part.blocks[0],
+                one.labels,
+                class_names,
+                rows=part.index[one.rows],
+                sources=part.sources and replace(part.sources.taken(one.rows), targets=one.targets),
             )
-        labels_before = [splits.class_names[label] for part in splits.parts.values() for label in part.labels.tolist()]
-        train, validation, test = parts
-        notes = (*splits.notes, *self.notes(labels_before))
-        return replace(splits, train=train, validation=validation, test=test, notes=notes)
+            for part, one in zip(parts, kept, strict=True)
+        )
+        return replace(splits, train=train, validation=validation, test=test, notes=(*splits.notes, *notes))
+
+    def _changed(
+        self, names: Sequence[str], parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float32] | None]]
+    ) -> tuple[tuple[str, ...], list[_Kept], list[str]]:
+        """Change the classes of labels and soft labels.
+
+        Args:
+            names: the class names.
+            parts: labels and, if there are any, soft labels of each split.
+
+        Returns:
+            The new class names, what is kept of each split, and notes on what is left out.
+        """
+        class_names, new_labels = self._numbers(names)
+        kept = [_with_new_labels(labels, targets, new_labels, len(class_names)) for labels, targets in parts]
+        notes = self.notes([names[label] for one in kept for label in one.dropped.tolist()])
+        present = np.unique(np.concatenate([one.labels for one in kept]))
+        if any(one.targets is not None for one in kept) and len(present) < len(class_names):
+            absent = [display_name(name) for label, name in enumerate(class_names) if label not in present]
+            if len(present) < 2:
+                raise DatasetError(f"{self.place}: fewer than two classes have the largest share of a row; keep more")
+            notes.append(f"{counted(absent, 'classes')}: never the largest share; left out")
+            class_names, kept = tuple(class_names[label] for label in present), [one.of(present) for one in kept]
+        return class_names, kept, notes
 
     def _numbers(self, names: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Return the new class names, and the new label of each old one; -1 for a dropped class."""
@@ -109,7 +134,53 @@ class ClassChanges:
         return class_names, np.array([-1 if name is None else label_of[name] for name in new_names], dtype=np.int64)
 
 
-def _merged(targets: NDArray[np.float32], new_labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """Add up the soft labels of merged classes, without those of dropped classes; rows sum to 1 again."""
-    sums = targets @ (new_labels[:, None] == np.arange(classes)).astype(np.float32)
-    return np.asarray(sums / sums.sum(axis=1, keepdims=True), dtype=np.float32)
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What is kept of N rows, and what is left out.
+
+    Attributes:
+        rows: `(n,) int64`, positions of the rows that are kept, in ascending order.
+        labels: `(n,) int64`, their new labels.
+        targets: `(n, K) float32`, their new soft labels; None without.
+        dropped: `(N - n,) int64`, the dropped class, in the old numbers, of each row that is left out.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    targets: NDArray[np.float32] | None
+    dropped: NDArray[np.int64]
+
+    def of(self, present: NDArray[np.int64]) -> _Kept:
+        """Leave out the classes that are not among some, in ascending order, which include all labels."""
+        targets = None if self.targets is None else _normalized(self.targets[:, present])
+        return replace(self, labels=np.searchsorted(present, self.labels).astype(np.int64), targets=targets)
+
+
+def _with_new_labels(
+    labels: NDArray[np.int64], targets: NDArray[np.float32] | None, new_labels: NDArray[np.int64], classes: int
+) -> _Kept:
+    """Give rows their new labels and soft labels, see `ClassChanges.applied`.
+
+    Args:
+        labels: `(N,)`, old labels.
+        targets: `(N, V)`, old soft labels; None without.
+        new_labels: `(V,)`, the new label of each old one; -1 for a dropped class.
+        classes: K, the number of new classes.
+    """
+    changed = new_labels[labels]
+    if targets is None:
+        is_kept = changed >= 0
+        return _Kept(np.flatnonzero(is_kept), changed[is_kept], None, labels[~is_kept])
+    sums = np.stack([targets[:, new_labels == label].sum(axis=1, dtype=np.float64) for label in range(classes)], axis=1)
+    of_dropped = np.where(new_labels < 0, targets, 0)
+    is_kept = sums.max(axis=1) >= of_dropped.max(axis=1) - ROUNDING
+    shares, changed = _normalized(sums[is_kept]), changed[is_kept]
+    stays = (changed >= 0) & have_largest_share(changed, shares)  # -1 is an index, too
+    new = np.where(stays, changed, shares.argmax(axis=1))
+    return _Kept(np.flatnonzero(is_kept), new, shares, of_dropped[~is_kept].argmax(axis=1))
+
+
+def _normalized(targets: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Divide each row by its sum."""
+    shares = targets.astype(np.float64)
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float32)
