@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Iterable
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from fer_augment.runs.network_export import ExportedNetwork
     from fer_augment.runs.run_models import RunModel
+
+_FILES_AT_ONCE = 512
+"""Image files that are decoded before the network predicts them."""
 
 
 class Run(RunDirectory):
@@ -65,6 +70,53 @@ class Run(RunDirectory):
         from fer_augment.metrics import softmax
 
         return softmax(self._model.logits(self._fitting(images)))
+
+    def predict_files(
+        self,
+        files: str | PathLike[str] | Iterable[str | PathLike[str]],
+        *,
+        resize: bool = False,
+        progress: bool = True,
+    ) -> NDArray[np.float64]:
+        """Predict class probabilities of image files, which are decoded and fitted as in training.
+
+        If the recipe or the data source set a size, images are fitted to it. EXIF orientation is applied; color images
+        are converted to gray, and gray images to color, as the network requires.
+
+        Args:
+            files: N image files in any format that data sources may have, or one.
+            resize: whether to resize images of a different size where neither the recipe nor the data source set one;
+                the aspect ratio is not kept.
+            progress: whether to show progress and warnings on stderr.
+
+        Returns:
+            `(N, K) float64`, as `predict` returns.
+
+        Raises:
+            DatasetError: if a file cannot be read, or has a different size, none is set and `resize` is False; the
+                message names the first such file.
+            RunError: if a file of the run is missing or damaged.
+            RecipeError: if something that the recipe names is not installed.
+        """
+        from fer_augment.data.new_images import read_images
+        from fer_augment.metrics import softmax
+        from fer_augment.reports.console import print_warnings, progress_of
+        from fer_augment.runs.run_models import changed_steps
+
+        paths = [Path(file) for file in ([files] if isinstance(files, str | PathLike) else files)]
+        model = self._model
+        record = model.record
+        if progress:
+            changed = changed_steps(record, model.pipeline.steps)
+            print_warnings(f"{step} has changed since the run" for step in changed)
+        parts = [np.empty((0, len(record.class_names)))]
+        with progress_of("predicting", quiet=not progress) as report:
+            for start in range(0, len(paths), _FILES_AT_ONCE):
+                chunk = paths[start : start + _FILES_AT_ONCE]
+                images = read_images(chunk, record.image_shape, model.pixels, resize=resize)
+                parts.append(softmax(model.logits(images)))
+                report(start + len(chunk), len(paths))
+        return np.concatenate(parts)
 
     def export(self, file: str | Path, form: str | None = None) -> ExportedNetwork:
         """Export the network in float32, checked against the logits of the run, and write a model card beside it.

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fer_augment as fa
 from fer_augment.data.records import RunDirectory
 from fer_augment.metrics import softmax
+from fer_augment.results.prediction_table import layout_of
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.data_files import SQUARE_CLASSES as CLASSES
 from tests.data_files import write_squares
@@ -96,9 +98,26 @@ def test_csv_has_one_row_per_image_and_one_column_per_class(place: Path) -> None
     rows = list(csv.DictReader(io.StringIO(ran.out)))
     assert [row["file"] for row in rows] == files
     for row in rows:
-        probabilities = {name: float(row[f"score_{name}"]) for name in CLASSES}
+        probabilities = {name: float(row[f"prob_{name}"]) for name in CLASSES}
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
         assert row["predicted"] == max(probabilities, key=lambda name: probabilities[name])
+    layout = layout_of("scores.csv", [*rows[0], "true"], {"id": "file"}, ["arm", "seed"])
+    assert (layout.classes, layout.kind, layout.unused) == (CLASSES, "prob", ()), "judge reads it with true classes"
+
+
+def test_files_are_predicted_from_python(place: Path, tmp_path: Path) -> None:
+    run, files = fa.load_run(place / "run"), validation_files(place)
+    expected = softmax(run.predictions("validation").logits)
+
+    assert np.array_equal(run.predict_files(map(Path, files), progress=False), expected)
+    for one in (files[0], Path(files[0]), [files[0]]):
+        np.testing.assert_allclose(run.predict_files(one, progress=False), expected[:1], atol=1e-6)
+    assert run.predict_files([]).shape == (0, len(CLASSES))
+    larger = tmp_path / "larger.png"
+    Image.open(files[0]).resize((64, 48), Image.Resampling.NEAREST).save(larger)
+    with pytest.raises(fa.DatasetError, match=r"larger.png: is 64x48, the network expects 16x16; .*resize=True"):
+        run.predict_files([files[0], larger], progress=False)
+    np.testing.assert_allclose(run.predict_files(larger, resize=True, progress=False), expected[:1], atol=1e-6)
 
 
 def test_color_files_are_converted_to_gray(place: Path, tmp_path: Path) -> None:
@@ -215,13 +234,18 @@ def edit_record(run: Path, old: str, new: str) -> None:
     (run / "record.json").write_text(text.replace(old, new))
 
 
-def test_changed_code_of_a_step_is_a_warning(place: Path, copied_run: Path) -> None:
+def test_changed_code_of_a_step_is_a_warning(place: Path, copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit_record(copied_run, RunDirectory(copied_run).record.steps[1].source, "0" * 64)
 
     ran = fer_augment("predict", str(copied_run), validation_files(place)[0])
 
     assert ran.code == 0
     assert "step 2 (logit_adjustment)" in ran.err and "has changed" in ran.err
+    (file, *_), run = validation_files(place), fa.load_run(copied_run)
+    run.predict_files(file, progress=False)
+    assert capsys.readouterr().err == ""
+    run.predict_files(file)
+    assert "step 2 (logit_adjustment)" in capsys.readouterr().err
 
 
 def test_a_run_trained_on_a_gpu_predicts_without_one(place: Path, copied_run: Path) -> None:

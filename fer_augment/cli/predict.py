@@ -16,15 +16,13 @@ from rich.text import Text
 
 from fer_augment.cli._finished_run import probability_by_class, run_argument
 from fer_augment.finished import load_run
-from fer_augment.reports.console import messages, print_plain, progress_of, results
+from fer_augment.reports.console import print_plain, results
 from fer_augment.reports.wording import printable
 from fer_augment.streams import results_stream
 
 if TYPE_CHECKING:
     from fer_augment.data.records import RunRecord
-    from fer_augment.runs.run_models import RunModel
 
-_IMAGES_AT_ONCE = 512
 _SHOWN = 3
 """Number of classes printed per image, most probable first; JSON and CSV contain all."""
 
@@ -44,42 +42,22 @@ def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None)
 
     RUN is the directory of a finished run, IMAGE a file in any format that data sources may have. Probabilities are the
     softmax of the logits, averaged over test-time views and adjusted as specified in the recipe. Color images are
-    converted to gray, and gray images to color, as the network requires.
+    converted to gray, and gray images to color, as the network requires. The CSV table has a column prob_CLASS for each
+    class, as `fer-augment judge` reads them.
 
     \b
     fer-augment predict results/runs/paper/seed-0-* face.png other.jpg
     fer-augment predict results/runs/paper/seed-0-* faces/*.png --csv > scores.csv
     """
-    from fer_augment.runs.run_models import changed_steps, load_run_model
-
-    directory = load_run(run)
-    model = load_run_model(directory)
-    for step in changed_steps(model.record, model.pipeline.steps):
-        messages().print(f"warning: {step} has changed since the run", markup=False, soft_wrap=True)
-    probabilities = _predict(model, images, resize)
+    finished = load_run(run)
+    probabilities = finished.predict_files(images, resize=resize)
+    record = finished.record
     if form == "json":
-        print_plain(
-            json.dumps(_as_json(directory.path, model.record, images, probabilities), indent=1, ensure_ascii=False)
-        )
+        print_plain(json.dumps(_as_json(finished.path, record, images, probabilities), indent=1, ensure_ascii=False))
     elif form == "csv":
-        _write_csv(model.record, images, probabilities)
+        _write_csv(record, images, probabilities)
     else:
-        _print(model.record, images, probabilities)
-
-
-def _predict(model: RunModel, files: Sequence[Path], resize: bool) -> NDArray[np.float64]:
-    """Return the `(N, K)` class probabilities of N files."""
-    from fer_augment.data.new_images import read_images
-    from fer_augment.metrics import softmax
-
-    parts = []
-    with progress_of("predicting") as progress:
-        for start in range(0, len(files), _IMAGES_AT_ONCE):
-            chunk = files[start : start + _IMAGES_AT_ONCE]
-            images = read_images(chunk, model.record.image_shape, model.pixels, resize=resize)
-            parts.append(softmax(model.logits(images)))
-            progress(start + len(chunk), len(files))
-    return np.concatenate(parts)
+        _print(record, images, probabilities)
 
 
 def _as_json(
@@ -102,7 +80,7 @@ def _as_json(
 
 def _write_csv(record: RunRecord, files: Sequence[Path], probabilities: NDArray[np.float64]) -> None:
     writer = csv.writer(results_stream(), lineterminator="\n")
-    writer.writerow(["file", "predicted", *(f"score_{name}" for name in record.class_names)])
+    writer.writerow(["file", "predicted", *(f"prob_{name}" for name in record.class_names)])
     for file, row in zip(files, probabilities, strict=True):
         writer.writerow([file, record.class_names[int(row.argmax())], *(f"{probability:.6f}" for probability in row)])
 

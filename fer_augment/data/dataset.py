@@ -42,7 +42,8 @@ class SourceRows:
         groups: `(S,) int64`, equal for source rows that must not be parted by splits or folds, such as images of one
             patient; None without groups.
         targets: `(S, K) float32`, soft labels: the class weights of each source row, summing to 1, such as shares of
-            votes; None for one-hot targets. They are used in training; scores and strategies use the labels.
+            votes; None for one-hot targets. They are used in training; scores and strategies use the labels, which are
+            the classes with the largest shares.
         near: `(S,) int64`, equal for source rows that are near or mirrored duplicates, directly or by others; folds
             keep them together. None if the splits are those of the source, which was not searched for them.
 

@@ -53,7 +53,8 @@ def read_images(
             if image.shape != image_shape:
                 sizes = (f"{width}x{height}" for height, width, _ in (image.shape, image_shape))
                 raise DatasetError(
-                    f"{file}: is {next(sizes)}, the network expects {next(sizes)}; crop it to that size or add --resize"
+                    f"{file}: is {next(sizes)}, the network expects {next(sizes)}; crop it to that size, or add "
+                    "--resize (in Python resize=True)"
                 )
             images[row] = image
     return images
