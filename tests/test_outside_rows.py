@@ -66,6 +66,17 @@ class TestAppend:
         targets = data.append(noise(2, data), [1, 0]).targets
         assert targets is not None and targets.tolist() == [[0.5, 0.5]] * 6 + [[0, 1], [1, 0]]
 
+    def test_they_are_resized_without_a_name_and_in_groups_of_their_own(self) -> None:
+        few = tiny_dataset().take(np.arange(6))
+        sources = SourceRows(tuple("abcdef"), np.arange(6) // 2)
+        data = ImageDataset.from_arrays(few.images[:], [0, 1] * 3, ["ant", "bee"], sources=sources)
+        splits = Splits(data.append(noise(2, data), [1, 0]).take([7, 1, 6]), data, data, "grown")
+        smaller = fa.read_data(splits, size=4, progress=False).train
+        assert [smaller.name_of(row) for row in range(3)] == [None, "b", None]
+        assert smaller.sources is not None and smaller.sources.groups is not None
+        first, of_source, last = smaller.sources.groups.tolist()
+        assert of_source == 0 and len({first, last, 0, 1, 2}) == 5
+
     def test_images_without_parents_need_labels_and_a_word(self) -> None:
         data = tiny_dataset()
         images = noise(2, data)

@@ -335,6 +335,20 @@ class TestMerging:
         assert merged.train.labels.tolist() == [0, 1, 2]
         np.testing.assert_allclose(merged.train.targets[0], [0.5, 0.5, 0], atol=1e-6)
 
+    def test_rows_taken_from_splits_in_memory_keep_their_own_shares_and_names(self, splits):
+        rows = [57, 3, 4, *range(8, 32)]
+        more = splits.train.append(random_images(1, SIZE, seed=1), parents=[3])
+        changes = ClassChanges({"anger": "negative", "disgust": "negative"}, frozenset({"contempt"}))
+        taken = changes.applied_to_splits(replace(splits, train=more.take([61, *rows]))).train
+        whole = changes.applied_to_splits(splits).train
+        names = [whole.name_of(row) for row in range(len(whole))]
+        for row in range(1, len(taken)):
+            same = names.index(taken.name_of(row))
+            np.testing.assert_array_equal(taken.images[[row]], whole.images[[same]])
+            np.testing.assert_array_equal(taken.targets[row], whole.targets[same])
+        np.testing.assert_array_equal(taken.images[[0]], more.images[[61]], err_msg="from a block of its own")
+        np.testing.assert_array_equal(taken.targets[0], taken.targets[2])
+
     def with_first_shares(self, folder: Path, first: Sequence[float]) -> Path:
         """Describe an npy folder with given shares in the first row of each split; the classes bee and cat are one."""
         shares = np.array([first, [0, 0.6, 0.4, 0], [0, 0, 0.3, 0.7]], np.float32)
@@ -409,6 +423,17 @@ class TestKeeping:
         smaller = fa.read_data(replace(splits, train=relabeled), size=6, progress=False).train
         assert smaller.image_shape == (6, 6, 1)
         np.testing.assert_array_equal(smaller.targets, relabeled.targets)
+
+    @pytest.mark.parametrize(
+        "rows", [[*range(44, 20, -1)], [*range(1, 61), 0], [5, 5, 5, *range(58)]], ids=["few", "moved", "drawn"]
+    )
+    def test_rows_taken_from_splits_in_memory_are_resized_with_their_own_names_groups_and_targets(self, splits, rows):
+        sources = replace(splits.train.sources, groups=np.arange(61) // 2)
+        train = replace(splits.train, sources=sources).take(rows)
+        smaller = fa.read_data(replace(splits, train=train), size=6, progress=False).train
+        assert smaller.sources.names == tuple(splits.train.sources.names[row] for row in rows)
+        assert smaller.sources.groups.tolist() == [row // 2 for row in rows]
+        np.testing.assert_array_equal(smaller.targets, splits.train.targets[rows])
 
     def test_dropped_duplicates_keep_the_others_in_place(self, splits):
         train = splits.train

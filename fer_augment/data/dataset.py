@@ -226,9 +226,9 @@ class ImageDataset:
         return replace(self, sources=replace(self.sources, targets=None))
 
     def name_of(self, row: int) -> str | None:
-        """Return the file name of the (first) source row of a row; None if it has none or the source has no files."""
+        """Return the file name of the (first) source row of a row; None if there is none, or it has no name."""
         names = self.sources.names if self.sources else None
-        return names[self.origin[row]] if names and self.origin[row] >= 0 else None
+        return (names[self.origin[row]] or None) if names and self.origin[row] >= 0 else None
 
     @property
     def counts(self) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fer_augment import DatasetError, ImageDataset, ImageSource, Splits, did_you_mean
 from fer_augment.data.dataset import ROUNDING, have_largest_share
+from fer_augment.data.splitting import subset
 from fer_augment.readers._conventions import class_order, counted, display_name
 
 
@@ -80,7 +81,7 @@ class ClassChanges:
         )
 
     def applied_to_splits(self, splits: Splits) -> Splits:
-        """Return splits of source rows with changed classes, see `applied`; no pixels are copied.
+        """Return splits with changed classes, see `applied`; their rows become source rows, and no pixels are copied.
 
         Raises:
             DatasetError: if a class does not exist, or fewer than two are left.
@@ -88,17 +89,9 @@ class ClassChanges:
         if not self:
             return splits
         parts = splits.parts.values()
-        of_parts = [(part.labels, part.sources.targets if part.sources else None) for part in parts]
-        class_names, kept, notes = self._changed(splits.class_names, of_parts)
+        class_names, kept, notes = self._changed(splits.class_names, [(part.labels, part.targets) for part in parts])
         train, validation, test = (
-            ImageDataset.from_arrays(
-                part.blocks[0],
-                one.labels,
-                class_names,
-                rows=part.index[one.rows],
-                sources=part.sources and replace(part.sources.taken(one.rows), targets=one.targets),
-            )
-            for part, one in zip(parts, kept, strict=True)
+            _with_classes(subset(part, one.rows), one, class_names) for part, one in zip(parts, kept, strict=True)
         )
         return replace(splits, train=train, validation=validation, test=test, notes=(*splits.notes, *notes))
 
@@ -154,6 +147,12 @@ class _Kept:
         """Leave out the classes that are not among some, in ascending order, which include all labels."""
         targets = None if self.targets is None else _normalized(self.targets[:, present])
         return replace(self, labels=np.searchsorted(present, self.labels).astype(np.int64), targets=targets)
+
+
+def _with_classes(rows: ImageDataset, kept: _Kept, class_names: tuple[str, ...]) -> ImageDataset:
+    """Return source rows with their new labels and soft labels."""
+    sources = rows.sources and replace(rows.sources, targets=kept.targets)
+    return replace(rows, labels=kept.labels, class_names=class_names, sources=sources)
 
 
 def _with_new_labels(
