@@ -267,6 +267,33 @@ def test_images_and_labels_without_a_split_are_split(tmp_path):
     assert "not read: extra.npy" in splits.notes
 
 
+@pytest.mark.parametrize(
+    ("groups", "shares"),
+    [
+        ("groups_training", "shares_training"),
+        ("groups_train", "shares_train"),
+        ("Groups_TRAIN", "SHARES_Training"),
+        ("train_groups", "train-shares"),
+    ],
+)
+def test_groups_and_shares_take_the_names_of_splits_that_images_take(tmp_path, groups, shares):
+    arrays = PAIRS | {groups: np.arange(40) // 2, shares: np.eye(7)[LABELS]}
+    splits = read(write_npy(tmp_path / "npy", arrays))
+    assert not any("not read" in note for note in splits.notes)
+    in_parts = [set(part.sources.groups.tolist()) for part in (splits.train, splits.validation)]
+    assert not in_parts[0] & in_parts[1] and len(in_parts[0] | in_parts[1]) == 20
+    np.testing.assert_array_equal(splits.train.targets, np.eye(7)[splits.train.labels])
+    assert splits.test.targets is None
+
+
+def test_groups_without_a_split_stay_together_in_the_splits_that_are_made(tmp_path):
+    arrays = {"images": IMAGES, "labels": LABELS, "groups": np.arange(40) // 2, "shares": np.eye(7)[LABELS]}
+    splits = read(write_npy(tmp_path / "npy", arrays))
+    in_parts = [set(part.sources.groups.tolist()) for part in splits.parts.values()]
+    assert sum(map(len, in_parts)) == len(set.union(*in_parts)) == 20
+    np.testing.assert_array_equal(splits.test.targets, np.eye(7)[splits.test.labels])
+
+
 def test_a_single_npy_file_is_refused_with_its_folder(tmp_path):
     path = write_npy(tmp_path / "npy", PAIRS)
     assert_message(path / "X_test.npy", ["is a single array", f"pass its folder {path}"])
@@ -329,6 +356,26 @@ BAD_NPY_FOLDERS = {
         {**PAIRS, "groups_training": np.array(["p1"] * 40)},
         None,
         ["groups_training.npy: groups must be integers"],
+    ),
+    "groups of an unknown split": (
+        {**PAIRS, "groups_trian": LABELS},
+        None,
+        ["groups_trian.npy is in no split of the images; name it groups_train.npy or groups_test.npy, or remove it"],
+    ),
+    "shares of a split that has no images": (
+        {**PAIRS, "shares_val": np.eye(7)[LABELS]},
+        None,
+        ["shares_val.npy is in no split of the images; name it shares_train.npy or shares_test.npy, or remove it"],
+    ),
+    "groups of a split of images without splits": (
+        {"images": IMAGES, "labels": LABELS, "groups_train": LABELS},
+        None,
+        ["groups_train.npy is in no split of the images; name it groups.npy, or remove it"],
+    ),
+    "two names of the groups of one split": (
+        {**PAIRS, "groups_train": LABELS, "groups_training": LABELS},
+        None,
+        ["groups_train.npy and groups_training.npy are the same split; keep only one"],
     ),
     "shares": ({**PAIRS, "shares_test": np.zeros((40, 7))}, None, ["shares_test.npy: row 0: soft labels must be"]),
     "too few groups": (

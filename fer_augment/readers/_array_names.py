@@ -1,10 +1,10 @@
-"""Split and content of arrays, from names such as `x_train`, `Y_test.npy` and `t10k-images-idx3-ubyte.gz`."""
+"""Split and content of arrays, from names such as `x_train`, `groups_val.npy` and `t10k-images-idx3-ubyte.gz`."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fer_augment import DatasetError
@@ -14,6 +14,9 @@ from fer_augment.readers._conventions import EVERYTHING, SPLIT_NAMES, display_na
 LABELS_OF = {"x": "y", "images": "labels", "image": "label", "imgs": "labels", "data": "targets", "idx3": "idx1"}
 """Words for images in array names, and the words for their labels; the last pair is part of idx file names."""
 IMAGES_OF = {"y": "x", "labels": "images", "label": "image", "targets": "data", "target": "data", "idx1": "idx3"}
+
+COLUMNS = ("groups", "shares")
+"""Words for what a source of arrays may say of its rows besides images and labels: groups and soft labels."""
 
 _ROLES = {word: word in LABELS_OF for word in (*LABELS_OF, *IMAGES_OF) if not word.startswith("idx")}
 _BETWEEN_WORDS = re.compile(r"([_\-. ]+)")
@@ -47,6 +50,33 @@ def array_name(name: str) -> ArrayName | None:
     if len(roles) != 1 or len(roles) + len(splits) != len(words) or len(splits) > 1:
         return None
     return ArrayName(splits[0] if splits else EVERYTHING, _ROLES[roles[0]])
+
+
+@dataclass(frozen=True)
+class ColumnName:
+    """What an array of groups or soft labels belongs to.
+
+    Attributes:
+        column: one of `COLUMNS`.
+        split: train, validation or test, or `EVERYTHING` for arrays without a split; None if it is neither.
+    """
+
+    column: str
+    split: str | None
+
+
+def column_name(name: str) -> ColumnName | None:
+    """Return what an array called `groups`, `groups_train`, `train_shares` or similar belongs to, ignoring case.
+
+    Returns:
+        None if the name does not start with a word for a column, and is not one with the name of a split.
+    """
+    words = _BETWEEN_WORDS.split(name.casefold())[::2]
+    columns = [word for word in words if word in COLUMNS]
+    splits = [split_called(word) for word in words if word not in COLUMNS]
+    if len(columns) == 1 and len(splits) <= 1 and None not in splits:
+        return ColumnName(columns[0], splits[0] if splits else EVERYTHING)
+    return ColumnName(words[0], None) if words[0] in COLUMNS else None
 
 
 @dataclass(frozen=True)
@@ -120,6 +150,38 @@ def pairs(source: str, arrays: Mapping[str, ArrayName]) -> dict[str, tuple[str, 
             f"{display_name(source)}: {without} is in no split, {with_split} is; rename or remove {without}"
         )
     return {split: (by_content[ArrayName(split, True)], by_content[ArrayName(split, False)]) for split in splits}
+
+
+def columns_of_splits(
+    source: str, arrays: Mapping[str, ColumnName], splits: Collection[str]
+) -> dict[tuple[str, str], str]:
+    """Assign groups and soft labels to the splits of the images.
+
+    Args:
+        source: name of the data source, for messages.
+        arrays: contents of the `.npy` files, by file name.
+        splits: the splits of the images, or `EVERYTHING` alone.
+
+    Returns:
+        The file names by column and split.
+
+    Raises:
+        DatasetError: if an array belongs to none of the splits, or two belong to the same.
+    """
+    files: dict[tuple[str, str], str] = {}
+    for name in sorted(arrays):
+        column, split = arrays[name].column, arrays[name].split
+        if split is None or split not in splits:
+            possible = " or ".join(f"{column}.npy" if one == EVERYTHING else f"{column}_{one}.npy" for one in splits)
+            raise DatasetError(
+                f"{display_name(source)}: {display_name(name)} is in no split of the images; name it {possible}, or "
+                "remove it"
+            )
+        other = files.setdefault((column, split), name)
+        if other != name:
+            both = f"{display_name(other)} and {display_name(name)}"
+            raise DatasetError(f"{display_name(source)}: {both} are the same split; keep only one")
+    return files
 
 
 def counterpart(name: str, words: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tokenize
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +14,10 @@ import numpy as np
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.image_files import regular_file
-from fer_augment.data.npy_format import CLASSES_FILE, SPLIT_WORDS, groups_file, shares_file
+from fer_augment.data.npy_format import CLASSES_FILE
 from fer_augment.errors import said_of
 from fer_augment.hooks.declarations import ReportProgress
-from fer_augment.readers._array_names import array_name, has_npy_files, pairs
+from fer_augment.readers._array_names import array_name, column_name, columns_of_splits, has_npy_files, pairs
 from fer_augment.readers._arrays import HEADER_FAULTS, LabeledArray, ignoring_old_headers, splits_of_arrays
 from fer_augment.readers._conventions import display_name, excerpt, is_folder, no_such_file
 from fer_augment.readers._stored_arrays import Array, StoredArray, file_version
@@ -41,6 +41,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
     """Open the files; uint8 images are memory-mapped and loaded when rows are accessed.
 
     Split names are the same as for folders of images, including FER2013's PublicTest and PrivateTest, ignoring case.
+    Groups are in `groups_train.npy`, soft labels in `shares_train.npy`, and likewise for the other splits.
     Class names are those of `classes.json`, in the order of the labels; without it, see `splits_of_arrays`.
 
     Raises:
@@ -61,9 +62,10 @@ def read(source: str, progress: ReportProgress) -> Splits:
     if not contents:
         raise DatasetError(f"{title}: {display_name(arrays[0])} is in no split; name it X_train.npy or X_test.npy")
     names = pairs(source, contents)
-    columns = {split: _columns(Path(source), word, files) for split, word in SPLIT_WORDS.items() if split in names}
-    read_too = {name for word in SPLIT_WORDS.values() for name in (groups_file(word), shares_file(word))}
-    others = [name for name in arrays if name not in contents and name not in read_too]
+    column_names = {name: column for name in arrays if (column := column_name(name[:-4]))}
+    column_files = columns_of_splits(source, column_names, names)
+    columns = {split: _columns(Path(source), column_files, split) for split in names}
+    others = [name for name in arrays if name not in contents and name not in column_names]
     notes = [f"not read: {display_name(', '.join(others))}"] if others else []
     classes = [name for name in files if name.casefold() == CLASSES_FILE]
     class_names = _read_class_names(Path(source, classes[0])) if classes else None
@@ -76,13 +78,13 @@ def _labeled(images: Path, labels: Path) -> LabeledArray:
     return LabeledArray(StoredArray.of(_array(images), file_version(images)), _array(labels), *titles)
 
 
-def _columns(folder: Path, word: str, files: Collection[str]) -> SourceRows:
+def _columns(folder: Path, files: Mapping[tuple[str, str], str], split: str) -> SourceRows:
     """Return the groups and soft labels of a split; `splits_of_arrays` validates their shapes."""
-    columns, groups, shares = SourceRows(), groups_file(word), shares_file(word)
-    if groups in files:
+    columns, groups, shares = SourceRows(), files.get(("groups", split)), files.get(("shares", split))
+    if groups:
         with said_of(display_name(str(folder / groups))):
             columns = replace(columns, groups=np.asarray(_array(folder / groups)))
-    if shares in files:
+    if shares:
         with said_of(display_name(str(folder / shares))):
             columns = replace(columns, targets=np.asarray(_array(folder / shares)))
     return columns
