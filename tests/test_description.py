@@ -311,10 +311,19 @@ def test_errors_in_the_table_name_the_table(photos):
     assert f"{photos / 'labels.csv'}: no column of labels among" in message_of(path)
 
 
-@pytest.mark.parametrize("setting", ["group: '(x)'", "split: {test: 0.2}"])
-def test_arrays_with_splits_of_their_own_are_not_split_or_grouped(tmp_path, setting):
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("group: '(x)'", "they have no file names to match; remove this key, or save group numbers in a folder of npy"),
+        ("split: {test: 0.2}", "a description does not change their splits; remove this key, or save arrays for each"),
+    ],
+)
+@pytest.mark.parametrize("source", ["a.csv", "a.npz"])
+def test_arrays_are_not_split_or_grouped_with_or_without_splits_of_their_own(tmp_path, setting, reason, source):
     write_csv(tmp_path / "a.csv", csv_rows(random_images(6), [0, 1] * 3, np.repeat(USAGES, 2)))
-    assert_message(described(tmp_path, f"images: a.csv\n{setting}\n"), [":2: ", "has splits; remove this key"])
+    write_npz(tmp_path / "a.npz", {"images": random_images(40), "labels": np.arange(40) % 2})
+    path = described(tmp_path, f"images: {source}\n{setting}\n")
+    assert_message(path, [":2: ", f": the images of {source} are arrays, not files: {reason}"])
 
 
 def test_a_missing_description_is_refused(tmp_path):

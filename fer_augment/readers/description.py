@@ -109,24 +109,32 @@ def _tables(file: DescriptionFile, images: str | None) -> TableFiles | None:
 
 def _changed_arrays(file: DescriptionFile, source: ArraySource) -> Splits:
     """Return images in memory with other classes, in their own size and color; see `Splits.pixels`."""
-    _refuse_splitting(file, source.description)
+    _refuse_splitting(file, file.settings.images or source.description)
     splits = file.classes.applied_to_splits(source.original)
     return replace(splits, pixels=file.settings.pixels.over(splits.pixels))
 
 
 def _voted_csv(file: DescriptionFile, pixels: str, table_path: str, progress: ReportProgress) -> Splits:
     """Return the images of a csv file of FER2013 with the votes of FERPlus's table."""
-    _refuse_splitting(file, display_name(pixels))
+    _refuse_splitting(file, pixels)
     (votes,) = named_table(Path(_existing(file, "table", table_path))).files
     title = display_name(str(file.path))
     splits = read_voted_csv(title, votes, pixels, file.columns, file.classes, progress=progress)
     return replace(splits, pixels=file.settings.pixels)
 
 
-def _refuse_splitting(file: DescriptionFile, source: str) -> None:
-    for key in ("split", "group"):
+def _refuse_splitting(file: DescriptionFile, images: str) -> None:
+    """Refuse keys for image files: the reader of arrays has given them their splits, and they have no file names."""
+    reasons = {
+        "split": "a description does not change their splits; remove this key, or save arrays for each split, such as "
+        "x_train, x_val and x_test",
+        "group": "they have no file names to match; remove this key, or save group numbers in a folder of npy files, "
+        "such as groups_train.npy",
+    }
+    title = display_name(images)
+    for key, reason in reasons.items():
         if getattr(file.settings, key):
-            raise DatasetError(f"{file.place(key)}: {source} has splits; remove this key")
+            raise DatasetError(f"{file.place(key)}: the images of {title} are arrays, not files: {reason}")
 
 
 def _groups(file: DescriptionFile, source: ImageSource) -> NDArray[np.int64]:
