@@ -6,10 +6,12 @@ import os
 import pickle
 import re
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from PIL import Image
 
 import fer_augment as fa
 from fer_augment.data import pixel_cache
-from fer_augment.data.decoded_files import FILES_AT_ONCE
+from fer_augment.data.decoded_files import FILES_AT_ONCE, Destination
 from fer_augment.data.pixel_cache import StoredPixels, decoded_block
 from fer_augment.data.pixels import PixelSettings
 from tests.data_files import encoded, random_images, split_files, write_folder
@@ -99,6 +101,47 @@ def test_gray_files_before_a_color_file_are_decoded_again_as_color() -> None:
     assert result.block.pixels.shape == (COUNT, 8, 8, 3)
     np.testing.assert_array_equal(result.block.pixels[0], np.repeat(IMAGES[0], 3, axis=2))
     assert decoded(Mixed()).notes == result.notes != ()
+
+
+def test_interrupted_decoding_of_gray_and_color_files_goes_on(folder: Path) -> None:
+    color = random_images(1, 8, 3)[0]
+
+    class Mixed(Content):
+        def reader(self, row: int) -> Callable[[], bytes]:
+            read = super().reader(row)
+            return lambda: encoded(color) if read() and row == FILES_AT_ONCE else encoded(self.images[row])
+
+    content = Mixed(fails_at=3 * FILES_AT_ONCE + 5)
+    with pytest.raises(KeyboardInterrupt):
+        decoded(content)
+    content.fails_at = COUNT
+    content.reads.clear()
+    pixels = decoded(content).block.pixels
+    assert sorted(set(content.reads) - {0}) == list(range(3 * FILES_AT_ONCE, COUNT))
+    expected = np.repeat(IMAGES, 3, axis=3)
+    expected[FILES_AT_ONCE] = color
+    np.testing.assert_array_equal(pixels, expected)
+    assert [path.suffix for path in folder.iterdir()] == [""]
+
+
+def test_decoding_as_color_begins_after_the_gray_arrays_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows deletes no file that is mapped."""
+    made: list[weakref.ref[np.ndarray]] = []
+    on_disk = pixel_cache._on_disk
+
+    def recorded(*arguments: Any, **options: Any) -> Destination:
+        assert not [array for array in made if array() is not None]
+        into = on_disk(*arguments, **options)
+        made.append(weakref.ref(into.pixels))
+        return into
+
+    class Mixed(Content):
+        def reader(self, row: int) -> Callable[[], bytes]:
+            return lambda: encoded(random_images(1, 8, 3)[0] if row == COUNT - 1 else IMAGES[row])
+
+    monkeypatch.setattr(pixel_cache, "_on_disk", recorded)
+    decoded(Mixed())
+    assert len(made) == 2
 
 
 def test_a_file_that_cannot_be_decoded_is_decoded_again_when_it_is_repaired() -> None:

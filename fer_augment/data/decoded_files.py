@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -52,7 +53,7 @@ class Destination:
 
 
 Allocate = Callable[[tuple[int, ...]], Destination]
-"""Returns the arrays for images of a shape, `(N, H, W, C)`."""
+"""Returns the arrays for images of a shape, `(N, H, W, C)`; see `decode_files`."""
 
 
 def decode_files(
@@ -71,16 +72,17 @@ def decode_files(
         files: N image files.
         settings: size and color.
         progress: called with the number of images decoded and their total.
-        allocate: returns the arrays to fill; chunks that are done already are not decoded again.
+        allocate: returns the arrays to fill; chunks that are done already are not decoded again. With `channels: auto`,
+            the arrays for gray images may have three channels, if a color image was found before.
 
     Raises:
         DatasetError: if images cannot be read, or sizes differ and no size is given; the message has the number of
             files, and names the first three.
     """
-    try:
+    with suppress(_ColorFoundError):
         return _decoded(source, files, settings, progress, allocate)
-    except _ColorFoundError:
-        return _decoded(source, files, replace(settings, channels="color"), progress, allocate)
+    # not in an `except` block, whose traceback would keep the arrays open: Windows deletes no file that is mapped
+    return _decoded(source, files, replace(settings, channels="color"), progress, allocate)
 
 
 class _ColorFoundError(Exception):
@@ -112,6 +114,8 @@ def _decoded(
         settings = replace(settings, channels="color")
     height, width, channels = first.pixels.shape
     into = allocate((len(files), *(settings.size or (height, width)), settings.channel_count or channels))
+    if not settings.channel_count and into.pixels.shape[3] == 3:
+        settings = replace(settings, channels="color")
     starts = [number * FILES_AT_ONCE for number in np.flatnonzero(~into.is_done).tolist()]
     done = len(files) - sum(min(FILES_AT_ONCE, len(files) - start) for start in starts)
     unreadable: list[UndecodableImageError] = []

@@ -169,7 +169,7 @@ def _decoded(
                 is_locked = True
                 if folder.is_dir():
                     raise _DecodedMeanwhileError
-            return _on_disk(partial, shape)
+            return _on_disk(partial, shape, may_be_color=not settings.channel_count)
 
         into = decode_files(source, files, settings, progress, allocate)
         if not is_locked:
@@ -185,19 +185,21 @@ class _DecodedMeanwhileError(Exception):
     """Another process has decoded the same files while this one waited for it."""
 
 
-def _on_disk(partial: Path, shape: tuple[int, ...]) -> Destination:
+def _on_disk(partial: Path, shape: tuple[int, ...], *, may_be_color: bool = False) -> Destination:
     """Open what an interrupted process has decoded, or create empty files.
+
+    Args:
+        partial: the folder.
+        shape: N, H, W and C.
+        may_be_color: whether three channels fit, too: that process may have found a color image after gray ones.
 
     Raises:
         DatasetError: if the disk is too small.
     """
-    chunks = -(-shape[0] // FILES_AT_ONCE)
-    wanted: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
-        _PIXELS: (np.dtype(np.uint8), shape),
-        _CONVERSIONS: (np.dtype(np.uint16), shape[:1]),
-        _DONE: (np.dtype(np.bool_), (chunks,)),
-    }
+    wanted = _wanted(shape)
     begun = _begun(partial, wanted)
+    if begun is None and may_be_color:
+        begun = _begun(partial, _wanted((*shape[:3], 3)))
     if begun:
         return begun
     shutil.rmtree(partial, ignore_errors=True)
@@ -213,6 +215,15 @@ def _on_disk(partial: Path, shape: tuple[int, ...]) -> Destination:
         for name, (dtype, array_shape) in wanted.items()
     ]
     return Destination(*made)
+
+
+def _wanted(shape: tuple[int, ...]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Return types and shapes of the files for images of a shape, by name."""
+    return {
+        _PIXELS: (np.dtype(np.uint8), shape),
+        _CONVERSIONS: (np.dtype(np.uint16), shape[:1]),
+        _DONE: (np.dtype(np.bool_), (-(-shape[0] // FILES_AT_ONCE),)),
+    }
 
 
 def _begun(partial: Path, wanted: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> Destination | None:
