@@ -186,7 +186,7 @@ def prepare(
     memory = 0
     if arms_to_do:
         checked, memory = checked_networks(arms_to_do, recipe_data, store, jobs=jobs, is_local=executor == "local")
-        notices += checked
+        notices += [*checked, *recipe_data.as_read(arms[0].recipe).omissions]
     if progress:
         print_warnings([*notices, *_warnings_before(arms)])
     return PreparedComparison(

@@ -242,6 +242,7 @@ class PreparedComparison:
             warnings=[
                 *filter(None, [self.experiment.ledger.fault(data.scored(first))]),
                 *audit_warnings(audit),
+                *self.splits.omissions,
                 *loaded_plugins(quiet=True).problems,
                 *self.observers.failures,
                 *comparison_warnings(self.arms),

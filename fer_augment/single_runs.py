@@ -78,8 +78,9 @@ def run(
     experiment = Experiment(recipe_data, store, directory / "runs")
     finished = FinishedRuns.among([task], experiment)
     damaged = finished.remove_damaged()
+    omissions = () if all(finished.paths) else recipe_data.as_read(arm.recipe).omissions
     if progress:
-        print_warnings(damaged)
+        print_warnings([*damaged, *omissions])
     planned = plan([task], experiment, finished).tasks or (PlannedTask(task),)
     tasks, waits = [one.task for one in planned], [one.waits for one in planned]
     jobs = jobs_on_this_machine([arm.recipe], memory)
@@ -129,7 +130,8 @@ def rewrite(
     notices = preflight([arm], recipe_data, store)
     checked, _ = checked_networks([arm], recipe_data, store, is_local=False)
     if progress:
-        print_warnings([*notices, *checked, *recipe_warnings(arm)])
+        omissions = recipe_data.as_read(arm.recipe).omissions
+        print_warnings([*notices, *checked, *recipe_warnings(arm), *omissions])
     with progress_of_activities(quiet=not progress) as report:
         trainings = Trainings(recipe_data.splits_for(arm.recipe), chosen_seed, store, report, cores=cores())
         return rewriting_of(trainings.of(arm))

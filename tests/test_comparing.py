@@ -189,6 +189,31 @@ class TestCompare:
         err = " ".join(capsys.readouterr().err.split())
         assert "warning: never differs from small" in err and "warning: never: Training has" in err
 
+    def test_what_is_not_used_of_the_data_is_named_before_training_and_in_the_comparison(
+        self, place: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        notes = ("3 rows (a.png, b.png, c.png): no label; left out", "78 images resized", "not read: patient")
+        data = replace(fa.read_data("faces", progress=False), notes=notes)
+        omissions = [notes[0], notes[2]]
+
+        def shown() -> list[str]:
+            lines = capsys.readouterr().err.splitlines()
+            return [line.removeprefix("warning: ") for line in lines if any(note in line for note in notes)]
+
+        fa.prepare(["small.yaml", "more.yaml"], data, seeds=1, out="noted")
+        assert shown() == omissions
+        fa.rewrite("small.yaml", data)
+        assert shown() == omissions
+        fa.run("small.yaml", data, out="one")
+        assert shown() == omissions
+        first = fa.compare("small.yaml", data, seeds=1, out="noted", jobs=1)
+        assert shown() == omissions
+        fa.run("small.yaml", data, out="one")
+        again = fa.compare("small.yaml", data, seeds=1, out="noted", jobs=1)
+        assert shown() == [], "nothing is trained"
+        for comparison in (first, again):
+            assert [warning for warning in comparison.warnings if warning in notes] == omissions
+
     def test_near_duplicates_of_training_rows_are_named_before_training_and_left_out(
         self, place: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

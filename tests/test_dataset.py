@@ -475,6 +475,17 @@ class TestSplits:
         assert Splits(**parts, source="a").fingerprint == Splits(**self.parts(), source="b").fingerprint
         assert Splits(**parts, source="a").fingerprint != Splits(**swapped, source="a").fingerprint
 
+    def test_notes_on_what_is_not_used_are_omissions(self) -> None:
+        notes = (
+            "3 rows (a.png, b.png, c.png): no label; left out",
+            "60 images resized",
+            "12 rows of fox: dropped",
+            "columns: image (file), label (kind)",
+            "not read: patient",
+        )
+
+        assert Splits(**self.parts(), source="synthetic", notes=notes).omissions == (notes[0], notes[2], notes[4])
+
     def test_in_train_marks_held_out_rows_with_an_exact_duplicate_in_train(self) -> None:
         splits = Splits(**self.parts(), source="synthetic")
 

@@ -367,6 +367,7 @@ def test_all_that_is_passed_over_is_noted(tmp_path):
         "2 images (images/x.png, images/y.png): no row in the table; left out",
         "2 images (images/00.png, images/01.png): several equal rows; read once",
     )
+    assert source.splits(source.settings).omissions == source.notes[1:3]
 
 
 # --- invalid tables
@@ -539,7 +540,9 @@ def test_a_single_parquet_file_is_read(tmp_path):
     file = write_hugging_face(tmp_path / "train-00000-of-00003.parquet", IMAGES, NUMBERS, list("abc"), split=SPLITS)
     splits = read(file)
     assert_split_images(splits)
-    assert "train-00000-of-00003.parquet is one of 3 files; pass the folder to read all of them" in splits.notes
+    assert splits.omissions == (
+        "train-00000-of-00003.parquet is one of 3 files, the others are not read; pass the folder to read all",
+    )
     assert splits.train.name_of(2) == "train-00000-of-00003.parquet: row 2"
 
 

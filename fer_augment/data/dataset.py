@@ -31,6 +31,8 @@ FIRST_OUTSIDE = -2
 """In `origins`, the first source of `outside`; -3 is the second. -1 is padding."""
 ROUNDING = 1e-6
 """Shares that differ by less are equal: equal sums in float32 may differ."""
+_OMISSION = re.compile(r"\b(left out|dropped|not read)\b")
+"""What a note says of something that is not used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -409,7 +411,7 @@ class Splits:
         validation: validation split.
         test: test split.
         source: description of the data source.
-        notes: what was passed over or converted when the source was read, one sentence each.
+        notes: what was passed over or converted when the source was read, one sentence each; see `omissions`.
         pixels: size and color that the recipe or the source set; new images are fitted alike. Images that a reader
             returns may still have others: they are given those that the recipe sets, or else these.
     """
@@ -454,6 +456,14 @@ class Splits:
     def fingerprint(self) -> str:
         """Digest of all three splits; part of every training key."""
         return hashlib.sha256("".join(part.fingerprint for part in self.parts.values()).encode()).hexdigest()
+
+    @property
+    def omissions(self) -> tuple[str, ...]:
+        """The notes on what is in the source, but is not used: those with `left out`, `dropped` or `not read`.
+
+        They are warnings of runs and comparisons; all notes are listed by `data show`.
+        """
+        return tuple(note for note in self.notes if _OMISSION.search(note))
 
     def in_train(self, part: ImageDataset) -> NDArray[np.bool_]:
         """Return an `(N,) bool` mask of the rows with an exact duplicate in the training split."""

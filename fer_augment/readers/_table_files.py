@@ -117,7 +117,7 @@ def named_table(path: Path) -> TableFiles:
     file = TableFile(path, (path.name,))
     shard = _shard(file)
     count = int(shard[3]) if shard else 1
-    note = f"{display_name(path.name)} is one of {count} files; pass the folder to read all of them"
+    note = f"{display_name(path.name)} is one of {count} files, the others are not read; pass the folder to read all"
     folder = path.parent
     is_text = file.name.lower().endswith(TEXT_SUFFIXES)
     if path.is_file() and is_text and _is_folder_of_tables(folder):
