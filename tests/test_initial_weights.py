@@ -185,6 +185,19 @@ class TestRuns:
         finally:
             (place / "away").rename(place / "first")
 
+    def test_weights_given_by_an_override_are_found_from_any_directory(
+        self, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(place)
+        overrides = {"model.vgg_tiny.weights": Path("first"), "training.learning_rate": 1e-9}
+        run = fa.run("one.yaml", "data", out=tmp_path / "out", overrides=overrides, progress=False)
+        monkeypatch.chdir(tmp_path)
+        again = fa.run(run.path / "recipe.yaml", place / "data", out=tmp_path / "again", progress=False)
+        keys = {fa.load_run(path).record.training_key for path in (place / "second", run.path, again.path)}
+        assert len(keys) == 1, "they do not depend on how the weights are named"
+        built = fa.Recipe(name="built", model={"vgg_tiny": {"width": 4, "weights": place / "first"}})
+        assert fa.prepare(built, place / "data", seeds=1, out=tmp_path / "built", progress=False).runs
+
     def test_the_head_of_a_run_with_other_classes_is_replaced(self, place: Path) -> None:
         shape = fa.load_run(place / "first").record.image_shape
         model = model_named("vgg_tiny", width=4, weights=place / "first")

@@ -249,6 +249,12 @@ def test_half_of_a_character_is_refused_in_python_too(setting: dict[str, Any]) -
         Recipe(name="r", model="convnet4", **setting)
 
 
+@pytest.mark.parametrize("setting", [{"model": {"a": {"weights": Path("a\0b")}}}, {"strategies": ["a\0.py:A"]}])
+def test_a_path_with_a_nul_character_is_refused_in_python_too(setting: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="has a NUL character"):
+        Recipe(**{"name": "r", "model": "convnet4"} | setting)
+
+
 def test_a_file_that_is_not_utf_8_is_refused() -> None:
     Path("r.yaml").write_bytes("model: é\n".encode("latin-1"))
     assert check_recipe_file("r.yaml") == ["r.yaml: not UTF-8 text; save the file as UTF-8"]
@@ -360,6 +366,17 @@ class TestOverriding:
         recipe = loaded("model: a\nstrategies: ['./mine.py:Mine']\n", "strategies.Mine.a=1")
         assert recipe.strategies[0].parameters == {"a": 1}
 
+    def test_relative_paths_start_at_the_working_directory_and_become_absolute(self, tmp_path: Path) -> None:
+        write("model: tiny\nstrategies: [s]\n", "lab/r.yaml")
+        overrides = ["model.tiny.weights=out/run", "model.tiny.table=../t.csv", "strategies.s.both=[./a.csv, a.csv]"]
+        recipe = load_recipe("lab/r.yaml", [*overrides, "training.loss=own.py:own", "trackers=[./own.py:log]"])
+        here = tmp_path.resolve()
+        assert recipe.model.parameters == {"weights": f"{here}/out/run", "table": f"{here.parent}/t.csv"}
+        assert recipe.strategies[0].parameters == {"both": [f"{here}/a.csv", "a.csv"]}
+        assert (recipe.training.loss, recipe.trackers) == (f"{here}/own.py:own", (f"{here}/own.py:log",))
+        assert load_recipe(write(recipe_yaml(recipe), "elsewhere/copy.yaml")) == recipe
+        assert load_recipe("lab/r.yaml", ["model=./nets.py:Net"]).model.name == f"{here}/nets.py:Net"
+
     @pytest.mark.parametrize(
         ("override", "message"),
         [
@@ -411,6 +428,17 @@ class TestWriting:
             "trackers: [csv]\nstrategies:\n  - dedup\n"
             "  - ./mine.py:Mine: {a: ['1e-4', 3, no, true, null], b: {3: x}, c: 1e-7}\n"
         )
+        assert load_recipe(write(recipe_yaml(recipe), "elsewhere/copy.yaml")) == recipe
+
+    def test_paths_of_a_recipe_built_in_python_start_at_the_working_directory(self, tmp_path: Path) -> None:
+        settings: dict[str, Any] = {"table": "./t.csv", "weights": Path("w.pth")}
+        steps = ["./mine.py:Mine", {"s": {"file": Path("a.csv"), "text": "a.csv"}}]
+        built = Recipe(name="r", model={"tiny": settings}, strategies=steps)
+        (recipe,) = load_recipes([built])
+        here = tmp_path.resolve()
+        assert recipe.model.parameters == {"table": f"{here}/t.csv", "weights": f"{here}/w.pth"}
+        assert names(recipe) == [f"{here}/mine.py:Mine", "s"]
+        assert recipe.strategies[1].parameters == {"file": f"{here}/a.csv", "text": "a.csv"}
         assert load_recipe(write(recipe_yaml(recipe), "elsewhere/copy.yaml")) == recipe
 
     @pytest.mark.parametrize("name", shipped_recipes())

@@ -137,6 +137,20 @@ def _with_parents(path: Path, children: tuple[Path, ...], faults: list[Fault]) -
     return merged(Node(inherited, own.place), Node(entries, own.place))
 
 
+def with_full_paths(recipe: Node, folder: Path, faults: list[Fault]) -> Node:
+    """Return a recipe as returned by `read_recipe` in which paths that start at the folder are absolute.
+
+    Those from recipe files are absolute already; those from overrides and from Python may be relative. An error in the
+    network is appended to `faults`.
+    """
+    entries = _with_full_names(dict(recipe.entries), folder)
+    if "model" in entries:
+        entries["model"] = _model(entries["model"], folder, faults)
+    steps = entries["strategies"]
+    full = [_step(step.entries["name"], step.entries["parameters"], folder, step.place) for step in steps.items]
+    return Node({**entries, "strategies": Node(full, steps.place)}, recipe.place)
+
+
 def _is_description(node: Node, faults: list[Fault]) -> bool:
     """Return whether a file is a source description instead of a recipe; append the error to `faults`."""
     keys = [key for key in DESCRIPTION_KEYS if key in node.entries]
@@ -195,9 +209,13 @@ def _steps(strategies: Node | None, folder: Path, faults: list[Fault]) -> list[N
             faults.append(Fault(item.place, ("strategies", number), name_and_parameters))
             continue
         name, parameters = name_and_parameters
-        step = {"name": Node(_full_name(name, folder), item.place), "parameters": _with_full_paths(parameters, folder)}
-        steps.append(Node(step, item.place))
+        steps.append(_step(Node(name, item.place), parameters, folder, item.place))
     return steps
+
+
+def _step(name: Node, parameters: Node, folder: Path, place: Place) -> Node:
+    full_name = Node(_full_name(str(name.value), folder), name.place)
+    return Node({"name": full_name, "parameters": _with_full_paths(parameters, folder)}, place)
 
 
 def _model(model: Node, folder: Path, faults: list[Fault]) -> Node:

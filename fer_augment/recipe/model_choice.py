@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_valid
 from pydantic_core import PydanticKnownError
 
 from fer_augment.recipe.files import name_and_parameters, step_label
-from fer_augment.recipe.training_settings import Parameters
+from fer_augment.recipe.training_settings import Parameters, Text
 
 
 class ModelChoice(BaseModel):
@@ -16,7 +16,9 @@ class ModelChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="Name of an installed network, or FILE.py:NAME for one in a file next to the recipe.")
+    name: Text = Field(
+        description="Name of an installed network, or FILE.py:NAME for one in a file next to the recipe."
+    )
     parameters: Parameters = Field(default={}, description="Parameters of the network.")
 
     @property

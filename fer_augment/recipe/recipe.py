@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from fer_augment.data.pixels import LARGEST_SIDE, Channels, Fit, PixelSettings
 from fer_augment.errors import RecipeError, did_you_mean, excerpt, windows_refuses
-from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label
+from fer_augment.recipe.files import FILE_KEYS, find_recipe, read_recipe, step_label, with_full_paths
 from fer_augment.recipe.files import shipped_recipes as shipped_recipes
 from fer_augment.recipe.model_choice import ModelChoice
 from fer_augment.recipe.overrides import Override, overridden, parse_override
@@ -67,7 +67,7 @@ class DataSettings(Settings):
 class StrategyStep(Settings):
     """One step of a recipe: a strategy and its parameters."""
 
-    name: str = Field(
+    name: Text = Field(
         description="Name of an installed strategy, or FILE.py:CLASS for one in a file next to the recipe."
     )
     parameters: Parameters = Field(default={}, description="Parameters of the strategy.")
@@ -89,7 +89,7 @@ class Recipe(Settings):
     strategies: tuple[StrategyStep, ...] = Field(
         default=(), description="Steps in the order in which they act; appended to those of the parent."
     )
-    trackers: tuple[str, ...] = Field(
+    trackers: tuple[Text, ...] = Field(
         default=(),
         description="Names of trackers, which follow all runs; FILE.py:NAME for one in a file next to the recipe.",
     )
@@ -265,11 +265,16 @@ def _loaded(source: Path | Recipe, changes: Iterable[Override]) -> Recipe:
         node: Node | None = as_node(source.model_dump(), Place(f"recipe {source.name!r}"))
     else:
         node = read_recipe(source, faults)
-    recipe = _validated(functools.reduce(overridden, changes, node), faults) if node else None
+    recipe = _validated(_overridden(node, changes, faults), faults) if node else None
     if recipe is None or faults:
         more = f" (first of {len(faults)} errors; `fer-augment recipes check` lists all)"
         raise RecipeError(str(_in_order(faults)[0]) + (more if len(faults) > 1 else ""))
     return recipe
+
+
+def _overridden(node: Node, changes: Iterable[Override], faults: list[Fault]) -> Node:
+    """Apply overrides; relative paths in these and in recipes built in Python start at the working directory."""
+    return with_full_paths(functools.reduce(overridden, changes, node), Path(), faults)
 
 
 def _validated(node: Node, faults: list[Fault]) -> Recipe | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from os import PathLike
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Field, Strict, model_validator
@@ -33,7 +34,7 @@ def _numbers(value: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 def _whole_characters(value: Any) -> Any:
     """Refuse text with half of a character: a record cannot hold it, and would be refused after the training."""
-    fault = text_fault(value) if isinstance(value, str) else None
+    fault = text_fault(str(value)) if isinstance(value, str | PathLike) else None
     if fault:
         raise ValueError(fault)
     parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
@@ -110,7 +111,7 @@ class TrainingSettings(Settings):
         description="Decay of an exponential moving average of the weights, which is evaluated and kept in place of "
         "the weights; null: no average.",
     )
-    loss: str = Field(
+    loss: Text = Field(
         default="cross_entropy",
         description="Name of an installed loss, or FILE.py:NAME for one in a file next to the recipe.",
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -94,9 +95,11 @@ def merged(under: Node, over: Node) -> Node:
 
 
 def as_node(value: Any, place: Place) -> Node:
-    """Convert plain data to nodes that all have the same place."""
+    """Convert plain data to nodes that all have the same place; a path becomes text, absolute."""
     if isinstance(value, dict):
         return Node({str(key): as_node(inner, place) for key, inner in value.items()}, place)
+    if isinstance(value, PathLike):
+        return Node(str(Path(value).absolute()), place)
     return Node([as_node(inner, place) for inner in value] if isinstance(value, list | tuple) else value, place)
 
 
