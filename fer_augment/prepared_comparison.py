@@ -68,6 +68,7 @@ class PreparedComparison:
         max_seeds: with `precision`, the largest number of seeds.
         grid: the values of each arm of a grid by dotted key; empty without a grid.
         against: `all` to test every two arms.
+        reported: the runs of an earlier round of seeds, all finished; trackers and stderr have been told of them.
     """
 
     arms: tuple[BoundRecipe, ...]
@@ -85,6 +86,7 @@ class PreparedComparison:
     max_seeds: int = MAX_SEEDS
     grid: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     against: Against = "baseline"
+    reported: tuple[PlannedRun, ...] = ()
 
     def __repr__(self) -> str:
         """Name recipes, seeds and directory."""
@@ -166,7 +168,7 @@ class PreparedComparison:
             _, memory = checked_networks(
                 self.arms, self.experiment.data, self.experiment.store, is_local=self.executor == "local"
             )
-        return replace(self, seeds=seeds, runs=runs, finished=finished, memory=memory)
+        return replace(self, seeds=seeds, runs=runs, finished=finished, memory=memory, reported=self.runs)
 
     def _notify(self, event: str, **arguments: object) -> None:
         failures = self.observers.notify(event, **arguments)
@@ -177,7 +179,7 @@ class PreparedComparison:
         audit = self._audited()
         notices = self.finished.remove_damaged()
         if self.progress:
-            print_warnings([*audit_warnings(audit), *notices])
+            print_warnings([*(() if self.reported else audit_warnings(audit)), *notices])
         planned = () if all(self.finished.paths) else self.plan.tasks
         with (
             RunProgress(
@@ -206,7 +208,7 @@ class PreparedComparison:
     def _outcomes(self, planned: Sequence[PlannedTask], listener: Listener[Task]) -> list[Path | FailedTask]:
         """Do the runs that are not finished; return the directory of every run, or why there is none."""
         for run, path in zip(self.runs, self.finished.paths, strict=True):
-            if path:
+            if path and run not in self.reported:
                 listener.started(run)
                 listener.progressed(run, Cached("run"))
                 listener.ended(run, path)

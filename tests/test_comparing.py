@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pickle
@@ -104,6 +105,21 @@ class TestCompare:
         assert prepared.precision_so_far.startswith("Precision of the difference in balanced accuracy (95 % CI): ± ")
         other = fa.comparing.prepare(recipes, "faces", seeds=2, out="none", progress=False)
         assert other.precision_so_far.startswith("Precision, and the seeds that it takes, are known after")
+
+    def test_rounds_of_a_precision_report_each_run_once(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        options: dict[str, Any] = {"seeds": 2, "precision": 0.001, "max_seeds": 3, "jobs": 1, "out": "rounds"}
+        finished = fa.compare(ARMS[:2], "faces", track=["csv", "jsonl"], **options)
+        runs = sorted((arm.recipe, str(seed)) for arm in finished.arms for seed in arm.seeds)
+        assert len(runs) == 6
+        with (place / "rounds" / "scores.csv").open(encoding="utf-8") as file:
+            assert sorted((row["recipe"], row["seed"]) for row in csv.DictReader(file)) == runs
+        events = [json.loads(line) for line in (place / "rounds" / "events.jsonl").read_text().splitlines()]
+        for name in ("run_started", "run_finished"):
+            reported = [(event["recipe"], str(event["seed"])) for event in events if event["event"] == name]
+            assert sorted(reported) == runs
+        points = [(event["key"], event["epoch"]) for event in events if event["event"] == "epoch_finished"]
+        assert len(points) == len(set(points)) == 2 * len(runs)
+        assert capsys.readouterr().err.count("done ") == len(runs)
 
     def test_memory_is_estimated_for_added_seeds_of_arms_that_had_none_to_do(
         self, place: Path, comparison: fa.Comparison, monkeypatch: pytest.MonkeyPatch
