@@ -27,7 +27,7 @@ from fer_augment.reports.run_progress import RunProgress
 from fer_augment.reports.wording import precision_sentence
 from fer_augment.results.comparison import Against, ComparisonRecord, Failure, read_comparison, save_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE, has_confused
-from fer_augment.results.earlier import keep_earlier
+from fer_augment.results.earlier import holds_runs_of, keep_earlier
 from fer_augment.results.verdicts import compare_runs, nothing_finished
 from fer_augment.runs.executors import FailedTask, Listener, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, Task, runs_in_order
@@ -203,7 +203,11 @@ class PreparedComparison:
                 keep_traceback(self.directory, run, "")
         if len(failures) == len(self.runs):
             raise with_traceback(nothing_finished(failures), self.directory, self.runs[0])
-        return self._judged(finished, failures, audit)
+        comparison = self._judged(finished, failures, audit)
+        # Until the last round, a comparison in the directory that has these runs, and maybe more, is left as it is.
+        if not (self._further_seeds(comparison) and holds_runs_of(comparison, self.directory)):
+            self._save(comparison, finished)
+        return comparison
 
     def _outcomes(self, planned: Sequence[PlannedTask], listener: Listener[Task]) -> list[Path | FailedTask]:
         """Do the runs that are not finished; return the directory of every run, or why there is none."""
@@ -233,7 +237,7 @@ class PreparedComparison:
         data, first = self.experiment.data, self.arms[0].recipe
         scored = ledger_warning(self.experiment.ledger.count(data.scored(first)), len(self.arms))
         counts = {name: part.counts for name, part in self.splits.parts.items()}
-        comparison = compare_runs(
+        return compare_runs(
             finished,
             baseline=first.name,
             source=data.as_read(first).source,
@@ -255,6 +259,9 @@ class PreparedComparison:
             grid=self.grid,
             against=self.against,
         )
+
+    def _save(self, comparison: ComparisonRecord, finished: Mapping[str, Sequence[RunDirectory]]) -> None:
+        """Write the comparison, its images and the report; move one that has other runs away before."""
         kept = keep_earlier(comparison, self.directory)
         if kept and self.progress:
             print_warnings([kept])
@@ -265,7 +272,6 @@ class PreparedComparison:
 
             collect_confused(self.experiment.data, finished, pairs, self.directory / CONFUSED_FILE)
         write_report(self.directory)
-        return comparison
 
     def _audited(self) -> Audit:
         """Audit the data, unless the cache has their audit."""

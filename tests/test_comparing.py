@@ -20,6 +20,7 @@ import torch
 import fer_augment as fa
 from fer_augment.arguments import directory_name
 from fer_augment.errors import FerAugmentError, NothingFinishedError
+from fer_augment.prepared_comparison import PreparedComparison
 from tests.comparison_place import CLASSES, face_files, write_place
 from tests.data_files import encoded, write_folder
 from tests.html_page import parse
@@ -120,6 +121,23 @@ class TestCompare:
         points = [(event["key"], event["epoch"]) for event in events if event["event"] == "epoch_finished"]
         assert len(points) == len(set(points)) == 2 * len(runs)
         assert capsys.readouterr().err.count("done ") == len(runs)
+
+    def test_a_repeated_precision_keeps_its_result(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        options: dict[str, Any] = {"seeds": 2, "precision": 0.001, "max_seeds": 3, "jobs": 1, "progress": False}
+        first = fa.compare(ARMS[:2], "faces", out="rounds", **options)
+        written = (first.directory / "comparison.json").read_bytes()
+
+        def killed(*arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(PreparedComparison, "_with", killed)
+            fa.compare(ARMS[:2], "faces", out="rounds", **options)
+        assert (first.directory / "comparison.json").read_bytes() == written
+        again = fa.compare(ARMS[:2], "faces", out="rounds", **options)
+        assert [arm.run_keys for arm in again.arms] == [arm.run_keys for arm in first.arms]
+        assert fa.load_comparison("rounds").versus == first.versus
+        assert not (first.directory / "earlier").exists()
 
     def test_memory_is_estimated_for_added_seeds_of_arms_that_had_none_to_do(
         self, place: Path, comparison: fa.Comparison, monkeypatch: pytest.MonkeyPatch

@@ -26,8 +26,8 @@ def keep_earlier(comparison: ComparisonRecord, directory: Path) -> str | None:
         earlier = read_comparison(directory)
     except RunError:  # there is none, or one that nobody can read
         return None
-    keys = {key for arm in earlier.arms for key in arm.run_keys}
-    if keys <= {key for arm in comparison.arms for key in arm.run_keys}:
+    keys = _run_keys(earlier)
+    if keys <= _run_keys(comparison):
         return None
     folder = directory / "earlier" / hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:_DIGEST_LETTERS]
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,3 +35,21 @@ def keep_earlier(comparison: ComparisonRecord, directory: Path) -> str | None:
         if (directory / file).is_file():
             (directory / file).replace(folder / file)
     return f"kept the comparison of other recipes or settings that {directory} held in {folder}"
+
+
+def holds_runs_of(comparison: ComparisonRecord, directory: Path) -> bool:
+    """Return whether the comparison in a directory has all runs of another one; False if there is none.
+
+    Args:
+        comparison: the other one.
+        directory: the directory.
+    """
+    try:
+        earlier = read_comparison(directory)
+    except RunError:  # there is none, or one that nobody can read
+        return False
+    return _run_keys(comparison) <= _run_keys(earlier)
+
+
+def _run_keys(comparison: ComparisonRecord) -> set[str]:
+    return {key for arm in comparison.arms for key in arm.run_keys}
