@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -74,6 +75,23 @@ class TestCompare:
         ran = fer_augment("compare", "breaks.yaml", "--data", "faces", "--seeds", "1,", "--json")
         assert (ran.code, ran.out) == (1, "")
         assert ran.err.splitlines()[-1].startswith("fer-augment: nothing to compare: no run finished; breaks, seed 1: ")
+
+    def test_a_full_disk_is_one_line_that_names_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        write = Path.write_bytes
+
+        def write_unless_full(file: Path, content: bytes) -> int:
+            if file.name.startswith(".comparison.json"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(file, content)
+
+        monkeypatch.setattr(Path, "write_bytes", write_unless_full)
+        ran = compare("--seeds", "1", "--jobs", "1")
+        assert (ran.code, ran.out) == (2, "") and "Traceback" not in ran.err
+        assert re.fullmatch(
+            r"fer-augment: results/small_more/comparison\.json: the file system is full \(.* MB are free\); "
+            "make room and run the same command again",
+            ran.err.splitlines()[-1],
+        )
 
     def test_a_dry_run_prints_the_trainings_and_their_time(self) -> None:
         arguments = "compare", "small.yaml", "mined.yaml", "--data", "faces", "--dry-run"

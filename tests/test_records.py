@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -29,7 +30,7 @@ from fer_augment.data.records import (
     whole_directory,
     write_whole,
 )
-from fer_augment.errors import RunError
+from fer_augment.errors import RunError, full_disk
 from tests.data_files import random_images
 
 POINT = Evaluation(
@@ -82,6 +83,10 @@ def with_changed_json(directory: RunDirectory, **changes: Any) -> RunDirectory:
     return directory
 
 
+def fail_as_on_a_full_disk(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as `write`, which does not know the name of the file
+
+
 class TestRunDirectory:
     def test_records_round_trip(self, tmp_path: Path) -> None:
         assert saved(tmp_path / "run").record == RECORD
@@ -128,6 +133,14 @@ class TestRunDirectory:
         ]
         assert (directory.path / "weights.safetensors").read_bytes() == b"weights"
         assert (directory.path / "recipe.yaml").read_text() == "name: mirror\n"
+
+    def test_a_full_disk_is_named_with_the_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Path, "write_bytes", fail_as_on_a_full_disk)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            saved(tmp_path / "runs" / "run")
+
+        assert str(full_disk(caught.value)).startswith(f"{tmp_path / 'runs' / 'run'}: the file system is full (")
+        assert list((tmp_path / "runs").iterdir()) == []
 
     def test_records_are_frozen_and_refuse_unknown_keys(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
@@ -263,6 +276,16 @@ class TestAtomicFiles:
         with pytest.raises(RunError, match="is a device, a pipe or a socket"):
             write_whole(tmp_path / "pipe", "new")
         assert (tmp_path / "pipe").is_fifo()
+
+    def test_a_full_disk_is_named_with_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_whole(tmp_path / "file", "old")
+        monkeypatch.setattr(Path, "write_bytes", fail_as_on_a_full_disk)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            write_whole(tmp_path / "file", "new")
+
+        assert str(full_disk(caught.value)).startswith(f"{tmp_path / 'file'}: the file system is full (")
+        assert (tmp_path / "file").read_text() == "old"
+        assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_provenance_arrays() -> None:

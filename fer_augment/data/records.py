@@ -338,7 +338,7 @@ def save_run(
             space, and else copied.
         sources: content of the files of local strategies and networks, by path below `sources`.
     """
-    with whole_directory(path) as scratch:
+    with whole_directory(path) as scratch, _naming(path):
         (scratch / "record.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (scratch / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
         arrays = {
@@ -432,14 +432,26 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file atomically: readers see either the old or the new content.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if it cannot be written; it names the file, also where the disk is full.
         RunError: if it is a device, a pipe or a socket.
     """
     path = replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
-        scratch.replace(path)
+        with _naming(path):
+            scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+            scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Add a path to an error that names none: on a full disk, a file can be opened, and writing to it fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
