@@ -174,9 +174,11 @@ class Run(RunDirectory):
 
     def _comparison(self) -> ComparisonRecord | None:
         """Return the comparison that contains the run, read from the folder above it; None if there is none."""
-        folder = self.path.resolve().parents[2]
+        above = self.path.resolve().parents
+        if len(above) < 3:  # as of /models/run
+            return None
         try:
-            comparison = read_comparison(folder)
+            comparison = read_comparison(above[2])
         except RunError:
             return None
         key = self.record.identity.key

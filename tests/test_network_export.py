@@ -143,6 +143,20 @@ def test_test_time_views_that_cannot_be_exported_are_reported_as_not_inside(plac
     assert str(tmp_path) not in card and str(place) not in card
 
 
+def test_a_run_in_a_folder_of_the_root_is_exported(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, resolve = run_of(place, "adjusted"), Path.resolve
+
+    def moved(path: Path, strict: bool = False) -> Path:
+        return Path("/models/run") if path == run.path else resolve(path, strict)
+
+    monkeypatch.setattr(Path, "resolve", moved)
+    run.export(tmp_path / "net.safetensors")
+    card = (tmp_path / "net.md").read_text()
+    assert card.startswith("# adjusted, seed 0\n") and "## Verdict" not in card
+
+
 def test_the_card_says_what_the_network_is(place: Path, tmp_path: Path) -> None:
     run = run_of(place, "adjusted")
     run.export(tmp_path / "net.safetensors")
