@@ -175,7 +175,7 @@ def prepare(
     recipe_data = data_for(arms, data, progress=progress)
     if design:
         with progress_of("dividing the data into folds", quiet=not progress) as report:
-            recipe_data.divide(arms[0].recipe, design, report)
+            recipe_data.divide(arms[0].recipe.data.pixels, design, report)
     store = default_store()
     notices = [*observers.failures, *preflight(arms, recipe_data, store, out=directory)]
     experiment = Experiment(recipe_data, store, directory / "runs")

@@ -15,9 +15,12 @@ import fer_augment as fa
 from fer_augment.data.cross_validation import CrossValidation, Folds, pooled
 from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.duplicates import group_ids
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import FoldIdentity
 from fer_augment.data.splitting import SplitSettings, splits_from_rows
 from fer_augment.errors import DatasetError, FerAugmentError, NothingFinishedError, RecipeError
+from fer_augment.runs.recipe_data import RecipeData
+from fer_augment.runs.verification import verify_run
 from fer_augment.significance import balanced_accuracy_weights, fold_differences
 from tests.command_line import assert_readable, assert_refused, fer_augment
 from tests.near_images import sequence
@@ -44,6 +47,21 @@ def splits_of(labels, *, groups=None, copies=(), seed=0, names=("ant", "bee", "c
 
 
 LABELS = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [40, 30, 10]))
+
+
+def splits_alike_in_small() -> Splits:
+    """Return images of 32 x 32 pixels; in 8 x 8, the first twenty in training are exact duplicates in pairs."""
+    rng = np.random.default_rng(2)
+    coarse = rng.integers(60, 196, (80, 8, 8))
+    coarse[:20:2] = coarse[1:20:2]
+    noise = rng.permuted(np.repeat([-60, 60], 8) * np.ones((80, 8, 8, 1), dtype=np.int64), axis=3)
+    images = coarse[:, :, None, :, None] + noise.reshape(80, 8, 8, 4, 4).transpose(0, 1, 3, 2, 4)
+    images = images.reshape(80, 32, 32).astype(np.uint8)
+    train, validation, test = (
+        ImageDataset.from_arrays(images[rows], LABELS[rows], ("ant", "bee", "cat"))
+        for rows in (slice(48), slice(48, 64), slice(64, 80))
+    )
+    return Splits(train, validation, test, "blocks of pixels")
 
 
 class TestFolds:
@@ -310,6 +328,20 @@ class TestComparison:
         message = "no repeat is complete; fragile, repeat 1, fold 2 of 3: .*no power"
         with pytest.raises(NothingFinishedError, match=message):
             compared(place, data, recipes=recipes, out=tmp_path / "results", overrides=["training.learning_rate=0.002"])
+
+    def test_a_run_is_verified_with_the_folds_of_the_baseline(self, place: Path, tmp_path: Path) -> None:
+        data, design = splits_alike_in_small(), CrossValidation(2, 1)
+        (place / "shrunk.yaml").write_text("extends: ./plain.yaml\ndata: {size: 8}\n")
+        recipes = [place / "plain.yaml", place / "shrunk.yaml"]
+        comparison = compared(place, data, recipes=recipes, folds=2, repeats=1, out=tmp_path / "results")
+        baseline, own = RecipeData.of(data), RecipeData.of(data)
+        baseline.divide(PixelSettings(), design)
+        own.divide(PixelSettings((8, 8)), design)
+        assert baseline.folds and own.folds and (baseline.folds.of_repeat != own.folds.of_repeat).any()
+        for runs in comparison.runs.values():
+            verified = verify_run(runs[1], RecipeData.of(data), tmp_path / runs[1].path.name, lambda event: None)
+            assert verified.is_equal and not verified.changes
+            assert runs[1].record.fold_pixels == PixelSettings()
 
     def test_repeats_can_be_added(self, comparison: fa.Comparison, place: Path, data: Splits) -> None:
         keys = {arm.recipe: arm.run_keys for arm in comparison.arms}

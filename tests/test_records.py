@@ -18,6 +18,7 @@ from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
 from fer_augment import ImageDataset
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import (
     Evaluation,
     Predictions,
@@ -90,6 +91,11 @@ def fail_as_on_a_full_disk(*arguments: object) -> None:
 class TestRunDirectory:
     def test_records_round_trip(self, tmp_path: Path) -> None:
         assert saved(tmp_path / "run").record == RECORD
+
+    def test_records_of_earlier_versions_are_read(self, tmp_path: Path) -> None:
+        directory = saved(tmp_path / "run", RECORD.model_copy(update={"fold_pixels": PixelSettings((8, 8))}))
+        assert directory.record.fold_pixels == PixelSettings((8, 8))
+        assert with_changed_json(directory, fold_pixels=..., kept_epoch=...).record == RECORD
 
     def test_record_json_is_plain_json(self, tmp_path: Path) -> None:
         record = json.loads((saved(tmp_path / "run").path / "record.json").read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.duplicates import joined, stratified_folds
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import FoldIdentity
 from fer_augment.data.splitting import SPLIT_SEED, ReportProgress, kept_together, split_off, subset, with_near
 from fer_augment.errors import DatasetError, display_name
@@ -70,12 +71,14 @@ class Folds:
         of_repeat: `(S, N) int64`, the fold of each row in each repeat, from 0.
         together: `(N,) int64`, equal for rows that stay in one fold.
         notes: what was kept together and which classes are small, one sentence each.
+        pixels: size and color of the images whose duplicates were kept together; in others, there may be more or fewer.
     """
 
     settings: CrossValidation
     of_repeat: NDArray[np.int64]
     together: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    pixels: PixelSettings = PixelSettings()
 
     @classmethod
     def of(

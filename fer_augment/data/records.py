@@ -170,6 +170,8 @@ class RunRecord(_Plain):
         warnings: warnings about this run.
         training_seconds: training time in seconds, None if the training was cached.
         pixels: size and color that the recipe or the source set; new images are fitted alike.
+        fold_pixels: size and color, as the baseline set them, of the images by which the data were divided into folds;
+            None on a fixed test split, and in older records.
     """
 
     schema_version: Literal[2] = RECORD_SCHEMA
@@ -193,6 +195,7 @@ class RunRecord(_Plain):
     warnings: tuple[str, ...]
     training_seconds: float | None
     pixels: PixelSettings = PixelSettings()
+    fold_pixels: PixelSettings | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +268,7 @@ class RunDirectory:
         except ValidationError as error:
             reason = why_unreadable(error, "run record", RECORD_SCHEMA)
             raise RunError(f"{file}: {reason}{_REMEDY}") from error
-        except DatasetError as error:  # of `pixels`
+        except DatasetError as error:  # of `pixels` and `fold_pixels`
             raise RunError(f"{file}: is not a readable run record ({error}){_REMEDY}") from error
 
     def predictions(self, split: str) -> Predictions:

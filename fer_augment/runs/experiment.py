@@ -97,8 +97,10 @@ class Experiment:
             report(Cached("run"))
             return path
         source, splits = self.data.splits_of(task.recipe, task.fold), self.data.splits_for(task.recipe, task.fold)
-        held_out = self.data.folds.held_out(task.fold) if self.data.folds and task.fold else None
-        perform(bound, identity, splits, source.train, self.store, path, report, held_out)
+        folds = self.data.folds if task.fold else None
+        held_out = folds.held_out(task.fold) if folds and task.fold else None
+        fold_pixels = folds.pixels if folds else None
+        perform(bound, identity, splits, source.train, self.store, path, report, held_out, fold_pixels)
         self.ledger.note(task.recipe, self.data.scored(task.recipe))
         return path
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.duplicates import group_ids
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import Predictions, RunDirectory, RunIdentity, RunRecord, StepRecord, save_run
 from fer_augment.hooks.networks import Model
 from fer_augment.hooks.pipeline import Pipeline
@@ -40,6 +41,7 @@ def perform(
     path: Path,
     report: Report,
     held_out: HeldOut | None = None,
+    fold_pixels: PixelSettings | None = None,
 ) -> RunDirectory:
     """Do a run and write its directory.
 
@@ -52,6 +54,7 @@ def perform(
         path: the run's directory; written atomically.
         report: receives progress events.
         held_out: of the test split, if it is a fold: positions in the whole data set, and which rows stay together.
+        fold_pixels: size and color of the images by which the data were divided, if the test split is a fold.
 
     Raises:
         RunError: if the training fails.
@@ -65,7 +68,7 @@ def perform(
     if held_out:
         predictions["test"] = replace(predictions["test"], rows=held_out[0], together=held_out[1])
     report(Advance("predicting", 2, 2))
-    record = _record(recipe, identity, trained, predictions["test"], pipeline.chosen)
+    record = _record(recipe, identity, trained, predictions["test"], pipeline.chosen, fold_pixels)
     shared = [recipe.frozen.backbone_file()] if recipe.frozen else []
     return save_run(path, record, recipe_yaml(bound.recipe), predictions, trained.files, shared, _local_sources(bound))
 
@@ -155,6 +158,7 @@ def _record(
     trained: StoredTraining,
     test: Predictions,
     chosen: Mapping[int, Mapping[str, float]],
+    fold_pixels: PixelSettings | None,
 ) -> RunRecord:
     bound, splits, facts = recipe.bound, recipe.trainings.splits, trained.facts
     made = Counter(trained.provenance["step"].tolist())
@@ -191,4 +195,5 @@ def _record(
         warnings=(*recipe_warnings(bound), *facts.warnings),
         training_seconds=None if trained.was_reused else facts.seconds,
         pixels=splits.pixels,
+        fold_pixels=fold_pixels,
     )

@@ -52,13 +52,13 @@ class RecipeData:
         """Pickle the splits only: a source may hold open files."""
         return RecipeData, (None, self._as_read, self.folds)
 
-    def divide(self, recipe: Recipe, settings: CrossValidation, progress: ReportProgress = no_progress) -> None:
-        """Divide the data into folds; near duplicates are those of the images in the recipe's size.
+    def divide(self, pixels: PixelSettings, settings: CrossValidation, progress: ReportProgress = no_progress) -> None:
+        """Divide the data into folds; duplicates are those of the images in this size and color.
 
         Raises:
             DatasetError: as `as_read`, or if the data cannot be divided.
         """
-        self.folds = Folds.of(self.as_read(recipe), settings, progress)
+        self.folds = replace(Folds.of(self._read(pixels), settings, progress), pixels=pixels)
         self._of_fold.clear()
 
     def as_read(self, recipe: Recipe, progress: ReportProgress = no_progress) -> Splits:
@@ -67,7 +67,9 @@ class RecipeData:
         Raises:
             DatasetError: if an image cannot be decoded, or the settings do not fit the images.
         """
-        settings = recipe.data.pixels
+        return self._read(recipe.data.pixels, progress)
+
+    def _read(self, settings: PixelSettings, progress: ReportProgress = no_progress) -> Splits:
         if settings not in self._as_read:
             assert self._source is not None, "all data are read before other processes start"
             self._as_read[settings] = self._source.splits(settings, progress)

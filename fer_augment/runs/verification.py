@@ -103,7 +103,8 @@ def verify_run(directory: RunDirectory, source: RecipeData, scratch: Path, repor
     bound = bound_recipe_of(directory)
     seed, fold = record.identity.seed, record.identity.fold
     if fold:
-        source.divide(bound.recipe, CrossValidation(fold.folds, fold.repeat + 1, fold.keeps_test))
+        divided_by = record.fold_pixels or bound.recipe.data.pixels  # earlier versions did not record them
+        source.divide(divided_by, CrossValidation(fold.folds, fold.repeat + 1, fold.keeps_test))
     data = source.splits_for(bound.recipe, fold)
     identity = identity_of(bound, seed, data, fold)
     changes = tuple(_changes(record, bound, data))
