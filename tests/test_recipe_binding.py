@@ -420,6 +420,9 @@ class TestComparing:
         arms = [bound(), bound({"choosy": {}}, name="b", description="Other.", trackers=["csv"])]
         assert comparison_warnings(arms) == ()
 
+    def test_a_setting_without_effect_on_results_gives_no_warning(self) -> None:
+        assert comparison_warnings([bound(), bound(name="b", training={"workers": 2})]) == ()
+
     def test_other_differences_give_a_warning(self) -> None:
         other = {"epochs": 3, "scout": {"folds": 3}}
         arm = bound(name="b", training=other, data={"held_out_duplicates": "drop"})

@@ -109,9 +109,10 @@ def _listed(steps: Iterable[Step]) -> str:
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Return the settings in which arms should agree, by dotted key."""
+    """Return the settings in which arms should agree, by dotted key: all that may change results."""
     model = {"model": recipe.model.name, **{f"model.{key}": value for key, value in recipe.model.parameters.items()}}
-    return {**model, **dict(_flat(recipe.model_dump(include={"training", "data"})))}
+    settings = recipe.model_dump(include={"training", "data"}, exclude={"training": {"workers"}})
+    return {**model, **dict(_flat(settings))}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
