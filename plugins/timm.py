@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -85,6 +85,11 @@ class Timm(ConfigurableModel):
             return given
         size = None if self.size == "data" else (self.size, self.size)
         return ModelInput(size, given.channels, given.mean, given.std)
+
+    @property
+    def distributions(self) -> Collection[str]:
+        """The library."""
+        return ["timm"]
 
     @property
     def untrained(self) -> Self:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from fer_augment import ClassName, Effect, ImageDataset, Loss, Model, Strategy, Tracker, hookimpl
+from fer_augment import ClassName, Effect, ImageDataset, Loss, Model, Strategy, Tracker, hookimpl, prepare
 from fer_augment.errors import RecipeError
 from fer_augment.hooks.plugin_manager import Catalog, collect, installed_plugins
 from fer_augment.recipe.binding import BoundRecipe, bind, binding_faults, check_classes
@@ -19,6 +19,7 @@ from fer_augment.recipe.json_schema import recipe_json_schema
 from fer_augment.recipe.recipe import Recipe, check_recipe_file, load_recipe, shipped_recipes
 from fer_augment.recipe.warnings import comparison_warnings, recipe_warnings
 from fer_augment.recipe.yaml_source import Fault, parse_yaml
+from tests.comparison_place import write_place
 
 
 class Limit(BaseModel):
@@ -223,6 +224,19 @@ class Declaring(Strategy):
 """
 
 
+_DECLARING_NETWORK = """
+from fer_augment import ConfigurableModel
+
+class Declaring(ConfigurableModel):
+    @property
+    def distributions(self):
+        return VALUE
+
+    def build(self, image_shape, classes):
+        raise NotImplementedError
+"""
+
+
 class TestDeclarations:
     @pytest.mark.parametrize(
         ("name", "body", "message"),
@@ -256,6 +270,27 @@ class TestDeclarations:
         (tmp_path / "r.yaml").write_text("extends: demo\nstrategies:\n  - own.py:Declaring\n")
         with pytest.raises(RecipeError, match="SystemExit: 0"):
             bind(load_recipe(tmp_path / "r.yaml"), installed_plugins())
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            ("'numpy'", ": distributions must be a list of names of distributions, is 'numpy'"),
+            ("['not_there']", " needs not_there, which is not installed: pip install not_there"),
+        ],
+    )
+    def test_those_of_a_network_are_found_and_refused_before_a_run(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, message: str
+    ) -> None:
+        monkeypatch.chdir(write_place(tmp_path))
+        monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
+        (tmp_path / "own.py").write_text(_DECLARING_NETWORK.replace("VALUE", value))
+        (tmp_path / "r.yaml").write_text("extends: demo\nmodel: own.py:Declaring\n")
+        (fault,) = check_recipe_file(
+            tmp_path / "r.yaml", functools.partial(binding_faults, catalog=installed_plugins())
+        )
+        assert fault == f"{tmp_path / 'r.yaml'}:2: model.Declaring: {message.lstrip(': ')}"
+        with pytest.raises(RecipeError, match=re.escape(f"recipe 'r': model declaring{message}")):
+            prepare("r.yaml", "faces", progress=False)
 
 
 class TestStrategiesInFiles:

@@ -1,4 +1,4 @@
-"""A check of what a strategy declares in its properties, before a run uses it."""
+"""A check of what a strategy or a network declares in its properties, before a run uses it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fer_augment.errors import FerAugmentError, did_you_mean, excerpt
+from fer_augment.hooks.networks import AnyModel
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Effect, Strategy
 
 
-def declaration_fault(strategy: Strategy) -> str | None:
-    """Return what is wrong with what a strategy declares; properties are code of plugins and may raise anything."""
-    for name, (is_valid, expected) in _DECLARATIONS.items():
+def declaration_fault(plugin: Strategy | AnyModel) -> str | None:
+    """Return what is wrong with what a plugin declares; properties are code of plugins and may raise anything."""
+    for name in _DECLARATIONS if isinstance(plugin, Strategy) else _OF_NETWORKS:
+        is_valid, expected = _DECLARATIONS[name]
         try:
-            value = getattr(strategy, name)
+            value = getattr(plugin, name)
             is_as_expected = is_valid(value)
         except (FerAugmentError, KeyboardInterrupt):
             raise
@@ -25,15 +27,15 @@ def declaration_fault(strategy: Strategy) -> str | None:
             return f"{name} raised {type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
         if not is_as_expected:
             return f"{name} must be {expected}, is {excerpt(repr(value), 60)}"
-    for stage in strategy.idle_at:
+    for stage in plugin.idle_at if isinstance(plugin, Strategy) else ():
         if stage not in STAGES:
             return f"idle_at contains {stage!r}, which is not a stage{did_you_mean(stage, STAGES)}"
     return None
 
 
-def missing_distribution(strategy: Strategy) -> str | None:
-    """Return what to install for a strategy, as part of a sentence; None if all that it needs is there."""
-    for distribution in strategy.distributions:
+def missing_distribution(plugin: Strategy | AnyModel) -> str | None:
+    """Return what to install for a plugin, as part of a sentence; None if all that it needs is there."""
+    for distribution in plugin.distributions:
         try:
             version(distribution)
         except PackageNotFoundError:
@@ -70,3 +72,5 @@ _DECLARATIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "watched_pairs": (_are_pairs, "a list of pairs of class names"),
 }
 """For each declared property of a strategy, whether a value is valid, and what it must be."""
+_OF_NETWORKS = ("distributions",)
+"""Those that networks have, too."""

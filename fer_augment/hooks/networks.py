@@ -5,7 +5,7 @@ Legend of shapes: B rows of a batch, H, W, C height, width and channels, K class
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
@@ -73,12 +73,15 @@ class Model:
             `features` is called first and returns `(B, D)`, the input of the last layers. If the last layer is linear,
             it is named `head`.
         input: the input that the network was designed for; H, W and C are then those of this input.
+        distributions: distributions that the network uses beyond the requirements of its provider, such as those of an
+            extra; runs are refused while one is missing, and versions are part of the training key.
     """
 
     name: str
     summary: str
     build: Callable[[ImageShape, int], nn.Module]
     input: ModelInput = ModelInput()
+    distributions: tuple[str, ...] = ()
 
     @property
     def weights(self) -> Path | None:
@@ -126,6 +129,14 @@ class ConfigurableModel(BaseModel):
     def input(self) -> ModelInput:
         """The input that the network was designed for; override it if that is not the data as it is."""
         return ModelInput()
+
+    @property
+    def distributions(self) -> Collection[str]:
+        """Distributions that the network uses beyond the requirements of its provider, such as those of an extra.
+
+        Runs are refused while one is missing; versions are part of the training key. Override it to declare some.
+        """
+        return ()
 
     @property
     def untrained(self) -> Self:

@@ -176,7 +176,8 @@ def _model_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
     if not choice.name:
         return
     try:
-        weights = _bound_model(choice, catalog)[0].weights
+        model = _bound_model(choice, catalog)[0]
+        fault = declaration_fault(model) or missing_distribution(model)
     except _ParameterError as error:
         for keys, message in error.faults:
             yield Fault(node.place_of((choice.name, *keys)), ("model", choice.label, *keys), message)
@@ -184,9 +185,11 @@ def _model_faults(node: Node, catalog: Catalog) -> Iterator[Fault]:
     except FerAugmentError as error:
         yield Fault(node.place_of((choice.name,)), ("model",), str(error))
         return
+    if fault:
+        yield Fault(node.place_of((choice.name,)), ("model", choice.label), fault)
     try:
-        if weights is not None:
-            weights_file(weights)
+        if model.weights is not None:
+            weights_file(model.weights)
     except FerAugmentError as error:
         place = node.place_of((choice.name, "weights"))
         yield Fault(place, ("model", choice.label), str(error))

@@ -12,9 +12,10 @@ from pathlib import Path
 import yaml
 from pydantic_core import PydanticSerializationError
 
-from fer_augment.errors import FerAugmentError, RecipeError, RunError, StrategyError, excerpt
+from fer_augment.errors import FerAugmentError, PluginError, RecipeError, RunError, excerpt
 from fer_augment.hooks.declared_values import declaration_fault, missing_distribution
-from fer_augment.hooks.pipeline import Step
+from fer_augment.hooks.networks import AnyModel
+from fer_augment.hooks.strategy import Strategy
 from fer_augment.recipe.binding import BoundRecipe, check_classes
 from fer_augment.recipe.recipe import recipe_yaml
 from fer_augment.results.comparison import COMPARISON_FILE, read_comparison
@@ -35,9 +36,9 @@ def preflight(
     """Refuse what would fail later.
 
     Refused are: class names that the data does not have; data settings that leave no training rows; a device that is
-    missing; packages that a strategy declares and that are missing; files that a strategy declares and that cannot be
-    read; an output directory that is a file, cannot be written, or holds a comparison on other data. Nothing is
-    created.
+    missing; packages that a strategy or the network declares and that are missing; files that a strategy declares and
+    that cannot be read; an output directory that is a file, cannot be written, or holds a comparison on other data.
+    Nothing is created.
 
     Args:
         arms: the recipes.
@@ -55,8 +56,9 @@ def preflight(
     for arm in arms:
         check_classes(arm, data.as_read(arm.recipe).class_names)
         try:
+            _check_declarations(arm.model, f"model {arm.model.name}")
             for step in arm.steps:
-                _check_declarations(step)
+                _check_declarations(step.strategy, str(step))
             run_key(arm, 0, data.splits_for(arm.recipe, data.first_fold))
             _check_yaml(arm)
         except FerAugmentError as error:
@@ -70,14 +72,14 @@ def preflight(
     return _slow_precisions(arms)
 
 
-def _check_declarations(step: Step) -> None:
-    """Refuse what a strategy declares if it is invalid, or needs something that is not installed."""
-    fault = declaration_fault(step.strategy)
+def _check_declarations(plugin: Strategy | AnyModel, name: str) -> None:
+    """Refuse what a plugin declares if it is invalid, or needs something that is not installed."""
+    fault = declaration_fault(plugin)
     if fault:
-        raise StrategyError(f"{step}: {fault}")
-    missing = missing_distribution(step.strategy)
+        raise PluginError(f"{name}: {fault}")
+    missing = missing_distribution(plugin)
     if missing:
-        raise StrategyError(f"{step} {missing}")
+        raise PluginError(f"{name} {missing}")
 
 
 def _check_yaml(arm: BoundRecipe) -> None:

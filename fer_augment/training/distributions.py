@@ -22,6 +22,8 @@ OWN = "fer-augment"
 _ARRAYS = frozenset({"numpy", "torch"})
 _OWN_MODULES = frozenset({"fer_augment", "numpy", "pydantic", "torch"})
 """Modules that plugins commonly import, of distributions that have the same names."""
+_IMPORTERS = frozenset({"import_module", "import_with_torchvision"})
+"""Functions that import the module that they are given the name of."""
 _FOR_REPORTS = frozenset({"matplotlib"})
 """What fer_augment requires to draw reports and documentation; no training calls it."""
 
@@ -32,18 +34,17 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
     Of fer_augment these are the array libraries among its requirements: numpy, torch, and what requires one of them.
     Of any other distribution that provides a strategy, the model or the loss, these are all of its requirements, and
     in turn the array libraries that those require. Added are the `distributions` that strategies and the model declare,
-    those that the model, the loss, a strategy in a file, or a module beside one of these files imports, and the array
-    libraries that these require.
+    those that a strategy in a file or the model imports, and the array libraries that these require.
     """
     names = set(_array_libraries(OWN))
     for provider in bound.distributions - {OWN}:
         names |= {provider} | required_by(provider) | _array_libraries(provider)
+    libraries = set(bound.model.distributions)
     for step in bound.steps:
-        names |= {canonicalize_name(name) for name in step.strategy.distributions}
+        libraries.update(step.strategy.distributions)
         if step.provider.startswith("file "):
             libraries |= _imported_by(type(step.strategy))
     libraries |= _imported_by(bound.model.build if isinstance(bound.model, Model) else type(bound.model))
-    libraries |= _imported_by(bound.loss.of_batch)
     added: set[str] = {canonicalize_name(name) for name in libraries}
     for library in added - names:  # of an extra, which no provider requires
         names |= {library} | _array_libraries(library)
@@ -87,28 +88,17 @@ def _imported_by(plugin: Callable[..., object]) -> frozenset[str]:
     return frozenset(canonicalize_name(name) for module in modules for name in providers.get(module, ()))
 
 
-def _sources_of(plugin: Callable[..., object]) -> Collection[bytes]:
-    """Return the content of the file of a class or function, and of the modules beside a local file."""
-    defined = plugin.func if isinstance(plugin, functools.partial) else inspect.unwrap(plugin)
-    if local := sources_as_executed(defined):
-        return local.values()
-    try:
-        return [Path(inspect.getsourcefile(defined) or "").read_bytes()]
-    except (OSError, TypeError):  # typed into an interpreter
-        return []
-
-
-def _modules_in(source: bytes) -> Iterator[str]:
+def _modules_in(tree: ast.AST) -> Iterator[str]:
     """Yield the first part of the name of each module that is imported, by a statement or by a call with the name."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # a module of a package that is never imported
-        return
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
+        match node:
+            case ast.Import():
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module.partition(".")[0]
+            case ast.Call(func=ast.Name(name) | ast.Attribute(attr=name), args=[ast.Constant(str(module)), *_]):
+                if name in _IMPORTERS:
+                    yield module.partition(".")[0]
 
 
 @functools.cache

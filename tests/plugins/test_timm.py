@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from safetensors.torch import save_file
 import fer_augment as fa
 from fer_augment import DatasetError, ModelInput, PluginError, RecipeError
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.recipe.binding import bind
 from fer_augment.testing import PluginCheck, parametrize_with_model_checks
+from fer_augment.training.distributions import distribution_versions
 from fer_augment.training.networks import build_network
 from tests.data_files import write_squares
 from tests.networks import model_named, network_named
@@ -93,6 +96,12 @@ class TestParameters:
     def test_an_architecture_without_stochastic_depth_says_so(self) -> None:
         with pytest.raises(RecipeError, match="vgg11: .*drop_path_rate"):
             network_named("timm", (48, 48, 1), 7, architecture="vgg11", size=32, drop_path_rate=0.1)
+
+    def test_the_versions_of_timm_and_of_torchvision_are_part_of_the_key(self) -> None:
+        recipe = fa.Recipe(name="r", model={"timm": {"architecture": SMALL, "size": 32}})
+        versions = distribution_versions(bind(recipe, installed_plugins()))
+        for name in ("timm", "torchvision"):
+            assert versions[name] == importlib.metadata.version(name)
 
     def test_a_size_that_the_architecture_does_not_take_is_refused(self) -> None:
         with pytest.raises(DatasetError, match="^inception_v3 does not take images of 32x32 "):
