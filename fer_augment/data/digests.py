@@ -12,8 +12,7 @@ DIGESTS_FILE = "SHA256SUMS"
 
 def write_digests(folder: Path) -> None:
     """Write the digests of all files below a folder."""
-    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    lines = [f"{_digest(folder / name)}  {name}\n" for name in sorted(files) if name != DIGESTS_FILE]
+    lines = [f"{_digest(folder / name)}  {name}\n" for name in _files(folder)]
     (folder / DIGESTS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
@@ -35,13 +34,19 @@ def changed_files(folder: Path, names: Collection[str] | None = None) -> Iterato
         yield DIGESTS_FILE
         return
     digest_of = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if not digest_of or not {*(names or ())} <= digest_of.keys():
+    if not {*(names or ())} <= digest_of.keys() or (not digest_of and _files(folder)):
         yield DIGESTS_FILE  # cut off
         return
     for name in digest_of if names is None else names:
         file = folder / name
         if not file.is_file() or _digest(file) != digest_of[name]:
             yield name
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the paths of all files below a folder, relative to it and sorted, without that of the digests."""
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in files if name != DIGESTS_FILE)
 
 
 def _digest(file: Path) -> str:
