@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache, cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,7 +23,7 @@ from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import StrategyError, StrategyWarning, did_you_mean
 from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
-from fer_augment.hooks.strategy_files import loaded_files, strategies_in_file
+from fer_augment.hooks.strategy_files import executed_files, module_as_of
 from fer_augment.processes import without_main_module
 from fer_augment.randomness import uniforms
 
@@ -274,11 +273,10 @@ class RowTransforms(Strategy, ABC):
             return np.concatenate([first, self.transform_images(images[_TIMED_IMAGES:], seeds[_TIMED_IMAGES:])])
         edges = np.linspace(_TIMED_IMAGES, len(images), _CHUNKS_PER_CORE * cores + 1).astype(int).tolist()
         chunks = [(images[begin:end], seeds[begin:end]) for begin, end in pairwise(edges)]
-        files = tuple(loaded_files())
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
         try:
             with without_main_module():
-                futures = [pool.submit(_transform_in_worker, files, packed, *chunk) for chunk in chunks]
+                futures = [pool.submit(_transform_in_worker, packed, *chunk) for chunk in chunks]
             # Meanwhile this process works through the chunks from the end.
             local: list[NDArray[np.uint8]] = []
             while futures and futures[-1].cancel():
@@ -297,25 +295,24 @@ class RowTransforms(Strategy, ABC):
             if isinstance(getattr(type(self), name, None), cached_property):
                 del vars(sent)[name]
         try:
-            return pickle.dumps(sent)
+            return pickle.dumps((executed_files([type(self)]), pickle.dumps(sent)))
         except Exception:  # noqa: BLE001 - a class of a function or a notebook; pickle raises many kinds of errors
             return None
 
 
-def _transform_in_worker(
-    files: tuple[Path, ...], packed: bytes, images: NDArray[np.uint8], seeds: NDArray[np.uint64]
-) -> NDArray[np.uint8]:
+def _transform_in_worker(packed: bytes, images: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint8]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StrategyWarning)  # the calling process gives them
-        return _unpacked(files, packed).transform_images(images, seeds)
+        return _unpacked(packed).transform_images(images, seeds)
 
 
 @cache
-def _unpacked(files: tuple[Path, ...], packed: bytes) -> RowTransforms:
-    """Return the strategy of the calling process, once in each worker; load the files of local strategies first."""
+def _unpacked(packed: bytes) -> RowTransforms:
+    """Return the strategy of the calling process, once in each worker; execute the file of a local one first."""
+    files, sent = pickle.loads(packed)
     for file in files:
-        strategies_in_file(file)
-    strategy: RowTransforms = pickle.loads(packed)
+        module_as_of(file)
+    strategy: RowTransforms = pickle.loads(sent)
     strategy.start_worker()
     return strategy
 
