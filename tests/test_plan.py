@@ -73,8 +73,10 @@ def arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Recipe]:
         "broken": ["./mining.py:Breaks: {}", OUT_OF_FOLD],
         "sampled": ["power_sampler: {}"],
         "sharp": ["sam: {}"],
+        "sharper": ["sam: {rho: 0.1}"],
+        "sharp_tail": ["imb_sam: {}"],
+        "sharp_short_tail": ["imb_sam: {tail_below: 5}"],
         "flipped": ["flip_crop_affine: {}"],
-        "shifted": ["flip_crop_affine: {shift: 0.2}"],
     }
     for name, listed in steps.items():
         text = BASE.format(name=name, steps=", ".join(f"{{{step}}}" for step in listed))
@@ -209,11 +211,11 @@ def test_the_estimate_times_each_kind_of_optimizer_step_once(
         return float(passes * recipe.settings.epochs)
 
     monkeypatch.setattr("fer_augment.runs.plan.minutes_for", minutes_for)
-    recipes = [arms[name] for name in ("plain", "sampled", "mined", "sharp", "flipped", "shifted")]
-    _, of = planned(experiment_in(tmp_path), *recipes, seeds=(0, 1))
-    scouts = 2 * 2
-    assert of.minutes(1) == 2 * (2 + 2 + (scouts + 2) + 2 * 2 + 2 + 2)
-    assert timed == ["plain", "sharp", "flipped", "shifted"], "sampling and mining do not change a step"
+    minutes = {"plain": 2, "sampled": 2, "mined": 2 * 2 + 2, "sharp": 4, "sharper": 4, "sharp_tail": 2}
+    minutes |= {"sharp_short_tail": 2, "flipped": 2}
+    _, of = planned(experiment_in(tmp_path), *(arms[name] for name in minutes), seeds=(0, 1))
+    assert of.minutes(1) == 2 * sum(minutes.values())
+    assert timed == ["plain", "sharp", "sharp_tail", "sharp_short_tail", "flipped"]
 
 
 def test_progress_of_a_scout_measures_its_task(arms: dict[str, Recipe], tmp_path: Path) -> None:

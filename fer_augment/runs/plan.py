@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from fer_augment.hooks.pipeline import Step
 from fer_augment.hooks.plugin_manager import installed_plugins
-from fer_augment.hooks.strategy import NEEDS_SCOUT
+from fer_augment.hooks.strategy import NEEDS_SCOUT, Strategy
 from fer_augment.hooks.strategy_warnings import collected_warnings
 from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.runs.experiment import Experiment, PlannedRun, SharedTraining, Task
@@ -202,12 +203,21 @@ def _first_stages_of_one(missing: Mapping[str, NeededTraining], own: Set[str]) -
 
 
 def _kind(recipe: RecipeTrainings) -> Hashable:
-    """Return what decides how long an optimizer step takes; of recipes in which it is equal, one is timed."""
+    """Return what decides how long an optimizer step takes; of recipes in which it is equal, one is timed.
+
+    Timing takes seconds, and a grid may have fifty values. Parameters that are floats are left out: probabilities and
+    strengths change the time of a step little.
+    """
     strategies = [step.strategy for step in _timed_steps(recipe.bound) if step.acts_at(_STAGES_OF_A_STEP)]
     return (
         recipe.bound.recipe.model_dump_json(include={"model", "training", "data"}),
-        *((type(strategy), strategy.model_dump_json()) for strategy in strategies),
+        *((type(strategy), _without_floats(strategy)) for strategy in strategies),
     )
+
+
+def _without_floats(strategy: Strategy) -> str:
+    parameters = strategy.model_dump(mode="json")
+    return json.dumps({name: value for name, value in parameters.items() if not isinstance(value, float)})
 
 
 def _timed_steps(bound: BoundRecipe) -> tuple[Step, ...]:
