@@ -122,7 +122,7 @@ def lightning_fit(dataset: Dataset[Any]) -> None:
     """Train the report's network with Lightning's Trainer, without loggers, checkpoints and progress bar."""
     lightning = import_with_torchvision("lightning")
 
-    class Module(lightning.LightningModule):  # type: ignore[misc] # lightning is not checked
+    class Module(lightning.LightningModule):  # type: ignore[misc,name-defined] # lightning is not checked
         def __init__(self) -> None:
             super().__init__()
             self.network = report_network()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fer_augment import ConfigurableModel, Strategy, hookimpl
+from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.networks import AnyModel
 from fer_augment.hooks.pipeline import steps_of
 from fer_augment.hooks.strategy_files import model_in_file, strategy_in_file
@@ -165,6 +166,38 @@ def test_a_network_depends_on_what_it_imports_by_a_call(install: Install, tmp_pa
     assert not isinstance(model, type)
     recipe = replace(bound("fer_augment 0.1.0"), model=model)
     assert distribution_versions(recipe)["vendor-tables"] == "2.0"
+
+
+def test_a_loss_and_a_strategy_in_files_depend_on_what_they_and_modules_beside_them_import(
+    install: Install, tmp_path: Path
+) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    for name in ("tables", "filters", "noise"):
+        install(f"vendor_{name}", "2.0")
+    (folder / "beside_filters.py").write_text("def own(rows):\n    import vendor_filters\n    return rows\n")
+    (folder / "beside_noise.py").write_text("from vendor_noise import noise\n")
+    (folder / "losses.py").write_text(
+        "import functools\nfrom fer_augment import Loss\nimport beside_filters\n\n\n"
+        "def dice(logits, targets, power):\n    import vendor_tables\n    return logits.sum(dim=1) ** power\n\n\n"
+        "own = Loss('own', 'of a library', functools.partial(dice, power=2))\n"
+    )
+    (folder / "own.py").write_text(
+        "from fer_augment import Strategy, hookimpl\n\n\n"
+        "class Own(Strategy):\n"
+        "    @hookimpl\n"
+        "    def sampling_weights(self, weights):\n"
+        "        import beside_noise\n"
+        "        return weights\n"
+    )
+    loss = declaration_in_file(folder / "losses.py", "loss", "own")
+    recipe = replace(bound("file own.py", strategy_in_file(folder / "own.py", "Own")()), loss=loss)
+    keys = {key(recipe)}
+    for name in ("tables", "filters", "noise"):
+        assert distribution_versions(recipe)[f"vendor-{name}"] == "2.0"
+        install(f"vendor_{name}", "2.1")
+        keys.add(key(recipe))
+    assert len(keys) == 4
 
 
 class Reads(Strategy):

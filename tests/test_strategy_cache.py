@@ -97,6 +97,19 @@ def test_failed_work_leaves_nothing(tmp_path: Path, rewritten: Callable[..., Ima
     assert entry.kind == "strategies" and entry.path.name.startswith("slow-") and Slow.made == [3, 3]
 
 
+def test_work_in_progress_is_not_pruned(tmp_path: Path) -> None:
+    recipe, unfinished, pruned = bound(Slow()), list[str](), list[str]()
+
+    def make(folder: Path) -> None:
+        held = entries(tmp_path)
+        unfinished.extend(entry.path.name for entry in held)
+        pruned.extend(entry.path.name for entry in prune(held, unused_days=1, now=1e12))
+
+    folder = StrategyCache(tmp_path / "strategies", recipe.steps[0], recipe)("key", make)
+    assert len(unfinished) == 1 and unfinished[0].startswith(".slow-") and pruned == []
+    assert [entry.path for entry in prune(entries(tmp_path), unused_days=1, now=1e12)] == [folder]
+
+
 @pytest.mark.parametrize("error", [OSError("image file is truncated"), OSError(28, "No space left on device")])
 def test_an_error_that_names_no_file_is_shown_with_its_place(
     error: OSError, rewritten: Callable[..., ImageDataset]

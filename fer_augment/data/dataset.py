@@ -414,6 +414,8 @@ class Splits:
         notes: what was passed over or converted when the source was read, one sentence each; see `omissions`.
         pixels: size and color that the recipe or the source set; new images are fitted alike. Images that a reader
             returns may still have others: they are given those that the recipe sets, or else these.
+        keeps_near_duplicates: whether a cross-validation keeps near and mirrored duplicates in one fold; a source
+            description can turn it off.
     """
 
     train: ImageDataset

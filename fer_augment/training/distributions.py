@@ -34,7 +34,8 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
     Of fer_augment these are the array libraries among its requirements: numpy, torch, and what requires one of them.
     Of any other distribution that provides a strategy, the model or the loss, these are all of its requirements, and
     in turn the array libraries that those require. Added are the `distributions` that strategies and the model declare,
-    those that a strategy in a file or the model imports, and the array libraries that these require.
+    those that the model, the loss, a strategy in a file, or a module beside one of these files imports, and the array
+    libraries that these require.
     """
     names = set(_array_libraries(OWN))
     for provider in bound.distributions - {OWN}:
@@ -45,6 +46,7 @@ def distribution_versions(bound: BoundRecipe) -> dict[str, str]:
         if step.provider.startswith("file "):
             libraries |= _imported_by(type(step.strategy))
     libraries |= _imported_by(bound.model.build if isinstance(bound.model, Model) else type(bound.model))
+    libraries |= _imported_by(bound.loss.of_batch)
     added: set[str] = {canonicalize_name(name) for name in libraries}
     for library in added - names:  # of an extra, which no provider requires
         names |= {library} | _array_libraries(library)
@@ -88,8 +90,23 @@ def _imported_by(plugin: Callable[..., object]) -> frozenset[str]:
     return frozenset(canonicalize_name(name) for module in modules for name in providers.get(module, ()))
 
 
-def _modules_in(tree: ast.AST) -> Iterator[str]:
+def _sources_of(plugin: Callable[..., object]) -> Collection[bytes]:
+    """Return the content of the file of a class or function, and of the modules beside a local file."""
+    defined = plugin.func if isinstance(plugin, functools.partial) else inspect.unwrap(plugin)
+    if local := sources_as_executed(defined):
+        return local.values()
+    try:
+        return [Path(inspect.getsourcefile(defined) or "").read_bytes()]
+    except (OSError, TypeError):  # typed into an interpreter
+        return []
+
+
+def _modules_in(source: bytes) -> Iterator[str]:
     """Yield the first part of the name of each module that is imported, by a statement or by a call with the name."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # a module of a package that is never imported
+        return
     for node in ast.walk(tree):
         match node:
             case ast.Import():
