@@ -68,7 +68,7 @@ class PreparedComparison:
         max_seeds: with `precision`, the largest number of seeds.
         grid: the values of each arm of a grid by dotted key; empty without a grid.
         against: `all` to test every two arms.
-        reported: the runs of an earlier round of seeds, all finished; trackers and stderr have been told of them.
+        reported: the runs of an earlier round of seeds, which were reported to trackers and on stderr.
     """
 
     arms: tuple[BoundRecipe, ...]

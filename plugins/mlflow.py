@@ -45,7 +45,7 @@ class MLflow:
             raise PluginError("tracker 'mlflow' needs the package mlflow-skinny: pip install 'fer_augment[mlflow]'")
         self.directory = out.resolve()
         self.parent: str | None = None
-        self.runs: dict[tuple[str, str], str] = {}
+        self.runs: dict[RunIdentity, str] = {}
         self._client: MlflowClient | None = None
         self._experiment = ""
 
@@ -87,23 +87,23 @@ class MLflow:
         tags = {KEY: run.key, RECIPE: run.recipe, **({_PARENT: self.parent} if self.parent else {})}
         if self.parent and self._found(tags, "FINISHED"):
             return
-        self.runs[_identity(run)] = self._created(f"{run.recipe}, seed {run.seed}", tags)
+        self.runs[run] = self._created(f"{run.recipe}, seed {run.seed}", tags)
         settings = {"recipe": run.recipe, "seed": run.seed, **dict(_flat(recipe))}
         parameters = [Param(_allowed(name), str(value)[:_LONGEST_VALUE]) for name, value in settings.items()]
         for first in range(0, len(parameters), _AT_ONCE):
-            self.client.log_batch(self.runs[_identity(run)], params=parameters[first : first + _AT_ONCE])
+            self.client.log_batch(self.runs[run], params=parameters[first : first + _AT_ONCE])
 
     @hookimpl
     def epoch_finished(self, run: RunIdentity, evaluation: Evaluation, class_names: Sequence[str]) -> None:
         """Log losses and scores by epoch."""
-        if _identity(run) in self.runs:
-            self._log(self.runs[_identity(run)], evaluation.scalars(class_names), evaluation.epoch)
+        if run in self.runs:
+            self._log(self.runs[run], evaluation.scalars(class_names), evaluation.epoch)
 
     @hookimpl
     def run_finished(self, run: RunIdentity, record: RunRecord, scores: Mapping[str, float], directory: Path) -> None:
         """Log the scores on the test split, and the recipe as it was run."""
-        if _identity(run) in self.runs:
-            logged = self.runs.pop(_identity(run))
+        if run in self.runs:
+            logged = self.runs.pop(run)
             self._log(logged, scores, record.curve[-1].epoch)
             self.client.log_artifact(logged, str(directory / "recipe.yaml"))
             self.client.log_artifact(logged, str(directory / "record.json"))
@@ -112,8 +112,8 @@ class MLflow:
     @hookimpl
     def run_failed(self, run: RunIdentity, message: str) -> None:
         """Mark the run as failed."""
-        if _identity(run) in self.runs:
-            self._fail(self.runs.pop(_identity(run)), message)
+        if run in self.runs:
+            self._fail(self.runs.pop(run), message)
 
     @hookimpl
     def comparison_finished(self, comparison: Comparison) -> None:
@@ -159,11 +159,6 @@ class MLflow:
     def _fail(self, logged: str, message: str) -> None:
         self.client.set_tag(logged, REASON, message[:_LONGEST_VALUE])
         self.client.set_terminated(logged, "FAILED")
-
-
-def _identity(run: RunIdentity) -> tuple[str, str]:
-    """Return what tells runs apart: two recipes may have the same key, as a copy under another name has."""
-    return run.recipe, run.key
 
 
 def _allowed(name: str) -> str:

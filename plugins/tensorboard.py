@@ -29,7 +29,7 @@ class TensorBoard:
         if importlib.util.find_spec("tensorboard") is None:
             raise PluginError("tracker 'tensorboard' needs the package tensorboard: pip install tensorboard")
         self.folder = out / FOLDER
-        self.writers: dict[tuple[str, str], SummaryWriter] = {}
+        self.writers: dict[RunIdentity, SummaryWriter] = {}
 
     @hookimpl
     def run_started(self, run: RunIdentity, recipe: Mapping[str, Any]) -> None:
@@ -37,28 +37,28 @@ class TensorBoard:
         folder = self.folder / run.recipe / f"seed-{run.seed}"
         for file in folder.glob("events.out.tfevents.*"):
             file.unlink()
-        self.writers[_identity(run)] = _writer(folder)
-        self.writers[_identity(run)].add_text("recipe", _as_list(recipe))
+        self.writers[run] = _writer(folder)
+        self.writers[run].add_text("recipe", _as_list(recipe))
 
     @hookimpl
     def epoch_finished(self, run: RunIdentity, evaluation: Evaluation, class_names: Sequence[str]) -> None:
         """Write losses and scores by epoch."""
         for name, value in evaluation.scalars(class_names).items():
-            self.writers[_identity(run)].add_scalar(name, value, evaluation.epoch)
-        self.writers[_identity(run)].flush()
+            self.writers[run].add_scalar(name, value, evaluation.epoch)
+        self.writers[run].flush()
 
     @hookimpl
     def run_finished(self, run: RunIdentity, record: RunRecord, scores: Mapping[str, float]) -> None:
         """Write the scores on the test split, at the last epoch."""
         for name, value in scores.items():
-            self.writers[_identity(run)].add_scalar(name, value, record.curve[-1].epoch)
-        self.writers.pop(_identity(run)).close()
+            self.writers[run].add_scalar(name, value, record.curve[-1].epoch)
+        self.writers.pop(run).close()
 
     @hookimpl
     def run_failed(self, run: RunIdentity, message: str) -> None:
         """Write the reason."""
-        self.writers[_identity(run)].add_text("failed", message)
-        self.writers.pop(_identity(run)).close()
+        self.writers[run].add_text("failed", message)
+        self.writers.pop(run).close()
 
     @hookimpl
     def comparison_finished(self, comparison: Comparison) -> None:
@@ -68,11 +68,6 @@ class TensorBoard:
             file.unlink()
         with _writer(folder) as writer:
             writer.add_text("comparison", "\n".join(f"    {line}" for line in str(comparison).splitlines()))
-
-
-def _identity(run: RunIdentity) -> tuple[str, str]:
-    """Return what tells runs apart: two recipes may have the same key, as a copy under another name has."""
-    return run.recipe, run.key
 
 
 def _writer(folder: Path) -> SummaryWriter:

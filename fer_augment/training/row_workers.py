@@ -95,7 +95,7 @@ class AugmentedRows:
         self._workers = []
 
     def _warn(self, messages: list[str]) -> None:
-        """Repeat what strategies told people in the processes, each message once."""
+        """Give the warnings of strategies in the processes, each message once."""
         for message in messages:
             if message not in self._warnings:
                 self._warnings.add(message)
@@ -235,15 +235,15 @@ def _serve(connection: Connection) -> None:
         files, work = connection.recv()
         with collected_warnings() as messages:
             failure, rows = _unpacked(files, work)
-            told = 0
+            sent = 0
             while True:
                 epoch, numbers, batches, draws = connection.recv()
                 for number, batch, drawn in zip(numbers.tolist(), batches, draws, strict=True):
                     images = None
                     if rows is not None:
                         failure, images = _attempted(rows, batch, drawn, epoch, number)
-                    connection.send((failure, messages[told:]))
-                    told = len(messages)
+                    connection.send((failure, messages[sent:]))
+                    sent = len(messages)
                     if images is not None:
                         connection.send_bytes(images.reshape(-1).data)
     except (EOFError, ConnectionError):
