@@ -89,6 +89,18 @@ def test_an_old_comparison_of_other_runs_is_kept(tmp_path):
     assert str(kept) in message and read_comparison(kept) == other
 
 
+@pytest.mark.parametrize("content", [b"{", b'{"schema_version": 3}'])
+def test_a_comparison_that_cannot_be_read_is_kept_with_its_report(tmp_path, content):
+    new = read_comparison(written(tmp_path))
+    (tmp_path / "comparison.json").write_bytes(content)
+    (tmp_path / "report.html").write_text("report")
+    message = keep_earlier(new, tmp_path)
+    (kept,) = (tmp_path / "earlier").iterdir()
+    assert "that this version cannot read" in message and str(kept) in message
+    assert (kept / "comparison.json").read_bytes() == content and (kept / "report.html").read_text() == "report"
+    assert keep_earlier(new, tmp_path) is None, "nothing is left to keep"
+
+
 def test_a_migrated_comparison_is_written_in_the_present_schema(tmp_path):
     comparison = read_comparison(written(tmp_path))
     save_comparison(comparison, tmp_path)

@@ -15,6 +15,8 @@ _DIGEST_LETTERS = 8
 def keep_earlier(comparison: ComparisonRecord, directory: Path) -> str | None:
     """Move the comparison in a directory into a folder of its own, if it has runs that the new one has not.
 
+    One that cannot be read, such as that of a later version, is moved as well.
+
     Args:
         comparison: the comparison that will be written into the directory.
         directory: its directory.
@@ -23,18 +25,20 @@ def keep_earlier(comparison: ComparisonRecord, directory: Path) -> str | None:
         A message that names the folder; None if nothing was moved.
     """
     try:
-        earlier = read_comparison(directory)
-    except RunError:  # there is none, or one that nobody can read
-        return None
-    keys = _run_keys(earlier)
-    if keys <= _run_keys(comparison):
-        return None
-    folder = directory / "earlier" / hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:_DIGEST_LETTERS]
+        keys = _run_keys(read_comparison(directory))
+        if keys <= _run_keys(comparison):
+            return None
+        kind, digested = "of other recipes or settings", "".join(sorted(keys)).encode()
+    except RunError:
+        if not (directory / COMPARISON_FILE).is_file():
+            return None
+        kind, digested = "that this version cannot read and", (directory / COMPARISON_FILE).read_bytes()
+    folder = directory / "earlier" / hashlib.sha256(digested).hexdigest()[:_DIGEST_LETTERS]
     folder.mkdir(parents=True, exist_ok=True)
     for file in (COMPARISON_FILE, REPORT_FILE, CONFUSED_FILE):
         if (directory / file).is_file():
             (directory / file).replace(folder / file)
-    return f"kept the comparison of other recipes or settings that {directory} held in {folder}"
+    return f"kept the comparison {kind} that {directory} held in {folder}"
 
 
 def holds_runs_of(comparison: ComparisonRecord, directory: Path) -> bool:
@@ -46,7 +50,7 @@ def holds_runs_of(comparison: ComparisonRecord, directory: Path) -> bool:
     """
     try:
         earlier = read_comparison(directory)
-    except RunError:  # there is none, or one that nobody can read
+    except RunError:  # there is none, or one that cannot be read
         return False
     return _run_keys(comparison) <= _run_keys(earlier)
 
