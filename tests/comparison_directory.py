@@ -47,8 +47,9 @@ def write_comparison(
     for number, (arm, recall) in enumerate(zip(arms, (BASE, GOOD, SAME), strict=False)):
         runs[arm] = write_arm(
             folder / "runs",
-            f"arm-{number}",
+            arm,
             recall,
+            place=f"arm-{number}",
             seeds=seeds,
             counts=counts,
             in_train=in_train,

@@ -100,20 +100,24 @@ def write_arm(
     spread: float = 0.02,
     groups=None,
     in_train=None,
+    place: str = "",
     **of_record,
 ) -> list[RunDirectory]:
-    """Write the runs of an arm; their recalls are normal around `recall` with standard deviation `spread`."""
-    labels = labels_of(counts)
+    """Write the runs of an arm; their recalls are normal around `recall` with standard deviation `spread`.
+
+    `place` names the folder of the runs, and their random numbers, if the recipe does not.
+    """
+    labels, place = labels_of(counts), place or recipe
     directories = []
     for seed in seeds:
-        rng = np.random.default_rng([len(recipe), *recipe.encode(), seed])
+        rng = np.random.default_rng([len(place), *place.encode(), seed])
         of_run = np.clip(np.asarray(recall) + spread * rng.standard_normal(len(recall)), 0, 1)
         test, validation = (guesses(labels, of_run, rng) for _ in range(2))
         of_splits = {
             "test": predictions(labels, test, classes=len(recall), groups=groups, in_train=in_train, rng=rng),
             "validation": predictions(labels, validation, classes=len(recall), rng=rng),
         }
-        directories.append(write_run(folder / recipe / str(seed), record(recipe, seed, **of_record), of_splits))
+        directories.append(write_run(folder / place / str(seed), record(recipe, seed, **of_record), of_splits))
     return directories
 
 

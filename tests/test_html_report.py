@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
+from fer_augment.data.digests import write_digests
 from fer_augment.data.records import RunDirectory
 from fer_augment.errors import RunError
+from fer_augment.finished import load_comparison
 from fer_augment.metrics import score
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.curves import accuracy_charts, loss_charts
@@ -35,6 +38,7 @@ from fer_augment.reports.wording import (
     points,
     verdict_sentence,
 )
+from fer_augment.results.checking import damages_in
 from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
 from tests.comparison_directory import COUNTS, write_comparison
 from tests.data_files import random_images
@@ -393,7 +397,7 @@ def test_reliability_diagrams_pool_all_runs(folder, comparison, page):
 
 def test_setup_has_recipes_strategies_runs_and_environment(page):
     text = section(page, "setup").text
-    for part in ("name: arm-1", "grow here 1.0", "aaaaaaaaaaaa", "Tries arm-0.", "torch 2.13.0", "12 s", "key-arm-1-2"):
+    for part in ("name: good", "grow here 1.0", "aaaaaaaaaaaa", "Tries base.", "torch 2.13.0", "12 s", "key-good-2"):
         assert part in text
 
 
@@ -414,11 +418,11 @@ def test_without_run_directories_the_scores_are_still_shown(tmp_path, comparison
     page = parse(report_html(comparison, tmp_path))
     assert "good is better than base" in section(page, "verdict").text
     assert len(list(section(page, "recall").find("table"))) == 2
-    assert "No dots: the run directories are missing." in section(page, "scores").text
-    assert "No examples of added rows: the run directories are missing." in section(page, "added").text
+    assert "No dots: the run directories are missing or damaged." in section(page, "scores").text
+    assert "No examples of added rows: the run directories are missing or damaged." in section(page, "added").text
     assert "No confused images were saved" in section(page, "confused").text
     assert "No reliability diagrams" in section(page, "calibration").text
-    assert "9 of 9 runs have no readable directory" in section(page, "setup").text
+    assert "9 of 9 runs have no directory" in section(page, "setup").text
 
 
 def test_damaged_files_count_as_missing(tmp_path, comparison, folder):
@@ -428,7 +432,7 @@ def test_damaged_files_count_as_missing(tmp_path, comparison, folder):
     (tmp_path / "runs/arm-1/0/examples.safetensors").write_bytes(b"no")
     (tmp_path / "runs/arm-2/2/predictions.safetensors").unlink()
     page = parse(report_html(comparison, tmp_path))
-    assert "2 of 9 runs have no readable directory" in section(page, "setup").text
+    assert "2 of 9 runs have no directory" in section(page, "setup").text
     assert "missing missing missing" in section(page, "setup").text
     assert "added in the run with seed 1" in section(page, "added").text
     calibration = section(page, "calibration")
@@ -437,6 +441,62 @@ def test_damaged_files_count_as_missing(tmp_path, comparison, folder):
     test = comparison.arms[0].test
     assert headings[0] == f"base ECE {percent(test.ece)} % [{percent_interval(test.ece_ci95)}], n = 3"
     assert "No confused images were saved" in section(page, "confused").text
+
+
+def rewrite(change, run: Path, name: str) -> None:
+    """Change the arrays of a file of a run, as a version without digests may have written it."""
+    arrays = load_file(run / name)
+    change(arrays)
+    save_file(arrays, run / name)
+    (run / "SHA256SUMS").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda run: rewrite(lambda arrays: arrays.update({"test.logits": arrays["test.logits"][:, :2].copy()}), run,
+                        "predictions.safetensors"),
+    lambda run: rewrite(lambda arrays: arrays.update({"test.labels": arrays["test.labels"] + 1}), run,
+                        "predictions.safetensors"),
+    lambda run: (run / "predictions.safetensors").write_bytes((run.parent / "1/predictions.safetensors").read_bytes()),
+    lambda run: (run / "record.json").write_text((run / "record.json").read_text().replace('"bee"', '"eel"')),
+])  # fmt: skip
+def test_runs_that_are_damaged_or_have_changed_are_not_drawn(tmp_path, comparison, folder, damage):
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    damage(tmp_path / "runs/arm-1/0")
+    page = parse(report_html(comparison, tmp_path))
+    assert "1 of 9 runs have no directory beside" in section(page, "setup").text
+    assert "only 2 of the 3 runs of good" in section(page, "calibration").text
+
+
+@pytest.mark.parametrize("change", [
+    lambda arrays: arrays.update(labels=arrays["labels"] + 1),
+    lambda arrays: arrays.update(images=arrays["images"].astype(np.float32)),
+    lambda arrays: arrays.update(sources=arrays["sources"][:1]),
+])  # fmt: skip
+def test_examples_that_contradict_themselves_are_not_drawn(tmp_path, comparison, folder, change):
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    rewrite(change, tmp_path / "runs/arm-1/0", "examples.safetensors")
+    assert "added in the run with seed 1" in section(parse(report_html(comparison, tmp_path)), "added").text
+
+
+def test_arms_that_share_run_keys_have_their_own_directories(tmp_path, comparison, folder):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    for seed in range(3):
+        file = tmp_path / f"runs/arm-2/{seed}/record.json"
+        file.write_text(file.read_text().replace(f"key-same-{seed}", f"key-base-{seed}"))
+        write_digests(file.parent)
+    base, good, same = comparison.arms
+    comparison = comparison.model_copy(
+        update={"arms": (base, good, same.model_copy(update={"run_keys": base.run_keys}))}
+    )
+    files = RunFiles(tmp_path)
+    names = [{run.recipe_yaml for run in files.of(arm)} for arm in comparison.arms]
+    assert names == [{"name: base\n"}, {"name: good\n"}, {"name: same\n"}]
+    save_comparison(comparison, tmp_path)
+    shutil.rmtree(tmp_path / "runs/arm-0")
+    missing = [str(damage) for damage in damages_in(tmp_path) if "with seed" in damage.reason]
+    assert len(missing) == 3 and all("/base: the run with seed" in one for one in missing)
+    with pytest.raises(RunError, match="the run of base with seed 0 is missing"):
+        _ = load_comparison(tmp_path).runs
 
 
 def test_a_single_arm_has_no_verdict(tmp_path):

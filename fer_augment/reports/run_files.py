@@ -1,4 +1,4 @@
-"""Run directories of a comparison, located by run key."""
+"""Run directories of a comparison, located by recipe and run key."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from fer_augment.data.image_files import regular_file
-from fer_augment.data.records import RunDirectory, RunRecord
+from fer_augment.data.records import PREDICTIONS_FILE, RunDirectory, RunRecord
 from fer_augment.errors import RunError
 from fer_augment.metrics import CalibrationBins, Scores, calibration_bins, score
+from fer_augment.results.checking import fault_of_predictions
 from fer_augment.results.comparison import Arm
 
 
@@ -69,9 +70,10 @@ class LocatedRun:
         """Examples of rows added by strategies; None if the file is missing or damaged."""
         try:
             arrays = load_file(regular_file(self.directory.path / "examples.safetensors"))
-            return Examples(**{name: arrays[name] for name in Examples.__annotations__})
+            examples = Examples(**{name: arrays[name] for name in Examples.__annotations__})
         except (OSError, KeyError, SafetensorError):
             return None
+        return examples if examples.are_whole(len(self.record.class_names)) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,19 @@ class Examples:
     labels: NDArray[np.int64]
     step: NDArray[np.int64]
 
+    def are_whole(self, classes: int) -> bool:
+        """Return whether dtypes and shapes fit together, and there is a class for each label."""
+        rows = self.images.shape[:1]
+        return (
+            self.images.dtype == self.sources.dtype == np.uint8
+            and self.images.ndim == 4
+            and self.images.size > 0
+            and self.images.shape == self.sources.shape
+            and rows == self.labels.shape == self.step.shape
+            and self.labels.dtype.kind in "iu"
+            and 0 <= int(self.labels.min()) <= int(self.labels.max()) < classes
+        )
+
     def of_step(self, number: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], int]]:
         """Yield source, result and label of each row that a step added."""
         for row in np.flatnonzero(self.step == number):
@@ -97,20 +112,25 @@ class Examples:
 
 
 class RunFiles:
-    """The run directories below `DIR/runs` by run key; paths are never built from names in files."""
+    """The run directories below `DIR/runs` by recipe and run key; paths are never built from names in files."""
 
     def __init__(self, directory: Path) -> None:
-        """Read every run directory of a comparison; unreadable directories are ignored."""
-        self._of_key: dict[str, LocatedRun] = {}
+        """Read every run directory of a comparison; those that are damaged or have changed are ignored."""
+        self._runs: dict[tuple[str, str], LocatedRun] = {}
         for path in sorted(directory.glob("runs/*/*/record.json")):
             run = RunDirectory(path.parent)
             try:
                 located = LocatedRun(run.record, run)
-                run.predictions("test")
+                run.refuse_changed("record.json", PREDICTIONS_FILE)
+                predictions = run.predictions("test")
             except RunError:
                 continue
-            self._of_key[located.record.identity.key] = located
+            record, classes = located.record, len(located.record.class_names)
+            fits = {classes} == {len(record.rewritten_counts), len(record.class_prior)}
+            if fits and fault_of_predictions(predictions, classes) is None:
+                self._runs[record.identity.recipe, record.identity.key] = located
 
     def of(self, arm: Arm) -> Sequence[LocatedRun]:
-        """Return the located runs of an arm in the order of its seeds."""
-        return [self._of_key[key] for key in arm.run_keys if key in self._of_key]
+        """Return the located runs of an arm, those with its classes, in the order of its seeds."""
+        found = (self._runs.get((arm.recipe, key)) for key in arm.run_keys)
+        return [run for run in found if run and run.record.class_names == tuple(arm.test.recall)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fer_augment.data.digests import changed_files
-from fer_augment.data.records import BACKBONE_FILE, HELD_OUT, PREDICTIONS_FILE, RunDirectory, RunRecord
+from fer_augment.data.records import BACKBONE_FILE, HELD_OUT, PREDICTIONS_FILE, Predictions, RunDirectory, RunRecord
 from fer_augment.errors import RunError
 from fer_augment.results.comparison import COMPARISON_FILE, REPORT_FILE, ComparisonRecord, read_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE, load_confused
@@ -77,18 +77,19 @@ def _of_comparison(directory: Path, runs: list[Path]) -> Iterator[Damage]:
 
 
 def _missing_runs(directory: Path, comparison: ComparisonRecord, runs: list[Path]) -> Iterator[Damage]:
-    found: dict[str, RunRecord] = {}
+    found: dict[tuple[str, str], RunRecord] = {}
     for run in runs:
         try:
             record = RunDirectory(run).record
         except RunError:  # reported with the run
             continue
-        found[record.identity.key] = record
+        found[record.identity.recipe, record.identity.key] = record
     for arm in comparison.arms:
         for seed, key in zip(arm.seeds, arm.run_keys, strict=True):
-            if key not in found:
+            of_run = found.get((arm.recipe, key))
+            if of_run is None:
                 yield Damage(str(directory / "runs" / arm.recipe), f"the run with seed {seed} is missing", _AGAIN)
-            elif found[key].class_names != comparison.class_names:
+            elif of_run.class_names != comparison.class_names:
                 yield Damage(
                     str(directory / "runs" / arm.recipe), f"the run with seed {seed} has other classes", _AGAIN
                 )
@@ -102,26 +103,28 @@ def _of_run(path: Path, remedy: str) -> Iterator[Damage]:
         yield Damage(file, reason, remedy)
         return
     trains_head = run.record.recipe.get("training", {}).get("train") == "head"
-    for name in (*_FILES_OF_RUN, *([BACKBONE_FILE] if trains_head else [])):
+    changed = list(changed_files(path))
+    for name in dict.fromkeys((*_FILES_OF_RUN, *([BACKBONE_FILE] if trains_head else []), *changed)):
         if not (path / name).is_file():
             yield Damage(str(path / name), "is missing", remedy)
-    for name in changed_files(path):
-        if (path / name).exists():
+        elif name in changed:
             yield Damage(str(path / name), "has changed since the run wrote it (SHA-256)", remedy)
-    classes = len(run.record.class_names)
     for split in HELD_OUT:
-        predictions = run.predictions(split)
-        labels, logits = predictions.labels, predictions.logits
-        file = str(path / PREDICTIONS_FILE)
-        if logits.shape != (len(labels), classes):
-            reason = f"{split}: {logits.shape} logits for {len(labels)} rows and {classes} classes"
-            yield Damage(file, reason, remedy)
-        elif len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            yield Damage(file, f"{split}: labels of classes that do not exist", remedy)
-        elif len({len(labels), len(predictions.groups), len(predictions.in_train)}) > 1:
-            yield Damage(file, f"{split}: arrays of different lengths", remedy)
-        elif np.isnan(logits).any():
-            yield Damage(file, f"{split}: logits are NaN", remedy)
+        fault = fault_of_predictions(run.predictions(split), len(run.record.class_names))
+        if fault:
+            yield Damage(str(path / PREDICTIONS_FILE), f"{split}: {fault}", remedy)
+
+
+def fault_of_predictions(predictions: Predictions, classes: int) -> str | None:
+    """Return what is wrong with the arrays of a split for a number of classes; None if they can be scored."""
+    labels, logits = predictions.labels, predictions.logits
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or logits.shape != (len(labels), classes):
+        return f"{logits.shape} logits for {len(labels)} rows and {classes} classes"
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        return "labels of classes that do not exist"
+    if len({len(labels), len(predictions.groups), len(predictions.in_train)}) > 1:
+        return "arrays of different lengths"
+    return "logits are NaN" if np.isnan(logits).any() else None
 
 
 def _without(file: Path, error: RunError) -> str:
