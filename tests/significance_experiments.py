@@ -118,19 +118,20 @@ def loop_fold_difference(correct_a, correct_b, labels, folds, weights, clusters)
     of_cluster = np.array([[corrected[s, clusters == g].sum() for g in names] for s in range(repeats)])
     v_cell = (of_cluster**2).sum() / repeats**2
 
-    def data_part(g):
-        mean = of_cluster[:, g].mean()
-        around = sum((of_cluster[s, g] - mean) ** 2 for s in range(repeats))
-        return mean**2 - around / (repeats * (repeats - 1)) if repeats > 1 else 0.0
+    def data_part(rows):
+        """Return V_d of some rows."""
+        total = 0.0
+        for g in names:
+            sums = [corrected[s, (clusters == g) & rows].sum() for s in range(repeats)]
+            around = sum((one - np.mean(sums)) ** 2 for one in sums)
+            total += np.mean(sums) ** 2 - around / (repeats * (repeats - 1)) if repeats > 1 else 0.0
+        return max(total, 0.0)
 
-    parts = [data_part(g) for g in range(len(names))]
-    v_data = max(sum(parts), 0.0)
-    of_names = [set(labels[clusters == g]) for g in names]
-    if any(len(classes) > 1 for classes in of_names):
-        df = len(names) - 1
-    else:
-        v = {c: max(sum(part for part, own in zip(parts, of_names, strict=True) if own == {c}), 0) for c in involved}
-        df = sum(v.values()) ** 2 / sum(v[c] ** 2 / (in_class[c] - 1) for c in involved) if v_data else 1
+    v_data = data_part(np.isin(labels, involved))
+    v = {c: data_part(labels == c) for c in involved}
+    most = len(set(clusters[np.isin(labels, involved)])) - 1
+    squares = sum(v[c] ** 2 / (in_class[c] - 1) for c in involved)
+    df = min(most, sum(v.values()) ** 2 / squares) if squares else most
     of_trainings, of_images = max(v_fold, v_cell), (2 - 1 / repeats) * v_data
 
     def half_width(level):

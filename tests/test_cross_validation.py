@@ -19,6 +19,8 @@ from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import FoldIdentity
 from fer_augment.data.splitting import SplitSettings, splits_from_rows
 from fer_augment.errors import DatasetError, FerAugmentError, NothingFinishedError, RecipeError
+from fer_augment.results.comparison import Failure
+from fer_augment.results.comparison_warnings import warnings_of_repeats
 from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.runs.verification import verify_run
 from fer_augment.significance import balanced_accuracy_weights, fold_differences
@@ -319,6 +321,15 @@ class TestComparison:
         again = compared(place, data, recipes=recipes, out=tmp_path / "results")
         assert not again.failures and [arm.n for arm in again.arms] == [2, 2]
         assert again.versus == compared(place, data, recipes=recipes, out=tmp_path / "at_once").versus
+
+    @pytest.mark.parametrize(("baseline", "name"), [("plain", "fragile"), ("fragile", "the baseline fragile")])
+    def test_an_arm_without_a_complete_repeat_is_named(self, baseline: str, name: str) -> None:
+        failed = [
+            Failure(recipe="fragile", seed=number, message="no", fold=FoldIdentity(repeat=0, number=number, folds=3))
+            for number in (1, 2)
+        ]
+        warnings = warnings_of_repeats(baseline, {"plain": [0]}, failed, {"ant": 20}, {"ant": 20})
+        assert any(warning.startswith(f"No repeat of {name} is complete") for warning in warnings)
 
     def test_without_a_complete_repeat_there_is_no_comparison(
         self, place: Path, data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

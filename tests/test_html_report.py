@@ -39,7 +39,7 @@ from fer_augment.reports.wording import (
     verdict_sentence,
 )
 from fer_augment.results.checking import damages_in
-from fer_augment.results.comparison import ComparisonRecord, Failure, save_comparison
+from fer_augment.results.comparison import ComparisonRecord, Failure, FoldDesign, save_comparison
 from tests.comparison_directory import COUNTS, write_comparison
 from tests.data_files import random_images
 from tests.html_page import Element, parse
@@ -506,10 +506,12 @@ def test_a_single_arm_has_no_verdict(tmp_path):
     assert "No arm has a strategy." in section(page, "added").text
 
 
-def test_a_failed_baseline_is_named(tmp_path, comparison):
-    remaining = comparison.model_copy(update={"arms": comparison.arms[1:], "versus": ()})
+@pytest.mark.parametrize("design", [None, FoldDesign(folds=5, repeats=1, keeps_test=False)])
+def test_a_failed_baseline_is_named(tmp_path, comparison, design):
+    remaining = comparison.model_copy(update={"arms": comparison.arms[1:], "versus": (), "cross_validation": design})
     page = parse(report_html(remaining, tmp_path))
-    assert "No verdict: no run of the baseline base finished." in section(page, "verdict").text
+    what = "repeat of the baseline base is complete" if design else "run of the baseline base finished"
+    assert f"No verdict: no {what}." in section(page, "verdict").text
     assert len(list(section(page, "confusion").find("table"))) == 2
 
 

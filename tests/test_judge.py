@@ -484,6 +484,28 @@ def test_one_repeat_has_a_verdict_and_its_folds_may_be_in_several_files(tmp_path
     refused("is not in ", f"{tmp_path}/*.npz", pattern="{arm}_{seed}_{fold}.npz")
 
 
+def test_different_repeats_are_named_and_only_shared_ones_counted():
+    repeats = [in_folds("plain", 0), in_folds("plain", 1), in_folds("good", 1), in_folds("good", 2)]
+    result = fa.judge(repeats, baseline="plain", progress=False)
+    assert result.versus == fa.judge(repeats[1:3], baseline="plain", progress=False).versus
+    different = "Different repeats: two arms are tested on the repeats that both have (with plain: good 1)."
+    assert different in result.warnings
+    assert "n = 2 repeats each, tested on the 1 that both have" in str(result)
+    unequal = fa.judge(repeats[:3], baseline="plain", progress=False)
+    assert any(one.startswith("Unequal numbers of repeats (plain 2, good 1): two arms") for one in unequal.warnings)
+    assert "n = 1 repeats (baseline 2), tested on the 1 that both have" in str(unequal)
+
+
+def test_a_class_in_one_group_of_a_cross_validation_is_named():
+    values = [in_folds(arm, 0) for arm in RECALLS]
+    for one in values:
+        one["true"][3] = "dog"
+    result = fa.judge(values, baseline="plain", progress=False)
+    assert result.versus[0].balanced_accuracy.verdict == "not testable"
+    (warning,) = [one for one in result.warnings if "dog" in one]
+    assert warning.startswith("Only one image, or one group of images, of dog: ") and "not testable" in warning
+
+
 def test_wrong_folds_are_named():
     plain, good = in_folds("plain", 0), in_folds("good", 0)
     other = good | {"fold": (good["fold"] + 1) % 5}

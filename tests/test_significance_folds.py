@@ -88,6 +88,19 @@ def test_images_that_differ_in_every_repeat_calculated_by_hand():
     assert_allclose(measured.ci95, (0.25 - half_width, 0.25 + half_width))
 
 
+def test_a_group_of_two_classes_does_not_change_the_recall_of_a_third():
+    correct_a, correct_b, labels = experiment(7, 2, 2, counts=(60, 40, 5), shift=0.6, noise=0.1)
+    folds = np.stack([np.arange(len(labels)) % 5, np.arange(len(labels)) // 3 % 5])
+    apart, joined = np.arange(len(labels)), np.arange(len(labels))
+    same_folds = [np.flatnonzero((labels == c) & (folds == 0).all(axis=0))[0] for c in (0, 1)]
+    joined[same_folds] = same_folds[0]
+    intervals = [
+        fold_differences(correct_a, [correct_b], labels, folds, recall_weights(2, 3), clusters=clusters)[0][0].ci95
+        for clusters in (apart, joined)
+    ]
+    assert intervals[0] == pytest.approx(intervals[1])
+
+
 def test_exact_duplicates_count_once():
     correct_a, correct_b, labels = experiment(2, 3, 3)
     folds = folds_for(np.random.default_rng(0), np.arange(len(labels)), 3, 5)

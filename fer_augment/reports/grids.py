@@ -195,11 +195,15 @@ def against_baseline(comparison: ComparisonRecord, versus: Versus) -> Grid:
 
 def runs_of(comparison: ComparisonRecord, versus: Versus) -> str:
     """Describe the numbers of runs, or of repeats, of an arm and the baseline."""
-    n, n_baseline = comparison.arm(versus.recipe).n, comparison.arm(versus.baseline).n
-    unit = units(comparison)
-    if n != n_baseline:
-        return f"n = {n} {unit} (baseline {n_baseline})"
-    return f"n = {n} {unit.removesuffix('s') if n == 1 else unit} each"
+    arm, baseline = comparison.arm(versus.recipe), comparison.arm(versus.baseline)
+    n, unit = arm.n, units(comparison)
+    if n == baseline.n:
+        numbers = f"n = {n} {unit.removesuffix('s') if n == 1 else unit} each"
+    else:
+        numbers = f"n = {n} {unit} (baseline {baseline.n})"
+    if not comparison.cross_validation or arm.repeats == baseline.repeats:
+        return numbers
+    return f"{numbers}, tested on the {len(arm.repeats & baseline.repeats)} that both have"
 
 
 def _overall(baseline: Arm, arm: Arm, versus: Versus) -> Iterator[Row]:

@@ -214,6 +214,11 @@ class Arm(_Plain):
         """Number of scores on the test split: of runs, or of repeats in a cross-validation."""
         return self.test.accuracy.n
 
+    @property
+    def repeats(self) -> frozenset[int]:
+        """The numbers of its repeats in a cross-validation; predictions of another trainer have one per seed."""
+        return frozenset(fold.repeat for fold in self.folds) or frozenset(self.seeds)
+
 
 class Judgment(_Plain):
     """Test of one endpoint of an arm against the baseline; see `significance.Difference`.

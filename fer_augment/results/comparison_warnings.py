@@ -43,36 +43,51 @@ def warnings_of_arms(
 
 def warnings_of_repeats(
     baseline: str,
-    repeats: Mapping[str, int],
+    repeats: Mapping[str, Sequence[int]],
     failures: Sequence[Failure],
     counts: Mapping[str, int],
-    _: Mapping[str, int] | None = None,
+    groups: Mapping[str, int],
 ) -> list[str]:
     """Return warnings about repeats and images of a cross-validation, one sentence each.
 
     Args:
         baseline: name of the baseline.
-        repeats: number of complete repeats of each arm that has some.
+        repeats: numbers of the complete repeats of each arm that has some, the baseline first.
         failures: failed runs.
         counts: rows of all folds by class.
+        groups: number of groups of rows that stay in one fold, by class.
     """
-    return [*_of_failures(baseline, repeats, failures), *_of_repeats(repeats, failures), *_of_small_classes(counts)]
+    return [
+        *_of_failures(baseline, repeats, failures, "repeat", "is complete"),
+        *_of_repeats(repeats, failures),
+        *_of_small_classes(counts, groups),
+    ]
 
 
-def _of_repeats(repeats: Mapping[str, int], failures: Sequence[Failure]) -> Iterator[str]:
+def _of_repeats(repeats: Mapping[str, Sequence[int]], failures: Sequence[Failure]) -> Iterator[str]:
     lost = dict.fromkeys(f"{one.recipe} {one.fold.repeat + 1}" for one in failures if one.fold)
     if lost:
         yield (
             f"Incomplete repeats are not scored, because some of their images have no prediction ({', '.join(lost)}); "
             "run the same command again to complete them."
         )
-    if len(set(repeats.values())) > 1:
-        of_arms = _by_arm({recipe: str(number) for recipe, number in repeats.items()})
-        yield f"Unequal numbers of repeats ({of_arms}): an arm is tested on those that it shares with the baseline."
+    numbers = {recipe: len(own) for recipe, own in repeats.items()}
+    if len({frozenset(own) for own in repeats.values()}) > 1:
+        of_arms = _by_arm({recipe: str(number) for recipe, number in numbers.items()})
+        what = f"Unequal numbers of repeats ({of_arms})" if len(set(numbers.values())) > 1 else "Different repeats"
+        (first, of_first), *others = repeats.items()
+        shared = _by_arm({recipe: str(len({*own} & {*of_first})) for recipe, own in others})
+        yield f"{what}: two arms are tested on the repeats that both have (with {first}: {shared})."
 
 
-def _of_small_classes(counts: Mapping[str, int]) -> Iterator[str]:
-    few = [name for name, count in counts.items() if count < _FEW_IMAGES]
+def _of_small_classes(counts: Mapping[str, int], groups: Mapping[str, int]) -> Iterator[str]:
+    single = [name for name, count in groups.items() if count == 1]
+    if single:
+        yield (
+            f"Only one image, or one group of images, of {listed(single)}: in a cross-validation, the recall of such a "
+            "class, accuracy and balanced accuracy are not testable; leave the class out to test the others."
+        )
+    few = [name for name, count in counts.items() if count < _FEW_IMAGES and name not in single]
     if few:
         yield (
             f"Fewer than {_FEW_IMAGES} images of {listed(few)}: do not rely on a verdict on the recall; balanced "
@@ -109,12 +124,14 @@ def _is_half_learned(arm: Arm, name: str, rows: int) -> bool:
     return recall.mean - half < 0.05 * (recall.mean + half) and 2 * half * rows >= _LEARNED_IMAGES
 
 
-def _of_failures(baseline: str, runs: Mapping[str, int], failures: Sequence[Failure]) -> Iterator[str]:
-    if baseline not in runs:
-        yield f"No run of the baseline {baseline} finished: no arm is tested against it."
-    unfinished = dict.fromkeys(failure.recipe for failure in failures if failure.recipe not in {baseline, *runs})
+def _of_failures(
+    baseline: str, arms: Iterable[str], failures: Sequence[Failure], unit: str = "run", state: str = "finished"
+) -> Iterator[str]:
+    if baseline not in arms:
+        yield f"No {unit} of the baseline {baseline} {state}: no arm is tested against it."
+    unfinished = dict.fromkeys(failure.recipe for failure in failures if failure.recipe not in {baseline, *arms})
     if unfinished:
-        yield f"No run of {listed(unfinished)} finished."
+        yield f"No {unit} of {listed(unfinished)} {state}."
 
 
 def _of_seeds(numbers: Mapping[str, int]) -> Iterator[str]:

@@ -144,13 +144,15 @@ def compare_arms(
     if near_train is not None and in_train is not None:
         of_splits["test_near_duplicates"] = np.bincount(labels[near & ~in_train], minlength=len(class_names))
     by_class = {split: _by_class(class_names, rows) for split, rows in of_splits.items()}
-    runs = {arm.name: arm.test.runs for arm in arms}
+    if design:
+        groups = _by_class(class_names, _groups_of_classes(arms[0]))
+        repeats = {arm.name: arm.repeats for arm in arms}
+        further = warnings_of_repeats(baseline, repeats, failures, by_class["test"], groups)
+    else:
+        runs = {arm.name: arm.test.runs for arm in arms}
+        further = warnings_of_arms(baseline, runs, failures, by_class["test"], by_class.get("test_deduplicated"))
     records = {arm.name: arm.records for arm in arms if arm.records}
-    of_arms = warnings_of_repeats if design else warnings_of_arms
-    further = [
-        *of_arms(baseline, runs, failures, by_class["test"], by_class.get("test_deduplicated")),
-        *(warnings_of_records(records) if records else ()),
-    ]
+    further += warnings_of_records(records) if records else []
     watched = watched_pairs(arms)
     records_of_arms = tuple(summarized(arm, kept, watched) for arm in arms)
     if not design:
@@ -218,6 +220,13 @@ def _require_same_rows(arms: Sequence[ArmRuns]) -> None:
         if arm.class_names != first.class_names or not same_rows:
             names = f"{arm.name} and {first.name}"
             raise RunError(f"{names}: scored on different test splits; compare runs on the same data")
+
+
+def _groups_of_classes(arm: ArmRuns) -> NDArray[np.int64]:
+    """Return `(K,)`: the number of groups of rows that stay in one fold, of each class."""
+    together = arm.test.groups if arm.test.together is None else arm.test.together
+    pairs = np.unique(np.stack([arm.test.labels, together]), axis=1)
+    return np.bincount(pairs[0], minlength=len(arm.class_names))
 
 
 def _in_train(arms: Sequence[ArmRuns]) -> NDArray[np.bool_] | None:

@@ -57,9 +57,9 @@ def fold_differences(
         V_d    = max(sum_g z_g^2 - sum_s sum_g (z_sg - z_g)^2 / (S (S - 1)), 0)     (images; 0 if S = 1)
         interval = delta -+ sqrt(t(S (K' - 1))^2 V_t + t(nu)^2 (2 - 1/S) V_d)
 
-    With v_c the part of V_d that class c contributes, if positive, nu is (sum v_c)^2 / sum(v_c^2 / (g_c - 1)), or the
-    number of clusters - 1 if clusters hold several classes. The image part counts twice because every image also
-    trains; the factor was measured, see docs/statistics.md. One repeat can be tested.
+    With v_c what V_d would be for the images of class c alone, nu is (sum v_c)^2 / sum(v_c^2 / (g_c - 1)), and at most
+    the number of clusters of the classes involved, less one: clusters may hold several classes. The image part counts
+    twice because every image also trains; the factor was measured, see docs/statistics.md. One repeat can be tested.
 
     Args:
         baseline: `(S, N)` bool, or floats in `[0, 1]`: whether the out-of-fold prediction of row i is correct in each
@@ -108,6 +108,7 @@ class FoldLayout:
         images: the distinct images, sorted by class.
         labels: `(n,)`, class of each image.
         cluster: `(n,)`, cluster of each image, from 0.
+        part: `(n,)`, number of the part of a cluster that has the class of each image, from 0, sorted by class.
         fold: `(S, n)`, fold of each image in each repeat, from 0.
         of_class: `(K_c,)`, number of clusters that have images of each class.
         folds: number of folds, K.
@@ -116,6 +117,7 @@ class FoldLayout:
     images: Images
     labels: IntArray
     cluster: IntArray
+    part: IntArray
     fold: IntArray
     of_class: IntArray
     folds: int
@@ -141,13 +143,15 @@ class FoldLayout:
             raise ValueError("rows of one cluster must be in one fold of each repeat")
         images = Images.of(labels, classes, groups)
         label, cluster = images.first_rows(labels), images.first_rows(numbered)
-        pairs = np.unique(np.stack([label, cluster]), axis=1)
+        clusters_in_all = int(cluster.max()) + 1
+        parts, part = np.unique(label * clusters_in_all + cluster, return_inverse=True)
         return cls(
             images=images,
             labels=label,
             cluster=cluster,
+            part=part.astype(np.int64),
             fold=images.first_rows(folds),
-            of_class=np.bincount(pairs[0], minlength=classes),
+            of_class=np.bincount(parts // clusters_in_all, minlength=classes),
             folds=int(folds.max()) + 1,
         )
 
@@ -199,24 +203,25 @@ def _cluster_parts(
     """Return V_cell, V_d and the degrees of freedom of V_d, each `(E,)`."""
     clusters = layout.of_class
     corrected = per_image * np.sqrt(clusters / np.maximum(clusters - 1, 1))[layout.labels]
-    if layout.crosses_classes:
-        of_endpoints = [_squares_of_clusters(corrected * endpoint[layout.labels], layout) for endpoint in weights]
-        cells = np.array([part.sum() for part, _ in of_endpoints])
-        data = without_rounding(np.array([part.sum() for _, part in of_endpoints]), 1e-12 * cells)
-        return cells, np.maximum(data, 0.0), np.full(len(weights), float(layout.cluster.max()))
-    label = np.zeros(int(layout.cluster.max()) + 1, dtype=np.int64)
-    label[layout.cluster] = layout.labels
-    cells, data = (_binned(label, part, len(clusters)) for part in _squares_of_clusters(corrected, layout))
+    label = np.repeat(np.arange(len(clusters)), clusters)
+    cells, data = (_binned(label, part, len(clusters)) for part in _squares_of_clusters(corrected, layout.part))
     data = without_rounding(data, 1e-12 * cells)
     parts = np.maximum(data, 0.0) * weights**2
     spread = (parts**2 / np.maximum(clusters - 1, 1)).sum(axis=-1)
-    df = np.divide(parts.sum(axis=-1) ** 2, spread, out=np.ones(len(weights)), where=spread > 0)
-    return weights**2 @ cells, np.maximum(weights**2 @ data, 0.0), df
+    df = np.divide(parts.sum(axis=-1) ** 2, spread, out=np.full(len(weights), np.inf), where=spread > 0)
+    if not layout.crosses_classes:
+        involved = (weights != 0) @ clusters
+        return weights**2 @ cells, np.maximum(weights**2 @ data, 0.0), np.minimum(df, np.maximum(involved - 1, 1))
+    of_endpoints = [_squares_of_clusters(corrected * own[layout.labels], layout.cluster) for own in weights]
+    cells = np.array([part.sum() for part, _ in of_endpoints])
+    data = without_rounding(np.array([part.sum() for _, part in of_endpoints]), 1e-12 * cells)
+    involved = np.array([len(np.unique(layout.cluster[own[layout.labels] != 0])) for own in weights])
+    return cells, np.maximum(data, 0.0), np.minimum(df, np.maximum(involved - 1, 1))
 
 
-def _squares_of_clusters(corrected: FloatArray, layout: FoldLayout) -> tuple[FloatArray, FloatArray]:
+def _squares_of_clusters(corrected: FloatArray, cluster: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return what each of G clusters adds to V_cell and to V_d, from `(S, n)` values of images: `(G,)` each."""
-    sums = np.stack([_binned(layout.cluster, row, 0) for row in corrected])
+    sums = np.stack([_binned(cluster, row, 0) for row in corrected])
     repeats = len(sums)
     of_cells = (sums**2).sum(axis=0) / repeats**2
     if repeats == 1:
