@@ -55,6 +55,27 @@ def test_the_present_number_of_runs_gives_the_present_width():
     assert runs_for_half_width(a, b, weights, [(high - low) / 2 * 1.0001]) == [5]
 
 
+def test_unequal_variances_are_planned_as_they_are_tested():
+    correct_a, correct_b, labels = experiment(1, 5, 5, shift=0.3)
+    correct_a[1:] = correct_a[0]  # runs that do not differ at all
+    correct_b[:2, ::2] = False
+    weights = balanced_accuracy_weights(labels, 3)
+    low, high = endpoint_difference(correct_a, correct_b, labels, weights).ci95
+    a, b = arm_statistics([correct_a, correct_b], labels, 3)
+
+    wanted = [(high - low) / 2 * 1.0001, (high - low) / 2 * 0.9999]
+    assert runs_for_half_width(a, b, weights, wanted) == [5, 6]
+
+
+def test_a_narrower_interval_takes_more_runs_than_there_are():
+    correct_a, correct_b, labels = experiment(1, 2, 9, shift=0.3)
+    weights = balanced_accuracy_weights(labels, 3)
+    low, high = endpoint_difference(correct_a, correct_b, labels, weights).ci95
+    a, b = arm_statistics([correct_a, correct_b], labels, 3)
+
+    assert runs_for_half_width(a, b, weights, [(high - low) / 2 * 0.9999])[0] >= 10
+
+
 def test_without_two_images_of_a_class_nothing_is_known():
     correct = np.array([[True, False], [True, True]])
     a, b = arm_statistics([correct, correct], np.array([0, 1]), 2)

@@ -21,7 +21,7 @@ def runs_for_half_width(
     """Estimate how many runs of each arm give intervals of certain half-widths on a fixed test split.
 
     The variances are those of `endpoint_differences`, taken as known: the one between runs falls with their number, the
-    one between images does not.
+    one between images does not. The degrees of freedom are Welch's if they are in the test of the runs so far.
 
     Args:
         a: the baseline, with at least two runs, from `arm_statistics`.
@@ -30,21 +30,28 @@ def runs_for_half_width(
         wanted: half-widths of 95 % intervals.
 
     Returns:
-        For each half-width the smallest number of runs, at least 2; None if no number up to `MOST_RUNS` is enough, or
-        if the variance between images cannot be estimated.
+        For each half-width the smallest number of runs, at least 2, and more than there are if the present interval is
+        wider; None if no number up to `MOST_RUNS` is enough, or if the variance between images cannot be estimated.
     """
     estimate = estimated(a, b, class_weights[None])
-    between_runs = sum(float((arm.recall @ class_weights).var(ddof=1)) for arm in (a, b))
+    of_arms = np.array([(arm.recall @ class_weights).var(ddof=1) for arm in (a, b)])
+    between_runs = float(of_arms.sum())
+    is_pooled = estimate.run_df[0] == a.runs + b.runs - 2
+    df_per_run = 2.0 if is_pooled else between_runs**2 / float((of_arms**2).sum())
     residual = (a.residual * a.runs + b.residual * b.runs) / np.maximum(a.of_class, 1)
     runs = np.arange(2.0, MOST_RUNS + 1)
     same = np.ones_like(runs)
     planned = Estimate(
         delta=0 * same,
         run_variance=between_runs / runs,
-        run_df=2 * runs - 2,
+        run_df=df_per_run * (runs - 1),
         least_run_variance=float(residual @ class_weights**2) / runs,
         image_variance=estimate.image_variance[0] * same,
         image_df=estimate.image_df[0] * same,
     )
-    half = half_width(planned, LEVEL / 2)
-    return [int(runs[np.argmax(half <= limit)]) if (half <= limit).any() else None for limit in wanted]
+    half, present = half_width(planned, LEVEL / 2), float(half_width(estimate, LEVEL / 2)[0])
+    needed = []
+    for limit in wanted:
+        enough = (half <= limit) & (runs > (max(a.runs, b.runs) if limit < present else 0))
+        needed.append(int(runs[np.argmax(enough)]) if enough.any() else None)
+    return needed
