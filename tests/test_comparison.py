@@ -496,7 +496,8 @@ def test_no_watched_pair_without_confusions(tmp_path):
 
 
 def test_a_comparison_survives_writing_and_reading(tmp_path, three_arms):
-    comparison = compared(three_arms, audit={"blank": 3})
+    names = {"[ 1 ]": three_arms["good"], "[1]": three_arms["same"]}
+    comparison = compared(three_arms | names, audit={"blank": 3})
     file = save_comparison(comparison, tmp_path)
     assert read_comparison(tmp_path) == read_comparison(file) == comparison
     written = json.loads(file.read_text())

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,6 +150,22 @@ def changed(folder: Path, tmp_path: Path, change) -> Path:
 def test_a_missing_class_is_refused_with_its_place(folder: Path, tmp_path: Path) -> None:
     ran = fer_augment("report", str(changed(folder, tmp_path, lambda value: value["arms"][1]["test"]["f1"].popitem())))
     assert_refused(ran, "comparison.json: is not a readable comparison (arms.1.test.f1: the classes differ")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda value: value.update(arms=[], versus=[]), "arms: Tuple should have at least 1 item"),
+    (lambda value: value["arms"][0]["test"]["accuracy"].update(n=0), "arms.0.test.accuracy: expected the score of"),
+    (lambda value: value["arms"][0]["test"]["recall"]["ant"].update(mean=1e30), "recall.ant: the mean 1e+30 is not"),
+    (lambda value: value["seeds_for_precision"].update(x=3), "seeds_for_precision.x"),
+    (lambda value: value.update(cross_validation={"folds": 0, "repeats": 1, "keeps_test": False}), "folds: Input"),
+    (lambda value: value["data"]["counts"]["test"].update(ant=0), "test_deduplicated: more rows of a class than in"),
+    (lambda value: value["arms"][1].update(train_counts={}), "arms.1.train_counts: the classes differ"),
+    (lambda value: value["arms"][0].update(folds=[{"repeat": 0, "number": 0, "folds": 5}]), "arms.0.folds: expected a"),
+    (lambda value: value["arms"][1].update(parameter_count=None), "arms: some have a parameter_count"),
+])  # fmt: skip
+def test_a_comparison_that_contradicts_itself_is_refused(folder: Path, tmp_path: Path, change, message: str) -> None:
+    with pytest.raises(FerAugmentError, match=re.escape(message)):
+        read_comparison(changed(folder, tmp_path, change))
 
 
 def test_a_schema_version_that_is_a_list_is_refused(folder: Path, tmp_path: Path) -> None:

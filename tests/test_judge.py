@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,15 @@ def test_every_format_gives_the_same_comparison(tmp_path, name, scores):
     result = judged(write_runs(tmp_path, write, suffix, scores=scores), pattern=f"{{arm}}_seed{{seed}}{suffix}")
     assert result.arms == expected.arms and result.versus == expected.versus
     assert result.data.fingerprint == expected.data.fingerprint
+
+
+def test_scores_name_the_classes_of_an_arm_that_is_never_right():
+    tables = [
+        {"id": range(4), "true": ["b", "c"] * 2, "arm": [arm] * 4, "seed": [seed] * 4}
+        | {f"prob_{name}": [float(name == always)] * 4 for name in "abc"}
+        for arm, always in (("x", "b"), ("y", "a")) for seed in range(2)
+    ]  # fmt: skip
+    assert fa.judge(tables, baseline="x", progress=False).arms[1].test.accuracy.mean == 0
 
 
 def test_npz_may_have_a_matrix_of_scores(tmp_path):
@@ -518,6 +529,9 @@ def test_wrong_folds_are_named():
     kept = in_folds("plain", 0, groups=groups) | {"group": groups}
     assert fa.judge(kept, baseline="plain", progress=False).cross_validation.repeats == 1
     refused("table 2: row 0: the same fold of seed 0 of plain is in table 1 already", [plain, plain])
+    without = with_run(columns("plain"), "plain", 0)
+    refused("table 2: no fold of seed 0 of plain, but table 1 has one; give all one", [plain, without])
+    refused("table 1: no fold of seed 0 of plain, but table 2 has one; give all one", [without, plain])
 
 
 def test_a_group_in_some_folds_only_is_refused(tmp_path):
@@ -586,6 +600,23 @@ def test_damaged_csv_files_are_refused(tmp_path, content, message):
     refused(message, path)
 
 
+def npy_file() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.arange(100))
+    return file.getvalue()
+
+
+def deflated(content: bytes, flipped: int | None = None) -> bytes:
+    """Return an archive with one compressed array, one byte of which may be flipped."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("id.npy", content)
+    damaged = bytearray(file.getvalue())
+    if flipped is not None:
+        damaged[flipped] ^= 255
+    return bytes(damaged)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -593,6 +624,35 @@ def test_damaged_csv_files_are_refused(tmp_path, content, message):
         ("x.jsonl", b'{"id": 1, "true": 1, "predicted": 1, "arm": "a", "seed": 0}\n{"id" 2}\n', "line 2: not JSON"),
         ("x.jsonl", b'{"id": 1, "true": 1, "predicted": 1, "arm": "a", "seed": 0}\n{"id": 2}\n', "line 2: other keys"),
         ("x.npz", b"PK\3\4 not a zip", "not readable"),
+        ("x.npz", npy_file(), "not readable (not an npz file); save columns by name"),
+        ("x.npz", b"id,true,predicted,arm,seed\n1,a,a,x,0\n", "not readable (not an npz file); save columns by name"),
+        ("x.npz", deflated(b"\x93NUMPY\x01\x00\x10\x00{'descr': '<i8'(  \n"), "not readable ("),
+        ("x.npz", deflated(npy_file(), flipped=90), "not readable ("),
+        (
+            "x.jsonl",
+            b'{"id": 1, "true": "a", "prob_a": [0.9], "prob_b": [0.1], "arm": "a", "seed": 0}\n',
+            "line 1: prob_a is not a number ('[0.9]')",
+        ),
+        (
+            "x.jsonl",
+            b'{"id": 1, "true": "a", "prob_a": 0.9, "prob_b": [0.1, 2], "arm": "a", "seed": 0}\n',
+            "line 1: prob_b is not a number",
+        ),
+        (
+            "x.jsonl",
+            b'{"id": 1, "true": "\\ud83d", "predicted": "a", "arm": "a", "seed": 0}\n',
+            "line 1: true has half of a character, \\ud83d",
+        ),
+        (
+            "x.jsonl",
+            b'{"id": 1, "true": "a", "predicted": "a", "arm": "\\ud83d", "seed": 0}\n',
+            "line 1: arm has half of a character, \\ud83d",
+        ),
+        (
+            "x.jsonl",
+            b'{"id": 1, "true": "a", "prob_a": 1, "prob_\\ud83d": 0, "arm": "a", "seed": 0}\n',
+            "has half of a character, \\ud83d",
+        ),
         ("x.parquet", b"PAR1 nothing", "not a readable parquet file"),
     ],
 )

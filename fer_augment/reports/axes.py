@@ -85,7 +85,11 @@ class Axis:
 def _span(values: Iterable[float]) -> tuple[float, float]:
     numbers = list(values) or [0.0]
     low, high = min(numbers), max(numbers)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    size = max(abs(low), abs(high))
+    if high - low > _ROUNDING * size:
+        return low, high
+    half = max(0.5, _ROUNDING * size)
+    return low - half, high + half
 
 
 def _round_step(least: float) -> float:

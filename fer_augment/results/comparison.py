@@ -28,6 +28,7 @@ REPORT_FILE = "report.html"
 Finite: TypeAlias = Annotated[float, AllowInfNan(False), Field(ge=-1e100, le=1e100)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
 Interval: TypeAlias = tuple[Finite, Finite]
+Points: TypeAlias = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(e[+-]\d+)?$")]
 Against: TypeAlias = Literal["baseline", "all"]
 """What arms are tested against: the baseline, or all other arms."""
 
@@ -321,8 +322,8 @@ class FoldDesign(_Plain):
         keeps_test: whether the given test split is not part of the folds, and not scored.
     """
 
-    folds: int
-    repeats: int
+    folds: Annotated[Count, Field(ge=2)]
+    repeats: Annotated[Count, Field(ge=1)]
     keeps_test: bool
 
 
@@ -351,7 +352,7 @@ class ComparisonRecord(_Plain):
         data: the data that the runs were trained and scored on.
         environment: versions, processor, threads, device, precision; values that differ between runs are joined
             by ` | `.
-        arms: arms with at least one finished run, the baseline first.
+        arms: arms with at least one finished run, the baseline first; at least one.
         versus: tests of every other arm against the baseline; empty if the baseline has no finished run.
         failures: failed runs.
         warnings: limitations of the results, one sentence each, without repetition.
@@ -372,12 +373,12 @@ class ComparisonRecord(_Plain):
     class_names: tuple[str, ...]
     data: Data
     environment: dict[str, str]
-    arms: tuple[Arm, ...]
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
     versus: tuple[Versus, ...]
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
     cross_validation: FoldDesign | None = None
-    seeds_for_precision: dict[str, int | None] = {}
+    seeds_for_precision: dict[Points, Count | None] = {}
     grid: GridChoice | None = None
     against: Against = "baseline"
     pairs: tuple[Versus, ...] = ()
@@ -427,6 +428,8 @@ def faults_of(comparison: ComparisonRecord) -> Iterator[str]:
                     yield f"{field}.{place}.recall: the classes differ from class_names"
     if len({frozenset((one.recipe, one.baseline)) for one in comparison.tests}) != len(comparison.tests):
         yield "versus, pairs: two arms are tested twice"
+    if len({arm.parameter_count is None for arm in comparison.arms}) > 1:
+        yield "arms: some have a parameter_count and some have none"
     for place, arm in enumerate(comparison.arms):
         yield from (f"arms.{place}.{fault}" for fault in _faults_of_arm(arm, names))
         if [(one.true, one.predicted) for one in arm.watched] != [
@@ -436,6 +439,10 @@ def faults_of(comparison: ComparisonRecord) -> Iterator[str]:
     for split, counts in comparison.data.counts.items():
         if not set(counts) <= set(names):
             yield f"data.counts.{split}: the classes differ from class_names"
+    rows = comparison.data.counts.get("test", {})
+    for split in ("test_deduplicated", "test_near_duplicates"):
+        if any(count > rows.get(name, 0) for name, count in comparison.data.counts.get(split, {}).items()):
+            yield f"data.counts.{split}: more rows of a class than in the test split"
 
 
 def _faults_of_arm(arm: Arm, names: tuple[str, ...]) -> Iterator[str]:
@@ -443,22 +450,33 @@ def _faults_of_arm(arm: Arm, names: tuple[str, ...]) -> Iterator[str]:
         scores: SplitScores | None = getattr(arm, split)
         if scores is None:
             continue
-        for name in ("recall", "precision", "f1"):
-            if tuple(getattr(scores, name)) != names:
+        by_class = {name: getattr(scores, name) for name in ("recall", "precision", "f1")}
+        overall = {name: getattr(scores, name) for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece")}
+        for name, of_classes in by_class.items():
+            if tuple(of_classes) != names:
                 yield f"{split}.{name}: the classes differ from class_names"
+            overall |= {f"{name}.{class_name}": one for class_name, one in of_classes.items()}
+        for name, one in overall.items():
+            if one.mean is not None and not -_ROUNDING <= one.mean <= 1 + _ROUNDING:
+                yield f"{split}.{name}: the mean {one.mean:g} is not between 0 and 1"
         if len(scores.confusion) != len(names) or any(len(row) != len(names) for row in scores.confusion):
             yield f"{split}.confusion: expected a row and a column for each of the {len(names)} classes"
+    for name in ("accuracy", "balanced_accuracy"):
+        if getattr(arm.test, name).mean is None or not getattr(arm.test, name).n:
+            yield f"test.{name}: expected the score of at least one run"
     if arm.ensemble and tuple(arm.ensemble.recall) != names:
         yield "ensemble.recall: the classes differ from class_names"
     runs = len(arm.seeds)
     lengths = {"run_keys": len(arm.run_keys), **{f"steps.{n}.rows": len(step.rows) for n, step in enumerate(arm.steps)}}
+    if arm.folds:
+        lengths["folds"] = len(arm.folds)
     if arm.parameter_count is not None:
         lengths |= {"optimizer_steps": len(arm.optimizer_steps), "rewritten_counts": len(arm.rewritten_counts)}
     for name, length in lengths.items():
         if length != runs:
             yield f"{name}: expected a value for each of the {runs} seeds, got {length}"
-    for name, by_class in (("train_counts", (arm.train_counts,)), ("rewritten_counts", arm.rewritten_counts)):
-        if any(counts and tuple(counts) != names for counts in by_class):
+    for name, counts in (("train_counts", (arm.train_counts,)), ("rewritten_counts", arm.rewritten_counts)):
+        if any(tuple(one) != names and (one or arm.rewritten_counts) for one in counts):
             yield f"{name}: the classes differ from class_names"
     if any(tuple(point.validation_recall) != names for point in arm.curve):
         yield "curve: the classes differ from class_names"
@@ -474,8 +492,9 @@ def save_comparison(comparison: ComparisonRecord, directory: Path) -> Path:
     return file
 
 
-_NUMBERS = re.compile(r"\[\s+\d+(?:,\s+\d+)*\s+\]")
-"""Lists of counts, such as the rows of a confusion matrix, which are written in one line."""
+_NUMBERS = re.compile(r"\[\n\s*\d+(?:,\s+\d+)*\s+\]")
+"""Lists of counts, such as the rows of a confusion matrix, which are written in one line; no text has line breaks."""
+_ROUNDING = 1e-9
 
 
 def read_comparison(path: Path) -> ComparisonRecord:

@@ -129,7 +129,7 @@ class _Runs:
         """
         by_arm = [(arm, seed, run) for arm, of_arm in self.of_arm.items() for seed, run in sorted(of_arm.items())]
         names, label_of = self._class_order([run for _, _, run in by_arm])
-        for _, _, run in by_arm:
+        for _, _, run in by_arm if self.scored is None else ():  # scores name the classes
             self._refuse_foreign_classes(run)
         first, groups = by_arm[0][2], None
         first.refuse_repeated(self._image_name)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.errors import PredictionError, excerpt
+from fer_augment.errors import PredictionError, excerpt, text_fault
 from fer_augment.results.prediction_table import PredictionTable
 
 IntArray = NDArray[np.int64]
@@ -72,6 +72,9 @@ class PredictedRun:
         Raises:
             PredictionError: if the run has no folds, or contains the same fold.
         """
+        if (self.folds is None) != (other.folds is None):
+            without, with_folds = (self, other) if self.folds is None else (other, self)
+            raise PredictionError(f"{without.title}: no fold of {run}, but {with_folds.title} has one; give all one")
         if self.folds is None or other.folds is None or np.isin(other.folds, self.folds).any():
             what = "the same fold of " if other.folds is not None else ""
             raise PredictionError(f"{other.at(0)}: {what}{run} is in {self.title} already; name each run once")
@@ -101,7 +104,7 @@ def runs_in(table: PredictionTable, named: Mapping[str, str]) -> Iterator[tuple[
     """Yield arm, seed and rows of each run of a file.
 
     Raises:
-        PredictionError: if a seed is not a number.
+        PredictionError: if a seed is not a number, or an arm cannot be written to a file.
     """
     rows_of: dict[tuple[str, str], Sequence[int]] = {}
     if "arm" in named and "seed" in named:
@@ -115,4 +118,6 @@ def runs_in(table: PredictionTable, named: Mapping[str, str]) -> Iterator[tuple[
     for (arm, seed), rows in rows_of.items():
         if not (seed.isascii() and seed.isdigit() and len(seed) <= _MOST_SEED_DIGITS):
             raise PredictionError(f"{table.at(rows[0])}: seed is {excerpt(seed, 40)!r}; expected a number from 0")
+        if fault := text_fault(arm):
+            raise PredictionError(f"{table.at(rows[0])}: arm {fault}")
         yield arm, int(seed), np.array(rows)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import json
+import tokenize
 import zipfile
+import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,8 +54,7 @@ def read_table(
     if not source.is_file():
         raise PredictionError(no_such_file(str(source)) if not source.exists() else f"{name}: is not a file")
     if suffix == ".npz":
-        with _opened_npz(source, name) as arrays:
-            return _from_arrays(name, arrays, columns or {}, tuple(named))
+        return _from_arrays(name, _read_npz(source, name), columns or {}, tuple(named))
     if suffix == ".parquet":
         return _from_parquet(source, name, columns or {}, tuple(named))
     opened = _json_lines if suffix in (".jsonl", ".ndjson") else _csv_lines
@@ -182,7 +183,10 @@ def _numbers(
     title: str, layout: Layout, block: Sequence[Sequence[object]], place: Callable[[int], str], first: int
 ) -> NDArray[np.float64]:
     try:
-        return np.array(block, dtype=np.float64)
+        numbers = np.array(block, dtype=np.float64)
+        if numbers.ndim != 2:
+            raise ValueError("a score is a list")
+        return numbers
     except (TypeError, ValueError, OverflowError):
         for row, values in enumerate(block):
             for column, value in zip(layout.score_columns, values, strict=True):
@@ -203,15 +207,22 @@ def _row_number(row: int) -> str:
     return f"row {row}"
 
 
-@contextmanager
-def _opened_npz(path: Path, title: str) -> Iterator[Mapping[str, NDArray[Any]]]:
+def _read_npz(path: Path, title: str) -> Mapping[str, NDArray[Any]]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            yield {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile, NotImplementedError) as error:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise PredictionError(f"{title}: not readable (not an npz file); save columns by name with numpy.savez")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                columns = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, SyntaxError, *_DAMAGED) as error:
         is_object = "allow_pickle" in str(error)
         reason = "an array of Python objects; save it with dtype str" if is_object else excerpt(str(error))
         raise PredictionError(f"{title}: not readable ({reason})") from error
+    return columns
+
+
+_DAMAGED = (zipfile.BadZipFile, NotImplementedError, zlib.error, tokenize.TokenError)
 
 
 def _from_arrays(title: str, source: TableLike, columns: Mapping[str, str], named: Sequence[str]) -> PredictionTable:
@@ -274,9 +285,9 @@ def _from_parquet(path: Path, title: str, columns: Mapping[str, str], named: Seq
             f"{title}: parquet files need pyarrow; install it: pip install 'fer_augment[parquet]'"
         ) from error
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        layout = layout_of(title, file.schema_arrow.names, columns, named)
-        table = file.read(columns=[*layout.text_columns, *layout.score_columns])
+        with pyarrow.parquet.ParquetFile(path) as file:
+            layout = layout_of(title, file.schema_arrow.names, columns, named)
+            table = file.read(columns=[*layout.text_columns, *layout.score_columns])
         values = {role: [as_text(v) for v in table.column(name).to_pylist()] for role, name in layout.of_role.items()}
         scores = [table.column(name).to_numpy().astype(np.float64) for name in layout.score_columns]
     except (OSError, ValueError, TypeError, pyarrow.ArrowException) as error:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.errors import PredictionError, did_you_mean, excerpt
+from fer_augment.errors import PredictionError, did_you_mean, excerpt, text_fault
 
 ROLES: Final = {
     "id": ("image", "image_id", "filename", "file_name", "path", "file", "index", "name"),
@@ -19,10 +19,10 @@ ROLES: Final = {
     "predicted": ("prediction", "pred", "predicted_label", "y_pred", "predictions", "preds"),
     "arm": ("recipe", "model", "method"),
     "seed": ("run",),
-    "fold": ("split",),
-    "group": ("duplicate", "duplicate_id", "subject", "patient"),
+    "fold": (),
+    "group": (),
 }
-"""Columns by role, with names of other programs that are suggested where a column is missing."""
+"""Columns by role, with names of other programs that are suggested where a column is missing; two may be missing."""
 
 SCORE_KINDS: Final = {"prob": "probabilities", "logit": "logits"}
 """Prefix of columns with one score per class, such as `prob_happy`, and name of the array with all of them in npz."""
@@ -163,6 +163,13 @@ def checked(
     for role, column in values.items():
         if "" in column:
             raise PredictionError(f"{table.at(column.index(''))}: no value for {excerpt(layout.of_role[role])!r}")
+    for role in ("true", "predicted"):
+        faults = {name: fault for name in {*values.get(role, ())} if (fault := text_fault(name))}
+        for row, name in enumerate(values[role] if faults else ()):
+            if name in faults:
+                raise PredictionError(f"{table.at(row)}: {excerpt(layout.of_role[role])} {faults[name]}")
+    for name in filter(text_fault, layout.classes):
+        raise PredictionError(f"{title}: the column of {excerpt(name)!r} {text_fault(name)}")
     if scores is None:
         return table
     if len(layout.classes) < 2:
