@@ -156,7 +156,7 @@ def test_many_classes_are_left_to_the_file():
         | {f"prob_{name}": column for name, column in enumerate(rng.dirichlet(np.ones(50), 200).T)}
         for arm in ("plain", "other") for seed in (0, 1)
     ])  # fmt: skip
-    assert len(ensembles(given).columns) == 5
+    assert len(ensembles(given).columns) == 5 and ensembles(given).note.endswith("All classes: comparison.json.")
     assert len(given.arms[0].ensemble.recall) == 50
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from fer_augment.data.digests import write_digests
-from fer_augment.data.records import RunDirectory
+from fer_augment.data.records import FoldIdentity, RunDirectory, RunIdentity
 from fer_augment.errors import RunError
 from fer_augment.finished import load_comparison
 from fer_augment.metrics import score
@@ -28,10 +29,12 @@ from fer_augment.reports.forest import forest_plot
 from fer_augment.reports.html import SECTIONS, comparison_html, report_html, write_report
 from fer_augment.reports.matrices import confusion_matrix_figure, difference_matrix_figures
 from fer_augment.reports.pictures import LARGEST, data_uri
-from fer_augment.reports.run_files import RunFiles
+from fer_augment.reports.run_files import LocatedRun, RunFiles
 from fer_augment.reports.wording import (
     cost_sentence,
+    duplicates_sentence,
     interval,
+    notes,
     p_value,
     percent,
     percent_interval,
@@ -40,10 +43,12 @@ from fer_augment.reports.wording import (
 )
 from fer_augment.results.checking import damages_in
 from fer_augment.results.comparison import ComparisonRecord, Failure, FoldDesign, save_comparison
+from fer_augment.results.confused_images import CONFUSED_FILE, load_confused, save_confused
+from fer_augment.results.verdicts import compare_runs
 from tests.comparison_directory import COUNTS, write_comparison
 from tests.data_files import random_images
 from tests.html_page import Element, parse
-from tests.synthetic_runs import evaluation
+from tests.synthetic_runs import counts_by_split, evaluation, labels_of, predictions, record, write_run
 
 HOSTILE = "<script>alert('x')</script>"
 QUOTES = "a\" onload='b' &amp; {{ 7 * 7 }}"
@@ -266,7 +271,7 @@ def test_one_very_wide_interval_is_clipped(comparison):
 def test_every_run_is_a_dot_at_its_score(folder, comparison):
     figure = dot_figures(comparison, RunFiles(folder))[0]
     for row, arm in zip(figure.rows, comparison.arms, strict=True):
-        assert [dot.seed for dot in row.dots] == list(arm.seeds)
+        assert [dot.run for dot in row.dots] == [f"seed {seed}" for seed in arm.seeds]
         mean = np.mean([dot.at for dot in row.dots])
         assert mean == pytest.approx(row.mean, abs=0.02)
         assert row.low < row.mean < row.high
@@ -499,6 +504,46 @@ def test_arms_that_share_run_keys_have_their_own_directories(tmp_path, compariso
         _ = load_comparison(tmp_path).runs
 
 
+def test_a_step_without_examples_has_no_gallery(tmp_path, comparison, folder):
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    for seed in range(3):
+        run = tmp_path / f"runs/arm-1/{seed}"
+        rewrite(lambda arrays: arrays.update(step=arrays["step"] + 1), run, "examples.safetensors")
+    added = section(parse(report_html(comparison, tmp_path)), "added")
+    assert "No examples of added rows were saved." in added.text and "identical" not in added.text
+
+
+def test_a_run_of_a_fold_is_named_by_repeat_and_fold():
+    fold = FoldIdentity(repeat=1, number=2, folds=5)
+    of_fold = record(identity=RunIdentity(recipe="base", seed=7, key="key", fold=fold))
+    assert LocatedRun(of_fold, RunDirectory(Path())).name == "repeat 2, fold 3 of 5"
+
+
+def test_numbers_of_images_have_separators(tmp_path, folder, comparison):
+    many = [
+        replace(one, rows=one.rows.model_copy(update={"total": 12345})) for one in load_confused(folder / CONFUSED_FILE)
+    ]
+    save_confused(tmp_path / CONFUSED_FILE, many)
+    assert "most confident of 12,345 images" in section(parse(report_html(comparison, tmp_path)), "confused").text
+    counts = {"test": {"ant": 12_345, "bee": 5, "cat": 5}, "test_deduplicated": {"ant": 11_111, "bee": 5, "cat": 5}}
+    counted = comparison.model_copy(update={"data": comparison.data.model_copy(update={"counts": counts})})
+    assert "ant 1,234 of 12,345" in duplicates_sentence(counted)
+
+
+def test_runs_and_images_that_do_not_vary_are_not_one_run(tmp_path):
+    labels = labels_of(COUNTS)
+    of_splits = {split: predictions(labels, labels) for split in ("test", "validation")}
+    runs = {
+        name: [write_run(tmp_path / name / str(seed), record(name, seed), of_splits) for seed in range(2)]
+        for name in ("base", "same")
+    }
+    facts = {"source": "s", "fingerprint": "f", "counts": counts_by_split(COUNTS)}
+    same = compare_runs(runs, baseline="base", **facts)
+    recall = section(parse(report_html(same, tmp_path)), "recall")
+    assert "because nothing varies over runs and images" in recall.text and "one run" not in recall.text
+    assert any("Adjusted p" in note for note in notes(same))
+
+
 def test_a_single_arm_has_no_verdict(tmp_path):
     page = parse(report_html(write_comparison(tmp_path, arms=("base",)), tmp_path))
     assert "No verdict: only base has finished runs." in section(page, "verdict").text
@@ -603,6 +648,12 @@ def test_an_axis_covers_its_values_and_has_labels_at_their_positions(values, mak
         value = float(tick.label.replace(",", ""))
         assert tick.at == pytest.approx(100 * (value - axis.low) / (axis.high - axis.low), abs=0.02)
     assert len({tick.label for tick in axis.ticks}) == len(axis.ticks)
+
+
+def test_an_axis_over_one_very_large_value_has_ticks():
+    for value in (1e30, -1e99):
+        for axis in (Axis.over([value, value]), Axis.close_to([value])):
+            assert len(axis.ticks) < 20 and axis.low < value < axis.high
 
 
 def test_ticks_are_round_and_optionally_signed():

@@ -49,6 +49,21 @@ def test_seven_classes_fit_eighty_columns_and_more_are_summarized() -> None:
     assert shown[-1].split()[-2:] == ["class39", "25"] and max(map(len, shown)) <= 80
 
 
+def test_runs_may_progress_while_the_table_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = PlannedRun(load_recipe("modern"), 0)
+    progress = RunProgress([run], ("ant", "bee", "cat"))
+    progress.latest["a"] = {"a0": point(5, 0.5, 0.5, 0.5)}
+
+    def drawn(latest, *_):
+        for arm, runs in latest.items():
+            for name in runs:
+                progress.latest[f"{arm}+"] = progress.latest[arm][f"{name}+"] = point(5, 0.5, 0.5, 0.5)
+        return "table"
+
+    monkeypatch.setattr(run_progress, "live_recall", drawn)
+    assert list(progress._table()) == ["table"]
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_it_is_shown_on_a_terminal_only(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()

@@ -97,6 +97,12 @@ def test_matrices_have_some_classes_and_a_column_for_the_others(comparison):
         assert sum(int(cell.main) for cell in cells) == pytest.approx(100, abs=len(cells) / 2)
 
 
+def test_the_choice_of_classes_in_matrices_is_explained(comparison, html, tmp_path):
+    alone = report_html(comparison.model_copy(update={"arms": comparison.arms[:1], "versus": ()}), tmp_path)
+    for page, words in ((html, "whose recall changed most"), (alone, "have the lowest recall in the first arm")):
+        assert f"that are watched or {words}." in " ".join(page.split())
+
+
 def pixels_of(picture: str) -> np.ndarray:
     content = base64.b64decode(picture.removeprefix("data:image/png;base64,"))
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]

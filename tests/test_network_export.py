@@ -14,9 +14,11 @@ import torch
 from safetensors import safe_open
 
 import fer_augment as fa
+from fer_augment.reports.model_card import model_card
 from fer_augment.runs import network_export
 from tests.command_line import assert_refused, fer_augment
 from tests.data_files import SQUARE_CLASSES, write_squares
+from tests.synthetic_runs import predictions, record
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -167,11 +169,23 @@ def test_the_card_says_what_the_network_is(place: Path, tmp_path: Path) -> None:
         rows = test.labels == number
         right = int((test.logits.argmax(axis=1) == number)[rows].sum())
         assert f"\n{number}. {name}" in card
-        assert f"| {name} | {rows.sum()} | {right / rows.sum():.1%} | " in card
+        assert f"| {name} | {rows.sum()} | {100 * right / rows.sum():.1f} % | " in card
     assert f"{record.parameter_count:,} parameters" in card
     assert "- strategies:" not in card and "strategies:\n- logit_adjustment" in card
     assert "## Verdict" in card and "adjusted" in card.partition("## Verdict")[2].partition("##")[0]
     assert "adjustment of logits by the recipe's strategies" in card
+
+
+def test_the_card_escapes_what_a_record_says() -> None:
+    image = "<img src=x>"
+    hostile = record(
+        image, data_fingerprint=image, training_key=image, environment=dict.fromkeys(("torch", "device"), image),
+        settings={"description": "```\n" + image},
+    )  # fmt: skip
+    labels = np.array([0, 1, 2])
+    card = model_card(hostile, predictions(labels, labels), [])
+    text, _, recipe = card.partition("````yaml")
+    assert image not in text and "```" in recipe
 
 
 def test_a_run_without_a_comparison_has_no_verdict(place: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fer_augment.progress import Advance, Cached
 from fer_augment.recipe.recipe import load_recipe
 from fer_augment.reports import run_progress
+from fer_augment.reports.console import print_warnings
 from fer_augment.reports.run_progress import RunProgress
 from fer_augment.runs.executors import FailedTask
 from fer_augment.runs.experiment import PlannedRun
@@ -64,6 +65,16 @@ def test_an_activity_of_unknown_length_has_no_percentage() -> None:
         assert task.total == total
     line = progress.bars.make_tasks_table([task]).columns
     assert [str(cell) for cell in line[2].cells] == [""]
+
+
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    with RunProgress(["\x1b[31ma"]) as progress:
+        progress.started("\x1b[31ma")
+        progress.ended("\x1b[31ma", None)
+        progress.warn("\x1b]0;b")
+    print_warnings(["\x1b]0;c"])
+    err = capsys.readouterr().err
+    assert "\x1b" not in err and r"\x1b[31ma" in err and r"\x1b]0;c" in err
 
 
 def test_quiet_progress_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:

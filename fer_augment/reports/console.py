@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from fer_augment.errors import display_text
 from fer_augment.progress import Advance, Event, Report
 from fer_augment.streams import results_stream
 
@@ -59,7 +60,7 @@ def messages(*, quiet: bool = False) -> Console:
 def print_warnings(warnings: Iterable[str]) -> None:
     """Print warnings to stderr, one line each."""
     for warning in warnings:
-        messages().print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
+        messages().print(Text.assemble(("warning: ", "yellow"), display_text(warning)), soft_wrap=True)
 
 
 def progress_bars(*, quiet: bool = False) -> Progress:
@@ -80,7 +81,7 @@ def progress_bars(*, quiet: bool = False) -> Progress:
 def progress_of(description: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Show one bar while the block runs; yields a function of the units done and the units in all."""
     with progress_bars(quiet=quiet) as bars:
-        task = bars.add_task(escape(description), total=None)
+        task = bars.add_task(escape(display_text(description)), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
@@ -93,7 +94,9 @@ def progress_of_activities(*, quiet: bool = False) -> Iterator[Report]:
         def report(event: Event) -> None:
             if isinstance(event, Advance):
                 if event.activity not in shown:
-                    shown[event.activity] = bars.add_task(escape(event.activity), total=event.total or None)
+                    shown[event.activity] = bars.add_task(
+                        escape(display_text(event.activity)), total=event.total or None
+                    )
                 bars.update(shown[event.activity], completed=event.done, total=event.total)
 
         yield report

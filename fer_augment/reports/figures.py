@@ -19,9 +19,9 @@ from fer_augment.results.comparison import Arm, ComparisonRecord, SplitScores, S
 
 @dataclass(frozen=True)
 class Dot:
-    """Score of a run: its seed, the score in percent, and the position of the dot."""
+    """Score of a run: its seed or fold, the score in percent, and the position of the dot."""
 
-    seed: int
+    run: str
     score: str
     at: float
 
@@ -59,7 +59,7 @@ def dot_figures(comparison: ComparisonRecord, files: RunFiles) -> tuple[DotFigur
 
 def _dots(title: str, comparison: ComparisonRecord, files: RunFiles, name: str) -> DotFigure:
     of_arms: list[Statistic] = [getattr(arm.test, name) for arm in comparison.arms]
-    of_runs = [[(run.seed, getattr(run.scores, name)) for run in files.of(arm)] for arm in comparison.arms]
+    of_runs = [[(run.name, getattr(run.scores, name)) for run in files.of(arm)] for arm in comparison.arms]
     axis = _score_axis(of_arms, [score for runs in of_runs for _, score in runs])
     rows = []
     for place, (arm, summary, runs) in enumerate(zip(comparison.arms, of_arms, of_runs, strict=True)):
@@ -68,7 +68,7 @@ def _dots(title: str, comparison: ComparisonRecord, files: RunFiles, name: str) 
             DotRow(
                 arm=printable(arm.recipe),
                 look=look_of(place),
-                dots=tuple(Dot(seed, f"{100 * score:.1f}", axis.at(100 * score)) for seed, score in runs),
+                dots=tuple(Dot(run, f"{100 * score:.1f}", axis.at(100 * score)) for run, score in runs),
                 mean=None if summary.mean is None else axis.at(100 * summary.mean),
                 low=low,
                 high=high,

@@ -11,7 +11,7 @@ import numpy as np
 from fer_augment.reports.axes import Axis
 from fer_augment.reports.grids import runs_of
 from fer_augment.reports.notable import notable_classes
-from fer_augment.reports.wording import interval, p_value, percent, points, printable
+from fer_augment.reports.wording import interval, is_tested, p_value, percent, points, printable
 from fer_augment.results.comparison import ComparisonRecord, Judgment, SplitScores, Statistic, Versus
 from fer_augment.significance import Verdict
 
@@ -137,12 +137,14 @@ class Forest:
         panels: one panel per arm.
         has_deduplicated: whether any row has a mark for the deduplicated test split.
         has_intervals: whether any row has an interval.
+        is_tested: whether any arm is tested: whether there are enough runs.
     """
 
     axis: Axis
     panels: tuple[ForestPanel, ...]
     has_deduplicated: bool
     has_intervals: bool
+    is_tested: bool
 
 
 def forest_plot(comparison: ComparisonRecord) -> Forest | None:
@@ -153,7 +155,9 @@ def forest_plot(comparison: ComparisonRecord) -> Forest | None:
     panels = tuple(_panel(comparison, versus, axis) for versus in comparison.versus)
     rows = [row for panel in panels for row in (*panel.overall, *panel.classes)]
     has_intervals = any(row.difference.whisker and row.difference.whisker.low is not None for row in rows)
-    return Forest(axis, panels, any(row.deduplicated for row in rows), has_intervals)
+    return Forest(
+        axis, panels, any(row.deduplicated for row in rows), has_intervals, any(map(is_tested, comparison.versus))
+    )
 
 
 def _axis(comparison: ComparisonRecord) -> Axis:

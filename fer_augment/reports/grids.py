@@ -137,8 +137,8 @@ def ensembles(comparison: ComparisonRecord) -> Grid | None:
         ("arm", "runs", "accuracy", "balanced accuracy", "ECE", *classes),
         (rows,),
         note="An ensemble predicts by the mean of the runs' class probabilities. One ensemble per arm: no interval and "
-        "no verdict. It takes as many networks as there are runs, so compare it with ensembles only. All classes: "
-        "comparison.json.",
+        "no verdict. It takes as many networks as there are runs, so compare it with ensembles only."
+        + ("" if shown else " All classes: comparison.json."),
         optional=(classes,),
     )
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.data.records import Evaluation
+from fer_augment.errors import display_name
 
 _LONGEST_ARM, _LONGEST_CLASS = 18, 8
 _OTHER_COLUMNS = 34
@@ -23,6 +24,7 @@ def live_recall(latest: Mapping[str, Mapping[str, Evaluation]], class_names: Seq
         class_names: the K class names.
         width: columns of the terminal; where classes do not fit, the lowest one of each arm is named instead.
     """
+    class_names = [display_name(name) for name in class_names]
     names = [name if len(name) <= _LONGEST_CLASS else f"{name[: _LONGEST_CLASS - 1]}…" for name in class_names]
     shows_classes = sum(max(len(name), 3) + 1 for name in names) + _OTHER_COLUMNS <= width
     title = Text("Validation recall in %", style="bold")
@@ -49,7 +51,7 @@ def live_recall(latest: Mapping[str, Mapping[str, Evaluation]], class_names: Seq
             cells = [f"{class_names[min(known)[1]]} {_percent(min(known)[0])}" if known else "-"]
         epoch = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]}–{epochs[-1]}"
         mean = _mean([evaluation.validation_balanced_accuracy for evaluation in runs.values()])
-        table.add_row(Text(arm), str(len(runs)), epoch, _percent(mean), *map(Text, cells))
+        table.add_row(Text(display_name(arm)), str(len(runs)), epoch, _percent(mean), *map(Text, cells))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -31,11 +32,13 @@ def model_card(
         contents: sentences about the file: its format, input, output, and what is not inside.
         comparison: the comparison that the run belongs to, if there is one.
     """
-    title = f"{printable(record.identity.recipe)}, seed {record.identity.seed}"
+    title = f"{_escaped(record.identity.recipe)}, seed {record.identity.seed}"
+    recipe = _recipe(record).rstrip()
+    fence = "`" * (1 + max(2, *map(len, re.findall("`+", recipe)), 0))
     parts = [
         f"# {title}",
         f"A classifier of images into {len(record.class_names)} classes, trained with fer_augment "
-        f"{record.environment.get('fer_augment', '')}.".replace(" .", "."),
+        f"{_escaped(record.environment.get('fer_augment', ''))}.".replace(" .", "."),
         "## File",
         _listed(contents),
         "## Classes",
@@ -53,7 +56,7 @@ def model_card(
         "## Training",
         _training(record),
         "The recipe, which `fer-augment run` repeats; files are named without their folders:",
-        f"```yaml\n{_recipe(record).rstrip()}\n```",
+        f"{fence}yaml\n{recipe}\n{fence}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -71,12 +74,15 @@ def _scores(record: RunRecord, test: Predictions) -> str:
             continue
         recalls.append(right / count)
         bounds = binomtest(right, count).proportion_ci(_LEVEL, "wilson")
-        rows.append(f"| {_escaped(name)} | {count:,} | {right / count:.1%} | {bounds.low:.1%} to {bounds.high:.1%} |")
+        rows.append(
+            f"| {_escaped(name)} | {count:,} | {_percent(right / count)} | "
+            f"{_percent(bounds.low)} to {_percent(bounds.high)} |"
+        )
     return "\n".join(
         [
-            f"Accuracy {is_right.mean():.1%}, balanced accuracy {np.mean(recalls):.1%}, of one training on "
-            f"{len(test.labels):,} images. Intervals are Wilson's for this network and new images; another seed gives "
-            "other numbers. Test-time views and adjustments of the recipe are included.",
+            f"Accuracy {_percent(is_right.mean())}, balanced accuracy {_percent(np.mean(recalls))}, of one training "
+            f"on {len(test.labels):,} images. Intervals are Wilson's for this network and new images; another seed "
+            "gives other numbers. Test-time views and adjustments of the recipe are included.",
             "",
             "| class | test images | recall | 95 % interval |",
             "|:--|--:|--:|--:|",
@@ -103,7 +109,7 @@ def _data(record: RunRecord, comparison: ComparisonRecord | None) -> str:
         "training images: " + ", ".join(
             f"{_escaped(name)} {count:,}" for name, count in zip(record.class_names, record.train_counts, strict=True)
         ),
-        f"fingerprint `{record.data_fingerprint}`",
+        f"fingerprint {_escaped(record.data_fingerprint)}",
     ]  # fmt: skip
     if comparison is not None:
         facts.insert(0, f"source: {_escaped(printable(comparison.data.source))}")
@@ -112,13 +118,13 @@ def _data(record: RunRecord, comparison: ComparisonRecord | None) -> str:
 
 def _training(record: RunRecord) -> str:
     model = without_folders(record.recipe.get("model"))
-    environment = record.environment
+    environment = {name: _escaped(record.environment.get(name, "")) for name in ("precision", "device", "torch")}
     facts = [
         f"network: {_escaped(model if isinstance(model, str) else json.dumps(model))}, "
         f"{record.parameter_count:,} parameters",
         f"{record.optimizer_steps:,} optimizer steps",
-        f"{environment.get('precision', '')} on {environment.get('device', '')}, torch {environment.get('torch', '')}",
-        f"training key `{record.training_key}`",
+        f"{environment['precision']} on {environment['device']}, torch {environment['torch']}",
+        f"training key {_escaped(record.training_key)}",
     ]
     return _listed(facts)
 
@@ -128,6 +134,10 @@ def _recipe(record: RunRecord) -> str:
     recorded = record.recipe.get("strategies", ())
     steps = [{step["name"]: step["parameters"]} if step.get("parameters") else step["name"] for step in recorded]
     return dump_yaml(without_folders({**record.recipe, "strategies": steps}))
+
+
+def _percent(share: float | np.floating) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _listed(lines: Iterable[str]) -> str:

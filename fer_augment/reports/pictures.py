@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.records import NO_SOURCE
-from fer_augment.reports.run_files import LocatedRun, RunFiles
+from fer_augment.reports.run_files import Example, LocatedRun, RunFiles
 from fer_augment.reports.wording import printable
-from fer_augment.results.comparison import Arm, ComparisonRecord
+from fer_augment.results.comparison import Arm, ComparisonRecord, StepRows
 from fer_augment.results.confused_images import ConfusedImages
 
 LARGEST = 96
@@ -87,7 +87,7 @@ class AddedRows:
 
 
 def added_galleries(comparison: ComparisonRecord, files: RunFiles) -> tuple[AddedRows, ...]:
-    """Return examples of added rows, from the first run of each arm that has some."""
+    """Return examples of the rows that each step of each arm added, from the first run that has some."""
     return tuple(gallery for arm in comparison.arms for gallery in _added_by(arm, files, comparison.class_names))
 
 
@@ -102,16 +102,16 @@ def steps_that_add_nothing(comparison: ComparisonRecord) -> tuple[str, ...]:
 
 
 def _added_by(arm: Arm, files: RunFiles, class_names: Sequence[str]) -> Iterator[AddedRows]:
-    run = next((run for run in files.of(arm) if run.examples), None)
     for number, step in enumerate(arm.steps, 1):
+        of_runs = ((run, list(run.examples.of_step(number))) for run in files.of(arm) if run.examples)
+        run, examples = next((pair for pair in of_runs if pair[1]), (None, []))
         if run and any(step.rows):
-            yield _added(arm, run, number, class_names)
+            yield _added(arm, step, run, examples, class_names)
 
 
-def _added(arm: Arm, run: LocatedRun, number: int, class_names: Sequence[str]) -> AddedRows:
-    assert run.examples
-    step = arm.steps[number - 1]
-    examples = list(run.examples.of_step(number))
+def _added(
+    arm: Arm, step: StepRows, run: LocatedRun, examples: Sequence[Example], class_names: Sequence[str]
+) -> AddedRows:
     low, high = min(step.rows), max(step.rows)
     return AddedRows(
         arm=printable(arm.recipe),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from fer_augment.errors import RunError
 from fer_augment.metrics import CalibrationBins, Scores, calibration_bins, score
 from fer_augment.results.checking import fault_of_predictions
 from fer_augment.results.comparison import Arm
+
+Example: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint8], int]
+"""Source image, result and label of an added row."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class LocatedRun:
     def seed(self) -> int:
         """The seed of the run."""
         return self.record.identity.seed
+
+    @property
+    def name(self) -> str:
+        """Its seed, or its held-out fold."""
+        return str(self.record.identity.fold or f"seed {self.seed}")
 
     @cached_property
     def scores(self) -> Scores:
@@ -105,7 +114,7 @@ class Examples:
             and 0 <= int(self.labels.min()) <= int(self.labels.max()) < classes
         )
 
-    def of_step(self, number: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], int]]:
+    def of_step(self, number: int) -> Iterator[Example]:
         """Yield source, result and label of each row that a step added."""
         for row in np.flatnonzero(self.step == number):
             yield self.sources[row], self.images[row], int(self.labels[row])

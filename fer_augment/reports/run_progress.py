@@ -105,7 +105,7 @@ class RunProgress:
 
     def started(self, task: object) -> None:
         """Add a bar for the run."""
-        self.running[str(task)] = self.bars.add_task(f"  {escape(str(task))}", total=None), time.monotonic()
+        self.running[str(task)] = self.bars.add_task(f"  {_shown(task)}", total=None), time.monotonic()
 
     def progressed(self, task: object, event: Event) -> None:
         """Advance the run's bar and the one for all; remember what was cached."""
@@ -116,7 +116,7 @@ class RunProgress:
             self.latest.setdefault(arm, {})[str(task)] = event.evaluation
         if not isinstance(event, Advance):
             return
-        description = f"  {escape(str(task))}: {escape(event.activity)}"
+        description = f"  {_shown(task)}: {_shown(event.activity)}"
         bar, _ = self.running[str(task)]
         self.bars.update(bar, description=description, completed=event.done, total=event.total)
         if not event.total:
@@ -136,25 +136,26 @@ class RunProgress:
         seconds = time.monotonic() - since
         failure = getattr(outcome, "message", None)
         if failure is not None:
-            line = f"[red]failed[/red] {escape(str(task))}: {escape(display_text(failure))}"
+            line = f"[red]failed[/red] {_shown(task)}: {_shown(failure)}"
         else:
             names = ", ".join(dict.fromkeys(self.cached.pop(str(task), [])))
             cached = f"; cached: {names}" if names else ""
-            line = f"[dim]done   {escape(str(task))} ({seconds:.0f} s{escape(cached)})[/dim]"
+            line = f"[dim]done   {_shown(task)} ({seconds:.0f} s{_shown(cached)})[/dim]"
         self.bars.console.print(line, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Show a warning above the bars."""
-        self.bars.console.print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)
+        self.bars.console.print(f"[yellow]warning:[/yellow] {_shown(message)}", soft_wrap=True)
 
     def _table(self) -> Iterable[RenderableType]:
         if self.latest and self.class_names:
-            yield live_recall(self.latest, self.class_names, self.bars.console.width)
+            latest = {arm: dict(runs) for arm, runs in list(self.latest.items())}  # runs progress in other threads
+            yield live_recall(latest, self.class_names, self.bars.console.width)
 
     def _overall(self, current: str) -> Text:
         task = next(task for task in self.bars.tasks if task.id == self.all)
         left = TimeRemainingColumn().render(task)
-        return Text(f"{task.percentage:3.0f} %  {task.description}, {left} left ({current})", style="dim")
+        return Text(f"{task.percentage:3.0f} %  {task.description}, {left} left ({display_text(current)})", style="dim")
 
     def _done_in_running(self) -> float:
         bars = {task.id: task for task in self.bars.tasks}
@@ -163,3 +164,8 @@ class RunProgress:
             for name, (bar, _) in self.running.items()
             if bars[bar].total
         )
+
+
+def _shown(text: object) -> str:
+    """Return text for markup, with brackets and control characters escaped."""
+    return escape(display_text(str(text)))

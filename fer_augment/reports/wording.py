@@ -245,8 +245,7 @@ def _detectable(judgment: Judgment) -> str:
 
 def cost_sentence(versus: Versus) -> str:
     """State the change of accuracy, the classes with significant changes of recall, and the largest drop."""
-    is_tested = versus.balanced_accuracy.verdict != Verdict.ONE_RUN
-    word = f" ({versus.accuracy.verdict})" if is_tested else ""
+    word = f" ({versus.accuracy.verdict})" if is_tested(versus) else ""
     parts = [f"Accuracy {points(versus.accuracy.delta)} points{word}"]
     verdicts = {name: judgment.verdict for name, judgment in versus.recall.items()}
     deltas = {name: judgment.delta for name, judgment in versus.recall.items() if judgment.delta is not None}
@@ -260,7 +259,7 @@ def cost_sentence(versus: Versus) -> str:
             parts.append(f"recall {verdict} for {listed(changed)}")
     if Verdict.WORSE not in verdicts.values() and deltas:
         name = min(deltas, key=lambda name: deltas[name])
-        parts += ["no class is significantly worse"] if is_tested else []
+        parts += ["no class is significantly worse"] if is_tested(versus) else []
         parts.append(_largest_drop(printable(name), deltas[name]))
     return f"{'; '.join(parts)}."
 
@@ -299,7 +298,7 @@ def notes(comparison: ComparisonRecord) -> list[str]:
         return remarks
     precision = precision_sentence(comparison)
     remarks += [precision] if precision else []
-    explanation = EXPLANATION if any(map(_has_interval, comparison.tests)) else EXPLANATION_WITHOUT_TESTS
+    explanation = EXPLANATION if any(map(is_tested, comparison.tests)) else EXPLANATION_WITHOUT_TESTS
     if comparison.against == "all":
         explanation = explanation.replace(_OVER_ARMS, _OVER_PAIRS)
     design = design_sentence(comparison)
@@ -309,8 +308,9 @@ def notes(comparison: ComparisonRecord) -> list[str]:
     return [*of_design, *remarks, explanation]
 
 
-def _has_interval(versus: Versus) -> bool:
-    return any(judgment.ci95 for judgment in (versus.accuracy, versus.balanced_accuracy, *versus.recall.values()))
+def is_tested(versus: Versus) -> bool:
+    """Return whether two arms are tested: whether both have enough runs."""
+    return versus.balanced_accuracy.verdict != Verdict.ONE_RUN
 
 
 def failures(comparison: ComparisonRecord) -> list[str]:
@@ -337,7 +337,7 @@ def duplicates_sentence(comparison: ComparisonRecord) -> str | None:
     near = comparison.data.counts.get("test_near_duplicates")
     kinds = "" if near is None else f"{total - sum(near.values()):,} exact, {sum(near.values()):,} near or mirrored; "
     most = sorted((name for name in duplicates if duplicates[name]), key=lambda name: -duplicates[name] / whole[name])
-    shares = ", ".join(f"{printable(name)} {duplicates[name]} of {whole[name]:,}" for name in most[:3])
+    shares = ", ".join(f"{printable(name)} {duplicates[name]:,} of {whole[name]:,}" for name in most[:3])
     return (
         f"Deduplicated test split: the {rows - total:,} of {rows:,} test images without "
         f"{kind_of_duplicates(comparison)} in the training split ({kinds}most duplicates: {shares})."
