@@ -537,8 +537,7 @@ def test_runs_and_images_that_do_not_vary_are_not_one_run(tmp_path):
         name: [write_run(tmp_path / name / str(seed), record(name, seed), of_splits) for seed in range(2)]
         for name in ("base", "same")
     }
-    facts = {"source": "s", "fingerprint": "f", "counts": counts_by_split(COUNTS)}
-    same = compare_runs(runs, baseline="base", **facts)
+    same = compare_runs(runs, baseline="base", source="s", fingerprint="f", counts=counts_by_split(COUNTS))
     recall = section(parse(report_html(same, tmp_path)), "recall")
     assert "because nothing varies over runs and images" in recall.text and "one run" not in recall.text
     assert any("Adjusted p" in note for note in notes(same))

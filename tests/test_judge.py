@@ -131,7 +131,7 @@ def test_every_format_gives_the_same_comparison(tmp_path, name, scores):
 
 
 def test_scores_name_the_classes_of_an_arm_that_is_never_right():
-    tables = [
+    tables: list[Any] = [
         {"id": range(4), "true": ["b", "c"] * 2, "arm": [arm] * 4, "seed": [seed] * 4}
         | {f"prob_{name}": [float(name == always)] * 4 for name in "abc"}
         for arm, always in (("x", "b"), ("y", "a")) for seed in range(2)

@@ -57,7 +57,8 @@ def test_runs_may_progress_while_the_table_is_drawn(monkeypatch: pytest.MonkeyPa
     def drawn(latest, *_):
         for arm, runs in latest.items():
             for name in runs:
-                progress.latest[f"{arm}+"] = progress.latest[arm][f"{name}+"] = point(5, 0.5, 0.5, 0.5)
+                progress.latest[arm][f"{name}+"] = runs[name]
+            progress.latest[f"{arm}+"] = {}
         return "table"
 
     monkeypatch.setattr(run_progress, "live_recall", drawn)
