@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from fer_augment import DatasetError, ImageDataset, Splits
+from fer_augment.data.cross_validation import CrossValidation, Folds
 from fer_augment.data.export import FORMATS, refuse_unfit, rows_to_write, write_export
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.data_files import FER2013_CLASSES, random_images
 
@@ -79,7 +81,10 @@ class TestEveryFormat:
     def test_folders_are_read_back_by_the_image_reader(self, tmp_path: Path, shape: tuple[int, int, int]) -> None:
         splits = source_splits(shape=shape)
 
-        read = installed_plugins().read(str(export("folder", splits, tmp_path)))
+        source = str(export("folder", splits, tmp_path))
+        with pytest.raises(DatasetError, match=r"provenance.csv: is a rewritten training set, whose augmented copies"):
+            installed_plugins().read(source)
+        read = installed_plugins().open(source, reader="image_files").splits(PixelSettings())
 
         assert read.class_names == FER2013_CLASSES
         rows = sorted(row for part in read.parts.values() for row in by_pixels(part))
@@ -95,6 +100,8 @@ class TestEveryFormat:
         assert read.test.fingerprint == splits.test.fingerprint
         assert np.array_equal(read.train.images[:], rewritten.images[:])
         assert np.array_equal(read.train.labels, rewritten.labels)
+        with pytest.raises(DatasetError, match="augmented copies would leak into held-out folds"):
+            Folds.of(read, CrossValidation(2, 1))
 
 
 def test_pandas_reads_csv_with_provenance_columns(tmp_path: Path) -> None:

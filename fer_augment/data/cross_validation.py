@@ -94,8 +94,14 @@ class Folds:
             progress: called with the number of images searched for near duplicates and their total.
 
         Raises:
-            DatasetError: if there are too few images for the folds, or a class cannot be both trained and held out.
+            DatasetError: if there are too few images for the folds, a class cannot be both trained and held out, or
+                the training split has augmented copies.
         """
+        if splits.is_rewritten:
+            raise DatasetError(
+                f"{splits.source}: has a rewritten training set, whose augmented copies would leak into held-out "
+                "folds; pass the original data to --data, and the recipe to compare"
+            )
         rows = pooled(splits, keeps_test=settings.keeps_test)
         together, notes = kept_together(rows, progress, near_duplicates=splits.keeps_near_duplicates)
         if together.max() + 1 < settings.folds:

@@ -416,6 +416,8 @@ class Splits:
             returns may still have others: they are given those that the recipe sets, or else these.
         keeps_near_duplicates: whether a cross-validation keeps near and mirrored duplicates in one fold; a source
             description can turn it off.
+        is_rewritten: whether the training split has augmented copies, as a file written by `fer-augment rewrite`; it is
+            not divided into folds, which copies would leak into.
     """
 
     train: ImageDataset
@@ -425,6 +427,7 @@ class Splits:
     notes: tuple[str, ...] = ()
     pixels: PixelSettings = PixelSettings()
     keeps_near_duplicates: bool = True
+    is_rewritten: bool = False
 
     def __post_init__(self) -> None:
         """Validate that the splits are consistent."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fer_augment.data.class_order import FER2013_CLASSES as FER2013_CLASSES
 from fer_augment.data.class_order import class_order as class_order
 from fer_augment.data.class_order import is_fer2013 as is_fer2013
+from fer_augment.errors import DatasetError
 from fer_augment.errors import display_name as display_name
 from fer_augment.errors import excerpt as excerpt
 from fer_augment.errors import no_such_file as no_such_file
@@ -28,6 +29,9 @@ SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
 EVERYTHING = "everything"
 """Split of all images in a source without splits."""
 
+PROVENANCE = {"origins", "copies", "step"}
+"""Arrays or columns of a training set that `fer-augment rewrite` has written."""
+
 
 def version_of(status: os.stat_result) -> str:
     """Return what changes with the content of a file, and differs between files of equal size and time."""
@@ -39,6 +43,24 @@ def counted(titles: Sequence[str], kind: str = "images") -> str:
     if len(titles) == 1:
         return titles[0]
     return f"{len(titles):,} {kind} ({', '.join(titles[:3])}{', …' if len(titles) > 3 else ''})"
+
+
+def refuse_rewritten(title: str, names: Collection[str], of_format: Collection[str]) -> None:
+    """Refuse a training set that `fer-augment rewrite` has written as one of arrays or of files.
+
+    Args:
+        title: the source, for the message.
+        names: its arrays or columns.
+        of_format: the arrays or columns of images and labels in this format.
+
+    Raises:
+        DatasetError: if it has these and the provenance.
+    """
+    if PROVENANCE.union(of_format).issubset(names):
+        raise DatasetError(
+            f"{title}: is a rewritten training set, whose augmented copies would leak into splits made of it; pass the "
+            "original data to --data, and the recipe to compare"
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from itertools import repeat
 import numpy as np
 
 from fer_augment import DatasetError, ImageFile, did_you_mean
-from fer_augment.readers._conventions import SPLIT_NAMES, counted, display_name, split_called
+from fer_augment.readers._conventions import SPLIT_NAMES, counted, display_name, refuse_rewritten, split_called
 from fer_augment.readers._table_columns import ColumnChoice, Columns, bit, columns_of
 from fer_augment.readers._table_files import TableFile
 
@@ -65,6 +65,7 @@ def rows_of(file: TableFile, choice: ColumnChoice) -> Rows:
         DatasetError: if the table cannot be read, or a value is invalid.
     """
     table = file.opened()
+    refuse_rewritten(table.name, table.columns, ("file", "class"))
     columns = columns_of(table, choice)
     files = table.image_files[columns.image]() if columns.image in table.image_files else None
     wanted = [name for name in (*columns.labels, columns.split, columns.group) if name]

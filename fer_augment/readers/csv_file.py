@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from typing import BinaryIO
 
@@ -15,7 +15,7 @@ from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, S
 from fer_augment.data.splitting import make_splits
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.phases import two_phases
-from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, display_name, excerpt
+from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, PROVENANCE, display_name, excerpt
 from fer_augment.readers._pixel_text import keep_freed_memory, parse_row, parse_rows
 
 COLUMNS = ("emotion", "pixels", "Usage")
@@ -50,8 +50,7 @@ def recognizes(source: str) -> bool:
     if source == DEMO or not os.path.isfile(source):
         return False
     try:
-        with open(source, "rb") as file:
-            missing = _missing(_fields(file.readline(_HEADER_LIMIT)))
+        missing = _missing(_header(source))
     except (OSError, ValueError):
         return False
     return "pixels" not in missing and len(missing) < len(COLUMNS) - 1
@@ -69,7 +68,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
     report_reading, report_search = two_phases(progress, size, _READING_ENDS)
     splits = make_splits(display_name(source), read_parts(source, report_reading), WHERE, progress=report_search)
     report_search(1, 1)  # no search if the file has all splits
-    return splits
+    return replace(splits, is_rewritten=PROVENANCE <= {name.decode(errors="replace") for name in _header(source)})
 
 
 def read_parts(source: str, progress: ReportProgress) -> dict[str, ImageDataset]:
@@ -149,6 +148,11 @@ def _read_header(file: BinaryIO, source: str) -> _Layout:
         )
     position = {name: header.index(name.lower().encode()) for name in COLUMNS}
     return _Layout(source, len(header), position["emotion"], position["pixels"], position["Usage"])
+
+
+def _header(source: str) -> list[bytes]:
+    with open(source, "rb") as file:
+        return _fields(file.readline(_HEADER_LIMIT))
 
 
 def _missing(header: Sequence[bytes]) -> list[str]:

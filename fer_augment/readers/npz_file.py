@@ -7,7 +7,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
@@ -23,13 +23,11 @@ from fer_augment.readers._arrays import (
     ignoring_old_headers,
     splits_of_arrays,
 )
-from fer_augment.readers._conventions import display_name, excerpt, no_such_file
+from fer_augment.readers._conventions import display_name, excerpt, no_such_file, refuse_rewritten
 from fer_augment.readers._stored_arrays import Array, StoredArray, chunks_of, file_version
 
 CLASS_NAMES = ("class_names", "classes", "label_names")
 """Names of an array of text with the class names in the order of the labels."""
-REWRITTEN = {"images", "labels", "origins", "copies", "step"}
-"""Arrays of a file written by `fer-augment rewrite --format npz`."""
 
 _FAULTS = (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, struct.error, *HEADER_FAULTS)
 _LOCAL_HEADER = 30
@@ -71,7 +69,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
 def _read(
     source: str, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], progress: ReportProgress
 ) -> Splits:
-    _refuse_rewritten(source, members)
+    refuse_rewritten(display_name(source), members, ("images", "labels"))
     contents = {name: content for name in members if (content := array_name(name))}
     if not contents:
         shown = display_name(", ".join(members)) or "none"
@@ -92,14 +90,6 @@ def _read(
         for split, (images, labels) in names.items()
     }
     return splits_of_arrays(source, parts, names, class_names, progress, notes)
-
-
-def _refuse_rewritten(source: str, names: Collection[str]) -> None:
-    if set(names) >= REWRITTEN:
-        raise DatasetError(
-            f"{display_name(source)}: is a rewritten training set, whose augmented copies would leak into splits made "
-            "of it; pass the original data to --data, and the recipe to compare"
-        )
 
 
 def _class_names(
