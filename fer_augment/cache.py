@@ -6,14 +6,20 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
 from fer_augment.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # Windows keeps what a process has open
+    fcntl = None  # type: ignore[assignment] # it is not None elsewhere
 
 CACHE_VARIABLE = "FER_AUGMENT_CACHE"
 """Environment variable with the path of the cache."""
@@ -25,6 +31,10 @@ DEFAULT_LIMIT = 50.0
 TRAININGS, PIXELS, FEATURES, AUDITS, LEDGERS = "trainings", "pixels", "features", "audits", "scored"
 STRATEGIES = "strategies"
 """Folder of what strategies keep, see `Context.cached`."""
+HELD = (PIXELS, FEATURES)
+"""Kinds of entries that processes hold while they use them, see `hold`."""
+GRACE = 3600.0
+"""Seconds since the last use for which entries of other kinds stay: a process may be copying them."""
 PROCESSORS = "processors"
 """Folder of what torch says of processors, a line for each, so that it need not be imported for a key."""
 
@@ -52,7 +62,7 @@ class Entry:
         kind: `trainings`, `pixels`, `features`, `audits` or `strategies`.
         path: its file or directory.
         size: bytes on disk.
-        used: time of its last use, as `time.time`; of a training, the time when it was finished.
+        used: time of its last use, as `time.time`.
     """
 
     kind: str
@@ -84,12 +94,16 @@ def prune(
         now: the present time, as `time.time`.
 
     Returns:
-        The entries to delete. What a process works on now is never among them.
+        The entries to delete. What a process works on now is never among them, nor trainings, audits and work of
+        strategies that were used within the last hour.
     """
-    candidates = [entry for entry in held if not _is_in_use(entry)]
+    now = time.time() if now is None else now
+    candidates = [
+        entry for entry in held if (entry.kind in HELD or entry.used < now - GRACE) and not _is_in_use(entry)
+    ]
     chosen: dict[Path, Entry] = {}
     if unused_days is not None:
-        oldest = (time.time() if now is None else now) - unused_days * 86_400
+        oldest = now - unused_days * 86_400
         chosen = {entry.path: entry for entry in candidates if entry.used < oldest}
     if max_bytes is not None:
         total = sum(entry.size for entry in held) - sum(entry.size for entry in chosen.values())
@@ -144,8 +158,43 @@ def keep_limit(folder: Path) -> None:
                 delete(entry)
 
 
+def hold(folder: Path) -> Callable[[], None]:
+    """Keep every process from deleting an entry until the returned function is called, or this process ends.
+
+    Nothing is held on Windows, which deletes no file that is mapped, nor on file systems without locks.
+
+    Raises:
+        OSError: if the folder cannot be opened.
+    """
+    if fcntl is None:
+        return lambda: None
+    descriptor = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return partial(os.close, descriptor)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process holds an entry, see `hold`."""
+    if fcntl is None or not folder.is_dir():
+        return False
+    with suppress(FileNotFoundError):  # deleted meanwhile
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+    return False
+
+
 def _is_in_use(entry: Entry) -> bool:
-    """Whether a process holds the lock of an entry; an interrupted one leaves the file of its lock behind."""
+    """Whether a process holds an entry or its lock; an interrupted one leaves the file of its lock behind."""
+    if entry.kind in HELD and _is_held(entry.path):
+        return True
     lock = entry.path.parent / f"{_key(entry.path.name)}.lock"
     if not lock.exists():  # acquiring it would create the file
         return False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from fer_augment.cache import DEFAULT_LIMIT, Entry, cache_folder, entries, prune, size_limit
+from fer_augment.cache import DEFAULT_LIMIT, Entry, cache_folder, entries, hold, prune, size_limit
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
 DAY = 86_400
@@ -78,6 +79,23 @@ def test_work_in_progress_is_kept_until_its_lock_is_released(name: str, lock: st
         assert all_unused(tmp_path) == []
     path.with_name(lock).touch()  # an interrupted process leaves it
     assert all_unused(tmp_path) == [path.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is mapped")
+@pytest.mark.parametrize("kind", ["pixels", "features"])
+def test_what_a_process_holds_is_kept(kind: str, tmp_path: Path) -> None:
+    (tmp_path / kind / "key").mkdir(parents=True)
+    release, release_again = (hold(tmp_path / kind / "key") for _ in range(2))
+    release()
+    assert all_unused(tmp_path) == []
+    release_again()
+    assert all_unused(tmp_path) == ["key"]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("trainings", []), ("strategies", []), ("pixels", ["key"])])
+def test_what_may_be_copied_now_is_kept(kind: str, expected: list[str], tmp_path: Path) -> None:
+    (tmp_path / kind / "key").mkdir(parents=True)
+    assert names(prune(entries(tmp_path), max_bytes=-1)) == expected
 
 
 def test_an_entry_whose_lock_cannot_be_opened_is_kept(tmp_path: Path) -> None:

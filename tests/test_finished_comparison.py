@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -118,10 +119,14 @@ class TestAudits:
     def test_are_made_once_for_the_same_data_and_code(self, monkeypatch: pytest.MonkeyPatch) -> None:
         splits = tiny_splits()
         first = audited(splits)
+        files = list((cache_folder() / AUDITS).iterdir())
+        for file in files:
+            os.utime(file, (1, 1))
         monkeypatch.setattr(audit_store, "audit", None)
         calls: list[int] = []
         assert audited(splits, lambda done, total: calls.append(done)) == first
         assert not calls
+        assert sum(file.stat().st_mtime > 1 for file in files) == 1, "the time of the last use, for pruning"
 
     @pytest.mark.parametrize("changed", ["row", "source", "file name", "code"])
     def test_are_made_again_for_others(self, changed: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fer_augment import ConfigurableModel, Effect, ImageDataset, Model, RecipeError, Strategy, StrategyError, hookimpl
+from fer_augment.cache import entries, prune
 from fer_augment.hooks.networks import ModelInput
 from fer_augment.hooks.pipeline import steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
@@ -247,6 +249,17 @@ def test_what_another_process_stored_meanwhile_is_not_stored_again(weights, tmp_
     one.cache.add(data.digests[:1], features, since=0)
     one._compute(data, np.arange(3), since=0)
     assert len(one.cache.open().digests) == len(np.unique(data.digests))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is open")
+def test_features_are_not_pruned_while_they_are_computed(weights, tmp_path):
+    chosen = []
+    frozen = trainings_in(tmp_path).of(head_recipe(weights)).frozen
+    assert frozen is not None
+    watched = replace(frozen, progress=lambda done, total: chosen.extend(prune(entries(tmp_path), max_bytes=-1)))
+    watched.rows_of(tiny_splits().train)
+    assert chosen == []
+    assert [entry.path for entry in prune(entries(tmp_path), max_bytes=-1)] == [frozen.cache.folder]
 
 
 class TestSecondStages:

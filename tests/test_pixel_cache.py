@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,11 +81,16 @@ def test_other_files_versions_and_settings_are_decoded_anew(folder: Path) -> Non
     assert len([path for path in folder.iterdir() if path.is_dir()]) == 3
 
 
-def test_interrupted_decoding_goes_on(folder: Path) -> None:
-    content = Content(fails_at=3 * FILES_AT_ONCE + 5)
-    with pytest.raises(KeyboardInterrupt):
-        decoded(content)
-    assert [path.suffix for path in folder.iterdir() if path.is_dir()] == [".partial"]
+def test_interrupted_decoding_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content, flushed = Content(fails_at=3 * FILES_AT_ONCE + 5), list[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(np.memmap, "flush", lambda array: flushed.append(Path(array.filename).name))
+        with pytest.raises(KeyboardInterrupt):
+            decoded(content)
+    assert flushed == ["pixels.npy", "conversions.npy"], "they are on the disk before they count as decoded"
+    (partial,) = (path for path in folder.iterdir() if path.is_dir())
+    assert partial.suffix == ".partial"
+    (partial / "pixels.npy.digests.npy").write_bytes(b"cut short")
     content.fails_at = COUNT
     content.reads.clear()
     np.testing.assert_array_equal(decoded(content).block.pixels, IMAGES)
@@ -173,6 +179,19 @@ def test_the_least_recently_used_are_deleted_beyond_the_limit(folder: Path, monk
     monkeypatch.setenv("FER_AUGMENT_CACHE_LIMIT", "much")
     with pytest.raises(fa.DatasetError, match="FER_AUGMENT_CACHE_LIMIT: must be a number of GB"):
         decoded(content, "d")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is mapped")
+def test_pixels_that_are_in_use_are_not_deleted_beyond_the_limit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FER_AUGMENT_CACHE_LIMIT", str(1.5 * IMAGES.nbytes / 1e9))
+    first = decoded(Content())
+    second = decoded(Content(), "2")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(first.block)).pixels, second.block.pixels)
+    del first
+    decoded(Content(), "3")
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == 2
 
 
 def test_what_an_interrupted_process_decoded_is_deleted_beyond_the_limit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,6 +85,14 @@ def test_other_code_and_files_are_other_work(tmp_path: Path, monkeypatch: pytest
     assert len(made) == 3 and len(list(tmp_path.iterdir())) == 3
     moved = replace(recipe.steps[0], number=7)
     assert StrategyCache(tmp_path, moved, recipe)("key", made.append) and len(made) == 3
+
+
+def test_reuse_counts_as_use(tmp_path: Path) -> None:
+    store = TrainingStore(tmp_path)
+    path = store.obtain("key", lambda scratch, _: None).path
+    os.utime(path, (1, 1))
+    assert store.obtain("key", lambda scratch, _: None).was_reused
+    assert path.stat().st_mtime > 1
 
 
 def test_failed_work_leaves_nothing(tmp_path: Path, rewritten: Callable[..., ImageDataset]) -> None:

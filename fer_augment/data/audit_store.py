@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.resources
+import os
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -32,7 +33,10 @@ def audited(splits: Splits, progress: Callable[[int, int], None] = lambda done, 
     """
     file = cache_folder() / AUDITS / f"{_key(splits)}.json"
     with suppress(OSError, ValidationError):
-        return Audit.model_validate_json(file.read_bytes())
+        found = Audit.model_validate_json(file.read_bytes())
+        with suppress(OSError):
+            os.utime(file)  # the time of the last use, for pruning
+        return found
     made = audit(splits, progress)
     with suppress(OSError):
         write_whole(file, made.model_dump_json())

@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from fer_augment.cache import FEATURES, LIMIT_VARIABLE, keep_limit
+from fer_augment.cache import FEATURES, LIMIT_VARIABLE, hold, keep_limit
 from fer_augment.data.records import write_whole
 from fer_augment.errors import DatasetError
 
@@ -111,8 +111,7 @@ class FeatureCache:
         Raises:
             DatasetError: if the files are damaged, or cannot be written.
         """
-        with self._errors():
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._errors(), self.held():
             with FileLock(self.folder / "lock"):
                 if self._dimension is None:
                     write_whole(self.folder / _ABOUT, json.dumps({"features": features.shape[1]}))
@@ -121,6 +120,21 @@ class FeatureCache:
                     count = self._count(features.shape[1])
                     _append(self.folder / _FEATURES, count, features[is_new].astype(np.float32, copy=False))
                     _append(self.folder / _DIGESTS, count, digests[is_new])
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every process from deleting this folder, which is created.
+
+        Raises:
+            DatasetError: if it cannot be created.
+        """
+        with self._errors():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            release = hold(self.folder)
+        try:
+            yield
+        finally:
+            release()
 
     def keep_limit(self) -> None:
         """Delete what was not used for the longest time, if the cache exceeds its limit; never this folder."""

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,7 +28,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from fer_augment.cache import LIMIT_VARIABLE, PIXELS, cache_folder, keep_limit
+from fer_augment.cache import LIMIT_VARIABLE, PIXELS, cache_folder, hold, keep_limit
 from fer_augment.data.decoded_files import FILES_AT_ONCE, Destination, decode_files
 from fer_augment.data.decoding import notes_on
 from fer_augment.data.image_files import ImageFile
@@ -239,6 +240,7 @@ def _begun(partial: Path, wanted: Mapping[str, tuple[np.dtype[Any], tuple[int, .
 def _complete(partial: Path, into: Destination, notes: Sequence[str]) -> None:
     """Write all pixels to the disk, and their digests and notes beside them."""
     assert isinstance(into.pixels, np.memmap)
+    digests_file(partial / _PIXELS).unlink(missing_ok=True)  # of an interrupted process, which may not be complete
     with ThreadPoolExecutor(1) as pool:  # writing to the disk and computing digests take about the same time
         written = pool.submit(into.pixels.flush)
         digests = PixelBlock.open(partial / _PIXELS).row_digests
@@ -284,6 +286,8 @@ def _opened(folder: Path) -> StoredPixels:
         block = PixelBlock.of(block.pixels)
         if not np.array_equal(block.row_digests, digests):
             raise _damaged(folder)
+    else:  # other processes open the file by its path as long as this one has the block
+        weakref.finalize(block, hold(folder))
     return StoredPixels(block, tuple(map(str, notes)))
 
 

@@ -187,16 +187,21 @@ class FrozenFeatures:
             since: how many images were stored when these were not among them.
         """
         at_once, done = self.at_once(dataset.image_shape), 0
-        present = np.empty(0, dataset.digests.dtype)
-        for start in _shuffled(range(0, len(rows), at_once)):
-            chunk = rows[start : start + at_once]
-            present = np.concatenate([present, self.cache.digests_since(since + len(present))])
-            wanted = chunk[~np.isin(dataset.digests[chunk], present)]
-            if len(wanted):
-                features = self.of_images(as_batch(dataset.images[wanted], self._device), at_once)
-                self.cache.add(dataset.digests[wanted], features, since=since + len(present))
-            done += len(chunk)
-            self.progress(done, len(rows))
+        present = set[bytes]()
+        with self.cache.held():
+            for start in _shuffled(range(0, len(rows), at_once)):
+                chunk = rows[start : start + at_once]
+                added = self.cache.digests_since(since)
+                since += len(added)
+                present.update(added.tolist())
+                digests = dataset.digests[chunk]
+                is_wanted = [digest not in present for digest in digests.tolist()]
+                wanted = chunk[is_wanted]
+                if len(wanted):
+                    features = self.of_images(as_batch(dataset.images[wanted], self._device), at_once)
+                    self.cache.add(digests[is_wanted], features, since=since)
+                done += len(chunk)
+                self.progress(done, len(rows))
         self.cache.keep_limit()
 
     def _of_view(self, view: torch.Tensor, at_once: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -130,6 +131,8 @@ class TrainingStore:
         finished = self.find(key)
         if finished:
             finished.refuse_changed()
+            with suppress(OSError):  # of a cache that cannot be written to
+                os.utime(finished.path)  # the time of the last use, for pruning
             return finished
         self.root.mkdir(parents=True, exist_ok=True)
         checkpoint, lock = self.root / f"{key}.checkpoint", self.root / f"{key}.lock"
