@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -230,9 +229,12 @@ def test_groups_are_kept_together_and_join_with_duplicates():
 
 
 def test_splits_do_not_depend_on_the_size_of_the_images(tmp_path):
-    images = cv2.resize(textures(1, np.random.default_rng(0))[0], (480, 480))
-    crops = [images[top : top + 48, left : left + 48] for top in range(0, 432, 48) for left in range(0, 432, 48)]
-    contents = [encoded(image) for image in as_images(np.stack(crops))]
+    """In 8 x 8 pixels, the images of each pair are exact duplicates."""
+    rng = np.random.default_rng(0)
+    coarse = np.repeat(rng.integers(60, 196, (41, 8, 1, 8, 1)), 2, axis=0)[:81]
+    noise = rng.permuted(np.repeat([-60, 60], 18) * np.ones((81, 8, 8, 1), np.int64), axis=3).reshape(81, 8, 8, 6, 6)
+    images = (coarse + noise.transpose(0, 1, 3, 2, 4)).reshape(81, 48, 48, 1).astype(np.uint8)
+    contents = [encoded(image) for image in images]
     files = [
         ImageFile(f"{number:02}.png", functools.partial(contents.__getitem__, number), "1") for number in range(81)
     ]
@@ -242,8 +244,8 @@ def test_splits_do_not_depend_on_the_size_of_the_images(tmp_path):
         splits = source.splits(PixelSettings((size, size)))
         return [part.name_of(row) for part in splits.parts.values() for row in range(len(part))]
 
-    source, other = (ImageSource("source", files, labels, CLASSES, unassigned) for _ in range(2))
-    assert names(source, 48) == names(source, 6) == names(other, 24)
+    source, other, third = (ImageSource("source", files, labels, CLASSES, unassigned) for _ in range(3))
+    assert names(source, 48) == names(source, 6) == names(other, 24) == names(third, 8)
 
 
 labeled_groups = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=4, max_size=80)

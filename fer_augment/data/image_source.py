@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.image_files import ImageFile
+from fer_augment.data.near_duplicates import SIDE
+from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.data.pixel_cache import computed_block, decoded_block
 from fer_augment.data.pixels import PixelSettings, fitted, with_channels
-from fer_augment.data.splitting import SPLIT_ORDER, Assignment, SplitSettings, assign_splits, divided, needs_search
+from fer_augment.data.splitting import SPLIT_ORDER, Assignment, SplitSettings, assign_splits, divided, makes_splits
 from fer_augment.errors import DatasetError, said_of
-from fer_augment.phases import never_back, two_phases
+from fer_augment.phases import never_back, part_of
+
+_THUMBNAILS = PixelSettings((SIDE, SIDE), "stretch", "gray")
+"""The images whose duplicates stay in one split, whatever size and color a recipe sets, so that splits are the same."""
 
 ReportProgress = Callable[[int, int], None]
 
@@ -89,8 +94,8 @@ class ImageSource:
 
         Args:
             settings: size and color; what is None is taken from the source's own settings.
-            progress: called with the number of images done and their total; an image that is to be compared with
-                others for near duplicates is half done when it is decoded.
+            progress: called with the number of images done and their total; if splits are made, an image is done when
+                it was decoded, decoded to a thumbnail and compared with others.
 
         Raises:
             DatasetError: if a file cannot be decoded, or sizes differ and no size is given.
@@ -99,33 +104,44 @@ class ImageSource:
         order = np.argsort(self.split, kind="stable")  # rows of one split are adjacent in the pixels
         files = [self.files[row] for row in order]
         progress = never_back(progress)
-        decoding_ends = 0.5 if not self._assigned and needs_search(self.split, self.splitting) else 1.0
-        report_decoding, report_search = two_phases(progress, len(files), decoding_ends)
-        decoded = decoded_block(self.description, files, settings, report_decoding)
+        is_searched = not self._assigned and makes_splits(self.split)
+        decoding_ends = 1 / 3 if is_searched else 1.0
+        decoded = decoded_block(
+            self.description, files, settings, part_of(progress, len(files), 0.0, decoding_ends)
+        )
+        rows = self._rows(decoded.block, order)
+        if not self._assigned:
+            compared = rows
+            is_thumbnails = settings.size is None and rows.image_shape == (SIDE, SIDE, 1)
+            if is_searched and not is_thumbnails:
+                report = part_of(progress, len(files), 1 / 3, 2 / 3)
+                compared = self._rows(decoded_block(self.description, files, _THUMBNAILS, report).block, order)
+            self._assigned.append(
+                assign_splits(
+                    self.description,
+                    compared,
+                    self.split[order],
+                    self.splitting,
+                    advice=self.advice,
+                    progress=part_of(progress, len(files), 2 / 3, 1.0),
+                )
+            )
+            progress(len(files), len(files))
+        splits = divided(self.description, rows, self._assigned[0], (*self.notes, *decoded.notes))
+        return replace(splits, pixels=settings, keeps_near_duplicates=self.splitting.keep_near_duplicates)
+
+    def _rows(self, block: PixelBlock, order: NDArray[np.int64]) -> ImageDataset:
         with said_of(self.description):
-            rows = ImageDataset.from_arrays(
-                decoded.block,
+            return ImageDataset.from_arrays(
+                block,
                 self.labels[order],
                 self.class_names,
                 sources=SourceRows(
-                    tuple(file.name for file in files),
+                    tuple(self.files[row].name for row in order.tolist()),
                     None if self.groups is None else self.groups[order],
                     None if self.targets is None else self.targets[order],
                 ),
             )
-        if not self._assigned:  # splits are made once, so that rows are the same in every size
-            self._assigned.append(
-                assign_splits(
-                    self.description,
-                    rows,
-                    self.split[order],
-                    self.splitting,
-                    advice=self.advice,
-                    progress=report_search,
-                )
-            )
-        splits = divided(self.description, rows, self._assigned[0], (*self.notes, *decoded.notes))
-        return replace(splits, pixels=settings, keeps_near_duplicates=self.splitting.keep_near_duplicates)
 
 
 def _are_numbers(array: NDArray[np.generic], lowest: int, highest: int) -> bool:

@@ -52,7 +52,8 @@ digits of 8 x 8 pixels, the correlation of pixels alone accepts 378 and 795 pair
 SHIFT = 4
 """Maximum shift between near duplicates in each direction, in pixels of 48."""
 
-_SIDE = 48
+SIDE = 48
+"""Height and width of the thumbnails that are compared."""
 _NEIGHBORS = 6
 """Maximum number of candidates per image."""
 _MIRRORED_NEIGHBORS = 3
@@ -212,10 +213,10 @@ class _Pictures:
         return pictures
 
 
-_FREQUENCY, _PIXEL = np.mgrid[:_SIDE, :_SIDE]
-_COSINES = np.cos(np.pi * (2 * _PIXEL + 1) * _FREQUENCY / (2 * _SIDE)).astype(np.float32)
+_FREQUENCY, _PIXEL = np.mgrid[:SIDE, :SIDE]
+_COSINES = np.cos(np.pi * (2 * _PIXEL + 1) * _FREQUENCY / (2 * SIDE)).astype(np.float32)
 _COSINES /= np.linalg.norm(_COSINES, axis=1, keepdims=True)
-_ANGLE = np.pi * np.arange(_SIDE, dtype=np.float32) / _SIDE
+_ANGLE = np.pi * np.arange(SIDE, dtype=np.float32) / SIDE
 _DERIVATIVE, _SMOOTHING = np.sin(_ANGLE) ** 2 * np.cos(_ANGLE / 2) ** 4, np.cos(_ANGLE / 2) ** 8
 _SOBEL_RESPONSE = np.outer(_DERIVATIVE, _SMOOTHING) + np.outer(_SMOOTHING, _DERIVATIVE)
 """Squared amplitude of the gradients at each frequency, relative to that of the pixels."""
@@ -224,7 +225,7 @@ _SOBEL_SIZE = 5
 
 def _scratch(count: int) -> NDArray[np.uint8]:
     """Return an array for thumbnails, in an unnamed temporary file if there are many and the disk has room for it."""
-    shape = (count, _SIDE, _SIDE)
+    shape = (count, SIDE, SIDE)
     if count <= _IN_MEMORY:
         return np.empty(shape, dtype=np.uint8)
     try:
@@ -241,11 +242,11 @@ def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import cv2
 
     height, width, channels = images.shape[1:]
-    if (height, width) != (_SIDE, _SIDE):
+    if (height, width) != (SIDE, SIDE):
         if channels > 4:
             images = np.rint(images.mean(axis=3, keepdims=True)).astype(np.uint8)
-        method = cv2.INTER_AREA if height * width > _SIDE * _SIDE else cv2.INTER_LINEAR
-        images = np.stack([cv2.resize(image, (_SIDE, _SIDE), interpolation=method) for image in images])
+        method = cv2.INTER_AREA if height * width > SIDE * SIDE else cv2.INTER_LINEAR
+        images = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=method) for image in images])
     if images.ndim == 3:
         return images
     return images[..., 0] if images.shape[3] == 1 else np.rint(images.mean(axis=3)).astype(np.uint8)

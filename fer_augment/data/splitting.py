@@ -153,9 +153,9 @@ def make_splits(
     return Splits(train, validation, parts["test"], title, assignment.notes, keeps_near_duplicates=keeps)
 
 
-def needs_search(split: NDArray[np.int8], settings: SplitSettings) -> bool:
-    """Return whether `assign_splits` searches for near duplicates: a split is missing."""
-    return settings.keep_near_duplicates and not (split == _VALIDATION).any()
+def makes_splits(split: NDArray[np.int8]) -> bool:
+    """Return whether `assign_splits` makes splits, from the duplicates among the images: validation is missing."""
+    return not (split == _VALIDATION).any()
 
 
 def assign_splits(

@@ -68,7 +68,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
     report_reading, report_search = two_phases(progress, size, _READING_ENDS)
     splits = make_splits(display_name(source), read_parts(source, report_reading), WHERE, progress=report_search)
     report_search(1, 1)  # no search if the file has all splits
-    return replace(splits, is_rewritten=PROVENANCE <= {name.decode(errors="replace") for name in _header(source)})
+    return replace(splits, is_rewritten={name.decode(errors="replace") for name in _header(source)} >= PROVENANCE)
 
 
 def read_parts(source: str, progress: ReportProgress) -> dict[str, ImageDataset]:
