@@ -75,6 +75,11 @@ class TestFolds:
             assert sorted(np.concatenate(held_out).tolist()) == list(range(80))
         assert not np.array_equal(folds.of_repeat[0], folds.of_repeat[1])
 
+    def test_unsigned_groups_of_some_splits_stay_together(self) -> None:
+        data = splits_of(LABELS, groups=np.arange(80, dtype=np.uint64) // 2)
+        data = replace(data, test=replace(data.test, sources=None))
+        assert len(np.unique(Folds.of(data, CrossValidation(5, 1)).together)) == 32 + 16
+
     def test_splits_of_a_fold_are_disjoint_and_hold_all_rows(self) -> None:
         data = splits_of(LABELS)
         folds = Folds.of(data, CrossValidation(5, 1))

@@ -442,6 +442,7 @@ class TestSourceRows:
         }
         assert len(prints) == 4
         assert self.data(names=("a", "b", "c")).fingerprint == self.data().fingerprint
+        assert self.data(groups=groups.astype(np.uint64)).fingerprint in prints
 
     def test_soft_labels_must_be_shares(self) -> None:
         for row in ([0.5, 0.6], [1.5, -0.5]):

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fer_augment.data.dataset import ImageDataset, Splits
-from fer_augment.data.npy_format import CLASSES_FILE, images_file, is_npy_folder, labels_file, write_npy_folder
+from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
+from fer_augment.data.npy_format import (
+    CLASSES_FILE,
+    SETTINGS_FILE,
+    images_file,
+    is_npy_folder,
+    labels_file,
+    write_npy_folder,
+)
 from fer_augment.errors import DatasetError
+from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.data_files import random_images
 
 CLASSES = ("wütend", "fröhlich")
@@ -46,6 +55,19 @@ def test_rows_of_several_blocks_are_written_in_order_in_chunks_of_any_size(
 
     assert_array_equal(np.load(tmp_path / "npy" / images_file("training")), train.images[:])
     assert_array_equal(np.load(tmp_path / "npy" / images_file("test")), train.images[[1]])
+
+
+def test_what_folds_keep_together_is_written_and_read(tmp_path: Path) -> None:
+    rows = source_rows()
+    train = replace(rows, sources=SourceRows(near=np.array([3, 4, 3, 6, 7])))
+    splits = replace(three_splits(train), keeps_near_duplicates=False, is_rewritten=True)
+    write_npy_folder(splits, tmp_path / "npy")
+    again = installed_plugins().read(str(tmp_path / "npy"))
+    assert (again.keeps_near_duplicates, again.is_rewritten) == (False, True)
+    near = [part.sources.near.tolist() for part in again.parts.values() if part.sources and part.sources.near is not None]
+    assert near == [[3, 4, 3, 6, 7], [3, 4], [4]]
+    write_npy_folder(three_splits(rows), tmp_path / "usual")
+    assert not (tmp_path / "usual" / SETTINGS_FILE).exists()
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link to nothing"])

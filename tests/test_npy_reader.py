@@ -357,6 +357,16 @@ BAD_NPY_FOLDERS = {
         None,
         ["groups_training.npy: groups must be integers"],
     ),
+    "too high numbers as groups": (
+        {**PAIRS, "groups_training": np.arange(40, dtype=np.uint64) + (1 << 63)},
+        None,
+        [f"groups_training.npy: groups must be below 2^63, got {(1 << 63) + 39}; number them from 0"],
+    ),
+    "too few near duplicates": (
+        {**PAIRS, "near_training": np.arange(39)},
+        None,
+        ["near must be one number for each of 40 rows, got shape (39,)"],
+    ),
     "groups of an unknown split": (
         {**PAIRS, "groups_trian": LABELS},
         None,

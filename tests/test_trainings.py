@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 import fer_augment.training.trainings
 from fer_augment import ClassName, Effect, ImageDataset, Model, RunError, Splits, Strategy, StrategyError, hookimpl
+from fer_augment.data.dataset import SourceRows
 from fer_augment.hooks.pipeline import steps_of
 from fer_augment.metrics import softmax
 from fer_augment.recipe.binding import BoundRecipe
@@ -286,6 +287,15 @@ class TestTrainingKey:
     def test_arguments_of_a_partial_function_matter(self):
         halves, thirds, same = (functools.partial(round, ndigits=digits) for digits in (2, 3, 2))
         assert source_digest(halves) == source_digest(same) != source_digest(thirds)
+
+    @pytest.mark.parametrize(("how", "count"), [("out_of_fold", 3), ("in_sample", 1)])
+    def test_near_duplicates_are_part_of_keys_where_folds_keep_them_together(self, how, count):
+        splits, keys = tiny_splits(), set[str]()
+        for near in (None, np.arange(49), np.arange(49) // 2):
+            train = replace(splits.train, sources=SourceRows(near=near))
+            assert train.fingerprint == splits.train.fingerprint
+            keys.add(training_key(bound(RecordsPredictions(how=how)), 0, replace(splits, train=train)))
+        assert len(keys) == count
 
     def test_run_key_depends_on_prediction_steps(self):
         keys = {run_key(bound(*steps), **_GIVEN) for steps in ((), (Shifts(),), (Shifts(by=2.0),))}

@@ -50,7 +50,8 @@ class SourceRows:
             keep them together. None if the splits are those of the source, which was not searched for them.
 
     Raises:
-        DatasetError: if groups are not integers, or soft labels are not `(S, K)` shares that sum to 1.
+        DatasetError: if groups or near duplicates are not integers below 2^63, or soft labels are not `(S, K)` shares
+            that sum to 1.
     """
 
     names: tuple[str, ...] | None = None
@@ -59,9 +60,14 @@ class SourceRows:
     near: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        """Validate groups and soft labels."""
-        if self.groups is not None and not np.issubdtype(self.groups.dtype, np.integer):
-            raise DatasetError(f"groups must be integers, got {self.groups.dtype}")
+        """Validate groups, near duplicates and soft labels."""
+        for name, column in (("groups", self.groups), ("near", self.near)):
+            if column is not None and not np.issubdtype(column.dtype, np.integer):
+                raise DatasetError(f"{name} must be integers, got {column.dtype}")
+            if column is not None and column.dtype == np.uint64:  # with other integers it would become float64
+                if column.max(initial=0) > np.iinfo(np.int64).max:
+                    raise DatasetError(f"{name} must be below 2^63, got {column.max()}; number them from 0")
+                object.__setattr__(self, name, column.astype(np.int64))
         if self.targets is not None:
             if self.targets.ndim != 2 or not np.issubdtype(self.targets.dtype, np.floating):
                 got = f"{self.targets.dtype} {self.targets.shape}"
@@ -502,8 +508,9 @@ def _check_largest(labels: NDArray[np.int64], targets: NDArray[np.float32], name
 
 
 def _check_columns(sources: SourceRows, rows: int, classes: int) -> None:
-    if sources.groups is not None and sources.groups.shape != (rows,):
-        raise DatasetError(f"groups must be one number for each of {rows} rows, got shape {sources.groups.shape}")
+    for name, column in (("groups", sources.groups), ("near", sources.near)):
+        if column is not None and column.shape != (rows,):
+            raise DatasetError(f"{name} must be one number for each of {rows} rows, got shape {column.shape}")
     if sources.targets is not None and sources.targets.shape != (rows, classes):
         raise DatasetError(f"soft labels must be ({rows}, {classes}), got shape {sources.targets.shape}")
 

@@ -3,7 +3,8 @@
 `X_<split>.npy` contains images, `(N, H, W, C) uint8`, `Y_<split>.npy` labels, `(N,) int64`, and `classes.json` the
 class names in the order of the labels; the splits are named training, validation and test. If the source has groups or
 soft labels, `groups_<split>.npy` contains group numbers, `(N,) int64`, and `shares_<split>.npy` the soft labels,
-`(N, K) float32`.
+`(N, K) float32`. If near duplicates were searched for, `near_<split>.npy` contains their numbers, `(N,) int64`, see
+`SourceRows.near`. `settings.json` has the fields of `SETTINGS`, if one of them is not as usual.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from fer_augment.data.records import whole_directory
 from fer_augment.errors import DatasetError
 
 CLASSES_FILE = "classes.json"
+SETTINGS_FILE = "settings.json"
+SETTINGS = {"keeps_near_duplicates": True, "is_rewritten": False}
+"""What the folder says of the splits as a whole, with the usual values; see `Splits`."""
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test"}
 """Names of the splits in file names."""
 
@@ -45,6 +49,11 @@ def groups_file(word: str) -> str:
 def shares_file(word: str) -> str:
     """Return the name of the file with the soft labels of a split."""
     return f"shares_{word}.npy"
+
+
+def near_file(word: str) -> str:
+    """Return the name of the file with the near duplicates of a split."""
+    return f"near_{word}.npy"
 
 
 def is_npy_folder(folder: str | Path) -> bool:
@@ -96,10 +105,15 @@ def write_npy_folder(
                 np.save(scratch / labels_file(SPLIT_WORDS[name]), part.labels)
                 if part.sources and part.sources.groups is not None:
                     np.save(scratch / groups_file(SPLIT_WORDS[name]), part.sources.groups[part.origin])
+                if part.sources and part.sources.near is not None:
+                    np.save(scratch / near_file(SPLIT_WORDS[name]), part.sources.near[part.origin])
                 if part.targets is not None:
                     np.save(scratch / shares_file(SPLIT_WORDS[name]), part.targets)
             names = json.dumps(splits.class_names, ensure_ascii=False)
             (scratch / CLASSES_FILE).write_text(names + "\n", encoding="utf-8")
+            settings = {name: getattr(splits, name) for name in SETTINGS}
+            if settings != SETTINGS:
+                (scratch / SETTINGS_FILE).write_text(json.dumps(settings) + "\n", encoding="utf-8")
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written ({error.strerror or error})") from error
 

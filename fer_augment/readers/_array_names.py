@@ -15,8 +15,8 @@ LABELS_OF = {"x": "y", "images": "labels", "image": "label", "imgs": "labels", "
 """Words for images in array names, and the words for their labels; the last pair is part of idx file names."""
 IMAGES_OF = {"y": "x", "labels": "images", "label": "image", "targets": "data", "target": "data", "idx1": "idx3"}
 
-COLUMNS = ("groups", "shares")
-"""Words for what a source of arrays may say of its rows besides images and labels: groups and soft labels."""
+COLUMNS = ("groups", "shares", "near")
+"""Words for what a source of arrays may say of its rows besides images and labels: groups, soft labels, duplicates."""
 
 _ROLES = {word: word in LABELS_OF for word in (*LABELS_OF, *IMAGES_OF) if not word.startswith("idx")}
 _BETWEEN_WORDS = re.compile(r"([_\-. ]+)")

@@ -115,7 +115,9 @@ def splits_of_arrays(
     for split, one in read.items():
         numbers = classes.numbers(one)
         sources = columns.get(split)
-        has_columns = sources is not None and (sources.groups is not None or sources.targets is not None)
+        has_columns = sources is not None and any(
+            column is not None for column in (sources.groups, sources.targets, sources.near)
+        )
         with said_of(one.labels_title if has_columns else description):  # columns are checked by row
             datasets[split] = ImageDataset.from_arrays(one.block, numbers, classes.names, sources=sources)
     if EVERYTHING in datasets:

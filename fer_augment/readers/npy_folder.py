@@ -14,10 +14,10 @@ import numpy as np
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.image_files import regular_file
-from fer_augment.data.npy_format import CLASSES_FILE
+from fer_augment.data.npy_format import CLASSES_FILE, SETTINGS, SETTINGS_FILE
 from fer_augment.errors import said_of
 from fer_augment.hooks.declarations import ReportProgress
-from fer_augment.readers._array_names import array_name, column_name, columns_of_splits, has_npy_files, pairs
+from fer_augment.readers._array_names import COLUMNS, array_name, column_name, columns_of_splits, has_npy_files, pairs
 from fer_augment.readers._arrays import HEADER_FAULTS, LabeledArray, ignoring_old_headers, splits_of_arrays
 from fer_augment.readers._conventions import display_name, excerpt, is_folder, no_such_file
 from fer_augment.readers._stored_arrays import Array, StoredArray, file_version
@@ -41,7 +41,8 @@ def read(source: str, progress: ReportProgress) -> Splits:
     """Open the files; uint8 images are memory-mapped and loaded when rows are accessed.
 
     Split names are the same as for folders of images, including FER2013's PublicTest and PrivateTest, ignoring case.
-    Groups are in `groups_train.npy`, soft labels in `shares_train.npy`, and likewise for the other splits.
+    Groups are in `groups_train.npy`, soft labels in `shares_train.npy`, near duplicates in `near_train.npy`, and
+    likewise for the other splits.
     Class names are those of `classes.json`, in the order of the labels; without it, see `splits_of_arrays`.
 
     Raises:
@@ -70,7 +71,9 @@ def read(source: str, progress: ReportProgress) -> Splits:
     classes = [name for name in files if name.casefold() == CLASSES_FILE]
     class_names = _read_class_names(Path(source, classes[0])) if classes else None
     parts = {split: _labeled(Path(source, images), Path(source, labels)) for split, (images, labels) in names.items()}
-    return splits_of_arrays(source, parts, names, class_names, progress, notes, columns)
+    splits = splits_of_arrays(source, parts, names, class_names, progress, notes, columns)
+    settings = _read_settings(Path(source, SETTINGS_FILE)) if SETTINGS_FILE in files else {}
+    return replace(splits, **settings)
 
 
 def _labeled(images: Path, labels: Path) -> LabeledArray:
@@ -79,8 +82,12 @@ def _labeled(images: Path, labels: Path) -> LabeledArray:
 
 
 def _columns(folder: Path, files: Mapping[tuple[str, str], str], split: str) -> SourceRows:
-    """Return the groups and soft labels of a split; `splits_of_arrays` validates their shapes."""
-    columns, groups, shares = SourceRows(), files.get(("groups", split)), files.get(("shares", split))
+    """Return groups, soft labels and near duplicates of a split; `splits_of_arrays` validates their shapes."""
+    columns = SourceRows()
+    groups, shares, near = (files.get((column, split)) for column in COLUMNS)
+    if near:
+        with said_of(display_name(str(folder / near))):
+            columns = replace(columns, near=np.asarray(_array(folder / near)))
     if groups:
         with said_of(display_name(str(folder / groups))):
             columns = replace(columns, groups=np.asarray(_array(folder / groups)))
@@ -111,6 +118,16 @@ def _read_class_names(file: Path) -> tuple[str, ...]:
     if not is_list or not names or len(set(names)) != len(names):
         raise _error(file, 'expected a list of unique names, such as ["cat", "dog"]')
     return tuple(names)
+
+
+def _read_settings(file: Path) -> dict[str, bool]:
+    try:
+        settings = json.loads(regular_file(file).read_bytes())
+    except (OSError, ValueError) as error:
+        raise _error(file, f"not readable as JSON ({error})") from error
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(name), bool) for name in SETTINGS):
+        return {}  # of another program
+    return {name: settings[name] for name in SETTINGS}
 
 
 def _error(file: Path, reason: str) -> DatasetError:

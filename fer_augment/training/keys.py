@@ -18,11 +18,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from fer_augment.data.dataset import Splits
+from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.errors import StrategyError
 from fer_augment.hooks.networks import AnyModel, ConfigurableModel, Model
 from fer_augment.hooks.pipeline import Step
-from fer_augment.hooks.strategy import Strategy
+from fer_augment.hooks.strategy import Effect, Strategy
 from fer_augment.hooks.strategy_files import DIGEST_OF_MODULE
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.training.code_digests import content_digest, helper_digests, path_digests, source_as_loaded
@@ -207,6 +207,7 @@ def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str)
     left_out = {"device", "precision", "threads", "workers", "loss", *(() if steps else ("scout",))}
     return {
         "data": splits.fingerprint,
+        **_near_duplicates(bound, splits.train),
         "part": part,
         "model": model_identity(bound.model),
         "loss": {
@@ -220,6 +221,14 @@ def _training_identity(bound: BoundRecipe, seed: int, splits: Splits, part: str)
         "environment": environment(bound),
         "core": _source_digest_of(_CORE),
     }
+
+
+def _near_duplicates(bound: BoundRecipe, train: ImageDataset) -> dict[str, str]:
+    """Return a digest of the near duplicates that folds keep together, if predictions out of fold are asked for."""
+    near = train.sources.near if train.sources else None
+    if near is None or not any(Effect.OUT_OF_FOLD_MINING in step.strategy.effects for step in bound.steps):
+        return {}
+    return {"near duplicates": hashlib.sha256(near[train.origin].tobytes()).hexdigest()}
 
 
 @functools.cache
