@@ -16,6 +16,7 @@ from PIL import Image
 import fer_augment as fa
 from fer_augment import DatasetError
 from fer_augment.data.decoded_files import _WORTH_THREADS
+from fer_augment.data.image_files import ImageFile
 from fer_augment.data.new_images import read_images
 from fer_augment.data.pixels import fitted
 from tests.data_files import (
@@ -29,7 +30,7 @@ from tests.data_files import (
     write_folder,
     write_zip,
 )
-from tests.image_formats import FORMATS, SHAPE, example, exif, photograph, reference, saved
+from tests.image_formats import FORMATS, SHAPE, example, exif, photograph, reference, saved, xmp
 from tests.reading import assert_message, assert_source_rows, read
 
 
@@ -291,6 +292,9 @@ def test_sizes_are_those_after_exif_orientation(tmp_path):
     upright, rotated = saved(example(), "JPEG"), saved(example(), "JPEG", exif=exif(6))
     files = dict.fromkeys((f"{'ab'[i % 2]}/{i}.jpg" for i in range(30)), upright)
     assert_message(write_folder(tmp_path / "a", files | {"a/x.jpg": rotated}), ["most often 7x11", "a/x.jpg is 11x7"])
+    by_xmp = saved(example(), "JPEG", xmp=xmp(6))
+    files |= dict.fromkeys(("a/x.jpg", "a/y.jpg"), by_xmp)
+    assert_message(write_folder(tmp_path / "c", files), ["most often 7x11 (30 of 32)", "a/x.jpg is 11x7"])
     with pytest.raises(fa.DatasetError, match="too few images"):  # one group of exact duplicates
         read(write_folder(tmp_path / "b", dict.fromkeys(("a/x.jpg", "b/x.jpg"), rotated)))
 
@@ -322,11 +326,18 @@ def test_multithreaded_decoding_of_large_images_keeps_their_order(tmp_path):
     np.testing.assert_array_equal(np.concatenate([part.images[:] for part in splits.parts.values()]), images[rows])
 
 
-def test_a_file_too_large_for_memory_is_refused_before_it_is_read(tmp_path):
+def test_a_file_too_large_for_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "sparse", split_files({"train": 2, "test": 2}))
-    with (folder / "train" / "cat" / "huge.png").open("wb") as file:
-        file.truncate(1 << 33)  # occupies no space on disk
-    assert_message(folder, ["train/cat/huge.png: larger than 512 MiB; reduce the size of or remove it"])
+    for name in ("huge.png", "huge"):  # the second is an image by its first bytes
+        with (folder / "train" / "cat" / name).open("wb") as file:
+            file.write(encoded(random_images(1)[0]))
+            file.truncate(1 << 33)  # occupies no space on disk
+        assert_message(folder, [f"train/cat/{name}: larger than 512 MiB; reduce the size of or remove it"])
+        (folder / "train" / "cat" / name).unlink()
+    large = ImageFile("a.png", lambda: bytes(9), "1")
+    with monkeypatch.context() as patch, pytest.raises(DatasetError, match="a.png: larger than 0 MiB"):
+        patch.setattr("fer_augment.data.image_files.LARGEST_FILE", 8)
+        large.read()
 
     archive = tmp_path / "zeros.zip"
     write_zip(archive, split_files({"train": 2, "test": 2}))

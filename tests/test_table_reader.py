@@ -10,13 +10,15 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fer_augment import DatasetError
 from fer_augment.readers import _table_parquet, table
-from fer_augment.readers._table_images import splits_in
+from fer_augment.readers._image_members import Member
+from fer_augment.readers._table_images import NamedImage, _Index, splits_in
 from tests.command_line import fer_augment
 from tests.data_files import FER2013_CLASSES, encoded, random_images, write_folder, write_table, write_zip
 from tests.reading import assert_message, assert_source_rows, message_of, read
@@ -321,6 +323,30 @@ def test_images_elsewhere_are_found_by_their_paths(tmp_path, is_absolute):
     columns = {"image": [f"{start}/images/{name}" for name in FILES[:4]], "label": ["x", "y"] * 2}
     source = opened(write_table(tmp_path / "tables" / "a.csv", columns))
     assert [file.content() for file in source.files] == [encoded(image) for image in IMAGES[:4]]
+
+
+def test_a_file_elsewhere_that_is_too_large_for_memory_is_refused_before_it_is_read(tmp_path):
+    (tmp_path / "tables").mkdir()
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(1 << 33)  # occupies no space on disk
+    table = write_table(tmp_path / "tables" / "a.csv", {"image": ["../huge.png"] * 2, "label": ["x", "y"]})
+    assert "huge.png: larger than 512 MiB; reduce its size" in message_of(table)
+
+
+def test_file_names_that_repeat_in_many_folders_are_looked_up_at_once():
+    class Counting(list[Any]):
+        accesses = 0
+
+        def __getitem__(self, index: Any) -> Any:
+            Counting.accesses += 1
+            return super().__getitem__(index)
+
+    names = [(f"video{video}", f"{frame}.jpg") for video in range(60) for frame in range(3)]
+    index = _Index([Member(name, bytes, "1", 9) for name in names])
+    index._parts = Counting(index._parts)
+    images, _ = index.matches([NamedImage("/".join(name), (), None) for name in names])
+    assert [[image.parts for image in found] for found in images] == [[name] for name in names]
+    assert Counting.accesses <= len(names)
 
 
 def test_parts_of_a_path_are_ignored_for_all_rows_or_for_none(tmp_path):

@@ -104,11 +104,12 @@ class _SizesDifferError(Exception):
 
     Attributes:
         file: the image.
+        sizes: `(H, W)` of the first image and of this one, by name.
     """
 
-    def __init__(self, file: ImageFile) -> None:
+    def __init__(self, file: ImageFile, sizes: dict[str, tuple[int, int]]) -> None:
         super().__init__(file.name)
-        self.file = file
+        self.file, self.sizes = file, sizes
 
 
 def _decoded(
@@ -144,7 +145,7 @@ def _decoded(
                 done += min(FILES_AT_ONCE, len(files) - start)
                 progress(done, len(files))
         except _SizesDifferError as error:
-            raise DatasetError(_sizes_message(source, files, error.file)) from None
+            raise DatasetError(_sizes_message(source, files, error)) from None
         finally:
             pool.shutdown(cancel_futures=True)
             into.mark_done(unmarked)
@@ -179,7 +180,9 @@ def _fill(
             unreadable.append(error)
             continue
         if image.pixels.shape[:2] != pixels.shape[1:3]:
-            raise _SizesDifferError(file)
+            height, width = pixels.shape[1:3]
+            sizes = {files[0].name: (height, width), file.name: image.pixels.shape[:2]}
+            raise _SizesDifferError(file, sizes)
         if image.pixels.shape != pixels.shape[1:]:
             raise _ColorFoundError
         pixels[row], conversions[row] = image.pixels, int(image.conversions)
@@ -194,17 +197,18 @@ def _unreadable_message(source: str, errors: Sequence[UndecodableImageError]) ->
     return f"{source}: {len(errors):,} files cannot be decoded: {named}{more}"
 
 
-def _sizes_message(source: str, files: Sequence[ImageFile], other: ImageFile) -> str:
+def _sizes_message(source: str, files: Sequence[ImageFile], error: _SizesDifferError) -> str:
     """Return the distribution of sizes, from the headers of the files, and what to type.
 
     Args:
         source: the data source.
         files: N image files.
-        other: one that differs in size from the first.
+        error: one that differs in size from the first.
     """
     step = -(-len(files) // _MEASURED)
     with Decoder():
-        size_of = {file.name: image_size(file.read()) for file in (*islice(files, 0, None, step), other)}
+        size_of = {file.name: image_size(file.read()) for file in (*islice(files, 0, None, step), error.file)}
+    size_of |= error.sizes
     sizes = Counter(size for size in size_of.values() if size)
     smallest, largest = (choose(sizes, key=lambda size: size[0] * size[1]) for choose in (min, max))
     (usual, count), total = sizes.most_common(1)[0], sizes.total()

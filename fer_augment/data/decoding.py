@@ -229,8 +229,8 @@ def image_size(content: bytes) -> tuple[int, int] | None:
         header = _plain_header(content)
         if header is None:
             with _opened(content) as image:
-                needs_swap = "exif" in image.info and image.format != "TIFF"  # Pillow has swapped those of tiff files
-                orientation = _orientation_of(image) if needs_swap else 1
+                # Pillow has swapped the sides of tiff files.
+                orientation = 1 if image.format == "TIFF" else _orientation_of(image)
                 header = _Header((image.height, image.width), image.mode == "L", orientation)
     except _UnreadableError:
         return None

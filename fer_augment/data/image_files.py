@@ -13,6 +13,16 @@ LARGEST_FILE = 1 << 29
 """Bytes of the largest image file; a larger one, such as a sparse file or a member of zeros, would exhaust memory."""
 
 
+def refuse_large(title: str, size: int) -> None:
+    """Refuse an image file of more bytes than `LARGEST_FILE`.
+
+    Raises:
+        DatasetError: if it is larger.
+    """
+    if size > LARGEST_FILE:
+        raise DatasetError(f"{title}: larger than {LARGEST_FILE >> 20} MiB; reduce its size")
+
+
 def regular_file(path: Path) -> Path:
     """Return a path, unless it is a pipe, socket or device: reading one could wait or go on forever.
 
@@ -42,7 +52,8 @@ class ImageFile:
         """Return the content.
 
         Raises:
-            DatasetError: if it cannot be read, for whatever reason: readers of other distributions may raise anything.
+            DatasetError: if it cannot be read, for whatever reason: readers of other distributions may raise anything;
+                or if it is too large.
         """
         try:
             content = self.content()
@@ -53,4 +64,5 @@ class ImageFile:
             raise DatasetError(f"{display_name(self.name)}: its reader failed: {reason}") from error
         if not isinstance(content, bytes):
             raise DatasetError(f"{display_name(self.name)}: its reader must give bytes, gave {type(content).__name__}")
+        refuse_large(display_name(self.name), len(content))
         return content

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.decoding import Decoder
-from fer_augment.data.image_files import LARGEST_FILE, regular_file
+from fer_augment.data.image_files import refuse_large, regular_file
 from fer_augment.data.pixels import Channels, PixelSettings
 from fer_augment.errors import DatasetError
 
@@ -43,12 +43,10 @@ def read_images(
     with Decoder(_pixels_of(image_shape, settings or PixelSettings(), resize=resize)) as decode:
         for row, file in enumerate(files):
             try:
-                is_large = regular_file(file).stat().st_size > LARGEST_FILE
-                content = b"" if is_large else file.read_bytes()
+                refuse_large(str(file), regular_file(file).stat().st_size)
+                content = file.read_bytes()
             except OSError as error:
                 raise DatasetError(f"{file}: cannot be read ({error.strerror})") from error
-            if is_large:
-                raise DatasetError(f"{file}: larger than {LARGEST_FILE >> 20} MiB; reduce its size")
             image = decode(content, str(file)).pixels
             if image.shape != image_shape:
                 sizes = (f"{width}x{height}" for height, width, _ in (image.shape, image_shape))

@@ -112,8 +112,6 @@ def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
     files = sorted(members, key=operator.attrgetter("parts"))
     unsupported = [file for file in files if file.parts[-1].lower().endswith(_UNSUPPORTED_SUFFIXES)]
     _refuse(source, unsupported, "format not supported; convert")
-    large = [file for file in files if file.size > LARGEST_FILE and _has_image_suffix(file)]
-    _refuse(source, large, f"larger than {LARGEST_FILE >> 20} MiB; reduce the size of")
     images: list[Member] = []
     others: list[Member] = []
     for file in files:
@@ -121,6 +119,8 @@ def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
             others.append(file)
             continue
         (images if _has_image_suffix(file) or is_image(file.content.head()) else others).append(file)
+    large = [file for file in images if file.size > LARGEST_FILE]
+    _refuse(source, large, f"larger than {LARGEST_FILE >> 20} MiB; reduce the size of")
     if not images:
         tables = [file.name for file in others if file.parts[-1].lower().endswith(".csv")]
         if tables and expected == _EXPECTED:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fer_augment import DatasetError, ImageFile
-from fer_augment.data.image_files import regular_file
+from fer_augment.data.image_files import refuse_large, regular_file
 from fer_augment.readers._conventions import counted, display_name, split_called, version_of
 from fer_augment.readers._image_members import Member, left_out, scan
 from fer_augment.readers._table_text import TABLE_SUFFIXES, is_image_name
@@ -143,11 +143,8 @@ class _Index:
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = members
         self._parts = [_parts("/".join(member.parts)) for member in members]
-        self._by_name: dict[str, list[int]] = defaultdict(list)
-        self._by_stem: dict[str, list[int]] = defaultdict(list)
-        for number, parts in enumerate(self._parts):
-            self._by_name[parts[-1]].append(number)
-            self._by_stem[_stem(parts[-1])].append(number)
+        self._endings: dict[tuple[int, bool], dict[Parts, list[int]]] = {}
+        self._stem_parts = [(*parts[:-1], _stem(parts[-1])) for parts in self._parts]
 
     def matches(self, rows: Sequence[NamedImage]) -> tuple[list[list[Member]], str]:
         """Return the images that fit each row under the first variant that fits any row, and a note."""
@@ -161,18 +158,21 @@ class _Index:
         parts = variant.parts(row)
         if not parts:
             return []
-        numbers = self._ending_with(parts, self._by_name) if variant.suffix is None else []
+        numbers = self._by_ending(len(parts)).get(parts, []) if variant.suffix is None else []
         if not numbers and (variant.suffix is not None or not is_image_name(parts[-1])):
-            numbers = self._ending_with(parts, self._by_stem)
+            numbers = self._by_ending(len(parts), is_stem=True).get(parts, [])
         if len(numbers) > 1:
             for is_better in self._preferences(row, parts):
                 numbers = [number for number in numbers if is_better(number)] or numbers
         return numbers
 
-    def _ending_with(self, parts: Parts, by_name: dict[str, list[int]]) -> list[int]:
-        numbers = by_name.get(parts[-1], [])
-        above = parts[:-1]
-        return [number for number in numbers if not above or self._parts[number][:-1][-len(above) :] == above]
+    def _by_ending(self, length: int, *, is_stem: bool = False) -> dict[Parts, list[int]]:
+        """Return the images by the last parts of their paths, with the file name or its stem."""
+        if (length, is_stem) not in self._endings:
+            images = self._endings[length, is_stem] = defaultdict(list)
+            for number, parts in enumerate(self._stem_parts if is_stem else self._parts):
+                images[parts[-length:]].append(number)
+        return self._endings[length, is_stem]
 
     def _preferences(self, row: NamedImage, parts: Parts) -> tuple[Callable[[int], bool], ...]:
         below_table = (*(name.casefold() for name in row.folder), *parts[:-1])
@@ -230,6 +230,7 @@ def _outside_path(row: NamedImage, images: str) -> str | None:
 
 def _file_on_disk(path: str) -> ImageFile:
     status = os.stat(path)
+    refuse_large(display_name(path), status.st_size)
     return ImageFile(display_name(path), partial(_content, path), version_of(status))
 
 
