@@ -98,9 +98,7 @@ def prune(
         strategies that were used within the last hour.
     """
     now = time.time() if now is None else now
-    candidates = [
-        entry for entry in held if (entry.kind in HELD or entry.used < now - GRACE) and not _is_in_use(entry)
-    ]
+    candidates = [entry for entry in held if (entry.kind in HELD or entry.used < now - GRACE) and not _is_in_use(entry)]
     chosen: dict[Path, Entry] = {}
     if unused_days is not None:
         oldest = now - unused_days * 86_400

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -145,6 +147,13 @@ def test_groups_across_splits_are_counted_and_shown_largest_first():
 
 def test_sources_without_groups_have_none(with_duplicates):
     assert with_duplicates.source_groups is None
+
+
+def test_groups_of_some_splits_are_reported():
+    splits = with_sources(splits_of(random_images(6), [0, 1] * 3, (2, 2, 2)), groups=[0, 1, 1, 2, 3, 4])
+    splits = replace(splits, test=replace(splits.test, sources=None))
+    result = audit(splits).source_groups
+    assert (result.total, result.across) == (3, 1)
 
 
 def test_groups_within_splits_are_not_reported():

@@ -117,11 +117,17 @@ def test_splits_in_the_names_of_folders_and_tables_are_ignored_on_request(photos
     assert sorted(set(opened(described(photos, "images: tables")).split)) == [0, 2]
 
 
-def test_fractions_for_images_with_splits_are_refused(photos):
-    columns = {"image": FILES, "label": LABELS, "split": ["train", "train", "val", "test"] * 10}
-    write_table(photos / "labels.csv", columns)
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (["train", "train", "val", "test"], "have splits; remove this key"),
+        (["train", "train", "train", "test"], "have a test split; remove test from this key"),
+    ],
+)
+def test_fractions_for_images_with_splits_are_refused(photos, given, reason):
+    write_table(photos / "labels.csv", {"image": FILES, "label": LABELS, "split": given * 10})
     path = described(photos, "table: labels.csv\nsplit: {test: 0.2}\n")
-    assert_message(path, [":2: split: the images have splits; remove this key, or ignore them: columns: {split: null}"])
+    assert_message(path, [f":2: split: the images {reason}, or ignore them: columns: {{split: null}}"])
 
 
 def test_one_hot_columns_are_chosen_by_name(photos):

@@ -64,7 +64,9 @@ def test_what_folds_keep_together_is_written_and_read(tmp_path: Path) -> None:
     write_npy_folder(splits, tmp_path / "npy")
     again = installed_plugins().read(str(tmp_path / "npy"))
     assert (again.keeps_near_duplicates, again.is_rewritten) == (False, True)
-    near = [part.sources.near.tolist() for part in again.parts.values() if part.sources and part.sources.near is not None]
+    near = [
+        part.sources.near.tolist() for part in again.parts.values() if part.sources and part.sources.near is not None
+    ]
     assert near == [[3, 4, 3, 6, 7], [3, 4], [4]]
     write_npy_folder(three_splits(rows), tmp_path / "usual")
     assert not (tmp_path / "usual" / SETTINGS_FILE).exists()

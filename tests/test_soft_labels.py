@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -230,6 +231,10 @@ class TestReading:
         overridden = fa.read_data(tmp_path / "source.yaml", size=SIZE, progress=False)
         assert overridden.fingerprint == in_folder.fingerprint, "the size of a description is a default"
         assert read(tmp_path / "fer2013new.csv").fingerprint == in_folder.fingerprint
+        patients = {"patient": [f"P{row // 2}" for row in range(COUNT)]}
+        write_table(tmp_path / "fer2013new.csv", columns(votes(CHANGES), names) | patients)
+        groups = read(tmp_path).train.sources.groups
+        assert [a == b for a, b in pairwise(groups)] == [a // 2 == b // 2 for a, b in pairwise(kept)]
 
     def test_a_table_of_another_edition_is_refused(self, tmp_path):
         write_csv(tmp_path / "fer2013.csv", csv_rows(faces(), [0] * COUNT, USAGES))

@@ -5,7 +5,7 @@ Shape legend: N rows of all splits concatenated, U distinct images among them, K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fer_augment.data.dataset import ImageDataset, Splits
+from fer_augment.data.dataset import ImageDataset, Splits, joined_groups
 from fer_augment.data.duplicates import group_ids, image_digests
 from fer_augment.data.near_duplicates import near_pairs, pieces, star_groups
 from fer_augment.data.pixel_blocks import Images
@@ -429,10 +429,14 @@ class _AllRows:
 
     def source_groups(self) -> SourceGroups | None:
         """Return the groups that the source declares across splits; None if it declares none."""
-        declared = list(self._declared_groups())
-        if len(declared) < len(self.splits.parts):
+        parts = list(self.splits.parts.values())
+        joined = joined_groups(parts)
+        if joined is None:
             return None
-        numbers, group = np.unique(np.concatenate(declared), return_inverse=True)
+        group = np.unique(joined, return_inverse=True)[1]
+        is_declared = np.repeat(
+            [part.sources is not None and part.sources.groups is not None for part in parts], [*map(len, parts)]
+        )
         is_across = _varied(group, self.split, np.full(len(group), True))
         rows = np.flatnonzero(is_across)
         first_in_split = rows[np.unique(group[rows] * len(self._names) + self.split[rows], return_index=True)[1]]
@@ -442,16 +446,11 @@ class _AllRows:
         ends = np.flatnonzero(np.diff(group[first_in_split])) + 1
         examples = np.split(first_in_split, ends) if len(rows) else []
         return SourceGroups(
-            total=len(numbers),
+            total=len(np.unique(group[is_declared])),
             across=len(examples),
             held_out_in_train=self.counts(self.held_out_with_train(group), HELD_OUT),
             examples=tuple(self.rows_at(numbers) for numbers in examples),
         )
-
-    def _declared_groups(self) -> Iterator[NDArray[np.int64]]:
-        for part in self.splits.parts.values():
-            if part.sources is not None and part.sources.groups is not None:
-                yield part.sources.groups[part.origin]
 
     def duplicates(self, group: NDArray[np.int64], member: NDArray[np.int64]) -> Duplicates:
         """Describe the groups, by `(N,)` group number, that have more than one distinct `(N,)` member."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
+from fer_augment.data.dataset import ImageDataset, SourceRows, Splits, joined_groups
 from fer_augment.data.duplicates import joined, stratified_folds
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import FoldIdentity
@@ -181,26 +181,16 @@ def pooled(splits: Splits, *, keeps_test: bool = False) -> ImageDataset:
 def _joined_sources(parts: Sequence[ImageDataset]) -> SourceRows:
     sources = [(part.sources or SourceRows()).taken(part.origin) for part in parts]
     names = [one.names for one in sources]
-    groups = [one.groups for one in sources]
     targets = [one.targets for one in sources]
-    joined_names = joined_groups = joined_targets = None
+    joined_names = joined_targets = None
     if all(one is not None for one in names):
         joined_names = tuple(name for one in names if one is not None for name in one)
-    if any(one is not None for one in groups):
-        highest = max(int(one.max(initial=-1)) for one in groups if one is not None)
-        own = np.cumsum([highest + 1, *map(len, parts)])  # rows of a split without groups are apart
-        joined_groups = np.concatenate(
-            [
-                np.arange(start, start + len(part)) if one is None else one
-                for one, part, start in zip(groups, parts, own, strict=False)
-            ]
-        )
     if any(one is not None for one in targets):
         one_hot = np.eye(len(parts[0].class_names), dtype=np.float32)
         joined_targets = np.concatenate(
             [one_hot[part.labels] if one is None else one for one, part in zip(targets, parts, strict=True)]
         )
-    return SourceRows(joined_names, joined_groups, joined_targets)
+    return SourceRows(joined_names, joined_groups(parts), joined_targets)
 
 
 def _refuse_classes_in_one_fold(source: str, rows: ImageDataset, of_repeat: Sequence[NDArray[np.int64]]) -> None:

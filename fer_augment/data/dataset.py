@@ -482,6 +482,23 @@ class Splits:
         return np.isin(both[len(self.train) :], both[: len(self.train)])
 
 
+def joined_groups(parts: Sequence[ImageDataset]) -> NDArray[np.int64] | None:
+    """Return the groups of the rows of several splits; rows of a split without groups are apart; None without any."""
+    groups = [
+        part.sources.groups[part.origin] if part.sources and part.sources.groups is not None else None for part in parts
+    ]
+    given = [one for one in groups if one is not None]
+    if not given:
+        return None
+    own = np.cumsum([max(int(one.max(initial=-1)) for one in given) + 1, *map(len, parts)])
+    return np.concatenate(
+        [
+            np.arange(start, start + len(part)) if one is None else one
+            for one, part, start in zip(groups, parts, own, strict=False)
+        ]
+    )
+
+
 def have_largest_share(labels: NDArray[np.int64], targets: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Return an `(N,) bool` mask of the rows whose label has the largest share, also if other classes have as much.
 

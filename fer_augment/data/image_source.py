@@ -106,9 +106,7 @@ class ImageSource:
         progress = never_back(progress)
         is_searched = not self._assigned and makes_splits(self.split)
         decoding_ends = 1 / 3 if is_searched else 1.0
-        decoded = decoded_block(
-            self.description, files, settings, part_of(progress, len(files), 0.0, decoding_ends)
-        )
+        decoded = decoded_block(self.description, files, settings, part_of(progress, len(files), 0.0, decoding_ends))
         rows = self._rows(decoded.block, order)
         if not self._assigned:
             compared = rows

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_augment import DatasetError, ImageFile, did_you_mean
 from fer_augment.readers._conventions import SPLIT_NAMES, counted, display_name, refuse_rewritten, split_called
@@ -88,6 +89,17 @@ def rows_of(file: TableFile, choice: ColumnChoice) -> Rows:
         _votes(table.name, columns, values, images) if columns.votes else repeat(()),
     )
     return Rows(list(rows), columns, columns.one_hot or columns.votes or table.class_names.get(columns.label or "", ()))
+
+
+def group_numbers(rows: Sequence[Row], notes: list[str]) -> NDArray[np.int64] | None:
+    """Return the number of the group of each row; a row without a group is one of its own; append a note."""
+    without = [row.title for row in rows if not row.group]
+    if len(without) == len(rows):
+        return None
+    notes += [f"{counted(without, 'rows')}: no group; each is a group of its own"] if without else []
+    keys = [(row.group, 0 if row.group else number) for number, row in enumerate(rows)]
+    number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([number_of[key] for key in keys], dtype=np.int64)
 
 
 def _labels(title: str, columns: Columns, values: Mapping[str, Sequence[str]], images: Sequence[str]) -> Sequence[str]:

@@ -17,7 +17,7 @@ from fer_augment.readers._class_changes import ClassChanges
 from fer_augment.readers._conventions import FER2013_CLASSES, counted, display_name
 from fer_augment.readers._table_columns import ColumnChoice, ferplus_votes
 from fer_augment.readers._table_files import TableFile, TableFiles
-from fer_augment.readers._table_rows import Row, rows_of
+from fer_augment.readers._table_rows import Row, group_numbers, rows_of
 from fer_augment.readers._table_text import is_image_name
 from fer_augment.readers._votes import SoftLabels, soft_labels
 
@@ -88,14 +88,23 @@ def read_voted_csv(
                 "i of one file belongs to row i of the other, so use files of the same edition"
             )
     soft = soft_labels(title, read.rows, read.columns, changes)
-    voted = {name: _voted(parts[name], read.rows, soft, split == number) for number, name in enumerate(SPLIT_ORDER)}
-    notes = f"columns: {read.columns.in_words}", *soft.notes, *_agreement(pixels, parts, split, read.rows, soft)
+    notes = [f"columns: {read.columns.in_words}", *soft.notes, *_agreement(pixels, parts, split, read.rows, soft)]
+    groups = group_numbers([read.rows[row] for row in soft.rows.tolist()], notes)
+    voted = {
+        name: _voted(parts[name], read.rows, soft, groups, split == number) for number, name in enumerate(SPLIT_ORDER)
+    }
     splits = make_splits(description, voted, csv_file.WHERE)
     return Splits(splits.train, splits.validation, splits.test, splits.source, (*notes, *splits.notes))
 
 
-def _voted(part: ImageDataset, rows: list[Row], soft: SoftLabels, in_split: NDArray[np.bool_]) -> ImageDataset:
-    """Return the rows of a split that have a label, with their votes."""
+def _voted(
+    part: ImageDataset,
+    rows: list[Row],
+    soft: SoftLabels,
+    groups: NDArray[np.int64] | None,
+    in_split: NDArray[np.bool_],
+) -> ImageDataset:
+    """Return the rows of a split that have a label, with their votes, and their groups if there are any."""
     chosen = np.flatnonzero(in_split[soft.rows])
     kept = soft.rows[chosen]
     position = np.cumsum(in_split) - 1
@@ -104,7 +113,11 @@ def _voted(part: ImageDataset, rows: list[Row], soft: SoftLabels, in_split: NDAr
         soft.labels[chosen],
         soft.class_names,
         rows=part.index[position[kept]],
-        sources=SourceRows(tuple(rows[row].image for row in kept.tolist()), None, soft.targets[chosen]),
+        sources=SourceRows(
+            tuple(rows[row].image for row in kept.tolist()),
+            None if groups is None else groups[chosen],
+            soft.targets[chosen],
+        ),
     )
 
 

@@ -67,9 +67,12 @@ def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
         if not isinstance(opened, ImageSource):
             raise DatasetError(f"{file.place('images')}: {display_name(images)} cannot be changed by a description")
         read_source = file.classes.applied(opened)
-    if settings.split and len(np.unique(read_source.split[read_source.split >= 0])) == len(SPLIT_ORDER):
-        ignored = ", or ignore them: columns: {split: null}" if tables else ""
+    given = {SPLIT_ORDER[number] for number in np.unique(read_source.split[read_source.split >= 0])}
+    ignored = ", or ignore them: columns: {split: null}" if tables else ""
+    if settings.split and len(given) == len(SPLIT_ORDER):
         raise DatasetError(f"{file.place('split')}: the images have splits; remove this key{ignored}")
+    if settings.split and "test" in settings.split.model_fields_set and "test" in given:
+        raise DatasetError(f"{file.place('split')}: the images have a test split; remove test from this key{ignored}")
     groups = _groups(file, read_source) if settings.group else read_source.groups
     return replace(
         read_source,

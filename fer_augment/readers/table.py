@@ -28,7 +28,7 @@ from fer_augment.readers._conventions import (
 from fer_augment.readers._table_columns import ColumnChoice
 from fer_augment.readers._table_files import TableFiles, is_table_file, is_table_folder, named_table, tables_in
 from fer_augment.readers._table_images import NamedImage, find_images
-from fer_augment.readers._table_rows import Row, rows_of
+from fer_augment.readers._table_rows import Row, group_numbers, rows_of
 from fer_augment.readers._voted_csv import csv_beside, read_voted_csv
 from fer_augment.readers._votes import SoftLabels, soft_labels
 
@@ -121,7 +121,7 @@ def read_tables(
         labels,
         names,
         split=_splits(title, images, tables.has_splits, notes) if has_splits else _no_splits(len(images)),
-        groups=_groups(rows, notes),
+        groups=group_numbers(rows, notes),
         targets=np.array([row.votes for row in rows], dtype=np.float32) if columns.votes else None,
         notes=tuple(notes),
         advice=_ADVICE,
@@ -231,17 +231,6 @@ def _first_split(names: Sequence[str]) -> str | None:
 def _is_complete(splits: Sequence[str | None]) -> bool:
     """Return whether all rows have a split, and there are several."""
     return None not in splits and len(set(splits)) > 1
-
-
-def _groups(rows: Sequence[Row], notes: list[str]) -> NDArray[np.int64] | None:
-    """Return the number of the group of each row; a row without a group is one of its own."""
-    without = [row.title for row in rows if not row.group]
-    if len(without) == len(rows):
-        return None
-    notes += [f"{counted(without, 'rows')}: no group; each is a group of its own"] if without else []
-    keys = [(row.group, 0 if row.group else number) for number, row in enumerate(rows)]
-    number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.array([number_of[key] for key in keys], dtype=np.int64)
 
 
 def _classes(
