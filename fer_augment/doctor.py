@@ -134,11 +134,11 @@ def _cache(problems: list[str]) -> dict[str, str]:
     folder = cache_folder()
     try:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        held = entries(folder)
     except OSError as error:
         problems.append(f"{excerpt(str(folder))}: {error.strerror}; set FER_AUGMENT_CACHE to a folder of yours")
         return {"folder": excerpt(str(folder))}
     free = shutil.disk_usage(existing).free
-    held = entries(folder)
     facts = {
         "folder": str(folder),
         "size": f"{sum(entry.size for entry in held) / 1e9:.2f} GB in {len(held)} entries",

@@ -32,10 +32,12 @@ def _replaced(character: str) -> str:
 
 
 def write_any_character() -> None:
-    """Let stdout and stderr take every character, whatever their encoding."""
+    """Let stdout and stderr take every character, whatever their encoding; those that are closed drop all."""
     codecs.register_error(_HANDLER, _plain)
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)  # not of a stream that a test puts in its place
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process runs
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # not of a stream that a test puts in its place
         if reconfigure:
             reconfigure(errors=_HANDLER)
 

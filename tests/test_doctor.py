@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fer_augment.cache import Entry
 from fer_augment.doctor import diagnose
 from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.command_line import fer_augment
@@ -66,6 +67,14 @@ def test_a_missing_requirement_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_cache_that_no_file_system_holds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE", f"/{'a' * 300}")
     assert any("File name too long; set FER_AUGMENT_CACHE" in problem for problem in diagnose().problems)
+
+
+def test_a_cache_that_may_not_be_entered_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(folder: Path) -> list[Entry]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("fer_augment.doctor.entries", refused)
+    assert any("Permission denied; set FER_AUGMENT_CACHE to a folder of" in problem for problem in diagnose().problems)
 
 
 def test_a_fork_with_the_same_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,26 @@ def test_a_path_that_cannot_be_used_is_one_line(line: str, tmp_path: Path, monke
     assert_refused(fer_augment(*line.split()), "aaaaaaa")
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("verify . --reader demo", "--data, which is missing"),
+        ("explain . --image a.png --reader demo", "--data, which is missing"),
+        ("explain . --data demo --resize", "--resize is for files of --image"),
+        ("compare paper --data demo --max-seeds 5", "--max-seeds limits --precision"),
+        ("compare paper --data demo --dry-run --format csv", "--dry-run has no results for --format csv"),
+        ("compare paper --data demo --dry-run --fail-on worse", "--dry-run has no results for --fail-on"),
+        ("predict . a.png --json --csv", "--json and --csv contradict each other"),
+        ("judge a.csv --baseline a --column true=b --column true=c", "--column true=… is given twice"),
+        ("plugins check power_sampler --source demo", "power_sampler is none"),
+    ],
+)
+def test_options_without_effect_are_refused(line: str, reason: str) -> None:
+    ran = fer_augment(*line.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert reason in ran.err
+
+
 def test_a_cache_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE", f"/{LONG}")
     assert_refused(fer_augment("cache", "show"), "File name too long")

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -99,6 +100,7 @@ class TestList:
         ]
         problems = json.loads(fer_augment("plugins", "list", "--json").out)["problems"]
         assert [f"warning: {problem}" for problem in problems] == ran.err.splitlines()
+        assert_refused(fer_augment("compare", "./gone.yaml", "--data", "demo", "--quiet"), "gone.yaml")
 
 
 class TestShow:
@@ -428,6 +430,17 @@ class TestCheck:
         failing = fer_augment("plugins", "check", "mine.py:Floats", "--json")
         assert failing.code == 1
         assert json.loads(failing.out)["checks"][-1]["passed"] is False
+
+    def test_json_of_several_plugins_is_a_list(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fer_augment.testing.check_strategy", lambda strategy_class: [CheckResult("a", True)])
+        checked = json.loads(fer_augment("plugins", "check", "mine.py", "--json").out)
+        assert [one["strategy"] for one in checked][-2:] == ["misspells", "valid"]
+        catalog = installed_plugins()
+        csv = replace(catalog.tracker("csv"), name="demo")
+        both = replace(catalog, offers=(*catalog.offers, csv))
+        monkeypatch.setattr("fer_augment.hooks.plugin_manager.installed_plugins", lambda: both)
+        kinds = [one["kind"] for one in json.loads(fer_augment("plugins", "show", "demo", "--json").out)]
+        assert kinds == ["dataset reader", "tracker"]
 
     @pytest.mark.parametrize(
         ("strategy", "message"),

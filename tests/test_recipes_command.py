@@ -138,6 +138,12 @@ class TestCheck:
             "two.yaml:1: model: there is no model 'vggmini'; did you mean 'vgg_mini'?",
         ]
 
+    def test_names_in_messages_are_escaped(self) -> None:
+        write("a.yaml", 'model: convnet5\nstrategies: [{"\\e[31mred": 5}]\n')
+        ran = fer_augment("recipes", "check", "a.yaml")
+        assert ran.code == 2 and "[31mred should be a mapping" in ran.out
+        assert_readable(ran)
+
     def test_files_that_cannot_be_read_do_not_end_the_check(self) -> None:
         ran = fer_augment("recipes", "check", f"{'a' * 300}.yaml", "/dev/zero", "a" * 5000, "oversample")
         assert (ran.code, ran.err) == (2, "")

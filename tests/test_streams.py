@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fer_augment.cli import main
 from tests.command_line import fer_augment
 from tests.comparison_directory import write_comparison
 from tests.comparison_place import write_place
@@ -65,6 +66,13 @@ def test_a_closed_pipe_is_no_error(folder: Path) -> None:
     command = f"{sys.executable} -m fer_augment report {folder} --format json | head -c 10"
     ran = subprocess.run(command, shell=True, capture_output=True, check=False)
     assert (ran.returncode, ran.stderr, len(ran.stdout)) == (0, b"", 10)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_closed_stream_drops_what_is_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, name, None)  # as of `fer-augment recipes list >&-`
+    main(["recipes", "list"])
+    getattr(sys, name).close()
 
 
 def test_what_a_plugin_prints_at_import_is_not_part_of_the_results(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def _beside_plugins(callback: Callable[..., object]) -> Callable[..., object]:
 
         with stdout_for_results():
             try:
-                loaded_plugins(again=True)
+                loaded_plugins(quiet=bool(options.get("quiet")), again=True)
                 return callback(*arguments, **options)
             except (FerAugmentError, OSError) as error:
                 if click.get_current_context().meta.get(TRACEBACK_KEY):

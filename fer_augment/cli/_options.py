@@ -47,6 +47,8 @@ def with_reader(command: Callable[..., None]) -> Callable[..., None]:
     def with_source(source: str | None, reader: str | None, **options: Any) -> None:
         from fer_augment.reading import Source
 
+        if reader and not source:
+            raise click.UsageError("--reader names the reader of --data, which is missing")
         command(source=Source(source, reader) if source and reader else source, **options)
 
     return with_source

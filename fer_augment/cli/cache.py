@@ -97,7 +97,7 @@ def show(as_json: bool) -> None:
 def prune_cache(max_size: int | None, unused_days: float | None, dry_run: bool) -> None:
     r"""Delete what was not used for the longest time.
 
-    What a running comparison works on is kept, and so are ledgers.
+    What a running comparison works on is kept, and so are ledgers, and trainings that were used within the last hour.
 
     \b
     fer-augment cache prune --max-size 20GB

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from rich.table import Table
 
 from fer_augment.cli._comparison_output import against_option, chosen_format, fail_option, finish, format_option
@@ -110,6 +111,11 @@ def compare(
     from fer_augment.comparing import prepare
 
     shown = chosen_format(chosen, as_json=as_json)
+    if dry_run and (shown not in ("terminal", "json") or fail_on):
+        unused = "--fail-on" if fail_on else f"--format {shown}"
+        raise click.UsageError(f"--dry-run has no results for {unused}; it prints a table, or --json")
+    if precision is None and click.get_current_context().get_parameter_source("max_seeds") != ParameterSource.DEFAULT:
+        raise click.UsageError("--max-seeds limits --precision, which is missing; use --seeds")
     prepared = prepare(
         recipes,
         source,

@@ -87,6 +87,8 @@ def explain(run: Path, source: str | Source | None, files: tuple[Path, ...], res
 
     if bool(source) == bool(files):
         raise FerAugmentError("specify either --data SRC or --image FILE")
+    if source and resize:
+        raise click.UsageError("--resize is for files of --image; images of --data are fitted as in training")
     model = load_run_model(load_run(run))
     inputs = _first_of_classes(model, source) if source else _of_files(model, files, resize=resize)
     probabilities = softmax(model.logits(np.stack([one.image for one in inputs])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,13 +59,17 @@ def judge(
     if baseline is None and against == "baseline":
         raise click.UsageError("Missing option '--baseline'; or use --against all")
     shown = chosen_format(chosen, as_json=as_json)
+    named = list(map(_role_and_name, columns))
+    repeated = [role for role, count in Counter(role for role, _ in named).items() if count > 1]
+    if repeated:
+        raise click.UsageError(f"--column {repeated[0]}=… is given twice; name one column")
     comparison = judged(
         list(files),
         baseline=baseline,
         against=against,
         out=out,
         pattern=pattern,
-        columns=dict(map(_role_and_name, columns)),
+        columns=dict(named),
     )
     finish(comparison, shown, fail_on)
 

@@ -30,6 +30,9 @@ _KINDS = {
 }
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+_json_of_plugins_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON: an object, or a list if there are several plugins."
+)
 
 
 @click.group()
@@ -71,7 +74,7 @@ def list_plugins(as_json: bool) -> None:
 
 @plugins.command("show")
 @click.argument("name")
-@_json_option
+@_json_of_plugins_option
 def show_plugin(name: str, as_json: bool) -> None:
     r"""Show what a plugin does, its parameters, and how to use it in a recipe.
 
@@ -89,15 +92,18 @@ def show_plugin(name: str, as_json: bool) -> None:
         hint = did_you_mean(name, {offer.name for offer in catalog.offers})
         broken = f" (not loaded: {' | '.join(catalog.problems)})" if catalog.problems else ""
         raise PluginError(f"no plugin named {name!r} is installed{hint}{broken}")
+    shown: list[dict[str, Any]] = []
     for offer in matching:
         if not as_json:
             print_offer(results(), offer)
         elif offer.kind == "strategy":
-            _write_json({"kind": offer.kind, **asdict(described(offer))})
+            shown.append({"kind": offer.kind, **asdict(described(offer))})
         elif offer.kind == "model" and isinstance(offer.value, type):
-            _write_json({**_listed(offer), "parameters": [asdict(one) for one in parameters_of(offer.value)]})
+            shown.append({**_listed(offer), "parameters": [asdict(one) for one in parameters_of(offer.value)]})
         else:
-            _write_json(_listed(offer))
+            shown.append(_listed(offer))
+    if as_json:
+        _write_one_or_all(shown)
 
 
 @plugins.command("new")
@@ -139,7 +145,7 @@ def new_plugin(name: str, kind: str, out: Path | None) -> None:
 @plugins.command("check")
 @click.argument("plugin", metavar="NAME|PATH.py[:NAME]")
 @click.option("--source", help="What a dataset reader reads, as typed after --data; default: its example.")
-@_json_option
+@_json_of_plugins_option
 def check_plugin(plugin: str, source: str | None, as_json: bool) -> None:
     r"""Run the conformity kit on a plugin, installed or in a Python file.
 
@@ -154,15 +160,25 @@ def check_plugin(plugin: str, source: str | None, as_json: bool) -> None:
     """
     from fer_augment.cli._plugin_checks import checked_plugins, print_checklist
 
-    checklists = []
-    for checked in checked_plugins(plugin):
+    checklists, chosen = [], checked_plugins(plugin)
+    if source is not None and not any(checked.kind == "dataset reader" for checked in chosen):
+        raise click.UsageError(f"--source is what a dataset reader reads; {plugin} is none")
+    for checked in chosen:
         with messages().status(f"Checking {checked.name} …"):
             checklists.append((checked, checked.run(source)))
-    for checked, checks in checklists:
-        if as_json:
-            results_of_checks = [asdict(check) for check in checks]
-            _write_json({checked.kind: checked.name, "provider": checked.provider, "checks": results_of_checks})
-        else:
+    if as_json:
+        _write_one_or_all(
+            [
+                {
+                    checked.kind: checked.name,
+                    "provider": checked.provider,
+                    "checks": [asdict(check) for check in checks],
+                }
+                for checked, checks in checklists
+            ]
+        )
+    else:
+        for checked, checks in checklists:
             print_checklist(checked, checks)
     if not all(check.passed for _, checks in checklists for check in checks):
         sys.exit(1)
@@ -178,6 +194,10 @@ def _listed(offer: Offer[Any]) -> dict[str, str]:
         "provider": offer.provider,
         "module": offer.module,
     }
+
+
+def _write_one_or_all(contents: list[dict[str, Any]]) -> None:
+    _write_json(contents[0] if len(contents) == 1 else contents)
 
 
 def _write_json(content: Any) -> None:

@@ -35,9 +35,9 @@ _SHOWN = 3
     help="Resize images of a different size; the aspect ratio is not kept. If the recipe or the data "
     "source sets a size, images are fitted as in training without this option.",
 )  # fmt: skip
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+def predict(run: Path, images: tuple[Path, ...], resize: bool, as_json: bool, as_csv: bool) -> None:
     r"""Predict class probabilities for new images.
 
     RUN is the directory of a finished run, IMAGE a file in any format that data sources may have. Probabilities are the
@@ -49,12 +49,14 @@ def predict(run: Path, images: tuple[Path, ...], resize: bool, form: str | None)
     fer-augment predict results/runs/paper/seed-0-* face.png other.jpg
     fer-augment predict results/runs/paper/seed-0-* faces/*.png --csv > scores.csv
     """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv contradict each other; use one of them")
     finished = load_run(run)
     probabilities = finished.predict_files(images, resize=resize)
     record = finished.record
-    if form == "json":
+    if as_json:
         print_plain(json.dumps(_as_json(finished.path, record, images, probabilities), indent=1, ensure_ascii=False))
-    elif form == "csv":
+    elif as_csv:
         _write_csv(record, images, probabilities)
     else:
         _print(record, images, probabilities)

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from fer_augment.errors import display_text
 from fer_augment.reports.console import print_plain, print_warnings, results
 
 
@@ -110,7 +111,7 @@ def check_recipes(files: tuple[str, ...]) -> None:
         if bound:
             faults += [f"{file}: {fault}" for fault in head_training_faults(bound)]
         for fault in faults:
-            print_plain(fault)
+            print_plain(display_text(fault))
         invalid += bool(faults)
         if bound and not faults:
             print_plain(f"{file}: OK")
