@@ -84,7 +84,7 @@ class TestEveryFormat:
         source = str(export("folder", splits, tmp_path))
         with pytest.raises(DatasetError, match=r"provenance.csv: is a rewritten training set, whose augmented copies"):
             installed_plugins().read(source)
-        read = installed_plugins().open(source, reader="image_files").splits(PixelSettings())
+        read = installed_plugins().open(source, reader="image_files").splits(PixelSettings(), lambda done, total: None)
 
         assert read.class_names == FER2013_CLASSES
         rows = sorted(row for part in read.parts.values() for row in by_pixels(part))

@@ -231,7 +231,7 @@ class TestReading:
         overridden = fa.read_data(tmp_path / "source.yaml", size=SIZE, progress=False)
         assert overridden.fingerprint == in_folder.fingerprint, "the size of a description is a default"
         assert read(tmp_path / "fer2013new.csv").fingerprint == in_folder.fingerprint
-        patients = {"patient": [f"P{row // 2}" for row in range(COUNT)]}
+        patients: dict[str, list[object]] = {"patient": [f"P{row // 2}" for row in range(COUNT)]}
         write_table(tmp_path / "fer2013new.csv", columns(votes(CHANGES), names) | patients)
         groups = read(tmp_path).train.sources.groups
         assert [a == b for a, b in pairwise(groups)] == [a // 2 == b // 2 for a, b in pairwise(kept)]

@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -342,7 +342,7 @@ def test_file_names_that_repeat_in_many_folders_are_looked_up_at_once():
             return super().__getitem__(index)
 
     names = [(f"video{video}", f"{frame}.jpg") for video in range(60) for frame in range(3)]
-    index = _Index([Member(name, bytes, "1", 9) for name in names])
+    index = _Index([Member(name, cast(Any, bytes), "1", 9) for name in names])
     index._parts = Counting(index._parts)
     images, _ = index.matches([NamedImage("/".join(name), (), None) for name in names])
     assert [[image.parts for image in found] for found in images] == [[name] for name in names]

@@ -72,8 +72,10 @@ def read(source: str, progress: ReportProgress) -> Splits:
     class_names = _read_class_names(Path(source, classes[0])) if classes else None
     parts = {split: _labeled(Path(source, images), Path(source, labels)) for split, (images, labels) in names.items()}
     splits = splits_of_arrays(source, parts, names, class_names, progress, notes, columns)
-    settings = _read_settings(Path(source, SETTINGS_FILE)) if SETTINGS_FILE in files else {}
-    return replace(splits, **settings)
+    settings = _read_settings(Path(source, SETTINGS_FILE)) if SETTINGS_FILE in files else SETTINGS
+    return replace(
+        splits, keeps_near_duplicates=settings["keeps_near_duplicates"], is_rewritten=settings["is_rewritten"]
+    )
 
 
 def _labeled(images: Path, labels: Path) -> LabeledArray:
@@ -126,8 +128,8 @@ def _read_settings(file: Path) -> dict[str, bool]:
     except (OSError, ValueError) as error:
         raise _error(file, f"not readable as JSON ({error})") from error
     if not isinstance(settings, dict) or not all(isinstance(settings.get(name), bool) for name in SETTINGS):
-        return {}  # of another program
-    return {name: settings[name] for name in SETTINGS}
+        return SETTINGS  # the file is one of another program
+    return settings
 
 
 def _error(file: Path, reason: str) -> DatasetError:
