@@ -6,20 +6,15 @@ import math
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
 from fer_augment.errors import RunError
-
-try:
-    import fcntl
-except ImportError:  # Windows keeps what a process has open
-    fcntl = None  # type: ignore[assignment] # it is not None elsewhere
 
 CACHE_VARIABLE = "FER_AUGMENT_CACHE"
 """Environment variable with the path of the cache."""
@@ -159,48 +154,36 @@ def keep_limit(folder: Path) -> None:
 def hold(folder: Path) -> Callable[[], None]:
     """Keep every process from deleting an entry until the returned function is called, or this process ends.
 
-    Nothing is held on Windows, which deletes no file that is mapped, nor on file systems without locks.
-
-    Raises:
-        OSError: if the folder cannot be opened.
+    Each holder has a lock file of its own in the folder. In a cache that cannot be written nothing is held.
     """
-    if fcntl is None:
-        return lambda: None
-    descriptor = os.open(folder, os.O_RDONLY)
+    lock, owner = FileLock(folder / f"{uuid.uuid4().hex}.lock", thread_local=False), os.getpid()
     with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return partial(os.close, descriptor)
+        lock.acquire()
+
+    def release() -> None:
+        if os.getpid() == owner:  # a process that was forked shares the lock
+            lock.release()
+            with suppress(OSError):
+                os.unlink(lock.lock_file)
+
+    return release
 
 
-def _is_held(folder: Path) -> bool:
-    """Whether a process holds an entry, see `hold`."""
-    if fcntl is None or not folder.is_dir():
-        return False
-    with suppress(FileNotFoundError):  # deleted meanwhile
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
-    return False
-
-
-def _is_in_use(entry: Entry) -> bool:
-    """Whether a process holds an entry or its lock; an interrupted one leaves the file of its lock behind."""
-    if entry.kind in HELD and _is_held(entry.path):
-        return True
-    lock = entry.path.parent / f"{_key(entry.path.name)}.lock"
-    if not lock.exists():  # acquiring it would create the file
-        return False
+def _is_locked(lock: Path) -> bool:
+    """Whether a process holds a lock; an interrupted one leaves the file of its lock behind."""
     try:
         with FileLock(lock).acquire(blocking=False):
             return False
     except OSError:  # it is held (filelock.Timeout), or the cache cannot be written, so nothing in it can be deleted
         return True
+
+
+def _is_in_use(entry: Entry) -> bool:
+    """Whether a process holds an entry, or the lock of what it works on."""
+    locks = [lock] if (lock := entry.path.parent / f"{_key(entry.path.name)}.lock").exists() else []
+    if entry.kind in HELD and entry.path.is_dir():
+        locks += entry.path.glob("*lock")
+    return any(map(_is_locked, locks))
 
 
 def _key(name: str) -> str:

@@ -36,7 +36,7 @@ def write_any_character() -> None:
     codecs.register_error(_HANDLER, _plain)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process runs
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process runs
         reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # not of a stream that a test puts in its place
         if reconfigure:
             reconfigure(errors=_HANDLER)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +80,6 @@ def test_work_in_progress_is_kept_until_its_lock_is_released(name: str, lock: st
     assert all_unused(tmp_path) == [path.name]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is mapped")
 @pytest.mark.parametrize("kind", ["pixels", "features"])
 def test_what_a_process_holds_is_kept(kind: str, tmp_path: Path) -> None:
     (tmp_path / kind / "key").mkdir(parents=True)

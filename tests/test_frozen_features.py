@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -251,7 +250,6 @@ def test_what_another_process_stored_meanwhile_is_not_stored_again(weights, tmp_
     assert len(one.cache.open().digests) == len(np.unique(data.digests))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is open")
 def test_features_are_not_pruned_while_they_are_computed(weights, tmp_path):
     chosen = []
     frozen = trainings_in(tmp_path).of(head_recipe(weights)).frozen

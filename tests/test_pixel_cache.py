@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import shutil
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -181,7 +180,6 @@ def test_the_least_recently_used_are_deleted_beyond_the_limit(folder: Path, monk
         decoded(content, "d")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is mapped")
 def test_pixels_that_are_in_use_are_not_deleted_beyond_the_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_AUGMENT_CACHE_LIMIT", str(1.5 * IMAGES.nbytes / 1e9))
     first = decoded(Content())
