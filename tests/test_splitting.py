@@ -248,6 +248,22 @@ def test_splits_do_not_depend_on_the_size_of_the_images(tmp_path):
     assert names(source, 48) == names(source, 6) == names(other, 24) == names(third, 8)
 
 
+def test_thumbnails_of_a_source_are_decoded_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path))
+    reads = []
+
+    def read(number):
+        reads.append(number)
+        return contents[number]
+
+    contents = [encoded(image) for image in random_images(20, 8)]
+    files = [ImageFile(f"{number}.png", functools.partial(read, number), "1") for number in range(20)]
+    for _ in range(2):
+        source = ImageSource("source", files, np.resize([0, 1], 20), CLASSES, np.full(20, UNASSIGNED, np.int8))
+        source.splits(PixelSettings())
+    assert 60 <= len(reads) < 70, "pixels twice, as they are few, and thumbnails once"
+
+
 labeled_groups = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=4, max_size=80)
 """Label and group of each row."""
 

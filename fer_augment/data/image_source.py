@@ -20,7 +20,10 @@ from fer_augment.errors import DatasetError, said_of
 from fer_augment.phases import never_back, part_of
 
 _THUMBNAILS = PixelSettings((SIDE, SIDE), "stretch", "gray")
-"""The images whose duplicates stay in one split, whatever size and color a recipe sets, so that splits are the same."""
+"""The images whose duplicates stay in one split, whatever size and color a recipe sets, so that splits are the same.
+
+They are kept in the cache, as each costs decoding a whole image again.
+"""
 
 ReportProgress = Callable[[int, int], None]
 
@@ -113,7 +116,8 @@ class ImageSource:
             is_thumbnails = settings.size is None and rows.image_shape == (SIDE, SIDE, 1)
             if is_searched and not is_thumbnails:
                 report = part_of(progress, len(files), 1 / 3, 2 / 3)
-                compared = self._rows(decoded_block(self.description, files, _THUMBNAILS, report).block, order)
+                thumbnails = decoded_block(self.description, files, _THUMBNAILS, report, cached_from=0)
+                compared = self._rows(thumbnails.block, order)
             self._assigned.append(
                 assign_splits(
                     self.description,

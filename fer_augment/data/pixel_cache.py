@@ -67,7 +67,12 @@ class StoredPixels:
 
 
 def decoded_block(
-    source: str, files: Sequence[ImageFile], settings: PixelSettings, progress: Callable[[int, int], None]
+    source: str,
+    files: Sequence[ImageFile],
+    settings: PixelSettings,
+    progress: Callable[[int, int], None],
+    *,
+    cached_from: int | None = None,
 ) -> StoredPixels:
     """Decode image files, or open the pixels that were decoded before.
 
@@ -76,6 +81,7 @@ def decoded_block(
         files: N image files.
         settings: size and color.
         progress: called with the number of images decoded and their total.
+        cached_from: bytes of pixels from which on they are cached, if not CACHED_FROM.
 
     Raises:
         DatasetError: if images cannot be read, sizes differ and no size is given, or the cache cannot be written.
@@ -84,7 +90,7 @@ def decoded_block(
     with _named(folder):
         if folder.is_dir():
             return _opened(folder)
-        return _decoded(source, files, settings, progress, folder)
+        return _decoded(source, files, settings, progress, folder, CACHED_FROM if cached_from is None else cached_from)
 
 
 def computed_block(
@@ -156,6 +162,7 @@ def _decoded(
     settings: PixelSettings,
     progress: Callable[[int, int], None],
     folder: Path,
+    cached_from: int,
 ) -> StoredPixels:
     partial = folder.with_name(f"{folder.name}.partial")
     with ExitStack() as stack, suppress(_DecodedMeanwhileError):
@@ -163,7 +170,7 @@ def _decoded(
 
         def allocate(shape: tuple[int, ...]) -> Destination:
             nonlocal is_locked
-            if math.prod(shape) < CACHED_FROM and len(files) < FILES_CACHED_FROM:
+            if math.prod(shape) < cached_from and len(files) < FILES_CACHED_FROM:
                 return Destination.in_memory(shape)
             if not is_locked:
                 stack.enter_context(_locked(folder))
