@@ -2,6 +2,7 @@
 
 import random
 import time
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -81,6 +82,42 @@ def calls_of(stage):
     return [arguments for name, arguments in Recorder.calls if name == stage]
 
 
+def precisions():
+    backends: Any = torch.backends
+    operations = [backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.matmul, backends.mkldnn.conv]
+    exact = [operation.fp32_precision.replace("none", "ieee") for operation in operations]
+    return exact, backends.cudnn.benchmark
+
+
+DEFAULT_PRECISIONS = ["tf32", "ieee", "ieee", "ieee"], False
+
+
+@contextmanager
+def lower_precision():
+    cudnn = torch.backends.cudnn
+    torch.set_float32_matmul_precision("medium")
+    cudnn.benchmark, cudnn.allow_tf32 = True, False
+    try:
+        yield
+        assert torch.get_float32_matmul_precision() == "medium" and not cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        cudnn.benchmark, cudnn.allow_tf32 = False, True
+
+
+@contextmanager
+def lower_precision_of_an_operation():
+    """Set it through the newer interface, after which torch refuses to read the older one."""
+    operations: Any = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+    for operation in operations:
+        operation.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        for operation in operations:
+            operation.fp32_precision = "none"
+
+
 class TestReproducibility:
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
     def test_weights_are_identical_for_the_same_seed_only(self, precision):
@@ -143,6 +180,17 @@ class TestReproducibility:
         assert states[2] == random.getstate()
         assert torch.get_num_threads() == threads
         assert not torch.are_deterministic_algorithms_enabled()
+
+    @pytest.mark.parametrize("change", [lower_precision, lower_precision_of_an_operation])
+    def test_precision_set_by_the_program_changes_no_weights_and_is_restored(self, change):
+        plain = weights_of(train(training_of(epochs=1)).model)
+        with change():
+            before = precisions()
+            assert before != DEFAULT_PRECISIONS
+            with reproducible(TrainingSettings(), 0):
+                assert precisions() == DEFAULT_PRECISIONS
+            assert same_bits(weights_of(train(training_of(epochs=1)).model), plain)
+            assert precisions() == before
 
     @pytest.mark.parametrize("mode", [0, 1, 2])
     def test_deterministic_kernels_are_set_temporarily(self, mode):
