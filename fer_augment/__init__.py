@@ -38,6 +38,7 @@ from fer_augment.hooks.history import History
 from fer_augment.hooks.networks import ConfigurableModel, Model, ModelInput
 from fer_augment.hooks.specs import hookimpl
 from fer_augment.hooks.strategy import ClassName, Context, Effect, Strategy
+from fer_augment.metrics import predicted_classes
 from fer_augment.processes import without_main_module
 from fer_augment.randomness import uniforms
 from fer_augment.row_transforms import RowTransforms, Transform, seeded_torch
@@ -104,6 +105,7 @@ __all__ = [
     "load_comparison",
     "load_recipe",
     "load_run",
+    "predicted_classes",
     "prepare",
     "read_data",
     "rewrite",

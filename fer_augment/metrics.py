@@ -77,6 +77,20 @@ def without_ties(logits: Floats, chances: FloatArray) -> Floats:
     return untied
 
 
+def predicted_classes(scores: LogitArray) -> IntArray:
+    """Return the class with the largest score in each row, such as its largest probability.
+
+    Args:
+        scores: `(N, K)` floats.
+
+    Returns:
+        `(N,) int64`; -1 for a row with NaN, and for one in which several classes have the largest score. `argmax` would
+        return the class that comes first for these; such ties are not rare.
+    """
+    largest = scores == scores.max(axis=1, keepdims=True)
+    return np.where(largest.sum(axis=1) == 1, largest.argmax(axis=1), -1)
+
+
 def confusion_matrix(labels: IntArray, predictions: IntArray, classes: int) -> IntArray:
     """Compute the confusion matrix.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from fer_augment import ClassName, Context, Effect, ImageDataset, Strategy, hookimpl
+from fer_augment import ClassName, Context, Effect, ImageDataset, Strategy, hookimpl, predicted_classes
 
 Pair = tuple[ClassName, ClassName]
 
@@ -19,7 +19,7 @@ class ConfusionMirror(Strategy):
 
     `predictions: in_sample` uses the model trained on these same rows, as the report did; it makes few errors on them.
     `out_of_fold`, the default, predicts each row with a model that was not trained on it, and so does not underestimate
-    confusion. Rows without predictions (NaN) are never chosen.
+    confusion. Rows without predictions (NaN) are never chosen, nor are rows with several most probable classes.
 
     Two controls isolate the cause of a gain: `transform: none` appends the same rows unmirrored; `rows:
     random_same_class` appends as many random rows of the same classes that are not confused. If more than half of a
@@ -83,8 +83,13 @@ class ConfusionMirror(Strategy):
 
     @property
     def watched_pairs(self) -> Collection[tuple[str, str]]:
-        """The pairs given in the recipe."""
-        return tuple(self.pairs)
+        """The pairs given in the recipe; with `both_directions`, their reverse as well."""
+        return tuple(self._directed)
+
+    @property
+    def _directed(self) -> list[Pair]:
+        swapped = [(predicted, true) for true, predicted in self.pairs if self.both_directions]
+        return list(dict.fromkeys([*self.pairs, *swapped]))
 
     @property
     def effects(self) -> Effect:
@@ -117,13 +122,11 @@ class ConfusionMirror(Strategy):
 
     def _confused_rows(self, training_set: ImageDataset, context: Context) -> NDArray[np.int64]:
         probabilities = context.require_scout().probabilities(training_set, how=self.predictions)
-        has_prediction = np.isfinite(probabilities).all(axis=1)
-        predicted = np.argmax(probabilities, axis=1)
+        predicted = predicted_classes(probabilities)
         chosen = np.zeros(len(training_set), dtype=bool)
-        swapped = [(predicted, true) for true, predicted in self.pairs if self.both_directions]
-        for true_name, predicted_name in [*self.pairs, *swapped]:
+        for true_name, predicted_name in self._directed:
             is_true_class = training_set.labels == training_set.class_number(true_name)
-            chosen |= is_true_class & has_prediction & (predicted == training_set.class_number(predicted_name))
+            chosen |= is_true_class & (predicted == training_set.class_number(predicted_name))
         return np.flatnonzero(chosen)
 
 

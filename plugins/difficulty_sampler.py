@@ -22,7 +22,8 @@ class DifficultySampler(Strategy):
     pass is needed. With tau null, tau is set in each epoch from the ratio b = a_max / (a_min + 0.01) of the highest and
     the lowest accuracy, tau = 2 / (1 + exp(1 - b)): 1 if all classes are equally hard, towards 2 the more they differ.
     Weights are 1 until `from_epoch`, and at least `floor` times the largest after it, so that no class is left out once
-    it is learned. Rows of a class that were not drawn yet do not count.
+    it is learned. Rows of a class that were not drawn yet do not count; rows in which
+    several classes have the largest logit count as wrong.
 
     When: class sizes say little about which classes are hard. Unlike `power_sampler`, a small class that is learned is
     not repeated further, and a large one that is not learned is.
@@ -66,7 +67,7 @@ class DifficultySampler(Strategy):
         if epoch < self.from_epoch:
             return weights
         predictions = context.history.predictions
-        drawn = predictions >= 0
+        drawn = context.history.epochs >= 0
         accuracies = accuracies_of(training_set.labels[drawn], predictions[drawn], len(training_set.class_names))
         return weights * self.class_weights(accuracies)[training_set.labels]
 

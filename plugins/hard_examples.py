@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from fer_augment import ClassName, Context, Effect, ImageDataset, Strategy, hookimpl
+from fer_augment import ClassName, Context, Effect, ImageDataset, Strategy, hookimpl, predicted_classes
 
 Pair = tuple[ClassName, ClassName]
 
@@ -22,11 +22,13 @@ class HardExamples(Strategy):
 
     The rules, each with its order from hard to easy:
 
-    - `misclassified`: rows whose label is not the most probable class, by increasing probability of the label.
+    - `misclassified`: rows whose label is not the most probable class, or not alone, by increasing probability of the
+      label.
     - `small_margin`: rows whose two most probable classes differ by at most `margin`, by increasing difference. With
       `pairs`: rows whose label and prediction are both in a pair and whose probabilities for its two classes differ by
       at most `margin`.
-    - `predicted_in_pair`: rows whose label or prediction is in a pair, by increasing probability of the label.
+    - `predicted_in_pair`: rows whose label or prediction is in a pair, by increasing probability of the label. If
+      several classes are equally the most probable, there is no prediction.
 
     The hardest rows are often mislabeled; exclude them with `min_label_probability`. Rows without predictions (NaN) are
     never chosen.
@@ -106,8 +108,9 @@ class HardExamples(Strategy):
 
     @property
     def watched_pairs(self) -> Collection[tuple[str, str]]:
-        """The pairs given in the recipe, if any."""
-        return tuple(self.pairs or ())
+        """The pairs given in the recipe, if any, in both directions, as the rules count both."""
+        pairs = self.pairs or []
+        return tuple(dict.fromkeys([*pairs, *((other, one) for one, other in pairs)]))
 
     @property
     def effects(self) -> Effect:
@@ -169,7 +172,7 @@ class HardExamples(Strategy):
             of_label: `(n,)`, the probability of each row's label.
             pairs: the class numbers of the pairs.
         """
-        predicted = probabilities.argmax(axis=1)
+        predicted = predicted_classes(probabilities)
         if self.rule == "misclassified":
             return np.where(predicted != labels, of_label, np.inf)
         if self.rule == "predicted_in_pair":
@@ -189,10 +192,10 @@ def _margins_in_pairs(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], pairs: Sequence[Sequence[int]]
 ) -> NDArray[np.float64]:
     """Return the difference between the probabilities of a row's pair, `(n,)`; infinite for rows in no pair."""
-    predicted = probabilities.argmax(axis=1)
+    largest = probabilities.max(axis=1)
     margins = np.full(len(labels), np.inf)
     for one, other in pairs:
-        in_pair = np.isin(labels, (one, other)) & np.isin(predicted, (one, other))
+        in_pair = np.isin(labels, (one, other)) & (probabilities[:, [one, other]].max(axis=1) == largest)
         difference = np.abs(probabilities[:, one] - probabilities[:, other])
         margins = np.where(in_pair, np.minimum(margins, difference), margins)
     return margins

@@ -29,7 +29,8 @@ class LogitAdjustment(Strategy):
     this, as they are proper scoring rules (Gneiting and Raftery 2007, JASA 102, p. 359).
 
     `auto` evaluates 0, 0.1, … 2.0 on the validation split and chooses the value with the highest balanced accuracy, the
-    smallest if there is a tie; the run record and reports show the chosen value.
+    smallest if there is a tie; the run record and reports show the chosen value. A row in which m classes have the
+    largest logit, its own among them, counts 1/m.
 
     When: small classes are rarely predicted. Try it first: it reuses the networks of the baseline, so any method that
     needs training should beat it.
@@ -93,10 +94,15 @@ def _best_tau(logits: torch.Tensor, labels: torch.Tensor, log_prior: torch.Tenso
     """
     if not len(labels):
         raise StrategyError("`tau: auto` requires validation rows, but there are none; set `tau` to a number such as 1")
-    row_weights = 1 / labels.bincount(minlength=len(log_prior)).double()[labels]
+    logits, labels = logits.cpu(), labels.cpu()  # sums on a GPU may depend on the order of its threads
+    counts = labels.bincount(minlength=len(log_prior))
 
     def recall_sum(tau: float) -> float:
-        return float(row_weights[(logits - (tau * log_prior).to(logits)).argmax(dim=1) == labels].sum())
+        adjusted = logits - (tau * log_prior).to(logits)
+        largest = adjusted == adjusted.max(dim=1, keepdim=True).values
+        right = largest.gather(1, labels[:, None])[:, 0] / largest.sum(dim=1)  # 1/m for one of m classes
+        recall = labels.bincount(right.double(), minlength=len(counts)) / counts.clamp_min(1)
+        return round(float(recall.sum()), 12)  # equal recalls of other classes may sum to other bits
 
     return max(_GRID, key=recall_sum)
 

@@ -12,6 +12,7 @@ from fer_augment.metrics import (
     confusion_matrix,
     expected_calibration_error,
     negative_log_likelihood,
+    predicted_classes,
     score,
     softmax,
     without_ties,
@@ -93,6 +94,11 @@ def test_ties_are_broken_by_the_random_number_of_the_row(chance: float, chosen: 
     assert_array_equal(np.flatnonzero(untied != logits), [chosen])
     assert_allclose(untied, logits, rtol=1e-6, atol=1e-44)
     assert_array_equal(logits, before)
+
+
+def test_rows_with_ties_or_nan_have_no_predicted_class():
+    scores = [[0.2, 0.5, 0.3], [0.0, 0.0, 0.0], [0.4, 0.2, 0.4], [0.1, 0.1, 0.8], [np.nan] * 3, [1.0, np.nan, 0.0]]
+    assert predicted_classes(np.array(scores, np.float32)).tolist() == [1, -1, -1, 2, -1, -1]
 
 
 def test_logits_without_ties_for_the_largest_are_unchanged():

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_augment.metrics import predicted_classes
+
 if TYPE_CHECKING:
     import torch
 
@@ -45,8 +47,8 @@ class History:
 
     @property
     def predictions(self) -> NDArray[np.int64]:
-        """`(N,) int64`, the class with the largest logit; -1 for rows that were not drawn yet."""
-        return np.where(self._epochs == NEVER, -1, np.nan_to_num(self._logits, nan=-np.inf).argmax(axis=1))
+        """`(N,) int64`, the class with the largest logit; -1 if several have it, or the row was not drawn yet."""
+        return predicted_classes(self._logits)
 
     def record(self, rows: NDArray[np.int64], logits: NDArray[np.float32], epoch: int) -> None:
         """Record the outputs of an epoch; called by the trainer.

@@ -25,13 +25,13 @@ PREDICTED = [1, 1, 0, 0, 1, 0]
 class StubScout:
     """Returns fixed predictions, and records the requested kind."""
 
-    def __init__(self, unpredicted: list[int]) -> None:
-        self.unpredicted, self.requested = unpredicted, ""
+    def __init__(self, unpredicted: list[int], unpredicted_as: float) -> None:
+        self.unpredicted, self.unpredicted_as, self.requested = unpredicted, unpredicted_as, ""
 
     def probabilities(self, training_set: ImageDataset, how: Any = "") -> Any:
         self.requested = how
         probabilities = np.eye(3, dtype=np.float32)[PREDICTED] * 0.8 + 0.1
-        probabilities[self.unpredicted] = np.nan
+        probabilities[self.unpredicted] = self.unpredicted_as
         return probabilities
 
     def embeddings(self, training_set: ImageDataset) -> np.ndarray:
@@ -43,8 +43,10 @@ def dataset() -> ImageDataset:
     return ImageDataset.from_arrays(images, LABELS, NAMES)
 
 
-def rewritten(unpredicted: list[int] | None = None, seed: int = 0, **parameters: Any) -> ImageDataset:
-    scout = StubScout(unpredicted or [])
+def rewritten(
+    unpredicted: list[int] | None = None, seed: int = 0, unpredicted_as: float = np.nan, **parameters: Any
+) -> ImageDataset:
+    scout = StubScout(unpredicted or [], unpredicted_as)
     strategy = ConfusionMirror(**{"pairs": [["sad", "neutral"]], **parameters})
     pipeline = Pipeline(steps_of([strategy]), Context(seed, NAMES), scout_for=lambda step: scout)
     result = pipeline.fold("rewrite_training_set", dataset())
@@ -183,7 +185,13 @@ def test_the_given_pairs_are_watched() -> None:
     pairs = [["sad", "neutral"], ["neutral", "sad"]]
     assert list(ConfusionMirror(pairs=pairs).watched_pairs) == [("sad", "neutral"), ("neutral", "sad")]
     both = ConfusionMirror(pairs=[["sad", "neutral"]], both_directions=True)
-    assert list(both.watched_pairs) == [("sad", "neutral")]
+    assert list(both.watched_pairs) == [("sad", "neutral"), ("neutral", "sad")]
+
+
+@pytest.mark.parametrize("pair", [["neutral", "sad"], ["sad", "neutral"], ["sad", "happy"]])
+def test_a_row_with_equal_probabilities_of_all_classes_is_in_no_pair(pair: list[str]) -> None:
+    tied = rewritten([0, 1, 2, 3, 4, 5], unpredicted_as=1 / 3, pairs=[pair])
+    assert tied.fingerprint == dataset().fingerprint
 
 
 def test_an_unknown_class_raises_an_error() -> None:

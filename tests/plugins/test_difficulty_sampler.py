@@ -89,6 +89,18 @@ class TestHistory:
         assert history.predictions.tolist() == [1, -1, 1] and history.epochs.tolist() == [4, -1, 4]
         assert history.logits[2].tolist() == [0, 9]
 
+    def test_rows_with_equal_logits_count_as_wrong(self) -> None:
+        data, history = tiny_dataset(), History(len(tiny_dataset()), 3)
+        history.record(
+            np.arange(len(data)), 2 * np.eye(3, dtype=np.float32)[data.labels] * (data.labels > 0)[:, None], 0
+        )
+        pipeline = Pipeline(
+            steps_of([make_strategy("difficulty_sampler", tau=1, floor=0.25)]),
+            Context(0, data.class_names, recorded=history),
+        )
+        weights = pipeline.fold("sampling_weights", np.ones(len(data)), epoch=1, training_set=data)
+        assert weights.tolist() == np.where(data.labels == 0, 1, 0.25).tolist()
+
     def test_only_steps_that_declare_it_have_it(self) -> None:
         class Undeclared(Strategy):
             """Asks without declaring."""

@@ -117,6 +117,33 @@ def test_selection_does_not_depend_on_the_order_of_rows_even_with_ties() -> None
     assert len(chosen_rows) == 1
 
 
+@pytest.mark.parametrize(
+    ("parameters", "rows"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"rule": "predicted_in_pair", **PAIR}, [0, 1]),
+        ({"rule": "small_margin", **PAIR}, [0, 1]),
+        ({"rule": "small_margin", "pairs": [["happy", "neutral"]]}, [1, 2, 3]),
+    ],
+)
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 2, 0]])
+def test_ties_count_alike_for_every_order_of_classes(
+    order: list[int], parameters: dict[str, Any], rows: list[int]
+) -> None:
+    class TiedScout(StubScout):
+        """Is undecided between all classes, or between the last two."""
+
+        def probabilities(self, training_set: ImageDataset, how: Any = "") -> np.ndarray:
+            thirds = [[1 / 3] * 3] * 3
+            return np.array([*thirds, [0.2, 0.4, 0.4]], np.float32)[training_set.origin][:, order]
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 5, 4, 1), dtype=np.uint8)
+    labels = [order.index(label) for label in (SAD, NEUTRAL, HAPPY, HAPPY)]
+    data = ImageDataset.from_arrays(images, labels, [NAMES[number] for number in order])
+    result = pipeline(TiedScout(), **parameters).fold("rewrite_training_set", data)
+    assert sorted(result.origin[result.step == 1].tolist()) == rows
+
+
 def test_unchanged_or_mirrored_copies_are_appended() -> None:
     data = dataset()
     unchanged = rewritten(copies=2)
@@ -169,7 +196,7 @@ def test_a_missing_scout_raises_an_error() -> None:
 
 def test_the_given_pairs_are_watched() -> None:
     pairs = [["sad", "neutral"], ["happy", "neutral"]]
-    watched = [("sad", "neutral"), ("happy", "neutral")]
+    watched = [("sad", "neutral"), ("happy", "neutral"), ("neutral", "sad"), ("neutral", "happy")]
     assert list(HardExamples(rule="small_margin", pairs=pairs).watched_pairs) == watched
     assert list(HardExamples(rule="predicted_in_pair", pairs=pairs).watched_pairs) == watched
     assert list(HardExamples().watched_pairs) == []

@@ -102,6 +102,21 @@ def test_auto_chooses_0_if_adjustment_does_not_help() -> None:
     assert torch.equal(adjusted(LOGITS, {"tau": "auto"}, prior=np.full(3, 1 / 3)), LOGITS)
 
 
+def test_auto_chooses_the_smallest_of_values_that_are_right_on_other_classes() -> None:
+    """With tau 0, all rows count as the second class, from 0.6 on as the first; 6 * 1/6 is not 3 * 1/3 in float64."""
+    logits, labels = torch.tensor([[0, 0.55]]).expand(9, 2), torch.tensor([0] * 3 + [1] * 6)
+    prior = np.array([1, np.e]) / (1 + np.e)
+    assert torch.equal(adjusted(logits, {"tau": "auto"}, validation=(logits, labels), prior=prior), logits)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_auto_counts_ties_alike_for_every_order_of_classes(order: list[int]) -> None:
+    """The rows are of the second class, tied with the first: half of them are right without adjustment, then all."""
+    logits, labels = torch.tensor([[0.0, 0, -9]]).expand(4, 3)[:, order], torch.full((4,), order.index(1))
+    chosen = adjusted(logits, {"tau": "auto"}, validation=(logits, labels), prior=PRIOR[order])
+    torch.testing.assert_close(chosen, adjusted(logits, {"tau": 0.1}, prior=PRIOR[order]))
+
+
 def test_auto_is_close_to_1_for_calibrated_logits() -> None:
     logits, labels, _ = gaussians([70_000, 20_000, 10_000])
     chosen = adjusted(LOGITS, {"tau": "auto"}, validation=(logits, labels))
