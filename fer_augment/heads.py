@@ -14,7 +14,7 @@ def linear_head(model: nn.Module) -> nn.Linear:
     """Return the linear last layer of a network, `model.head`, with weights `(K, D)` and a bias `(K,)` or None.
 
     Raises:
-        StrategyError: if the network has no linear head, such as convnet1 to convnet5.
+        StrategyError: if the network has no linear head, such as convnet1 to convnet5, or a step has replaced it.
     """
     from torch import nn
 
@@ -23,6 +23,7 @@ def linear_head(model: nn.Module) -> nn.Linear:
         return head
     actual = "has no `head`" if head is None else f"has a {type(head).__name__} as `head`"
     raise StrategyError(
-        f"a linear last layer is required, but the network {actual} (convnet1 to convnet5 end in batch norm and "
-        "ReLU); choose another model, such as vgg_tiny or vgg_mini, or remove this step"
+        f"a linear last layer is required, but the network {actual} (convnet1 to convnet5 end in batch norm and ReLU, "
+        "and a step such as ldam_loss replaces the layer); choose another model, such as vgg_tiny or vgg_mini, or "
+        "remove this step or the earlier one that replaced the layer"
     )

@@ -215,7 +215,7 @@ class StrategySampler(SamplerMixin, BaseEstimator):  # type: ignore[misc]  # bot
             _refuse_missing_labels(y)
             self.classes_, labels = np.unique(y, return_inverse=True)
         else:
-            self.classes_, labels = np.arange(len(self.class_names)), y
+            self.classes_, labels = np.arange(len(self.class_names)).astype(y.dtype), y
         names = [str(name) for name in (self.classes_ if self.class_names is None else self.class_names)]
         return ImageDataset.from_arrays(_as_images(X, self.image_shape), labels, names)
 

@@ -66,7 +66,7 @@ class RowTransforms(Strategy, ABC):
         description="transform only rows of these classes; batch: also {class: probability that a row is transformed}.",
     )
     copies: int | None = Field(default=None, ge=1, description="rewrite: number of copies of each row to append.")
-    target_count: int | Literal["largest_class"] | None = Field(
+    target_count: Annotated[int, Field(ge=1)] | Literal["largest_class"] | None = Field(
         default=None, description="rewrite: append copies until each class has this many rows."
     )
 
@@ -258,6 +258,9 @@ class RowTransforms(Strategy, ABC):
         for label in np.unique(training_set.labels[rows]):
             own = rng.permutation(in_order[training_set.labels[in_order] == label])
             parents.append(np.resize(own, max(0, target - int(counts[label]))))
+        if not any(map(len, parents)) and self.target_count != "largest_class":
+            message = f"`target_count` is {target}, and each class has as many rows already: no copies are appended"
+            warnings.warn(message, StrategyWarning, stacklevel=2)
         return np.concatenate(parents)
 
     def _transform_in_parallel(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -81,18 +82,26 @@ def _is_of_process(stream: TextIO) -> bool:
 def _stdout_apart(stdout: TextIO) -> Iterator[TextIO]:
     """Let the descriptor of stdout be that of stderr; yields a stream to where it led before."""
     stdout.flush()
+    _flush_streams_of_c()
     descriptor = os.dup(_STDOUT)
     os.dup2(sys.stderr.fileno(), _STDOUT)
     with open(descriptor, "w", encoding=stdout.encoding, errors=stdout.errors) as results:
         try:
             yield results
         finally:
+            _flush_streams_of_c()
             os.dup2(descriptor, _STDOUT)
             try:
                 results.flush()
             except OSError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # drops what is left in the buffer
                 raise
+
+
+def _flush_streams_of_c() -> None:
+    """Write what libraries in C have printed and is still in their buffer, where that can be asked for."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # Windows has no library of the process itself
+        ctypes.CDLL(None).fflush(None)
 
 
 class UnwritableOutput(Exception):

@@ -228,6 +228,11 @@ class LdamLoss(_LossWrapper):
         head = Effect.NEEDS_LINEAR_HEAD | Effect.NEEDS_RAW_LOGITS
         return head | Effect.FAVORS_SMALL_CLASSES if self.max_margin else head
 
+    @property
+    def acts_from(self) -> int:
+        """The head is replaced from the beginning."""
+        return 0
+
     @hookimpl
     def prepare_model(self, model: nn.Module) -> nn.Module:
         """Replace the head by one that returns cosines times `scale`."""
@@ -430,6 +435,7 @@ def _for_soft_targets(of_labels: BatchLoss) -> BatchLoss:
 
 def _cosine_head(head: nn.Linear, scale: float) -> nn.Module:
     """Return a layer with the head's weights that computes `scale` times the cosine of features and weights."""
+    import torch
     from torch import nn
     from torch.nn.functional import linear, normalize
 
@@ -439,7 +445,9 @@ def _cosine_head(head: nn.Linear, scale: float) -> nn.Module:
             self.weight = head.weight
 
         def forward(self, features: torch.Tensor) -> torch.Tensor:
-            return scale * linear(normalize(features), normalize(self.weight))
+            # In bfloat16, logits near a scale of 30 would be multiples of 0.125.
+            with torch.autocast(features.device.type, enabled=False):
+                return scale * linear(normalize(features.float()), normalize(self.weight))
 
     return CosineHead()
 

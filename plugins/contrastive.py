@@ -48,7 +48,7 @@ class SupConLoss(Strategy):
     """
 
     weight: float = Field(default=0.5, gt=0, description="factor of the contrastive loss.")
-    temperature: float = Field(default=0.1, gt=0, description="smaller: the nearest rows count more.")
+    temperature: float = Field(default=0.1, ge=0.01, description="smaller: the nearest rows count more.")
 
     @property
     def effects(self) -> Effect:
@@ -71,7 +71,7 @@ def contrastive_loss(features: torch.Tensor, targets: torch.Tensor, temperature:
     Args:
         features: `(B, D) float32`.
         targets: `(B, K) float32`, class weights that sum to 1.
-        temperature: above 0.
+        temperature: at least 0.01.
     """
     import torch
 

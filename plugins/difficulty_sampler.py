@@ -30,7 +30,7 @@ class DifficultySampler(Strategy):
 
     Cost: no further passes; 4 K + 8 bytes of memory for each training row. Rows of a hard class are repeated, so label
     errors in it are, too; a network that memorizes its rows finds no class hard any more, and the weights become
-    equal.
+    equal. With `mixup` and the like, the predictions are of mixed images and say little of how hard a class is.
 
     Try: tau null, and `from_epoch` 1.
 

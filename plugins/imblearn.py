@@ -118,10 +118,13 @@ class Imblearn(Strategy):
     @hookimpl
     def rewrite_training_set(self, training_set: ImageDataset, context: Context) -> ImageDataset:
         """Return the resampled set, in the sampler's order."""
+        from threadpoolctl import threadpool_limits
+
         sampler = self._build_sampler(training_set, context.rng)
         points = self._points(training_set, context)
         try:
-            resampled, labels = sampler.fit_resample(points, training_set.labels)
+            with threadpool_limits(1):  # sums of scikit-learn and BLAS depend on the number of threads
+                resampled, labels = sampler.fit_resample(points, training_set.labels)
         except (ValueError, RuntimeError) as error:
             counts = dict(zip(training_set.class_names, training_set.counts.tolist(), strict=True))
             raise StrategyError(f"{self.sampler} cannot resample {counts}: {' '.join(str(error).split())}") from error

@@ -162,7 +162,8 @@ class Cmo(CutMix):
     Try: alpha 1, probability 0.5 and exponent 1, as in the authors' code.
 
     Source: Park, Hong, Heo, Yun and Choi 2022, "The Majority Can Help The Minority: Context-rich Minority Oversampling
-    for Long-tailed Classification", CVPR. The authors' code does not mix in the first and the last three epochs.
+    for Long-tailed Classification", CVPR. The authors' code does not mix in the first four and the last three epochs.
+    The exponent is that of their code, which weights rows; in the paper it is that of the probabilities of classes.
     """
 
     probability: float = Field(default=0.5, ge=0, le=1, description="probability that an image is mixed.")
@@ -216,8 +217,8 @@ class Cmo(CutMix):
     def _foregrounds(self, training_set: ImageDataset, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw `count` rows by the sizes of their classes, independent of the order of the set."""
         in_order = training_set.rows_by_key
-        weights = np.maximum(training_set.counts, 1).astype(np.float64) ** -self.exponent
-        cumulative = np.cumsum(weights[training_set.labels[in_order]])
+        rows_in_class = training_set.counts[training_set.labels[in_order]]
+        cumulative = np.cumsum((rows_in_class / rows_in_class.min()) ** -self.exponent)  # 1 for the smallest class
         drawn = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
         rows: NDArray[np.int64] = in_order[drawn.clip(0, len(in_order) - 1)]
         return rows
@@ -329,10 +330,12 @@ _CONFUSION_CACHE: WeakKeyDictionary[object, dict[tuple[str, str], NDArray[np.flo
 
 
 def _confusion_of(training_set: ImageDataset, probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    has_prediction = np.isfinite(probabilities).all(axis=1)
-    classes = probabilities.shape[1]
-    one_hot = np.eye(classes)[training_set.labels[has_prediction]]
-    confusion = one_hot.T @ probabilities[has_prediction] / np.maximum(one_hot.sum(axis=0), 1)[:, None]
+    in_order, classes = training_set.rows_by_key, probabilities.shape[1]
+    predicted = in_order[np.isfinite(probabilities[in_order]).all(axis=1)]
+    labels = training_set.labels[predicted]
+    # No BLAS, whose sums depend on threads.
+    sums = [np.bincount(labels, column, minlength=classes) for column in probabilities[predicted].T]
+    confusion = np.stack(sums, axis=1) / np.maximum(np.bincount(labels, minlength=classes), 1)[:, None]
     return np.where(np.eye(classes, dtype=bool), 0.0, confusion)
 
 

@@ -79,7 +79,7 @@ class PowerSampler(Strategy):
         rows_in_class = training_set.counts[training_set.labels].astype(np.float64)
         balanced = rows_in_class**-self.exponent
         extent = self._extent(epoch)
-        factors: NDArray[np.float64] = 1 - extent + extent * balanced / balanced.mean()
+        factors: NDArray[np.float64] = 1 - extent + extent * balanced / np.average(balanced, weights=weights)
         return weights * factors
 
     def _extent(self, epoch: int) -> float:

@@ -39,7 +39,7 @@ class TemperatureScaling(Strategy):
     Source: Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", ICML, section 4.2.
     """
 
-    temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+    temperature: Annotated[float, Field(ge=_SMALLEST)] | Literal["auto"] = Field(
         default="auto",
         description="number that the logits are divided by; 1: no change; auto: fitted on the validation split.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,20 +70,25 @@ class WeightBalancing(Strategy):
     @hookimpl
     def refine_model(self, model: nn.Module, training_set: ImageDataset, context: Context) -> nn.Module:
         """Train the head with limited norms."""
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
         head = linear_head(model)
         norms = head.weight.detach().norm(dim=1)
         largest = float(norms.min() + self.limit * (norms.max() - norms.min()))
 
-        def project(module: Any, inputs: object = None) -> None:
-            _limit_norms(module.weight, largest)
+        def project(optimizer: torch.optim.Optimizer, *arguments: object) -> None:
+            if any(parameter is head.weight for group in optimizer.param_groups for parameter in group["params"]):
+                _limit_norms(head.weight, largest)
 
         assert context.train is not None, "always set at refine_model"
-        hook = head.register_forward_pre_hook(project)
-        weights = self._row_weights(training_set)
-        model = context.train(model, parameters=head.parameters(), weights=weights, epochs=self.epochs)
-        hook.remove()
-        project(linear_head(model))  # the last optimizer step
-        return model
+        _limit_norms(head.weight, largest)
+        # After the step itself: an average of the weights sees them limited, and weights moved by `sam` are not.
+        hook = register_optimizer_step_post_hook(project)
+        try:
+            weights = self._row_weights(training_set)
+            return context.train(model, parameters=head.parameters(), weights=weights, epochs=self.epochs)
+        finally:
+            hook.remove()
 
     def _row_weights(self, training_set: ImageDataset) -> NDArray[np.float64]:
         """Return the inverse effective number of the class of each row, `(N,)`."""

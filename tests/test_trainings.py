@@ -3,7 +3,9 @@
 import functools
 import json
 import multiprocessing
+import shutil
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -17,12 +19,24 @@ from pydantic import Field
 from safetensors.numpy import load_file
 
 import fer_augment.training.trainings
-from fer_augment import ClassName, Effect, ImageDataset, Model, RunError, Splits, Strategy, StrategyError, hookimpl
+from fer_augment import (
+    ClassName,
+    Effect,
+    ImageDataset,
+    Model,
+    RunError,
+    Splits,
+    Strategy,
+    StrategyError,
+    StrategyWarning,
+    hookimpl,
+)
 from fer_augment.data.dataset import SourceRows
 from fer_augment.hooks.pipeline import steps_of
 from fer_augment.metrics import softmax
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import Recipe, ScoutSettings, TrainingSettings
+from fer_augment.training import keys
 from fer_augment.training.folds import folds_of
 from fer_augment.training.keys import run_key, source_digest, step_identity, training_key
 from fer_augment.training.prediction import predict
@@ -105,6 +119,14 @@ def trainings(tmp_path):
     return Trainings(tiny_splits(), 0, TrainingStore(tmp_path / "store"))
 
 
+def splits_of_images(distinct: int) -> Splits:
+    """Return 18 training rows with few distinct images."""
+    images = np.random.default_rng(0).integers(0, 256, (distinct, 8, 8), dtype=np.uint8)
+    rows = np.arange(18) % distinct
+    part = ImageDataset.from_arrays(images[rows], np.arange(18) % 3, ("ant", "bee", "cat"))
+    return Splits(part, part.take([0, 1, 2]), part.take([0, 1, 2]), "few")
+
+
 def stored_keys(trainings: Trainings) -> set[str]:
     return {path.name for path in trainings.store.root.iterdir()}
 
@@ -176,6 +198,24 @@ class TestScout:
         fold_of = dict(zip(data.origin.tolist(), folds.tolist(), strict=True))
         expected = [fold_of[origin] for origin in repeated.origin.tolist()]
         np.testing.assert_array_equal(folds_of(repeated, trainings.splits.train, 3, trainings.seed)[:, 0], expected)
+
+    def test_folds_without_rows_are_not_trained(self, tmp_path):
+        """There are two distinct images, so two of three folds have rows."""
+        settings = SETTINGS.model_copy(update={"epochs": 1})
+        trainings = Trainings(splits_of_images(2), 0, TrainingStore(tmp_path))
+        step = RecordsPredictions(how="out_of_fold")
+        recipe = trainings.of(bound(step, settings=settings))
+        assert [needed.fold.number for needed in recipe.needed() if needed.fold] == [0, 1]
+        _ = recipe.rewritten
+        assert np.isfinite(step.predictions[-1]).all() and len(stored_keys(trainings)) == 2
+
+    def test_out_of_fold_predictions_of_a_single_group_are_refused_before_training(self, tmp_path):
+        trainings = Trainings(splits_of_images(1), 0, TrainingStore(tmp_path))
+        recipe = trainings.of(bound(RecordsPredictions(how="out_of_fold")))
+        for attempt in (recipe.needed, lambda: recipe.rewritten):
+            with pytest.raises(StrategyError, match=r"step 1 \(records_predictions\).*require two groups"):
+                attempt()
+        assert not trainings.store.root.exists() or not stored_keys(trainings)
 
     def test_predictions_that_a_strategy_does_not_declare_are_refused_before_any_training(self, trainings):
         class Hides(RecordsPredictions):
@@ -301,6 +341,18 @@ class TestTrainingKey:
         keys = {run_key(bound(*steps), **_GIVEN) for steps in ((), (Shifts(),), (Shifts(by=2.0),))}
         assert len(keys) == 3
 
+    @pytest.mark.parametrize("module", ["hooks/networks", "training/networks"])
+    def test_the_modules_that_build_networks_matter(self, module, tmp_path, monkeypatch):
+        package = tmp_path / "fer_augment"
+        shutil.copytree(Path(fer_augment.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+        monkeypatch.setattr("importlib.resources.files", lambda name: tmp_path / name)
+        digests = []
+        for _ in range(2):
+            digests.append([keys._source_digest_of.__wrapped__(part) for part in (keys._BACKBONE, keys._CORE)])
+            with (package / f"{module}.py").open("a") as file:
+                file.write("# changed\n")
+        assert all(before != after for before, after in zip(*digests, strict=True))
+
     def test_step_idle_in_training_does_not_matter(self):
         adjusting, training = bound(ShiftsOrWeights(trains=False)), bound(ShiftsOrWeights(trains=True))
         assert self.BASE(of=adjusting) == self.BASE() != self.BASE(of=training)
@@ -386,6 +438,27 @@ class TestStore:
         assert not store.obtain("key", resumed).was_reused
         assert store.obtain("key", resumed).was_reused
         assert {path.name for path in tmp_path.iterdir()} == {"key"}
+
+    def test_warnings_before_an_interruption_are_kept(self, trainings, monkeypatch):
+        class Warns(Strategy):
+            """Warns in the first epoch."""
+
+            @hookimpl
+            def sampling_weights(self, weights, epoch):
+                if epoch == 0:
+                    warnings.warn("said early", StrategyWarning, stacklevel=2)
+                return weights
+
+        def interrupt(evaluation):
+            raise KeyboardInterrupt
+
+        every_epoch = functools.partial(fer_augment.training.trainings.train, seconds_between_checkpoints=0)
+        monkeypatch.setattr(fer_augment.training.trainings, "train", every_epoch)
+        recipe = trainings.of(bound(Warns(), settings=SETTINGS.model_copy(update={"evaluate_every": 2})))
+        with pytest.raises(KeyboardInterrupt):
+            recipe.trained(evaluated=interrupt)
+        assert list(trainings.store.root.glob("*.checkpoint"))
+        assert recipe.trained().facts.warnings == ("said early",)
 
     def test_message_about_damage_says_what_to_do(self, trainings):
         trained = trainings.of(bound()).trained()

@@ -166,7 +166,8 @@ class Scout(Protocol):
     """Auxiliary model that mining strategies query for predictions on the training set.
 
     It is the recipe with the steps before the querying step only, trained with `training.scout.epochs` or as many
-    epochs as the run. Results are cached within a run, so repeated queries of the same set are free.
+    epochs as the run. Probabilities are cached within a run, so repeated queries of the same set are free; embeddings,
+    which are large, are computed for each query.
     """
 
     def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.networks import AnyModel, ConfigurableModel, Model
 from fer_augment.hooks.pipeline import Step, steps_of
 from fer_augment.hooks.plugin_manager import Catalog
-from fer_augment.hooks.strategy import ClassName, Strategy
+from fer_augment.hooks.strategy import ClassName, Effect, Strategy
 from fer_augment.hooks.strategy_files import model_in_file, strategy_in_file
 from fer_augment.recipe.files import local_plugin
 from fer_augment.recipe.model_choice import ModelChoice
@@ -239,6 +239,11 @@ def head_training_faults(bound: BoundRecipe) -> Iterator[FerAugmentError]:
             f"random weights; set them, as in model: {{{name}: {{weights: FILE_OR_RUN}}}}"
         )
     for step in bound.steps:
+        if Effect.NEEDS_FEATURES in step.strategy.effects:
+            yield StrategyError(
+                f"{step}: its loss changes the features of images, but with training.train: head they are given; "
+                f"remove it (without: [{step.name}]), or set train: all"
+            )
         for stage in ("augment_rows", "augment_batch"):
             if step.acts_at([stage]):
                 yield StrategyError(

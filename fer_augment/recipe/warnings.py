@@ -44,6 +44,13 @@ def recipe_warnings(bound: BoundRecipe) -> tuple[str, ...]:
             f"In-sample predictions under-report confusion, and {_listed(in_sample)} selects rows by them; "
             "out-of-fold predictions avoid this."
         )
+    mixing = [step for step in _having(bound, Effect.SOFT_TARGETS) if step.acts_at(["augment_batch"])]
+    following = _having(bound, Effect.USES_HISTORY)
+    if mixing and following:
+        warnings.append(
+            f"{_listed(following)} uses the last outputs for each training row, and these are for images that "
+            f"{_listed(mixing)} has mixed: they say little of the row itself."
+        )
     for step in bound.steps:
         if not step.acts_at(STAGES):
             warnings.append(f"With these parameters, {step} acts at no stage (see its `idle_at`): it has no effect.")
@@ -64,9 +71,10 @@ def _warnings_on_epochs(bound: BoundRecipe) -> Iterator[str]:
         if step.strategy.acts_from == epochs and trains_again:
             continue  # from the beginning of the second stage, in which epoch numbers continue
         if step.strategy.acts_from >= epochs:
+            when = "it acts late in the second stage, or never" if trains_again else "it never acts"
             yield (
                 f"Training has only {epochs} {'epoch' if epochs == 1 else 'epochs'}, but {step} starts at epoch "
-                f"{step.strategy.acts_from}, counted from 0: it never acts."
+                f"{step.strategy.acts_from}, counted from 0: {when}."
             )
         elif keeps_best and step.strategy.acts_from >= training.evaluate_every:
             yield (

@@ -61,6 +61,7 @@ class Fit:
         class_prior: `(K,)` summing to 1, class frequencies as drawn in the last epoch, or in the one that is kept; of
             soft labels, their mean.
         seconds_before: training time before the checkpoint that was resumed, in seconds.
+        warnings: what strategies have warned of, kept in checkpoints.
     """
 
     training: Training
@@ -76,6 +77,7 @@ class Fit:
     epoch: int = 0
     class_prior: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     seconds_before: float = 0.0
+    warnings: list[str] = field(default_factory=list)
     _loss_sum: float = 0.0
     _loss_count: int = 0
 
@@ -312,6 +314,7 @@ class Fit:
             "passed": self.rows.passed,
             "seconds": self.seconds_before + time.monotonic() - self._started,
             "class_prior": self.class_prior.tolist(),
+            "warnings": self.warnings,
             "loss_sum": self._loss_sum,
             "loss_count": self._loss_count,
             "curve": [evaluation.model_dump() for evaluation in self.curve],
@@ -333,6 +336,7 @@ class Fit:
         facts = checkpoint.facts
         self.rows.passed, self.seconds_before = facts["passed"], facts["seconds"]
         self.class_prior = np.array(facts["class_prior"])
+        self.warnings[:] = dict.fromkeys([*facts["warnings"], *self.warnings])
         self._loss_sum, self._loss_count = facts["loss_sum"], facts["loss_count"]
         self.curve = [Evaluation.model_validate(evaluation) for evaluation in facts["curve"]]
         if self.average:

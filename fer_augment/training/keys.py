@@ -31,8 +31,8 @@ from fer_augment.training.initial_weights import weights_digest
 from fer_augment.training.machine import device_of, precision_of, processor
 
 _BACKBONE = (
-    "training/device_images", "training/frozen_features", "training/initial_weights", "training/machine",
-    "training/networks", "training/preprocessing", "training/torch_runtime",
+    "hooks/networks", "training/device_images", "training/frozen_features", "training/initial_weights",
+    "training/machine", "training/networks", "training/preprocessing", "training/torch_runtime",
 )  # fmt: skip
 """The modules of this package that decide the features of an image under given weights."""
 _CORE = (

@@ -41,6 +41,8 @@ def training_memory(recipe: RecipeTrainings) -> int:
     of_batch = few + (recipe.settings.batch_size - _ROWS[0]) * of_image
     of_batch += recipe.settings.batch_size * 3 * channels * height * width * 4
     copies = 4 + (recipe.settings.weight_average is not None) + (recipe.settings.keep == "best")
+    if recipe.pipeline.acts_at("optimizer_step"):
+        copies += 3  # weights before a move, gradients of the first pass, and their product with the distance
     of_network = copies * sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     return int(BASE + _OVERHEAD * of_batch + of_network + _pixels_in_memory(splits))
 

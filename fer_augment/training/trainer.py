@@ -30,6 +30,7 @@ def train(
     progress: ReportProgress = lambda done, total: None,
     evaluated: Callable[[Evaluation], None] = lambda evaluation: None,
     seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
+    warnings: list[str] | None = None,
 ) -> Trained:
     """Train a network from scratch, or resume from a checkpoint of the same training.
 
@@ -42,6 +43,7 @@ def train(
         progress: receives the number of optimizer steps taken and their total.
         evaluated: receives each point of the curve, also those before the checkpoint.
         seconds_between_checkpoints: minimum age of the last checkpoint for a new one at the end of an epoch.
+        warnings: a list to which strategies' warnings are being added; those before the checkpoint are put in front.
 
     Raises:
         RunError: if the loss is not finite, the device is not available, or the checkpoint is damaged.
@@ -50,6 +52,8 @@ def train(
     with reproducible(training.settings, stream_key(training.seed, "torch") >> 1):
         model = untrained_network(training)
         fit = Fit(training, model, list(model.parameters()), training.settings.epochs, progress, evaluated)
+        if warnings is not None:
+            fit.warnings = warnings
         fit.run(checkpoint, seconds_between_checkpoints)
         return Trained(
             model.eval(), tuple(fit.curve), fit.steps_taken, fit.class_prior, fit.kept_epoch, fit.seconds_before

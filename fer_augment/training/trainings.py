@@ -325,7 +325,13 @@ class RecipeTrainings:
             rewritten = self._training_rows(fold)
             self._compute_features(rewritten, self.trainings.splits.validation)
             with collected_warnings() as messages:
-                trained = train(self.training(rewritten), checkpoint=checkpoint, progress=progress, evaluated=evaluated)
+                trained = train(
+                    self.training(rewritten),
+                    checkpoint=checkpoint,
+                    progress=progress,
+                    evaluated=evaluated,
+                    warnings=messages,
+                )
             if scout_of is None and (leak := near_held_out_warning(rewritten, self.trainings.splits)):
                 messages.append(leak)
             said = [*self.first_stage.rewriting_warnings, *messages]
@@ -361,6 +367,20 @@ class RecipeTrainings:
         """Return the fold of each source row that a row descends from; see `folds.folds_of`."""
         return folds_of(dataset, self.trainings.splits.train, self.settings.scout.folds, self.trainings.seed)
 
+    def source_folds(self) -> list[Fold]:
+        """Return the folds that source rows are in, which are fewer than the setting if there are few groups of rows.
+
+        Raises:
+            StrategyError: if all rows are in one, so that leaving it out would leave none.
+        """
+        numbers = np.unique(self.folds_of(self.trainings.splits.train))
+        if len(numbers) < 2:
+            raise StrategyError(
+                "out-of-fold predictions require two groups of training rows that can be told apart, but all rows are "
+                "duplicates of each other or in one group; use in-sample predictions"
+            )
+        return [fold for fold in all_folds(self.settings.scout.folds) if fold.number in numbers]
+
     def needed(self) -> list[NeededTraining]:
         """List the distinct trainings that the recipe needs, its own last, each after those that it waits for.
 
@@ -394,7 +414,10 @@ class RecipeTrainings:
             if embeds or Effect.IN_SAMPLE_MINING in effects:
                 folds.append(None)
             if Effect.OUT_OF_FOLD_MINING in effects:
-                folds += all_folds(self.settings.scout.folds)
+                try:
+                    folds += self.source_folds()
+                except StrategyError as error:
+                    raise StrategyError(f"{step}: {error}") from error
             if folds:
                 keys += yield from TrainedScout(self, step).recipe._needed(folds, step)
         return tuple(keys)
@@ -495,7 +518,7 @@ class TrainedScout:
             return self._probabilities(self._in_sample, training_set)
         fold_NP = self.recipe.folds_of(training_set)
         result = np.full((len(training_set), len(training_set.class_names)), np.nan, dtype=np.float32)
-        for fold in all_folds(self.asking.settings.scout.folds):
+        for fold in self.asking.source_folds():
             stored = self.recipe.trained(fold=fold, scout_of=self.step)
             rows = np.flatnonzero(((fold_NP == fold.number) | (fold_NP == -1)).all(axis=1))
             if len(rows):

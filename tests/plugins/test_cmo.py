@@ -47,7 +47,8 @@ def test_labels_are_mixed_by_the_pasted_area_of_the_drawn_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exponent", "shares"), [(0, [0.8, 0.16, 0.04]), (1, [1 / 3, 1 / 3, 1 / 3]), (2, [1 / 26, 5 / 26, 20 / 26])]
+    ("exponent", "shares"),
+    [(0, [0.8, 0.16, 0.04]), (1, [1 / 3, 1 / 3, 1 / 3]), (2, [1 / 26, 5 / 26, 20 / 26]), (1000, [0, 0, 1])],
 )
 def test_foregrounds_are_drawn_by_a_power_of_the_size_of_their_class(exponent: float, shares: list[float]) -> None:
     """A class of n rows is drawn in proportion to n^(1 - exponent); backgrounds stay the rows of the batch."""

@@ -136,6 +136,11 @@ def test_training_loops_of_ones_own_pass_the_features() -> None:
         loss_of(logits, torch.tensor([0, 1, 1]))
 
 
+def test_temperatures_whose_quotients_overflow_are_rejected() -> None:
+    with pytest.raises(RecipeError, match=r"temperature: .*0\.01"):
+        make_strategy("sup_con_loss", temperature=1e-39)
+
+
 def test_networks_without_features_are_refused_before_training(tmp_path: Path) -> None:
     def without_features(shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(math.prod(shape), classes))

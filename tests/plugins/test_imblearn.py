@@ -12,6 +12,7 @@ import imblearn.under_sampling
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fer_augment import Context, Effect, ImageDataset, StrategyError
 from fer_augment.hooks.pipeline import Pipeline, steps_of
@@ -303,6 +304,21 @@ def test_unknown_parents_of_synthetic_images_raise_an_error(monkeypatch: pytest.
     monkeypatch.setattr(imblearn.over_sampling.SMOTE, "_make_samples", make_samples)
     with pytest.raises(StrategyError, match="parents of the synthetic images of SMOTE cannot be determined"):
         rewritten(blobs(), sampler="SMOTE")
+
+
+def test_the_sampler_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def fit_resample(self: Any, X: Any, y: Any) -> Any:
+        threads.extend(pool["num_threads"] for pool in threadpool_info())
+        self.sample_indices_ = np.arange(len(X))
+        return X, y
+
+    monkeypatch.setattr(imblearn.under_sampling.TomekLinks, "_fit_resample", fit_resample)
+    with threadpool_limits(2):
+        rewritten(tiny_dataset(), sampler="TomekLinks")
+        assert {pool["num_threads"] for pool in threadpool_info()} == {2}
+    assert set(threads) == {1}
 
 
 def test_the_result_depends_on_the_seed() -> None:

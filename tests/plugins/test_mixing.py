@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ Mixup: Any = installed_plugins().strategy("mixup").value
 CutMix: Any = installed_plugins().strategy("cutmix").value
 Remix: Any = installed_plugins().strategy("remix").value
 ConfusionMix: Any = installed_plugins().strategy("confusion_mix").value
+confusion_of = importlib.import_module("fer_augment_plugins.mixing")._confusion_of
 SIDE = 20
 ROWS = SIDE * SIDE
 COUNTS = (240, 80, 60, 20)
@@ -273,6 +275,15 @@ def test_confusion_is_computed_once_per_scout_and_set() -> None:
     assert [scout.calls for scout in scouts.values()] == [1, 1]
     partners_of(scouts["one run"], DATA.take(rows[::-1]))
     assert [scout.calls for scout in scouts.values()] == [2, 1]
+
+
+def test_confusion_does_not_depend_on_the_order_of_rows_which_blas_may_sum_otherwise() -> None:
+    order = np.random.default_rng(1).permutation(ROWS)
+    probabilities = np.random.default_rng(2).dirichlet(np.ones(4), ROWS).astype(np.float32)
+    straight, shuffled = confusion_of(DATA, probabilities), confusion_of(DATA.take(order), probabilities[order])
+    assert straight.tobytes() == shuffled.tobytes()
+    means = [probabilities[DATA.labels == label].mean(axis=0, dtype=np.float64) for label in range(4)]
+    np.testing.assert_allclose(straight, np.where(np.eye(4), 0, means))
 
 
 def test_in_sample_predictions_are_requested_and_declared() -> None:

@@ -83,3 +83,9 @@ def test_no_validation_rows_are_refused_by_auto_alone() -> None:
     with pytest.raises(StrategyError, match="requires validation rows.*set `temperature` to a number"):
         adjusted(nothing, [], TemperatureScaling())
     assert adjusted(nothing, [], TemperatureScaling(temperature=2)).shape == (0, 2)
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-40, "best"])
+def test_invalid_temperatures_are_rejected(temperature: object) -> None:
+    with pytest.raises(ValueError, match="temperature"):
+        TemperatureScaling(temperature=temperature)
