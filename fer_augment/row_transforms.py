@@ -259,7 +259,7 @@ class RowTransforms(Strategy, ABC):
             own = rng.permutation(in_order[training_set.labels[in_order] == label])
             parents.append(np.resize(own, max(0, target - int(counts[label]))))
         if not any(map(len, parents)) and self.target_count != "largest_class":
-            message = f"`target_count` is {target}, and each class has as many rows already: no copies are appended"
+            message = f"`target_count` is {target}, and all classes have as many rows already: no copies are appended"
             warnings.warn(message, StrategyWarning, stacklevel=2)
         return np.concatenate(parents)
 

@@ -362,6 +362,7 @@ class TestRefused:
         [
             ([Draws()], r"step 1 \(draws\): draws new pixels in each batch \(augment_rows\).*freeze_epochs: 4"),
             ([installed("mixup")], r"step 1 \(mixup\): draws new pixels in each batch \(augment_batch\)"),
+            ([installed("sup_con_loss")], r"step 1 \(sup_con_loss\): its loss changes the features .*set train: all"),
             ([installed("dedup"), installed("flip_crop_affine")], r"step 2 .*without: \[flip_crop_affine\]"),
             ([ChangesBackbone()], r"step 1 \(changes_backbone\): changes the network outside its head"),
             ([ChangesBackbone(in_place=False)], r"step 1 \(changes_backbone\): changes the network outside its head"),

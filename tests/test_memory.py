@@ -12,7 +12,9 @@ import torch
 
 import fer_augment as fa
 from fer_augment import Model
+from fer_augment.hooks.pipeline import steps_of
 from fer_augment.recipe.binding import BoundRecipe
+from fer_augment.resampling import make_strategy
 from fer_augment.runs import memory_of_runs
 from fer_augment.training import memory
 from fer_augment.training.device_images import PIXELS_AT_ONCE, rows_at_once
@@ -85,6 +87,16 @@ def test_weights_in_bfloat16_are_counted_once_and_not_for_each_image(tmp_path: P
         return estimates[1] - estimates[0]
 
     assert 0 < growth("bfloat16") <= growth("float32")
+
+
+def test_the_moved_weights_of_sam_are_counted(tmp_path: Path) -> None:
+    def estimate(*strategies: fa.Strategy) -> int:
+        recipe = fa.Recipe(name="r", model="flat", training={"device": "cpu"})
+        bound = BoundRecipe(recipe, steps_of(strategies), Model("flat", "", flat), LOSS, ())
+        return training_memory(Trainings(tiny_splits(), 0, TrainingStore(tmp_path)).of(bound))
+
+    weights = sum(parameter.numel() for parameter in flat(tiny_splits().train.image_shape, 3).parameters())
+    assert estimate(make_strategy("sam")) - estimate() == 3 * 4 * weights
 
 
 def test_this_machine_has_memory() -> None:

@@ -84,10 +84,22 @@ class SecondStage(Strategy):
         return model
 
 
+class Mixes(Strategy):
+    """Mix images in batches."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SOFT_TARGETS
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        return images, targets
+
+
 class ToyPlugin:
     @hookimpl
     def register_strategies(self) -> list[type[Strategy]]:
-        return [Choosy, Declares, SecondStage]
+        return [Choosy, Declares, Mixes, SecondStage]
 
     @hookimpl
     def register_models(self) -> list[Model]:
@@ -405,6 +417,12 @@ class TestWarnings:
                 "out-of-fold predictions avoid this.",
             ),
             (
+                [{"mixes": {}}, declaring("USES_HISTORY")],
+                "cross_entropy",
+                "step 2 (declares) uses the last outputs for each training row, and these are for images that step 1 "
+                "(mixes) has mixed: they say little of the row itself.",
+            ),
+            (
                 [declaring(), {"declares": {"what": [], "late": 30}}],
                 "cross_entropy",
                 "Training has only 30 epochs, but step 2 (declares) starts at epoch 30, counted from 0: it never acts.",
@@ -423,7 +441,7 @@ class TestWarnings:
 
     def test_a_step_later_than_the_beginning_of_the_second_stage_gives_a_warning(self) -> None:
         (warning,) = recipe_warnings(bound({"declares": {"what": [], "late": 31}}, {"second_stage": {}}))
-        assert "step 1 (declares) starts at epoch 31" in warning
+        assert "step 1 (declares) starts at epoch 31, counted from 0: it acts late in the second stage, or" in warning
 
     def test_one_epoch_is_singular_in_the_warning_of_a_late_step(self) -> None:
         late = {"declares": {"what": [], "late": 1}}
@@ -442,6 +460,8 @@ class TestWarnings:
             [FLIPS],
             [declaring("SHIFTS_CLASS_PRIOR", "FAVORS_SMALL_CLASSES")],
             [declaring("NEEDS_RAW_LOGITS")],
+            [declaring("SOFT_TARGETS"), declaring("USES_HISTORY")],
+            [{"mixes": {}}],
             [{"declares": {"what": [], "late": 29}}],
             [{"declares": {"what": [], "late": 30}}, {"second_stage": {}}],
         ],

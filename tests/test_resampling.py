@@ -80,8 +80,9 @@ def test_labels_of_any_kind_and_class_names_are_supported() -> None:
     _, labels = StrategySampler(undersample).fit_resample(IMAGES, integers)
     assert counts(labels) == {7: 10, -2: 15, 30: 5}
     named = make_strategy("imblearn", sampler="RandomUnderSampler", sampling_strategy={"cat": 5})
-    _, labels = StrategySampler(named, class_names=(*DATA.class_names, "dog")).fit_resample(IMAGES, DATA.labels)
-    assert counts(labels) == {0: 10, 1: 15, 2: 5}
+    small = DATA.labels.astype(np.uint8)
+    _, labels = StrategySampler(named, class_names=(*DATA.class_names, "dog")).fit_resample(IMAGES, small)
+    assert counts(labels) == {0: 10, 1: 15, 2: 5} and labels.dtype == np.uint8
 
 
 def test_the_result_depends_on_the_seed() -> None:

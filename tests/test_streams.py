@@ -112,14 +112,14 @@ def work():
 
 if __name__ == "__main__":
     print("before")
+    ctypes.CDLL(None).puts(b"before, of C")
     with stdout_for_results():
         print("of Python")
-        ctypes.CDLL(None).puts(b"of C")
-        ctypes.CDLL(None).fflush(None)
         subprocess.run([sys.executable, "-c", "print('of a program')"])
         process = multiprocessing.get_context("spawn").Process(target=work)
         process.start()
         process.join()
+        ctypes.CDLL(None).puts(b"of C")
         results_stream().write("result\\n")
     print("after")
 """
@@ -130,8 +130,8 @@ def test_stdout_is_for_results_whoever_prints(tmp_path: Path) -> None:
     script = tmp_path / "printing.py"
     script.write_text(PRINTING)
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines() == ["before", "result", "after"]
-    assert ran.stderr.splitlines() == ["of Python", "of C", "of a program", "of a worker"]
+    assert ran.stdout.splitlines() == ["before", "before, of C", "result", "after"]
+    assert ran.stderr.splitlines() == ["of Python", "of a program", "of a worker", "of C"]
 
 
 def test_what_a_plugin_prints_in_hooks_is_not_part_of_the_results(tmp_path: Path, monkeypatch) -> None:

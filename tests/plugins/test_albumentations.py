@@ -164,6 +164,11 @@ def test_target_count_enlarges_classes_with_evenly_repeated_rows(parameters: dic
         assert np.ptp(rows_of_each[rows_of_each > 0]) <= 1
 
 
+def test_a_target_that_all_classes_have_gives_a_warning() -> None:
+    with pytest.warns(StrategyWarning, match="`target_count` is 5, and all classes have as many rows already"):
+        assert len(rewritten(transforms=["GaussNoise"], target_count=5, classes=["bee", "cat"])) == len(dataset())
+
+
 @pytest.mark.parametrize("amount", [{"target_count": "largest_class"}, {"target_count": 45}, {"copies": 2}])
 def test_copies_do_not_depend_on_the_order_of_rows(amount: dict[str, Any]) -> None:
     """The set has inverted copies of some rows."""
@@ -204,6 +209,7 @@ def test_random_numbers_of_a_copy_depend_on_its_copy_number_only() -> None:
         ({"transforms": []}, "at least 1"),
         ({"transforms": ["Blur"], "when": "rewrite"}, "either `copies` or `target_count`"),
         ({"transforms": ["Blur"], "when": "rewrite", "copies": 1, "target_count": 9}, "either `copies`"),
+        ({"transforms": ["Blur"], "when": "rewrite", "target_count": 0}, "greater than or equal to 1"),
         ({"transforms": ["Blur"], "copies": 1}, "`copies` requires `when: rewrite`"),
         (
             {"transforms": ["Blur"], "when": "rewrite", "copies": 1, "classes": {"ant": 0.5}},

@@ -10,7 +10,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
-from fer_augment import BatchLoss, Context, Effect, ImageDataset, StrategyError
+from fer_augment import BatchLoss, Context, Effect, ImageDataset, StrategyError, linear_head
 from fer_augment.hooks.pipeline import Pipeline, steps_of
 from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.networks import network_named
@@ -84,7 +84,8 @@ class TestAllLosses:
         assert loss_of(step, epoch=2) is CROSS_ENTROPY
         agree(loss_of(step, epoch=3)(LOGITS, ONE_HOT), loss_of((name, {}))(LOGITS, ONE_HOT))
         assert not torch.allclose(loss_of(step, epoch=3)(LOGITS, ONE_HOT), CROSS_ENTROPY(LOGITS, ONE_HOT))
-        assert (strategy(name).acts_from, strategy(name, from_epoch=3).acts_from) == (0, 3)
+        replaces_the_head = name == "ldam_loss"
+        assert (strategy(name).acts_from, strategy(name, from_epoch=3).acts_from) == (0, 0 if replaces_the_head else 3)
 
     @pytest.mark.parametrize("name", ALL)
     @pytest.mark.parametrize("epoch", [0.8, -1, "late"])
@@ -256,6 +257,18 @@ class TestLdamLoss:
     def test_networks_without_a_linear_head_are_rejected(self) -> None:
         with pytest.raises(StrategyError, match=r"step 1 \(ldam_loss\), prepare_model: .*convnet1 to convnet5.*choose"):
             self.prepared("convnet5")
+
+    def test_a_second_step_that_needs_a_linear_head_is_told_that_it_was_replaced(self) -> None:
+        model = self.prepared("vgg_mini")
+        with pytest.raises(StrategyError, match="has a CosineHead as `head`.*remove this step or the earlier one that"):
+            linear_head(model)
+
+    def test_cosines_are_computed_in_float32_under_autocast(self) -> None:
+        head = self.prepared("vgg_mini").head
+        features = torch.randn(4, head.weight.shape[1], generator=torch.Generator().manual_seed(0)).bfloat16()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = head(features)
+        agree(logits, head(features.float()))
 
     def prepared(self, model: str, **parameters: Any) -> Any:
         pipeline = Pipeline(steps_of([strategy("ldam_loss", **parameters)]), Context(0, ("a", "b", "c")))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fer_augment import Model, Strategy, StrategyError, hookimpl
+from fer_augment import Model, RecipeError, Strategy, StrategyError, hookimpl
 from fer_augment.functional import StrategyLoss
 from fer_augment.hooks.loss_features import LossFeatures
 from fer_augment.resampling import make_strategy

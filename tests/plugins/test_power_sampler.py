@@ -59,11 +59,14 @@ def test_weights_are_unchanged_before_from_epoch() -> None:
 
 @pytest.mark.parametrize(("epoch", "share"), [(0, 0), (2, 0), (3, 0.25), (4, 0.5), (5, 0.75), (6, 1), (7, 1), (100, 1)])
 @pytest.mark.parametrize("exponent", [0.5, 1])
-def test_progressive_probabilities_are_interpolated_linearly(epoch: int, share: float, exponent: float) -> None:
+@pytest.mark.parametrize("earlier", [np.ones(141), 1.0 + DATA.labels**2], ids=["alone", "after another sampler"])
+def test_progressive_probabilities_are_interpolated_linearly(
+    epoch: int, share: float, exponent: float, earlier: np.ndarray
+) -> None:
     """Kang et al. 2020: p(t) = (1 - t / T) p(instance-balanced) + t / T p(class-balanced)."""
     progressive = {"exponent": exponent, "from_epoch": 2, "ramp_epochs": 4}
-    natural, balanced = drawn(np.ones(141), exponent=0), drawn(np.ones(141), exponent=exponent)
-    ours = drawn(np.ones(141), epoch, **progressive)
+    natural, balanced = drawn(earlier, exponent=0), drawn(earlier, exponent=exponent)
+    ours = drawn(earlier, epoch, **progressive)
     assert ours == pytest.approx((1 - share) * natural + share * balanced)
     assert (len(np.unique(weights_of(np.ones(141), epoch, **progressive))) == 1) == (share == 0)
     assert PowerSampler(**progressive).acts_from == 3

@@ -24,7 +24,7 @@ SETTINGS = TrainingSettings(epochs=2, batch_size=16, learning_rate=0.05)
 
 
 class Steps:
-    """Stands in for the second stage: overwrites the head before each forward pass, as an optimizer step would."""
+    """Stands in for the second stage: sets the head by an optimizer's steps, and records the weights after each."""
 
     def __init__(self, *heads: list[list[float]]) -> None:
         self.heads = heads
@@ -33,15 +33,20 @@ class Steps:
 
     def __call__(self, model: Any, **arguments: Any) -> Any:
         self.arguments = {**arguments, "parameters": list(arguments["parameters"])}
+        optimizer = torch.optim.SGD(self.arguments["parameters"], lr=1)
+        self.seen.append(model.head.weight.detach().clone())
         for rows in self.heads:
-            model.head(torch.zeros(1, model.head.in_features))
+            model.head.weight.grad = model.head.weight.detach() - torch.tensor(rows)
+            optimizer.step()
             self.seen.append(model.head.weight.detach().clone())
-            with torch.no_grad():
-                model.head.weight.copy_(torch.tensor(rows))
+        with torch.no_grad():
+            model.head.weight.mul_(10)  # as `sam` moves weights for a second pass
+            model.head(torch.zeros(1, model.head.in_features))
+            model.head.weight.div_(10)
         return model
 
 
-def balanced(steps: Steps, data: ImageDataset = DATA, **parameters: Any) -> Any:
+def balanced(steps: Any, data: ImageDataset = DATA, **parameters: Any) -> Any:
     """Refine a network of two features whose weight vectors have the norms 1, 3 and 5."""
     model = torch.nn.Sequential()
     model.add_module("features", torch.nn.Identity())
@@ -54,22 +59,33 @@ def balanced(steps: Steps, data: ImageDataset = DATA, **parameters: Any) -> Any:
     return pipeline.fold("refine_model", model, training_set=data, train=steps)
 
 
-def test_weight_vectors_are_shortened_to_the_limit_before_each_forward_pass_and_at_the_end() -> None:
+def test_weight_vectors_are_shortened_to_the_limit_at_the_beginning_and_after_each_step() -> None:
     """With limit 0.25 the largest norm is 1 + 0.25 (5 - 1) = 2, in all steps."""
     steps = Steps([[0.5, 0.0], [8.0, 6.0], [0.0, 2.0]], [[0.0, 9.0], [1.0, 0.0], [0.6, 0.8]])
     model = balanced(steps, limit=0.25)
     torch.testing.assert_close(steps.seen[0], torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.2, -1.6]]))
     torch.testing.assert_close(steps.seen[1], torch.tensor([[0.5, 0.0], [1.6, 1.2], [0.0, 2.0]]))
-    torch.testing.assert_close(model.head.weight.detach(), torch.tensor([[0.0, 2.0], [1.0, 0.0], [0.6, 0.8]]))
+    torch.testing.assert_close(steps.seen[2], torch.tensor([[0.0, 2.0], [1.0, 0.0], [0.6, 0.8]]))
+    torch.testing.assert_close(model.head.weight.detach(), steps.seen[2])
     assert (model.head.bias == 7).all(), "biases are not limited"
 
 
 def test_the_network_keeps_no_trace_of_the_limit() -> None:
-    model = balanced(Steps(), limit=0)
-    with torch.no_grad():
-        model.head.weight.fill_(5)
-    model(torch.zeros(1, 2))
-    assert (model.head.weight == 5).all()
+    def fails(model: Any, **arguments: Any) -> Any:
+        other = torch.nn.Parameter(torch.full((2, 2), 5.0, requires_grad=True))
+        other.grad = torch.zeros(2, 2)
+        torch.optim.SGD([other]).step()
+        assert (other == 5).all(), "other optimizers are left alone"
+        networks.append(model)
+        raise RuntimeError("stopped")
+
+    networks: list[Any] = []
+    with pytest.raises(StrategyError, match="stopped"):
+        balanced(fails, limit=0)
+    for model in (balanced(Steps(), limit=0), *networks):
+        model.head.weight.grad = torch.full_like(model.head.weight, -5)
+        torch.optim.SGD([model.head.weight], lr=1).step()
+        assert (model.head.weight.norm(dim=1) > 4).all()
 
 
 def test_rows_are_drawn_by_the_effective_number_of_their_class() -> None:
@@ -82,10 +98,10 @@ def test_rows_are_drawn_by_the_effective_number_of_their_class() -> None:
     assert np.array_equal(unweighted.arguments["weights"], np.ones(len(DATA)))
 
 
-def trained(*strategies: Any) -> Trained:
+def trained(*strategies: Any, settings: TrainingSettings = SETTINGS) -> Trained:
     pipeline = Pipeline(steps_of(strategies), Context(0, DATA.class_names))
     loss = PLUGINS.loss("cross_entropy").value
-    training = Training(model_named("convnet0"), loss, SETTINGS, pipeline, DATA, len(DATA), DATA, 4)
+    training = Training(model_named("convnet0"), loss, settings, pipeline, DATA, len(DATA), DATA, 4)
     return refine(training, train(training))
 
 
@@ -97,6 +113,13 @@ def test_a_real_second_stage_trains_the_head_within_the_limit() -> None:
     assert again["head.weight"].norm(dim=1).max() <= limit * (1 + 1e-5)
     assert not torch.equal(once["head.weight"], again["head.weight"])
     assert all(torch.equal(once[name], again[name]) for name in once if not name.startswith("head"))
+
+
+def test_an_average_of_the_weights_is_within_the_limit() -> None:
+    settings = SETTINGS.model_copy(update={"weight_average": 0.9, "learning_rate": 0.5})
+    once, again = (trained(*steps, settings=settings).model for steps in ((), (WeightBalancing(epochs=1, limit=0),)))
+    limit = once.get_submodule("head").weight.norm(dim=1).min()
+    assert again.get_submodule("head").weight.norm(dim=1).max() <= limit * (1 + 1e-5)
 
 
 def test_networks_without_a_linear_head_are_rejected() -> None:
