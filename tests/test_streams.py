@@ -129,7 +129,8 @@ if __name__ == "__main__":
 def test_stdout_is_for_results_whoever_prints(tmp_path: Path) -> None:
     script = tmp_path / "printing.py"
     script.write_text(PRINTING)
-    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, env=buffered)
     assert ran.stdout.splitlines() == ["before", "before, of C", "result", "after"]
     assert ran.stderr.splitlines() == ["of Python", "of a program", "of a worker", "of C"]
 

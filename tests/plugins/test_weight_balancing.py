@@ -98,10 +98,10 @@ def test_rows_are_drawn_by_the_effective_number_of_their_class() -> None:
     assert np.array_equal(unweighted.arguments["weights"], np.ones(len(DATA)))
 
 
-def trained(*strategies: Any, settings: TrainingSettings = SETTINGS) -> Trained:
+def trained(*strategies: Any) -> Trained:
     pipeline = Pipeline(steps_of(strategies), Context(0, DATA.class_names))
     loss = PLUGINS.loss("cross_entropy").value
-    training = Training(model_named("convnet0"), loss, settings, pipeline, DATA, len(DATA), DATA, 4)
+    training = Training(model_named("convnet0"), loss, SETTINGS, pipeline, DATA, len(DATA), DATA, 4)
     return refine(training, train(training))
 
 
@@ -113,13 +113,6 @@ def test_a_real_second_stage_trains_the_head_within_the_limit() -> None:
     assert again["head.weight"].norm(dim=1).max() <= limit * (1 + 1e-5)
     assert not torch.equal(once["head.weight"], again["head.weight"])
     assert all(torch.equal(once[name], again[name]) for name in once if not name.startswith("head"))
-
-
-def test_an_average_of_the_weights_is_within_the_limit() -> None:
-    settings = SETTINGS.model_copy(update={"weight_average": 0.9, "learning_rate": 0.5})
-    once, again = (trained(*steps, settings=settings).model for steps in ((), (WeightBalancing(epochs=1, limit=0),)))
-    limit = once.get_submodule("head").weight.norm(dim=1).min()
-    assert again.get_submodule("head").weight.norm(dim=1).max() <= limit * (1 + 1e-5)
 
 
 def test_networks_without_a_linear_head_are_rejected() -> None:
