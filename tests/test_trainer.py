@@ -108,7 +108,8 @@ def lower_precision():
 @contextmanager
 def lower_precision_of_an_operation():
     """Set it through the newer interface, after which torch refuses to read the older one."""
-    operations: Any = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+    mkldnn: Any = torch.backends.mkldnn
+    operations = mkldnn.matmul, mkldnn.conv
     for operation in operations:
         operation.fp32_precision = "bf16"
     try:

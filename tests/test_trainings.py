@@ -41,6 +41,7 @@ from fer_augment.training.folds import folds_of
 from fer_augment.training.keys import run_key, source_digest, step_identity, training_key
 from fer_augment.training.prediction import predict
 from fer_augment.training.store import StoredTraining, TrainingStore, default_store
+from fer_augment.training.trainer import train
 from fer_augment.training.trainings import Trainings
 from tests.tiny_training import LOSS, MODEL, same_bits, tiny_convnet, tiny_splits
 
@@ -452,7 +453,7 @@ class TestStore:
         def interrupt(evaluation):
             raise KeyboardInterrupt
 
-        every_epoch = functools.partial(fer_augment.training.trainings.train, seconds_between_checkpoints=0)
+        every_epoch = functools.partial(train, seconds_between_checkpoints=0)
         monkeypatch.setattr(fer_augment.training.trainings, "train", every_epoch)
         recipe = trainings.of(bound(Warns(), settings=SETTINGS.model_copy(update={"evaluate_every": 2})))
         with pytest.raises(KeyboardInterrupt):
