@@ -535,6 +535,17 @@ class TestLossesThatAreNotFinite:
         with pytest.raises(RunError, match=message):
             train(training_of(DividesByZero()))
 
+    def test_a_loss_of_each_class_is_refused(self):
+        class ForgetsToSum(Strategy):
+            """Returns one loss for each row and class."""
+
+            @hookimpl
+            def build_loss(self, loss):
+                return lambda logits, targets: loss(logits, targets)[:, None] * targets
+
+        with pytest.raises(RunError, match=r"one value per row, has \(\d+, 3\)"):
+            train(training_of(ForgetsToSum()))
+
     def test_a_network_that_starts_with_infinite_weights_is_named(self):
         class Breaks(Strategy):
             """Sets all weights to NaN."""

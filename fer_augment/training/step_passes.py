@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from fer_augment.errors import RunError
 from fer_augment.hooks.declarations import BatchLoss
 from fer_augment.recipe.training_settings import TrainingSettings
 from fer_augment.training.torch_runtime import autocast
@@ -74,6 +75,8 @@ class StepPasses:
         with autocast(self.settings):
             logits = self.model(self._images)
         losses = self._loss(logits.float(), targets)
+        if losses.shape != targets.shape[:1]:
+            raise RunError(f"the loss must have shape ({len(targets)},), one value per row, has {tuple(losses.shape)}")
         mean = losses.mean() if weights is None else (losses * weights).mean()
         for parameter in self.parameters:
             parameter.grad = None
