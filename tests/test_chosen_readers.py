@@ -43,6 +43,16 @@ class TestPrecedence:
         )
         assert not with_readers(BUILT_IN, offer("scans", "hospital 2.0", recognized=".tar")).read("faces.zip").notes
 
+    def test_a_source_without_notes_is_opened_without_one(self) -> None:
+        class Own:
+            description = "own"
+
+            def splits(self, settings: Any, progress: Any) -> Splits:
+                return tiny_splits()
+
+        readers = with_readers(BUILT_IN, offer("scans", "hospital 2.0", lambda source, progress: Own()))
+        assert readers.open("faces.zip").description == "own"
+
     def test_two_of_other_distributions_are_refused(self) -> None:
         readers = with_readers(BUILT_IN, offer("scans", "hospital 2.0"), offer("films", "cinema 1.0"))
         with pytest.raises(

@@ -14,6 +14,7 @@ import pytest
 import fer_augment as fa
 from fer_augment import PluginError
 from fer_augment.errors import RecipeError
+from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.reading import Source
 from tests.command_line import assert_refused, fer_augment
 from tests.planted_faults import readers
@@ -166,6 +167,19 @@ def test_what_a_file_does_not_have_is_refused_with_the_position(
     assert message in ran.out and f"{recipe}:" in ran.out
     with pytest.raises(RecipeError, match="has no|cannot be read"):
         fa.run(recipe, write_squares(place / "data"), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("hook", "problem"),
+    [
+        ("@hookimpl\ndef register_losses():\n    return [1 / 0]\n", "ZeroDivisionError: division by zero"),
+        ("def register_losses():\n    return []\n", "register_losses is a hook; mark it with @hookimpl"),
+    ],
+)
+def test_why_a_hook_of_a_file_registers_nothing_is_said(tmp_path: Path, hook: str, problem: str) -> None:
+    (tmp_path / "own.py").write_text(f"from fer_augment import hookimpl\n\n\n{hook}")
+    with pytest.raises(PluginError, match=rf"own.py has no loss 'mine'.* \(not loaded: own.py: {problem}\)$"):
+        declaration_in_file(tmp_path / "own.py", "loss", "mine")
 
 
 def test_a_tracker_in_a_file_can_be_named_on_the_command_line(place: Path) -> None:

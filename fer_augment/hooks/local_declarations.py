@@ -7,7 +7,8 @@ from typing import Any
 
 from fer_augment.errors import PluginError, did_you_mean
 from fer_augment.hooks.declarations import DatasetReader, Loss, Tracker
-from fer_augment.hooks.plugin_manager import collect
+from fer_augment.hooks.plugin_manager import Catalog, collect
+from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.strategy_files import module_of
 
 DECLARED: dict[str, type] = {"loss": Loss, "tracker": Tracker, "dataset reader": DatasetReader}
@@ -27,11 +28,9 @@ def declarations_in_file(file: Path, kind: str) -> dict[str, Any]:
     Raises:
         PluginError: if the file cannot be executed.
     """
-    module, declared = module_of(file), DECLARED[kind]
-    registered = {
-        offer.name: offer.value for offer in collect([(module.__name__, "", module)]).offers if offer.kind == kind
-    }
-    in_variables = {name: value for name, value in vars(module).items() if isinstance(value, declared)}
+    declared = DECLARED[kind]
+    registered = {offer.name: offer.value for offer in _registered(file).offers if offer.kind == kind}
+    in_variables = {name: value for name, value in vars(module_of(file)).items() if isinstance(value, declared)}
     named = {id(value) for value in in_variables.values()}
     return in_variables | {name: value for name, value in registered.items() if id(value) not in named}
 
@@ -45,5 +44,15 @@ def declaration_in_file(file: Path, kind: str, name: str) -> Any:
     declarations = declarations_in_file(file, kind)
     by_own_name = {value.name: value for value in declarations.values()}
     if name not in declarations and name not in by_own_name:
-        raise PluginError(f"{file} has no {kind} {name!r}{did_you_mean(name, [*declarations, *by_own_name])}")
+        problems = [problem.removeprefix(": ") for problem in _registered(file).problems]  # of no distribution
+        broken = f" (not loaded: {' | '.join(problems)})" if problems else ""
+        raise PluginError(f"{file} has no {kind} {name!r}{did_you_mean(name, [*declarations, *by_own_name])}{broken}")
     return declarations[name] if name in declarations else by_own_name[name]
+
+
+def _registered(file: Path) -> Catalog:
+    """Return what the registration hooks of a file return, if it has any."""
+    module = module_of(file)
+    hooks = [name for name, value in vars(module).items() if hasattr(value, f"{PROJECT}_impl")]
+    unmarked = [name for name in vars(module) if name.startswith("register_")]
+    return collect([(file.name, "", module)] if hooks or unmarked else [])

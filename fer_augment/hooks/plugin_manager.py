@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from fer_augment.data.dataset import Splits
-from fer_augment.data.image_source import ArraySource, DataSource
+from fer_augment.data.image_source import ArraySource, DataSource, ImageSource
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import (
     DatasetError,
@@ -204,7 +204,7 @@ def _opened(
         raise DatasetError(f"{named} failed: {_in_one_line(error)}") from error
     if not isinstance(opened, Splits) and not callable(getattr(opened, "splits", None)):
         raise DatasetError(f"{named} must return Splits or an ImageSource, returned {type(opened).__name__}")
-    if passed_over:
+    if passed_over and isinstance(opened, Splits | ImageSource):  # another source has no notes
         note = (
             f"Read by {offer.name} ({offer.provider}), although {' and '.join(passed_over)} would read it, too; "
             f"--reader {passed_over[0]} chooses the latter."
