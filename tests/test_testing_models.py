@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,7 @@ from fer_augment.testing import (
 )
 from fer_augment.testing.checks import FIRST_MODEL_CHECKS, MODEL_CHECKS
 from tests.networks import model_named
-from tests.planted_faults.models import FAULTS, Shape, parts, ten_classes
+from tests.planted_faults.models import FAULTS, NoNetwork, Shape, parts, sound, ten_classes
 
 SHIPPED = [offer.name for offer in installed_plugins().of_kind("model") if offer.name != "timm"]  # which needs an extra
 CONFIGURED: list[Any] = [model_named("vgg_mini", width=4, dropout=0.0), model_named("resnet_small", width=4, depth=2)]
@@ -46,6 +47,17 @@ class Layered(ConfigurableModel):
 @parametrize_with_model_checks([Layered, Layered(widths=[8])])
 def test_parameters_may_be_lists(model: Any, check: PluginCheck) -> None:
     check(model)
+
+
+LISTED: Any = Model("listed", "a list of distributions", sound, distributions=["torch"])  # type: ignore[arg-type] # a list
+
+
+@pytest.mark.parametrize(("model", "outcome"), [(LISTED, None), (NoNetwork, "must be a Model or a subclass of")])
+def test_what_has_no_hash_and_what_is_no_network_are_cases_of_pytest(model: Any, outcome: str | None) -> None:
+    cases = parametrize_with_model_checks([model]).args[1]
+    assert cases[0].id in ("listed-is_declared_as_a_model", "NoNetwork-is_declared_as_a_model")
+    with pytest.raises(AssertionError, match=outcome) if outcome else nullcontext():
+        cases[0].values[1](model)
 
 
 @pytest.mark.parametrize(("model", "check", "advice"), FAULTS)

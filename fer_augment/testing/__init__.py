@@ -33,9 +33,9 @@ color), with a scout and a network. `checks.CHECKS_OF_KIND` lists all checks.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fer_augment.errors import FerAugmentError
 from fer_augment.hooks.declarations import DatasetReader, Loss, Tracker
@@ -43,16 +43,7 @@ from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.testing.checks import (
-    CHECKS,
-    FIRST_CHECKS,
-    FIRST_LOSS_CHECKS,
-    FIRST_MODEL_CHECKS,
-    FIRST_READER_CHECKS,
-    FIRST_TRACKER_CHECKS,
-    LOSS_CHECKS,
-    MODEL_CHECKS,
-    READER_CHECKS,
-    TRACKER_CHECKS,
+    CHECKS_OF_KIND,
     AnySubject,
     Check,
     checks_of,
@@ -178,6 +169,15 @@ def assert_conforms(plugin: AnyPlugin) -> None:
         raise AssertionError("\n".join([f"{title} does not conform:", *lines]))
 
 
+_SUBJECT_OF_KIND: Mapping[str, Callable[[Any], AnySubject]] = {
+    "strategy": Subject.of,
+    "model": ModelSubject,
+    "loss": LossSubject,
+    "dataset reader": ReaderSubject,
+    "tracker": TrackerSubject,
+}
+
+
 def _subject_of(plugin: AnyPlugin) -> AnySubject:
     if isinstance(plugin, Loss):
         return LossSubject(plugin)
@@ -230,7 +230,8 @@ class PluginCheck:
         __tracebackhide__ = True
         import pytest
 
-        subject, failed = _subject_and_failed_check(plugin)
+        kind = next(kind for kind, checks in CHECKS_OF_KIND.items() if self.function in (*checks[0], *checks[1]))
+        subject, failed = _subject_and_failed_check(_Same(plugin), kind)
         first, _ = checks_of(subject)
         if failed and self.function not in first[: first.index(failed) + 1]:
             pytest.skip(f"{failed.__name__} fails; fix that first")
@@ -262,7 +263,7 @@ def parametrize_with_checks(strategies: Iterable[AnyStrategy | str]) -> pytest.M
         PluginError: if no strategy of a given name is installed.
     """
     found = [installed_plugins().strategy(one).value if isinstance(one, str) else one for one in strategies]
-    return _parametrized("strategy", found, (*FIRST_CHECKS, *CHECKS))
+    return _parametrized("strategy", found, "strategy")
 
 
 def parametrize_with_model_checks(models: Iterable[AnyNetwork | str]) -> pytest.MarkDecorator:
@@ -282,7 +283,7 @@ def parametrize_with_model_checks(models: Iterable[AnyNetwork | str]) -> pytest.
         PluginError: if no network of a given name is installed.
     """
     found = [installed_plugins().model(one).value if isinstance(one, str) else one for one in models]
-    return _parametrized("model", found, (*FIRST_MODEL_CHECKS, *MODEL_CHECKS))
+    return _parametrized("model", found, "model")
 
 
 def parametrize_with_loss_checks(losses: Iterable[Loss | str]) -> pytest.MarkDecorator:
@@ -295,7 +296,7 @@ def parametrize_with_loss_checks(losses: Iterable[Loss | str]) -> pytest.MarkDec
         PluginError: if no loss of a given name is installed.
     """
     found = [installed_plugins().loss(one).value if isinstance(one, str) else one for one in losses]
-    return _parametrized("loss", found, (*FIRST_LOSS_CHECKS, *LOSS_CHECKS))
+    return _parametrized("loss", found, "loss")
 
 
 def parametrize_with_reader_checks(readers: Iterable[DatasetReader | str]) -> pytest.MarkDecorator:
@@ -308,7 +309,7 @@ def parametrize_with_reader_checks(readers: Iterable[DatasetReader | str]) -> py
         PluginError: if no reader of a given name is installed.
     """
     found = [installed_plugins().reader(one).value if isinstance(one, str) else one for one in readers]
-    return _parametrized("reader", found, (*FIRST_READER_CHECKS, *READER_CHECKS))
+    return _parametrized("reader", found, "dataset reader")
 
 
 def parametrize_with_tracker_checks(trackers: Iterable[Tracker | str]) -> pytest.MarkDecorator:
@@ -321,24 +322,38 @@ def parametrize_with_tracker_checks(trackers: Iterable[Tracker | str]) -> pytest
         PluginError: if no tracker of a given name is installed.
     """
     found = [installed_plugins().tracker(one).value if isinstance(one, str) else one for one in trackers]
-    return _parametrized("tracker", found, (*FIRST_TRACKER_CHECKS, *TRACKER_CHECKS))
+    return _parametrized("tracker", found, "tracker")
 
 
-def _parametrized(argument: str, plugins: Sequence[AnyPlugin], checks: Sequence[Check]) -> pytest.MarkDecorator:
+def _parametrized(argument: str, plugins: Sequence[AnyPlugin], kind: str) -> pytest.MarkDecorator:
     import pytest
 
+    first, others = CHECKS_OF_KIND[kind]
     return pytest.mark.parametrize(
         (argument, "check"),
         [
-            pytest.param(plugin, PluginCheck(check), id=f"{_subject_of(plugin).label}-{check.__name__}")
+            pytest.param(plugin, PluginCheck(check), id=f"{_SUBJECT_OF_KIND[kind](plugin).label}-{check.__name__}")
             for plugin in plugins
-            for check in checks
+            for check in (*first, *others)
         ],
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """A plugin, compared by identity: what it declares may have no hash."""
+
+    plugin: AnyPlugin
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.plugin is other.plugin
+
+    def __hash__(self) -> int:
+        return id(self.plugin)
+
+
 @functools.lru_cache(maxsize=32)
-def _subject_and_failed_check(plugin: AnyPlugin) -> tuple[AnySubject, Check | None]:
+def _subject_and_failed_check(same: _Same, kind: str) -> tuple[AnySubject, Check | None]:
     """Return what all checks of a plugin share, and the first of the first checks that fails, if any."""
-    subject = _subject_of(plugin)
+    subject = _SUBJECT_OF_KIND[kind](same.plugin)
     return subject, next((check for check in checks_of(subject)[0] if run_check(check, subject)[0]), None)

@@ -239,18 +239,23 @@ def checks_of(subject: AnySubject) -> tuple[tuple[Check, ...], tuple[Check, ...]
     return CHECKS_OF_KIND[_KIND_OF[type(subject)]]
 
 
-def run_check(check: Check, subject: AnySubject) -> tuple[list[str], Exception | None]:
+def run_check(check: Check, subject: AnySubject) -> tuple[list[str], BaseException | None]:
     """Run one check, with warnings ignored.
 
     Returns:
         What is wrong, each fault once, empty if the check passes; and the exception if the plugin raised one, which
-        is then the only fault, or a `NotChecked`, which is no fault.
+        is then the last fault, or a `NotChecked`, which is no fault.
     """
+    faults: dict[str, None] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return list(dict.fromkeys(check(subject))), None
+            for fault in check(subject):
+                faults[fault] = None
         except NotChecked as reason:
-            return [], reason
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; only this check fails
-            return [f"{type(error).__name__}: {error}"], error
+            return list(faults), reason
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; only this check fails
+            return [*faults, f"{type(error).__name__}: {error}"], error
+    return list(faults), None

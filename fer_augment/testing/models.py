@@ -5,6 +5,7 @@ Legend of shapes: B rows of a batch, H, W, C height, width and channels, K class
 
 from __future__ import annotations
 
+import secrets
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import PydanticUserError
 
 from fer_augment.errors import FerAugmentError
+from fer_augment.hooks.declared_values import declaration_fault
 from fer_augment.hooks.networks import AnyModel, ConfigurableModel, ImageShape, Model
 from fer_augment.hooks.plugin_manager import model_faults
 from fer_augment.recipe.binding import with_parameters
@@ -41,9 +44,10 @@ class ModelSubject:
     def label(self) -> str:
         """The name of the network, for an instance with its parameters, such as `vgg_mini(width=8)`."""
         if isinstance(self.declared, type):
-            return self.declared.model_name()
-        if isinstance(self.declared, Model):
-            return self.declared.name
+            named = getattr(self.declared, "model_name", None)  # it may be a class of something else
+            return named() if named else self.declared.__name__
+        if not isinstance(self.declared, ConfigurableModel):
+            return str(getattr(self.declared, "name", self.declared))
         given = self.declared.model_dump(include=self.declared.model_fields_set)
         return f"{self.declared.name}({', '.join(f'{key}={value}' for key, value in given.items())})"
 
@@ -58,11 +62,24 @@ class ModelSubject:
         """Build the network as a run does, with its preprocessing, with weights determined by the seed."""
         import torch
 
-        from fer_augment.training.networks import build_network
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return build_network(self.model.untrained, shape, [f"class {number}" for number in range(classes)])[0]
+            return self._built(shape, classes)
+
+    def seeds_torch(self, shape: ImageShape, classes: int) -> bool:
+        """Whether building the network seeds torch's global generator."""
+        import torch
+
+        seed = secrets.randbits(63)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._built(shape, classes)
+            return torch.initial_seed() != seed
+
+    def _built(self, shape: ImageShape, classes: int) -> torch.nn.Module:
+        from fer_augment.training.networks import build_network
+
+        return build_network(self.model.untrained, shape, [f"class {number}" for number in range(classes)])[0]
 
     @cached_property
     def networks(self) -> list[tuple[torch.nn.Module, torch.Tensor, int]]:
@@ -77,12 +94,17 @@ class ModelSubject:
 
 
 def is_declared_as_a_model(subject: ModelSubject) -> Iterator[str]:
-    """The declaration is complete, has a description, and `example` holds valid parameters."""
+    """The declaration is complete, has a description, and `example` and properties hold valid values."""
     declared = subject.declared if isinstance(subject.declared, Model | type) else type(subject.declared)
-    yield from model_faults(declared)
+    faults = model_faults(declared)
+    yield from faults
+    if faults:
+        return
     if isinstance(declared, Model):
         if not declared.summary:
             yield "add a summary; `plugins show` prints it"
+        if fault := declaration_fault(declared):
+            yield fault
         return
     if not declared.__doc__:
         yield "add a docstring to the class; `plugins show` prints it"
@@ -90,9 +112,12 @@ def is_declared_as_a_model(subject: ModelSubject) -> Iterator[str]:
         if not field.description:
             yield f"add a description to the parameter {name}: Field(description=...)"
     try:
-        _ = subject.model
+        model = subject.model
     except FerAugmentError as error:
         yield f"set the class attribute `example` to valid parameters: {error}"
+        return
+    if fault := declaration_fault(model):
+        yield fault
 
 
 def builds_for_images(subject: ModelSubject) -> Iterator[str]:
@@ -162,6 +187,8 @@ def same_seed_gives_the_same_weights(subject: ModelSubject) -> Iterator[str]:
         first, second = (subject.network(_shape(images), classes).state_dict() for _ in range(2))
         if any(not torch.equal(first[name], second[name]) for name in first):
             yield "two networks built with the same seed of torch differ; draw weights with torch.nn.init only"
+        if subject.seeds_torch(_shape(images), classes):
+            yield "building the network seeds torch's global generator; a run has done it, so that its seed decides"
 
 
 def predicts_images_alone(subject: ModelSubject) -> Iterator[str]:
@@ -194,8 +221,8 @@ def model_can_be_written_to_a_recipe(subject: ModelSubject) -> Iterator[str]:
         return
     try:
         type(model).model_json_schema()
-        again = type(model).model_validate_json(model.model_dump_json())
-    except ValueError as error:
+        again = type(model).model_validate_json(model.model_dump_json(by_alias=True))
+    except (ValueError, PydanticUserError) as error:
         yield f"use types and values for parameters that JSON can represent: {' '.join(str(error).split())}"
     else:
         if again.model_dump() != model.model_dump():

@@ -98,6 +98,11 @@ def draws_from_python(shape: Shape, classes: int) -> nn.Module:
     return network
 
 
+def seeds_torch(shape: Shape, classes: int) -> nn.Module:
+    torch.manual_seed(0)
+    return sound(shape, classes)
+
+
 def normalizes_the_batch(shape: Shape, classes: int) -> nn.Module:
     given = layers(shape)
     given[1] = nn.BatchNorm2d(4, track_running_stats=False)
@@ -138,6 +143,20 @@ class SaysNothing(ConfigurableModel):
         return sound(image_shape, classes)
 
 
+class NoNetwork:
+    """A class of something else."""
+
+
+class DeclaresAWord(NeedsAWidth):
+    """Distributions that are no list."""
+
+    example = {"width": 4}
+
+    @property
+    def distributions(self) -> Any:
+        return "timm"
+
+
 class CannotBeWritten(ConfigurableModel):
     """A parameter that JSON cannot hold."""
 
@@ -150,6 +169,8 @@ class CannotBeWritten(ConfigurableModel):
 FAULTS: list[tuple[Any, str, str]] = [
     (NeedsAWidth, "is_declared_as_a_model", "set the class attribute `example`"),
     (SaysNothing, "is_declared_as_a_model", "add a description to the parameter width"),
+    (NoNetwork, "is_declared_as_a_model", "must be a Model or a subclass of ConfigurableModel"),
+    (DeclaresAWord, "is_declared_as_a_model", "distributions must be a list"),
     (Model("sound", "", sound), "is_declared_as_a_model", "add a summary"),
     *(
         (Model(build.__name__, "a fault", build), check, advice)
@@ -169,6 +190,7 @@ FAULTS: list[tuple[Any, str, str]] = [
             (a_head_of_two_layers, "consists_of_features_and_a_head", "is a Sequential; give it another name"),
             (scales_between_the_parts, "consists_of_features_and_a_head", "must be head(features(images))"),
             (draws_from_python, "same_seed_gives_the_same_weights", "draw weights with torch.nn.init only"),
+            (seeds_torch, "same_seed_gives_the_same_weights", "seeds torch's global generator"),
             (normalizes_the_batch, "predicts_images_alone", "use running statistics"),
             (hides_its_state, "loads_its_weights_back", "register it as a parameter or a buffer"),
             (warns, "model_emits_no_warnings", "UserWarning: look out"),
