@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from fer_augment.testing import (
     parametrize_with_reader_checks,
     parametrize_with_tracker_checks,
 )
-from fer_augment.testing.checks import CHECKS_OF_KIND
-from fer_augment.testing.readers import refuses_damaged_data
+from fer_augment.testing.checks import CHECKS_OF_KIND, run_check
+from fer_augment.testing.losses import LossSubject
+from fer_augment.testing.readers import ReaderSubject, recognizes_and_reads_its_example, refuses_damaged_data
 from tests.data_files import small_csv_rows, write_csv, write_npz, write_squares
 from tests.planted_faults import losses, readers, trackers
 
@@ -134,6 +136,36 @@ def test_a_planted_fault_is_reported_by_its_check(kind: str, plugin: Any, check:
 def test_every_check_reports_a_planted_fault(kind: str) -> None:
     first, others = CHECKS_OF_KIND[kind]
     assert {check.__name__ for check in (*first, *others)} == {check for _, check, _ in FAULTS[kind]}
+
+
+def test_faults_before_an_exception_are_kept_and_an_exit_is_one() -> None:
+    def yields_and_exits(subject: Any) -> Iterator[str]:
+        yield "a fault"
+        sys.exit(0)
+
+    faults, error = run_check(yields_and_exits, LossSubject(Loss("any", "", losses.mean_of_the_batch)))
+    assert faults == ["a fault", "SystemExit: 0"] and isinstance(error, SystemExit)
+
+
+def test_an_example_that_raises_is_reported_with_its_error() -> None:
+    def raises(folder: Path) -> str:
+        raise OSError("no space")
+
+    with pytest.raises(AssertionError, match="OSError: no space"):
+        PluginCheck(recognizes_and_reads_its_example)(readers.reader(example=raises))
+
+
+def test_damaged_copies_of_read_only_files_can_be_written(tmp_path: Path) -> None:
+    source, modes = readers.write_folder(tmp_path), set[int]()
+    Path(source, "dots.dots").chmod(0o400)
+
+    def read(folder: str, progress: Any) -> Any:
+        modes.add(Path(folder, "dots.dots").stat().st_mode & 0o777)
+        return readers.read_dots(str(Path(folder, "dots.dots")), progress)
+
+    folders = readers.reader(read, lambda folder: Path(folder, "dots.dots").is_file())
+    assert run_check(refuses_damaged_data, ReaderSubject(folders, source)) == ([], None)
+    assert modes == {0o700}
 
 
 def test_assert_conforms_names_the_loss_and_what_failed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -61,9 +62,14 @@ class ReaderSubject:
         if self.given is not None:
             return self.given
         assert self.reader.example
-        place = self.folder / "example"
+        place = Path(tempfile.mkdtemp(dir=self.folder)) / "example"
         place.mkdir()
         return self.reader.example(place)
+
+    @cached_property
+    def unread(self) -> dict[Path, tuple[int, int]]:
+        """The states of the files of the source and beside it, before it is read for the first time."""
+        return _states(self)
 
     def opened(self, progress: ReportProgress = lambda done, total: None, source: str | None = None) -> DataSource:
         """Open the source, or another one, as a run does."""
@@ -90,6 +96,7 @@ def is_declared_as_a_reader(subject: ReaderSubject) -> Iterator[str]:
 
 def recognizes_and_reads_its_example(subject: ReaderSubject) -> Iterator[str]:
     """The reader recognizes the source and reads it."""
+    _ = subject.unread
     if subject.reader.recognizes(subject.source) is not True:
         yield f"recognizes({subject.source!r}) must return True"
     opened = subject.reader.read(subject.source, lambda done, total: None)
@@ -107,7 +114,9 @@ def recognizes_nothing_else(subject: ReaderSubject) -> Iterator[str]:
     for source in (*_WORDS, str(noise), str(folder)):
         try:
             recognized = subject.reader.recognizes(source)
-        except Exception as error:  # noqa: BLE001 - a reader may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a reader may raise anything, SystemExit included
             yield f"recognizes raises {type(error).__name__} for {source[:40]!r}; it must return False"
         else:
             if recognized is not False and source != str(folder):  # a reader of folders may say what is missing in one
@@ -142,24 +151,26 @@ def gives_images_of_any_size(subject: ReaderSubject) -> Iterator[str]:
 
 
 def reports_its_progress(subject: ReaderSubject) -> Iterator[str]:
-    """Progress is reported as units done and in all: done grows, up to the total."""
-    reports: list[tuple[int, int]] = []
-
-    def report(done: int, total: int) -> None:
-        reports.append((done, total))
-
-    subject.opened(report).splits(PixelSettings(), lambda done, total: None)
-    for done, total in [(done, total) for done, total in reports if not 0 <= done <= total][:1]:
-        yield f"progress(done, total) must have done in 0..total, got progress({done}, {total})"
-    if any(later < earlier for (earlier, _), (later, _) in zip(reports, reports[1:], strict=False)):
-        yield "progress goes back; count all units as one"
+    """Progress, if any, is reported as units done and in all: done grows, and ends at the total."""
+    of_read: list[tuple[int, int]] = []
+    of_splits: list[tuple[int, int]] = []
+    opened = subject.opened(lambda done, total: of_read.append((done, total)))
+    opened.splits(PixelSettings(), lambda done, total: of_splits.append((done, total)))
+    for reports in (of_read, of_splits):
+        for done, total in [(done, total) for done, total in reports if not 0 <= done <= total][:1]:
+            yield f"progress(done, total) must have done in 0..total, got progress({done}, {total})"
+        if any(later < earlier for (earlier, _), (later, _) in zip(reports, reports[1:], strict=False)):
+            yield "progress goes back; count all units as one"
+        for done, total in reports[-1:]:
+            if done < total:
+                yield f"progress ends at {done} of {total}; report the last unit, too"
 
 
 def leaves_the_source_alone(subject: ReaderSubject) -> Iterator[str]:
-    """Reading writes nothing into the source or beside it."""
+    """Reading writes nothing into the source or beside it, not even the first time."""
     if not Path(subject.source).exists():
         return
-    before = _states(subject)
+    before = subject.unread
     time.sleep(_CLOCK_TICK)
     subject.splits()
     after = _states(subject)
@@ -184,6 +195,8 @@ def refuses_damaged_data(subject: ReaderSubject) -> Iterator[str]:
         shutil.rmtree(copy.parent, ignore_errors=True)
         copy.parent.mkdir()
         (shutil.copytree if place.is_dir() else shutil.copyfile)(place, copy)
+        for copied in (copy, *copy.rglob("*")):
+            copied.chmod(0o700)  # what copytree copies may be read-only
         for file in _files(copy):
             file.write_bytes(damage(file.read_bytes()))
         try:
@@ -191,7 +204,9 @@ def refuses_damaged_data(subject: ReaderSubject) -> Iterator[str]:
                 subject.opened(source=str(copy)).splits(PixelSettings(), lambda done, total: None)
         except FerAugmentError:
             continue
-        except Exception as error:  # noqa: BLE001 - a reader may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a reader may raise anything, SystemExit included
             yield (
                 f"files that are {title}: {type(error).__name__}: {' '.join(str(error).split())}; raise a DatasetError "
                 "that names the file and says what is wrong"
@@ -222,14 +237,14 @@ def _files(place: Path) -> list[Path]:
 
 
 def _states(subject: ReaderSubject) -> dict[Path, tuple[int, int]]:
-    """Return size and time of the last change of each file of the source, and of the files beside it.
+    """Return size and time of the last change of each file of the source, and of files and folders beside it.
 
-    Beside a given source, these are the files that begin with its name: other programs may write there, too.
+    Outside of the kit's folder, these are those that begin with its name: other programs may write there, too.
     """
-    place = Path(subject.source)
-    files = _files(place)
-    if not place.is_dir():
-        beside = [file for file in place.parent.glob("*") if file.is_file()]
-        name = place.name.lstrip(".").partition(".")[0]
-        files += [file for file in beside if subject.given is None or file.name.lstrip(".").startswith(name)]
+    place = Path(subject.source).absolute()
+    if not place.exists():  # a word
+        return {}
+    name, is_ours = place.name.lstrip(".").partition(".")[0], place.is_relative_to(subject.folder)
+    beside = [one for one in place.parent.glob("*") if is_ours or one.name.lstrip(".").startswith(name)]
+    files = {file for one in (place, *beside) for file in _files(one)}
     return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}

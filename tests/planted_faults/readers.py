@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -94,6 +95,40 @@ def goes_back(source: str, progress: Any) -> Splits:
     return read_dots(source, progress)
 
 
+def stops_early(source: str, progress: Any) -> Splits:
+    splits = read_dots(source, lambda done, total: None)
+    progress(1, 100)
+    return splits
+
+
+class StopsEarly(FixedSize):
+    """A source that reports half of its progress."""
+
+    def splits(self, settings: Any, progress: Any) -> Splits:
+        progress(1, 2)
+        return self._splits
+
+
+def leaves_an_index_once(source: str, progress: Any) -> Splits:
+    index = Path(source).with_suffix(".index")
+    if not index.exists():
+        index.write_text("index")
+    return read_dots(source, progress)
+
+
+def write_folder(folder: Path) -> str:
+    return str(Path(write_dots(folder)).parent)
+
+
+def leaves_an_index_beside_a_folder(source: str, progress: Any) -> Splits:
+    Path(f"{source}.index").write_text(str(time.monotonic()))
+    return read_dots(str(Path(source) / "dots.dots"), progress)
+
+
+def exits(source: str) -> bool:
+    return is_dots(source) or sys.exit(0)
+
+
 def leaves_an_index(source: str, progress: Any) -> Splits:
     Path(f"{source}.index").write_text(str(time.monotonic()))
     return read_dots(source, progress)
@@ -126,6 +161,15 @@ FAULTS: list[tuple[DatasetReader, str, str]] = [
     (reader(changing(FixedSize)), "gives_images_of_any_size", "images of 20x24 in gray were asked for"),  # type: ignore[arg-type] # planted
     (reader(goes_back), "reports_its_progress", "got progress(5, 4)"),
     (reader(goes_back), "reports_its_progress", "progress goes back"),
+    (reader(stops_early), "reports_its_progress", "progress ends at 1 of 100"),
+    (reader(changing(StopsEarly)), "reports_its_progress", "progress ends at 1 of 2"),  # type: ignore[arg-type] # planted
+    (reader(recognizes=exits), "recognizes_nothing_else", "recognizes raises SystemExit"),
+    (reader(leaves_an_index_once), "leaves_the_source_alone", "dots.index"),
+    (
+        reader(leaves_an_index_beside_a_folder, lambda source: (Path(source) / "dots.dots").is_file(), write_folder),
+        "leaves_the_source_alone",
+        "example.index",
+    ),
     (reader(leaves_an_index), "leaves_the_source_alone", "dots.dots.index"),
     (reader(expects_whole_files), "refuses_damaged_data", "files that are cut off: ValueError"),
     (reader(warns), "reader_emits_no_warnings", "UserWarning: look out"),

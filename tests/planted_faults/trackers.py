@@ -43,6 +43,14 @@ class WritesAtOnce(Base):
     def epoch_finished(self) -> None: ...
 
 
+class WritesBeside(Base):
+    def __init__(self, out: Path) -> None:
+        (out.parent / "log.txt").write_text("")
+
+    @hookimpl
+    def epoch_finished(self) -> None: ...
+
+
 class NeedsEveryRecall(Base):
     """Fails where the recall of a class is not known."""
 
@@ -101,6 +109,14 @@ class ChangesScores(Base):
             scores[name] *= 100
 
 
+class AddsAScore(Base):
+    """Adds the same score each time."""
+
+    @hookimpl
+    def run_finished(self, scores: Any) -> None:
+        scores["error"] = 1 - scores["test_accuracy"]
+
+
 class Sound(Base):
     @hookimpl
     def epoch_finished(self) -> None: ...
@@ -116,10 +132,12 @@ FAULTS: list[tuple[Tracker, str, str]] = [
             (HasNoHook, "makes_an_observer_with_hooks", "has no hook"),
             (NeedsAPackage, "makes_an_observer_with_hooks", "pip install nowhere"),
             (WritesAtOnce, "writes_nothing_before_the_first_event", "writes log.txt when it is made"),
+            (WritesBeside, "writes_nothing_before_the_first_event", "log.txt when it is made"),
             (NeedsEveryRecall, "receives_the_events_of_a_comparison", "failed at epoch_finished"),
             (NeedsAComparison, "receives_the_events_of_a_single_run", "failed at run_finished"),
             (NeedsANewFile, "receives_a_comparison_again", "after an interruption"),
             (NeedsAFinishedRun, "receives_a_comparison_without_a_result", "failed at comparison_failed"),
+            (AddsAScore, "leaves_records_alone", "run_finished: an argument was modified"),
             (ChangesScores, "leaves_records_alone", "run_finished: an argument was modified"),
         )
     ),
