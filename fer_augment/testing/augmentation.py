@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_augment.data.dataset import ImageDataset
 from fer_augment.hooks.stages import STAGES
 from fer_augment.testing.fixtures import as_tensor
 from fer_augment.testing.stages import Arguments, Arrays, arguments_of, same, some_rows
@@ -62,30 +64,46 @@ def _ignores_draws(arguments: Arguments, subject: Subject) -> bool:
 def mixes_no_image_without_its_target(subject: Subject) -> Iterator[str]:
     """If targets are returned unchanged, the image of a row contains nothing of rows of other classes.
 
-    A strategy that mixes images also has to change the targets; in which proportions is not checked.
+    A strategy that mixes images also has to change the targets; in which proportions is not checked. Images of other
+    classes may come from the batch or from the training set.
     """
-    if "augment_batch" in subject.stages:
-        for data in subject.datasets:
-            for arguments in arguments_of("augment_batch", data):
-                images, targets = arguments.fold(subject.build())
-                unchanged = bool((targets == arguments.first[1]).all())
-                before = images.numpy().copy()
-                if not same([before], [arguments.fold(subject.build())[0].numpy()]):
-                    return  # an unseeded draw or a change in place, which other checks report
-                if unchanged and _depends_on_other_classes(arguments, before, subject):
-                    yield (
-                        "augment_batch: the image of a row contains images of other classes, and its target does not; "
-                        "mix or move targets in the same way as images"
-                    )
+    for stage in _STAGES:
+        if stage in subject.stages:
+            for data in subject.datasets:
+                for arguments in arguments_of(stage, data):
+                    images, *targets = arguments.outcome(subject.build())
+                    if not same([images, *targets], arguments.outcome(subject.build())):
+                        return  # an unseeded draw or a change in place, which other checks report
+                    unchanged = same(targets, arguments.arrays_of(arguments.first)[1:])
+                    if unchanged and _depends_on_other_classes(arguments, images, subject):
+                        yield (
+                            f"{stage}: the image of a row contains images of other classes, and its target does not; "
+                            "mix or move targets in augment_batch in the same way as images"
+                        )
 
 
-def _depends_on_other_classes(arguments: Arguments, images: NDArray[np.float32], subject: Subject) -> bool:
-    """Whether changing only the images of all other classes changes the augmented images of some class."""
-    labels, before = arguments.data.labels[arguments.rows], arguments.data.images[arguments.rows]
+def _depends_on_other_classes(arguments: Arguments, images: NDArray[Any], subject: Subject) -> bool:
+    """Whether changing only the images of all other classes changes the augmented images of some class.
+
+    In the training set these change places within their classes, so that statistics of the set stay as they are.
+    """
+    data = arguments.data
+    labels, before = data.labels[arguments.rows], data.images[arguments.rows]
     for label in np.unique(labels):
         own = labels == label
         changed = np.where(own[:, None, None, None], before, 255 - before[:, ::-1])
-        again, _ = replace(arguments, first=(as_tensor(changed), arguments.first[1])).fold(subject.build())
-        if not np.allclose(images[own], again.numpy()[own], atol=1e-5):
+        first = (as_tensor(changed), arguments.first[1]) if arguments.stage == "augment_batch" else changed
+        others = {**arguments.others, "training_set": _with_other_images(data, data.labels != label)}
+        again = replace(arguments, first=first, others=others).outcome(subject.build())[0]
+        if not np.allclose(images[own], again[own], atol=1e-5):
             return True
     return False
+
+
+def _with_other_images(data: ImageDataset, changed: NDArray[np.bool_]) -> ImageDataset:
+    """Give some rows the image of the next row of their class; everything else of the rows stays."""
+    index = data.index.copy()
+    for label in np.unique(data.labels[changed]):
+        rows = np.flatnonzero(changed & (data.labels == label))
+        index[rows] = data.index[np.roll(rows, -1)]
+    return replace(data, index=index)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fer_augment.hooks.stages import STAGES
+from fer_augment.testing.fixtures import with_reversed_counts
 from fer_augment.testing.stages import arguments_of, same
 from fer_augment.testing.subject import Subject
 
@@ -20,8 +21,9 @@ def caches_under_honest_keys(subject: Subject) -> Iterator[str]:
             for data in subject.datasets:
                 for arguments in arguments_of(stage, data):
                     arguments.fold(subject.build(), cached=shared)
+        others = [with_reversed_counts(data) for data in subject.datasets[:1]]  # for values per class
         for stage in stages if shared.folders else ():
-            for data in subject.datasets:
+            for data in (*subject.datasets, *others):
                 for seed in (0, 1):
                     for arguments in arguments_of(stage, data):
                         alone = arguments.outcome(subject.build(), seed=seed)
@@ -41,8 +43,7 @@ class _Shared:
 
     def __call__(self, key: str, make: Callable[[Path], None]) -> Path:
         if key not in self.folders:
-            folder = self.root / str(len(self.folders))
-            folder.mkdir()
+            folder = Path(tempfile.mkdtemp(dir=self.root))
             make(folder)
             self.folders[key] = folder
         return self.folders[key]

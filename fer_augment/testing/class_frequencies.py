@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.errors import FerAugmentError
 from fer_augment.hooks.strategy import Effect
-from fer_augment.testing.fixtures import NearestMeanScout
+from fer_augment.testing.fixtures import NearestMeanScout, with_reversed_counts
 from fer_augment.testing.stages import Arguments, Arrays, arguments_of
 from fer_augment.testing.subject import Subject
 
@@ -21,32 +21,36 @@ def counts_classes_as_drawn(subject: Subject) -> Iterator[str]:
     """A loss that depends on class frequencies takes them from `class_prior`, or declares that it favors small classes.
 
     With the class counts of the set, an imbalance that sampling has already corrected would be corrected twice. A loss
-    that intends this declares `Effect.FAVORS_SMALL_CLASSES`. A loss that uses a scout may depend on the set.
+    that intends this declares `Effect.FAVORS_SMALL_CLASSES`. A loss that uses a scout may depend on the set, and so may
+    one that depends on the rows of each class, such as their mean image.
     """
     if "build_loss" in subject.stages and Effect.FAVORS_SMALL_CLASSES not in subject.build().effects:
         for data in subject.datasets:
             for arguments in arguments_of("build_loss", data):
                 scout = NearestMeanScout()
                 unchanged = arguments.outcome(subject.build(), scout=scout)
-                other_counts = _with(arguments, training_set=_with_reversed_counts(data)).outcome(subject.build())
-                other_prior = _with(arguments, class_prior=arguments.others["class_prior"][::-1].copy()).outcome(
-                    subject.build()
+                other_counts, other_rows = (
+                    _with(arguments, other, training_set=other).outcome(subject.build())
+                    for other in (with_reversed_counts(data), _with_other_rows(data))
                 )
-                if not scout.asked and _equal(unchanged, other_prior) and not _equal(unchanged, other_counts):
+                reversed_prior = arguments.others["class_prior"][::-1].copy()
+                other_prior = _with(arguments, data, class_prior=reversed_prior).outcome(subject.build())
+                depends_on_rows = scout.asked or not _equal(unchanged, other_rows)
+                if not depends_on_rows and _equal(unchanged, other_prior) and not _equal(unchanged, other_counts):
                     yield (
                         "build_loss: class frequencies are counted in the set, regardless of how rows are drawn; use "
                         "`class_prior`, or declare Effect.FAVORS_SMALL_CLASSES instead of CORRECTS_CLASS_PRIOR"
                     )
 
 
-def _with(arguments: Arguments, **others: Any) -> Arguments:
-    return replace(arguments, others={**arguments.others, **others})
+def _with(arguments: Arguments, data: ImageDataset, **others: Any) -> Arguments:
+    return replace(arguments, data=data, others={**arguments.others, **others})
 
 
-def _with_reversed_counts(data: ImageDataset) -> ImageDataset:
-    """Return a set of the same size and classes, with the class counts in reverse order."""
+def _with_other_rows(data: ImageDataset) -> ImageDataset:
+    """Return a set with the same class counts, in which each class consists of the first half of its rows, repeated."""
     of_class = [np.flatnonzero(data.labels == label) for label in range(len(data.class_names))]
-    return data.take(np.concatenate([np.resize(r, n) for r, n in zip(of_class, data.counts[::-1], strict=True)]))
+    return data.take(np.concatenate([np.resize(rows[: -(-len(rows) // 2)], len(rows)) for rows in of_class]))
 
 
 def _equal(some: Arrays, others: Arrays) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import PydanticUserError
+
 from fer_augment.errors import FerAugmentError
+from fer_augment.hooks.declared_values import declaration_fault
 from fer_augment.hooks.plugin_manager import strategy_faults
 from fer_augment.recipe.binding import with_parameters
 from fer_augment.testing.fixtures import tiny_dataset
@@ -19,14 +22,17 @@ def is_declared_as_a_strategy(subject: Subject) -> Iterator[str]:
 
 
 def builds_from_its_example(subject: Subject) -> Iterator[str]:
-    """The class attribute `example` holds valid parameters for the classes ant, bee and cat."""
+    """The class attribute `example` holds valid parameters for the classes ant, bee and cat; so do the properties."""
     try:
-        with_parameters(subject.strategy_class, subject.parameters)
+        strategy = with_parameters(subject.strategy_class, subject.parameters)
     except FerAugmentError as error:
         if subject.instance_parameters is None:
             yield f"set the class attribute `example` to valid parameters: {error}"
         else:
             yield f"the parameters of the instance are not accepted when it is built again: {error}"
+        return
+    if fault := declaration_fault(strategy):
+        yield fault
 
 
 def keeps_the_contract_of_its_stages(subject: Subject) -> Iterator[str]:
@@ -41,8 +47,8 @@ def can_be_written_to_a_recipe(subject: Subject) -> Iterator[str]:
     strategy = subject.build()
     try:
         subject.strategy_class.model_json_schema()
-        again = subject.strategy_class.model_validate_json(strategy.model_dump_json())
-    except ValueError as error:
+        again = subject.strategy_class.model_validate_json(strategy.model_dump_json(by_alias=True))
+    except (ValueError, PydanticUserError) as error:
         yield f"use types and values for parameters that JSON can represent: {' '.join(str(error).split())}"
     else:
         if again.model_dump() != strategy.model_dump():

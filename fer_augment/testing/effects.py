@@ -21,6 +21,8 @@ from fer_augment.testing.subject import Subject
 _SEEDS = range(6)
 _MIN_RATIO = 1.2
 """Classes count as drawn in other proportions if their sampling rates differ by this factor."""
+_MIN_ERRORS = 4
+"""Mean sampling rates of a random strategy also have to differ by this number of standard errors."""
 _MIN_CORRELATION = 0.995
 """Images count as equal, up to contrast and brightness, above this correlation; mirrored tiny images stay below it."""
 
@@ -45,8 +47,7 @@ def declares_what_it_changes(subject: Subject) -> Iterator[str]:
     effects = subject.build().effects
     if Effect.SHIFTS_CLASS_PRIOR not in effects and _shifts_class_prior(subject):
         yield "class proportions change; declare Effect.SHIFTS_CLASS_PRIOR"
-    soft = any(bool(((t > 0) & (t < 1)).any()) for _, (_, t) in subject.results("augment_batch"))
-    if soft and Effect.SOFT_TARGETS not in effects:
+    if Effect.SOFT_TARGETS not in effects and _softens_targets(subject):
         yield "targets are no longer one-hot; declare Effect.SOFT_TARGETS"
     yield from failures_with_soft_labels(subject)
     if Effect.MIRRORED_COPIES not in effects and _adds_mirrored_copies(subject):
@@ -70,12 +71,40 @@ _SCOUT_OUTPUTS = {
 }
 
 
+def _seeds_of(subject: Subject) -> range:
+    """Return the seeds with which effects are looked for: one, if the strategy is not random."""
+    return _SEEDS if Effect.RANDOM in subject.build().effects else _SEEDS[:1]
+
+
 def _shifts_class_prior(subject: Subject) -> bool:
-    """Whether the sampling rates of two classes, relative to their original rows, differ clearly."""
-    shares = [rewritten.counts / data.counts for data, rewritten in subject.results("rewrite_training_set")]
-    for data, weights in subject.results("sampling_weights"):
-        shares.append(np.bincount(data.labels, weights) / data.counts)
-    return any(share.max() > _MIN_RATIO * share.min() for share in shares)
+    """Whether the sampling rates of two classes, relative to their original rows, differ clearly.
+
+    Those of a random strategy are means over seeds, which must differ by more than chance: classes are small.
+    """
+    of_seeds = [list(_sampling_rates(subject, seed)) for seed in _seeds_of(subject)]
+    for rates in map(np.array, zip(*of_seeds, strict=True)):
+        mean, error = rates.mean(axis=0), rates.std(axis=0) / max(len(rates) - 1, 1) ** 0.5
+        high, low = mean.argmax(), mean.argmin()
+        by_chance = _MIN_ERRORS * np.hypot(error[high], error[low])
+        if mean[high] > max(_MIN_RATIO * mean[low], mean[low] + by_chance):
+            return True
+    return False
+
+
+def _sampling_rates(subject: Subject, seed: int) -> Iterator[NDArray[np.float64]]:
+    for data, rewritten in subject.results("rewrite_training_set", seed):
+        yield rewritten.counts / data.counts
+    for data, weights in subject.results("sampling_weights", seed):
+        yield np.bincount(data.labels, weights) / data.counts
+
+
+def _softens_targets(subject: Subject) -> bool:
+    """Whether a batch has targets that are not one-hot."""
+    return any(
+        bool(((targets > 0) & (targets < 1)).any())
+        for seed in _seeds_of(subject)
+        for _, (_, targets) in subject.results("augment_batch", seed)
+    )
 
 
 def _adds_mirrored_copies(subject: Subject) -> bool:
@@ -88,16 +117,18 @@ def _adds_mirrored_copies(subject: Subject) -> bool:
 
 def _mirrors_at_random(subject: Subject) -> bool:
     """Whether some but not all rows are mirrored left-right, regardless of contrast and brightness."""
-    mirrored: list[bool] = []
     for stage, width in (("augment_rows", 2), ("augment_batch", 3)):
         if stage in subject.stages:
             for data in subject.datasets:
-                arguments = arguments_of(stage, data)[0]
-                before = arguments.arrays_of(arguments.first)[0]
-                for seed in _SEEDS:
-                    after = arguments.outcome(subject.build(), seed=seed)[0]
-                    mirrored += map(_is_mirrored, before, after, [width - 1] * len(before))
-    return any(mirrored) and not all(mirrored)
+                for arguments in arguments_of(stage, data):
+                    before = arguments.arrays_of(arguments.first)[0]
+                    mirrored: list[bool] = []
+                    for seed in _seeds_of(subject):
+                        after = arguments.outcome(subject.build(), seed=seed)[0]
+                        mirrored += map(_is_mirrored, before, after, [width - 1] * len(before))
+                    if any(mirrored) and not all(mirrored):
+                        return True
+    return False
 
 
 def _is_mirrored(before: NDArray[Any], after: NDArray[Any], width: int) -> bool:

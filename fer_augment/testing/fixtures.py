@@ -60,6 +60,12 @@ def tiny_dataset(
     return dataset.take(rng.permutation(len(dataset)))
 
 
+def with_reversed_counts(data: ImageDataset) -> ImageDataset:
+    """Return a set of the same size and classes, with the class counts in reverse order."""
+    of_class = [np.flatnonzero(data.labels == label) for label in range(len(data.class_names))]
+    return data.take(np.concatenate([np.resize(r, n) for r, n in zip(of_class, data.counts[::-1], strict=True)]))
+
+
 def _drawing(look: int, channels: int, height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw a bar, a disc or a stripe, at a slightly random position, with noise; from the eighth look on inverted."""
     y, x = np.mgrid[:height, :width] - rng.integers(0, 3, size=(2, 1, 1))

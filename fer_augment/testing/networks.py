@@ -37,13 +37,13 @@ def gives_one_finite_loss_per_row(subject: Subject) -> Iterator[str]:
     """
     if "build_loss" in subject.stages:
         for data in subject.datasets:
-            for array in trial(subject.build(), "build_loss", data):
-                if array.shape not in ((BATCH,), (BATCH, len(data.class_names))):
-                    yield f"the loss of {BATCH} rows must have shape ({BATCH},); the trainer averages"
-                    return
-                if not np.isfinite(array).all():
-                    yield "losses and their gradients must be finite"
-                    return
+            arrays = trial(subject.build(), "build_loss", data)
+            if any(losses.shape != (BATCH,) for losses in arrays[::2]):  # gradients are between them
+                yield f"the loss of {BATCH} rows must have shape ({BATCH},); sum over classes, the trainer averages"
+                return
+            if not all(np.isfinite(array).all() for array in arrays):
+                yield "losses and their gradients must be finite"
+                return
             if Effect.NEEDS_FEATURES in subject.build().effects:
                 continue
             for arguments in arguments_of("build_loss", data):

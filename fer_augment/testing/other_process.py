@@ -1,7 +1,7 @@
 """Run a strategy in another process, where nothing ran before and strings have other hashes.
 
 One process serves all strategies that a process checks: it starts while the first is checked, and answers in order.
-Started as `python -m fer_augment.testing.other_process`, this module is that process.
+That process calls `serve`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.hooks.strategy_files import ExecutedFile, executed_files, module_as_of
@@ -73,7 +73,7 @@ class OtherProcess:
         hash_seed = next(seed for seed in HASH_SEEDS if seed != here)
         folders = os.pathsep.join(folder or "." for folder in sys.path)
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-c", f"from {__name__} import serve; serve()"],  # with -m, runpy would warn
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -96,7 +96,7 @@ class OtherProcess:
         return self.sent
 
     def receive(self, number: int) -> Answer | str | None:
-        """Return the answer to a request: results, the message of an error, or None if the class was not found.
+        """Return the answer to a request, once: results, the message of an error, or None if there was no such class.
 
         Raises:
             EOFError: if the process died.
@@ -112,14 +112,17 @@ class OtherProcess:
         self.answers[number] = None
         return answer
 
-    def stop(self) -> None:
-        """End the process."""
+    def stop(self, seconds: float = 5) -> None:
+        """Let the process end, which removes its temporary folders; terminate it after some seconds."""
         assert self.process.stdin and self.process.stdout
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         self.process.stdout.close()
-        self.process.terminate()
-        self.process.wait()
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
+            self.process.wait()
 
 
 _running: list[OtherProcess] = []
@@ -132,10 +135,13 @@ def other_process() -> OtherProcess:
     return _running[0]
 
 
-def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+def serve() -> None:
+    """Answer the requests in stdin, to stdout."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what plugins print must not mix with answers
     while True:
         try:
-            files, message = pickle.load(requests)
+            files, message = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         pickle.dump(_answer(files, message), answers)
@@ -147,15 +153,9 @@ def _answer(files: list[ExecutedFile], message: bytes) -> Any:
         for file in files:
             module_as_of(file)
         request: Request = pickle.loads(message)
-    except Exception:  # noqa: BLE001 - importing a plugin may raise anything
+    except BaseException:  # noqa: BLE001 - importing a plugin may raise anything
         return None
     try:
         return request.answered()
-    except Exception as error:  # noqa: BLE001 - a strategy may raise anything
+    except BaseException as error:  # noqa: BLE001 - a strategy may raise anything, SystemExit included
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-if __name__ == "__main__":
-    answers_to = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what plugins print must not mix with answers
-    _serve(sys.stdin.buffer, answers_to)

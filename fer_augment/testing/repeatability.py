@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
 import sys
@@ -14,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.testing.stages import arguments_of, same, trial
+from fer_augment.errors import FerAugmentError, StrategyWarning
+from fer_augment.hooks.loss_features import asks_for_features
+from fer_augment.testing.fixtures import with_reversed_counts
+from fer_augment.testing.stages import Arguments, arguments_of, same, some_features, some_logits, trial
 from fer_augment.testing.subject import Subject
 
 
@@ -27,13 +31,38 @@ def same_seed_gives_the_same_bytes(subject: Subject) -> Iterator[str]:
 
 
 def leaves_its_inputs_alone(subject: Subject) -> Iterator[str]:
-    """Hooks do not modify their arguments (arrays, tensors, lists) in place, except for models."""
+    """Hooks do not modify their arguments (arrays, tensors, lists) in place, except for models.
+
+    Nor does a loss, an adjustment, or a function of `optimizer_step` that a hook returns.
+    """
     for stage in subject.stages:
         for data in subject.datasets:
             for arguments, untouched in zip(arguments_of(stage, data), arguments_of(stage, data), strict=True):
-                arguments.fold(subject.build())
+                built = arguments.fold(subject.build())
                 if not same(arguments.inputs(), untouched.inputs()):
                     yield f"{stage}: an argument was changed in place; work on a copy"
+                if _changes_what_it_is_called_with(arguments, built):
+                    yield f"{stage}: what it returns changes its arguments in place; work on copies"
+
+
+def _changes_what_it_is_called_with(arguments: Arguments, built: Any) -> bool:
+    """Whether a function that a hook returned changes logits, targets, weights or features."""
+    import torch
+
+    classes = len(arguments.data.class_names)
+    logits = some_logits(arguments.rows, classes).requires_grad_() * 1  # as of a network, which is no leaf
+    targets = torch.nn.functional.one_hot(torch.from_numpy(arguments.rows % classes), classes).float()
+    given = {
+        "build_loss": [logits, targets],
+        "optimizer_step": [targets, torch.ones(len(targets))],
+        "build_adjustment": [logits.detach()],
+    }.get(arguments.stage, [])
+    asks = arguments.stage == "build_loss" and asks_for_features(built)
+    named = {"features": some_features(arguments.rows)} if asks else {}
+    before = [tensor.clone() for tensor in (*given, *named.values())]
+    if given:
+        built(*given, **named)
+    return not all(map(torch.equal, (*given, *named.values()), before))
 
 
 def leaves_global_random_numbers_alone(subject: Subject) -> Iterator[str]:
@@ -93,20 +122,24 @@ def keeps_no_state_between_runs(subject: Subject) -> Iterator[str]:
     parameters = strategy.model_dump()
     for stage in subject.stages:
         for data in subject.datasets:
-            first, _, again = (trial(strategy, stage, data, seed=seed) for seed in (0, 1, 0))
-            if not same(first, again):
+            with contextlib.suppress(FerAugmentError):  # other data may be refused
+                trial(strategy, stage, with_reversed_counts(data), seed=1)
+        for _ in range(2):
+            again = [array for data in subject.datasets for array in trial(strategy, stage, data)]
+            if not same(again, subject.first_trials[stage]):
                 yield f"{stage}: a second run gives a different result; keep no state on instance, class or module"
     if strategy.model_dump() != parameters:
         yield "the parameters of the instance changed during a run; do not modify them"
 
 
 def emits_no_warnings(subject: Subject) -> Iterator[str]:
-    """No stage emits a warning: raise an error, or handle the case."""
+    """No stage emits a warning, except a StrategyWarning for users: raise an error, or handle the case."""
     with warnings.catch_warnings(record=True) as emitted:
         warnings.simplefilter("always")
         subject.trials()
     for warning in emitted:
-        yield f"{warning.category.__name__}: {warning.message}; fix the cause"
+        if not issubclass(warning.category, StrategyWarning):
+            yield f"{warning.category.__name__}: {warning.message}; fix the cause"
 
 
 def _global_random_states() -> dict[str, object]:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.errors import FerAugmentError
+from fer_augment.errors import FerAugmentError, StrategyError
 from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.testing.fixtures import tiny_dataset
-from fer_augment.testing.other_process import OtherProcess, Request, other_process
+from fer_augment.testing.other_process import Answer, OtherProcess, Request, other_process
 from fer_augment.testing.stages import Arrays, arguments_of, some_rows, trial
 
 
@@ -35,7 +35,9 @@ class Subject:
     @classmethod
     def of(cls, strategy: type[Strategy] | Strategy) -> Subject:
         """Make a subject of a class, with its `example`, or of an instance, with its own parameters."""
-        return cls(type(strategy), _parameters_of(strategy)) if isinstance(strategy, Strategy) else cls(strategy)
+        if isinstance(strategy, type):
+            return cls(strategy)
+        return cls(type(strategy), _parameters_of(strategy) if isinstance(strategy, Strategy) else None)
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -45,7 +47,8 @@ class Subject:
     @property
     def label(self) -> str:
         """The name of the strategy, for an instance with its parameters, such as `mirror(copies=2)`."""
-        name = self.strategy_class.strategy_name()
+        named = getattr(self.strategy_class, "strategy_name", None)  # it may be a class of something else
+        name = named() if named else self.strategy_class.__name__
         if not self.instance_parameters:
             return name
         return f"{name}({', '.join(f'{key}={value}' for key, value in self.instance_parameters.items())})"
@@ -64,8 +67,8 @@ class Subject:
         """The tiny data sets that the strategy accepts: gray, color, or both."""
         return [data for data in (tiny_dataset(1), tiny_dataset(3)) if not self.refusals(data)]
 
-    def refusals(self, data: ImageDataset, kind: type[FerAugmentError] = FerAugmentError) -> list[str]:
-        """Run all stages on some data; return the messages of errors of a kind that the strategy raised itself.
+    def refusals(self, data: ImageDataset) -> list[str]:
+        """Run all stages on some data; return the messages of each `StrategyError` that the strategy raised itself.
 
         Raises:
             FerAugmentError: if the strategy failed in any other way.
@@ -75,7 +78,7 @@ class Subject:
             try:
                 trial(self.build(), stage, data)
             except FerAugmentError as error:
-                if not isinstance(error.__cause__, kind):
+                if not isinstance(error.__cause__, StrategyError):
                     raise
                 refused.append(str(error))
         return refused
@@ -109,16 +112,28 @@ class Subject:
         return None if number is None else (request, process, number)
 
     @cached_property
+    def answer_from_elsewhere(self) -> Answer | str | None:
+        """What the other process answered; None if it was not asked, or did not find the class.
+
+        Raises:
+            EOFError: if the process died.
+        """
+        if self.asked_elsewhere is None:
+            return None
+        _, process, number = self.asked_elsewhere
+        return process.receive(number)
+
+    @cached_property
     def first_trials(self) -> dict[str, Arrays]:
         """The results of all stages on all data with the seed 0, by stage."""
         return self.trials()
 
-    def results(self, stage: str) -> Iterator[tuple[ImageDataset, Any]]:
+    def results(self, stage: str, seed: int = 0) -> Iterator[tuple[ImageDataset, Any]]:
         """Run one stage, if the class implements it; yield the data and the return value of the hook."""
         if stage in self.stages:
             for data in self.datasets:
                 for arguments in arguments_of(stage, data):
-                    yield data, arguments.fold(self.build())
+                    yield data, arguments.fold(self.build(), seed=seed)
 
 
 def _parameters_of(strategy: Strategy) -> dict[str, Any]:

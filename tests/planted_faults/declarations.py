@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
-from fer_augment import ImageDataset, Strategy, hookimpl
+from fer_augment import Effect, ImageDataset, Strategy, hookimpl
 from tests.planted_faults.fault import PlantedFault
 
 
@@ -28,6 +29,18 @@ class HasNoExample(Strategy):
     """Require a parameter, without an example."""
 
     exponent: float
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
+class DeclaresASet(Strategy):
+    """Declare effects as a set."""
+
+    @property
+    def effects(self) -> Any:
+        return {Effect.RANDOM}
 
     @hookimpl
     def sampling_weights(self, weights: Any) -> Any:
@@ -83,6 +96,18 @@ class MakesRowsWithoutAppend(Strategy):
         return ImageDataset.from_arrays(twice, np.tile(training_set.labels, 2), training_set.class_names)
 
 
+class HasNoSchema(Strategy):
+    """Have a value for whose type there is no JSON Schema."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    slot: slice = slice(1)
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
 class CannotBeWritten(Strategy):
     """Have a value that JSON cannot represent."""
 
@@ -93,15 +118,30 @@ class CannotBeWritten(Strategy):
         return weights
 
 
+class HasAnAlias(Strategy):
+    """Have a parameter whose name in recipes is a word of Python."""
+
+    example: ClassVar[dict[str, Any]] = {"from": 1}
+
+    start: int = Field(alias="from")
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights
+
+
 FAULTS: list[PlantedFault] = [
     (HasNoSuchHook, "is_declared_as_a_strategy", "did you mean 'rewrite_training_set'"),
     (HasNoDocstring, "is_declared_as_a_strategy", "docstring"),
     (HasNoExample, "builds_from_its_example", "exponent"),
+    (DeclaresASet, "builds_from_its_example", "effects must be an Effect, is {<Effect.RANDOM"),
     (ForgetsToReturn, "keeps_the_contract_of_its_stages", "returned nothing"),
     (ChangesTheDtype, "keeps_the_contract_of_its_stages", "must return uint8 images"),
     (ChangesTheShape, "keeps_the_contract_of_its_stages", "shapes and dtypes"),
     (GivesLabelsOutOfRange, "keeps_the_contract_of_its_stages", "label 7 is outside 0..2"),
     (Crashes, "keeps_the_contract_of_its_stages", "ZeroDivisionError"),
     (MakesRowsWithoutAppend, "keeps_the_contract_of_its_stages", "descend from the set"),
+    (HasNoSchema, "can_be_written_to_a_recipe", "use types and values for parameters that JSON can represent"),
     (CannotBeWritten, "can_be_written_to_a_recipe", "JSON"),
 ]
+VALID: list[tuple[type[Strategy], str]] = [(HasAnAlias, "can_be_written_to_a_recipe")]

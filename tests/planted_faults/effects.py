@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -119,15 +119,66 @@ class HidesMirroredCopies(Strategy):
 class HidesARandomFlip(Strategy):
     """Mirror rows at random, and brighten all."""
 
+    first_epoch: ClassVar[int] = 0
+
     @property
     def effects(self) -> Effect:
         return Effect.RANDOM
 
     @hookimpl
-    def augment_batch(self, images: Any, targets: Any, rows: Any, draws: Any, training_set: Any, context: Any) -> Any:
+    def augment_batch(
+        self, images: Any, targets: Any, rows: Any, draws: Any, training_set: Any, context: Any, epoch: Any
+    ) -> Any:
+        if epoch < self.first_epoch:
+            return images, targets
         chance = uniforms(context.row_seeds(training_set.row_keys(rows), draws), 1)
         mirrored = torch.from_numpy(chance < 0.5)[:, :, None, None]
         return 0.2 + 0.8 * torch.where(mirrored, images.flip(3), images), targets
+
+
+class HidesALateRandomFlip(HidesARandomFlip):
+    """Mirror rows at random, from the fourth epoch on."""
+
+    first_epoch = 3
+
+
+class HidesThatItSometimesMixes(Strategy):
+    """Smooth the targets of some runs, not those of the first seed."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, context: Any) -> Any:
+        smooths = context.seed > 1
+        return images, targets * 0.9 + 0.1 / targets.shape[1] if smooths else targets
+
+
+class HidesARandomlyShiftedPrior(Strategy):
+    """Append a copy of each ant with a probability of one half."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        ants = training_set.rows_of(["ant"])
+        chosen = ants[context.rng.random(len(ants)) < 0.5]
+        return training_set.append(255 - training_set.images[chosen], parents=chosen)
+
+
+class KeepsAHalf(Strategy):
+    """Keep each row with a probability of one half, whatever its class."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        return training_set.take(np.flatnonzero(context.rng.random(len(training_set)) < 0.5))
 
 
 class HidesThatItNeedsAHead(Strategy):
@@ -152,5 +203,9 @@ FAULTS: list[PlantedFault] = [
     (HidesEmbeddings, "declares_what_it_changes", "ASKS_FOR_EMBEDDINGS"),
     (HidesMirroredCopies, "declares_what_it_changes", "MIRRORED_COPIES"),
     (HidesARandomFlip, "declares_what_it_changes", "RANDOM_FLIP"),
+    (HidesALateRandomFlip, "declares_what_it_changes", "RANDOM_FLIP"),
+    (HidesThatItSometimesMixes, "declares_what_it_changes", "SOFT_TARGETS"),
+    (HidesARandomlyShiftedPrior, "declares_what_it_changes", "SHIFTS_CLASS_PRIOR"),
     (HidesThatItNeedsAHead, "declares_what_it_changes", "NEEDS_LINEAR_HEAD"),
 ]
+VALID: list[tuple[type[Strategy], str]] = [(KeepsAHalf, "declares_what_it_changes")]

@@ -115,6 +115,38 @@ class ShufflesImages(Strategy):
         return images[context.rng.permutation(len(images))], targets
 
 
+class PastesFromTheTrainingSet(Strategy):
+    """Paste the top of any image of the training set, without its target."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, training_set: Any, context: Any) -> Any:
+        others = training_set.images[context.rng.integers(len(training_set), size=len(images))]
+        tops = torch.from_numpy(others[:, :5].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        return torch.cat([tops, images[:, :, 5:]], dim=2), targets
+
+
+class PastesTheFirstRow(Strategy):
+    """Paste the top of the first image of the training set into each row."""
+
+    @hookimpl
+    def augment_rows(self, images: Any, training_set: Any) -> Any:
+        first = np.broadcast_to(training_set.images[[0]], images.shape)
+        return np.concatenate([first[:, :5], images[:, 5:]], axis=1)
+
+
+class SubtractsTheMean(Strategy):
+    """Subtract the mean image of the training set from each row."""
+
+    @hookimpl
+    def augment_rows(self, images: Any, training_set: Any) -> Any:
+        mean = training_set.images[:].mean(axis=0)
+        return np.clip(images - mean + 100, 0, 255).round().astype(np.uint8)
+
+
 FAULTS: list[PlantedFault] = [
     (LosesProvenance, "keeps_provenance", "`append`"),
     (GivesAFalseParent, "keeps_provenance", "has another row as its parent"),
@@ -125,5 +157,8 @@ FAULTS: list[PlantedFault] = [
     (AugmentsByBatchMates, "augments_each_row_alone", "row_seeds"),
     (ForgetsDraws, "seeds_by_row_and_draw", "pass `draws`"),
     (SeedsByPosition, "seeds_by_row_and_draw", "not by `rows`"),
+    (PastesFromTheTrainingSet, "mixes_no_image_without_its_target", "augment_batch: the image of a row contains"),
+    (PastesTheFirstRow, "mixes_no_image_without_its_target", "augment_rows: the image of a row contains"),
     (ShufflesImages, "mixes_no_image_without_its_target", "its target does not"),
 ]
+VALID: list[tuple[type[Strategy], str]] = [(SubtractsTheMean, "mixes_no_image_without_its_target")]
