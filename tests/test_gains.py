@@ -124,13 +124,13 @@ class TestCommand:
 
     def test_second_call_does_only_the_missing_run(self, measured: str, place: Path) -> None:
         trainings, runs = place / "cache" / "trainings", place / "out" / "tiny" / "runs"
-        before = {path: path.stat().st_mtime_ns for path in (*trainings.iterdir(), *runs.glob("*/*"))}
+        before = {path: path.stat().st_mtime_ns for path in (*trainings.glob("*/*"), *runs.glob("*/*"))}
         (removed,) = runs.glob("balanced/seed-1-*")
         removed.rename(place / "removed")
         again = gains(*self.arguments(place, "balanced", "adjusted", "mirrored", "repeated", "unfit"))
         assert again.exit_code == 0
         assert removed.is_dir()
-        after = {path: path.stat().st_mtime_ns for path in (*trainings.iterdir(), *runs.glob("*/*"))}
+        after = {path: path.stat().st_mtime_ns for path in (*trainings.glob("*/*"), *runs.glob("*/*"))}
         assert {path for path in after if after[path] != before.get(path)} == {removed}
         assert again.stdout == measured
 

@@ -134,7 +134,9 @@ def test_a_callable_scout_gives_out_of_fold_predictions_to_a_mining_strategy() -
 
     def predict(X: np.ndarray, y: np.ndarray) -> np.ndarray:
         calls.append((X.shape, counts(y)))
-        probabilities: np.ndarray = cross_val_predict(KNeighborsClassifier(3), X, y, cv=3, method="predict_proba")
+        probabilities: np.ndarray = cross_val_predict(
+            KNeighborsClassifier(3, weights="distance"), X, y, cv=3, method="predict_proba"
+        )
         return probabilities
 
     mirror = make_strategy("confusion_mirror", pairs=[["ant", "bee"], ["cat", "ant"]], both_directions=True)

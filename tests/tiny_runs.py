@@ -16,10 +16,12 @@ from tests.data_files import write_squares
 __all__ = ["CLASSES", "do_run", "tiny_place", "write_recipe", "write_squares"]
 
 
-def write_recipe(folder: Path, name: str = "tiny", *, steps: str = "", **training: Any) -> Path:
+def write_recipe(
+    folder: Path, name: str = "tiny", *, steps: str = "", model: str = "convnet4", **training: Any
+) -> Path:
     """Write a recipe of one epoch; `steps` are lines of YAML, each `- strategy: {parameters}`."""
     settings = {"epochs": 1, "batch_size": 16, "learning_rate": 0.003, "precision": "float32"} | training
-    lines = ["model: convnet4", "training:", *(f"  {key}: {value}" for key, value in settings.items())]
+    lines = [f"model: {model}", "training:", *(f"  {key}: {value}" for key, value in settings.items())]
     if steps:
         lines += ["strategies:", *(f"  {step}" for step in steps.splitlines())]
     file = folder / f"{name}.yaml"

@@ -22,7 +22,10 @@ def is_declared_as_a_strategy(subject: Subject) -> Iterator[str]:
 
 
 def builds_from_its_example(subject: Subject) -> Iterator[str]:
-    """The class attribute `example` holds valid parameters for the classes ant, bee and cat; so do the properties."""
+    """The class attribute `example` holds valid parameters for the classes ant, bee and cat.
+
+    Properties such as `effects` have valid values.
+    """
     try:
         strategy = with_parameters(subject.strategy_class, subject.parameters)
     except FerAugmentError as error:
