@@ -110,14 +110,15 @@ def prune(
 
 
 def delete(entry: Entry) -> None:
-    """Delete an entry; one that is gone already is no error.
+    """Delete an entry, a folder all at once for other processes; one that is gone already is no error.
 
     Raises:
         OSError: if it cannot be deleted.
     """
     with suppress(FileNotFoundError):
         if entry.path.is_dir():
-            shutil.rmtree(entry.path)
+            moved = entry.path.with_name(f".{_key(entry.path.name)}-{uuid.uuid4().hex}")
+            shutil.rmtree(entry.path.rename(moved))
         else:
             entry.path.unlink()
 
@@ -146,7 +147,7 @@ def keep_limit(folder: Path) -> None:
     """
     held = [entry for entry in entries(folder.parent.parent) if entry.kind in (PIXELS, FEATURES)]
     for entry in prune(held, max_bytes=size_limit()):
-        if entry.path != folder:
+        if entry.path != folder and not _is_in_use(entry):  # another process may have opened it meanwhile
             with suppress(PermissionError):  # Windows keeps what another process has open; the next call deletes it
                 delete(entry)
 
@@ -154,11 +155,13 @@ def keep_limit(folder: Path) -> None:
 def hold(folder: Path) -> Callable[[], None]:
     """Keep every process from deleting an entry until the returned function is called, or this process ends.
 
-    Each holder has a lock file of its own in the folder. In a cache that cannot be written nothing is held.
+    Each holder has a lock file of its own in the folder. In a cache that cannot be written nothing is held, and neither
+    is an entry that is gone.
     """
     lock, owner = FileLock(folder / f"{uuid.uuid4().hex}.lock", thread_local=False), os.getpid()
     with suppress(OSError):
-        lock.acquire()
+        if folder.is_dir():  # which acquiring the lock would make
+            lock.acquire()
 
     def release() -> None:
         if os.getpid() == owner:  # a process that was forked shares the lock

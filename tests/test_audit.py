@@ -149,8 +149,10 @@ def test_sources_without_groups_have_none(with_duplicates):
     assert with_duplicates.source_groups is None
 
 
-def test_groups_of_some_splits_are_reported():
-    splits = with_sources(splits_of(random_images(6), [0, 1] * 3, (2, 2, 2)), groups=[0, 1, 1, 2, 3, 4])
+@pytest.mark.parametrize(("dtype", "largest"), [(np.int64, 4), (np.uint8, 255), (np.int64, 2**63 - 1)])
+def test_groups_of_some_splits_are_reported(dtype, largest):
+    groups = np.array([0, 1, 1, largest, 3, 3], dtype)
+    splits = with_sources(splits_of(random_images(6), [0, 1] * 3, (2, 2, 2)), groups=groups)
     splits = replace(splits, test=replace(splits.test, sources=None))
     result = audit(splits).source_groups
     assert (result.total, result.across) == (3, 1)

@@ -83,6 +83,8 @@ def test_work_in_progress_is_kept_until_its_lock_is_released(name: str, lock: st
 @pytest.mark.parametrize("kind", ["pixels", "features"])
 def test_what_a_process_holds_is_kept(kind: str, tmp_path: Path) -> None:
     (tmp_path / kind / "key").mkdir(parents=True)
+    hold(tmp_path / kind / "gone")()
+    assert not (tmp_path / kind / "gone").exists()
     release, release_again = (hold(tmp_path / kind / "key") for _ in range(2))
     release()
     assert all_unused(tmp_path) == []

@@ -18,10 +18,12 @@ import pytest
 from PIL import Image
 
 import fer_augment as fa
+from fer_augment.cache import Entry, delete
 from fer_augment.data import pixel_cache
 from fer_augment.data.decoded_files import FILES_AT_ONCE, Destination
 from fer_augment.data.pixel_cache import StoredPixels, decoded_block
 from fer_augment.data.pixels import PixelSettings
+from fer_augment.errors import DatasetError
 from tests.data_files import encoded, random_images, split_files, write_folder
 
 COUNT = 5 * FILES_AT_ONCE + 3
@@ -223,6 +225,37 @@ def test_few_pixels_stay_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(pixel_cache, "CACHED_FROM", IMAGES.nbytes + 1)
     assert decoded(Content()).block.path is None
     assert not folder.exists()
+
+
+def test_few_pixels_stay_in_memory_if_the_cache_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the limit of small sets
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "file"))
+    files = Content().files()
+    stored = decoded_block("faces", files, PixelSettings(), lambda done, total: None, cached_from=0)
+    np.testing.assert_array_equal(stored.block.pixels, IMAGES)
+
+
+@pytest.mark.parametrize("remains", [True, False])
+def test_pixels_that_another_process_deletes_while_they_are_opened_are_made_again(
+    folder: Path, remains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded(Content())
+    (kept,) = folder.iterdir()
+    read = pixel_cache.PixelBlock.open
+
+    def open_deleted(path: Path) -> fa.PixelBlock:
+        monkeypatch.setattr(pixel_cache.PixelBlock, "open", read)
+        delete(Entry("pixels", kept, 0, 0.0))
+        if remains:
+            return read(path)
+        raise DatasetError("not a readable .npy file")
+
+    monkeypatch.setattr(pixel_cache.PixelBlock, "open", open_deleted)
+    np.testing.assert_array_equal(decoded(Content()).block.pixels, IMAGES)
+    assert list(folder.iterdir()) == [kept]
 
 
 def test_few_pixels_of_many_files_are_cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -487,13 +487,18 @@ def joined_groups(parts: Sequence[ImageDataset]) -> NDArray[np.int64] | None:
     groups = [
         part.sources.groups[part.origin] if part.sources and part.sources.groups is not None else None for part in parts
     ]
-    given = [one for one in groups if one is not None]
+    given = [one.astype(np.int64) for one in groups if one is not None]
     if not given:
         return None
-    own = np.cumsum([max(int(one.max(initial=-1)) for one in given) + 1, *map(len, parts)])
+    joined = np.concatenate(given)
+    if len(given) == len(parts):
+        return joined
+    numbered = np.unique(joined, return_inverse=True)[1].astype(np.int64)  # there may be none above the largest
+    of_given = iter(np.split(numbered, np.cumsum([len(one) for one in given])[:-1]))
+    own = np.cumsum([int(numbered.max(initial=-1)) + 1, *map(len, parts)])
     return np.concatenate(
         [
-            np.arange(start, start + len(part)) if one is None else one
+            np.arange(start, start + len(part)) if one is None else next(of_given)
             for one, part, start in zip(groups, parts, own, strict=False)
         ]
     )

@@ -4,7 +4,7 @@
 class names in the order of the labels; the splits are named training, validation and test. If the source has groups or
 soft labels, `groups_<split>.npy` contains group numbers, `(N,) int64`, and `shares_<split>.npy` the soft labels,
 `(N, K) float32`. If near duplicates were searched for, `near_<split>.npy` contains their numbers, `(N,) int64`, see
-`SourceRows.near`. `settings.json` has the fields of `SETTINGS`, if one of them is not as usual.
+`SourceRows.near`. `fer_augment.json` has the fields of `SETTINGS`, if one of them is not as usual.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fer_augment.data.records import whole_directory
 from fer_augment.errors import DatasetError
 
 CLASSES_FILE = "classes.json"
-SETTINGS_FILE = "settings.json"
+SETTINGS_FILE = "fer_augment.json"
 SETTINGS = {"keeps_near_duplicates": True, "is_rewritten": False}
 """What the folder says of the splits as a whole, with the usual values; see `Splits`."""
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test"}

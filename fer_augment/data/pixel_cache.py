@@ -10,6 +10,7 @@ other machines while in use.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -46,6 +47,8 @@ _DECODERS = ("pillow", "opencv-python-headless", "opencv-python", "pillow-heif")
 """Distributions that decode."""
 COMPUTATION_VERSION = 1
 """Changes with the pixels that functions passed to `computed_block` give for the same version of their source."""
+_ATTEMPTS = 10
+"""How often pixels are opened or made that another process deletes at once."""
 _PIXELS, _CONVERSIONS, _DONE, _NOTES = "pixels.npy", "conversions.npy", "done.npy", "notes.json"
 
 
@@ -87,10 +90,15 @@ def decoded_block(
         DatasetError: if images cannot be read, sizes differ and no size is given, or the cache cannot be written.
     """
     folder = cache_folder() / PIXELS / _key(files, settings)
-    with _named(folder):
+    on_disk_from = CACHED_FROM if cached_from is None else cached_from
+
+    def opened_or_decoded() -> StoredPixels:
         if folder.is_dir():
             return _opened(folder)
-        return _decoded(source, files, settings, progress, folder, CACHED_FROM if cached_from is None else cached_from)
+        return _decoded(source, files, settings, progress, folder, on_disk_from)
+
+    with _named(folder):
+        return _again_if_deleted(opened_or_decoded)
 
 
 def computed_block(
@@ -112,12 +120,25 @@ def computed_block(
         return StoredPixels(PixelBlock(pixels), tuple(compute(pixels)))
     key = hashlib.sha256(repr((COMPUTATION_VERSION, identity, shape)).encode("utf-8", "surrogateescape"))
     folder = cache_folder() / PIXELS / key.hexdigest()[:32]
+
+    def opened_or_computed() -> StoredPixels:
+        if folder.is_dir():
+            return _opened(folder)
+        with _locked(folder):
+            if not folder.is_dir():
+                _compute(folder, shape, compute)
+            return _opened(folder)
+
     with _named(folder):
-        if not folder.is_dir():
-            with _locked(folder):
-                if not folder.is_dir():
-                    _compute(folder, shape, compute)
-        return _opened(folder)
+        return _again_if_deleted(opened_or_computed)
+
+
+def _again_if_deleted(give: Callable[[], StoredPixels]) -> StoredPixels:
+    """Call a function again if another process, whose cache is full, has deleted the pixels that it was opening."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(FileNotFoundError):
+            return give()
+    return give()
 
 
 def _compute(folder: Path, shape: tuple[int, ...], compute: Compute) -> None:
@@ -173,7 +194,12 @@ def _decoded(
             if math.prod(shape) < cached_from and len(files) < FILES_CACHED_FROM:
                 return Destination.in_memory(shape)
             if not is_locked:
-                stack.enter_context(_locked(folder))
+                try:
+                    stack.enter_context(_locked(folder))
+                except OSError:
+                    if math.prod(shape) < CACHED_FROM:  # they need no cache
+                        return Destination.in_memory(shape)
+                    raise
                 is_locked = True
                 if folder.is_dir():
                     raise _DecodedMeanwhileError
@@ -185,7 +211,8 @@ def _decoded(
         _complete(partial, into, notes_on(into.conversions))
         del into  # files that are mapped cannot be moved on Windows
         _move(partial, folder)
-    _keep_limit(folder)
+        _keep_limit(folder)
+        return _opened(folder)
     return _opened(folder)
 
 
@@ -281,11 +308,28 @@ def _opened(folder: Path) -> StoredPixels:
         DatasetError: if a file is damaged.
     """
     os.utime(folder)  # the time of the last use, for pruning
+    release = hold(folder)
+    try:
+        block, notes = _read(folder)
+    except BaseException:
+        release()
+        raise
+    if block.path:  # other processes open the file as long as this one has the block
+        weakref.finalize(block, release)
+    else:
+        release()
+    return StoredPixels(block, notes)
+
+
+def _read(folder: Path) -> tuple[PixelBlock, tuple[str, ...]]:
+    """Read pixels and notes of a folder of the cache; small sets into memory."""
     try:
         notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
         block = PixelBlock.open(folder / _PIXELS)
         digests = block.row_digests
     except (ValueError, EOFError, DatasetError) as error:
+        if not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from error
         raise _damaged(folder) from error
     if not isinstance(notes, list) or (digests.dtype, digests.shape) != (DIGEST, block.pixels.shape[:1]):
         raise _damaged(folder)
@@ -293,9 +337,7 @@ def _opened(folder: Path) -> StoredPixels:
         block = PixelBlock.of(block.pixels)
         if not np.array_equal(block.row_digests, digests):
             raise _damaged(folder)
-    else:  # other processes open the file by its path as long as this one has the block
-        weakref.finalize(block, hold(folder))
-    return StoredPixels(block, tuple(map(str, notes)))
+    return block, tuple(map(str, notes))
 
 
 def _damaged(folder: Path) -> DatasetError:

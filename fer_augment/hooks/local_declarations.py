@@ -54,5 +54,9 @@ def _registered(file: Path) -> Catalog:
     """Return what the registration hooks of a file return, if it has any."""
     module = module_of(file)
     hooks = [name for name, value in vars(module).items() if hasattr(value, f"{PROJECT}_impl")]
-    unmarked = [name for name in vars(module) if name.startswith("register_")]
+    unmarked = [
+        name
+        for name, value in vars(module).items()
+        if name.startswith("register_") and getattr(value, "__module__", None) == module.__name__
+    ]
     return collect([(file.name, "", module)] if hooks or unmarked else [])
