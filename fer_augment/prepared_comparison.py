@@ -13,6 +13,7 @@ from fer_augment.data.audit import Audit, audit_warnings
 from fer_augment.data.audit_store import audited
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory, write_whole
+from fer_augment.data.splitting import without_made_splits
 from fer_augment.errors import RunError
 from fer_augment.finished import Comparison
 from fer_augment.hooks.observers import Observers
@@ -103,6 +104,8 @@ class PreparedComparison:
     @property
     def precision_so_far(self) -> str:
         """How precise the results in the directory are, and how many seeds more precision would take."""
+        if self.experiment.data.folds:
+            return "Precision is not estimated for folds; see the confidence intervals after the comparison."
         try:
             earlier = read_comparison(self.directory)
         except RunError:  # there is none, or one that nobody can read
@@ -235,12 +238,13 @@ class PreparedComparison:
     ) -> ComparisonRecord:
         write_whole(self.directory / AUDIT_FILE, audit.model_dump_json(indent=1) + "\n")
         data, first = self.experiment.data, self.arms[0].recipe
+        source = data.as_read(first).source
         scored = ledger_warning(self.experiment.ledger.count(data.scored(first)), len(self.arms))
         counts = {name: part.counts for name, part in self.splits.parts.items()}
         return compare_runs(
             finished,
             baseline=first.name,
-            source=data.as_read(first).source,
+            source=without_made_splits(source) if data.folds else source,
             fingerprint=data.fingerprint(first),
             counts={**counts, "test": data.scored_counts(first)},
             audit=audit.summary,

@@ -45,7 +45,7 @@ def splits_of(labels, *, groups=None, copies=(), seed=0, names=("ant", "bee", "c
         for start, end in zip(ends, ends[1:], strict=False)
     ]
     train, validation, test = parts
-    return Splits(train, validation, test, "random images")
+    return Splits(train, validation, test, "random images (validation: 1 in 4 rows of train, split off)")
 
 
 LABELS = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [40, 30, 10]))
@@ -275,6 +275,10 @@ class TestComparison:
             assert "Every image was held out once in each repeat, by trainings that had not seen it" in words
             assert "It is not a score on an official test split." in words
             assert "80 images, 3-fold cross-validation, 2 times" in words
+        assert str(comparison).startswith("random images: 3 classes, 80 images, 3-fold")
+        assert "not by those of the held-out folds" in str(comparison)
+        assert "Predictions for held-out images." in report and "held-out images per repeat" in report
+        assert "images per run" not in report and "split off" not in report
         assert "new trainings and new data sets" in " ".join(report.split())
         assert "repeat 2, fold 3 of 3" in report
 
@@ -418,6 +422,7 @@ class TestCommand:
             "compare", f"{folder}/plain.yaml", "--data", f"{folder}/data.npz", "--folds", "5", "--dry-run"
         )
         assert ran.code == 0 and "10 distinct trainings" in ran.out, ran.err
+        assert "Precision is not estimated for folds" in ran.out
 
     def test_seeds_and_folds_exclude_each_other(self, folder: Path) -> None:
         arguments = f"{folder}/plain.yaml", "--data", f"{folder}/data.npz", "--folds", "5", "--seeds", "3"

@@ -24,6 +24,7 @@ from fer_augment.data.splitting import (
     groups_of,
     make_splits,
     splits_from_rows,
+    without_made_splits,
 )
 from fer_augment.training.folds import Fold, fold_key, folds_of
 from tests.data_files import encoded, random_images
@@ -80,6 +81,7 @@ def test_one_in_ten_rows_of_each_class_is_held_out_for_validation_and_for_test_b
     ids=str,
 )
 def test_fractions_and_seed_can_be_set(settings, expected, description):
+    assert without_made_splits(f"faces (1) ({description})") == "faces (1)"
     splits = made(rows_of(np.repeat([0, 1], 100)), settings)
     np.testing.assert_allclose(sizes(splits), expected, atol=2)
     assert splits.source == f"source ({description})"

@@ -20,7 +20,15 @@ from fer_augment.data.dataset import ImageDataset, SourceRows, Splits, joined_gr
 from fer_augment.data.duplicates import joined, stratified_folds
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import FoldIdentity
-from fer_augment.data.splitting import SPLIT_SEED, ReportProgress, kept_together, split_off, subset, with_near
+from fer_augment.data.splitting import (
+    SPLIT_SEED,
+    ReportProgress,
+    kept_together,
+    split_off,
+    subset,
+    with_near,
+    without_made_splits,
+)
 from fer_augment.errors import DatasetError, display_name
 from fer_augment.randomness import stream_rng
 
@@ -136,7 +144,7 @@ class Folds:
         is_validation = split_off(rows.labels[others], groups, VALIDATION, rng)
         train, validation = (subset(rows, others[kept]) for kept in (~is_validation, is_validation))
         test = subset(rows, np.flatnonzero(is_test))
-        return replace(data, train=train, validation=validation, test=test, source=f"{data.source}, {fold}")
+        return replace(data, train=train, validation=validation, test=test, source=f"{without_made_splits(data.source)}, {fold}")
 
     def held_out(self, fold: FoldIdentity) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows of a held-out fold, and the numbers of the groups that they stay together with."""

@@ -7,6 +7,7 @@ patient.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -426,6 +427,11 @@ def _description(fractions: Mapping[int, float], seed: int) -> str:
     else:
         text = ", ".join(f"{name}: {amount}" for name, amount in amounts.items())
     return f"{text}, split off" + ("" if seed == SPLIT_SEED else f" with seed {seed}")
+
+
+def without_made_splits(source: str) -> str:
+    """Return the description of a source without the splits that were made, which a cross-validation does not use."""
+    return re.sub(r" \([^()]*, split off( with seed \d+)?\)$", "", source)
 
 
 def _amount(fraction: float) -> str:

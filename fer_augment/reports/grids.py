@@ -110,11 +110,12 @@ def validation_overview(comparison: ComparisonRecord) -> Grid | None:
     )
     if not rows:
         return None
+    held_out = "of the held-out folds" if comparison.cross_validation else "on the test split"
     return Grid(
         "All arms, validation split: scores in %, mean ± sd over n runs",
         ("arm", "n", "accuracy", "balanced accuracy"),
         (rows,),
-        note="Select recipes by these scores, not by those on the test split.",
+        note=f"Select recipes by these scores, not by those {held_out}.",
     )
 
 
@@ -137,7 +138,7 @@ def ensembles(comparison: ComparisonRecord) -> Grid | None:
         ("arm", "runs", "accuracy", "balanced accuracy", "ECE", *classes),
         (rows,),
         note="An ensemble predicts by the mean of the runs' class probabilities. One ensemble per arm: no interval and "
-        "no verdict. It takes as many networks as there are runs, so compare it with ensembles only."
+        "no verdict. It takes the predictions of all runs, so compare it with ensembles only."
         + ("" if shown else " All classes: comparison.json."),
         optional=(classes,),
     )

@@ -72,7 +72,7 @@ def confusion_matrix_figure(arm: Arm, class_names: Sequence[str], shown: Sequenc
         names = f"{true} predicted as {predicted}"
         if np.isnan(share):
             return Cell("", "", 0.0, "share", f"{names}: no test images")
-        text = f"{names}: {count} images per run, {100 * share:.1f} %"
+        text = f"{names}: {count} images per {_unit(arm)}, {100 * share:.1f} %"
         return Cell(f"{100 * share:.0f}", count, round(float(share), 3), "share", text)
 
     return _matrix(printable(arm.recipe), class_names, shown, cell)
@@ -82,15 +82,15 @@ def difference_matrix_figures(
     arms: Sequence[Arm], baseline: Arm, class_names: Sequence[str], shown: Sequence[str]
 ) -> tuple[Matrix, ...]:
     """Return the differences of confusion matrices to the baseline, in points and in test images per run."""
-    old = _counts(baseline)
+    old, unit = _counts(baseline), _unit(baseline)
     return tuple(
-        _difference(f"{printable(arm.recipe)} − {printable(baseline.recipe)}", _counts(arm), old, class_names, shown)
+        _difference(f"{printable(arm.recipe)} − {printable(baseline.recipe)}", _counts(arm), old, unit, class_names, shown)
         for arm in arms
     )
 
 
 def _difference(
-    title: str, new: FloatArray, old: FloatArray, class_names: Sequence[str], shown: Sequence[str]
+    title: str, new: FloatArray, old: FloatArray, unit: str, class_names: Sequence[str], shown: Sequence[str]
 ) -> Matrix:
     change = _with_others(_shares(new) - _shares(old), class_names, shown)
     rows = _with_others(new - old, class_names, shown)
@@ -101,11 +101,15 @@ def _difference(
             return Cell("", "", 0.0, "share", "no test images")
         is_better = (delta > 0) == (row == column)
         images = f"{count:+.1f}" if abs(count) >= 0.05 else "0"
-        text = f"{true} predicted as {predicted}: {points(delta)} points, {images} images per run"
+        text = f"{true} predicted as {predicted}: {points(delta)} points, {images} images per {unit}"
         shade = min(1.0, round(abs(float(delta)) / _DARKEST, 3))
         return Cell(points(delta), images, shade, "better" if is_better else "worse", text)
 
     return _matrix(title, class_names, shown, cell)
+
+
+def _unit(arm: Arm) -> str:
+    return "repeat" if arm.folds else "run"
 
 
 def _with_others(values: FloatArray, class_names: Sequence[str], shown: Sequence[str]) -> FloatArray:
