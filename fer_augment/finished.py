@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import glob
 import io
 from collections.abc import Iterable
 from functools import cached_property
@@ -325,6 +326,12 @@ def load_run(directory: str | Path) -> Run:
     """
     path = Path(directory)
     if not (path / "record.json").is_file():
+        if glob.has_magic(str(path)) and not path.exists():
+            found = next(iter(sorted(glob.glob(str(path)))), None)
+            hint = (
+                f"patterns are not expanded here; name one directory, such as {found}" if found else "nothing matches"
+            )
+            raise RunError(f"{path}: not a run directory; {hint}")
         below = next(iter(sorted(path.glob("runs/*/*/record.json"))), None)
         hint = f"it contains run directories, such as {below.parent}" if below else "create one with `fer-augment run`"
         raise RunError(f"{path}: not a run directory (no record.json); {hint}")

@@ -12,6 +12,7 @@ import numpy as np
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
+from fer_augment.errors import DatasetError
 from fer_augment.hooks.declarations import DatasetReader
 from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.plugin_manager import Catalog, Offer, installed_plugins
@@ -74,12 +75,17 @@ def open_data(data: Data, *, progress: bool = True) -> DataSource:
         progress: whether to show progress and warnings on stderr.
 
     Raises:
-        DatasetError: if no reader or more than one recognizes the source, or the source is invalid.
+        DatasetError: if no reader or more than one recognizes the source, or the source is invalid or no source.
     """
     catalog = loaded_plugins(quiet=not progress)
     if isinstance(data, Splits):
         return ArraySource(data)
     source, reader = (data.path, data.reader) if isinstance(data, Source) else (data, None)
+    if not isinstance(source, str | PathLike):
+        raise DatasetError(
+            f"data must be a path, a word such as 'demo', or Splits, not {type(source).__name__}; for arrays see "
+            "ImageDataset.from_arrays"
+        )
     with progress_of(f"reading {source}", quiet=not progress) as report:
         return catalog.open(str(source), report, reader=_in_file(reader) if reader else None)
 

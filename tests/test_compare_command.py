@@ -99,7 +99,7 @@ class TestCompare:
         assert ran.code == 0
         assert_readable(ran)
         assert "4 distinct trainings: 0 cached, 4 to do." in ran.out
-        assert re.search(r"Estimated time: \d+\.\d minutes, \d+ at a time", ran.out)
+        assert re.search(r"Estimated time: about \d+0 seconds, \d+ at a time", ran.out)
         plan = json.loads(fer_augment(*arguments, "--seeds", "1", "--json").out)
         assert [(one["training"], one["stored"]) for one in plan] == [("small", False), ("mined", False)]
         assert plan[0]["for"] == ["small, seed 0", "mined, seed 0"]

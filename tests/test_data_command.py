@@ -178,6 +178,7 @@ def test_audit_json(faulty):
 def sheet_of(source: Path, file: Path) -> np.ndarray:
     ran = fer_augment("data", "audit", str(source), "--sheet", str(file))
     assert ran.code == 0, ran
+    assert ran.err.endswith(f"Wrote {file}\n")
     return cv2.imread(str(file))
 
 

@@ -688,6 +688,7 @@ def test_formats_and_columns(files, tmp_path, comparison):
     ran = fer_augment("judge", str(path), "--baseline", "plain", "--column", "true=label", "--json")
     assert ran.code == 0 and json.loads(ran.out)["baseline"] == "plain"
     assert ran.err == "warning: columns without a role, not used: note\n"
+    assert fer_augment("judge", str(path), "--baseline", "plain", "--column", "true=label", "-q").err == ""
     named = ["judge", *map(str, files), "--baseline", "plain", "--pattern", PATTERN, "--format"]
     assert fer_augment(*named, "csv").out.startswith("split,arm,score")
     github = fer_augment(*named, "github").out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ IDS = [f"{row}.png" for row in range(ROWS)]
 def run_example(tmp_path, monkeypatch):
     """Return a function that runs the example of a section with some names and returns the comparison."""
     monkeypatch.chdir(tmp_path)
-    Path("predictions").mkdir()
 
     def run(section: str, **names) -> fa.Comparison:
         (block,) = [one for one in blocks_of(DOCS / "judge.md") if (one.section, one.language) == (section, "python")]

@@ -138,6 +138,8 @@ def test_a_run_that_does_not_fit_is_refused_with_what_to_set(place: Path, monkey
     for entry in (fa.prepare, fa.run):
         with pytest.raises(fa.RecipeError, match=message):
             entry("small.yaml", "faces", progress=False)
+    with pytest.raises(fa.RecipeError, match=r"data.size \(now \[128, 128\], try 96\) or training.batch_size"):
+        fa.prepare("small.yaml", "faces", overrides={"data.size": 128}, progress=False)
 
 
 def test_runs_at_a_time_are_those_that_fit(

@@ -219,6 +219,18 @@ def test_other_directories_are_refused_with_a_hint(place: Path, tmp_path: Path) 
 
     assert_refused(fer_augment("predict", str(tmp_path), "x.png"), "not a run directory", str(below))
     assert_refused(fer_augment("predict", str(place / "data"), "x.png"), "not a run directory", "fer-augment run")
+    pattern = str(below.parent / "seed-*")
+    assert_refused(fer_augment("predict", pattern, "x.png"), "patterns are not expanded here", f"such as {below}")
+    assert_refused(fer_augment("predict", str(tmp_path / "seed-*"), "x.png"), "nothing matches")
+
+
+def test_folders_among_the_images_are_refused_with_what_to_give(place: Path) -> None:
+    run = str(place / "run")
+
+    assert_refused(
+        fer_augment("predict", run, str(place / "data")), f"is a folder; name its files, such as {place}/data/*"
+    )
+    assert_refused(fer_augment("predict", run, run), "is a run directory, not an image", "name one")
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "predictions.safetensors", "record.json"])

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+import fer_augment as fa
 from tests.data_files import (
     FER2013_CLASSES,
     USAGES,
@@ -93,6 +94,13 @@ def test_each_source_is_recognized_by_exactly_one_reader(sources):
 @pytest.mark.parametrize("source", ["", "missing", "\0", "x" * 5000, "/dev/null", "demo.txt"])
 def test_other_strings_are_recognized_by_no_reader(source):
     assert not any(offer.value.recognizes(source) for offer in READERS.offers)
+
+
+@pytest.mark.parametrize("data", [np.zeros((4, 8, 8), np.uint8), None, 3], ids=["array", "None", "3"])
+def test_what_is_no_source_is_refused_by_its_type(data):
+    kind = "ndarray|NoneType|int"
+    with pytest.raises(fa.DatasetError, match=rf"^data must be a path, .* or Splits, not ({kind}); for arrays see Im"):
+        fa.read_data(data, progress=False)
 
 
 def test_demo_data_takes_precedence_over_a_folder_named_demo(tmp_path, monkeypatch):

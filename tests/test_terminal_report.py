@@ -200,6 +200,12 @@ def test_cost_sentence_always_names_the_worst_class(comparison, ant, bee, cat, e
     assert cost_sentence(versus) == f"Accuracy -11.5 points (worse); {expected}"
 
 
+def test_class_names_that_are_numbers_are_called_classes(comparison):
+    recall = {"3": judgment(-0.065, Verdict.WORSE), "8": judgment(0.01, Verdict.NO_EVIDENCE)}
+    versus = versus_of(comparison, "good").model_copy(update={"recall": recall})
+    assert "recall worse for class 3 (-6.5)" in cost_sentence(versus)
+
+
 def test_rows_against_the_baseline_are_in_class_order_whatever_the_differences(comparison):
     deltas = dict(zip(comparison.class_names, (0.05, -0.3, 0.4), strict=True))
     recall = {name: judgment(delta, Verdict.NO_EVIDENCE) for name, delta in deltas.items()}

@@ -102,14 +102,14 @@ def _name_failures(comparison: Comparison) -> None:
 
 def _worse(comparison: ComparisonRecord) -> Iterator[str]:
     """Name the endpoints on the test split for which an arm is worse."""
-    from fer_augment.reports.wording import points, printable
+    from fer_augment.reports.wording import class_phrase, points, printable
     from fer_augment.significance import Verdict
 
     for versus in comparison.versus:
         endpoints: dict[str, Judgment] = {
             "balanced accuracy": versus.balanced_accuracy,
             "accuracy": versus.accuracy,
-            **{f"recall of {printable(name)}": judgment for name, judgment in versus.recall.items()},
+            **{f"recall of {class_phrase(name)}": judgment for name, judgment in versus.recall.items()},
         }
         for name, judgment in endpoints.items():
             if judgment.verdict == Verdict.WORSE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -194,8 +195,9 @@ def _print_plan(prepared: PreparedComparison, *, as_json: bool) -> None:
     console.print("\n".join(textwrap.wrap(prepared.precision_so_far, console.width)), markup=False, soft_wrap=True)
     minutes = plan.minutes(prepared.local_jobs)
     if minutes is not None:
+        duration = f"{minutes:.1f} minutes" if minutes >= 1 else f"about {10 * math.ceil(6 * minutes)} seconds"
         second_stages = "; second stages not included" if plan.missing_second_stages else ""
         console.print(
-            f"Estimated time: {minutes:.1f} minutes, {prepared.local_jobs} at a time (from a few optimizer steps timed "
+            f"Estimated time: {duration}, {prepared.local_jobs} at a time (from a few optimizer steps timed "
             f"now{second_stages})."
         )

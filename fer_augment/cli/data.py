@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from fer_augment.cli._options import with_reader
-from fer_augment.errors import FerAugmentError
-from fer_augment.reports.console import print_plain, progress_of, results
+from fer_augment.errors import FerAugmentError, display_name
+from fer_augment.reports.console import messages, print_plain, progress_of, results
 
 if TYPE_CHECKING:
     from fer_augment.data.dataset import Splits
@@ -110,6 +110,7 @@ def audit(source: str | Source, overrides: tuple[str, ...], as_json: bool, sheet
         result = audited(splits, progress)
     if sheet:
         _write(sheet, contact_sheet(splits, result))
+        messages().print(display_name(f"Wrote {sheet}"), markup=False, soft_wrap=True)
     if as_json:
         print_plain(result.model_dump_json(indent=1))
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fer_augment.cli._comparison_output import against_option, chosen_format, fail_option, finish, format_option
-from fer_augment.cli._options import json_option
+from fer_augment.cli._options import json_option, quiet_option
 
 if TYPE_CHECKING:
     from fer_augment.results.comparison import Against
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @format_option
 @json_option
 @fail_option
+@quiet_option
 def judge(
     files: tuple[str, ...],
     baseline: str | None,
@@ -40,6 +41,7 @@ def judge(
     chosen: str | None,
     as_json: bool,
     fail_on: str | None,
+    quiet: bool,
 ) -> None:
     r"""Compare predictions of any trainer with those of a baseline.
 
@@ -70,8 +72,9 @@ def judge(
         out=out,
         pattern=pattern,
         columns=dict(named),
+        progress=not quiet,
     )
-    finish(comparison, shown, fail_on)
+    finish(comparison, shown, fail_on, quiet=quiet)
 
 
 def _role_and_name(setting: str) -> tuple[str, str]:

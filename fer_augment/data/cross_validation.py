@@ -144,7 +144,9 @@ class Folds:
         is_validation = split_off(rows.labels[others], groups, VALIDATION, rng)
         train, validation = (subset(rows, others[kept]) for kept in (~is_validation, is_validation))
         test = subset(rows, np.flatnonzero(is_test))
-        return replace(data, train=train, validation=validation, test=test, source=f"{without_made_splits(data.source)}, {fold}")
+        return replace(
+            data, train=train, validation=validation, test=test, source=f"{without_made_splits(data.source)}, {fold}"
+        )
 
     def held_out(self, fold: FoldIdentity) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows of a held-out fold, and the numbers of the groups that they stay together with."""

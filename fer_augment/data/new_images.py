@@ -46,7 +46,8 @@ def read_images(
                 refuse_large(str(file), regular_file(file).stat().st_size)
                 content = file.read_bytes()
             except OSError as error:
-                raise DatasetError(f"{file}: cannot be read ({error.strerror})") from error
+                reason = _of_a_folder(file) if file.is_dir() else f"cannot be read ({error.strerror})"
+                raise DatasetError(f"{file}: {reason}") from error
             image = decode(content, str(file)).pixels
             if image.shape != image_shape:
                 sizes = (f"{width}x{height}" for height, width, _ in (image.shape, image_shape))
@@ -56,6 +57,12 @@ def read_images(
                 )
             images[row] = image
     return images
+
+
+def _of_a_folder(folder: Path) -> str:
+    if (folder / "record.json").is_file():
+        return "is a run directory, not an image; if a pattern matches several runs, name one"
+    return f"is a folder; name its files, such as {folder}/*"
 
 
 def _pixels_of(image_shape: ImageShape, settings: PixelSettings, *, resize: bool) -> PixelSettings:

@@ -84,7 +84,9 @@ def difference_matrix_figures(
     """Return the differences of confusion matrices to the baseline, in points and in test images per run."""
     old, unit = _counts(baseline), _unit(baseline)
     return tuple(
-        _difference(f"{printable(arm.recipe)} − {printable(baseline.recipe)}", _counts(arm), old, unit, class_names, shown)
+        _difference(
+            f"{printable(arm.recipe)} − {printable(baseline.recipe)}", _counts(arm), old, unit, class_names, shown
+        )
         for arm in arms
     )
 

@@ -47,6 +47,11 @@ def printable(name: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
+def class_phrase(name: str) -> str:
+    """Return the name of a class for a sentence: `class 8` if it is a number."""
+    return f"class {name}" if name.isdecimal() else printable(name)
+
+
 def printable_lines(lines: Sequence[str]) -> list[str]:
     """Return lines of a list for display, with the number of those that are left out if there are too many."""
     shown = [printable(line) for line in lines[:_MOST_LINES]]
@@ -252,7 +257,7 @@ def cost_sentence(versus: Versus) -> str:
     for verdict in (Verdict.BETTER, Verdict.WORSE):
         names = [name for name in deltas if verdicts[name] == verdict]
         largest = sorted(names, key=lambda name: -abs(deltas[name]))[:_MOST_NAMES]
-        changed = [f"{printable(name)} ({points(deltas[name])})" for name in names if name in largest]
+        changed = [f"{class_phrase(name)} ({points(deltas[name])})" for name in names if name in largest]
         if len(names) > len(changed):
             changed.append(f"{len(names) - len(changed):,} other classes")
         if changed:
@@ -260,7 +265,7 @@ def cost_sentence(versus: Versus) -> str:
     if Verdict.WORSE not in verdicts.values() and deltas:
         name = min(deltas, key=lambda name: deltas[name])
         parts += ["no class is significantly worse"] if is_tested(versus) else []
-        parts.append(_largest_drop(printable(name), deltas[name]))
+        parts.append(_largest_drop(class_phrase(name), deltas[name]))
     return f"{'; '.join(parts)}."
 
 

@@ -39,7 +39,8 @@ def memory_of_a_run(arms: Sequence[BoundRecipe], data: RecipeData, store: Traini
             height, width, _ = data.as_read(arm.recipe).train.image_shape
             raise RecipeError(
                 f"recipe {arm.recipe.name!r}: a run needs about {_gigabytes(needed)} of memory, but "
-                f"{_gigabytes(available)} are available; set a smaller data.size (now [{height}, {width}]) or "
+                f"{_gigabytes(available)} are available; set a smaller data.size (now [{height}, {width}]"
+                f"{', try 96' if min(height, width) > 96 else ''}) or "
                 f"training.batch_size (now {arm.recipe.training.batch_size})"
             )
         largest = max(largest, needed)
