@@ -11,9 +11,10 @@ comparison.to_frame()         # one tidy row per arm, split, endpoint and class
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from fer_augment.arguments import (
     AnyRecipe,
@@ -187,8 +188,9 @@ def prepare(
     if arms_to_do:
         checked, memory = checked_networks(arms_to_do, recipe_data, store, jobs=jobs, is_local=executor == "local")
         notices += [*checked, *recipe_data.as_read(arms[0].recipe).omissions]
+    values = {arm.recipe.name: arm.values for arm in of_grid if arm.values}
     if progress:
-        print_warnings([*notices, *_warnings_before(arms)])
+        print_warnings([*notices, *_warnings_before(arms, values)])
     return PreparedComparison(
         arms=tuple(arms),
         seeds=() if design else chosen_seeds,
@@ -203,12 +205,12 @@ def prepare(
         memory=memory,
         precision=precision,
         max_seeds=max_seeds,
-        grid={arm.recipe.name: arm.values for arm in of_grid if arm.values},
+        grid=values,
         against=against,
     )
 
 
-def _warnings_before(arms: Sequence[BoundRecipe]) -> list[str]:
+def _warnings_before(arms: Sequence[BoundRecipe], grid: Mapping[str, dict[str, Any]]) -> list[str]:
     """Return what misleads in the recipes and between them, so that people see it before they wait for the result."""
     of_arms = [f"{arm.recipe.name}: {warning}" for arm in arms for warning in recipe_warnings(arm)]
-    return list(dict.fromkeys([*comparison_warnings(arms), *of_arms]))
+    return list(dict.fromkeys([*comparison_warnings(arms, grid), *of_arms]))

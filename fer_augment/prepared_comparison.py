@@ -255,7 +255,7 @@ class PreparedComparison:
                 *self.splits.omissions,
                 *loaded_plugins(quiet=True).problems,
                 *self.observers.failures,
-                *comparison_warnings(self.arms),
+                *comparison_warnings(self.arms, self.grid),
                 *([scored] if scored else []),
             ],
             near_train=None if data.folds else audit.held_out_near_train_rows["test"],

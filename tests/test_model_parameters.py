@@ -216,7 +216,9 @@ class TestKeys:
 
 def test_arms_with_other_parameters_are_reported() -> None:
     recipes = [Recipe(name=name, model=model) for name, model in (("a", "vgg_mini"), ("b", {"vgg_mini": {"width": 8}}))]
-    (warning,) = comparison_warnings([bind(recipe, PLUGINS) for recipe in recipes])
+    arms = [bind(recipe, PLUGINS) for recipe in recipes]
+    assert comparison_warnings(arms, {"b": {"model.vgg_mini.width": 8}}) == ()
+    (warning,) = comparison_warnings(arms)
     assert warning.startswith("b differs from a not only in its strategies, but also in model.width: ")
 
 

@@ -486,6 +486,13 @@ class TestComparing:
             "data.held_out_duplicates: differences are not due to the strategies alone.",
         )
 
+    def test_settings_of_a_grid_are_meant_to_differ(self) -> None:
+        arms = [bound(), bound(name="b", training={"epochs": 3, "scout": {"folds": 3}})]
+        grid: dict[str, dict[str, Any]] = {name: {"training.epochs": 3} for name in ("r", "b")}
+        (warning,) = comparison_warnings(arms, grid)
+        assert "also in training.scout.folds: " in warning
+        assert comparison_warnings(arms, {"b": {"training.epochs": 3, "training.scout": {"folds": 3}}}) == ()
+
     def test_arms_that_may_be_trained_for_longer_give_a_warning(self) -> None:
         by_epochs = {"budget": "epochs"}
         arms = [bound(training=by_epochs), bound({"choosy": {}}, name="b", training=by_epochs)]

@@ -117,6 +117,10 @@ def compare(
         raise click.UsageError(f"--dry-run has no results for {unused}; it prints a table, or --json")
     if precision is None and click.get_current_context().get_parameter_source("max_seeds") != ParameterSource.DEFAULT:
         raise click.UsageError("--max-seeds limits --precision, which is missing; use --seeds")
+    if fail_on and folds is None and precision is None and seeds is not None and len(seeds) == 1:
+        raise click.UsageError(
+            "--fail-on needs a significance test, which one seed does not give; use at least two seeds"
+        )
     prepared = prepare(
         recipes,
         source,

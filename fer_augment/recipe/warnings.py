@@ -83,16 +83,24 @@ def _warnings_on_epochs(bound: BoundRecipe) -> Iterator[str]:
             )
 
 
-def comparison_warnings(bounds: Sequence[BoundRecipe]) -> tuple[str, ...]:
+def comparison_warnings(
+    bounds: Sequence[BoundRecipe], grid: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[str, ...]:
     """Return a warning for each reason why differences between arms may mislead.
 
     Args:
         bounds: the arms; the first is the baseline.
+        grid: the values of each arm of a grid by dotted key; these settings are meant to differ.
     """
+    varied = tuple({_setting(key) for values in (grid or {}).values() for key in values})
     warnings = []
     for bound in bounds[1:]:
         settings, baseline = _settings(bound.recipe), _settings(bounds[0].recipe)
-        different = [key for key in {**baseline, **settings} if settings.get(key) != baseline.get(key)]
+        different = [
+            key
+            for key in {**baseline, **settings}
+            if settings.get(key) != baseline.get(key) and not f"{key}.".startswith(varied)
+        ]
         if different:
             warnings.append(
                 f"{bound.recipe.name} differs from {bounds[0].recipe.name} not only in its strategies, but also in "
@@ -121,6 +129,12 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     model = {"model": recipe.model.name, **{f"model.{key}": value for key, value in recipe.model.parameters.items()}}
     settings = recipe.model_dump(include={"training", "data"}, exclude={"training": {"workers"}})
     return {**model, **dict(_flat(settings))}
+
+
+def _setting(key: str) -> str:
+    """Return a key of a grid as the beginning of keys of `_settings`, with a dot at the end."""
+    kind, *names = key.split(".")
+    return ".".join([kind, *(names[1:] if kind == "model" else names), ""])
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
