@@ -153,14 +153,27 @@ class PreparedComparison:
         """Return seeds to add for the precision, a quarter of those so far; none if it is reached or cannot be."""
         if self.precision is None or comparison.failures or len(self.seeds) >= self.max_seeds:
             return ()
-        intervals = [one.balanced_accuracy.ci95 for one in comparison.tests]
-        is_precise = all(ci95 and 100 * (ci95[1] - ci95[0]) / 2 <= self.precision for ci95 in intervals)
-        is_out_of_reach = comparison.seeds_for_precision.get(f"{self.precision:g}", 0) is None
-        if len(self.seeds) >= FEWEST_SEEDS and (is_precise or is_out_of_reach):
+        is_precise = all(half is not None and half <= self.precision for half in _half_widths(comparison))
+        if len(self.seeds) >= FEWEST_SEEDS and (is_precise or self._is_out_of_reach(comparison)):
             return ()
         count = min(self.max_seeds, len(self.seeds) + max(1, len(self.seeds) // 4)) - len(self.seeds)
         unused = (seed for seed in itertools.count() if seed not in self.seeds)
         return tuple(itertools.islice(unused, count))
+
+    def _is_out_of_reach(self, comparison: ComparisonRecord) -> bool:
+        return comparison.seeds_for_precision.get(f"{self.precision:g}", 0) is None
+
+    def _of_limit(self, comparison: ComparisonRecord) -> tuple[str, ...]:
+        """Return a warning if `max_seeds` ended the comparison before its precision was reached."""
+        if self.precision is None or len(self.seeds) < self.max_seeds or self._is_out_of_reach(comparison):
+            return ()
+        widest = max(filter(None, _half_widths(comparison)), default=0.0)
+        if widest <= self.precision:
+            return ()
+        return (
+            f"Stopped at {len(self.seeds)} seeds: ± {widest:.3g} points, not ± {self.precision:g}; allow more with "
+            "--max-seeds.",
+        )
 
     def _with(self, further: tuple[int, ...]) -> PreparedComparison:
         """Return the comparison with more seeds."""
@@ -207,6 +220,8 @@ class PreparedComparison:
         if len(failures) == len(self.runs):
             raise with_traceback(nothing_finished(failures), self.directory, self.runs[0])
         comparison = self._judged(finished, failures, audit)
+        warnings = (*comparison.warnings, *self._of_limit(comparison))
+        comparison = comparison.model_copy(update={"warnings": warnings})
         # Until the last round, a comparison in the directory that has these runs, and maybe more, is left as it is.
         if not (self._further_seeds(comparison) and holds_runs_of(comparison, self.directory)):
             self._save(comparison, finished)
@@ -281,3 +296,9 @@ class PreparedComparison:
         """Audit the data, unless the cache has their audit."""
         with progress_of("auditing the data", quiet=not self.progress) as report:
             return audited(self.splits, report)
+
+
+def _half_widths(comparison: ComparisonRecord) -> list[float | None]:
+    """Return half of the 95 % interval of each difference in balanced accuracy, in points; None without an interval."""
+    intervals = [one.balanced_accuracy.ci95 for one in comparison.tests]
+    return [50 * (ci95[1] - ci95[0]) if ci95 else None for ci95 in intervals]

@@ -97,6 +97,9 @@ class TestCompare:
         wide = fa.compare(recipes, "faces", seeds=2, precision=99, out="narrow", **options)
         assert wide.arms[0].seeds == (0, 1, 2, 3, 4) and half_width(wide) <= 99  # fewer say too little of their spread
         wanted = round(0.99 * half_width(first), 3)
+        stopped = fa.compare(recipes, "faces", seeds=2, precision=wanted, max_seeds=2, out="stopped", **options)
+        limit = f"Stopped at 2 seeds: ± {half_width(first):.3g} points, not ± {wanted:g}; allow more with --max-seeds."
+        assert limit in stopped.warnings and not any("Stopped" in one for one in (*first.warnings, *wide.warnings))
         narrow = fa.compare(recipes, "faces", seeds=2, precision=wanted, max_seeds=6, out="narrow", **options)
         assert [arm.seeds for arm in narrow.arms] == [tuple(range(len(narrow.arms[0].seeds)))] * 2
         assert half_width(narrow) <= wanted or len(narrow.arms[0].seeds) == 6
@@ -581,6 +584,10 @@ def test_a_comparison_on_other_data_is_not_overwritten(place: Path) -> None:
     write_folder(place / "others", dict(list(face_files())[1:]))
     with pytest.raises(fa.RecipeError, match=r"results/small: holds a comparison on other data, .*another directory"):
         fa.prepare("small.yaml", "others", progress=False)
+    with pytest.raises(fa.RecipeError, match=r"with other images: data\.size, .*another directory"):
+        fa.prepare("small.yaml", "faces", overrides=["data.size=16"], progress=False)
+    with pytest.raises(fa.RecipeError, match="a comparison on a fixed test split, not on 2 folds, of "):
+        fa.prepare("small.yaml", "faces", folds=2, progress=False)
     assert file.read_bytes() == first
     fa.prepare("small.yaml", "others", out="new", progress=False)
     file.write_text("{")  # what cannot be read is not protected

@@ -307,9 +307,11 @@ class TestComparison:
         assert names["scout of hard_examples"] == 6 * 5 and all(one.is_stored for one in prepared.plan.trainings)
 
     def test_another_number_of_folds_needs_another_directory(self, place: Path, data: Splits, comparison) -> None:
-        with pytest.raises(FerAugmentError, match="holds a comparison on other data"):
+        with pytest.raises(FerAugmentError, match="holds a comparison on 3 folds, not on 4 folds, of "):
             compared(place, data, folds=4)
-        with pytest.raises(FerAugmentError, match="holds a comparison on other data"):
+        with pytest.raises(FerAugmentError, match="on 3 folds, not on 3 folds without the test split, of "):
+            compared(place, data, keep_test=True)
+        with pytest.raises(FerAugmentError, match="on 3 folds, not on a fixed test split, of .*another directory"):
             compared(place, data, folds=None, seeds=2)
 
     def test_an_incomplete_repeat_is_left_out_until_the_comparison_is_resumed(

@@ -68,7 +68,7 @@ def preflight(
         check_writable(out)
         check_writable(out / "runs")
         if is_comparison:
-            _refuse_other_data(out, data.fingerprint(arms[0].recipe))
+            _refuse_other_data(out, arms[0], data)
     return _slow_precisions(arms)
 
 
@@ -127,7 +127,7 @@ def check_writable(directory: Path, remedy: str = "name another directory with -
         raise RecipeError(f"{directory}: cannot be written ({error.strerror}); {remedy}") from error
 
 
-def _refuse_other_data(directory: Path, fingerprint: str) -> None:
+def _refuse_other_data(directory: Path, arm: BoundRecipe, data: RecipeData) -> None:
     """Refuse a directory that holds a comparison on other data, or on other folds, which would be overwritten.
 
     Raises:
@@ -136,12 +136,33 @@ def _refuse_other_data(directory: Path, fingerprint: str) -> None:
     if not (directory / COMPARISON_FILE).exists():
         return
     try:
-        existing = read_comparison(directory).data
+        existing = read_comparison(directory)
     except RunError:  # damaged, or of another version: it is written again
         return
-    if existing.fingerprint != fingerprint:
-        source = "".join(letter if letter.isprintable() else "?" for letter in existing.source)
-        raise RecipeError(f"{directory}: holds a comparison on other data, {source}; name another directory with --out")
+    if existing.data.fingerprint == data.fingerprint(arm.recipe):
+        return
+    source = "".join(letter if letter.isprintable() else "?" for letter in existing.data.source)
+    design = existing.cross_validation
+    before = _design(design and (design.folds, design.keeps_test))
+    settings = data.folds and data.folds.settings
+    now = _design(settings and (settings.folds, settings.keeps_test))
+    if existing.data.source != data.as_read(arm.recipe).source:
+        problem = f"holds a comparison on other data, {source}"
+    elif before != now:
+        problem = f"holds a comparison on {before}, not on {now}, of {source}"
+    else:
+        problem = (
+            f"holds a comparison on {source} with other images: data.size, data.fit or data.channels was different, "
+            "or the source has changed"
+        )
+    raise RecipeError(f"{directory}: {problem}; name another directory with --out")
+
+
+def _design(folds: tuple[int, bool] | None) -> str:
+    """Describe a number of folds, and whether the test split is not part of them; None is a fixed test split."""
+    if folds is None:
+        return "a fixed test split"
+    return f"{folds[0]} folds{' without the test split' if folds[1] else ''}"
 
 
 def _slow_precisions(arms: Sequence[BoundRecipe]) -> tuple[str, ...]:
