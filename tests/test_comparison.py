@@ -74,6 +74,17 @@ def test_scores_are_mean_and_sd_over_seeds(three_arms):
     assert_allclose(arm.test.balanced_accuracy.sd, recalls.mean(axis=0).std(ddof=1))
 
 
+def test_intervals_of_scores_are_within_their_range(tmp_path):
+    runs = {
+        "base": [
+            run
+            for seed, of_bee in enumerate((0.1, 0.9))
+            for run in write_arm(tmp_path, "base", (0.6, of_bee, 0.4), seeds=[seed], spread=0.0)
+        ]
+    }
+    assert compared(runs).arms[0].test.recall["bee"].ci95 == (0.0, 1.0)
+
+
 def test_confusion_is_summed_over_runs_and_calibration_is_averaged(three_arms):
     scores = compared(three_arms).arm("good").test
     of_runs = [run.predictions("test") for run in three_arms["good"]]
@@ -319,6 +330,15 @@ def test_a_class_that_one_of_two_runs_did_not_learn_needs_three_seeds(tmp_path):
         "(up to 10 % false positives instead of 5 %); use at least three."
     ]
     assert not warned(2, (0.0, 0.6, 0.6), (0.5, 0.6, 0.5))
+
+
+def test_classes_with_few_test_images_are_named(tmp_path):
+    counts = (30, 4, 2)
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), counts=counts) for name in ("base", "other")}
+    assert (
+        "The test split has only a few images of bee (4) and cat (2): their recall says little; `compare --folds 5` "
+        "tests on all images." in compared(runs, counts).warnings
+    )
 
 
 def test_unequal_numbers_of_seeds_are_compared_with_a_warning(tmp_path):

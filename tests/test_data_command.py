@@ -62,6 +62,7 @@ def test_show_prints_counts_percentages_and_imbalance_of_each_split(clean):
     assert numbers["all"] == ["8", "3", "3"]
     assert "14 images, 4 x 4 pixels (height x width), gray; 7 classes" in ran.out
     assert f"fingerprint {read(clean).fingerprint[:16]}" in ran.out
+    assert "- The test split has only a few images of angry (2) and happy (1): " in " ".join(ran.out.split())
 
 
 def test_bars_are_proportional_to_the_largest_class(clean):

@@ -17,7 +17,7 @@ from fer_augment.reports.grids import Grid
 from fer_augment.reports.grids import Row as Cells
 from fer_augment.reports.terminal import print_grid
 from fer_augment.reports.wording import printable
-from fer_augment.results.comparison_warnings import listed
+from fer_augment.results.comparison_warnings import few_images_sentence, listed
 
 _LEGEND = (
     "exact: identical images, within a split or across splits; conflicting: different labels in a group (in the tables "
@@ -58,7 +58,8 @@ def print_histograms(splits: Splits, console: Console) -> None:
     table.add_row("imbalance", *(cell for part in splits.parts.values() for cell in (_ratio(part), "", "")))
     console.print()
     console.print(table)
-    lines = [*filter(None, [soft_labels_note(splits)]), *splits.notes]
+    test_counts = dict(zip(splits.class_names, splits.test.counts.tolist(), strict=True))
+    lines = [*filter(None, [soft_labels_note(splits), few_images_sentence(test_counts)]), *splits.notes]
     if lines:
         notes = Table.grid(padding=(0, 1))
         for note in lines:

@@ -13,7 +13,7 @@ from fer_augment.data.records import Evaluation, FoldIdentity, Predictions, RunD
 from fer_augment.errors import RunError
 from fer_augment.results.comparison import Arm, CurvePoint, Ensemble, StepRows
 from fer_augment.results.ensembles import ensemble_of
-from fer_augment.results.scored_rows import ScoredRows, confusion_of, split_scores, statistic
+from fer_augment.results.scored_rows import ScoredRows, confusion_of, share, split_scores, statistic
 
 Pair = tuple[str, str]
 
@@ -220,8 +220,8 @@ def _curve(records: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
                 training_loss=statistic([point.training_loss for point in points]),
                 selection_loss=statistic([point.selection_loss for point in points]),
                 validation_loss=statistic([point.validation_loss for point in points]),
-                validation_accuracy=statistic([point.validation_accuracy for point in points]),
-                validation_recall={name: statistic(column) for name, column in zip(names, recall.T, strict=True)},
+                validation_accuracy=share([point.validation_accuracy for point in points]),
+                validation_recall={name: share(column) for name, column in zip(names, recall.T, strict=True)},
             )
         )
     return tuple(curve)

@@ -44,7 +44,8 @@ class Statistic(_Plain):
         mean: mean over seeds; None if no run has the number.
         sd: sample standard deviation over seeds; None with fewer than two runs.
         n: number of runs that have the number.
-        ci95: 95 % t interval of the mean over new runs on the same rows; None with fewer than two runs.
+        ci95: 95 % t interval of the mean over new runs on the same rows, clipped to
+            `[0, 1]` for scores in this range; None with fewer than two runs.
     """
 
     mean: Finite | None

@@ -13,6 +13,8 @@ Runs = Mapping[str, Sequence[RunRecord]]
 _OF_ONE_IMAGE = "the variance of the recall is estimated from the other classes, and only a huge difference is found."
 _FEW_IMAGES = 10
 """A class of a cross-validation with fewer images is not one for which the test was calibrated."""
+_FEW_TEST_IMAGES = 5
+"""A class with fewer test images is named, because its recall is a matter of single images."""
 _LEARNED_IMAGES = 5
 """A class is learned in one of two runs only if their recalls are this many images apart, and the lower is near 0."""
 
@@ -160,6 +162,19 @@ def _of_classes(rows: Mapping[str, int]) -> Iterator[str]:
     single = [name for name, count in rows.items() if count == 1]
     if single:
         yield f"The test split has one image of {listed(single)}: {_OF_ONE_IMAGE}"
+    if few := few_images_sentence({name: count for name, count in rows.items() if count > 1}):
+        yield few
+
+
+def few_images_sentence(rows: Mapping[str, int]) -> str | None:
+    """Name the classes with fewer than `_FEW_TEST_IMAGES` test images, given the rows by class; None without any."""
+    few = [f"{name} ({count})" for name, count in rows.items() if 0 < count < _FEW_TEST_IMAGES]
+    if not few:
+        return None
+    return (
+        f"The test split has only a few images of {listed(few)}: their recall says little; `compare --folds 5` tests "
+        "on all images."
+    )
 
 
 def _of_duplicates(rows: Mapping[str, int], deduplicated: Mapping[str, int]) -> Iterator[str]:

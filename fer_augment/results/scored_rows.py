@@ -100,14 +100,14 @@ def split_scores(parts: Sequence[ScoredRows], class_names: Sequence[str]) -> Spl
 
     def of_classes(name: str) -> dict[str, Statistic]:
         columns = np.stack([getattr(one, name) for one in scores], axis=1)
-        return {class_name: statistic(column) for class_name, column in zip(class_names, columns, strict=True)}
+        return {class_name: share(column) for class_name, column in zip(class_names, columns, strict=True)}
 
     return SplitScores(
         rows=len(parts[0].labels),
-        accuracy=statistic([one.accuracy for one in scores]),
-        balanced_accuracy=statistic([one.balanced_accuracy for one in scores]),
-        macro_f1=statistic([one.macro_f1 for one in scores]),
-        ece=statistic([bins.error for bins in binned]),
+        accuracy=share([one.accuracy for one in scores]),
+        balanced_accuracy=share([one.balanced_accuracy for one in scores]),
+        macro_f1=share([one.macro_f1 for one in scores]),
+        ece=share([bins.error for bins in binned]),
         nll=statistic(np.concatenate([rows.losses.mean(axis=1) for rows in parts])),
         recall=of_classes("recall"),
         precision=of_classes("precision"),
@@ -137,6 +137,15 @@ def statistic(values: ArrayLike) -> Statistic:
     numbers = np.asarray(values, dtype=np.float64)
     summary = mean_interval(numbers[np.isfinite(numbers)])
     return Statistic(mean=summary.mean, sd=summary.sd, n=summary.n, ci95=summary.ci95)
+
+
+def share(values: ArrayLike) -> Statistic:
+    """Summarize one number in `[0, 1]` per run; the interval is clipped to this range."""
+    summary = statistic(values)
+    if summary.ci95 is None:
+        return summary
+    low, high = summary.ci95
+    return summary.model_copy(update={"ci95": (max(low, 0.0), min(high, 1.0))})
 
 
 def _summed_confusion(scores: Iterable[Scores]) -> tuple[tuple[int, ...], ...]:
