@@ -344,11 +344,11 @@ class _Base(Strategy):
     """Have no hook."""
 
 class Valid(_Base):
-    """Return views as they are."""
+    """Add mirrored views."""
 
     @hookimpl
     def predict_views(self, views):
-        return views
+        return [*views, *(view.flip(3) for view in views)]
 '''
 
 

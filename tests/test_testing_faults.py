@@ -53,7 +53,7 @@ class ExitsElsewhere(Strategy):
     def sampling_weights(self, weights: Any) -> Any:
         if os.environ.get("PYTHONHASHSEED") in HASH_SEEDS:
             os._exit(3)
-        return weights
+        return weights / 2
 
 
 PLANTED = [
@@ -77,7 +77,16 @@ FOUND_BY_ONE_CHECK = [*mining.FAULTS, *class_numbers.FAULTS, *data_dependence.VA
 """Many strategies for the same check, which is run alone."""
 VALID = [
     valid
-    for module in (mining, class_numbers, declarations, repeatability, effects, rows, losses_and_networks)
+    for module in (
+        mining,
+        class_numbers,
+        declarations,
+        repeatability,
+        run_dependence,
+        effects,
+        rows,
+        losses_and_networks,
+    )
     for valid in module.VALID
 ]
 BY_NAME = {check.__name__: check for check in (*FIRST_CHECKS, *CHECKS)}

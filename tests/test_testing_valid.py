@@ -102,7 +102,7 @@ class UsesTheMajority(Strategy):
         def of_one_hot(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             if not bool(((targets == 0) | (targets == 1)).all()):
                 raise ValueError("one-hot targets only")
-            return loss(logits, targets)
+            return 2 * loss(logits, targets)
 
         return of_one_hot
 
@@ -197,11 +197,11 @@ class ScalesLogits(Strategy):
 
 
 class GivesFloat32Weights(Strategy):
-    """Return float32 weights, which the framework converts to float64."""
+    """Halve weights and return float32, which the framework converts to float64."""
 
     @hookimpl
     def sampling_weights(self, weights: Any) -> Any:
-        return weights.astype(np.float32)
+        return (weights / 2).astype(np.float32)
 
 
 def failed(strategy: type[Strategy] | Strategy) -> dict[str, str]:

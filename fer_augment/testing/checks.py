@@ -32,7 +32,7 @@ from fer_augment.testing.declarations import (
 from fer_augment.testing.earlier_steps import builds_on_earlier_steps
 from fer_augment.testing.effects import declares_what_it_changes, declares_whether_it_is_random
 from fer_augment.testing.history import copes_with_any_history
-from fer_augment.testing.idle_stages import is_idle_only_where_it_does_nothing
+from fer_augment.testing.idle_stages import acts_at_some_stage, is_idle_only_where_it_does_nothing
 from fer_augment.testing.loss_features import declares_features_and_uses_them
 from fer_augment.testing.losses import (
     LossSubject,
@@ -127,6 +127,7 @@ CHECKS: tuple[Check, ...] = (
     ignores_the_number_of_cores,
     gives_the_same_result_at_every_call,
     gives_the_same_result_in_any_process,
+    acts_at_some_stage,
     is_idle_only_where_it_does_nothing,
     builds_on_earlier_steps,
     counts_classes_as_drawn,

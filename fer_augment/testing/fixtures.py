@@ -66,6 +66,18 @@ def with_reversed_counts(data: ImageDataset) -> ImageDataset:
     return data.take(np.concatenate([np.resize(r, n) for r, n in zip(of_class, data.counts[::-1], strict=True)]))
 
 
+def with_unusual_images(usual: ImageDataset) -> tuple[ImageDataset, NDArray[np.int64]]:
+    """Return the data with unusual images of each class, and the rows of a batch that has them all."""
+    images, shape = usual.images[:], usual.image_shape
+    checkered = (np.indices(shape[:2]).sum(axis=0) % 2 * 255)[:, :, None]
+    bright = np.zeros(shape, np.uint8)
+    bright[shape[0] // 2, shape[1] // 2] = 255
+    unusual = [np.zeros(shape), np.full(shape, 255), np.full(shape, 128), np.broadcast_to(checkered, shape), bright]
+    rows = np.concatenate([usual.rows_of([name])[: len(unusual)] for name in usual.class_names])
+    images[rows] = np.stack(unusual * len(usual.class_names)).astype(np.uint8)
+    return ImageDataset.from_arrays(images, usual.labels, usual.class_names), rows
+
+
 def _drawing(look: int, channels: int, height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw a bar, a disc or a stripe, at a slightly random position, with noise; from the eighth look on inverted."""
     y, x = np.mgrid[:height, :width] - rng.integers(0, 3, size=(2, 1, 1))

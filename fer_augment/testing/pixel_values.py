@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import AS_READ, ImageDataset
+from fer_augment.data.dataset import AS_READ
 from fer_augment.errors import FerAugmentError
+from fer_augment.testing.fixtures import with_unusual_images
 from fer_augment.testing.stages import arguments_of, some_rows
 from fer_augment.testing.subject import Subject
 
@@ -56,7 +57,7 @@ def _has_a_dark_class(images: NDArray[Any], labels: NDArray[np.int64]) -> bool:
 def copes_with_images_of_any_content(subject: Subject) -> Iterator[str]:
     """Images of one value, black, white or of a single bright pixel give finite results, in range."""
     for usual in subject.datasets:
-        data, rows = _with_unusual_images(usual)
+        data, rows = with_unusual_images(usual)
         for stage in subject.stages:
             for arguments in arguments_of(stage, data, rows):
                 with warnings.catch_warnings(record=True) as emitted:
@@ -74,15 +75,3 @@ def copes_with_images_of_any_content(subject: Subject) -> Iterator[str]:
                     )
                 elif stage == "augment_batch" and not ((arrays[0] >= 0) & (arrays[0] <= 1)).all():
                     yield "augment_batch: pixels of black or white images must stay in [0, 1]; clamp them"
-
-
-def _with_unusual_images(usual: ImageDataset) -> tuple[ImageDataset, NDArray[np.int64]]:
-    """Return the data with unusual images of each class, and the rows of a batch that has them all."""
-    images, shape = usual.images[:], usual.image_shape
-    checkered = (np.indices(shape[:2]).sum(axis=0) % 2 * 255)[:, :, None]
-    bright = np.zeros(shape, np.uint8)
-    bright[shape[0] // 2, shape[1] // 2] = 255
-    unusual = [np.zeros(shape), np.full(shape, 255), np.full(shape, 128), np.broadcast_to(checkered, shape), bright]
-    rows = np.concatenate([usual.rows_of([name])[: len(unusual)] for name in usual.class_names])
-    images[rows] = np.stack(unusual * len(usual.class_names)).astype(np.uint8)
-    return ImageDataset.from_arrays(images, usual.labels, usual.class_names), rows

@@ -147,6 +147,70 @@ class IsIdleWhereItActs(Strategy):
         return 1 - images, targets
 
 
+class ForgetsWhatItMade(Strategy):
+    """Invert images, halve weights and mirror rows, and return what was given."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        training_set.append(training_set.images[:][:, :, ::-1], parents=np.arange(len(training_set)))
+        return training_set
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        _ = weights / 2
+        return weights
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        _ = 255 - images
+        return images
+
+
+class ForgetsItsNetworkAndLoss(Strategy):
+    """Return a network, a loss and an adjustment that do the same as the given ones."""
+
+    @hookimpl
+    def prepare_model(self, model: Any) -> Any:
+        return model
+
+    @hookimpl
+    def build_loss(self, loss: Any) -> Any:
+        return lambda logits, targets: loss(logits, targets)
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any) -> Any:
+        return lambda logits: adjust(logits)
+
+
+class Freezes(Strategy):
+    """Keep the features as they are."""
+
+    @hookimpl
+    def prepare_model(self, model: Any) -> Any:
+        model.features.requires_grad_(False)
+        return model
+
+
+class DropsBlankImages(Strategy):
+    """Drop images of one value, of which most data have none."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        return training_set.without(np.flatnonzero(np.ptp(training_set.images[:], axis=(1, 2, 3)) == 0))
+
+
+class IsIdle(Strategy):
+    """Do nothing, and declare it."""
+
+    @property
+    def idle_at(self) -> Collection[str]:
+        return ("augment_rows",)
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        return images
+
+
 class IsIdleAtTheWrongStage(Strategy):
     """Invert images or halve weights, and declare to be idle where it acts."""
 
@@ -226,6 +290,8 @@ FAULTS: list[PlantedFault] = [
     (DarkensBatchByBatch, "gives_the_same_result_at_every_call", "augment_rows: the result for a row depends"),
     (AddsViewsBatchByBatch, "gives_the_same_result_at_every_call", "predict_views: the result for a row depends"),
     (GrowsTheLoss, "gives_the_same_result_at_every_call", "keep no state in it"),
+    (ForgetsWhatItMade, "acts_at_some_stage", "rewrite_training_set, sampling_weights, augment_rows: nothing changes"),
+    (ForgetsItsNetworkAndLoss, "acts_at_some_stage", "prepare_model, build_loss, build_adjustment: nothing changes"),
     (IsIdleWhereItActs, "is_idle_only_where_it_does_nothing", "augment_batch is in `idle_at`"),
     (IsIdleAtTheWrongStage, "is_idle_only_where_it_does_nothing", "augment_batch is in `idle_at`"),
     (AsksAScoutLate, "declares_what_it_changes", "IN_SAMPLE_MINING"),
@@ -233,3 +299,4 @@ FAULTS: list[PlantedFault] = [
     (MinesInBatches, "declares_what_it_changes", "IN_SAMPLE_MINING"),
     (MinesWhenRefining, "declares_what_it_changes", "IN_SAMPLE_MINING"),
 ]
+VALID = [(valid, "acts_at_some_stage") for valid in (Freezes, DropsBlankImages, IsIdle, AsksAScoutLate)]
