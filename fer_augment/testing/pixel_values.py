@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import AS_READ
+from fer_augment.data.dataset import AS_READ, ImageDataset
 from fer_augment.errors import FerAugmentError
 from fer_augment.testing.fixtures import with_unusual_images
 from fer_augment.testing.stages import arguments_of, some_rows
@@ -23,10 +23,15 @@ _LOST = (
 _UNDEFINED = "do not divide by their range or standard deviation where it is 0, nor take the logarithm of 0"
 _CAST_OF_NAN = "invalid value encountered in cast"
 """The warning of numpy."""
+_WRAPPED = "uint8 wraps around, as in 250 + 80 = 74; compute in int16 or float, clip to 0..255 and cast then"
+_LEVELS = range(0, 255, 8)
+"""Gray levels of nearly uniform images."""
+_ROUNDING = 4
+"""Largest difference of two steps of brightness that are equal up to rounding and noise."""
 
 
 def keeps_pixels_in_range(subject: Subject) -> Iterator[str]:
-    """Augmented images stay in [0, 1] and do not lose their range, and views of held-out images are finite."""
+    """Augmented images stay in range, and do not lose it or wrap around; views of held-out images are finite."""
     for data, (images, _) in subject.results("augment_batch"):
         if not bool(((images >= 0) & (images <= 1)).all()):
             yield "augment_batch: pixels must stay in [0, 1]; clamp them"
@@ -42,6 +47,36 @@ def keeps_pixels_in_range(subject: Subject) -> Iterator[str]:
     for _, views in subject.results("predict_views"):
         if not all(bool(view.isfinite().all()) for view in views):
             yield "predict_views: pixels must be finite"
+    for stage in ("rewrite_training_set", "augment_rows", "augment_batch"):
+        if stage in subject.stages and _wraps_around(subject, stage):
+            yield f"{stage}: bright pixels become dark, or dark ones bright: {_WRAPPED}"
+
+
+def _wraps_around(subject: Subject, stage: str) -> bool:
+    """Whether brightness grows with that of the given images, falls by 256 less one step, and grows on as before.
+
+    This is arithmetic modulo 256. Solarized images become darker after they fell, and others do not fall as far.
+    """
+    usual, medians = subject.datasets[0], []
+    noise = np.random.default_rng(0).integers(0, 2, size=(len(usual), *usual.image_shape), dtype=np.uint8)
+    for level in _LEVELS:
+        data = ImageDataset.from_arrays(noise + np.uint8(level), usual.labels, usual.class_names)
+        try:
+            result = arguments_of(stage, data)[-1].fold(subject.build())
+        except FerAugmentError:  # such data may be refused
+            return False
+        if stage == "rewrite_training_set":
+            result = result.images[np.flatnonzero(result.step != AS_READ)]
+        images = result[0].numpy() * 255 if stage == "augment_batch" else result
+        if not len(images):
+            return False
+        medians.append(np.median(images, axis=(1, 2, 3)))
+    if len({len(of_rows) for of_rows in medians}) > 1:
+        return False
+    steps = np.diff(np.array(medians), axis=0)
+    before, fall, after = steps[:-2], steps[1:-1] + 256, steps[2:]
+    grows = (before > 0) & (after > 0) & (fall < 128)
+    return bool((grows & (np.abs(fall - before) <= _ROUNDING) & (np.abs(fall - after) <= _ROUNDING)).any())
 
 
 def are_dark(images: NDArray[Any]) -> bool:

@@ -61,6 +61,48 @@ class LeavesTheRangeOfPixels(Strategy):
         return images + 1, targets
 
 
+class AddsModulo256(Strategy):
+    """Append brighter copies of a class; 250 + 80 is 74."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any) -> Any:
+        rows = training_set.rows_of(["ant"])
+        return training_set.append(training_set.images[rows] + np.uint8(80), parents=rows)
+
+
+class ScalesModulo256(Strategy):
+    """Multiply images by random factors, some of them above 1, without clipping."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def augment_rows(self, images: Any, rows: Any, draws: Any, training_set: Any, context: Any) -> Any:
+        factors = 0.5 + uniforms(context.row_seeds(training_set.row_keys(rows), draws), 1)
+        return (images * factors[:, :, None, None]).astype(np.int64).astype(np.uint8)
+
+
+class Solarizes(Strategy):
+    """Invert bright pixels."""
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        return np.where(images > 200, 255 - images, images)
+
+
+class DarkensBrightImages(Strategy):
+    """Divide the pixels of bright images by 8."""
+
+    @hookimpl
+    def augment_rows(self, images: Any) -> Any:
+        return np.where(images.mean(axis=(1, 2, 3), keepdims=True) > 220, images // 8, images)
+
+
 class AugmentsByPlaceInTheBatch(Strategy):
     """Darken every other image of a batch."""
 
@@ -153,6 +195,8 @@ FAULTS: list[PlantedFault] = [
     (GivesWrongLabels, "keeps_labels_and_targets_valid", "that none of its parents has"),
     (GivesTargetsThatDoNotSumToOne, "keeps_labels_and_targets_valid", "sum to 1"),
     (LeavesTheRangeOfPixels, "keeps_pixels_in_range", "[0, 1]"),
+    (AddsModulo256, "keeps_pixels_in_range", "rewrite_training_set: bright pixels become dark"),
+    (ScalesModulo256, "keeps_pixels_in_range", "augment_rows: bright pixels become dark"),
     (AugmentsByPlaceInTheBatch, "augments_each_row_alone", "row_seeds"),
     (AugmentsByBatchMates, "augments_each_row_alone", "row_seeds"),
     (ForgetsDraws, "seeds_by_row_and_draw", "pass `draws`"),
@@ -161,4 +205,8 @@ FAULTS: list[PlantedFault] = [
     (PastesTheFirstRow, "mixes_no_image_without_its_target", "augment_rows: the image of a row contains"),
     (ShufflesImages, "mixes_no_image_without_its_target", "its target does not"),
 ]
-VALID: list[tuple[type[Strategy], str]] = [(SubtractsTheMean, "mixes_no_image_without_its_target")]
+VALID: list[tuple[type[Strategy], str]] = [
+    (Solarizes, "keeps_pixels_in_range"),
+    (DarkensBrightImages, "keeps_pixels_in_range"),
+    (SubtractsTheMean, "mixes_no_image_without_its_target"),
+]
