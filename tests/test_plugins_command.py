@@ -21,7 +21,7 @@ from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
 from fer_augment.recipe.recipe import load_recipe
 from fer_augment.recipe.strategy_description import described, summary_of
 from fer_augment.testing import CheckResult
-from fer_augment.testing.checks import CHECKS, FIRST_CHECKS, FIRST_MODEL_CHECKS, MODEL_CHECKS
+from fer_augment.testing.checks import CHECKS, CHECKS_OF_REPEATED_RUNS, FIRST_CHECKS, FIRST_MODEL_CHECKS, MODEL_CHECKS
 from tests.command_line import assert_readable, assert_refused, fer_augment
 
 BROKEN_PARTS = '''
@@ -413,6 +413,10 @@ class TestCheck:
     def test_checks_that_were_not_run_are_counted(self) -> None:
         last = fer_augment("plugins", "check", "mine.py:Floats").out.splitlines()[-1]
         assert last == f"2 passed, 1 failed; {len(CHECKS)} not run until this one passes"
+
+    def test_checks_that_wait_for_another_are_counted(self) -> None:
+        last = fer_augment("plugins", "check", "mine.py:Shuffles").out.splitlines()[-1]
+        assert last.endswith(f" 1 failed; {len(CHECKS_OF_REPEATED_RUNS)} not run until this one passes")
 
     def test_all_strategies_in_a_file_are_checked_without_a_class(self) -> None:
         Path("more.py").write_text("from fer_augment_plugins.imblearn import Imblearn\n" + FAULTY, encoding="utf-8")

@@ -125,7 +125,7 @@ def print_checklist(checked: CheckedPlugin, checks: Sequence[CheckResult]) -> No
     console.print(
         f"{len(checks) - failed - skipped} passed, {failed} failed"
         + (f", {skipped} skipped" if skipped else "")
-        + (f"; {remaining} not run until this one passes" if remaining else "")
+        + (f"; {remaining} not run until {'this' if failed == 1 else 'the first'} one passes" if remaining else "")
     )
 
 

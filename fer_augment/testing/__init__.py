@@ -48,6 +48,7 @@ from fer_augment.testing.checks import (
     Check,
     checks_of,
     run_check,
+    waiting_for,
 )
 from fer_augment.testing.fixtures import NearestMeanScout, tiny_dataset, tiny_network
 from fer_augment.testing.losses import LossSubject
@@ -102,6 +103,8 @@ class CheckResult:
 
 def check_strategy(strategy: AnyStrategy) -> list[CheckResult]:
     """Run all checks on a strategy; stop after the first of `FIRST_CHECKS` that fails.
+
+    `CHECKS_OF_REPEATED_RUNS` are left out if the strategy uses global random numbers.
 
     Args:
         strategy: a class, built with the parameters in its `example`, or an instance with its own parameters.
@@ -195,13 +198,16 @@ def _results(subject: AnySubject) -> list[CheckResult]:
     first, others = checks_of(subject)
     if isinstance(subject, Subject):
         other_process()  # starts while the first checks run
-    results = []
+    results: list[CheckResult] = []
+    waiting: set[Check] = set()
     for check in (*first, *others):
+        if check in waiting:
+            continue
         faults, error = run_check(check, subject)
         results.append(CheckResult(check.__name__, not faults, "; ".join(faults) or str(error or "")))
-        if faults and check in first:
-            break
-        if check is first[-1] and isinstance(subject, Subject):
+        if faults:
+            waiting.update(waiting_for(check, subject))
+        if check is others[0] and not waiting and isinstance(subject, Subject):
             _ = subject.asked_elsewhere  # answers while the other checks run
     return results
 
@@ -232,8 +238,7 @@ class PluginCheck:
 
         kind = next(kind for kind, checks in CHECKS_OF_KIND.items() if self.function in (*checks[0], *checks[1]))
         subject, failed = _subject_and_failed_check(_Same(plugin), kind)
-        first, _ = checks_of(subject)
-        if failed and self.function not in first[: first.index(failed) + 1]:
+        if failed and self.function in waiting_for(failed, subject):
             pytest.skip(f"{failed.__name__} fails; fix that first")
         faults, error = run_check(self.function, subject)
         if faults:
@@ -354,6 +359,8 @@ class _Same:
 
 @functools.lru_cache(maxsize=32)
 def _subject_and_failed_check(same: _Same, kind: str) -> tuple[AnySubject, Check | None]:
-    """Return what all checks of a plugin share, and the first of the first checks that fails, if any."""
+    """Return what all checks of a plugin share, and the first check that fails and for which others wait, if any."""
     subject = _SUBJECT_OF_KIND[kind](same.plugin)
-    return subject, next((check for check in checks_of(subject)[0] if run_check(check, subject)[0]), None)
+    first, others = checks_of(subject)
+    awaited = (*first, *(check for check in others if waiting_for(check, subject)))
+    return subject, next((check for check in awaited if run_check(check, subject)[0]), None)

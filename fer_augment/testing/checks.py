@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from fer_augment.testing.augmentation import (
@@ -117,11 +117,11 @@ FIRST_CHECKS: tuple[Check, ...] = (
 """The other checks, and each of these after the first, can only be run if these pass."""
 
 CHECKS: tuple[Check, ...] = (
+    leaves_global_random_numbers_alone,
     same_seed_gives_the_same_bytes,
     declares_whether_it_is_random,
     declares_what_it_changes,
     leaves_its_inputs_alone,
-    leaves_global_random_numbers_alone,
     keeps_no_state_between_runs,
     caches_under_honest_keys,
     ignores_the_number_of_cores,
@@ -154,6 +154,26 @@ CHECKS: tuple[Check, ...] = (
     emits_no_warnings,
 )
 """The specification of a strategy, in the order in which it is checked."""
+
+CHECKS_OF_REPEATED_RUNS: frozenset[Check] = frozenset(
+    {
+        same_seed_gives_the_same_bytes,
+        declares_whether_it_is_random,
+        declares_what_it_changes,
+        keeps_no_state_between_runs,
+        caches_under_honest_keys,
+        ignores_the_number_of_cores,
+        gives_the_same_result_at_every_call,
+        gives_the_same_result_in_any_process,
+        augments_each_row_alone,
+        seeds_by_row_and_draw,
+        mixes_no_image_without_its_target,
+        predicts_each_row_alone,
+        gives_one_finite_loss_per_row,
+        hard_codes_no_number_of_classes,
+    }
+)
+"""These compare runs, and can only be run if `leaves_global_random_numbers_alone` passes."""
 
 FIRST_MODEL_CHECKS: tuple[Check, ...] = (is_declared_as_a_model, builds_for_images)
 """The other checks of a network can only be run if these pass."""
@@ -238,6 +258,14 @@ _KIND_OF: Mapping[type[AnySubject], str] = {
 def checks_of(subject: AnySubject) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
     """Return the checks that come first, and the others."""
     return CHECKS_OF_KIND[_KIND_OF[type(subject)]]
+
+
+def waiting_for(failed: Check, subject: AnySubject) -> Collection[Check]:
+    """Return the checks that cannot be run as long as one of them fails."""
+    first, others = checks_of(subject)
+    if failed in first:
+        return [*first[first.index(failed) + 1 :], *others]
+    return CHECKS_OF_REPEATED_RUNS if failed is leaves_global_random_numbers_alone else ()
 
 
 def run_check(check: Check, subject: AnySubject) -> tuple[list[str], BaseException | None]:
