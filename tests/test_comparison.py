@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from fer_augment.data.records import StepRecord
 from fer_augment.errors import NothingFinishedError, RunError
 from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
+from fer_augment.reports.wording import precision_sentence
 from fer_augment.results.comparison import ComparisonRecord, Failure, Statistic, read_comparison, save_comparison
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import (
@@ -338,6 +339,17 @@ def test_classes_with_few_test_images_are_named(tmp_path):
     assert (
         "The test split has only a few images of bee (4) and cat (2): their recall says little; `compare --folds 5` "
         "tests on all images." in compared(runs, counts).warnings
+    )
+
+
+def test_seeds_for_a_precision_are_estimated_or_unknown(tmp_path):
+    counts = (400, 300, 200)
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), counts=counts) for name in ("base", "other")}
+    comparison = compared(runs, counts, precisions=(7,))
+    assert list(comparison.seeds_for_precision) == ["7", "5", "3", "2", "1"]
+    some = comparison.model_copy(update={"seeds_for_precision": {"5": 2, "3": 3}})
+    assert precision_sentence(some).endswith(
+        " points now; the seeds for ± 2 and ± 1 are unknown; if the test split is small, use --folds."
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from fer_augment.results.comparison import Arm, ComparisonRecord, Interval, Judgment, Statistic, Versus
 from fer_augment.results.comparison_warnings import listed
+from fer_augment.results.judgments import PRECISIONS
 from fer_augment.significance import LEVEL, Verdict
 
 UNKNOWN = "-"
@@ -146,7 +147,7 @@ def design_sentence(comparison: ComparisonRecord) -> str | None:
 def precision_sentence(comparison: ComparisonRecord) -> str | None:
     """State how precisely balanced accuracy is known, and how many seeds more precision would take; None if unknown."""
     halves = [(ci95[1] - ci95[0]) / 2 for one in comparison.tests if (ci95 := one.balanced_accuracy.ci95)]
-    if not halves or not comparison.seeds_for_precision:
+    if not halves or comparison.cross_validation:
         return None
     now = 100 * max(halves)
     further = {points: seeds for points, seeds in comparison.seeds_for_precision.items() if float(points) < now}
@@ -154,6 +155,10 @@ def precision_sentence(comparison: ComparisonRecord) -> str | None:
     beyond = next((points for points, seeds in further.items() if seeds is None), None)
     parts = [f"± {now:.1f} points now"]
     parts += [f"estimated for {', '.join(reachable)}"] if reachable else []
+    unknown = [f"± {points}" for points in PRECISIONS if points < now and f"{points}" not in further]
+    parts += (
+        [f"the seeds for {listed(unknown)} are unknown; if the test split is small, use --folds"] if unknown else []
+    )
     parts += [f"± {beyond} is out of reach on this test split with any number of seeds"] if beyond else []
     return f"Precision of the difference in balanced accuracy (95 % CI): {'; '.join(parts)}."
 

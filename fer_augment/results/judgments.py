@@ -187,14 +187,27 @@ def _seeds_for(
     statistics: Sequence[ArmStatistics] | None,
     precisions: Sequence[float],
 ) -> dict[str, int | None]:
-    """Return how many seeds each precision of balanced accuracy, in points, takes for the pair that takes most."""
+    """Return how many seeds each precision of balanced accuracy, in points, takes for the pair that takes most.
+
+    A precision is omitted if it would be out of reach with one standard error more between images.
+    """
     if statistics is None or not pairs or min(arm.test.runs for arm in arms) < 2:
         return {}
     weights = balanced_accuracy_weights(arms[0].test.labels, len(arms[0].class_names))
     wanted = sorted({*PRECISIONS, *precisions}, reverse=True)
     fractions = [points / 100 for points in wanted]
-    of_pairs = [runs_for_half_width(statistics[a], statistics[b], weights, fractions) for a, b in pairs]
+    most, cautious = (
+        [
+            None if None in needed else max(count for count in needed if count is not None)
+            for needed in zip(
+                *(runs_for_half_width(statistics[a], statistics[b], weights, fractions, errors) for a, b in pairs),
+                strict=True,
+            )
+        ]
+        for errors in (0.0, 1.0)
+    )
     return {
-        f"{points:g}": None if None in needed else max(count for count in needed if count is not None)
-        for points, needed in zip(wanted, zip(*of_pairs, strict=True), strict=True)
+        f"{points:g}": seeds
+        for points, seeds, is_known in zip(wanted, most, cautious, strict=True)
+        if seeds is None or is_known
     }
