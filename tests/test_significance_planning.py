@@ -86,8 +86,8 @@ def test_a_small_test_split_does_not_promise_what_seeds_alone_cannot_give():
     def needed(images):
         labels = np.repeat(np.arange(3), images)
         rng = np.random.default_rng(3)
-        arms = arm_statistics([rng.random((5, len(labels))) < 0.7 for _ in range(2)], labels, 3)
-        return [runs_for_half_width(*arms, np.full(3, 1 / 3), [0.03], errors)[0] for errors in (0.0, 1.0)]
+        a, b = arm_statistics([rng.random((5, len(labels))) < 0.7 for _ in range(2)], labels, 3)
+        return [runs_for_half_width(a, b, np.full(3, 1 / 3), [0.03], errors)[0] for errors in (0.0, 1.0)]
 
     small, cautious = needed(11)
     assert small is not None and cautious is None
