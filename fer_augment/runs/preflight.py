@@ -143,9 +143,9 @@ def _refuse_other_data(directory: Path, arm: BoundRecipe, data: RecipeData) -> N
         return
     source = "".join(letter if letter.isprintable() else "?" for letter in existing.data.source)
     design = existing.cross_validation
-    before = _design(design and (design.folds, design.keeps_test))
-    settings = data.folds and data.folds.settings
-    now = _design(settings and (settings.folds, settings.keeps_test))
+    before = _design((design.folds, design.keeps_test) if design else None)
+    settings = data.folds.settings if data.folds else None
+    now = _design((settings.folds, settings.keeps_test) if settings else None)
     if existing.data.source != data.as_read(arm.recipe).source:
         problem = f"holds a comparison on other data, {source}"
     elif before != now:
