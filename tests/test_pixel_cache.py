@@ -21,6 +21,7 @@ import fer_augment as fa
 from fer_augment.cache import Entry, delete
 from fer_augment.data import pixel_cache
 from fer_augment.data.decoded_files import FILES_AT_ONCE, Destination
+from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.data.pixel_cache import StoredPixels, decoded_block
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError
@@ -244,16 +245,16 @@ def test_pixels_that_another_process_deletes_while_they_are_opened_are_made_agai
 ) -> None:
     decoded(Content())
     (kept,) = folder.iterdir()
-    read = pixel_cache.PixelBlock.open
+    read = PixelBlock.open
 
-    def open_deleted(path: Path) -> fa.PixelBlock:
-        monkeypatch.setattr(pixel_cache.PixelBlock, "open", read)
+    def open_deleted(path: Path) -> PixelBlock:
+        monkeypatch.setattr(PixelBlock, "open", read)
         delete(Entry("pixels", kept, 0, 0.0))
         if remains:
             return read(path)
         raise DatasetError("not a readable .npy file")
 
-    monkeypatch.setattr(pixel_cache.PixelBlock, "open", open_deleted)
+    monkeypatch.setattr(PixelBlock, "open", open_deleted)
     np.testing.assert_array_equal(decoded(Content()).block.pixels, IMAGES)
     assert list(folder.iterdir()) == [kept]
 
