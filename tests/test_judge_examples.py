@@ -92,7 +92,10 @@ def test_lightning(run_example, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_timm(run_example, tmp_path):
-    timm = pytest.importorskip("timm", reason="timm is not installed")
+    try:
+        timm = fa.import_with_torchvision("timm")  # then the example can import it beside any torchvision
+    except ImportError:
+        pytest.skip("timm is not installed")
     import torch
 
     torch.manual_seed(0)
