@@ -196,12 +196,14 @@ def _print_plan(prepared: PreparedComparison, *, as_json: bool) -> None:
     features = plan.missing_features
     if features:
         console.print(f"Features of {features:,} images are missing and will be computed once.")
-    console.print("\n".join(textwrap.wrap(prepared.precision_so_far, console.width)), markup=False, soft_wrap=True)
+    lines = textwrap.wrap(prepared.precision_so_far, console.width)
     minutes = plan.minutes(prepared.local_jobs)
     if minutes is not None:
         duration = f"{minutes:.1f} minutes" if minutes >= 1 else f"about {10 * math.ceil(6 * minutes)} seconds"
         second_stages = "; second stages not included" if plan.missing_second_stages else ""
-        console.print(
+        estimate = (
             f"Estimated time: {duration}, {prepared.local_jobs} at a time (from a few optimizer steps timed "
             f"now{second_stages})."
         )
+        lines += textwrap.wrap(estimate, console.width)
+    console.print("\n".join(lines), markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from pydantic_core import PydanticSerializationError
 
+from fer_augment.data.splitting import without_made_splits
 from fer_augment.errors import FerAugmentError, PluginError, RecipeError, RunError, excerpt
 from fer_augment.hooks.declared_values import declaration_fault, missing_distribution
 from fer_augment.hooks.networks import AnyModel
@@ -146,7 +147,7 @@ def _refuse_other_data(directory: Path, arm: BoundRecipe, data: RecipeData) -> N
     before = _design((design.folds, design.keeps_test) if design else None)
     settings = data.folds.settings if data.folds else None
     now = _design((settings.folds, settings.keeps_test) if settings else None)
-    if existing.data.source != data.as_read(arm.recipe).source:
+    if without_made_splits(existing.data.source) != without_made_splits(data.as_read(arm.recipe).source):
         problem = f"holds a comparison on other data, {source}"
     elif before != now:
         problem = f"holds a comparison on {before}, not on {now}, of {source}"

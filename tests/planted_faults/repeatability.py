@@ -140,7 +140,7 @@ class Warns(Strategy):
     @hookimpl
     def sampling_weights(self, weights: Any) -> Any:
         warnings.warn("look out", stacklevel=1)
-        return weights
+        return 2 * weights
 
 
 class TellsUsers(Strategy):
