@@ -111,16 +111,26 @@ class FeatureCache:
         Raises:
             DatasetError: if the files are damaged, or cannot be written.
         """
+        with self.locked():
+            if self._dimension is None:
+                write_whole(self.folder / _ABOUT, json.dumps({"features": features.shape[1]}))
+            is_new = ~np.isin(digests, self.digests_since(since))
+            if is_new.any():
+                count = self._count(features.shape[1])
+                _append(self.folder / _FEATURES, count, features[is_new].astype(np.float32, copy=False))
+                _append(self.folder / _DIGESTS, count, digests[is_new])
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other process write into this folder meanwhile, which is created.
+
+        Raises:
+            DatasetError: if the files are damaged, or cannot be written.
+        """
         with self._errors():
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / "lock"):
-                if self._dimension is None:
-                    write_whole(self.folder / _ABOUT, json.dumps({"features": features.shape[1]}))
-                is_new = ~np.isin(digests, self.digests_since(since))
-                if is_new.any():
-                    count = self._count(features.shape[1])
-                    _append(self.folder / _FEATURES, count, features[is_new].astype(np.float32, copy=False))
-                    _append(self.folder / _DIGESTS, count, digests[is_new])
+                yield
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -149,12 +149,16 @@ class FrozenFeatures:
         return device_of(self.settings)
 
     def backbone_file(self) -> Path:
-        """Return a file with all weights of the network but those of the head; it is written once."""
+        """Return a file with all weights of the network but those of the head; it is written once, by one process."""
         file = self.cache.folder / BACKBONE_FILE
-        if not file.exists():
-            tensors = self._network.state_dict().items()
-            of_backbone = {name: tensor for name, tensor in tensors if not name.startswith("head.")}
-            write_whole(file, save({name: tensor.cpu().contiguous().clone() for name, tensor in of_backbone.items()}))
+        if file.exists():
+            return file
+        tensors = self._network.state_dict().items()
+        of_backbone = {name: tensor for name, tensor in tensors if not name.startswith("head.")}
+        content = save({name: tensor.cpu().contiguous().clone() for name, tensor in of_backbone.items()})
+        with self.cache.locked():
+            if not file.exists():
+                write_whole(file, content)
         return file
 
     @cached_property
