@@ -102,7 +102,7 @@ def _best_tau(logits: torch.Tensor, labels: torch.Tensor, log_prior: torch.Tenso
         largest = adjusted == adjusted.max(dim=1, keepdim=True).values
         right = largest.gather(1, labels[:, None])[:, 0] / largest.sum(dim=1)  # 1/m for one of m classes
         recall = labels.bincount(right.double(), minlength=len(counts)) / counts.clamp_min(1)
-        return round(float(recall.sum()), 12)  # equal recalls of other classes may sum to other bits
+        return round(float(recall.sum()), 12)  # so that rounding does not break ties
 
     return max(_GRID, key=recall_sum)
 

@@ -376,7 +376,7 @@ class RecipeTrainings:
         numbers = np.unique(self.folds_of(self.trainings.splits.train))
         if len(numbers) < 2:
             raise StrategyError(
-                "out-of-fold predictions require two groups of training rows that can be told apart, but all rows are "
+                "out-of-fold predictions require at least two groups of training rows, but all rows are "
                 "duplicates of each other or in one group; use in-sample predictions"
             )
         return [fold for fold in all_folds(self.settings.scout.folds) if fold.number in numbers]
