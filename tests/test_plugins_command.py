@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from fer_augment import ClassName, Strategy, hookimpl
+from fer_augment import ClassName, RecipeFile, Strategy, hookimpl
 from fer_augment.hooks.plugin_manager import Offer, installed_plugins
 from fer_augment.recipe.binding import bind
 from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
@@ -170,6 +170,27 @@ class TestShow:
             fer_augment("plugins", "show", "imblaern"),
             "no plugin named 'imblaern' is installed; did you mean 'imblearn'?",
         )
+
+    def test_one_in_a_file_is_shown_with_the_name_that_a_recipe_gives(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "ideas").mkdir()
+        file = tmp_path / "ideas" / "mine.py"
+        reader = "dots = DatasetReader('dots', 'Read dots.', lambda source: False, lambda source: None)\n"
+        file.write_text(f"from fer_augment import DatasetReader\n{FAULTY}{reader}", encoding="utf-8")
+        ran = fer_augment("plugins", "show", "ideas/mine.py:Valid")
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out.startswith("mine.py:Valid\nAdd mirrored views.\n")
+        assert "provider  file mine.py\n" in ran.out
+        pasted = file.with_suffix(".yaml")
+        pasted.write_text("  model: convnet5\n" + ran.out.partition("In a recipe\n")[2], encoding="utf-8")
+        bound = bind(load_recipe(str(pasted)), installed_plugins())
+        assert [step.name for step in bound.steps] == ["valid"]
+        assert "`--reader mine.py:dots` selects the reader." in fer_augment("plugins", "show", "ideas/mine.py:dots").out
+        of_file = json.loads(fer_augment("plugins", "show", "ideas/mine.py", "--json").out)
+        assert [one["name"] for one in of_file][-3:] == ["mine.py:Misspells", "mine.py:Valid", "mine.py:dots"]
+        assert_refused(fer_augment("plugins", "show", "ideas/mine.py:Vaild"), "did you mean 'Valid'?")
 
     @pytest.mark.usefixtures("_broken_plugins_are_installed")
     def test_plugins_that_could_not_be_loaded_are_named(self) -> None:
@@ -442,7 +463,7 @@ class TestCheck:
         catalog = installed_plugins()
         csv = replace(catalog.tracker("csv"), name="demo")
         both = replace(catalog, offers=(*catalog.offers, csv))
-        monkeypatch.setattr("fer_augment.hooks.plugin_manager.installed_plugins", lambda: both)
+        monkeypatch.setattr("fer_augment.reading.installed_plugins", lambda: both)
         kinds = [one["kind"] for one in json.loads(fer_augment("plugins", "show", "demo", "--json").out)]
         assert kinds == ["dataset reader", "tracker"]
 
@@ -450,7 +471,7 @@ class TestCheck:
         ("strategy", "message"),
         [
             ("imblaern", "did you mean 'imblearn'?"),
-            ("x" * 500, "there is no plugin 'xxx"),
+            ("x" * 500, "no plugin named 'xxx"),
             ("gone.py", "gone.py: cannot be read: No such file or directory"),
             ("mine.py:Vaild", "mine.py has no plugin 'Vaild'; did you mean 'Valid'?"),
             ("none.py", "none.py defines no strategy, network, loss, reader or tracker"),
@@ -461,6 +482,13 @@ class TestCheck:
         Path("none.py").write_text("from fer_augment import Strategy\n", encoding="utf-8")
         Path("crash.py").write_text("1 / 0\n", encoding="utf-8")
         assert_refused(fer_augment("plugins", "check", strategy), message)
+
+    def test_a_recipe_is_referred_to_the_command_that_checks_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        catalog = installed_plugins()
+        recipe = Offer("recipe", "theirs", RecipeFile(Path("theirs.yaml")), "them 1", "them")
+        with_recipe = replace(catalog, offers=(*catalog.offers, recipe))
+        monkeypatch.setattr("fer_augment.reading.installed_plugins", lambda: with_recipe)
+        assert_refused(fer_augment("plugins", "check", "theirs"), "`fer-augment recipes check theirs` checks it")
 
 
 NETWORKS = """

@@ -47,7 +47,7 @@ def print_offer(console: Console, offer: Offer[Any]) -> None:
     facts.add_column(no_wrap=True, style="dim")
     facts.add_column()
     facts.add_row("kind", offer.kind)
-    facts.add_row("provider", Text(f"{offer.provider}, module {offer.module}"))
+    facts.add_row("provider", Text(f"{offer.provider}, module {offer.module}" if offer.module else offer.provider))
     if description:
         _add_strategy_facts(facts, description)
     console.print(facts)
@@ -89,7 +89,10 @@ def _print_parameters(console: Console, parameters: tuple[Parameter, ...]) -> No
 def _print_use(console: Console, offer: Offer[Any], description: StrategyDescription | None) -> None:
     console.print()
     if offer.kind == "dataset reader":
-        console.print("The reader is selected by the value of `--data`, not by its name.")
+        if offer.module:
+            console.print("The reader is selected by the value of `--data`, not by its name.")
+        else:
+            console.print(f"`--reader {offer.name}` selects the reader.", markup=False, soft_wrap=True)
         return
     if offer.kind == "recipe":
         console.print(f"`fer-augment recipes show {offer.name}` prints it, `extends: {offer.name}` builds on it.")

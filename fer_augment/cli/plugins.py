@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.
 _json_of_plugins_option = click.option(
     "--json", "as_json", is_flag=True, help="Write JSON: an object, or a list if there are several plugins."
 )
+_plugin_argument = click.argument("plugin", metavar="NAME|PATH.py[:NAME]")
 
 
 @click.group()
@@ -73,28 +74,27 @@ def list_plugins(as_json: bool) -> None:
 
 
 @plugins.command("show")
-@click.argument("name")
+@_plugin_argument
 @_json_of_plugins_option
-def show_plugin(name: str, as_json: bool) -> None:
+def show_plugin(plugin: str, as_json: bool) -> None:
     r"""Show what a plugin does, its parameters, and how to use it in a recipe.
+
+    The plugin is installed, or in a Python file. Without a name, all plugins of the file are shown.
 
     \b
     fer-augment plugins show confusion_mirror
+    fer-augment plugins show my_idea.py:MirrorClasses
     """
+    from fer_augment.cli._named_plugins import plugins_named
     from fer_augment.cli._plugin_text import print_offer
-    from fer_augment.errors import PluginError, did_you_mean
-    from fer_augment.hooks.plugin_manager import installed_plugins
     from fer_augment.recipe.strategy_description import described, parameters_of
 
-    catalog = installed_plugins()
-    matching = [offer for offer in catalog.offers if offer.name == name]
-    if not matching:
-        hint = did_you_mean(name, {offer.name for offer in catalog.offers})
-        broken = f" (not loaded: {' | '.join(catalog.problems)})" if catalog.problems else ""
-        raise PluginError(f"no plugin named {name!r} is installed{hint}{broken}")
     shown: list[dict[str, Any]] = []
-    for offer in matching:
+    for number, (written, named) in enumerate(plugins_named(plugin)):
+        offer = replace(named, name=written)
         if not as_json:
+            if number:
+                results().print()
             print_offer(results(), offer)
         elif offer.kind == "strategy":
             shown.append({"kind": offer.kind, **asdict(described(offer))})
@@ -143,7 +143,7 @@ def new_plugin(name: str, kind: str, out: Path | None) -> None:
 
 
 @plugins.command("check")
-@click.argument("plugin", metavar="NAME|PATH.py[:NAME]")
+@_plugin_argument
 @click.option("--source", help="What a dataset reader reads, as typed after --data; default: its example.")
 @_json_of_plugins_option
 def check_plugin(plugin: str, source: str | None, as_json: bool) -> None:
@@ -158,14 +158,19 @@ def check_plugin(plugin: str, source: str | None, as_json: bool) -> None:
     fer-augment plugins check my_idea.py:MirrorClasses
     fer-augment plugins check npz_file --source faces.npz
     """
-    from fer_augment.cli._plugin_checks import checked_plugins, print_checklist
+    from fer_augment.cli._named_plugins import plugins_named
+    from fer_augment.cli._plugin_checks import checks_of, print_checklist
+    from fer_augment.errors import PluginError
 
-    checklists, chosen = [], checked_plugins(plugin)
+    chosen = [offer for _, offer in plugins_named(plugin) if offer.kind != "recipe"]
+    if not chosen:
+        raise PluginError(f"{plugin} is a recipe; `fer-augment recipes check {plugin}` checks it")
     if source is not None and not any(checked.kind == "dataset reader" for checked in chosen):
         raise click.UsageError(f"--source is what a dataset reader reads; {plugin} is none")
+    checklists = []
     for checked in chosen:
         with messages().status(f"Checking {checked.name} …"):
-            checklists.append((checked, checked.run(source)))
+            checklists.append((checked, checks_of(checked, source)))
     if as_json:
         _write_one_or_all(
             [

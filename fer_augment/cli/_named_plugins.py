@@ -1,0 +1,65 @@
+"""The plugins that an argument names: installed ones, or those of a Python file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fer_augment.hooks.plugin_manager import Offer
+
+
+def plugins_named(argument: str) -> list[tuple[str, Offer[Any]]]:
+    """Return the plugins that an argument names, each behind its name as a recipe writes it.
+
+    Args:
+        argument: the name of installed plugins, `PATH.py:NAME` for a plugin of a file, `PATH.py` for all that do not
+            begin with an underscore.
+
+    Raises:
+        PluginError: if there are none, or the file cannot be executed.
+    """
+    from fer_augment.errors import PluginError, did_you_mean, excerpt
+    from fer_augment.reading import loaded_plugins
+
+    in_file = re.fullmatch(r"(?P<file>.+\.py)(?::(?P<name>\w+))?", argument)
+    if in_file:
+        return _in_file(Path(in_file["file"]), in_file["name"])
+    catalog = loaded_plugins()
+    named = [(argument, offer) for offer in catalog.offers if offer.name == argument]
+    if not named:
+        hint = did_you_mean(argument, {offer.name for offer in catalog.offers})
+        broken = f" (not loaded: {' | '.join(catalog.problems)})" if catalog.problems else ""
+        raise PluginError(f"no plugin named {excerpt(argument, 60)!r} is installed{hint}{broken}")
+    return named
+
+
+def _in_file(file: Path, name: str | None) -> list[tuple[str, Offer[Any]]]:
+    from fer_augment.errors import PluginError, did_you_mean
+
+    found = dict(_plugins_of(file))
+    if name and name not in found:
+        raise PluginError(f"{file} has no plugin {name!r}{did_you_mean(name, found)}")
+    chosen = [variable for variable in found if variable == (name or variable.lstrip("_"))]
+    if not chosen:
+        raise PluginError(f"{file} defines no strategy, network, loss, reader or tracker")
+    return [(f"{file.name}:{variable}", found[variable]) for variable in chosen]
+
+
+def _plugins_of(file: Path) -> Iterator[tuple[str, Offer[Any]]]:
+    """Yield what a file defines, behind the name of its class or variable."""
+    from fer_augment.hooks.local_declarations import DECLARED, declarations_in_file
+    from fer_augment.hooks.plugin_manager import Offer
+    from fer_augment.hooks.strategy_files import models_in_file, strategies_in_file
+
+    provider = f"file {file.name}"
+    for strategy in strategies_in_file(file):
+        yield strategy.__name__, Offer("strategy", strategy.strategy_name(), strategy, provider, "")
+    for variable, model in models_in_file(file).items():
+        name = model.model_name() if isinstance(model, type) else model.name
+        yield variable, Offer("model", name, model, provider, "")
+    for kind in DECLARED:
+        for variable, declared in declarations_in_file(file, kind).items():
+            yield variable, Offer(kind, declared.name, declared, provider, "")
