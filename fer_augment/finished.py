@@ -319,12 +319,13 @@ def load_run(directory: str | Path) -> Run:
     """Return a finished run.
 
     Args:
-        directory: the run's own directory, such as `results/demo/runs/demo/seed-0-1a2b3c4d5e6f`.
+        directory: the run's own directory, such as `results/demo/runs/demo/seed-0-1a2b3c4d5e6f`, with or without the
+            key at its end, see `run_directory`.
 
     Raises:
         RunError: if it is not a run directory; where there are runs below it, one is named.
     """
-    path = Path(directory)
+    path = run_directory(directory)
     if not (path / "record.json").is_file():
         if glob.has_magic(str(path)) and not path.exists():
             found = next(iter(sorted(glob.glob(str(path)))), None)
@@ -336,3 +337,40 @@ def load_run(directory: str | Path) -> Run:
         hint = f"it contains run directories, such as {below.parent}" if below else "create one with `fer-augment run`"
         raise RunError(f"{path}: not a run directory (no record.json); {hint}")
     return Run(path)
+
+
+def run_directory(path: str | Path) -> Path:
+    """Return the directory of a run that is named without its key, as in `results/demo/runs/demo/seed-0`.
+
+    An arm has several runs of a seed after its recipe was changed; then it is the one in the comparison beside them.
+
+    Returns:
+        The path as it is if it exists, or no run begins with it.
+
+    Raises:
+        RunError: if several runs begin with it, and the comparison has none or several of them.
+    """
+    path = Path(path)
+    if path.exists():
+        return path
+    found = [
+        record.parent
+        for record in sorted(path.parent.glob(f"{glob.escape(path.name)}-*/record.json"))
+        if record.parent.name.rpartition("-")[0] == path.name
+    ]
+    if len(found) > 1:
+        named = [one for one in found if RunDirectory(one).record.identity.key in _compared_keys(path)]
+        if len(named) != 1:
+            raise RunError(f"{path}: {len(found)} runs begin with this; name one, such as {found[-1].name}")
+        found = named
+    return found[0] if found else path
+
+
+def _compared_keys(run: Path) -> set[str]:
+    """Return the run keys of the comparison that a run is below; none if there is no readable one."""
+    above = run.absolute().parents
+    try:
+        comparison = read_comparison(above[min(2, len(above) - 1)])
+    except RunError:
+        return set()
+    return {key for arm in comparison.arms for key in arm.run_keys}

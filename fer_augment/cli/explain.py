@@ -73,14 +73,14 @@ class _Input:
 def explain(run: Path, source: str | Source | None, files: tuple[Path, ...], resize: bool, out: Path | None) -> None:
     r"""Show predictions and feature maps of a run.
 
-    RUN is the directory of a finished run; specify images with either --data or --image. The bars are class
-    probabilities, as printed by `fer-augment predict`. A sheet shows the regions of the image that speak for the
-    predicted class (Grad-CAM, for convolutional networks) and the output of every convolution; each feature map is
-    scaled from its minimum (black) to its maximum (white).
+    RUN is the directory of a finished run, with or without the key at its end; specify images with either --data or
+    --image. The bars are class probabilities, as printed by `fer-augment predict`. A sheet shows the regions of the
+    image that speak for the predicted class (Grad-CAM, for convolutional networks) and the output of every convolution;
+    each feature map is scaled from its minimum (black) to its maximum (white).
 
     \b
-    fer-augment explain results/runs/paper/seed-0-* --data fer2013.csv
-    fer-augment explain results/runs/paper/seed-0-* --image a.png --out maps.png
+    fer-augment explain results/runs/paper/seed-0 --data fer2013.csv
+    fer-augment explain results/runs/paper/seed-0 --image a.png --out maps.png
     """
     from fer_augment.metrics import softmax
     from fer_augment.runs.run_models import load_run_model

@@ -40,14 +40,14 @@ _SHOWN = 3
 def predict(run: Path, images: tuple[Path, ...], resize: bool, as_json: bool, as_csv: bool) -> None:
     r"""Predict class probabilities for new images.
 
-    RUN is the directory of a finished run, IMAGE a file in any format that data sources may have. Probabilities are the
-    softmax of the logits, averaged over test-time views and adjusted as specified in the recipe. Color images are
-    converted to gray, and gray images to color, as the network requires. The CSV table has a column prob_CLASS for each
-    class, as `fer-augment judge` reads them.
+    RUN is the directory of a finished run, with or without the key at its end; IMAGE is a file in any format that data
+    sources may have. Probabilities are the softmax of the logits, averaged over test-time views and adjusted as
+    specified in the recipe. Color images are converted to gray, and gray images to color, as the network requires. The
+    CSV table has a column prob_CLASS for each class, as `fer-augment judge` reads them.
 
     \b
-    fer-augment predict results/runs/paper/seed-0-* face.png other.jpg
-    fer-augment predict results/runs/paper/seed-0-* faces/*.png --csv > scores.csv
+    fer-augment predict results/runs/paper/seed-0 face.png other.jpg
+    fer-augment predict results/runs/paper/seed-0 faces/*.png --csv > scores.csv
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv contradict each other; use one of them")

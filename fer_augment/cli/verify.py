@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fer_augment.cli._finished_run import run_argument
 from fer_augment.cli._options import json_option, with_reader
-from fer_augment.finished import load_run
+from fer_augment.finished import load_run, run_directory
 from fer_augment.reports.console import print_plain, progress_of_activities, results
 from fer_augment.reports.wording import printable
 
@@ -35,18 +35,19 @@ def verify(run: Path, source: str | Source | None, as_json: bool) -> None:
     Without --data, RUN is the directory of a comparison or a run: every file is read, and what is missing or damaged is
     listed with how to mend it. Nothing is trained.
 
-    With --data, RUN is the directory of a finished run, SRC its data. Compares weights, logits and the rewritten
-    training set. The cache is not used and nothing is saved, so this takes as long as the run, including scouts. On
-    differences, lists the changes since the run: data, versions, processor, threads, device, code.
+    With --data, RUN is the directory of a finished run, with or without the key at its end, SRC its data. Compares
+    weights, logits and the rewritten training set. The cache is not used and nothing is saved, so this takes as long as
+    the run, including scouts. On differences, lists the changes since the run: data, versions, processor, threads,
+    device, code.
 
     Exits with status 0 if everything is whole or equal, otherwise with status 1.
 
     \b
     fer-augment verify results/paper_smote
-    fer-augment verify results/runs/paper/seed-0-* --data fer2013.csv
+    fer-augment verify results/runs/paper/seed-0 --data fer2013.csv
     """
     if source is None:
-        _check_files(run, as_json=as_json)
+        _check_files(run_directory(run), as_json=as_json)
         return
     from fer_augment.reading import open_data
     from fer_augment.runs.recipe_data import RecipeData
