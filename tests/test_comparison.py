@@ -347,9 +347,21 @@ def test_seeds_for_a_precision_are_estimated_or_unknown(tmp_path):
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), counts=counts) for name in ("base", "other")}
     comparison = compared(runs, counts, precisions=(7,))
     assert list(comparison.seeds_for_precision) == ["7", "5", "3", "2", "1"]
+    assert str(precision_sentence(comparison)).startswith("Precision of the difference in balanced accuracy (95 % CI)")
     some = comparison.model_copy(update={"seeds_for_precision": {"5": 2, "3": 3}})
     assert precision_sentence(some).endswith(
         " points now; the seeds for ± 2 and ± 1 are unknown; if the test split is small, use --folds."
+    )
+
+
+def test_of_several_arms_the_least_precise_difference_is_named(tmp_path):
+    counts = (400, 300, 200)
+    runs = {
+        name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), seeds=seeds, counts=counts)
+        for name, seeds in (("base", range(3)), ("three", range(3)), ("two", range(2)))
+    }
+    assert str(precision_sentence(compared(runs, counts))).startswith(
+        "Precision of the least precise difference in balanced accuracy, two vs. base (95 % CI): ± "
     )
 
 

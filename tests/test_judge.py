@@ -653,6 +653,11 @@ def deflated(content: bytes, flipped: int | None = None) -> bytes:
             b'{"id": 1, "true": "a", "prob_a": 1, "prob_\\ud83d": 0, "arm": "a", "seed": 0}\n',
             "has half of a character, \\ud83d",
         ),
+        (
+            "x.jsonl",
+            b'{"id": ["1"], "true": "a", "predicted": "a", "arm": "a", "seed": 0}\n',
+            "line 1: no value for 'id'; write text or a number",
+        ),
         ("x.parquet", b"PAR1 nothing", "not a readable parquet file"),
     ],
 )
@@ -662,6 +667,18 @@ def test_other_damaged_files_are_refused(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     refused(message, path)
+
+
+def test_scores_that_are_no_numbers_are_refused_by_column(tmp_path):
+    scores = {"prob_a": np.full(4, 0.5), "prob_b": np.full(4, 0.5)}
+    columns = {"id": np.arange(4), "true": ["a", "b"] * 2, "arm": ["x"] * 4, "seed": np.zeros(4, int)} | scores
+    np.savez(tmp_path / "x.npz", **columns | {"prob_b": scores["prob_b"].astype(complex)})
+    refused("x.npz: prob_b is not a number (complex numbers)", tmp_path / "x.npz")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="parquet needs pyarrow")
+    import pyarrow
+
+    parquet.write_table(pyarrow.table(columns | {"prob_b": [[0.5]] * 4}), tmp_path / "x.parquet")
+    refused("x.parquet: prob_b is not a number", tmp_path / "x.parquet")
 
 
 def test_pickles_are_not_loaded(tmp_path):

@@ -146,10 +146,15 @@ def design_sentence(comparison: ComparisonRecord) -> str | None:
 
 def precision_sentence(comparison: ComparisonRecord) -> str | None:
     """State how precisely balanced accuracy is known, and how many seeds more precision would take; None if unknown."""
-    halves = [(ci95[1] - ci95[0]) / 2 for one in comparison.tests if (ci95 := one.balanced_accuracy.ci95)]
+    halves = [((ci95[1] - ci95[0]) / 2, one) for one in comparison.tests if (ci95 := one.balanced_accuracy.ci95)]
     if not halves or comparison.cross_validation:
         return None
-    now = 100 * max(halves)
+    half, widest = max(halves, key=lambda pair: pair[0])
+    now = 100 * half
+    which = "difference in balanced accuracy"
+    if len(halves) > 1:
+        names = f"{printable(widest.recipe)} vs. {printable(widest.baseline)}"
+        which = f"least precise {which}, {names}"
     further = {points: seeds for points, seeds in comparison.seeds_for_precision.items() if float(points) < now}
     reachable = [f"± {points} about {seeds} seeds" for points, seeds in further.items() if seeds is not None]
     beyond = next((points for points, seeds in further.items() if seeds is None), None)
@@ -160,7 +165,7 @@ def precision_sentence(comparison: ComparisonRecord) -> str | None:
         [f"the seeds for {listed(unknown)} are unknown; if the test split is small, use --folds"] if unknown else []
     )
     parts += [f"± {beyond} is out of reach on this test split with any number of seeds"] if beyond else []
-    return f"Precision of the difference in balanced accuracy (95 % CI): {'; '.join(parts)}."
+    return f"Precision of the {which} (95 % CI): {'; '.join(parts)}."
 
 
 def choice_sentence(comparison: ComparisonRecord) -> str | None:

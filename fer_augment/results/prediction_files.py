@@ -254,11 +254,20 @@ def _from_arrays(title: str, source: TableLike, columns: Mapping[str, str], name
         other = next(name for name, length in lengths.items() if length != rows)
         raise PredictionError(f"{title}: {first} has {rows:,} rows, {excerpt(other)} {lengths[other]:,}")
     values = {role: _text_column(expanded[name]) for role, name in layout.of_role.items()}
-    try:
-        stacked = [np.asarray(expanded[name], dtype=np.float64) for name in layout.score_columns]
-    except (TypeError, ValueError) as error:
-        raise PredictionError(f"{title}: a score is not a number ({excerpt(str(error))})") from error
-    return checked(title, layout, values, np.stack(stacked, axis=1) if stacked else None, _row_number)
+    return checked(title, layout, values, _score_matrix(title, layout, expanded), _row_number)
+
+
+def _score_matrix(title: str, layout: Layout, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64] | None:
+    """Return the columns of scores as a matrix; None without any."""
+    scores = []
+    for name in layout.score_columns:
+        try:
+            if arrays[name].dtype.kind == "c":
+                raise TypeError("complex numbers")
+            scores.append(arrays[name].astype(np.float64))
+        except (TypeError, ValueError) as error:
+            raise PredictionError(f"{title}: {excerpt(name)} is not a number ({excerpt(str(error))})") from error
+    return np.stack(scores, axis=1) if scores else None
 
 
 def _as_array(title: str, name: object, values: ArrayLike) -> NDArray[Any]:
@@ -289,7 +298,7 @@ def _from_parquet(path: Path, title: str, columns: Mapping[str, str], named: Seq
             layout = layout_of(title, file.schema_arrow.names, columns, named)
             table = file.read(columns=[*layout.text_columns, *layout.score_columns])
         values = {role: [as_text(v) for v in table.column(name).to_pylist()] for role, name in layout.of_role.items()}
-        scores = [table.column(name).to_numpy().astype(np.float64) for name in layout.score_columns]
+        arrays = {name: table.column(name).to_numpy() for name in layout.score_columns}
     except (OSError, ValueError, TypeError, pyarrow.ArrowException) as error:
         raise PredictionError(f"{title}: not a readable parquet file ({excerpt(str(error))})") from error
-    return checked(title, layout, values, np.stack(scores, axis=1) if scores else None, _row_number)
+    return checked(title, layout, values, _score_matrix(title, layout, arrays), _row_number)

@@ -162,7 +162,8 @@ def checked(
         raise PredictionError(f"{title}: has no rows; write one row per image")
     for role, column in values.items():
         if "" in column:
-            raise PredictionError(f"{table.at(column.index(''))}: no value for {excerpt(layout.of_role[role])!r}")
+            name = excerpt(layout.of_role[role])
+            raise PredictionError(f"{table.at(column.index(''))}: no value for {name!r}; write text or a number")
     for role in ("true", "predicted"):
         faults = {name: fault for name in {*values.get(role, ())} if (fault := text_fault(name))}
         for row, name in enumerate(values[role] if faults else ()):
