@@ -78,14 +78,12 @@ class Folds:
         settings: how the rows are divided.
         of_repeat: `(S, N) int64`, the fold of each row in each repeat, from 0.
         together: `(N,) int64`, equal for rows that stay in one fold.
-        notes: what was kept together and which classes are small, one sentence each.
         pixels: size and color of the images whose duplicates were kept together; in others, there may be more or fewer.
     """
 
     settings: CrossValidation
     of_repeat: NDArray[np.int64]
     together: NDArray[np.int64]
-    notes: tuple[str, ...] = ()
     pixels: PixelSettings = PixelSettings()
 
     @classmethod
@@ -111,7 +109,7 @@ class Folds:
                 "folds; pass the original data to --data, and the recipe to compare"
             )
         rows = pooled(splits, keeps_test=settings.keeps_test)
-        together, notes = kept_together(rows, progress, near_duplicates=splits.keeps_near_duplicates)
+        together, _ = kept_together(rows, progress, near_duplicates=splits.keeps_near_duplicates)
         if together.max() + 1 < settings.folds:
             raise DatasetError(
                 f"{splits.source}: {together.max() + 1:,} images, or groups of images that are kept together, are too "
@@ -127,7 +125,7 @@ class Folds:
             for repeat in range(settings.repeats)
         ]
         _refuse_classes_in_one_fold(splits.source, rows, of_repeat)
-        return cls(settings, np.stack(of_repeat), together, tuple(notes))
+        return cls(settings, np.stack(of_repeat), together)
 
     def splits(self, data: Splits, fold: FoldIdentity) -> Splits:
         """Return training, validation and test split of a fold; the test split is the held-out fold.
