@@ -27,7 +27,7 @@ from fer_augment.reports.curves import accuracy_charts, loss_charts
 from fer_augment.reports.figures import dot_figures, reliability_figures, rewritten_figures, sampling_figures
 from fer_augment.reports.forest import forest_plot
 from fer_augment.reports.html import SECTIONS, comparison_html, report_html, write_report
-from fer_augment.reports.matrices import confusion_matrix_figure, difference_matrix_figures
+from fer_augment.reports.matrices import Matrix, confusion_matrix_figure, difference_matrix_figures
 from fer_augment.reports.pictures import LARGEST, data_uri
 from fer_augment.reports.run_files import LocatedRun, RunFiles
 from fer_augment.reports.wording import (
@@ -295,6 +295,12 @@ def test_matrices_have_shares_of_the_class_and_images_per_run(comparison):
     correct, confused = difference.rows[0][1][0], difference.rows[0][1][1]
     assert (correct.main[0], correct.tone, confused.main[0], confused.tone) == ("+", "better", "-", "better")
     assert difference.rows[2][1][2].tone == "worse"
+    (same,) = difference_matrix_figures([base], base, comparison.class_names, comparison.class_names)
+    assert {(cell.main, cell.tone) for _, cells in same.rows for cell in cells} == {("0.0", "share")}
+
+
+def test_the_longest_word_of_the_names_of_a_matrix_is_known():
+    assert Matrix("", ("basal cell carcinoma", "keratosis-like\tlesions"), ()).letters == len("carcinoma")
 
 
 def test_curves_go_through_the_means(comparison):

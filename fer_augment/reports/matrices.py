@@ -5,6 +5,7 @@ With many classes, matrices have the classes that are passed and a column for al
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,11 @@ class Matrix:
     classes: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
+    @property
+    def letters(self) -> int:
+        """Length of the longest word in the names, which should not be broken."""
+        return max(len(word) for name in self.classes for word in re.split(r"[\s-]", name))
+
 
 def confusion_matrix_figure(arm: Arm, class_names: Sequence[str], shown: Sequence[str]) -> Matrix:
     """Return the confusion matrix of an arm in percent of the true class, and in test images per run.
@@ -101,11 +107,11 @@ def _difference(
         delta, count = change[row, column], rows[row, column]
         if np.isnan(delta):
             return Cell("", "", 0.0, "share", "no test images")
-        is_better = (delta > 0) == (row == column)
+        tone = "better" if (delta > 0) == (row == column) else "worse"
         images = f"{count:+.1f}" if abs(count) >= 0.05 else "0"
         text = f"{true} predicted as {predicted}: {points(delta)} points, {images} images per {unit}"
         shade = min(1.0, round(abs(float(delta)) / _DARKEST, 3))
-        return Cell(points(delta), images, shade, "better" if is_better else "worse", text)
+        return Cell(points(delta), images, shade, tone if delta else "share", text)
 
     return _matrix(title, class_names, shown, cell)
 
