@@ -362,6 +362,21 @@ class TestOverriding:
         assert recipe.strategies[0].parameters["parameters"] == {"k_neighbors": 3}
         assert recipe.strategies[0].parameters["sampler"] == "SMOTE"
 
+    @pytest.mark.parametrize(
+        ("value", "expected"), [("{}", {}), ("{m: 5}", {"m": 5}), ("{k: {z: 1}}", {"k": {"z": 1}})]
+    )
+    def test_a_mapping_as_a_value_replaces_the_one_of_the_recipe(self, value: str, expected: dict[str, Any]) -> None:
+        write("model: {net: {stages: {k: {y: 2}}}}\nstrategies: [s: {parameters: {k: {y: 2}}, a: 1}]\n", "r.yaml")
+        recipe = load_recipe("r.yaml", [f"strategies.s.parameters={value}", f"model.net.stages={value}"])
+        assert recipe.strategies[0].parameters == {"parameters": expected, "a": 1}
+        assert recipe.model.parameters == {"stages": expected}
+
+    def test_a_mapping_for_a_section_keeps_its_other_settings(self) -> None:
+        write("model: a\ntraining: {epochs: 9, batch_size: 4, scout: {folds: 3, epochs: 2}}\n", "r.yaml")
+        training = load_recipe("r.yaml", ["training={epochs: 5}", "training.scout={folds: 4}"]).training
+        assert (training.epochs, training.batch_size) == (5, 4)
+        assert (training.scout.folds, training.scout.epochs) == (4, None)
+
     def test_a_step_in_a_file_is_named_by_its_class(self) -> None:
         recipe = loaded("model: a\nstrategies: ['./mine.py:Mine']\n", "strategies.Mine.a=1")
         assert recipe.strategies[0].parameters == {"a": 1}

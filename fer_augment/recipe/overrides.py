@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fer_augment.errors import RecipeError, excerpt
 from fer_augment.recipe.files import FILE_KEYS, model_name, step_label
-from fer_augment.recipe.yaml_source import Fault, Node, merged, nested, parse_yaml
+from fer_augment.recipe.yaml_source import Fault, Node, merged, parse_yaml, with_value
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,20 @@ def parse_value(text: str, source: str) -> Node:
 def overridden(recipe: Node, change: Override) -> Node:
     """Apply an override to a recipe as returned by `read_recipe`.
 
-    A parameter is set in all steps with the name, or in the network if it has the name; a recipe without such a step or
-    network is returned unchanged.
+    The value replaces the one at the key, also if both are mappings; a mapping for a whole section, as in
+    `training={epochs: 5}`, replaces those of its settings that it has. A parameter is set in all steps with the name,
+    or in the network if it has the name; a recipe without such a step or network is returned unchanged.
     """
     if change.keys[0] == "model":
         return _with_model(recipe, change)
+    if len(change.keys) == 1:  # a section such as `training`, whose other settings are kept
+        section = merged(recipe.entries.get(change.keys[0], change.value), change.value)
+        return Node({**recipe.entries, change.keys[0]: section}, recipe.place)
     if change.keys[0] != "strategies":
-        return Node(merged(recipe, nested(change.keys, change.value)).value, recipe.place)
-    over = nested(("parameters", *change.keys[2:]), change.value)
+        return Node(with_value(recipe, change.keys, change.value).value, recipe.place)
+    keys = ("parameters", *change.keys[2:])
     steps = [
-        merged(step, over) if step_label(str(step.entries["name"].value)) == change.keys[1] else step
+        with_value(step, keys, change.value) if step_label(str(step.entries["name"].value)) == change.keys[1] else step
         for step in recipe.entries["strategies"].items
     ]
     return Node({**recipe.entries, "strategies": Node(list(steps), recipe.place)}, recipe.place)
@@ -98,5 +102,5 @@ def _with_model(recipe: Node, change: Override) -> Node:
         name = model_name(current)
         if step_label(name) != change.keys[1]:
             return recipe
-        model = merged(current, nested((name, *change.keys[2:]), change.value))
+        model = with_value(current, (name, *change.keys[2:]), change.value)
     return Node({**recipe.entries, "model": model}, recipe.place)

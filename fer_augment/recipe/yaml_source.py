@@ -103,11 +103,12 @@ def as_node(value: Any, place: Place) -> Node:
     return Node([as_node(inner, place) for inner in value] if isinstance(value, list | tuple) else value, place)
 
 
-def nested(keys: Sequence[str], value: Node) -> Node:
-    """Wrap a node in mappings, the first key outermost."""
-    for key in reversed(keys):
-        value = Node({key: value}, value.place)
-    return value
+def with_value(node: Node, keys: Sequence[str], value: Node) -> Node:
+    """Return a mapping with another value at the keys, the first key outermost; mappings that are missing are made."""
+    if not keys:
+        return value
+    inner = node.entries.get(keys[0], Node({}, value.place))
+    return Node({**node.entries, keys[0]: with_value(inner, keys[1:], value)}, value.place)
 
 
 def read_mapping(path: Path, faults: list[Fault]) -> Node | None:
