@@ -178,7 +178,7 @@ def test_what_a_file_does_not_have_is_refused_with_the_position(
 )
 def test_why_a_hook_of_a_file_registers_nothing_is_said(tmp_path: Path, hook: str, problem: str) -> None:
     (tmp_path / "own.py").write_text(f"from fer_augment import hookimpl\n\n\n{hook}")
-    with pytest.raises(PluginError, match=rf"own.py has no loss 'mine'.* \(not loaded: own.py: {problem}\)$"):
+    with pytest.raises(PluginError, match=rf"own.py has no loss 'mine'.* \(not loaded: {problem}\)$"):
         declaration_in_file(tmp_path / "own.py", "loss", "mine")
 
 
@@ -195,6 +195,25 @@ def test_all_plugins_of_a_file_are_checked(place: Path) -> None:
     titles = [line for line in ran.out.splitlines() if line.endswith("(file own.py)")]
     assert titles == ["own_mse (file own.py)", "registered (file own.py)", "own_log (file own.py)"]
     assert ran.code == 0, ran.out
+
+
+def test_what_a_registration_hook_returns_wrongly_is_named(place: Path) -> None:
+    hook = "@hookimpl\ndef register_losses():\n    return own_mse\n"
+    (place / "ours" / "own.py").write_text(PLUGINS[: PLUGINS.index("@hookimpl\ndef register")] + hook)
+    message = "own.py: register_losses must return a list, not Loss"
+    assert_refused(fer_augment("plugins", "check", "ours/own.py"), message)
+    assert_refused(fer_augment("plugins", "check", "ours/own.py:registered"), message)
+    assert fer_augment("plugins", "show", "ours/own.py:own_mse").code == 0
+
+
+def test_a_plugin_of_a_file_has_the_names_that_recipes_accept(place: Path) -> None:
+    (place / "ours" / "beside.py").write_text(READS_FILES)
+    named = 'other = Loss("named_otherwise", "squared error", squared, over_logits=False)\n'
+    (place / "ours" / "own.py").write_text(f"from beside import ReadsForViews\n{PLUGINS}\n\n{named}")
+    for name, title in (("named_otherwise", "own.py:other"), ("ReadsForViews", "own.py:ReadsForViews")):
+        shown = fer_augment("plugins", "show", f"ours/own.py:{name}")
+        assert (shown.code, shown.out.splitlines()[0]) == (0, title), shown.err
+    assert "ReadsForViews" not in fer_augment("plugins", "show", "ours/own.py").out
 
 
 def test_a_reader_in_a_file_reads_a_source(place: Path) -> None:

@@ -44,10 +44,16 @@ def declaration_in_file(file: Path, kind: str, name: str) -> Any:
     declarations = declarations_in_file(file, kind)
     by_own_name = {value.name: value for value in declarations.values()}
     if name not in declarations and name not in by_own_name:
-        problems = [problem.removeprefix(": ") for problem in _registered(file).problems]  # of no distribution
+        problems = faulty_registrations(file)
         broken = f" (not loaded: {' | '.join(problems)})" if problems else ""
         raise PluginError(f"{file} has no {kind} {name!r}{did_you_mean(name, [*declarations, *by_own_name])}{broken}")
     return declarations[name] if name in declarations else by_own_name[name]
+
+
+def faulty_registrations(file: Path) -> tuple[str, ...]:
+    """Execute a file and return a line for each part of what its registration hooks return that cannot be used."""
+    problems = (problem.removeprefix(": ") for problem in _registered(file).problems)  # of no distribution
+    return tuple(problem.removeprefix(f"{file.name}: ") for problem in problems)
 
 
 def _registered(file: Path) -> Catalog:
