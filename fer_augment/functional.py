@@ -192,9 +192,10 @@ class StrategyLoss:
         Raises:
             StrategyError: if a loss asks for features and there are none, or not for each row.
         """
-        key = (self.epoch, logits.device.type)
+        device, logits = str(logits.device), logits.float()  # as in training with mixed precision
+        key = (self.epoch, device)
         if key not in self._built:
-            pipeline = Pipeline(self._steps, Context(self._seed, self._data.class_names, device=logits.device.type))
+            pipeline = Pipeline(self._steps, Context(self._seed, self._data.class_names, device=device))
             self._built = {
                 key: pipeline.fold(
                     "build_loss",
@@ -205,7 +206,7 @@ class StrategyLoss:
                     adapt=self._features.offered_to,
                 )
             }
-        with self._features.given(features):
+        with self._features.given(None if features is None else features.float()):
             return self._built[key](logits, _as_weights(targets, len(self._data.class_names)).to(logits))
 
 

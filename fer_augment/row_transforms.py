@@ -332,15 +332,19 @@ def _names(transforms: Sequence[Any]) -> Iterator[str]:
 def seeded_torch(seed: int) -> Iterator[None]:
     """Seed torch's global generator of the CPU while the block runs, for code that can use no other; restore it after.
 
+    The block computes on one thread: sums depend on the number of threads, and worker processes may have another.
+
     Args:
         seed: in `0 … 2**64 - 1`.
     """
     import torch
 
-    generator = torch.default_generator
+    generator, threads = torch.default_generator, torch.get_num_threads()
     before = generator.get_state()
     try:
         generator.manual_seed(seed >> 1)
+        torch.set_num_threads(1)
         yield
     finally:
+        torch.set_num_threads(threads)
         generator.set_state(before)

@@ -106,6 +106,33 @@ def test_backbone_is_frozen_in_evaluation_mode_for_the_first_epochs():
     assert all(parameter.requires_grad for parameter in trained.parameters())
 
 
+def test_backbone_is_trained_with_momentum_after_the_frozen_epochs():
+    training = training_of(**SGD | {"momentum": 0.9}, freeze_epochs=2)
+    loop = Loop(training)
+    optimizer = torch.optim.SGD(loop.network.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+    for epoch, loss in loop.batches():
+        loop.network.features.train(epoch >= 2)
+        for parameter in loop.network.features.parameters():
+            parameter.requires_grad_(epoch >= 2)
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    assert_close(train(training).model, loop.network)
+
+
+def test_what_a_step_has_frozen_stays_frozen_after_the_frozen_epochs():
+    class FreezesTheFirstLayer(Strategy):
+        @hookimpl
+        def prepare_model(self, model):
+            model.features[0].requires_grad_(False)
+            return model
+
+    training = training_of(FreezesTheFirstLayer(), **SGD, freeze_epochs=1)
+    trained, built = train(training).model, Loop(training).network
+    same = {name for name, weight in built.named_parameters() if torch.equal(weight, trained.get_parameter(name))}
+    assert same == {"features.0.weight", "features.0.bias"}
+
+
 def test_backbone_that_is_always_frozen_stays_as_built():
     training = training_of(**SGD, freeze_epochs=3)
     trained, built = train(training).model, Loop(training).network

@@ -230,6 +230,15 @@ class TestStrategyLoss:
         assert torch.equal(loss_of.of_rows(logits, labels, *given), rows)
         assert torch.equal(loss_of(logits, labels, *given), rows.mean())
 
+    @pytest.mark.parametrize("strategy", examples_at("build_loss"))
+    def test_half_precision_is_computed_in_float32(self, strategy: Any) -> None:
+        logits = torch.randn(len(DATA), 3, generator=torch.Generator().manual_seed(0)).bfloat16()
+        _, labels = batch_of(DATA)
+        loss_of = StrategyLoss(strategy, labels=DATA.labels, class_names=DATA.class_names)
+        halves, floats = (loss_of.of_rows(x, labels, x.cos()) for x in (logits, logits.float()))
+        assert halves.dtype == torch.float32
+        torch.testing.assert_close(halves, floats, atol=0.02, rtol=0)  # the features are rounded once more
+
     def test_deferred_strategies_begin_in_their_epoch(self) -> None:
         loss_of = StrategyLoss(make_strategy("weighted_loss", exponent=1, from_epoch=2), labels=DATA.labels)
         logits, labels = torch.zeros(len(DATA), 3), torch.from_numpy(DATA.labels.copy())

@@ -16,6 +16,7 @@ from fer_augment.hooks.pipeline import steps_of
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.resampling import make_strategy
 from fer_augment.runs import memory_of_runs
+from fer_augment.runs.recipe_data import RecipeData
 from fer_augment.training import memory
 from fer_augment.training.device_images import PIXELS_AT_ONCE, rows_at_once
 from fer_augment.training.memory import available_memory, training_memory
@@ -160,3 +161,15 @@ def test_fewer_large_images_are_predicted_at_once() -> None:
     for shape in ((224, 224, 3), (384, 512, 3)):
         assert 1 < rows_at_once(shape) * shape[0] * shape[1] <= PIXELS_AT_ONCE
     assert rows_at_once((4000, 3000, 3)) == 1
+
+
+def test_arms_are_estimated_apart_if_their_steps_need_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimated: list[int] = []
+    monkeypatch.setattr(memory_of_runs, "training_memory", lambda recipe: estimated.append(1) or len(estimated))
+    recipe = fa.Recipe(name="r", model="flat", training={"device": "cpu"})
+    arms = [
+        BoundRecipe(recipe, steps_of(steps), Model("flat", "", flat), LOSS, ())
+        for steps in ([], [make_strategy("mixup")], [make_strategy("sam")])
+    ]
+    memory = memory_of_runs.memory_of_a_run(arms, RecipeData.of(tiny_splits()), TrainingStore(tmp_path))
+    assert (memory, len(estimated)) == (2, 2)

@@ -7,7 +7,9 @@ import functools
 import json
 import logging
 import os
+import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fer_augment as fa
 from fer_augment import RunError, Splits
+from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.hooks.observers import Observers
 from fer_augment.progress import Advance
 from fer_augment.recipe.recipe import Recipe, load_recipes
@@ -30,7 +34,7 @@ from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.plan import plan
 from fer_augment.runs.ray_executor import RETRIES, Needs, do_tasks_on_ray
 from fer_augment.runs.recipe_data import RecipeData
-from fer_augment.runs.remote_runs import _unpack, do_runs_on_ray
+from fer_augment.runs.remote_runs import RemoteExperiment, _unpack, do_runs_on_ray
 from fer_augment.training.store import TrainingStore
 from tests.command_line import assert_refused, fer_augment
 from tests.comparison_place import write_place
@@ -87,6 +91,26 @@ def do_on_ray(work: Any, tasks: list[str], listener: Recorder, *, threads: int =
         return made
 
     return do_tasks_on_ray(work, tasks, lambda task: Needs(threads), listener, receive=receive)
+
+
+def test_pixels_of_the_cache_are_sent_to_several_machines(tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_AUGMENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("fer_augment.runs.remote_runs.several_machines", lambda: True)
+    (tmp_path / "cache").mkdir()
+    pixels = tiny_splits().train.images[:]
+    blocks = []
+    for folder in (tmp_path, tmp_path / "cache"):
+        np.save(folder / "pixels.npy", pixels)
+        blocks.append(PixelBlock.open(folder / "pixels.npy"))
+    in_source, in_cache = (replace(tiny_splits().train, blocks=(block,)) for block in blocks)
+    data = RecipeData.of(replace(tiny_splits(), train=in_cache, test=in_cache, validation=in_source))
+    experiment = Experiment(data, TrainingStore(tmp_path / "trainings"), tmp_path / "runs")
+    sent = pickle.dumps(RemoteExperiment(experiment, (), frozenset()))
+    assert len(sent) < 1.5 * pixels.nbytes + 20_000, "once"
+    shutil.rmtree(tmp_path / "cache")
+    received = pickle.loads(sent).experiment.data.as_read(Recipe(name="any", model="any"))
+    assert received.fingerprint == data.as_read(Recipe(name="any", model="any")).fingerprint
+    assert received.validation.blocks[0].path == tmp_path / "pixels.npy"
 
 
 class TestTasks:

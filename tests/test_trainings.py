@@ -36,6 +36,7 @@ from fer_augment.hooks.pipeline import steps_of
 from fer_augment.metrics import softmax
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import Recipe, ScoutSettings, TrainingSettings
+from fer_augment.resampling import make_strategy
 from fer_augment.training import keys
 from fer_augment.training.folds import folds_of
 from fer_augment.training.keys import run_key, source_digest, step_identity, training_key
@@ -533,6 +534,23 @@ def test_needed_trainings_are_those_made(trainings):
     assert len(needed) == 1 + 3 + 1
 
 
+class LeaksNearly(Strategy):
+    """Appends brighter copies of images that are held out."""
+
+    @hookimpl
+    def rewrite_training_set(self, training_set):
+        held_out = tiny_splits().validation
+        brighter = (held_out.images[:20] // 2 + 40).astype(np.uint8)
+        return training_set.append(brighter, held_out.labels[:20], source="elsewhere")
+
+
+def test_a_leak_is_named_whether_a_scout_or_the_recipe_was_trained_first(trainings):
+    trainings.of(bound(LeaksNearly(), RecordsPredictions())).trained()
+    reused = trainings.of(bound(LeaksNearly())).trained()
+    assert reused.was_reused
+    assert any("near" in warning for warning in reused.facts.warnings)
+
+
 class HeadAgain(Strategy):
     """Trains the last layer again on rows of one class."""
 
@@ -638,6 +656,12 @@ class TestSecondStage:
         first = trainings.store.find(needed[0].key)
         before, after = (load_file(trained.weights)["head.bias"] for trained in (first, refined))
         np.testing.assert_allclose(after, before + 1, rtol=0, atol=1e-6)
+
+    def test_step_after_a_refining_one_asks_the_same_scout_in_both_stages(self, trainings):
+        recipe = bound(HeadAgain(), make_strategy("confusion_mix"))
+        needed = [one.key for one in trainings.of(recipe).needed()]
+        trainings.of(recipe).trained()
+        assert stored_keys(trainings) == set(needed) and len(needed) == SETTINGS.scout.folds + 2
 
     def test_missing_linear_head_is_refused_before_training(self, trainings):
         def headless(shape: tuple[int, int, int], classes: int):

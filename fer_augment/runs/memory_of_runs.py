@@ -31,7 +31,8 @@ def memory_of_a_run(arms: Sequence[BoundRecipe], data: RecipeData, store: Traini
     for arm in arms:
         if device_of(arm.recipe.training) != "cpu":
             continue
-        kind = arm.recipe.model_dump_json(include={"model", "training", "data"})
+        steps = [repr(step.strategy) for step in arm.steps if step.acts_at(["prepare_model", "optimizer_step"])]
+        kind = f"{arm.recipe.model_dump_json(include={'model', 'training', 'data'})} {steps}"
         if kind not in of_kind:
             of_kind[kind] = training_memory(Trainings(data.splits_for(arm.recipe, data.first_fold), 0, store).of(arm))
         needed = of_kind[kind]

@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_augment.cache import cache_folder
 from fer_augment.data.audit import drop_held_out_duplicates
 from fer_augment.data.cross_validation import CrossValidation, Folds, pooled
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource, ReportProgress
+from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import FoldIdentity
 from fer_augment.recipe.recipe import Recipe
@@ -51,6 +53,24 @@ class RecipeData:
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the splits only: a source may hold open files."""
         return RecipeData, (None, self._as_read, self.folds)
+
+    def without_cache(self) -> RecipeData:
+        """Return the data for machines that do not have the cache of this one, with the pixels from it in memory."""
+        cached = cache_folder().resolve()
+        copies: dict[int, PixelBlock] = {}
+
+        def in_memory(block: PixelBlock) -> PixelBlock:
+            if block.path is None or not block.path.is_relative_to(cached):
+                return block
+            return copies.setdefault(id(block), copies.get(id(block)) or PixelBlock.of(block.pixels))
+
+        def sent(splits: Splits) -> Splits:
+            parts = {
+                name: replace(part, blocks=tuple(map(in_memory, part.blocks))) for name, part in splits.parts.items()
+            }
+            return replace(splits, **parts)
+
+        return RecipeData(None, {settings: sent(splits) for settings, splits in self._as_read.items()}, self.folds)
 
     def divide(self, pixels: PixelSettings, settings: CrossValidation, progress: ReportProgress = no_progress) -> None:
         """Divide the data into folds; duplicates are those of the images in this size and color.

@@ -69,6 +69,12 @@ class RemoteExperiment:
     marks: tuple[Path, ...]
     finished: frozenset[Path]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the pixels of the cache, too, if there are machines that may not have it."""
+        if not several_machines():
+            return vars(self)
+        return vars(self) | {"experiment": replace(self.experiment, data=self.experiment.data.without_cache())}
+
     def __call__(self, task: Package, report: Report) -> Delivery:
         """Do a task unless its result is cached."""
         if all(map(os.path.exists, self.marks)):  # False where Path.exists would raise PermissionError

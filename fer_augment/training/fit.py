@@ -91,8 +91,10 @@ class Fit:
         self.warm_up = min(round(settings.warm_up * self.training.steps_per_epoch), self.steps)
         self.rows = RowStream(data.row_keys(), self.training.seed, self.name)
         self.backbone = backbone_of(self.model)
-        in_backbone = self.backbone.parameters() if self.backbone else ()
+        in_backbone = list(self.backbone.parameters()) if self.backbone else []
         self.optimizer = make_optimizer(settings, self.parameters, in_backbone)
+        trained = {id(parameter) for parameter in self.parameters if parameter.requires_grad}
+        self.frozen_at_first = [parameter for parameter in in_backbone if id(parameter) in trained]
         self.batches = Batches(self.training, self.device)
         self.passes = StepPasses(settings, self.model, self.parameters)
         self.average = WeightAverage(self.model, settings.weight_average) if settings.weight_average else None
@@ -139,9 +141,9 @@ class Fit:
         return time.perf_counter() - started
 
     def freeze(self, is_frozen: bool) -> None:
-        """Freeze the backbone, or let it be trained as far as its parameters are to be trained."""
-        if self.training.settings.freeze_epochs and self.backbone:
-            for parameter in set(self.backbone.parameters()).intersection(self.parameters):
+        """Freeze the backbone, or let it be trained, except for what steps have frozen."""
+        if self.training.settings.freeze_epochs:
+            for parameter in self.frozen_at_first:
                 parameter.requires_grad_(not is_frozen)
 
     @property

@@ -49,7 +49,7 @@ _CORE = (
 def training_key(bound: BoundRecipe, seed: int, splits: Splits, *, part: str = "") -> str:
     """Return the digest of everything that decides a training.
 
-    Names, descriptions and paths do not affect it, nor do steps that act on predictions only.
+    Names, descriptions and paths of recipes and data do not affect it, nor do steps that act on predictions only.
 
     Args:
         bound: the recipe.

@@ -30,13 +30,14 @@ def make_optimizer(
     Args:
         settings: the optimizer and its settings.
         parameters: the parameters to train.
-        backbone: those of the backbone; if `backbone_learning_rate` is not 1, they are a group of their own.
+        backbone: those of the backbone; they are a group of their own if their learning rate is another, or if they
+            are frozen at first: fused kernels need momentum for all parameters of a group or for none.
     """
     import torch
 
     rate, decay = settings.learning_rate, settings.weight_decay
     groups: list[dict[str, Any]] = [{"params": parameters}]
-    if settings.backbone_learning_rate != 1:
+    if settings.backbone_learning_rate != 1 or settings.freeze_epochs:
         of_backbone = {id(parameter) for parameter in backbone}
         others, slower = ([one for one in parameters if (id(one) in of_backbone) is side] for side in (False, True))
         groups = [{"params": others}, {"params": slower, _FACTOR: settings.backbone_learning_rate}]

@@ -145,7 +145,8 @@ class RecipeTrainings:
         return Pipeline(
             self.bound.steps,
             context,
-            scout_for=lambda step: TrainedScout(self, step),
+            # in both stages of training, a step that acts in the first one asks the same scout
+            scout_for=lambda step: TrainedScout(self if step.acts_at(["refine_model"]) else self.first_stage, step),
             cache_for=lambda step: StrategyCache(root, step, self.bound),
             report=self._report_step,
         )
@@ -332,7 +333,7 @@ class RecipeTrainings:
                     evaluated=evaluated,
                     warnings=messages,
                 )
-            if scout_of is None and (leak := near_held_out_warning(rewritten, self.trainings.splits)):
+            if fold is None and (leak := near_held_out_warning(rewritten, self.trainings.splits)):
                 messages.append(leak)
             said = [*self.first_stage.rewriting_warnings, *messages]
             self._write(scratch, trained, rewritten, trained.seconds_before + seconds(), said)

@@ -220,13 +220,18 @@ class TestOwnSubclass:
         assert {*copies[:, 1:].ravel().tolist()} == {9}
 
 
-def test_seeded_torch_repeats_and_restores() -> None:
+def test_seeded_torch_repeats_and_restores(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
+    threads = [2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     draws = []
     for seed in (5, 2**64 - 1, 5):
         with seeded_torch(seed):
             draws.append(torch.rand(3))
+            assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
     assert torch.equal(draws[0], draws[2]) and not torch.equal(draws[0], draws[1])
     assert torch.equal(torch.get_rng_state(), before)
 
