@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fer_augment.cache import cache_folder
 from fer_augment.data.audit import drop_held_out_duplicates
 from fer_augment.data.cross_validation import CrossValidation, Folds, pooled
-from fer_augment.data.dataset import Splits
+from fer_augment.data.dataset import ImageDataset, Splits
 from fer_augment.data.image_source import ArraySource, DataSource, ReportProgress
 from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.data.pixels import PixelSettings
@@ -62,15 +62,20 @@ class RecipeData:
         def in_memory(block: PixelBlock) -> PixelBlock:
             if block.path is None or not block.path.is_relative_to(cached):
                 return block
-            return copies.setdefault(id(block), copies.get(id(block)) or PixelBlock.of(block.pixels))
+            if id(block) not in copies:  # splits share blocks
+                copies[id(block)] = PixelBlock.of(block.pixels)
+            return copies[id(block)]
 
-        def sent(splits: Splits) -> Splits:
-            parts = {
-                name: replace(part, blocks=tuple(map(in_memory, part.blocks))) for name, part in splits.parts.items()
-            }
-            return replace(splits, **parts)
+        def sent(part: ImageDataset) -> ImageDataset:
+            return replace(part, blocks=tuple(map(in_memory, part.blocks)))
 
-        return RecipeData(None, {settings: sent(splits) for settings, splits in self._as_read.items()}, self.folds)
+        as_read = {
+            settings: replace(
+                splits, train=sent(splits.train), validation=sent(splits.validation), test=sent(splits.test)
+            )
+            for settings, splits in self._as_read.items()
+        }
+        return RecipeData(None, as_read, self.folds)
 
     def divide(self, pixels: PixelSettings, settings: CrossValidation, progress: ReportProgress = no_progress) -> None:
         """Divide the data into folds; duplicates are those of the images in this size and color.
