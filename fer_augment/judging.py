@@ -61,7 +61,8 @@ def judge(
         baseline: the arm that the others are compared with; with `against="all"` None is the first arm.
         against: `all` to test every two arms, with Holm's correction over all pairs.
         out: a directory for `comparison.json` and `report.html`; None to write nothing.
-        pattern: where the names of files contain the arm and the seed, such as `{arm}_seed{seed}.csv`.
+        pattern: where the names of files contain the arm and the seed, such as `{arm}_seed{seed}.csv`; there must be a
+            separator between two of them.
         columns: names of columns that are not named after their role, by role, such as `{"true": "label"}`.
         progress: whether to show progress and warnings on stderr.
 
@@ -189,6 +190,11 @@ def _expression(pattern: str) -> re.Pattern[str]:
             raise PredictionError(f"pattern: {excerpt(pattern)!r}: may contain each of {known} once")
         else:
             expression += rf"(?P<{role}>{'.+' if role == 'arm' else '[0-9]+'})"
+    if any(not between.strip("0123456789") for between in parts[2:-1:2]):
+        raise PredictionError(
+            f"pattern: {excerpt(pattern)!r}: the end of one value is not known; write a separator between, such as "
+            "{arm}_{seed}, or give arm and seed as columns"
+        )
     return re.compile(expression)
 
 

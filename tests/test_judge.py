@@ -444,6 +444,8 @@ def test_settings_that_fit_nothing_are_refused(files, tmp_path):
     refused("no column 'lable'", files, columns={"true": "lable"}, pattern=PATTERN)
     refused("the name does not match the pattern '{arm}.npz'", files, pattern="{arm}.npz")
     refused("may contain each of {arm}, {seed}, {fold} once", files, pattern="{arm}_{sed}.csv")
+    for pattern in ("{arm}{seed}.csv", "{arm}_{seed}{fold}.csv", "{arm}0{seed}.csv"):
+        refused("write a separator between, such as {arm}_{seed}, or give arm and seed", files, pattern=pattern)
     refused("baseline: there is no arm 'plian'; did you mean 'plain'?", files, baseline="plian", pattern=PATTERN)
     both = write_csv(tmp_path / "plain_seed7.csv", with_run(columns(), "plain", 7))
     refused("arm is in the name of the file and in the column 'arm'", both, pattern=PATTERN)
