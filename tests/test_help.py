@@ -84,6 +84,8 @@ def test_a_path_that_cannot_be_used_is_one_line(line: str, tmp_path: Path, monke
         ("compare paper --data demo --dry-run --fail-on worse", "--dry-run has no results for --fail-on"),
         ("compare paper --data demo --seeds 1 --fail-on worse", "--fail-on needs a significance test"),
         ("compare paper --data demo --seeds 7, --fail-on worse", "use at least two seeds"),
+        ("compare paper --data demo --fail-on worse", "--fail-on needs an arm to test against the first recipe"),
+        ("compare paper --data demo --folds 5 --fail-on worse", "name a second one"),
         ("predict . a.png --json --csv", "--json and --csv contradict each other"),
         ("judge a.csv --baseline a --column true=b --column true=c", "--column true=… is given twice"),
         ("plugins check power_sampler --source demo", "power_sampler is none"),

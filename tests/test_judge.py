@@ -723,6 +723,28 @@ def test_worse_is_an_exit_status(files):
     assert "worse: plain in balanced accuracy (-" in ran.err and "plain in recall of " in ran.err
 
 
+def test_an_arm_without_a_verdict_is_an_exit_status_if_worse_arms_are(files, tmp_path):
+    def ran(*paths, baseline="plain"):
+        named = "--pattern", PATTERN, "--fail-on", "worse", "--baseline", baseline
+        return fer_augment("judge", *map(str, paths), *named, "-q")
+
+    alone, one_run = ran(*files[:3]), ran(*files[:4])
+    assert (alone.code, alone.err) == (2, "no verdict for --fail-on: there is no arm to test against plain\n")
+    assert (one_run.code, one_run.err) == (2, "no verdict for --fail-on: good is not tested (one run)\n")
+    assert "good vs. plain: not tested (one run)" in one_run.out, "the results are printed all the same"
+    other = write_csv(tmp_path / "other_seed0.csv", columns())
+    worse = ran(*files, other, baseline="good")
+    assert worse.code == 3 and worse.err.startswith("worse: plain in balanced accuracy")
+    repeats = [in_folds(arm, 0) for arm in RECALLS]
+    for number, values in enumerate(repeats):
+        values["true"][3] = "dog"
+        write_csv(tmp_path / f"{number}.csv", values)
+    untestable = fer_augment(
+        "judge", *(str(tmp_path / f"{n}.csv") for n in (0, 1)), "--baseline", "plain", "--fail-on", "worse", "-q"
+    )
+    assert (untestable.code, untestable.err) == (2, "no verdict for --fail-on: good is not testable\n")
+
+
 def test_bad_input_is_one_line_with_exit_code_2(files):
     ran = fer_augment("judge", str(files[0]), "--baseline", "plian", "--pattern", PATTERN)
     assert_refused(ran, "baseline: ", "did you mean 'plain'?")

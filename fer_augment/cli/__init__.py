@@ -135,7 +135,7 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit status 0 on success, 1 if a run failed, 2 on invalid input, 130 if interrupted.
 
-    `--fail-on worse` exits with status 3.
+    `--fail-on worse` exits with status 3 if an arm is worse, and with 2 if an arm cannot be tested.
     """
     write_any_character()
     try:

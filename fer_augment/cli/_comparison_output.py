@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("terminal", "markdown", "github", "csv", "json")
 WORSE_STATUS: Final = 3
-"""Exit status of `--fail-on worse`."""
+"""Exit status of `--fail-on worse` if an arm is worse."""
+UNTESTED_STATUS: Final = 2
+"""Exit status of `--fail-on worse` if no arm is worse, but one has no verdict."""
 
 format_option = click.option(
     "--format", "chosen", type=click.Choice(FORMATS), help="Format of the results on stdout; github is Markdown for a "
@@ -26,7 +28,7 @@ format_option = click.option(
 fail_option = click.option(
     "--fail-on", type=click.Choice(["worse"]),
     help=f"Exit with status {WORSE_STATUS} if an arm is worse than the baseline in balanced accuracy, accuracy or the "
-    "recall of a class.",
+    f"recall of a class, and with {UNTESTED_STATUS} if an arm cannot be tested.",
 )  # fmt: skip
 against_option = click.option(
     "--against", type=click.Choice(["baseline", "all"]), default="baseline", show_default=True,
@@ -63,7 +65,9 @@ def finish(
     *,
     quiet: bool = False,
 ) -> None:
-    """Print a comparison and where the rest is; exit with 1 if a run failed, with 3 if `fail_on` applies.
+    """Print a comparison and where the rest is; exit with 1 if a run failed.
+
+    With `fail_on`, exit with 3 if an arm is worse, and with 2 if an arm has no verdict.
 
     Args:
         comparison: the comparison.
@@ -80,10 +84,14 @@ def finish(
     if comparison.failures:
         _name_failures(comparison)
         sys.exit(1)
-    worse = list(_worse(comparison)) if fail_on == "worse" else []
-    if worse:
+    if not fail_on:
+        return
+    if worse := list(_worse(comparison)):
         messages().print(f"worse: {', '.join(worse)}", markup=False, soft_wrap=True)
         sys.exit(WORSE_STATUS)
+    if untested := list(_untested(comparison)):
+        messages().print(f"no verdict for --fail-on: {', '.join(untested)}", markup=False, soft_wrap=True)
+        sys.exit(UNTESTED_STATUS)
 
 
 def _name_failures(comparison: Comparison) -> None:
@@ -114,3 +122,16 @@ def _worse(comparison: ComparisonRecord) -> Iterator[str]:
         for name, judgment in endpoints.items():
             if judgment.verdict == Verdict.WORSE:
                 yield f"{printable(versus.recipe)} in {name} ({points(judgment.delta)} points)"
+
+
+def _untested(comparison: ComparisonRecord) -> Iterator[str]:
+    """Name the arms without a verdict on balanced accuracy on the test split."""
+    from fer_augment.reports.wording import printable
+    from fer_augment.significance import Verdict
+
+    if not comparison.versus:
+        yield f"there is no arm to test against {printable(comparison.baseline)}"
+    for versus in comparison.versus:
+        verdict = versus.balanced_accuracy.verdict
+        if verdict in (Verdict.ONE_RUN, Verdict.UNTESTABLE):
+            yield f"{printable(versus.recipe)} is {verdict}"

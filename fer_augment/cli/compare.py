@@ -121,6 +121,8 @@ def compare(
         raise click.UsageError(
             "--fail-on needs a significance test, which one seed does not give; use at least two seeds"
         )
+    if fail_on and len(recipes) == 1 and not grid:
+        raise click.UsageError("--fail-on needs an arm to test against the first recipe; name a second one")
     prepared = prepare(
         recipes,
         source,
