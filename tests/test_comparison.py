@@ -337,8 +337,8 @@ def test_classes_with_few_test_images_are_named(tmp_path):
     counts = (30, 4, 2)
     runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), counts=counts) for name in ("base", "other")}
     assert (
-        "The test split has only a few images of bee (4) and cat (2): their recall says little; `compare --folds 5` "
-        "tests on all images." in compared(runs, counts).warnings
+        "The test split has only a few images of bee (4) and cat (2): their recall says little; cross-validation, as "
+        "by `compare --folds 5`, tests on all images." in compared(runs, counts).warnings
     )
 
 
@@ -363,6 +363,21 @@ def test_of_several_arms_the_least_precise_difference_is_named(tmp_path):
     assert str(precision_sentence(compared(runs, counts))).startswith(
         "Precision of the least precise difference in balanced accuracy, two vs. base (95 % CI): ± "
     )
+
+
+def test_precision_is_that_of_the_tests_with_two_runs_of_either_arm(tmp_path):
+    counts = (400, 300, 200)
+    runs = {name: write_arm(tmp_path, name, (0.6, 0.5, 0.4), counts=counts) for name in ("base", "other")}
+    alone = compared(runs, counts)
+    of_all = compared(
+        runs | {"single": write_arm(tmp_path, "single", (0.6, 0.5, 0.4), seeds=[0], counts=counts)}, counts
+    )
+    assert of_all.seeds_for_precision == alone.seeds_for_precision != {}
+    assert str(precision_sentence(of_all)).startswith(
+        "Precision of the least precise difference in balanced accuracy, other vs. base (95 % CI): ± "
+    )
+    one_run = compared({"base": runs["base"][:1], "other": runs["other"]}, counts)
+    assert one_run.seeds_for_precision == {} and precision_sentence(one_run) is None
 
 
 def test_unequal_numbers_of_seeds_are_compared_with_a_warning(tmp_path):

@@ -17,6 +17,7 @@ import torch
 import fer_augment as fa
 from fer_augment.errors import PredictionError
 from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
+from fer_augment.reports.wording import precision_sentence
 from fer_augment.results.comparison import read_comparison
 from fer_augment.significance import (
     accuracy_weights,
@@ -247,6 +248,11 @@ def test_a_true_class_with_probability_zero_is_named():
     result = fa.judge(table, baseline="plain", progress=False)
     assert any("plain: a true class has probability 0" in warning for warning in result.warnings)
     assert result.arms[0].test.nll.n == 2
+
+
+def test_precision_that_is_unknown_has_no_hint_at_options_that_judge_lacks(comparison):
+    unknown = comparison.model_copy(update={"seeds_for_precision": {"5": 9}})
+    assert precision_sentence(unknown).endswith("the seeds for ± 3, ± 2 and ± 1 are unknown.")
 
 
 # --- what is written

@@ -152,7 +152,7 @@ def precision_sentence(comparison: ComparisonRecord) -> str | None:
     half, widest = max(halves, key=lambda pair: pair[0])
     now = 100 * half
     which = "difference in balanced accuracy"
-    if len(halves) > 1:
+    if len(comparison.tests) > 1:
         names = f"{printable(widest.recipe)} vs. {printable(widest.baseline)}"
         which = f"least precise {which}, {names}"
     further = {points: seeds for points, seeds in comparison.seeds_for_precision.items() if float(points) < now}
@@ -161,9 +161,8 @@ def precision_sentence(comparison: ComparisonRecord) -> str | None:
     parts = [f"± {now:.1f} points now"]
     parts += [f"estimated for {', '.join(reachable)}"] if reachable else []
     unknown = [f"± {points}" for points in PRECISIONS if points < now and f"{points}" not in further]
-    parts += (
-        [f"the seeds for {listed(unknown)} are unknown; if the test split is small, use --folds"] if unknown else []
-    )
+    hint = "; if the test split is small, use --folds" if comparison.is_of_trainings else ""
+    parts += [f"the seeds for {listed(unknown)} are unknown{hint}"] if unknown else []
     parts += [f"± {beyond} is out of reach on this test split with any number of seeds"] if beyond else []
     return f"Precision of the {which} (95 % CI): {'; '.join(parts)}."
 

@@ -172,8 +172,8 @@ def few_images_sentence(rows: Mapping[str, int]) -> str | None:
     if not few:
         return None
     return (
-        f"The test split has only a few images of {listed(few)}: their recall says little; `compare --folds 5` tests "
-        "on all images."
+        f"The test split has only a few images of {listed(few)}: their recall says little; cross-validation, as by "
+        "`compare --folds 5`, tests on all images."
     )
 
 

@@ -189,9 +189,11 @@ def _seeds_for(
 ) -> dict[str, int | None]:
     """Return how many seeds each precision of balanced accuracy, in points, takes for the pair that takes most.
 
-    A precision is omitted if it would be out of reach with one standard error more between images.
+    Only pairs with at least two runs of either arm count. A precision is omitted if it would be out of reach with one
+    standard error more between images.
     """
-    if statistics is None or not pairs or min(arm.test.runs for arm in arms) < 2:
+    tested_pairs = [pair for pair in pairs if min(arms[place].test.runs for place in pair) > 1]
+    if statistics is None or not tested_pairs:
         return {}
     weights = balanced_accuracy_weights(arms[0].test.labels, len(arms[0].class_names))
     wanted = sorted({*PRECISIONS, *precisions}, reverse=True)
@@ -200,7 +202,10 @@ def _seeds_for(
         [
             None if None in needed else max(count for count in needed if count is not None)
             for needed in zip(
-                *(runs_for_half_width(statistics[a], statistics[b], weights, fractions, errors) for a, b in pairs),
+                *(
+                    runs_for_half_width(statistics[a], statistics[b], weights, fractions, errors)
+                    for a, b in tested_pairs
+                ),
                 strict=True,
             )
         ]
