@@ -131,6 +131,21 @@ def test_the_order_of_rows_does_not_matter():
     assert_allclose((shuffled.delta, *shuffled.ci95), (measured.delta, *measured.ci95))
 
 
+@pytest.mark.parametrize("numbers", [(1, 2, 3, 4, 5), (0, 7, 3, 100, 4)])
+def test_the_numbers_of_folds_do_not_matter(numbers):
+    correct_a, correct_b, labels = experiment(1, 3, 3)
+    folds = folds_for(np.random.default_rng(0), np.arange(len(labels)), 3, 5)
+    weights = balanced_accuracy_weights(labels, 3)
+    other = folds.copy()
+    other[1:] = np.array(numbers)[folds[1:]]
+
+    measured, renumbered = (
+        fold_differences(correct_a, [correct_b], labels, numbered, weights)[0][0] for numbered in (folds, other)
+    )
+
+    assert_allclose(renumbered.ci95, measured.ci95)
+
+
 def test_several_arms_and_endpoints_at_once_are_as_one_by_one():
     baseline, arm, labels = experiment(0, 3, 3, shift=0.3)
     _, other, _ = experiment(1, 3, 3, shift=0.1)

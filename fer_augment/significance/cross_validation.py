@@ -66,7 +66,8 @@ def fold_differences(
             repeat of the baseline.
         arms: `(S, N)` likewise for each of the other arms, with the same folds.
         labels: `(N,) int64` in `0 … K_c - 1`.
-        folds: `(S, N) int64`, the fold of each row in each repeat, from 0; each repeat has at least two folds.
+        folds: `(S, N) int64`, the fold of each row in each repeat, 0 or more, in any numbering; each repeat has at
+            least two folds.
         class_weights: `(E, K_c)` finite, no row all 0.
         groups: `(N,) int64` duplicate groups, see `endpoint_differences`: exact duplicates count once.
         clusters: `(N,) int64`, equal for rows that were kept in one fold, such as images of one patient; None if these
@@ -137,6 +138,7 @@ class FoldLayout:
         numbered = np.unique(clusters, return_inverse=True)[1]
         if folds.min() < 0 or min(len(np.unique(repeat)) for repeat in folds) < FEWEST_FOLDS:
             raise ValueError("folds must be numbers from 0, at least two in each repeat")
+        folds = np.stack([np.unique(repeat, return_inverse=True)[1] for repeat in folds])
         first_fold = np.zeros((len(folds), numbered.max() + 1), dtype=np.int64)
         first_fold[:, numbered] = folds
         if not np.array_equal(first_fold[:, numbered], folds):
