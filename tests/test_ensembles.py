@@ -94,6 +94,7 @@ def test_equal_mean_probabilities_are_drawn_and_not_decided_by_the_order_of_clas
     assert 0.4 < ensemble.accuracy < 0.6
     assert ensemble == scored_ensemble(labels, even, ("a", "b"), 2)
     assert ensemble.recall["b"] is None and ensemble.balanced_accuracy == ensemble.accuracy
+    assert scored_ensemble(labels + 1, even, ("b", "a"), 2).accuracy == ensemble.accuracy
 
 
 # --- where there is none

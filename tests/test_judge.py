@@ -226,6 +226,29 @@ def test_ties_between_scores_are_drawn_by_image_and_not_by_the_order_of_classes(
     assert accuracy(0, ids) == first and accuracy(1, ids) != first
 
 
+@pytest.mark.parametrize(
+    "names", [("b", "a", "10", "2"), ("Sad", "angry", "fear", "happy", "surprise", "neutral", "disgust")]
+)
+def test_the_order_of_columns_does_not_change_what_ties_are_drawn(names):
+    rows = 400
+    true = np.array(names)[np.arange(rows) % len(names)]
+
+    def run(arm, seed, order):
+        rng = np.random.default_rng([len(arm), seed])
+        scores = {name: rng.integers(0, 3, rows).astype(float) for name in names}
+        columns = {f"logit_{name}": scores[name] for name in order}
+        return with_run({"id": np.arange(rows), "true": true, **columns}, arm, seed)
+
+    tables = [run(arm, seed, names if seed else names[::-1]) for arm in ("plain", "good") for seed in range(2)]
+    result, of_reversed = (fa.judge(one, baseline="plain", progress=False) for one in (tables, tables[::-1]))
+    assert result.class_names == names[::-1] and of_reversed.class_names == names
+    assert result.versus[0].balanced_accuracy.delta == pytest.approx(of_reversed.versus[0].balanced_accuracy.delta)
+    for arm in ("plain", "good"):
+        one, other = result.arm(arm), of_reversed.arm(arm)
+        assert one.test.recall == other.test.recall
+        assert one.ensemble.recall == other.ensemble.recall
+
+
 def test_one_run_gives_no_verdict():
     table = one_table()
     kept = table["seed"] == 0

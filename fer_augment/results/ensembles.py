@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.records import Predictions
-from fer_augment.metrics import binned_by_confidence, score, softmax, without_ties
+from fer_augment.metrics import binned_by_confidence, score, softmax
 from fer_augment.randomness import stream_key
 from fer_augment.results.comparison import Ensemble
+from fer_augment.results.largest_scores import drawn_largest
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -45,10 +46,7 @@ def scored_ensemble(labels: IntArray, probabilities: FloatArray, class_names: Se
         runs: number of runs.
 
     """
-    tied = np.flatnonzero((probabilities == probabilities.max(axis=1, keepdims=True)).sum(axis=1) > 1)
-    chances = np.zeros(len(labels))
-    chances[tied] = [stream_key(0, "tie of an ensemble", row) / 2**64 for row in tied.tolist()]
-    predicted = without_ties(probabilities, chances).argmax(axis=1)
+    predicted = drawn_largest(probabilities, class_names, lambda row: stream_key(0, "tie of an ensemble", row) / 2**64)
     scores = score(labels, predicted, len(class_names))
     recall = [None if np.isnan(one) else float(one) for one in scores.recall]
     return Ensemble(

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.errors import PredictionError, excerpt
-from fer_augment.metrics import row_losses, softmax, without_ties
+from fer_augment.metrics import row_losses, softmax
 from fer_augment.randomness import stream_key
+from fer_augment.results.largest_scores import drawn_largest
 from fer_augment.results.prediction_table import PredictionTable
 
 IntArray = NDArray[np.int64]
@@ -57,7 +58,8 @@ def scored_predictions(
                 "score; check the names and the order of the columns of scores"
             )
     else:
-        predicted = _largest(scores, values["id"], seed)
+        ids = values["id"]
+        predicted = drawn_largest(scores, classes, lambda row: stream_key(seed, "tie", ids[row]) / 2**64)
     if table.kind == "logit":
         losses = row_losses(true, scores)
     else:
@@ -69,12 +71,3 @@ def scored_predictions(
         losses,
         probabilities,
     )
-
-
-def _largest(scores: FloatArray, ids: Sequence[str], seed: int) -> IntArray:
-    """Return the column with the largest score; among equal ones, one that is drawn by image and seed."""
-    tied = np.flatnonzero((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1)
-    chances = np.zeros(len(scores))
-    chances[tied] = [stream_key(seed, "tie", ids[row]) / 2**64 for row in tied.tolist()]
-    largest: IntArray = without_ties(scores, chances).argmax(axis=1)
-    return largest
