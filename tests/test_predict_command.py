@@ -101,6 +101,9 @@ def test_csv_has_one_row_per_image_and_one_column_per_class(place: Path) -> None
         probabilities = {name: float(row[f"prob_{name}"]) for name in CLASSES}
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
         assert row["predicted"] == max(probabilities, key=lambda name: probabilities[name])
+    written = [[float(row[f"prob_{name}"]) for name in CLASSES] for row in rows]
+    exact = probabilities_of(str(place / "run"), *files)
+    np.testing.assert_allclose(written, exact, rtol=1e-8, err_msg="a small probability is not 0")
     layout = layout_of("scores.csv", [*rows[0], "true"], {"id": "file"}, ["arm", "seed"])
     assert (layout.classes, layout.kind, layout.unused) == (CLASSES, "prob", ()), "judge reads it with true classes"
 

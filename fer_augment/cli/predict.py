@@ -84,7 +84,7 @@ def _write_csv(record: RunRecord, files: Sequence[Path], probabilities: NDArray[
     writer = csv.writer(results_stream(), lineterminator="\n")
     writer.writerow(["file", "predicted", *(f"prob_{name}" for name in record.class_names)])
     for file, row in zip(files, probabilities, strict=True):
-        writer.writerow([file, record.class_names[int(row.argmax())], *(f"{probability:.6f}" for probability in row)])
+        writer.writerow([file, record.class_names[int(row.argmax())], *(f"{probability:.9g}" for probability in row)])
 
 
 def _print(record: RunRecord, files: Sequence[Path], probabilities: NDArray[np.float64]) -> None:
