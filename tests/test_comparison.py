@@ -19,9 +19,11 @@ from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import (
     Verdict,
     accuracy_weights,
+    arm_statistics,
     balanced_accuracy_weights,
     endpoint_difference,
     recall_weights,
+    runs_for_half_width,
 )
 from tests.synthetic_runs import (
     CLASSES,
@@ -378,6 +380,31 @@ def test_precision_is_that_of_the_tests_with_two_runs_of_either_arm(tmp_path):
     )
     one_run = compared({"base": runs["base"][:1], "other": runs["other"]}, counts)
     assert one_run.seeds_for_precision == {} and precision_sentence(one_run) is None
+
+
+def test_a_precision_is_out_of_reach_only_if_it_is_with_less_variance_between_images_too(tmp_path):
+    labels, rng = labels_of(COUNTS), np.random.default_rng(0)
+    rows = np.arange(len(labels))
+
+    def arm(name, wrong):
+        runs = []
+        for seed in range(3):
+            predicted = np.where(wrong ^ (rng.random(len(labels)) < 0.1), (labels + 1) % 3, labels)
+            of_splits = dict.fromkeys(("test", "validation"), predictions(labels, predicted))
+            runs.append(write_run(tmp_path / name / str(seed), record(name, seed), of_splits))
+        return runs
+
+    runs = {"base": arm("base", rows % 3 == 0), "other": arm("other", rows % 4 == 0)}
+    wanted = np.arange(1, 31)
+    known = compared(runs, precisions=wanted).seeds_for_precision
+    of_arms = arm_statistics([correct_of(of_arm) for of_arm in runs.values()], labels, 3)
+    weights = balanced_accuracy_weights(labels, 3)
+    less, expected, more = (runs_for_half_width(*of_arms, weights, wanted / 100, errors) for errors in (-1, 0, 1))
+    seen = set()
+    for points, low, seeds, high in zip(wanted, less, expected, more, strict=True):
+        seen.add((low is None, seeds is None, high is None))
+        assert known.get(f"{points}", "unknown") == (seeds if low is None or high is not None else "unknown")
+    assert {(False, True, True), (True, True, True), (False, False, False)} <= seen
 
 
 def test_unequal_numbers_of_seeds_are_compared_with_a_warning(tmp_path):

@@ -93,3 +93,12 @@ def test_a_small_test_split_does_not_promise_what_seeds_alone_cannot_give():
     assert small is not None and cautious is None
     large, cautious = needed(500)
     assert large is not None and large <= cautious
+
+
+def test_the_variance_between_images_stays_above_zero():
+    labels = np.repeat(np.arange(3), 11)
+    rng = np.random.default_rng(3)
+    a, b = arm_statistics([rng.random((5, len(labels))) < 0.7 for _ in range(2)], labels, 3)
+    weights = np.full(3, 1 / 3)
+    less, much_less = (runs_for_half_width(a, b, weights, [0.2, 0.03], errors) for errors in (-3.0, -1000.0))
+    assert None not in less and less == much_less

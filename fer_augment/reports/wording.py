@@ -163,7 +163,7 @@ def precision_sentence(comparison: ComparisonRecord) -> str | None:
     unknown = [f"± {points}" for points in PRECISIONS if points < now and f"{points}" not in further]
     hint = "; if the test split is small, use --folds" if comparison.is_of_trainings else ""
     parts += [f"the seeds for {listed(unknown)} are unknown{hint}"] if unknown else []
-    parts += [f"± {beyond} is out of reach on this test split with any number of seeds"] if beyond else []
+    parts += [f"± {beyond} is probably out of reach on this test split with any number of seeds"] if beyond else []
     return f"Precision of the {which} (95 % CI): {'; '.join(parts)}."
 
 

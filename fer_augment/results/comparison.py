@@ -361,9 +361,9 @@ class ComparisonRecord(_Plain):
             "test split" of all scores and tests are the rows of all folds, `n` and `runs` are numbers of repeats, and
             training and validation counts are those of the first fold.
         seeds_for_precision: estimated number of seeds with which the 95 % interval of balanced accuracy of every test
-            is at most this many points to either side, by points (`"2"`); None if this test split is too small for it.
-            Without points for which the variance between images is not known well enough. Tests of an arm with one run
-            do not count; empty if there are no others, and in a cross-validation.
+            is at most this many points to either side, by points (`"2"`); None if this test split is probably too small
+            for it. Without points for which the variance between images is not known well enough. Tests of an arm with
+            one run do not count; empty if there are no others, and in a cross-validation.
         grid: the arms of a grid and the one chosen on the validation split; None without a grid.
         against: `all` if every two arms are tested, with Holm's correction over all of `tests`.
         pairs: with `against` `all`, tests of every two arms other than the baseline; `baseline` is then the arm that is

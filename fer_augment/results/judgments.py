@@ -190,7 +190,7 @@ def _seeds_for(
     """Return how many seeds each precision of balanced accuracy, in points, takes for the pair that takes most.
 
     Only pairs with at least two runs of either arm count. A precision is omitted if it would be out of reach with one
-    standard error more between images.
+    standard error more between images, but not with one less.
     """
     tested_pairs = [pair for pair in pairs if min(arms[place].test.runs for place in pair) > 1]
     if statistics is None or not tested_pairs:
@@ -198,7 +198,7 @@ def _seeds_for(
     weights = balanced_accuracy_weights(arms[0].test.labels, len(arms[0].class_names))
     wanted = sorted({*PRECISIONS, *precisions}, reverse=True)
     fractions = [points / 100 for points in wanted]
-    most, cautious = (
+    fewest, expected, most = (
         [
             None if None in needed else max(count for count in needed if count is not None)
             for needed in zip(
@@ -209,10 +209,10 @@ def _seeds_for(
                 strict=True,
             )
         ]
-        for errors in (0.0, 1.0)
+        for errors in (-1.0, 0.0, 1.0)
     )
     return {
         f"{points:g}": seeds
-        for points, seeds, is_known in zip(wanted, most, cautious, strict=True)
-        if seeds is None or is_known
+        for points, low, seeds, high in zip(wanted, fewest, expected, most, strict=True)
+        if low is None or high is not None
     }

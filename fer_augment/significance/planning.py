@@ -28,8 +28,9 @@ def runs_for_half_width(
         b: the arm likewise.
         class_weights: `(K,)`, of the endpoint.
         wanted: half-widths of 95 % intervals.
-        image_errors: how many of its standard errors are added to the variance between images. On a small test split,
-            this variance is often estimated as 0 by chance, and seeds alone then seem to give any precision.
+        image_errors: how many of its standard errors are added to the variance between images, which stays at 0 or
+            more. On a small test split, this variance is often estimated as 0 by chance, and seeds alone then seem to
+            give any precision; or as too large, and no number of seeds then seems to be enough.
 
     Returns:
         For each half-width the smallest number of runs, at least 2, and more than there are if the present interval is
@@ -41,6 +42,7 @@ def runs_for_half_width(
     is_pooled = estimate.run_df[0] == a.runs + b.runs - 2
     df_per_run = 2.0 if is_pooled else between_runs**2 / float((of_arms**2).sum())
     residual = (a.residual * a.runs + b.residual * b.runs) / np.maximum(a.of_class, 1)
+    of_images = estimate.image_variance[0] + image_errors * _image_error(a, b, class_weights)
     runs = np.arange(2.0, MOST_RUNS + 1)
     same = np.ones_like(runs)
     planned = Estimate(
@@ -48,7 +50,7 @@ def runs_for_half_width(
         run_variance=between_runs / runs,
         run_df=df_per_run * (runs - 1),
         least_run_variance=float(residual @ class_weights**2) / runs,
-        image_variance=(estimate.image_variance[0] + image_errors * _image_error(a, b, class_weights)) * same,
+        image_variance=np.maximum(of_images, 0.0) * same,
         image_df=estimate.image_df[0] * same,
     )
     half, present = half_width(planned, LEVEL / 2), float(half_width(estimate, LEVEL / 2)[0])
