@@ -703,8 +703,12 @@ def test_other_damaged_files_are_refused(tmp_path, name, content, message):
 def test_scores_that_are_no_numbers_are_refused_by_column(tmp_path):
     scores = {"prob_a": np.full(4, 0.5), "prob_b": np.full(4, 0.5)}
     columns = {"id": np.arange(4), "true": ["a", "b"] * 2, "arm": ["x"] * 4, "seed": np.zeros(4, int)} | scores
-    np.savez(tmp_path / "x.npz", **columns | {"prob_b": scores["prob_b"].astype(complex)})
-    refused("x.npz: prob_b is not a number (complex numbers)", tmp_path / "x.npz")
+    for dtype in ("complex128", "datetime64[s]", "timedelta64[s]", [("x", float)]):
+        wrong = np.zeros(4, dtype)
+        np.savez(tmp_path / "x.npz", **columns | {"prob_b": wrong})
+        refused(f"x.npz: prob_b is not a number (dtype {wrong.dtype})", tmp_path / "x.npz")
+    huge = np.array([10**400] * 4, dtype=object)
+    refused("table 1: prob_b is not a number (int too large to convert to float)", columns | {"prob_b": huge})
     parquet = pytest.importorskip("pyarrow.parquet", reason="parquet needs pyarrow")
     import pyarrow
 

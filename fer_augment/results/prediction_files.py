@@ -262,10 +262,10 @@ def _score_matrix(title: str, layout: Layout, arrays: Mapping[str, NDArray[Any]]
     scores = []
     for name in layout.score_columns:
         try:
-            if arrays[name].dtype.kind == "c":
-                raise TypeError("complex numbers")
+            if arrays[name].dtype.kind not in "biufOUS":
+                raise TypeError(f"dtype {arrays[name].dtype}")
             scores.append(arrays[name].astype(np.float64))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise PredictionError(f"{title}: {excerpt(name)} is not a number ({excerpt(str(error))})") from error
     return np.stack(scores, axis=1) if scores else None
 
