@@ -716,6 +716,20 @@ def test_scores_that_are_no_numbers_are_refused_by_column(tmp_path):
     refused("x.parquet: prob_b is not a number", tmp_path / "x.parquet")
 
 
+@pytest.mark.parametrize("empty", ["", " ", None, float("nan")])
+def test_a_class_of_a_matrix_without_a_name_is_refused(empty):
+    table = {"id": range(4), "true": ["a", "b"] * 2, "arm": ["x"] * 4, "seed": [0] * 4, "logits": np.eye(4)[:, :3]}
+    names = np.array(["a", "b", empty], dtype=object)
+    refused("table 1: classes: name 2 is empty; write a name for each class", table | {"classes": names})
+
+
+def test_a_class_name_may_have_a_line_break():
+    names = np.array(["a", "b\nc", "d"])
+    table = {"id": range(6), "true": names[np.arange(6) % 3], "arm": ["x"] * 6, "seed": [0] * 6, "classes": names}
+    result = fa.judge(table | {"logits": np.eye(3)[np.arange(6) % 3]}, baseline="x", progress=False)
+    assert result.class_names == tuple(names) and result.arms[0].test.recall["b\nc"].mean == 1
+
+
 def test_pickles_are_not_loaded(tmp_path):
     np.savez(tmp_path / "x.npz", id=np.array(["a", None], dtype=object))
     refused("an array of Python objects; save it with dtype str", tmp_path / "x.npz")

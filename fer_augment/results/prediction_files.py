@@ -244,6 +244,8 @@ def _from_arrays(title: str, source: TableLike, columns: Mapping[str, str], name
         expanded |= {f"{matrices[0]}_{name}": scores[:, place] for place, name in enumerate(names)}
         if len(set(names)) != len(names):
             raise PredictionError(f"{title}: classes: a name occurs twice")
+        if "" in names:
+            raise PredictionError(f"{title}: classes: name {names.index('')} is empty; write a name for each class")
     layout = layout_of(title, list(expanded), columns, named)
     for name in (*layout.text_columns, *layout.score_columns):
         if expanded[name].ndim != 1:

@@ -27,7 +27,7 @@ ROLES: Final = {
 SCORE_KINDS: Final = {"prob": "probabilities", "logit": "logits"}
 """Prefix of columns with one score per class, such as `prob_happy`, and name of the array with all of them in npz."""
 
-_SCORE = re.compile(rf"({'|'.join(SCORE_KINDS)})_(.+)")
+_SCORE = re.compile(rf"({'|'.join(SCORE_KINDS)})_(.+)", re.DOTALL)
 _SHORTEST = 20
 
 
