@@ -283,19 +283,19 @@ def test_every_run_is_a_dot_at_its_score(folder, comparison):
 
 def test_matrices_have_shares_of_the_class_and_images_per_run(comparison):
     arm, base = comparison.arm("good"), comparison.arms[0]
-    matrix = confusion_matrix_figure(arm, comparison.class_names, comparison.class_names)
+    matrix = confusion_matrix_figure(comparison, arm, comparison.class_names)
     counts = np.array(arm.test.confusion) / 3
     shown = [[float(cell.main) for cell in cells] for _, cells in matrix.rows]
     np.testing.assert_allclose(shown, 100 * counts / counts.sum(axis=1, keepdims=True), atol=0.51)
     text = f"ant predicted as ant: {counts[0, 0]:.0f} images per run, {100 * counts[0, 0] / 60:.1f} %"
     assert matrix.rows[0][1][0].description == text
-    (difference,) = difference_matrix_figures([arm], base, comparison.class_names, comparison.class_names)
+    (difference,) = difference_matrix_figures(comparison, [arm], base, comparison.class_names)
     changes = [[float(cell.count) for cell in cells] for _, cells in difference.rows]
     np.testing.assert_allclose(changes, counts - np.array(base.test.confusion) / 3, atol=0.051)
     correct, confused = difference.rows[0][1][0], difference.rows[0][1][1]
     assert (correct.main[0], correct.tone, confused.main[0], confused.tone) == ("+", "better", "-", "better")
     assert difference.rows[2][1][2].tone == "worse"
-    (same,) = difference_matrix_figures([base], base, comparison.class_names, comparison.class_names)
+    (same,) = difference_matrix_figures(comparison, [base], base, comparison.class_names)
     assert {(cell.main, cell.tone) for _, cells in same.rows for cell in cells} == {("0.0", "share")}
 
 

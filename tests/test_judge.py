@@ -17,6 +17,7 @@ import torch
 import fer_augment as fa
 from fer_augment.errors import PredictionError
 from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
+from fer_augment.reports.html import report_html
 from fer_augment.reports.wording import precision_sentence
 from fer_augment.results.comparison import read_comparison
 from fer_augment.significance import (
@@ -495,7 +496,7 @@ def in_folds(arm, seed, *, folds=5, groups=None):
     return with_run(columns(arm, seed), arm, seed) | {"fold": of_group[np.arange(ROWS) if groups is None else groups]}
 
 
-def test_folds_are_tested_as_a_cross_validation():
+def test_folds_are_tested_as_a_cross_validation(tmp_path):
     repeats = [in_folds(arm, seed) for arm in RECALLS for seed in range(2)]
     result = fa.judge(repeats, baseline="plain", progress=False)
     (versus,) = result.versus
@@ -508,6 +509,8 @@ def test_folds_are_tested_as_a_cross_validation():
     assert versus.balanced_accuracy.p == pytest.approx(expected.p)
     assert (result.cross_validation.folds, result.cross_validation.repeats) == (5, 2)
     assert "5-fold cross-validation" in str(result) and "n = 2 repeats each" in str(result)
+    html = report_html(result, tmp_path)
+    assert "images per repeat, " in html and "images per run" not in html
 
 
 def test_one_repeat_has_a_verdict_and_its_folds_may_be_in_several_files(tmp_path):
@@ -535,7 +538,7 @@ def test_different_repeats_are_named_and_only_shared_ones_counted():
     assert "n = 2 repeats each, tested on the 1 that both have" in str(result)
     unequal = fa.judge(repeats[:3], baseline="plain", progress=False)
     assert any(one.startswith("Unequal numbers of repeats (plain 2, good 1): two arms") for one in unequal.warnings)
-    assert "n = 1 repeats (baseline 2), tested on the 1 that both have" in str(unequal)
+    assert "n = 1 repeat (baseline 2), tested on the 1 that both have" in str(unequal)
 
 
 def test_a_class_in_one_group_of_a_cross_validation_is_named():

@@ -91,7 +91,7 @@ def test_few_classes_are_all_shown():
 def test_matrices_have_some_classes_and_a_column_for_the_others(comparison):
     shown = matrix_classes(comparison)
     assert len(shown) == SHOWN_CELLS and {BETTER, WORSE} <= set(shown)
-    figure = confusion_matrix_figure(comparison.arms[0], comparison.class_names, shown)
+    figure = confusion_matrix_figure(comparison, comparison.arms[0], shown)
     assert figure.classes == (*shown, "88 others")
     for _, cells in figure.rows:
         assert sum(int(cell.main) for cell in cells) == pytest.approx(100, abs=len(cells) / 2)

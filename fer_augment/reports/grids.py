@@ -10,6 +10,7 @@ from fer_augment.reports.wording import (
     DEDUPLICATED,
     UNKNOWN,
     interval,
+    numbered,
     p_value,
     percent,
     percent_interval,
@@ -197,11 +198,8 @@ def against_baseline(comparison: ComparisonRecord, versus: Versus) -> Grid:
 def runs_of(comparison: ComparisonRecord, versus: Versus) -> str:
     """Describe the numbers of runs, or of repeats, of an arm and the baseline."""
     arm, baseline = comparison.arm(versus.recipe), comparison.arm(versus.baseline)
-    n, unit = arm.n, units(comparison)
-    if n == baseline.n:
-        numbers = f"n = {n} {unit.removesuffix('s') if n == 1 else unit} each"
-    else:
-        numbers = f"n = {n} {unit} (baseline {baseline.n})"
+    numbers = f"n = {numbered(arm.n, comparison)}"
+    numbers += " each" if arm.n == baseline.n else f" (baseline {baseline.n})"
     if not comparison.cross_validation or arm.repeats == baseline.repeats:
         return numbers
     return f"{numbers}, tested on the {len(arm.repeats & baseline.repeats)} that both have"

@@ -213,8 +213,8 @@ def _results(comparison: ComparisonRecord) -> Mapping[str, object]:
         if len(names) <= MOST_CLASS_SCORES
         else {},
         "published": published_grids(comparison),
-        "matrices": [confusion_matrix_figure(arm, names, shown) for arm in comparison.arms],
-        "differences": difference_matrix_figures(others, baseline, names, shown) if baseline else (),
+        "matrices": [confusion_matrix_figure(comparison, arm, shown) for arm in comparison.arms],
+        "differences": difference_matrix_figures(comparison, others, baseline, shown) if baseline else (),
         "heat_maps": heat_maps(comparison.arms, names) if are_many else (),
         "difference_maps": difference_maps(others, baseline, names) if are_many and baseline else (),
         "loss_charts": loss_charts(comparison),

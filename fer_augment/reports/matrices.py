@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.reports.pictures import shades_uri
-from fer_augment.reports.wording import points, printable
-from fer_augment.results.comparison import Arm
+from fer_augment.reports.wording import points, printable, unit_of
+from fer_augment.results.comparison import Arm, ComparisonRecord
 
 FloatArray = NDArray[np.float64]
 
@@ -61,15 +61,15 @@ class Matrix:
         return max(len(word) for name in self.classes for word in re.split(r"[\s-]", name))
 
 
-def confusion_matrix_figure(arm: Arm, class_names: Sequence[str], shown: Sequence[str]) -> Matrix:
-    """Return the confusion matrix of an arm in percent of the true class, and in test images per run.
+def confusion_matrix_figure(comparison: ComparisonRecord, arm: Arm, shown: Sequence[str]) -> Matrix:
+    """Return the confusion matrix of an arm in percent of the true class, and in images per run or repeat.
 
     Args:
-        arm: the arm.
-        class_names: the K class names.
+        comparison: the comparison.
+        arm: one of its arms.
         shown: the classes to show.
     """
-    counts = _counts(arm)
+    counts, class_names, unit = _counts(arm), comparison.class_names, unit_of(comparison)
     shares = _shares(counts)
     all_counts, all_shares = (_with_others(values, class_names, shown) for values in (counts, shares))
 
@@ -78,17 +78,17 @@ def confusion_matrix_figure(arm: Arm, class_names: Sequence[str], shown: Sequenc
         names = f"{true} predicted as {predicted}"
         if np.isnan(share):
             return Cell("", "", 0.0, "share", f"{names}: no test images")
-        text = f"{names}: {count} images per {_unit(arm)}, {100 * share:.1f} %"
+        text = f"{names}: {count} images per {unit}, {100 * share:.1f} %"
         return Cell(f"{100 * share:.0f}", count, round(float(share), 3), "share", text)
 
     return _matrix(printable(arm.recipe), class_names, shown, cell)
 
 
 def difference_matrix_figures(
-    arms: Sequence[Arm], baseline: Arm, class_names: Sequence[str], shown: Sequence[str]
+    comparison: ComparisonRecord, arms: Sequence[Arm], baseline: Arm, shown: Sequence[str]
 ) -> tuple[Matrix, ...]:
-    """Return the differences of confusion matrices to the baseline, in points and in test images per run."""
-    old, unit = _counts(baseline), _unit(baseline)
+    """Return the differences of confusion matrices to the baseline, in points and in images per run or repeat."""
+    old, class_names, unit = _counts(baseline), comparison.class_names, unit_of(comparison)
     return tuple(
         _difference(
             f"{printable(arm.recipe)} − {printable(baseline.recipe)}", _counts(arm), old, unit, class_names, shown
@@ -114,10 +114,6 @@ def _difference(
         return Cell(points(delta), images, shade, tone if delta else "share", text)
 
     return _matrix(title, class_names, shown, cell)
-
-
-def _unit(arm: Arm) -> str:
-    return "repeat" if arm.folds else "run"
 
 
 def _with_others(values: FloatArray, class_names: Sequence[str], shown: Sequence[str]) -> FloatArray:

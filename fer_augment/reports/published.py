@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fer_augment.reports.grids import Grid, Row
-from fer_augment.reports.wording import percent, printable, spread, unit_of
+from fer_augment.reports.wording import numbered, percent, printable, spread, units
 from fer_augment.results.comparison import Arm, ComparisonRecord, Statistic
 
 TEST_COUNTS = {"angry": 491, "disgust": 55, "fear": 528, "happy": 879, "sad": 594, "surprise": 416, "neutral": 626}
@@ -94,11 +94,14 @@ def published_grids(comparison: ComparisonRecord) -> list[Grid]:
     if not pairs:
         return []
     table_2 = Grid(
-        "Originating report (one training) and our results (mean ± sd over n runs)",
+        f"Originating report (one training) and our results (mean ± sd over n {units(comparison)})",
         ("model", "recipe", "n", "metric", "report", "ours"),
         tuple(tuple(_metrics(model, arm)) for model, arm in pairs),
     )
-    return [table_2, *(_class_grid(model.number, model.classes, arm) for model, arm in pairs if model.classes)]
+    return [
+        table_2,
+        *(_class_grid(comparison, model.number, model.classes, arm) for model, arm in pairs if model.classes),
+    ]
 
 
 def _metrics(model: PublishedModel, arm: Arm) -> Iterator[Row]:
@@ -124,7 +127,7 @@ def _sad_as_neutral(arm: Arm) -> Statistic:
     return Statistic(mean=arm.test.confusion[sad][neutral] / n, sd=None, n=n, ci95=None)
 
 
-def _class_grid(number: int, published: ClassScores, arm: Arm) -> Grid:
+def _class_grid(comparison: ComparisonRecord, number: int, published: ClassScores, arm: Arm) -> Grid:
     rows = []
     for place, name in enumerate(TEST_COUNTS):
         cells = [name]
@@ -132,5 +135,5 @@ def _class_grid(number: int, published: ClassScores, arm: Arm) -> Grid:
             cells += [f"{getattr(published, score)[place] * 100:.1f}", percent(getattr(arm.test, score)[name])]
         rows.append(tuple(cells))
     headings = [f"{score}, {source}" for score in ("recall", "precision", "F1") for source in ("report", "ours")]
-    title = f"Model {number} of the report and {printable(arm.recipe)} (n = {arm.n} {unit_of(arm)}s), %"
+    title = f"Model {number} of the report and {printable(arm.recipe)} (n = {numbered(arm.n, comparison)}), %"
     return Grid(title, ("class", *headings), (tuple(rows),))

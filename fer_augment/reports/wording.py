@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fer_augment.results.comparison import Arm, ComparisonRecord, Interval, Judgment, Statistic, Versus
+from fer_augment.results.comparison import ComparisonRecord, Interval, Judgment, Statistic, Versus
 from fer_augment.results.comparison_warnings import listed
 from fer_augment.results.judgments import PRECISIONS
 from fer_augment.significance import LEVEL, Verdict
@@ -189,14 +189,19 @@ def choice_sentence(comparison: ComparisonRecord) -> str | None:
     )
 
 
-def unit_of(arm: Arm) -> str:
-    """Return what the scores of an arm are scores of: `run`, or `repeat` in a cross-validation."""
-    return "repeat" if arm.folds else "run"
+def unit_of(comparison: ComparisonRecord) -> str:
+    """Return what scores are scores of: `run`, or `repeat` in a cross-validation."""
+    return "repeat" if comparison.cross_validation else "run"
 
 
 def units(comparison: ComparisonRecord) -> str:
     """Return `runs`, or `repeats` in a cross-validation."""
-    return "repeats" if comparison.cross_validation else "runs"
+    return f"{unit_of(comparison)}s"
+
+
+def numbered(count: int, comparison: ComparisonRecord) -> str:
+    """Return a number of runs, or of repeats in a cross-validation: `1 run`, `5 runs`."""
+    return f"{count} {unit_of(comparison) if count == 1 else units(comparison)}"
 
 
 def scored_rows(comparison: ComparisonRecord) -> str:
