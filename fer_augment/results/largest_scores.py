@@ -22,7 +22,7 @@ def drawn_largest(
         chance: returns a random number in `[0, 1)` for a row; it selects among classes with equal scores, which are
             taken in the order of `class_order`.
     """
-    largest = scores.argmax(axis=1).astype(np.int64)
+    largest: NDArray[np.int64] = scores.argmax(axis=1)
     tied = np.flatnonzero((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1)
     if len(tied):
         _, label_of = class_order(class_names)
