@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import cv2
@@ -84,6 +85,10 @@ class TestEveryFormat:
         source = str(export("folder", splits, tmp_path))
         with pytest.raises(DatasetError, match=r"provenance.csv: is a rewritten training set, whose augmented copies"):
             installed_plugins().read(source)
+        for form, root, inside in (("zip", source, "."), ("tar", Path(source).parent, Path(source).name)):
+            archive = shutil.make_archive(str(tmp_path / "packed"), form, root, inside)
+            with pytest.raises(DatasetError, match=r"provenance.csv: is a rewritten training set"):
+                installed_plugins().read(archive)
         read = installed_plugins().open(source, reader="image_files").splits(PixelSettings(), lambda done, total: None)
 
         assert read.class_names == FER2013_CLASSES

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from fer_augment import DatasetError
-from fer_augment.readers import _table_parquet, table
+from fer_augment.readers import _table_parquet, image_files, table
 from fer_augment.readers._image_members import Member
 from fer_augment.readers._table_images import NamedImage, _Index, splits_in
 from tests.command_line import fer_augment
-from tests.data_files import FER2013_CLASSES, encoded, random_images, write_folder, write_table, write_zip
+from tests.data_files import FER2013_CLASSES, encoded, random_images, write_folder, write_table, write_tar, write_zip
 from tests.reading import assert_message, assert_source_rows, message_of, read
 
 needs_pyarrow = pytest.mark.skipif(
@@ -159,6 +159,14 @@ def test_the_layout_of_raf_db_is_read(tmp_path):
         assert "the splits are those at the start of the file names" in source.notes
 
 
+@pytest.mark.parametrize("hidden", [".DS_Store", "Thumbs.db", "desktop.ini"])
+def test_hidden_files_in_a_folder_of_tables_do_not_matter(tmp_path, hidden):
+    write_images(tmp_path / "images")
+    file = write_table(tmp_path / "labels" / "a.csv", {"image": FILES, "label": LABELS})
+    (tmp_path / "labels" / hidden).write_bytes(b"x")
+    assert names_of(opened(file)) == FILES
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_an_imagefolder_of_hugging_face_with_metadata_is_read(tmp_path, suffix):
     for split, rows in {"train": slice(0, 18), "validation": slice(18, 24), "test": slice(24, 30)}.items():
@@ -205,6 +213,88 @@ def test_tables_take_precedence_over_class_folders(tmp_path):
     assert not table.recognizes(str(tmp_path))
     write_table(tmp_path / "labels.csv", {"image": FILES, "label": ["a", "b"] * 15})
     assert read(tmp_path).class_names == ("a", "b")
+
+
+def of_patients(labels=("mole", "nevus"), text: str | None = None) -> dict[str, bytes]:
+    """Return 40 images in a folder for each patient, and a table of their labels."""
+    names = [f"P{number // 10}/{number:02}.png" for number in range(40)]
+    lines = ["image,label,patient", *(f"{name},{labels[i % 2]},{name[:2]}" for i, name in enumerate(names))]
+    images = {name: encoded(image) for name, image in zip(names, random_images(40), strict=True)}
+    return images | {"labels.csv": (text or "\n".join(lines)).encode()}
+
+
+ONE_HOT = ["image,a,b", *(f"P{number // 10}/{number:02}.png,{number % 2},{1 - number % 2}" for number in range(40))]
+UNREADABLE_TABLES = {
+    "Latin-1": (of_patients(("mole", "nävus"))["labels.csv"].decode().encode("latin-1"), "not UTF-8 text"),
+    "UTF-16": (of_patients()["labels.csv"].decode().encode("utf-16"), "not UTF-8 text"),
+    "one-hot with a wrong row": ("\n".join([*ONE_HOT[:-1], "P3/39.png,1,1"]), "P3/39.png: not exactly one 1"),
+    "one-hot with a text": ("\n".join([*ONE_HOT[:-1], "P3/39.png,x,1"]), "P3/39.png: not exactly one 1"),
+    "one-hot with a short row": ("\n".join([*ONE_HOT[:-1], "P3/39.png,1"]), "line 41: 2 fields"),
+    "two columns of one name": ("image,label,x,x\nP0/00.png,a,1,1\n", "several columns 'x'"),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), UNREADABLE_TABLES.values(), ids=UNREADABLE_TABLES)
+def test_a_table_that_cannot_be_read_is_refused_instead_of_taking_folders_for_classes(tmp_path, content, expected):
+    write_folder(tmp_path, of_patients())
+    (tmp_path / "labels.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    for source in (tmp_path, tmp_path / "labels.csv"):
+        assert_message(source, [expected])
+    assert image_files.read(str(tmp_path), lambda done, total: None).class_names == ("P0", "P1", "P2", "P3")
+
+
+@needs_pyarrow
+def test_a_damaged_parquet_file_is_refused_instead_of_taking_folders_for_classes(tmp_path):
+    write_folder(tmp_path, of_patients())
+    (tmp_path / "labels.csv").unlink()
+    (tmp_path / "labels.parquet").write_bytes(b"PAR1")
+    assert_message(tmp_path, ["labels.parquet: not a readable parquet file"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epoch,accuracy\n1,0.5\n2\n",
+        "name,accuracy\na,0.5\nb,0.6,x\n",
+        "filename,width,height\n00.png,4,4\n",
+        "filename;größe\n00.png;4\n".encode("latin-1"),
+        "image,train,test\nx,1,0\ny,1,1\nz,0,0\n",
+        "",
+    ],
+)
+def test_other_tables_beside_class_folders_are_ignored(tmp_path, text):
+    content = text if isinstance(text, bytes) else text.encode()
+    files = of_patients() | {"labels.csv": content}
+    for source in (write_folder(tmp_path / "a", files), write_zip(tmp_path / "a.zip", files)):
+        assert read(source).class_names == ("P0", "P1", "P2", "P3")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+@pytest.mark.parametrize("table_name", ["labels.csv", "labels/train.tsv", "P0/metadata.csv", "labels.jsonl"])
+def test_an_archive_with_a_table_of_labels_is_refused(tmp_path, suffix, table_name):
+    files = of_patients()
+    text = files.pop("labels.csv")
+    is_json = table_name.endswith(".jsonl")
+    files[table_name] = b'{"image": "P0/00.png", "label": "a"}' if is_json else text
+    write = write_zip if suffix == ".zip" else write_tar
+    archive = write(tmp_path / f"a{suffix}", files)
+    assert_message(archive, [f"{table_name}: columns of images and labels", "unpack it", "--reader image_files"])
+    (tmp_path / "a.yaml").write_text(f"images: a{suffix}\n")
+    assert f"{table_name}: columns of images and labels" in message_of(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text(f"images: a{suffix}\nreader: image_files\n")
+    write_folder(tmp_path, {"all.csv": text})
+    assert read(tmp_path / "a.yaml").class_names == ("P0", "P1", "P2", "P3")
+    (tmp_path / "a.yaml").write_text(f"images: a{suffix}\ntable: all.csv\n")
+    assert read(tmp_path / "a.yaml").class_names == ("mole", "nevus")
+
+
+@needs_pyarrow
+def test_an_archive_with_a_parquet_file_of_labels_is_refused(tmp_path):
+    files = of_patients()
+    columns = {"image": [name for name in files if name != "labels.csv"], "label": ["a", "b"] * 20}
+    files["labels.parquet"] = write_table(tmp_path / "a.parquet", columns).read_bytes()
+    del files["labels.csv"]
+    assert_message(write_zip(tmp_path / "a.zip", files), ["labels.parquet: columns of images and labels"])
 
 
 # --- columns

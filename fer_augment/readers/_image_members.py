@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fer_augment import DatasetError, ImageFile
 from fer_augment.data.decoding import HEAD_BYTES, IMAGE_SUFFIXES, is_image
 from fer_augment.data.image_files import LARGEST_FILE
-from fer_augment.readers._conventions import counted, display_name, is_folder, version_of
+from fer_augment.readers._conventions import counted, display_name, is_folder, refuse_rewritten, version_of
 from fer_augment.readers._tar_files import TAR_SUFFIXES, Content, tar_files
 from fer_augment.readers._zip_files import zip_files
 
@@ -21,6 +21,8 @@ _UNSUPPORTED_SUFFIXES = (
     *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".j2k", ".jp2", ".jpx", ".jxl", ".nef", ".orf"),
     *(".pcx", ".psd", ".raf", ".rw2", ".tga"),
 )
+PROVENANCE_FILE = "provenance.csv"
+"""Table beside the images that `fer-augment rewrite` has written."""
 _EXPECTED = "expected split/class/image or class/image"
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """Hidden files of macOS and Windows; those of Unix start with a dot."""
@@ -73,6 +75,36 @@ class Scan:
         return left_out(self.others)
 
 
+def is_archive(source: str) -> bool:
+    """Return whether a source is named like a zip or tar archive."""
+    return source.lower().endswith((".zip", *TAR_SUFFIXES))
+
+
+def archived_files(source: str) -> Iterator[Member]:
+    """Yield the files of a zip or tar archive, in its order, without hidden ones.
+
+    Raises:
+        DatasetError: if the archive cannot be read.
+    """
+    return _tar_members(source) if source.lower().endswith(TAR_SUFFIXES) else _zip_members(source)
+
+
+def refuse_rewritten_images(source: str, files: Iterable[Member]) -> None:
+    """Refuse image files that `fer-augment rewrite` has written, which a table beside them says.
+
+    Args:
+        source: the folder or archive.
+        files: its files that are no images.
+
+    Raises:
+        DatasetError: if such a table is among them.
+    """
+    for file in files:
+        if file.parts[-1].lower() == PROVENANCE_FILE and file.is_regular:
+            header = file.content.head().decode("utf-8-sig", "replace").partition("\n")[0]
+            refuse_rewritten(f"{display_name(source)}: {file.name}", header.strip().split(","), ("file", "class"))
+
+
 def image_members(source: str) -> list[Member]:
     """Return the image files of a folder, zip or tar archive, sorted by name; see `scan`."""
     return scan(source).images
@@ -103,9 +135,7 @@ def scan(source: str, expected: str = _EXPECTED) -> Scan:
     """
     if is_folder(source):
         return _scanned(source, _folder_members(source), expected)
-    if source.lower().endswith(TAR_SUFFIXES):
-        return _scanned(source, _tar_members(source), expected)
-    return _scanned(source, _zip_members(source), expected)
+    return _scanned(source, archived_files(source), expected)
 
 
 def _scanned(source: str, members: Iterable[Member], expected: str) -> Scan:
@@ -152,7 +182,7 @@ def _folder_members(source: str) -> Iterator[Member]:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if _is_ignored(entry.name):
+                    if is_ignored(entry.name):
                         continue
                     if entry.is_dir():
                         real = (
@@ -204,16 +234,17 @@ def _parts(source: str, path: str) -> tuple[str, ...]:
             title = f"{display_name(source)}: {display_name(path)}"
             raise DatasetError(f"{title}: leads out of the archive; pack the images again, from the folder above all")
     above = _folders(folder)
-    return () if above is None or not name or _is_ignored(name) else (*above, name)
+    return () if above is None or not name or is_ignored(name) else (*above, name)
 
 
 @functools.lru_cache(maxsize=1024)  # called for every file, with few folders
 def _folders(path: str) -> tuple[str, ...] | None:
     names = tuple(name for name in path.split("/") if name not in ("", "."))
-    return None if any(map(_is_ignored, names)) else names
+    return None if any(map(is_ignored, names)) else names
 
 
-def _is_ignored(name: str) -> bool:
+def is_ignored(name: str) -> bool:
+    """Return whether a file or folder is a hidden one."""
     return name.startswith(".") or name in _IGNORED
 
 

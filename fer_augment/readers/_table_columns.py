@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -43,7 +43,11 @@ NO_CLASSES = ("unknown", "nf")
 OPTIONAL = ("split", "group")
 """Roles without which a table can be read."""
 
+_MOST = 0.9
+"""Share of the rows in which columns of 0 and 1 are those of classes, if they are wrong in others."""
+
 Choice: TypeAlias = str | tuple[str, ...] | None
+ReadSample: TypeAlias = Callable[[Sequence[str]], list[tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,11 @@ class Columns:
 def is_labeled(table: Table, choice: ColumnChoice = _NO_CHOICE) -> bool:
     """Return whether a table seems to have columns of images and labels; there may be several candidates.
 
+    A table whose rows cannot be read may have them, too; reading it then says what is wrong.
+
     Args:
         table: the table.
         choice: columns chosen by name; they must exist.
-
-    Raises:
-        DatasetError: if the first rows cannot be read.
     """
     folded = {column.casefold() for column in table.columns}
     chosen = {column for role in choice.names for column in _names(choice.names[role])}
@@ -116,7 +119,8 @@ def is_labeled(table: Table, choice: ColumnChoice = _NO_CHOICE) -> bool:
     candidates = _candidates(table) | {role: _names(name) for role, name in choice.names.items()}
     others = {name for names in candidates.values() for name in names}
     has_votes = bool(candidates.get("votes")) or ("votes" not in choice.names and bool(ferplus_votes(table)))
-    return bool(candidates["image"] and (candidates["label"] or has_votes or _one_hot(table, others)))
+    has_labels = bool(candidates["label"]) or has_votes
+    return bool(candidates["image"]) and (has_labels or bool(_one_hot(table, others, table.readable_sample)))
 
 
 def columns_of(table: Table, choice: ColumnChoice) -> Columns:
@@ -125,6 +129,10 @@ def columns_of(table: Table, choice: ColumnChoice) -> Columns:
     Raises:
         DatasetError: if a column is missing or there are several candidates; the message names them.
     """
+    repeated = sorted({name for name in table.columns if name and table.columns.count(name) > 1})
+    if repeated:
+        title = f"{table.name}: line 1"
+        raise DatasetError(f"{title}: there are several columns {display_name(repeated[0])!r}; rename them")
     chosen = {role: _existing(table, choice, role) for role in choice.names}
     chosen_votes = chosen.pop("votes", None)
     votes = chosen_votes if isinstance(chosen_votes, tuple) else ()
@@ -147,7 +155,7 @@ def columns_of(table: Table, choice: ColumnChoice) -> Columns:
     votes = ferplus_votes(table) if is_ferplus else votes
     one_hot = label if isinstance(label, tuple) else ()
     if label is None and not votes:
-        one_hot = _one_hot(table, {*taken, *(name for names in candidates.values() for name in names)})
+        one_hot = _one_hot(table, {*taken, *(name for names in candidates.values() for name in names)}, table.sample)
     if chosen["image"] is None:
         raise _none(table, "image")
     if label is None and not one_hot and not votes:
@@ -189,18 +197,27 @@ def _normal(name: str) -> str:
     return re.sub(r"[ -]", "_", name.casefold())
 
 
-def _one_hot(table: Table, others: Set[str]) -> tuple[str, ...]:
+def _one_hot(table: Table, others: Set[str], sample: ReadSample) -> tuple[str, ...]:
     """Return the columns that contain only 0 and 1, if in the first rows exactly one of them is 1; else none.
+
+    If there are none, they may be wrong in few rows, which reading the labels refuses by name.
 
     Args:
         table: the table.
         others: columns that contain something else.
+        sample: returns the values of some columns in the first rows.
     """
     columns = tuple(name for name in table.columns if name not in others and name not in table.image_files)
-    rows = [[bit(value) for value in row] for row in table.sample(columns)] if columns else []
-    is_bits = [all(row[position] is not None for row in rows) for position in range(len(columns))]
-    bits = [[value or 0 for value, keep in zip(row, is_bits, strict=True) if keep] for row in rows]
-    if sum(is_bits) < 2 or not bits or any(sum(row) != 1 for row in bits):
+    rows = [[bit(value) for value in row] for row in sample(columns)] if columns else []
+    return _one_hot_among(columns, rows, 1.0) or _one_hot_among(columns, rows, _MOST) if rows else ()
+
+
+def _one_hot_among(columns: Sequence[str], rows: Sequence[Sequence[int | None]], share: float) -> tuple[str, ...]:
+    """Return the columns of 0 and 1 in at least a share of the rows, if exactly one is 1 in such a share; else none."""
+    needed = share * len(rows)
+    is_bits = [sum(row[position] is not None for row in rows) >= needed for position in range(len(columns))]
+    sums = [sum(value or 0 for value, keep in zip(row, is_bits, strict=True) if keep) for row in rows]
+    if sum(is_bits) < 2 or sums.count(1) < needed:
         return ()
     return tuple(name for name, keep in zip(columns, is_bits, strict=True) if keep)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
 from typing import TypeAlias
 
-from fer_augment import ImageFile
+from fer_augment import DatasetError, ImageFile
 
 SAMPLE = 1000
 """Rows that are read to find out what the columns of a table contain."""
@@ -38,3 +39,11 @@ class Table:
     def sample(self, columns: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the values of some columns in the first rows."""
         return list(islice(self.rows(columns), SAMPLE))
+
+    def readable_sample(self, columns: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the values of some columns in the first rows, up to one that cannot be read."""
+        rows = []
+        with suppress(DatasetError):
+            for row in islice(self.rows(columns), SAMPLE):
+                rows.append(row)  # noqa: PERF402 - an extended list would be empty after a fault
+        return rows

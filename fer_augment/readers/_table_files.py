@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import functools
 import os
 import re
 from collections import defaultdict
@@ -9,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from fer_augment import DatasetError
 from fer_augment.readers._array_names import has_arrays
-from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file
+from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file, version_of
+from fer_augment.readers._image_members import archived_files, is_archive, is_ignored, refuse_rewritten_images, scan
 from fer_augment.readers._table_columns import ColumnChoice, is_labeled
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_images import splits_in
@@ -70,8 +74,11 @@ class TableFile:
                 return splits.pop()
         return None
 
-    def opened(self) -> Table:
+    def opened(self, encoding: str = "utf-8-sig") -> Table:
         """Open the table.
+
+        Args:
+            encoding: of a text file.
 
         Raises:
             DatasetError: if the file cannot be read.
@@ -80,7 +87,7 @@ class TableFile:
             raise DatasetError(no_such_file(str(self.path)))
         if self.name.lower().endswith(PARQUET_SUFFIXES):
             return parquet_table(self.path, self.name)
-        return text_table(str(self.path), partial(_open_text, self.path))
+        return text_table(str(self.path), partial(_open_text, self.path, encoding))
 
 
 @dataclass(frozen=True)
@@ -129,15 +136,36 @@ def named_table(path: Path) -> TableFiles:
 def _is_folder_of_tables(folder: Path) -> bool:
     """Return whether a folder is named like one of tables, and contains nothing else."""
     is_named = any(word in folder.name.lower() for word in _TABLE_FOLDERS)
-    return is_named and all(other.name.lower().endswith(TABLE_SUFFIXES) for other in folder.iterdir())
+    names = [other.name for other in folder.iterdir()] if is_named else []
+    return is_named and all(name.lower().endswith(TABLE_SUFFIXES) or is_ignored(name) for name in names)
 
 
-def is_table_folder(source: str) -> bool:
-    """Return whether a source is a folder that contains a table of images and labels; never raises."""
+def has_tables(source: str) -> bool:
+    """Return whether a folder, or an archive of images, contains a table of images and labels; never raises."""
     try:
-        return is_folder(source) and not has_arrays(source) and any(map(_is_labeled, _table_files(Path(source))))
+        if os.path.isdir(source):
+            return is_folder(source) and not has_arrays(source) and any(map(_is_labeled, _table_files(Path(source))))
+        return bool(_archived_tables(source))
     except (DatasetError, OSError, ValueError):
         return False
+
+
+def tables_of(source: str, choice: ColumnChoice = _NO_CHOICE) -> TableFiles:
+    """Return the tables of a folder, see `tables_in`, or a table that is passed by its path.
+
+    Raises:
+        DatasetError: if the folder has no such tables, or the source is an archive that has tables.
+    """
+    if os.path.isdir(source):
+        return tables_in(source, choice)
+    tables = _archived_tables(source)
+    if tables:
+        refuse_rewritten_images(source, scan(source).others)
+        raise DatasetError(
+            f"{display_name(source)}: {counted(tables, 'tables')}: columns of images and labels, which are not read in "
+            "an archive; unpack it and pass the folder, or take the folders for classes with --reader image_files"
+        )
+    return named_table(Path(source))
 
 
 def tables_in(source: str, choice: ColumnChoice = _NO_CHOICE) -> TableFiles:
@@ -182,7 +210,7 @@ def _table_parts(root: Path, above: tuple[str, ...]) -> list[tuple[str, ...]]:
         for entry in entries:
             if above and is_image_name(entry.name):
                 return _beside_images(root, above)
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
+            if is_ignored(entry.name):
                 continue
             if entry.name.lower().endswith(TABLE_SUFFIXES) and entry.is_file():
                 tables.append((*above, entry.name))
@@ -195,16 +223,68 @@ def _beside_images(root: Path, folder: tuple[str, ...]) -> list[tuple[str, ...]]
     return [(*folder, name) for name in _BESIDE_IMAGES if root.joinpath(*folder, name).is_file()]
 
 
+def _archived_tables(source: str) -> tuple[str, ...]:
+    """Return the names of the tables of images and labels in an archive of images; none for any other file.
+
+    Raises:
+        DatasetError: if the archive cannot be read.
+    """
+    if not is_archive(source) or not os.path.isfile(source):
+        return ()
+    return _tables_in_archive(source, version_of(os.stat(source)))
+
+
+@functools.lru_cache(maxsize=64)  # each reader asks
+def _tables_in_archive(source: str, version: str) -> tuple[str, ...]:
+    """Return the names of the tables, those that `_table_files` would find in the unpacked folder.
+
+    Args:
+        source: the archive; folders that all of its files are in are ignored.
+        version: changes with its content; a key of the cache.
+    """
+    files = list(archived_files(source))
+    tables = [file for file in files if file.is_regular and file.parts[-1].lower().endswith(TABLE_SUFFIXES)]
+    of_images = {file.parts[:-1] for file in files if is_image_name(file.parts[-1])} if tables else set()
+    leading = len(os.path.commonprefix([file.parts[:-1] for file in files]))
+    labeled = []
+    with TemporaryDirectory() as scratch:  # parquet is read from a file
+        for file in tables if of_images else ():
+            folder, name = file.parts[:-1], file.parts[-1]
+            is_beside_images = folder in of_images and len(folder) > leading
+            if name not in _BESIDE_IMAGES if is_beside_images else len(folder) - leading > _DEEPEST:
+                continue
+            path = Path(scratch, f"table{os.path.splitext(name)[1]}")
+            path.write_bytes(file.content())
+            if _is_labeled(TableFile(path, file.parts)):
+                labeled.append(file.name)
+    return tuple(sorted(labeled))
+
+
 def _is_labeled(file: TableFile, choice: ColumnChoice = _NO_CHOICE) -> bool:
-    """Return whether a table has columns of images and labels."""
+    """Return whether a table has columns of images and labels; one that cannot be read may have, and reading says so.
+
+    Such a table is one in another encoding, with a fault after its first line, or a parquet file that is damaged, or
+    needs pyarrow, which is missing.
+    """
     try:
         return is_labeled(file.opened(), choice)
     except DatasetError as error:
-        return isinstance(error.__cause__, ImportError)  # pyarrow is missing: reading the table says so
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            return file.name.lower().endswith(PARQUET_SUFFIXES)
+    try:
+        return is_labeled(file.opened(_other_encoding(file.path)), choice)
+    except DatasetError:
+        return False
 
 
-def _open_text(path: Path) -> TextIO:
-    return path.open(encoding="utf-8-sig", newline="")
+def _other_encoding(path: Path) -> str:
+    """Return the encoding of text that is not UTF-8; any bytes are text in Latin-1."""
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
+
+
+def _open_text(path: Path, encoding: str) -> TextIO:
+    return path.open(encoding=encoding, newline="")
 
 
 def _refuse_different(source: str, files: Sequence[TableFile]) -> None:

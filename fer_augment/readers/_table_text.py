@@ -38,7 +38,7 @@ def text_table(name: str, open_file: Open) -> Table:
         open_file: opens the file; called for each pass over the rows.
 
     Raises:
-        DatasetError: if the file cannot be read or has no rows.
+        DatasetError: if the file cannot be read or is empty; for a fault in a later line, reading its rows raises it.
     """
     file = _TextFile(name, open_file)
     if name.lower().endswith(JSON_SUFFIXES):
@@ -98,9 +98,6 @@ def _csv(file: _TextFile, delimiter: str) -> Table:
     header = next(_csv_lines(file, delimiter))[1]
     has_header = not (len(header) == len(LIST_COLUMNS) and is_image_name(header[0]))
     columns = tuple(header) if has_header else LIST_COLUMNS
-    repeated = sorted({name for name in columns if name and columns.count(name) > 1})
-    if repeated:
-        raise file.error(1, f"there are several columns {display_name(repeated[0])!r}; rename them")
 
     def rows(wanted: Sequence[str]) -> Iterator[tuple[str, ...]]:
         positions = [columns.index(name) for name in wanted]
@@ -142,8 +139,12 @@ def _list_rows(file: _TextFile, columns: Sequence[str]) -> Iterator[tuple[str, .
 
 def _json_lines(file: _TextFile) -> Table:
     columns: dict[str, None] = {}
-    for _, record in _json_records(file):
-        columns.update(dict.fromkeys(record))
+    try:
+        for _, record in _json_records(file):
+            columns.update(dict.fromkeys(record))
+    except DatasetError:
+        if not columns:
+            raise  # else reading the rows raises it
     if not columns:
         raise DatasetError(f"{file.title}: is empty; re-download or remove it")
 

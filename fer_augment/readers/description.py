@@ -18,7 +18,7 @@ from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.readers import csv_file, table
 from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file
-from fer_augment.readers._table_files import TableFile, TableFiles, named_table, tables_in
+from fer_augment.readers._table_files import TableFile, TableFiles, named_table, tables_of
 from fer_augment.readers._voted_csv import csv_beside, read_voted_csv
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _tables(file: DescriptionFile, images: str | None) -> TableFiles | None:
     if file.settings.table is None:
         if images is None or not (table.recognizes(images) or (file.settings.columns and os.path.isdir(images))):
             return None
-        return tables_in(images, file.columns) if os.path.isdir(images) else named_table(Path(images))
+        return tables_of(images, file.columns)
     path = _existing(file, "table", file.settings.table)
     if os.path.isdir(path) or csv_file.recognizes(path):
         raise DatasetError(

@@ -18,9 +18,8 @@ from fer_augment.readers._conventions import (
     paused_garbage_collection,
 )
 from fer_augment.readers._image_layout import places
-from fer_augment.readers._image_members import scan
-from fer_augment.readers._table_files import is_table_folder
-from fer_augment.readers._tar_files import TAR_SUFFIXES
+from fer_augment.readers._image_members import is_archive, scan
+from fer_augment.readers._table_files import has_tables
 
 _NUMBERS = {EVERYTHING: -1, **{name: number for number, name in enumerate(SPLIT_ORDER)}}
 
@@ -33,10 +32,9 @@ def register_dataset_readers() -> list[DatasetReader]:
 
 
 def recognizes(source: str) -> bool:
-    """Return whether the source is named like an archive, or is a folder without arrays of images or a table."""
-    if os.path.isdir(source):
-        return is_folder(source) and not has_arrays(source) and not is_table_folder(source)
-    return source.lower().endswith((".zip", *TAR_SUFFIXES))
+    """Return whether the source is a folder without arrays of images, or an archive, and has no table of labels."""
+    is_recognized = is_folder(source) and not has_arrays(source) if os.path.isdir(source) else is_archive(source)
+    return is_recognized and not has_tables(source)
 
 
 def read(source: str, progress: ReportProgress) -> ImageSource:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +24,7 @@ from fer_augment.readers._conventions import (
     split_called,
 )
 from fer_augment.readers._table_columns import ColumnChoice
-from fer_augment.readers._table_files import TableFiles, is_table_file, is_table_folder, named_table, tables_in
+from fer_augment.readers._table_files import TableFiles, has_tables, is_table_file, tables_of
 from fer_augment.readers._table_images import NamedImage, find_images
 from fer_augment.readers._table_rows import Row, group_numbers, rows_of
 from fer_augment.readers._voted_csv import csv_beside, read_voted_csv
@@ -50,10 +48,13 @@ def register_dataset_readers() -> list[DatasetReader]:
 
 
 def recognizes(source: str) -> bool:
-    """Return whether the source is a table, or a folder with one; FER2013 as a csv file has its own reader."""
+    """Return whether the source is a table, or a folder or archive with one; FER2013 as a csv file has its own reader.
+
+    An archive with a table is refused, as its folders may be no classes.
+    """
     if is_table_file(source):
         return not csv_file.recognizes(source)
-    return is_table_folder(source)
+    return has_tables(source)
 
 
 def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
@@ -62,9 +63,9 @@ def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
     The images of FERPlus's table of votes may also be a csv file of FER2013 beside it.
 
     Raises:
-        DatasetError: if the table is invalid, or images are missing.
+        DatasetError: if the table is invalid or in an archive, or images are missing.
     """
-    tables = tables_in(source) if os.path.isdir(source) else named_table(Path(source))
+    tables = tables_of(source)
     if pixels := csv_beside(tables):
         return read_voted_csv(display_name(source), tables.files[0], str(pixels), progress=progress)
     return read_tables(display_name(source), tables, progress=progress)
