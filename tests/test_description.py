@@ -138,6 +138,19 @@ def test_one_hot_columns_are_chosen_by_name(photos):
     assert_message(photos / "labels.csv", ["no column of labels", "{label: [NAME, NAME]} for columns of 0 and 1"])
 
 
+def test_images_that_a_description_names_come_before_absolute_paths(tmp_path):
+    write_folder(tmp_path / "large", dict.fromkeys(FILES, b"large"))
+    write_folder(tmp_path / "small", dict.fromkeys(FILES[1:], b"small"))
+    write_table(tmp_path / "all.csv", {"image": [f"{tmp_path}/large/{name}" for name in FILES], "label": LABELS})
+    source = opened(described(tmp_path, "images: small\ntable: all.csv\n"))
+    assert [file.content() for file in source.files] == [b"large", *[b"small"] * (COUNT - 1)]
+    assert f"{tmp_path}/large/{FILES[0]}: read from elsewhere than {tmp_path}/small" in source.notes
+    (tmp_path / "empty").mkdir()
+    source = opened(described(tmp_path, "images: empty\ntable: all.csv\n"))
+    assert any(f"{COUNT} images" in note and "read from elsewhere" in note for note in source.notes)
+    assert len(source.files) == COUNT
+
+
 def test_columns_and_classes_apply_to_a_folder_with_a_table(photos):
     text = "images: .\ncolumns: {label: kind}\nclasses: {pet: tame}\n"
     assert opened(described(photos, text)).class_names == ("tame", "wild")

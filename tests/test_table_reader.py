@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import unicodedata
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -413,6 +414,26 @@ def test_images_elsewhere_are_found_by_their_paths(tmp_path, is_absolute):
     columns = {"image": [f"{start}/images/{name}" for name in FILES[:4]], "label": ["x", "y"] * 2}
     source = opened(write_table(tmp_path / "tables" / "a.csv", columns))
     assert [file.content() for file in source.files] == [encoded(image) for image in IMAGES[:4]]
+
+
+@pytest.mark.parametrize("start", ["{}/test/faces/", "../faces/", ""])
+def test_folders_that_all_images_are_in_are_no_splits(tmp_path, monkeypatch, start):
+    folders = {"train": "train", "val": "validation", "test": "test"}
+    names = [f"{folders[split]}/{name}" for split, name in zip(SPLITS, FILES, strict=True)]
+    write_images(tmp_path / "test" / "faces", names)
+    columns = {"image": [f"{start.format(tmp_path)}{name}" for name in names], "label": LABELS}
+    file = write_table(tmp_path / "test" / ("tables" if start.startswith("..") else "faces") / "a.csv", columns)
+    assert_split_images(read(file))
+    monkeypatch.chdir(file.parent.parent)
+    assert_split_images(read(file.relative_to(file.parent.parent)))
+
+
+@pytest.mark.parametrize(("in_table", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_either_form_of_unicode_are_the_same(tmp_path, in_table, on_disk):
+    write_images(tmp_path / "é", [unicodedata.normalize(on_disk, f"é{name}") for name in FILES])
+    names = [unicodedata.normalize(in_table, f"É{name}") for name in FILES]
+    source = opened(write_table(tmp_path / "a.csv", {"image": names, "label": LABELS}))
+    assert [file.content() for file in source.files] == [encoded(image) for image in IMAGES]
 
 
 def test_a_file_elsewhere_that_is_too_large_for_memory_is_refused_before_it_is_read(tmp_path):

@@ -99,12 +99,14 @@ class TableFiles:
         images: folder or archive of the images.
         has_splits: whether each table is a split, or a part of one.
         notes: tables that are not read.
+        are_images_chosen: whether a source description names the folder or archive of the images.
     """
 
     files: tuple[TableFile, ...]
     images: str
     has_splits: bool = False
     notes: tuple[str, ...] = ()
+    are_images_chosen: bool = False
 
 
 def is_table_file(source: str) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +26,7 @@ ALIGNED = "_aligned"
 """Suffix of the file names of aligned faces in RAF-DB, which its lists omit."""
 
 Parts: TypeAlias = tuple[str, ...]
-"""Folder names and file name of an image, in lower case."""
+"""Folder names and file name of an image, see `_folded`."""
 
 
 @dataclass(frozen=True)
@@ -55,52 +57,86 @@ class FoundImages:
     Attributes:
         files: one file for each row.
         parts: folder names and file name of each file.
+        folders: folder names of each file, without those that all files are in.
         notes: how names were matched, and images without a row.
     """
 
     files: list[ImageFile]
     parts: list[tuple[str, ...]]
+    folders: list[tuple[str, ...]]
     notes: tuple[str, ...]
 
 
 def find_images(
-    title: str, images: str, rows: Sequence[NamedImage], unused_rows: Sequence[NamedImage] = ()
+    title: str,
+    images: str,
+    rows: Sequence[NamedImage],
+    unused_rows: Sequence[NamedImage] = (),
+    *,
+    is_chosen: bool = False,
 ) -> FoundImages:
     """Return the image file of each row.
 
     A value is a path relative to the folder of the table or to the source of the images, the last parts of such a
     path, or a file name without suffix, in any letter case. If no row matches, leading folders of the values are
-    ignored, then their suffix, and at last `_aligned` is added, as RAF-DB's lists need.
+    ignored, then their suffix, and at last `_aligned` is added, as RAF-DB's lists need. An existing file elsewhere is
+    read from there; if the source of the images is chosen, from an absolute path only if the source has no such image.
 
     Args:
         title: the table, for messages.
         images: a folder or archive of images.
         rows: the values.
         unused_rows: values of rows that are not read; their images may be missing.
+        is_chosen: whether a source description names the source of the images.
 
     Raises:
         DatasetError: if an image is missing or a value fits several images; the message names the first three.
     """
     outside = [_outside_path(row, images) for row in rows]
-    files = [None if path is None else _file_on_disk(path) for path in outside]
-    parts: list[tuple[str, ...]] = [() if path is None else Path(path).parts for path in outside]
+    elsewhere = [i for i, path in enumerate(outside) if is_chosen and path is not None and not _is_below(images, path)]
+    absolute = [number for number in elsewhere if os.path.isabs(outside[number] or "")]
     inside = [number for number, path in enumerate(outside) if path is None]
-    notes: list[str] = []
-    if inside:
+    files_found = None
+    if absolute and not inside:
+        with suppress(DatasetError):  # the source of the images may have none
+            files_found = scan(images, _EXPECTED)
+    elif inside:
         files_found = scan(images, _EXPECTED)
+    notes: list[str] = []
+    matches: dict[int, list[Member]] = {}
+    if files_found:
         index = _Index(files_found.images)
-        all_matches, note = index.matches([*(rows[number] for number in inside), *unused_rows])
-        matches, others = all_matches[: len(inside)], all_matches[len(inside) :]
-        notes += [note] if note else []
-        _refuse_missing(title, images, [rows[i] for i, match in zip(inside, matches, strict=True) if not match])
-        _refuse_ambiguous(title, [(rows[i], match) for i, match in zip(inside, matches, strict=True) if len(match) > 1])
-        for number, match in zip(inside, matches, strict=True):
-            files[number], parts[number] = match[0].file, match[0].parts
-        used = {member.parts for match in (*matches, *others) for member in match}
+        of_absolute, absolute_note = index.matches([rows[number] for number in absolute])
+        of_inside, note = index.matches([*(rows[number] for number in inside), *unused_rows])
+        notes += dict.fromkeys(one for one in (note, absolute_note) if one)
+        matches = dict(zip(inside, of_inside, strict=False))
+        _refuse_missing(title, images, [rows[number] for number, match in matches.items() if not match])
+        matches |= {number: match for number, match in zip(absolute, of_absolute, strict=True) if match}
+        _refuse_ambiguous(title, [(rows[number], match) for number, match in matches.items() if len(match) > 1])
+        used = {member.parts for match in (*matches.values(), *of_inside[len(inside) :]) for member in match}
         unused = [member.name for member in index.members if member.parts not in used]
         notes += [f"{counted(unused)}: no row in the table; left out"] if unused else []
         notes += left_out([file for file in files_found.others if not file.name.lower().endswith(TABLE_SUFFIXES)])
-    return FoundImages([file for file in files if file], parts, tuple(notes))
+    names = [display_name(rows[number].value) for number in elsewhere if number not in matches]
+    notes += [f"{counted(names)}: read from elsewhere than {display_name(images)}"] if names else []
+    root = Path(os.path.abspath(images)).parts
+    files, parts, paths = [], [], []
+    for number, path in enumerate(outside):
+        if number in matches:
+            member = matches[number][0]
+            files.append(member.file)
+            parts.append(member.parts)
+            paths.append((*root, *member.parts))
+        elif path is not None:
+            files.append(_file_on_disk(path))
+            parts.append(Path(path).parts)
+            paths.append(Path(os.path.abspath(path)).parts)
+    common = len(os.path.commonprefix([path[:-1] for path in paths]))
+    return FoundImages(files, parts, [path[common:-1] for path in paths], tuple(notes))
+
+
+def _is_below(folder: str, path: str) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _refuse_missing(title: str, images: str, rows: Sequence[NamedImage]) -> None:
@@ -148,7 +184,7 @@ class _Index:
 
     def matches(self, rows: Sequence[NamedImage]) -> tuple[list[list[Member]], str]:
         """Return the images that fit each row under the first variant that fits any row, and a note."""
-        for variant in _variants(max(len(row.parts) for row in rows) - 1):
+        for variant in _variants(max((len(row.parts) for row in rows), default=1) - 1):
             matches = [self._matches(row, variant) for row in rows]
             if any(matches):
                 return [[self.members[number] for number in numbers] for numbers in matches], variant.note
@@ -175,7 +211,7 @@ class _Index:
         return self._endings[length, is_stem]
 
     def _preferences(self, row: NamedImage, parts: Parts) -> tuple[Callable[[int], bool], ...]:
-        below_table = (*(name.casefold() for name in row.folder), *parts[:-1])
+        below_table = (*map(_folded, row.folder), *parts[:-1])
         written = row.value.replace("\\", "/").rpartition("/")[2]
         return (
             lambda number: self._parts[number][:-1] == below_table,
@@ -207,7 +243,12 @@ def splits_in(names: Sequence[str]) -> set[str]:
 
 
 def _parts(value: str) -> Parts:
-    return tuple(part for part in value.casefold().replace("\\", "/").split("/") if part not in ("", "."))
+    return tuple(part for part in _folded(value).replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def _folded(name: str) -> str:
+    """Return a name in lower case, and in one of the Unicode forms in which it may be written: NFC."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _stem(name: str) -> str:

@@ -98,7 +98,7 @@ def _tables(file: DescriptionFile, images: str | None) -> TableFiles | None:
     if file.settings.table is None:
         if images is None or not (table.recognizes(images) or (file.settings.columns and os.path.isdir(images))):
             return None
-        return tables_of(images, file.columns)
+        return replace(tables_of(images, file.columns), are_images_chosen=os.path.isdir(images))
     path = _existing(file, "table", file.settings.table)
     if os.path.isdir(path) or csv_file.recognizes(path):
         raise DatasetError(
@@ -107,7 +107,8 @@ def _tables(file: DescriptionFile, images: str | None) -> TableFiles | None:
     if images is None:
         return named_table(Path(path))
     relative = Path(os.path.relpath(path, images)).parts if os.path.isdir(images) else ("..",)
-    return TableFiles((TableFile(Path(path), relative if relative[0] != ".." else (Path(path).name,)),), images)
+    table_file = TableFile(Path(path), relative if relative[0] != ".." else (Path(path).name,))
+    return TableFiles((table_file,), images, are_images_chosen=True)
 
 
 def _changed_arrays(file: DescriptionFile, source: ArraySource) -> Splits:

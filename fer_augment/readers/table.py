@@ -113,7 +113,7 @@ def read_tables(
         notes += soft.notes
     else:
         rows = _labeled(title, all_rows, changes, notes)
-    images = _with_images(title, tables.images, rows, _left_out(all_rows, rows), notes)
+    images = _with_images(title, tables, rows, _left_out(all_rows, rows), notes)
     rows = [image.row for image in images]
     names, labels = _classes(title, rows, order, notes)
     return ImageSource(
@@ -131,11 +131,11 @@ def read_tables(
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """A row with its image, and the folder names and file name of the image."""
+    """A row with its image, and the names of the folders of the image, without those that all images are in."""
 
     row: Row
     file: ImageFile
-    parts: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 def _labeled(title: str, rows: list[Row], changes: ClassChanges, notes: list[str]) -> list[Row]:
@@ -172,12 +172,18 @@ def _whole_numbers(labels: list[str]) -> list[str]:
 
 
 def _with_images(
-    title: str, images: str, rows: Sequence[Row], left_out: Sequence[Row], notes: list[str]
+    title: str, tables: TableFiles, rows: Sequence[Row], left_out: Sequence[Row], notes: list[str]
 ) -> list[_Image]:
     """Return the rows with their images, without repeated rows; append notes."""
     if all(row.file for row in rows):
         return [_Image(row, row.file) for row in rows if row.file]
-    found = find_images(title, images, [_named(row) for row in rows], [_named(row) for row in left_out])
+    found = find_images(
+        title,
+        tables.images,
+        [_named(row) for row in rows],
+        [_named(row) for row in left_out],
+        is_chosen=tables.are_images_chosen,
+    )
     notes += found.notes
     by_image: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, parts in enumerate(found.parts):
@@ -195,7 +201,7 @@ def _with_images(
             "of them"
         )
     notes += [f"{counted([*repeated])}: several equal rows; read once"] if repeated else []
-    return [_Image(rows[numbers[0]], found.files[numbers[0]], parts) for parts, numbers in by_image.items()]
+    return [_Image(rows[first], found.files[first], found.folders[first]) for first, *_ in by_image.values()]
 
 
 def _named(row: Row) -> NamedImage:
@@ -206,7 +212,7 @@ def _splits(title: str, images: Sequence[_Image], has_splits: bool, notes: list[
     """Return the number of the split of each row: of its column or table, else of folders or file names."""
     splits = [image.row.split or (image.row.table.split if has_splits else None) for image in images]
     if not any(splits):
-        splits = [_first_split(image.parts[:-1]) for image in images]
+        splits = [_first_split(image.folders) for image in images]
         note = "the splits are those of the folders of the images"
         if not _is_complete(splits):
             splits = [_first_split(re.split(r"[/\\]", image.row.image)[-1].split("_")[:1]) for image in images]
