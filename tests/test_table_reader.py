@@ -16,13 +16,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from fer_augment import DatasetError
+from fer_augment import DatasetError, ImageSource
 from fer_augment.readers import _table_parquet, image_files, table
 from fer_augment.readers._image_members import Member
 from fer_augment.readers._table_images import NamedImage, _Index, splits_in
 from tests.command_line import fer_augment
 from tests.data_files import FER2013_CLASSES, encoded, random_images, write_folder, write_table, write_tar, write_zip
-from tests.reading import assert_message, assert_source_rows, message_of, read
+from tests.reading import READERS, assert_message, assert_source_rows, message_of, read
 
 needs_pyarrow = pytest.mark.skipif(
     importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow, which the extra parquet installs"
@@ -143,6 +143,17 @@ def test_one_table_for_each_split_is_read_from_their_folder(tmp_path):
         count = len(IMAGES[rows])
         write_table(tmp_path / f"{split}_labels.csv", {"image": FILES[:count], "label": LABELS[rows]})
     assert_split_images(read(tmp_path))
+
+
+def test_an_image_in_the_tables_of_two_splits_is_refused(tmp_path):
+    write_images(tmp_path / "images")
+    for split, rows in {"train": slice(0, 20), "test": slice(18, 30)}.items():
+        write_table(tmp_path / f"{split}_labels.csv", {"image": FILES[rows], "label": LABELS[rows]})
+    assert_message(
+        tmp_path, ["2 images (images/18.png, images/19.png): several rows that differ in label, votes, split"]
+    )
+    (tmp_path / "a.yaml").write_text("images: .\ncolumns: {split: null}\n")
+    assert any("2 images" in note and "read once" in note for note in READERS.open(str(tmp_path / "a.yaml")).notes)
 
 
 def test_the_layout_of_raf_db_is_read(tmp_path):
@@ -341,6 +352,58 @@ def test_rows_of_a_column_of_groups_stay_in_one_split(tmp_path, name):
     parts = source.splits(source.settings).parts
     in_parts = [set(part.sources.groups.tolist()) for part in parts.values()]
     assert sum(map(len, in_parts)) == len(set.union(*in_parts)) == 10
+
+
+@pytest.mark.parametrize("name", ["PatientID", "patientId", "SubjectID", "VIDEOID"])
+def test_a_column_of_groups_is_found_however_its_words_are_divided(tmp_path, name):
+    write_images(tmp_path, FILES[:4])
+    columns = {"image": FILES[:4], "label": LABELS[:4], name: ["a", "b", "a", "b"]}
+    assert opened(write_table(tmp_path / "a.csv", columns)).groups.tolist() == [0, 1, 0, 1]
+    columns["patient"] = ["x"] * 4
+    assert "patient (group)" in opened(write_table(tmp_path / "a.csv", columns)).notes[0]
+
+
+def test_numbers_of_groups_are_the_same_with_a_decimal_point_in_another_table(tmp_path):
+    for split, groups in (("train", ["1", "2"]), ("test", ["2.0", "1.0"])):
+        write_images(tmp_path / split, [f"{split}{name}" for name in FILES[:2]], random_images(2, seed=len(split)))
+        columns = {"image": [f"{split}{name}" for name in FILES[:2]], "label": ["a", "b"], "patient": groups}
+        write_table(tmp_path / f"{split}.csv", columns)
+    source = opened(tmp_path)
+    group_of = dict(zip(names_of(source), source.groups.tolist(), strict=True))
+    assert group_of["train00.png"] == group_of["test01.png"] != group_of["train01.png"] == group_of["test00.png"]
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "None", "null", "NULL", "N/A", "<NA>"])
+def test_texts_for_missing_values_are_no_groups(tmp_path, text):
+    write_images(tmp_path, FILES[:4])
+    columns = {"image": FILES[:4], "label": LABELS[:4], "patient": [text, "7.0", text, "7"]}
+    source = opened(write_table(tmp_path / "a.csv", columns))
+    assert source.groups.tolist() == [0, 1, 2, 1]
+    assert "2 rows (00.png, 02.png): no group; each is a group of its own" in source.notes
+
+
+def test_a_group_called_na_may_be_a_person_and_is_noted(tmp_path):
+    write_images(tmp_path, FILES[:4])
+    columns = {"image": FILES[:4], "label": LABELS[:4], "subject": ["KA", "NA", "NA", "YM"]}
+    source = opened(write_table(tmp_path / "jaffe.csv", columns))
+    assert source.groups.tolist() == [0, 1, 1, 2]
+    assert source.notes[1:] == ("2 rows of the group NA: one group; if this is no group, leave it empty",)
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "None"])
+def test_a_class_that_is_called_like_a_missing_value_is_noted(tmp_path, name):
+    write_images(tmp_path, FILES[:5])
+    write_table(tmp_path / "a.csv", {"image": FILES[:5], "label": ["a", "b", name, "a", "b"]})
+    source = opened(tmp_path / "a.csv")
+    assert len(source.class_names) == 3
+    assert source.notes[1] == (
+        f"1 row of the class {name}: if this is no class but no label, leave the label empty, or set classes: {{drop: "
+        f"['{name}']}} in a source description (docs/data.md)"
+    )
+    (tmp_path / "a.yaml").write_text(f"table: a.csv\nclasses: {{drop: ['{name}']}}\n")
+    changed = READERS.open(str(tmp_path / "a.yaml"))
+    assert isinstance(changed, ImageSource) and changed.class_names == ("a", "b")
+    assert not any("of the class" in note for note in changed.notes)
 
 
 def test_rows_without_a_group_are_groups_of_their_own(tmp_path):

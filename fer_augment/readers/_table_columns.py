@@ -185,6 +185,8 @@ def _candidates(table: Table, taken: Set[str] = frozenset()) -> dict[str, tuple[
     candidates = {role: tuple(name for name in free if _normal(name) in names) for role, names in USUAL_NAMES.items()}
     for role, names in LESS_USUAL_NAMES.items():
         candidates[role] = candidates[role] or tuple(name for name in free if _normal(name) in names)
+    letters = {_letters(name) for name in USUAL_NAMES["group"]}
+    candidates["group"] = candidates["group"] or tuple(name for name in free if _letters(name) in letters)
     for role, typed in (("image", table.image_files), ("label", table.class_names)):
         of_type = tuple(name for name in typed if name in free)
         usual = tuple(name for name in of_type if name in candidates[role])
@@ -195,6 +197,11 @@ def _candidates(table: Table, taken: Set[str] = frozenset()) -> dict[str, tuple[
 
 def _normal(name: str) -> str:
     return re.sub(r"[ -]", "_", name.casefold())
+
+
+def _letters(name: str) -> str:
+    """Return a name without what divides its words: `PatientID` is `patient_id`."""
+    return _normal(name).replace("_", "")
 
 
 def _one_hot(table: Table, others: Set[str], sample: ReadSample) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -15,6 +16,13 @@ from fer_augment.readers._conventions import SPLIT_NAMES, counted, display_name,
 from fer_augment.readers._table_columns import ColumnChoice, Columns, bit, columns_of
 from fer_augment.readers._table_files import TableFile
 
+MISSING = ("nan", "none", "null", "n/a", "<na>")
+"""Texts that programs write where there is no value, in lower case."""
+MAYBE_MISSING = ("na",)
+"""Texts that some programs write where there is no value, but that are also names, such as of a subject of JAFFE."""
+
+_WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -23,8 +31,9 @@ class Row:
     Attributes:
         image: the value of the column of images; for images as bytes, their name.
         label: class name; empty without.
-        split: value of the column of splits: train, validation or test; None without.
-        group: value of the column of groups; empty without.
+        split: value of the column of splits: train, validation or test; else the split of the table, if each table is
+            one; None without.
+        group: value of the column of groups; empty without, and for a text of `MISSING`.
         table: the table.
         file: the image, if the table contains it.
         votes: for a row with votes, one number for each column of votes; later the shares of the classes.
@@ -83,7 +92,7 @@ def rows_of(file: TableFile, choice: ColumnChoice) -> Rows:
         images,
         _labels(table.name, columns, values, images),
         _splits(table.name, columns.split, values) if columns.split else repeat(None),
-        values[columns.group] if columns.group else repeat(""),
+        _groups(values[columns.group]) if columns.group else repeat(""),
         repeat(file),
         files or repeat(None),
         _votes(table.name, columns, values, images) if columns.votes else repeat(()),
@@ -97,9 +106,24 @@ def group_numbers(rows: Sequence[Row], notes: list[str]) -> NDArray[np.int64] | 
     if len(without) == len(rows):
         return None
     notes += [f"{counted(without, 'rows')}: no group; each is a group of its own"] if without else []
+    for name in sorted({row.group for row in rows if row.group.casefold() in MAYBE_MISSING}):
+        count = sum(row.group == name for row in rows)
+        if count > 1:
+            notes.append(f"{count:,} rows of the group {name}: one group; if this is no group, leave it empty")
     keys = [(row.group, 0 if row.group else number) for number, row in enumerate(rows)]
     number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return np.array([number_of[key] for key in keys], dtype=np.int64)
+
+
+def whole_numbers(texts: Sequence[str]) -> list[str]:
+    """Write whole numbers alike, if all are: 1.0, as columns with missing values are often saved, becomes 1."""
+    if all(_WHOLE_NUMBER.fullmatch(text) for text in texts if text):
+        return [text.partition(".")[0] for text in texts]
+    return list(texts)
+
+
+def _groups(values: Sequence[str]) -> list[str]:
+    return whole_numbers(["" if value.casefold() in MISSING else value for value in values])
 
 
 def _labels(title: str, columns: Columns, values: Mapping[str, Sequence[str]], images: Sequence[str]) -> Sequence[str]:

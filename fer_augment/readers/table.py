@@ -26,7 +26,7 @@ from fer_augment.readers._conventions import (
 from fer_augment.readers._table_columns import ColumnChoice
 from fer_augment.readers._table_files import TableFiles, has_tables, is_table_file, tables_of
 from fer_augment.readers._table_images import NamedImage, find_images
-from fer_augment.readers._table_rows import Row, group_numbers, rows_of
+from fer_augment.readers._table_rows import MAYBE_MISSING, MISSING, Row, group_numbers, rows_of, whole_numbers
 from fer_augment.readers._voted_csv import csv_beside, read_voted_csv
 from fer_augment.readers._votes import SoftLabels, soft_labels
 
@@ -35,7 +35,6 @@ _ADVICE = {
     "train": f"add rows of the split train, or {_IGNORE}",
     "test": f"add rows of the split test, rename the split validation to test, or {_IGNORE}",
 }
-_WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
 _NO_CHOICE = ColumnChoice()
 _NO_CHANGES = ClassChanges()
 
@@ -113,6 +112,8 @@ def read_tables(
         notes += soft.notes
     else:
         rows = _labeled(title, all_rows, changes, notes)
+    if has_splits and tables.has_splits:
+        rows = [row if row.split else replace(row, split=row.table.split) for row in rows]
     images = _with_images(title, tables, rows, _left_out(all_rows, rows), notes)
     rows = [image.row for image in images]
     names, labels = _classes(title, rows, order, notes)
@@ -121,7 +122,7 @@ def read_tables(
         [image.file for image in images],
         labels,
         names,
-        split=_splits(title, images, tables.has_splits, notes) if has_splits else _no_splits(len(images)),
+        split=_splits(title, images, notes) if has_splits else _no_splits(len(images)),
         groups=group_numbers(rows, notes),
         targets=np.array([row.votes for row in rows], dtype=np.float32) if columns.votes else None,
         notes=tuple(notes),
@@ -142,7 +143,7 @@ def _labeled(title: str, rows: list[Row], changes: ClassChanges, notes: list[str
     """Return the rows that have a label, with the names that the changes give to classes; append notes."""
     without = [row.title for row in rows if not row.label]
     notes += [f"{counted(without, 'rows')}: no label; left out"] if without else []
-    labels = _whole_numbers([row.label for row in rows])
+    labels = whole_numbers([row.label for row in rows])
     changes.check({label for label in labels if label})
     notes += changes.notes(labels)
     named = [(row, changes.name_of(label)) for row, label in zip(rows, labels, strict=True) if label]
@@ -162,13 +163,6 @@ def _left_out(all_rows: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     """Return the rows with an image that are not among those with a label, which have the same order."""
     kept = {(row.table.path, row.image) for row in rows}
     return [row for row in all_rows if row.image and (row.table.path, row.image) not in kept]
-
-
-def _whole_numbers(labels: list[str]) -> list[str]:
-    """Write whole numbers alike: 1.0, as columns with missing values are often saved, becomes 1."""
-    if all(_WHOLE_NUMBER.fullmatch(label) for label in labels if label):
-        return [label.partition(".")[0] for label in labels]
-    return labels
 
 
 def _with_images(
@@ -208,9 +202,9 @@ def _named(row: Row) -> NamedImage:
     return NamedImage(row.image, row.table.folder, row.split or row.table.split)
 
 
-def _splits(title: str, images: Sequence[_Image], has_splits: bool, notes: list[str]) -> NDArray[np.int8]:
+def _splits(title: str, images: Sequence[_Image], notes: list[str]) -> NDArray[np.int8]:
     """Return the number of the split of each row: of its column or table, else of folders or file names."""
-    splits = [image.row.split or (image.row.table.split if has_splits else None) for image in images]
+    splits = [image.row.split for image in images]
     if not any(splits):
         splits = [_first_split(image.folders) for image in images]
         note = "the splits are those of the folders of the images"
@@ -253,6 +247,13 @@ def _classes(
     if order and not is_fer2013(names):
         names = tuple(name for name in order if name in label_of)
         label_of = {name: label for label, name in enumerate(names)}
+    for name in label_of:
+        if name.casefold() in (*MISSING, *MAYBE_MISSING) and name not in order:
+            count = sum(row.label == name for row in rows)
+            notes.append(
+                f"{count:,} {'row' if count == 1 else 'rows'} of the class {name}: if this is no class but no label, "
+                f"leave the label empty, or set classes: {{drop: ['{name}']}} in a source description (docs/data.md)"
+            )
     absent = [display_name(name) for name in order if name not in label_of]
     notes += [f"{counted(absent, 'classes')}: no rows; left out"] if absent else []
     return names, np.array([label_of[row.label] for row in rows], dtype=np.int64)
