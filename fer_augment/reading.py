@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from os import PathLike
 from typing import TypeAlias
@@ -16,6 +17,7 @@ from fer_augment.errors import DatasetError
 from fer_augment.hooks.declarations import DatasetReader
 from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.plugin_manager import Catalog, Offer, installed_plugins
+from fer_augment.readers._conventions import DEMO
 from fer_augment.recipe.files import local_plugin
 from fer_augment.reports.console import print_warnings, progress_of
 
@@ -39,7 +41,10 @@ class Source:
 
 
 Data: TypeAlias = str | PathLike[str] | Source | Splits
-"""A data source by path or word, such as `demo`, with or without its reader, or splits that are in memory."""
+"""A data source by path or word, such as `demo`, with or without its reader, or splits that are in memory.
+
+A word is a text: `Path("demo")` is a folder.
+"""
 
 
 def read_data(
@@ -87,7 +92,13 @@ def open_data(data: Data, *, progress: bool = True) -> DataSource:
             "ImageDataset.from_arrays"
         )
     with progress_of(f"reading {source}", quiet=not progress) as report:
-        return catalog.open(str(source), report, reader=_in_file(reader) if reader else None)
+        return catalog.open(_as_text(source), report, reader=_in_file(reader) if reader else None)
+
+
+def _as_text(source: str | PathLike[str]) -> str:
+    """Return a path or word; a path object is never the word `demo`, but a folder of this name: pathlib drops `./`."""
+    text = str(source)
+    return os.path.join(os.curdir, text) if text == DEMO and not isinstance(source, str) else text
 
 
 def _in_file(reader: str) -> str | Offer[DatasetReader]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,6 +110,15 @@ def test_demo_data_takes_precedence_over_a_folder_named_demo(tmp_path, monkeypat
     readers = [offer.name for offer in READERS.offers if offer.value.recognizes("demo")]
     assert readers == ["demo"]
     assert len(read("./demo").train) == 14
+
+
+@pytest.mark.parametrize("data", [Path("./demo"), fa.Source(Path("demo")), "./demo"])
+def test_a_path_object_is_never_a_word(tmp_path, monkeypatch, data):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(fa.DatasetError, match=r"demo: no such file or folder"):
+        fa.read_data(data, progress=False)
+    write_folder(tmp_path / "demo", release())
+    assert len(fa.read_data(data, progress=False).train) == 14
 
 
 def test_demo_data_has_the_classes_of_fer2013():
