@@ -19,6 +19,7 @@ from fer_augment.data.npy_format import (
     labels_file,
     write_npy_folder,
 )
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError
 from fer_augment.hooks.plugin_manager import installed_plugins
 from tests.data_files import random_images
@@ -70,6 +71,18 @@ def test_what_folds_keep_together_is_written_and_read(tmp_path: Path) -> None:
     assert near == [[3, 4, 3, 6, 7], [3, 4], [4]]
     write_npy_folder(three_splits(rows), tmp_path / "usual")
     assert not (tmp_path / "usual" / SETTINGS_FILE).exists()
+
+
+def test_how_images_were_fitted_is_written_and_read(tmp_path: Path) -> None:
+    pixels = PixelSettings((4, 4), "pad")
+    write_npy_folder(replace(three_splits(source_rows()), pixels=pixels), tmp_path / "npy")
+    opened = installed_plugins().open(str(tmp_path / "npy"))
+    assert opened.splits(PixelSettings(), lambda done, total: None).pixels == pixels
+    assert opened.splits(PixelSettings((8, 8)), lambda done, total: None).pixels == PixelSettings((8, 8), "pad")
+    settings = json.loads((tmp_path / "npy" / SETTINGS_FILE).read_text(encoding="utf-8"))
+    for other in ({"size": [5, 5]}, {"size": "large"}, {"size": [4, 4], "fit": "bend"}):
+        (tmp_path / "npy" / SETTINGS_FILE).write_text(json.dumps(settings | other), encoding="utf-8")
+        assert installed_plugins().read(str(tmp_path / "npy")).pixels == PixelSettings()
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link to nothing"])

@@ -4,7 +4,8 @@
 class names in the order of the labels; the splits are named training, validation and test. If the source has groups or
 soft labels, `groups_<split>.npy` contains group numbers, `(N,) int64`, and `shares_<split>.npy` the soft labels,
 `(N, K) float32`. If near duplicates were searched for, `near_<split>.npy` contains their numbers, `(N,) int64`, see
-`SourceRows.near`. `fer_augment.json` has the fields of `SETTINGS`, if one of them is not as usual.
+`SourceRows.near`. `fer_augment.json` has the fields of `SETTINGS`, if one of them is not as usual, and `size` and
+`fit`, if the images were fitted to a size; see `Splits.pixels`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -111,7 +112,9 @@ def write_npy_folder(
                     np.save(scratch / shares_file(SPLIT_WORDS[name]), part.targets)
             names = json.dumps(splits.class_names, ensure_ascii=False)
             (scratch / CLASSES_FILE).write_text(names + "\n", encoding="utf-8")
-            settings = {name: getattr(splits, name) for name in SETTINGS}
+            settings: dict[str, Any] = {name: getattr(splits, name) for name in SETTINGS}
+            if splits.pixels.size == splits.train.image_shape[:2]:
+                settings |= {"size": splits.pixels.size, "fit": splits.pixels.fit}
             if settings != SETTINGS:
                 (scratch / SETTINGS_FILE).write_text(json.dumps(settings) + "\n", encoding="utf-8")
     except OSError as error:

@@ -8,6 +8,7 @@ import tokenize
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.npy_format import CLASSES_FILE, SETTINGS, SETTINGS_FILE
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import said_of
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.readers._array_names import COLUMNS, array_name, column_name, columns_of_splits, has_npy_files, pairs
@@ -43,7 +45,8 @@ def read(source: str, progress: ReportProgress) -> Splits:
     Split names are the same as for folders of images, including FER2013's PublicTest and PrivateTest, ignoring case.
     Groups are in `groups_train.npy`, soft labels in `shares_train.npy`, near duplicates in `near_train.npy`, and
     likewise for the other splits.
-    Class names are those of `classes.json`, in the order of the labels; without it, see `splits_of_arrays`.
+    Class names are those of `classes.json`, in the order of the labels; without it, see `splits_of_arrays`. Size and
+    fit are those that the images were converted with.
 
     Raises:
         DatasetError: if a file is missing or invalid; the message names the file and the reason.
@@ -74,7 +77,10 @@ def read(source: str, progress: ReportProgress) -> Splits:
     splits = splits_of_arrays(source, parts, names, class_names, progress, notes, columns)
     settings = _read_settings(Path(source, SETTINGS_FILE)) if SETTINGS_FILE in files else SETTINGS
     return replace(
-        splits, keeps_near_duplicates=settings["keeps_near_duplicates"], is_rewritten=settings["is_rewritten"]
+        splits,
+        pixels=_pixels(settings, splits),
+        keeps_near_duplicates=settings["keeps_near_duplicates"],
+        is_rewritten=settings["is_rewritten"],
     )
 
 
@@ -122,7 +128,7 @@ def _read_class_names(file: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_settings(file: Path) -> dict[str, bool]:
+def _read_settings(file: Path) -> Mapping[str, Any]:
     try:
         settings = json.loads(regular_file(file).read_bytes())
     except (OSError, ValueError) as error:
@@ -130,6 +136,15 @@ def _read_settings(file: Path) -> dict[str, bool]:
     if not isinstance(settings, dict) or not all(isinstance(settings.get(name), bool) for name in SETTINGS):
         return SETTINGS  # the file is one of another program
     return settings
+
+
+def _pixels(settings: Mapping[str, Any], splits: Splits) -> PixelSettings:
+    """Return how the images were fitted; nothing if they were not, or not by this version or to another size."""
+    try:
+        pixels = PixelSettings(settings.get("size"), settings.get("fit"))
+    except DatasetError:
+        return PixelSettings()
+    return pixels if pixels.size == splits.train.image_shape[:2] else PixelSettings()
 
 
 def _error(file: Path, reason: str) -> DatasetError:
