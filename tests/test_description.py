@@ -204,6 +204,14 @@ def test_fractions_and_seed_of_splits_are_set(photos):
     assert_message(described(photos, text), [":2: split.keep_near_duplicate: unknown key", "keep_near_duplicates"])
 
 
+def test_a_rule_and_a_column_of_groups_are_not_both_used(photos):
+    write_table(photos / "labels.csv", {"image": FILES, "label": LABELS, "patient": [name[:2] for name in FILES]})
+    text = "images: photos\ntable: labels.csv\ngroup: '(S..)_'\n"
+    expected = [":3: group: the table has a column of groups, too; ignore it with columns: {group: null}"]
+    assert_message(described(photos, text), expected)
+    assert len(set(opened(described(photos, f"{text}columns: {{group: null}}\n")).groups.tolist())) == 10
+
+
 @pytest.mark.parametrize("rule", ["'(S\\d+)_'", '"(S\\d+)_"', "(S\\d+)_", '"(S\\\\d+)_"', "'^\\w+/(S..)'"])
 @pytest.mark.parametrize("images", ["photos", "photos.zip"])
 def test_a_rule_on_file_names_gives_groups(photos, rule, images):
@@ -223,6 +231,11 @@ def test_classes_size_and_color_of_arrays_are_changed(tmp_path):
     write_csv(tmp_path / "fer2013.csv", rows)
     text = "images: fer2013.csv\nclasses: {disgust: angry, drop: [neutral]}\nsize: 8\nchannels: color\n"
     splits = read(described(tmp_path, text))
+    assert splits.notes[-3:] == (
+        "36 images converted from gray to color",
+        "36 images resized",
+        "36 images enlarged, as they were smaller",
+    )
     assert splits.class_names == ("angry", "fear", "happy", "sad", "surprise")
     assert splits.train.counts.tolist() == [4, 2, 2, 2, 2]
     assert splits.test.image_shape == (8, 8, 3)

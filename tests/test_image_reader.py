@@ -259,6 +259,21 @@ def test_an_unknown_fit_or_color_is_refused(tmp_path, setting, value):
         fa.read_data(write_folder(tmp_path / "a", SMALL), size=6, progress=False, **{setting: value})
 
 
+def test_class_names_that_differ_only_in_case_are_noted(tmp_path):
+    names = ("Cat", "cat", "dog", "Dog", "emu")
+    images = iter(random_images(100))
+    files = {f"{name}/{number}.png": encoded(next(images)) for name in names for number in range(20)}
+    write_zip(tmp_path / "a.zip", files)
+    splits = read(tmp_path / "a.zip")
+    assert splits.class_names == ("Cat", "Dog", "cat", "dog", "emu")
+    assert splits.notes == (
+        "class names that differ only in case: Cat and cat; Dog and dog; to merge them, set classes: {Cat: cat} in a "
+        "source description (docs/data.md)",
+    )
+    (tmp_path / "a.yaml").write_text("images: a.zip\nclasses: {Cat: cat, Dog: dog}\n")
+    assert read(tmp_path / "a.yaml").notes == ()
+
+
 def test_images_of_several_sizes_are_fitted_to_one(tmp_path):
     files = {name: encoded(photograph(30 + i, 40, 1)) for i, name in enumerate(SMALL)}
     splits = fa.read_data(write_folder(tmp_path / "a", files), size=(16, 12), fit="pad", progress=False)

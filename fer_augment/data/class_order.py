@@ -30,6 +30,22 @@ def class_names_fault(names: Sequence[str]) -> str | None:
     return None
 
 
+def note_on_case(names: Iterable[str]) -> tuple[str, ...]:
+    """Return a note on classes whose names differ only in case, and how to merge them; nothing if there are none."""
+    by_folded: dict[str, list[str]] = {}
+    for name in names:
+        by_folded.setdefault(name.casefold(), []).append(name)
+    alike = [group for group in by_folded.values() if len(group) > 1]
+    if not alike:
+        return ()
+    listed = "; ".join(" and ".join(group) for group in alike[:3]) + ("; …" if len(alike) > 3 else "")
+    first, other = alike[0][:2]
+    return (
+        f"class names that differ only in case: {listed}; to merge them, set classes: {{{first}: {other}}} in a source "
+        "description (docs/data.md)",
+    )
+
+
 def is_fer2013(names: Iterable[str]) -> bool:
     """Return whether these are FER2013's class names, ignoring order and case."""
     return {name.casefold() for name in names} == set(FER2013_CLASSES)

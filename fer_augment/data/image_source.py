@@ -9,12 +9,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_augment.data.class_order import note_on_case
 from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
+from fer_augment.data.decoding import Conversion, notes_on
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.near_duplicates import SIDE
 from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.data.pixel_cache import computed_block, decoded_block
-from fer_augment.data.pixels import PixelSettings, fitted, with_channels
+from fer_augment.data.pixels import PixelSettings, fitted, reduction, with_channels
 from fer_augment.data.splitting import SPLIT_ORDER, Assignment, SplitSettings, assign_splits, divided, makes_splits
 from fer_augment.errors import DatasetError, said_of
 from fer_augment.phases import never_back, part_of
@@ -129,7 +131,8 @@ class ImageSource:
                 )
             )
             progress(len(files), len(files))
-        splits = divided(self.description, rows, self._assigned[0], (*self.notes, *decoded.notes))
+        notes = (*self.notes, *note_on_case(self.class_names), *decoded.notes)
+        splits = divided(self.description, rows, self._assigned[0], notes)
         return replace(splits, pixels=settings, keeps_near_duplicates=self.splitting.keep_near_duplicates)
 
     def _rows(self, block: PixelBlock, order: NDArray[np.int64]) -> ImageDataset:
@@ -189,7 +192,20 @@ class ArraySource:
             block = computed_block(f"{part.fingerprint} {settings}", (len(part), *size, count), resize).block
             resized.append(ImageDataset.from_arrays(block, part.labels, part.class_names, sources=_sources_of(part)))
         train, validation, test = resized
-        return replace(self.original, train=train, validation=validation, test=test, pixels=settings)
+        notes = (*self.original.notes, *notes_on(np.full(total, _conversion((height, width, channels), settings))))
+        return replace(self.original, train=train, validation=validation, test=test, pixels=settings, notes=notes)
+
+
+def _conversion(shape: tuple[int, int, int], settings: PixelSettings) -> Conversion:
+    """Return what is done to an image of shape `(h, w, C)` to give it a size and color."""
+    conversion = Conversion.NONE
+    if settings.channel_count not in (None, shape[2]):
+        conversion |= Conversion.TO_COLOR if settings.channel_count == 3 else Conversion.TO_GRAY
+    if settings.size and settings.size != shape[:2]:
+        conversion |= Conversion.RESIZED
+        if reduction(shape[:2], settings.size, settings.fit) < 1:
+            conversion |= Conversion.ENLARGED
+    return conversion
 
 
 def _sources_of(part: ImageDataset) -> SourceRows | None:

@@ -73,6 +73,11 @@ def read(source: str, progress: ReportProgress) -> Splits | ImageSource:
         raise DatasetError(f"{file.place('split')}: the images have splits; remove this key{ignored}")
     if settings.split and "test" in settings.split.model_fields_set and "test" in given:
         raise DatasetError(f"{file.place('split')}: the images have a test split; remove test from this key{ignored}")
+    if settings.group and tables and read_source.groups is not None:
+        raise DatasetError(
+            f"{file.place('group')}: the table has a column of groups, too; ignore it with columns: {{group: null}}, "
+            "or remove this key"
+        )
     groups = _groups(file, read_source) if settings.group else read_source.groups
     return replace(
         read_source,
