@@ -11,13 +11,12 @@ from typing import TypeAlias
 import numpy as np
 
 from fer_augment.data.dataset import Splits
-from fer_augment.data.image_source import ArraySource, DataSource
+from fer_augment.data.image_source import DEMO, ArraySource, DataSource
 from fer_augment.data.pixels import Channels, Fit, PixelSettings
 from fer_augment.errors import DatasetError
 from fer_augment.hooks.declarations import DatasetReader
 from fer_augment.hooks.local_declarations import declaration_in_file
 from fer_augment.hooks.plugin_manager import Catalog, Offer, installed_plugins
-from fer_augment.readers._conventions import DEMO
 from fer_augment.recipe.files import local_plugin
 from fer_augment.reports.console import print_warnings, progress_of
 

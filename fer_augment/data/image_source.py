@@ -21,6 +21,9 @@ from fer_augment.data.splitting import SPLIT_ORDER, Assignment, SplitSettings, a
 from fer_augment.errors import DatasetError, said_of
 from fer_augment.phases import never_back, part_of
 
+DEMO = "demo"
+"""Source name of the synthetic faces; to read a folder of this name, use `./demo`."""
+
 _THUMBNAILS = PixelSettings((SIDE, SIDE), "stretch", "gray")
 """The images whose duplicates stay in one split, whatever size and color a recipe sets, so that splits are the same.
 
