@@ -300,6 +300,15 @@ def test_an_archive_with_a_table_of_labels_is_refused(tmp_path, suffix, table_na
     assert read(tmp_path / "a.yaml").class_names == ("mole", "nevus")
 
 
+def test_an_archive_with_a_list_of_labels_is_refused_but_not_one_with_other_texts(tmp_path):
+    files = of_patients()
+    del files["labels.csv"]
+    boxes = files | {f"boxes/{number}.txt": b"0 0.5 0.5 0.1 0.1" for number in range(40)}
+    assert read(write_zip(tmp_path / "a.zip", boxes)).class_names == ("P0", "P1", "P2", "P3")
+    lists = boxes | {"list.txt": b"P0/00.png a\nP0/01.png b\n"}
+    assert_message(write_zip(tmp_path / "b.zip", lists), ["list.txt: columns of images and labels"])
+
+
 @needs_pyarrow
 def test_an_archive_with_a_parquet_file_of_labels_is_refused(tmp_path):
     files = of_patients()

@@ -15,9 +15,18 @@ from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from fer_augment import DatasetError
+from fer_augment.data.decoding import IMAGE_SUFFIXES
+from fer_augment.data.image_files import LARGEST_FILE
 from fer_augment.readers._array_names import has_arrays
 from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file, version_of
-from fer_augment.readers._image_members import archived_files, is_archive, is_ignored, refuse_rewritten_images, scan
+from fer_augment.readers._image_members import (
+    Member,
+    archived_files,
+    is_archive,
+    is_ignored,
+    refuse_rewritten_images,
+    scan,
+)
 from fer_augment.readers._table_columns import ColumnChoice, is_labeled
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_images import splits_in
@@ -33,6 +42,7 @@ from fer_augment.readers._table_text import (
 
 _DEEPEST = 2
 """Folders between a source and its tables, such as `default/train/0000.parquet`."""
+_IMAGE_NAMES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
 _BESIDE_IMAGES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables of a Hugging Face `imagefolder`, which are in the folders of the images."""
 _NO_CHOICE = ColumnChoice()
@@ -246,20 +256,37 @@ def _tables_in_archive(source: str, version: str) -> tuple[str, ...]:
     """
     files = list(archived_files(source))
     tables = [file for file in files if file.is_regular and file.parts[-1].lower().endswith(TABLE_SUFFIXES)]
-    of_images = {file.parts[:-1] for file in files if is_image_name(file.parts[-1])} if tables else set()
+    if not tables or len(tables) == len(files):
+        return ()
+    of_images = {file.parts[:-1] for file in files if is_image_name(file.parts[-1])}
     leading = len(os.path.commonprefix([file.parts[:-1] for file in files]))
     labeled = []
     with TemporaryDirectory() as scratch:  # parquet is read from a file
-        for file in tables if of_images else ():
+        for file in tables:
             folder, name = file.parts[:-1], file.parts[-1]
             is_beside_images = folder in of_images and len(folder) > leading
             if name not in _BESIDE_IMAGES if is_beside_images else len(folder) - leading > _DEEPEST:
                 continue
             path = Path(scratch, f"table{os.path.splitext(name)[1]}")
-            path.write_bytes(file.content())
-            if _is_labeled(TableFile(path, file.parts)):
+            if _unpacked(file, path) and _is_labeled(TableFile(path, file.parts)):
                 labeled.append(file.name)
     return tuple(sorted(labeled))
+
+
+def _unpacked(file: Member, path: Path) -> bool:
+    """Write a table of an archive to a file; return False for one that is too large, damaged, or seems to be no list.
+
+    There may be as many text files as images, such as one with the boxes of each.
+    """
+    is_list = file.parts[-1].lower().endswith(LIST_SUFFIXES)
+    try:
+        head = file.content.head().lower()
+        if file.size > LARGEST_FILE or (is_list and not any(name in head for name in _IMAGE_NAMES)):
+            return False
+        path.write_bytes(file.content())
+    except DatasetError:
+        return False
+    return True
 
 
 def _is_labeled(file: TableFile, choice: ColumnChoice = _NO_CHOICE) -> bool:
