@@ -15,7 +15,7 @@ from fer_augment.data.decoding import HEAD_BYTES, IMAGE_SUFFIXES, is_image
 from fer_augment.data.image_files import LARGEST_FILE
 from fer_augment.readers._conventions import counted, display_name, is_folder, refuse_rewritten, version_of
 from fer_augment.readers._tar_files import TAR_SUFFIXES, Content, tar_files
-from fer_augment.readers._zip_files import zip_files
+from fer_augment.readers._zip_files import zip_files, zip_names
 
 _UNSUPPORTED_SUFFIXES = (
     *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".j2k", ".jp2", ".jpx", ".jxl", ".nef", ".orf"),
@@ -78,6 +78,16 @@ class Scan:
 def is_archive(source: str) -> bool:
     """Return whether a source is named like a zip or tar archive."""
     return source.lower().endswith((".zip", *TAR_SUFFIXES))
+
+
+def archived_names(source: str) -> list[str]:
+    """Return the paths of the files of a zip or tar archive, those of hidden files, too.
+
+    Raises:
+        DatasetError: if the archive cannot be read.
+    """
+    is_tar = source.lower().endswith(TAR_SUFFIXES)
+    return [file.path for file in tar_files(source)] if is_tar else zip_names(source)
 
 
 def archived_files(source: str) -> Iterator[Member]:

@@ -22,6 +22,7 @@ from fer_augment.readers._conventions import counted, display_name, is_folder, n
 from fer_augment.readers._image_members import (
     Member,
     archived_files,
+    archived_names,
     is_archive,
     is_ignored,
     refuse_rewritten_images,
@@ -254,6 +255,8 @@ def _tables_in_archive(source: str, version: str) -> tuple[str, ...]:
         source: the archive; folders that all of its files are in are ignored.
         version: changes with its content; a key of the cache.
     """
+    if not any(name.lower().endswith(TABLE_SUFFIXES) for name in archived_names(source)):
+        return ()  # as most archives of images, which have many files
     files = list(archived_files(source))
     tables = [file for file in files if file.is_regular and file.parts[-1].lower().endswith(TABLE_SUFFIXES)]
     if not tables or len(tables) == len(files):

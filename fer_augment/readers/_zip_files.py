@@ -69,6 +69,16 @@ def zip_files(source: str) -> Iterator[ZipFile]:
         yield ZipFile(path, ZipContent(archive, number), f"{size} {checksum}", size)
 
 
+def zip_names(source: str) -> list[str]:
+    """Return the paths of the files and folders of a zip archive.
+
+    Raises:
+        DatasetError: if the archive cannot be read.
+    """
+    listed = _listed(source)
+    return [path for path, _, _ in listed] if listed else [file.path for file in zip_files(source)]
+
+
 def _listed(source: str) -> list[tuple[str, int, int]] | None:
     """Return path, size and checksum of each entry of a plain archive, as `zipfile` does in five times the time.
 
