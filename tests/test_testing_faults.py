@@ -84,8 +84,10 @@ VALID = [
         repeatability,
         run_dependence,
         effects,
+        earlier_steps,
         rows,
         losses_and_networks,
+        optimizer_and_history,
     )
     for valid in module.VALID
 ]

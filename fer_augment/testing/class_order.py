@@ -249,16 +249,18 @@ Reading: TypeAlias = Callable[[Strategy, _Case, int, int], _Result]
 
 def _fold(arguments: Arguments, strategy: Strategy, case: _Case, seed: int) -> Any:
     scout = _ReversedScout() if case.is_reversed else NearestMeanScout()
-    return arguments.fold(strategy, seed=seed, scout=scout, history=_history(case))
+    return arguments.fold(strategy, seed=seed, scout=scout, history=_history(case, arguments.epoch or 0))
 
 
-def _history(case: _Case) -> History:
-    """Return outputs for all rows, a third of them wrong, without ties."""
+def _history(case: _Case, epoch: int) -> History | None:
+    """Return outputs of the epoch before for all rows, a third of them wrong, without ties; None in the first epoch."""
+    if not epoch:
+        return None
     rows, classes = np.arange(len(case.data)), len(case.data.class_names)
     predicted = np.where(rows % 3 == 0, (case.labels + 1 + rows // 3) % classes, case.labels)
     logits = some_logits(rows, classes).numpy() / 4 + 3 * np.eye(classes, dtype=np.float32)[predicted]
     history = History(len(rows), classes)
-    history.record(rows, case.straight(logits, axis=1).astype(np.float32), epoch=0)
+    history.record(rows, case.straight(logits, axis=1).astype(np.float32), epoch - 1)
     return history
 
 

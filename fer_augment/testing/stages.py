@@ -86,7 +86,7 @@ class Arguments:
     ) -> Pipeline:
         """Return a run with this strategy only; it leaves checks of values to those of the kit, which name them."""
         shared_scout = scout or NearestMeanScout()
-        recorded = (history or tiny_history(self.data)) if STAGES[self.stage].is_per_epoch else None
+        recorded = history or (None if self.epoch is None else tiny_history(self.data, self.epoch))
         return Pipeline(
             steps_of([strategy]),
             Context(seed=seed, class_names=self.data.class_names, cores=cores, recorded=recorded),
@@ -250,19 +250,24 @@ def some_logits(rows: NDArray[np.int64], classes: int) -> torch.Tensor:
     return torch.stack([torch.cos(torch.arange(1.0, classes + 1) * (row + 1)) * 3 for row in rows.tolist()])
 
 
-def tiny_history(data: ImageDataset, *, left_out: int = 3, all_wrong: bool = False) -> History:
+def tiny_history(data: ImageDataset, epoch: int, *, left_out: int = 3, all_wrong: bool = False) -> History:
     """Return a history of the kit, in which every other row is predicted as another class.
+
+    In the first epoch no row was drawn before.
 
     Args:
         data: the training set.
+        epoch: the epoch in which it is used; rows were drawn in the epoch before.
         left_out: each such row was not drawn; 0 for none.
         all_wrong: whether all rows are predicted as another class.
     """
     history, classes = History(len(data), len(data.class_names)), len(data.class_names)
+    if not epoch:
+        return history
     rows = np.arange(len(data))
     rows = rows[rows % left_out > 0] if left_out else rows
     predicted = (data.labels[rows] + (1 if all_wrong else rows % 2)) % classes
-    history.record(rows, 2 * np.eye(classes, dtype=np.float32)[predicted], epoch=0)
+    history.record(rows, 2 * np.eye(classes, dtype=np.float32)[predicted], epoch - 1)
     return history
 
 

@@ -51,7 +51,7 @@ def _has_a_wrong_parent(data: ImageDataset, rewritten: ImageDataset) -> bool:
 def keeps_labels_and_targets_valid(subject: Subject) -> Iterator[str]:
     """Labels are valid int64 class numbers, each that of a parent of the row; targets are weights that sum to 1.
 
-    A strategy that uses predictions of a scout may relabel rows. Rows without parents have labels of their own.
+    A strategy that uses predictions or embeddings of a scout may relabel rows. Rows without parents have their own.
     """
     if "rewrite_training_set" in subject.stages:
         for data in subject.datasets:
@@ -61,7 +61,7 @@ def keeps_labels_and_targets_valid(subject: Subject) -> Iterator[str]:
                 classes = range(len(data.class_names))
                 if rewritten.labels.dtype != np.int64 or not np.isin(rewritten.labels, classes).all():
                     yield f"labels must be int64 in 0..{len(data.class_names) - 1}"
-                if not ({"in_sample", "out_of_fold"} & set(scout.asked) or _inherits_labels(data, rewritten)):
+                if not (scout.asked or _inherits_labels(data, rewritten)):
                     yield (
                         "a row has a label that none of its parents has; omit `labels` in `append` to keep the labels "
                         "of the parents"

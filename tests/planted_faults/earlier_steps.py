@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from fer_augment import Effect, Strategy, hookimpl
+from fer_augment import Effect, Strategy, hookimpl, uniforms
 from tests.planted_faults.fault import PlantedFault
 
 
@@ -86,6 +86,48 @@ class DropsTheTrainedNetwork(Strategy):
         return model
 
 
+class KeepsFewRows(Strategy):
+    """Draw only every third row, in proportion to the weights of earlier steps."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights * (np.arange(len(weights)) % 3 == 0)
+
+
+class BlendsAlmostAll(Strategy):
+    """Blend each row with the next of the training set; the share of its own is mostly too small for float32."""
+
+    chance: ClassVar[float] = 0.08
+    """Of a row to have such a share."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM | Effect.SOFT_TARGETS
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, draws: Any, training_set: Any, context: Any) -> Any:
+        in_order = training_set.rows_by_key
+        place = np.empty_like(in_order)
+        place[in_order] = np.arange(len(in_order))
+        partners = training_set.take(in_order[(place[rows] + 1) % len(in_order)])
+        drawn = uniforms(context.row_seeds(training_set.row_keys(rows), draws), 1)[:, 0]
+        share = torch.from_numpy(np.where(drawn < self.chance, 1e-12, drawn)).float()
+        pixels = torch.from_numpy(partners.images[:].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        soft = partners.targets
+        others = torch.eye(targets.shape[1])[partners.labels] if soft is None else torch.from_numpy(soft)
+        return pixels.lerp(images, share[:, None, None, None]), others.lerp(targets, share[:, None])
+
+
+class ReplacesImagesAtRandom(BlendsAlmostAll):
+    """Return the next row of the training set in place of half of the rows."""
+
+    chance = 0.5
+
+
 FAULTS: list[PlantedFault] = [
     (DropsWeights, "builds_on_earlier_steps", "multiply the `weights`"),
     (SetsTheWeightOfOneClass, "builds_on_earlier_steps", "multiply the `weights`"),
@@ -95,4 +137,9 @@ FAULTS: list[PlantedFault] = [
     (ReadsStoredRows, "builds_on_earlier_steps", "augment_rows: changes by earlier steps are lost"),
     (ReadsStoredLabels, "builds_on_earlier_steps", "augment_batch: changes by earlier steps are lost"),
     (DropsTheTrainedNetwork, "builds_on_earlier_steps", "refine and return the `model`"),
+    (ReplacesImagesAtRandom, "builds_on_earlier_steps", "augment_batch: changes by earlier steps are lost"),
+]
+VALID: list[tuple[type[Strategy], str]] = [
+    (KeepsFewRows, "builds_on_earlier_steps"),
+    (BlendsAlmostAll, "builds_on_earlier_steps"),
 ]

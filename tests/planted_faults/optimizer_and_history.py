@@ -125,6 +125,19 @@ class DetachesFeatures(Strategy):
         return lambda logits, targets, features: loss(logits, targets) + (features.detach() ** 2).sum(dim=1)
 
 
+class WarmsUpFeatures(Strategy):
+    """Keep features short, not yet in the first epoch."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.NEEDS_FEATURES
+
+    @hookimpl
+    def build_loss(self, loss: Any, epoch: int) -> Any:
+        weight = min(1, epoch / 10)
+        return lambda logits, targets, features: loss(logits, targets) + weight * (features**2).sum(dim=1)
+
+
 class ClaimsToNeedFeatures(Strategy):
     """Declare features that no loss asks for."""
 
@@ -162,6 +175,14 @@ class NeedsADrawnRow(Strategy):
         return weights * (1 + len(weights) // drawn * context.history.predictions.clip(0))
 
 
+class NeedsADrawnRowLater(NeedsADrawnRow):
+    """Do so after the first epoch, where a second training begins without a drawn row."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any, context: Any, epoch: int) -> Any:
+        return super().sampling_weights(weights, context) if epoch else weights
+
+
 class ClaimsToUseTheHistory(Strategy):
     """Declare a history that is not used."""
 
@@ -172,6 +193,19 @@ class ClaimsToUseTheHistory(Strategy):
     @hookimpl
     def sampling_weights(self, weights: Any, context: Any) -> Any:
         return 2 * weights
+
+
+class WeighsByStaleness(Strategy):
+    """Draw rows more often the fewer epochs ago they were drawn."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.USES_HISTORY
+
+    @hookimpl
+    def sampling_weights(self, weights: Any, context: Any, epoch: int) -> Any:
+        drawn = context.history.epochs
+        return np.where(drawn >= 0, weights * (1 + 1 / (epoch - drawn)), weights)
 
 
 class HidesThatItUsesTheHistory(Strategy):
@@ -194,7 +228,14 @@ FAULTS: list[PlantedFault] = [
     (DetachesFeatures, "declares_features_and_uses_them", "do not detach them"),
     (ClaimsToNeedFeatures, "declares_features_and_uses_them", "remove Effect.NEEDS_FEATURES"),
     (TakesEveryRowForDrawn, "keeps_the_contract_of_its_stages", "finite weights"),
-    (NeedsADrawnRow, "copes_with_any_history", "sampling_weights: fails if no row was drawn"),
+    (NeedsADrawnRow, "keeps_the_contract_of_its_stages", "by zero"),
+    (NeedsADrawnRowLater, "copes_with_any_history", "sampling_weights: fails if no row was drawn"),
     (ClaimsToUseTheHistory, "copes_with_any_history", "remove Effect.USES_HISTORY"),
     (HidesThatItUsesTheHistory, "keeps_the_contract_of_its_stages", "declare Effect.USES_HISTORY"),
+]
+VALID: list[tuple[type[Strategy], str]] = [
+    (WarmsUpFeatures, "declares_features_and_uses_them"),
+    (WeighsByStaleness, "copes_with_any_history"),
+    (WeighsByStaleness, "keeps_the_contract_of_its_stages"),
+    (WeighsByStaleness, "hard_codes_no_number_of_classes"),
 ]

@@ -45,6 +45,23 @@ class GivesWrongLabels(Strategy):
         return training_set.append(training_set.images[rows][:, :, ::-1], labels, parents=rows)
 
 
+class RelabelsByNeighbors(Strategy):
+    """Give rows the most frequent label of their neighbors in feature space (Zhu, Dong and Liu 2022, SimiFeat)."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.ASKS_FOR_EMBEDDINGS | Effect.SHIFTS_CLASS_PRIOR
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        features = context.require_scout().embeddings(training_set)
+        distances = ((features[:, None] - features) ** 2).sum(axis=2)
+        votes = np.eye(len(training_set.class_names))[training_set.labels[distances.argsort(axis=1)[:, :5]]].sum(axis=1)
+        rows = np.flatnonzero(votes.argmax(axis=1) != training_set.labels)
+        labels = votes[rows].argmax(axis=1)
+        return training_set.append(training_set.images[rows], labels, parents=rows).without(rows)
+
+
 class GivesTargetsThatDoNotSumToOne(Strategy):
     """Double the targets."""
 
@@ -209,4 +226,5 @@ VALID: list[tuple[type[Strategy], str]] = [
     (Solarizes, "keeps_pixels_in_range"),
     (DarkensBrightImages, "keeps_pixels_in_range"),
     (SubtractsTheMean, "mixes_no_image_without_its_target"),
+    (RelabelsByNeighbors, "keeps_labels_and_targets_valid"),
 ]
