@@ -1,4 +1,7 @@
-"""What strategies do with soft labels: a strategy keeps them, or declares that it needs hard labels."""
+"""What strategies do with soft labels: a strategy keeps them, or declares that it needs hard labels.
+
+Legend of shapes: B rows of a batch, N rows of the training set, K classes.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, SourceRows
-from fer_augment.hooks.strategy import Effect
+from fer_augment.hooks.strategy import Effect, PredictionKind
+from fer_augment.testing.fixtures import NearestMeanScout
 from fer_augment.testing.stages import Arguments, arguments_of, some_logits, with_features
 from fer_augment.testing.subject import Subject
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
 _SHARE = 0.3
 """Share of the votes for another class in the soft labels of the check; too little to change the majority."""
+_ROUNDING = 1e-5
 _DECLARE = f"declare Effect.{Effect.NEEDS_HARD_LABELS.name}"
 
 
@@ -36,8 +42,8 @@ def failures_with_soft_labels(subject: Subject) -> Iterator[str]:
                     else:
                         if not is_kept:
                             yield (
-                                f"{stage}: the shares of soft labels are lost; use the targets that are given, or "
-                                f"{_DECLARE}"
+                                f"{stage}: the shares of soft labels are lost; use the targets that are given, of "
+                                f"other rows training_set.targets, or {_DECLARE}"
                             )
 
 
@@ -54,13 +60,65 @@ def _loss_depends_on_shares(subject: Subject, arguments: Arguments) -> bool:
 
 
 def _batch_keeps_shares(subject: Subject, arguments: Arguments) -> bool:
-    """Whether targets are weighted sums of the given ones, whatever the shares in these are."""
+    """Whether targets are weighted sums of given ones, and of others that depend on no labels, such as predictions.
+
+    Both are kept if the labels of the whole set become soft. Otherwise the targets have to be linear in those of the
+    batch, up to a constant, and may not depend on the labels of single other rows regardless of their shares; they may
+    on means of classes.
+    """
+    import torch
+
     images, targets = arguments.first
-    of_hard = arguments.fold(subject.build())[1]
-    further = {"training_set": _with_soft_labels(arguments.data)} if "training_set" in arguments.others else {}
-    soft = replace(arguments, first=(images, _softened(targets)), others=arguments.others | further)
-    of_soft = soft.fold(subject.build())[1]
-    return bool(np.allclose(of_soft.detach().numpy(), _softened(of_hard).detach().numpy(), atol=1e-5))
+
+    def targets_of(given: torch.Tensor, training_set: ImageDataset) -> NDArray[np.float32]:
+        others = {**arguments.others, "training_set": training_set}
+        batch = replace(arguments, first=(images, given), others=others)
+        result: torch.Tensor = batch.fold(subject.build(), scout=_ScoutOf(arguments.data))[1]
+        return result.detach().numpy()
+
+    data, soft_data = arguments.data, _with_soft_labels(arguments.data)
+    of_hard, of_soft = targets_of(targets, data), targets_of(_softened(targets), soft_data)
+    if _close(of_soft, _softened(torch.from_numpy(of_hard)).numpy()):
+        return True
+    of_next, of_both = (targets_of(given, data) for given in (targets.roll(1, dims=1), _softened(targets)))
+    is_linear = _close(of_both, (1 - _SHARE) * of_hard + _SHARE * of_next) and not _close(of_both, of_hard)
+    if not is_linear or not _close(targets_of(targets, soft_data), of_hard):
+        return is_linear
+    changes = targets_of(targets, _with_other_labels(data, arguments.rows)) - of_hard
+    return _is_of_classes(changes, data.labels[arguments.rows])
+
+
+def _is_of_classes(changes: NDArray[np.float32], labels: NDArray[np.int64]) -> bool:
+    """Whether the `(B, K)` changes of all rows of a class, if any, have the same direction, as if made by its mean."""
+    norms = np.linalg.norm(changes, axis=1)
+    directions, labels = changes[norms > _ROUNDING] / norms[norms > _ROUNDING, None], labels[norms > _ROUNDING]
+    of_classes = [directions[labels == label] for label in np.unique(labels)]
+    return all(np.allclose(of_class, of_class[0], atol=0.01) for of_class in of_classes)
+
+
+def _close(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    return np.allclose(one, other, atol=_ROUNDING)
+
+
+class _ScoutOf(NearestMeanScout):
+    """A scout that predicts the same whatever the labels of the rows that it is asked for."""
+
+    def __init__(self, data: ImageDataset) -> None:
+        super().__init__()
+        self.label_of = np.zeros(int(data.origin.max()) + 1, dtype=np.int64)
+        self.label_of[data.origin] = data.labels
+
+    def probabilities(self, training_set: ImageDataset, how: PredictionKind = "out_of_fold") -> NDArray[np.float32]:
+        """Return `(N, K) float32` probabilities."""
+        return super().probabilities(replace(training_set, labels=self.label_of[training_set.origin]), how)
+
+
+def _with_other_labels(data: ImageDataset, kept: NDArray[np.int64]) -> ImageDataset:
+    """Exchange the labels of all rows but some, so that class counts stay."""
+    others = np.setdiff1d(np.arange(len(data)), kept)
+    labels = data.labels.copy()
+    labels[others] = np.random.default_rng(0).permutation(labels[others])
+    return replace(data, labels=labels)
 
 
 def _with_soft_labels(data: ImageDataset) -> ImageDataset:

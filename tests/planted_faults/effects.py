@@ -77,6 +77,87 @@ class HidesThatItRoundsTargets(Strategy):
         return images, torch.eye(targets.shape[1])[targets.argmax(dim=1)]
 
 
+class HidesThatItRoundsPartners(Strategy):
+    """Mix targets with the most likely class of the next row."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SOFT_TARGETS
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        partners = torch.eye(targets.shape[1])[targets.roll(1, dims=0).argmax(dim=1)]
+        return (images + images.roll(1, dims=0)) / 2, (targets + partners) / 2
+
+
+class HidesThatItMixesLabels(Strategy):
+    """Mix rows with rows of the training set, and targets with their labels instead of their shares."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SOFT_TARGETS
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, training_set: Any) -> Any:
+        others = training_set.rows_by_key[: len(rows)]
+        pixels = torch.from_numpy(training_set.images[others].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        return (images + pixels) / 2, (targets + torch.eye(targets.shape[1])[training_set.labels[others]]) / 2
+
+
+class DistillsAScout(Strategy):
+    """Mix targets with predictions of a scout."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SOFT_TARGETS | Effect.OUT_OF_FOLD_MINING
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, training_set: Any, context: Any) -> Any:
+        taught = context.require_scout().probabilities(training_set)[rows]
+        known = np.isfinite(taught).all(axis=1, keepdims=True)
+        return images, targets.lerp(torch.from_numpy(np.where(known, taught, targets)).to(targets), 0.4)
+
+
+class DistillsItself(Strategy):
+    """Mix targets with the last predictions of the network for the row (bootstrapping, Reed et al. 2015, ICLR)."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SOFT_TARGETS | Effect.USES_HISTORY
+
+    def predicted(self, logits: Any, training_set: Any) -> Any:
+        return logits.softmax(dim=1)
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, training_set: Any, context: Any) -> Any:
+        predicted = self.predicted(torch.from_numpy(context.history.logits.copy()), training_set)[rows]
+        known = torch.from_numpy(context.history.epochs[rows] >= 0)[:, None]
+        return images, torch.where(known, targets.lerp(predicted, 0.2), targets)
+
+
+class DistillsClasses(DistillsItself):
+    """Mix targets with the mean prediction for the rows of their class (online label smoothing, Zhang et al. 2021)."""
+
+    def predicted(self, logits: Any, training_set: Any) -> Any:
+        labels = torch.from_numpy(training_set.labels.copy())
+        of_classes = torch.nn.functional.one_hot(labels, len(training_set.class_names)).float()
+        sums = of_classes.T @ logits.softmax(dim=1).nan_to_num()
+        return (sums / sums.sum(dim=1, keepdim=True).clamp(min=1e-6))[labels]
+
+
+class SpreadsToSimilarClasses(Strategy):
+    """Move a share of each class to the next, unless it is the last."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SOFT_TARGETS
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        moved = 0.1 * targets[:, :-1]
+        return images, targets - torch.nn.functional.pad(moved, (0, 1)) + torch.nn.functional.pad(moved, (1, 0))
+
+
 class HidesInSampleMining(Strategy):
     """Move the misclassified rows to the end."""
 
@@ -198,6 +279,8 @@ FAULTS: list[PlantedFault] = [
     (HidesThatItIgnoresShares, "declares_what_it_changes", "NEEDS_HARD_LABELS"),
     (HidesThatItRefusesShares, "keeps_the_contract_of_its_stages", "NEEDS_HARD_LABELS"),
     (HidesThatItRoundsTargets, "declares_what_it_changes", "NEEDS_HARD_LABELS"),
+    (HidesThatItRoundsPartners, "declares_what_it_changes", "NEEDS_HARD_LABELS"),
+    (HidesThatItMixesLabels, "declares_what_it_changes", "NEEDS_HARD_LABELS"),
     (HidesInSampleMining, "declares_what_it_changes", "IN_SAMPLE_MINING"),
     (HidesOutOfFoldMining, "declares_what_it_changes", "OUT_OF_FOLD_MINING"),
     (HidesEmbeddings, "declares_what_it_changes", "ASKS_FOR_EMBEDDINGS"),
@@ -208,4 +291,11 @@ FAULTS: list[PlantedFault] = [
     (HidesARandomlyShiftedPrior, "declares_what_it_changes", "SHIFTS_CLASS_PRIOR"),
     (HidesThatItNeedsAHead, "declares_what_it_changes", "NEEDS_LINEAR_HEAD"),
 ]
-VALID: list[tuple[type[Strategy], str]] = [(KeepsAHalf, "declares_what_it_changes")]
+VALID: list[tuple[type[Strategy], str]] = [
+    (KeepsAHalf, "declares_what_it_changes"),
+    (DistillsAScout, "declares_what_it_changes"),
+    (DistillsItself, "declares_what_it_changes"),
+    (DistillsItself, "seeds_by_row_and_draw"),
+    (DistillsClasses, "declares_what_it_changes"),
+    (SpreadsToSimilarClasses, "declares_what_it_changes"),
+]
