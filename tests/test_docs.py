@@ -89,22 +89,25 @@ SAMPLE = ROOT / "tests" / "sample_distribution" / "fer_augment_sample"
 
 
 class TestHooks:
-    """One page per hook: its signature, then a complete example."""
+    """One page per hook: its signature, then complete examples."""
 
     every_hook = pytest.mark.parametrize("hook", ALL_HOOKS)
 
     @pytest.fixture(scope="class")
     @classmethod
     def examples(cls) -> dict[str, dict[str, Any]]:
-        """Run the example on each page; return the objects each one defines."""
+        """Run the examples on each page; return the objects that they define."""
         return {hook: cls.definitions_in(hook) for hook in ALL_HOOKS}
 
     @staticmethod
     def definitions_in(hook: str) -> dict[str, Any]:
-        _, example = blocks_of(HOOK_PAGES / f"{hook}.md")
-        namespace: dict[str, Any] = {"__name__": hook, "__file__": str(SAMPLE / "plugin.py")}
-        run(example, namespace)
-        return {name: value for name, value in namespace.items() if getattr(value, "__module__", None) == hook}
+        _, *examples = blocks_of(HOOK_PAGES / f"{hook}.md")
+        defined: dict[str, Any] = {}
+        for example in examples:
+            namespace: dict[str, Any] = {"__name__": hook, "__file__": str(SAMPLE / "plugin.py")}
+            run(example, namespace)
+            defined |= {name: value for name, value in namespace.items() if getattr(value, "__module__", None) == hook}
+        return defined
 
     def test_index_lists_every_hook_in_code_order(self) -> None:
         index = (HOOK_PAGES / "README.md").read_text(encoding="utf-8")
@@ -116,7 +119,7 @@ class TestHooks:
 
     @every_hook
     def test_signature_matches_the_code(self, hook: str) -> None:
-        shown, _ = blocks_of(HOOK_PAGES / f"{hook}.md")
+        shown, *_ = blocks_of(HOOK_PAGES / f"{hook}.md")
         (parsed,) = ast.parse(shown.text).body
         assert isinstance(parsed, ast.FunctionDef)
         assert shown.section == hook
@@ -141,10 +144,11 @@ class TestHooks:
 
     @pytest.mark.parametrize("stage", STAGES)
     def test_stage_example_is_a_conforming_strategy(self, stage: str, examples: dict[str, dict[str, Any]]) -> None:
-        (strategy_class,) = examples[stage].values()
-        assert issubclass(strategy_class, Strategy)
-        assert stage in vars(strategy_class)
-        assert_conforms(strategy_class)
+        assert examples[stage]
+        for strategy_class in examples[stage].values():
+            assert issubclass(strategy_class, Strategy)
+            assert stage in vars(strategy_class)
+            assert_conforms(strategy_class)
 
     @pytest.mark.parametrize("hook", OBSERVERS)
     def test_observer_example_prints_events(

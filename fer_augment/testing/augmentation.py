@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.hooks.stages import STAGES
+from fer_augment.hooks.strategy import Effect
 from fer_augment.testing.fixtures import as_tensor
 from fer_augment.testing.stages import Arguments, Arrays, arguments_of, same, some_rows
 from fer_augment.testing.subject import Subject
 
 _STAGES = [name for name, stage in STAGES.items() if stage.counts_draws]
 _SEEDS = range(6)
+_ADVICE_ON_OTHER_ROWS = (
+    ", and take other rows of the set from training_set.rows_by_key, as in training_set.rows_by_key[rng.integers(...)]"
+)
 
 
 def augments_each_row_alone(subject: Subject) -> Iterator[str]:
@@ -39,12 +44,18 @@ def seeds_by_row_and_draw(subject: Subject) -> Iterator[str]:
                         yield (
                             f"{stage}: augmentation of a row depends on its position in the set; seed it with "
                             "context.row_seeds(training_set.row_keys(rows), draws), not by `rows`"
+                            + _ADVICE_ON_OTHER_ROWS
+                            * _takes_the_set(subject, stage)
                         )
                     if _ignores_draws(arguments, subject):
                         yield (
                             f"{stage}: a row is augmented the same way each time it is drawn in an epoch; pass "
                             "`draws` to context.row_seeds"
                         )
+
+
+def _takes_the_set(subject: Subject, stage: str) -> bool:
+    return "training_set" in inspect.signature(getattr(subject.strategy_class, stage)).parameters
 
 
 def _equal(some: Arrays, others: Arrays) -> bool:
@@ -62,11 +73,13 @@ def _ignores_draws(arguments: Arguments, subject: Subject) -> bool:
 
 
 def mixes_no_image_without_its_target(subject: Subject) -> Iterator[str]:
-    """If targets are returned unchanged, the image of a row contains nothing of rows of other classes.
+    """If the target of a row is returned unchanged, its image contains nothing of rows of other classes.
 
     A strategy that mixes images also has to change the targets; in which proportions is not checked. Images of other
-    classes may come from the batch or from the training set.
+    classes may come from the batch or from the training set. One that declares `Effect.FAVORS_SMALL_CLASSES` may give
+    some rows of a mixed batch their whole label, but not all.
     """
+    favors = Effect.FAVORS_SMALL_CLASSES in subject.build().effects
     for stage in _STAGES:
         if stage in subject.stages:
             for data in subject.datasets:
@@ -74,28 +87,34 @@ def mixes_no_image_without_its_target(subject: Subject) -> Iterator[str]:
                     images, *targets = arguments.outcome(subject.build())
                     if not same([images, *targets], arguments.outcome(subject.build())):
                         return  # an unseeded draw or a change in place, which other checks report
-                    unchanged = same(targets, arguments.arrays_of(arguments.first)[1:])
-                    if unchanged and _depends_on_other_classes(arguments, images, subject):
+                    kept = np.ones(len(images), dtype=bool)
+                    for before, after in zip(arguments.arrays_of(arguments.first)[1:], targets, strict=True):
+                        kept &= (before == after).all(axis=1)
+                    if favors and not kept.all():
+                        continue
+                    if _depends_on_other_classes(arguments, images, kept, subject):
                         yield (
                             f"{stage}: the image of a row contains images of other classes, and its target does not; "
                             "mix or move targets in augment_batch in the same way as images"
                         )
 
 
-def _depends_on_other_classes(arguments: Arguments, images: NDArray[Any], subject: Subject) -> bool:
-    """Whether changing only the images of all other classes changes the augmented images of some class.
+def _depends_on_other_classes(
+    arguments: Arguments, images: NDArray[Any], kept: NDArray[np.bool_], subject: Subject
+) -> bool:
+    """Whether changing only the images of all other classes changes the augmented images of kept rows of some class.
 
     In the training set these change places within their classes, so that statistics of the set stay as they are.
     """
     data = arguments.data
     labels, before = data.labels[arguments.rows], data.images[arguments.rows]
-    for label in np.unique(labels):
+    for label in np.unique(labels[kept]):
         own = labels == label
         changed = np.where(own[:, None, None, None], before, 255 - before[:, ::-1])
         first = (as_tensor(changed), arguments.first[1]) if arguments.stage == "augment_batch" else changed
         others = {**arguments.others, "training_set": _with_other_images(data, data.labels != label)}
         again = replace(arguments, first=first, others=others).outcome(subject.build())[0]
-        if not np.allclose(images[own], again[own], atol=1e-5):
+        if not np.allclose(images[own & kept], again[own & kept], atol=1e-5):
             return True
     return False
 

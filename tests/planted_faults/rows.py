@@ -188,6 +188,41 @@ class PastesFromTheTrainingSet(Strategy):
         return torch.cat([tops, images[:, :, 5:]], dim=2), targets
 
 
+class BlendsMoreImagesThanTargets(Strategy):
+    """Blend all images of the batch, and the targets of every second row."""
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any) -> Any:
+        places = torch.arange(len(images))[:, None]
+        blended = (targets + targets.roll(1, dims=0)) / 2
+        return (images + images.roll(1, dims=0)) / 2, torch.where(places % 2 == 0, blended, targets)
+
+
+class PicksByPosition(Strategy):
+    """Average each image with one of its class that is drawn by position in the training set."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    def others(self, training_set: Any) -> Any:
+        return np.arange(len(training_set))
+
+    @hookimpl
+    def augment_batch(self, images: Any, targets: Any, rows: Any, training_set: Any, context: Any) -> Any:
+        others, labels = self.others(training_set), training_set.labels
+        drawn = [context.rng.choice(others[labels[others] == label]) for label in labels[rows]]
+        pixels = torch.from_numpy(training_set.images[drawn].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        return (images + pixels) / 2, targets
+
+
+class PicksByKey(PicksByPosition):
+    """Average each image with one of its class that is drawn from the training set, whatever the order of the set."""
+
+    def others(self, training_set: Any) -> Any:
+        return training_set.rows_by_key
+
+
 class PastesTheFirstRow(Strategy):
     """Paste the top of the first image of the training set into each row."""
 
@@ -218,6 +253,8 @@ FAULTS: list[PlantedFault] = [
     (AugmentsByBatchMates, "augments_each_row_alone", "row_seeds"),
     (ForgetsDraws, "seeds_by_row_and_draw", "pass `draws`"),
     (SeedsByPosition, "seeds_by_row_and_draw", "not by `rows`"),
+    (PicksByPosition, "seeds_by_row_and_draw", "take other rows of the set from training_set.rows_by_key"),
+    (BlendsMoreImagesThanTargets, "mixes_no_image_without_its_target", "its target does not"),
     (PastesFromTheTrainingSet, "mixes_no_image_without_its_target", "augment_batch: the image of a row contains"),
     (PastesTheFirstRow, "mixes_no_image_without_its_target", "augment_rows: the image of a row contains"),
     (ShufflesImages, "mixes_no_image_without_its_target", "its target does not"),
@@ -225,6 +262,8 @@ FAULTS: list[PlantedFault] = [
 VALID: list[tuple[type[Strategy], str]] = [
     (Solarizes, "keeps_pixels_in_range"),
     (DarkensBrightImages, "keeps_pixels_in_range"),
+    (PicksByKey, "seeds_by_row_and_draw"),
+    (PicksByKey, "mixes_no_image_without_its_target"),
     (SubtractsTheMean, "mixes_no_image_without_its_target"),
     (RelabelsByNeighbors, "keeps_labels_and_targets_valid"),
 ]
