@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -45,17 +44,13 @@ def seeds_by_row_and_draw(subject: Subject) -> Iterator[str]:
                             f"{stage}: augmentation of a row depends on its position in the set; seed it with "
                             "context.row_seeds(training_set.row_keys(rows), draws), not by `rows`"
                             + _ADVICE_ON_OTHER_ROWS
-                            * _takes_the_set(subject, stage)
+                            * subject.takes(stage, "training_set")
                         )
                     if _ignores_draws(arguments, subject):
                         yield (
                             f"{stage}: a row is augmented the same way each time it is drawn in an epoch; pass "
                             "`draws` to context.row_seeds"
                         )
-
-
-def _takes_the_set(subject: Subject, stage: str) -> bool:
-    return "training_set" in inspect.signature(getattr(subject.strategy_class, stage)).parameters
 
 
 def _equal(some: Arrays, others: Arrays) -> bool:

@@ -14,6 +14,7 @@ from fer_augment.data.duplicates import image_digests
 from fer_augment.hooks.strategy import Effect
 from fer_augment.testing.fixtures import NearestMeanScout, tiny_network
 from fer_augment.testing.mining import undeclared_mining
+from fer_augment.testing.prior_correction import undeclared_prior_correction
 from fer_augment.testing.soft_labels import failures_with_soft_labels
 from fer_augment.testing.stages import arguments_of, same
 from fer_augment.testing.subject import Subject
@@ -47,6 +48,7 @@ def declares_what_it_changes(subject: Subject) -> Iterator[str]:
     effects = subject.build().effects
     if Effect.SHIFTS_CLASS_PRIOR not in effects and _shifts_class_prior(subject):
         yield "class proportions change; declare Effect.SHIFTS_CLASS_PRIOR"
+    yield from undeclared_prior_correction(subject)
     if Effect.SOFT_TARGETS not in effects and _softens_targets(subject):
         yield "targets are no longer one-hot; declare Effect.SOFT_TARGETS"
     yield from failures_with_soft_labels(subject)

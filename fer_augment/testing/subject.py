@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,6 +62,10 @@ class Subject:
     def stages(self) -> list[str]:
         """The stages that the class implements."""
         return [name for name in STAGES if hasattr(getattr(self.strategy_class, name, None), f"{PROJECT}_impl")]
+
+    def takes(self, stage: str, argument: str) -> bool:
+        """Whether the class implements a stage with a hook that has an argument of a name."""
+        return stage in self.stages and argument in inspect.signature(getattr(self.strategy_class, stage)).parameters
 
     @cached_property
     def datasets(self) -> list[ImageDataset]:

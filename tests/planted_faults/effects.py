@@ -39,6 +39,33 @@ class HidesAShiftedPrior(Strategy):
         return np.where(training_set.labels == 0, weights * 3, weights)
 
 
+class HidesABalancedSoftmax(Strategy):
+    """Add the logarithm of the class prior to the logits of the loss."""
+
+    @hookimpl
+    def build_loss(self, loss: Any, class_prior: Any) -> Any:
+        added = torch.from_numpy(np.log(np.where(class_prior > 0, class_prior, 1))).float()
+        return lambda logits, targets: loss(logits + added, targets)
+
+
+class HidesALogitAdjustment(Strategy):
+    """Subtract the logarithm of the class prior from logits."""
+
+    @hookimpl
+    def build_adjustment(self, adjust: Any, class_prior: Any) -> Any:
+        bias = torch.from_numpy(np.log(np.where(class_prior > 0, class_prior, 1))).float()
+        return lambda logits: adjust(logits) - bias
+
+
+class SmoothsTowardsThePrior(Strategy):
+    """Smooth targets in the loss by the class prior, not uniformly."""
+
+    @hookimpl
+    def build_loss(self, loss: Any, class_prior: Any) -> Any:
+        prior = torch.from_numpy(class_prior).float()
+        return lambda logits, targets: loss(logits, 0.9 * targets + 0.1 * prior)
+
+
 class HidesSoftTargets(Strategy):
     """Smooth the targets."""
 
@@ -275,6 +302,8 @@ FAULTS: list[PlantedFault] = [
     (ClaimsToBeRandom, "declares_whether_it_is_random", "remove Effect.RANDOM"),
     (HidesThatItIsRandom, "declares_whether_it_is_random", "declare Effect.RANDOM"),
     (HidesAShiftedPrior, "declares_what_it_changes", "SHIFTS_CLASS_PRIOR"),
+    (HidesABalancedSoftmax, "declares_what_it_changes", "build_loss: small classes are favored"),
+    (HidesALogitAdjustment, "declares_what_it_changes", "build_adjustment: small classes are favored"),
     (HidesSoftTargets, "declares_what_it_changes", "SOFT_TARGETS"),
     (HidesThatItIgnoresShares, "declares_what_it_changes", "NEEDS_HARD_LABELS"),
     (HidesThatItRefusesShares, "keeps_the_contract_of_its_stages", "NEEDS_HARD_LABELS"),
@@ -293,6 +322,7 @@ FAULTS: list[PlantedFault] = [
 ]
 VALID: list[tuple[type[Strategy], str]] = [
     (KeepsAHalf, "declares_what_it_changes"),
+    (SmoothsTowardsThePrior, "declares_what_it_changes"),
     (DistillsAScout, "declares_what_it_changes"),
     (DistillsItself, "declares_what_it_changes"),
     (DistillsItself, "seeds_by_row_and_draw"),
