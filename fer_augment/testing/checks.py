@@ -26,6 +26,7 @@ from fer_augment.testing.data_shapes import accepts_any_number_of_classes_and_si
 from fer_augment.testing.declarations import (
     builds_from_its_example,
     can_be_written_to_a_recipe,
+    declares_the_files_that_it_reads,
     is_declared_as_a_strategy,
     keeps_the_contract_of_its_stages,
 )
@@ -151,6 +152,7 @@ CHECKS: tuple[Check, ...] = (
     accepts_any_number_of_classes_and_size,
     hard_codes_no_number_of_classes,
     can_be_written_to_a_recipe,
+    declares_the_files_that_it_reads,
     emits_no_warnings,
 )
 """The specification of a strategy, in the order in which it is checked."""

@@ -10,6 +10,7 @@ from fer_augment.errors import FerAugmentError
 from fer_augment.hooks.declared_values import declaration_fault
 from fer_augment.hooks.plugin_manager import strategy_faults
 from fer_augment.recipe.binding import with_parameters
+from fer_augment.testing.file_reads import undeclared_files
 from fer_augment.testing.fixtures import tiny_dataset
 from fer_augment.testing.subject import Subject
 
@@ -43,6 +44,20 @@ def keeps_the_contract_of_its_stages(subject: Subject) -> Iterator[str]:
     refused = [*subject.refusals(tiny_dataset(1)), *subject.refusals(tiny_dataset(3))]
     if not subject.datasets:
         yield from refused
+
+
+def declares_the_files_that_it_reads(subject: Subject) -> Iterator[str]:
+    """Files that a stage reads are named by parameters of type `FilePath` or `DirectoryPath`, or returned by `files`.
+
+    Only the content of these is part of the training key: if others change, old results are used. Files that come with
+    an installed distribution are identified by its version. Files that a library opens in C are not seen.
+    """
+    if subject.datasets and (files := undeclared_files(subject.reads, subject.build())):
+        others = f" and {len(files) - 1} more files are" if files[1:] else " is"
+        yield (
+            f"{files[0]}{others} read, but not a part of the training key; give the parameter that names it the type "
+            "FilePath or DirectoryPath of pydantic, or return the paths from `files`"
+        )
 
 
 def can_be_written_to_a_recipe(subject: Subject) -> Iterator[str]:

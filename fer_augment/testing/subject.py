@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fer_augment.errors import FerAugmentError, StrategyError
 from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
+from fer_augment.testing.file_reads import recorded_reads
 from fer_augment.testing.fixtures import tiny_dataset
 from fer_augment.testing.other_process import Answer, OtherProcess, Request, other_process
 from fer_augment.testing.stages import Arrays, arguments_of, some_rows, trial
@@ -28,10 +30,12 @@ class Subject:
     Attributes:
         strategy_class: the class.
         instance_parameters: the parameters of the instance under test; None to use the `example` of the class.
+        reads: the files that were read in `refusals`, which runs all stages before anything else does.
     """
 
     strategy_class: type[Strategy]
     instance_parameters: Mapping[str, Any] | None = None
+    reads: set[Path] = field(default_factory=set)
 
     @classmethod
     def of(cls, strategy: type[Strategy] | Strategy) -> Subject:
@@ -81,7 +85,8 @@ class Subject:
         refused = []
         for stage in self.stages:
             try:
-                trial(self.build(), stage, data)
+                with recorded_reads(self.reads):
+                    trial(self.build(), stage, data)
             except FerAugmentError as error:
                 if not isinstance(error.__cause__, StrategyError):
                     raise

@@ -54,11 +54,16 @@ def path_digests(plugin: BaseModel) -> dict[str, str]:
     Raises:
         OSError: if one cannot be read.
     """
+    return {str(path): content_digest(path) for path in named_paths(plugin)}
+
+
+def named_paths(plugin: BaseModel) -> list[Path]:
+    """Return what parameters of type `FilePath` and `DirectoryPath` name."""
     paths: list[Path] = []
     for name, field in type(plugin).model_fields.items():
         if any(_names_paths(part) for part in (field.annotation, *field.metadata)):
             paths += _paths_in(getattr(plugin, name))
-    return {str(path): content_digest(path) for path in paths}
+    return paths
 
 
 def content_digest(path: Path) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, FilePath
 
 from fer_augment import Effect, ImageDataset, Strategy, hookimpl
 from tests.planted_faults.fault import PlantedFault
@@ -130,6 +133,42 @@ class HasAnAlias(Strategy):
         return weights
 
 
+class ReadsAFile(Strategy):
+    """Scale weights by the length of a file, whose content is no part of the training key."""
+
+    example: ClassVar[dict[str, Any]] = {"file": str(Path(__file__).parents[2] / "README.md")}
+
+    file: str
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        return weights * len(Path(self.file).read_bytes())
+
+
+class NamesTheFileByItsType(ReadsAFile):
+    """Scale weights by the length of a file that a parameter names."""
+
+    file: FilePath  # type: ignore[assignment]
+
+
+class ReturnsTheFile(ReadsAFile):
+    """Scale weights by the length of a file that is returned by `files`."""
+
+    @property
+    def files(self) -> Collection[Path]:
+        return [Path(self.file)]
+
+
+class ReadsWhatItWrote(Strategy):
+    """Scale weights by the length of a temporary file."""
+
+    @hookimpl
+    def sampling_weights(self, weights: Any) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(f"{folder}/weights.npy", weights)
+            return np.load(f"{folder}/weights.npy") / len(Path(folder, "weights.npy").read_bytes())
+
+
 FAULTS: list[PlantedFault] = [
     (HasNoSuchHook, "is_declared_as_a_strategy", "did you mean 'rewrite_training_set'"),
     (HasNoDocstring, "is_declared_as_a_strategy", "docstring"),
@@ -143,5 +182,11 @@ FAULTS: list[PlantedFault] = [
     (MakesRowsWithoutAppend, "keeps_the_contract_of_its_stages", "descend from the set"),
     (HasNoSchema, "can_be_written_to_a_recipe", "use types and values for parameters that JSON can represent"),
     (CannotBeWritten, "can_be_written_to_a_recipe", "JSON"),
+    (ReadsAFile, "declares_the_files_that_it_reads", "README.md is read, but not a part of the training key"),
 ]
-VALID: list[tuple[type[Strategy], str]] = [(HasAnAlias, "can_be_written_to_a_recipe")]
+VALID: list[tuple[type[Strategy], str]] = [
+    (HasAnAlias, "can_be_written_to_a_recipe"),
+    (NamesTheFileByItsType, "declares_the_files_that_it_reads"),
+    (ReturnsTheFile, "declares_the_files_that_it_reads"),
+    (ReadsWhatItWrote, "declares_the_files_that_it_reads"),
+]
