@@ -69,7 +69,7 @@ def undeclared_files(reads: Iterable[Path], strategy: Strategy) -> list[Path]:
     Code, files of installed distributions, of its own package, of the system, of the cache and of hidden folders in the
     user's home are left out.
     """
-    module = sys.modules[type(strategy).__module__.partition(".")[0]]
+    module = sys.modules.get(type(strategy).__module__.partition(".")[0])  # None for code that was executed alone
     paths = sysconfig.get_paths().values()
     places = [sys.prefix, sys.base_prefix, *paths, *site.getsitepackages(), site.getusersitepackages(), *_SYSTEM]
     places += [*fer_augment.__path__, *getattr(module, "__path__", ())]
