@@ -40,11 +40,10 @@ def seeds_by_row_and_draw(subject: Subject) -> Iterator[str]:
                 here, elsewhere = arguments_of(stage, data), arguments_of(stage, data.take(order), moved)
                 for arguments, shuffled in zip(here, elsewhere, strict=True):
                     if not _equal(arguments.outcome(subject.build()), shuffled.outcome(subject.build())):
+                        advice = _ADVICE_ON_OTHER_ROWS if subject.takes(stage, "training_set") else ""
                         yield (
                             f"{stage}: augmentation of a row depends on its position in the set; seed it with "
-                            "context.row_seeds(training_set.row_keys(rows), draws), not by `rows`"
-                            + _ADVICE_ON_OTHER_ROWS
-                            * subject.takes(stage, "training_set")
+                            f"context.row_seeds(training_set.row_keys(rows), draws), not by `rows`{advice}"
                         )
                     if _ignores_draws(arguments, subject):
                         yield (
