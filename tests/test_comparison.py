@@ -397,9 +397,11 @@ def test_a_precision_is_out_of_reach_only_if_it_is_with_less_variance_between_im
     runs = {"base": arm("base", rows % 3 == 0), "other": arm("other", rows % 4 == 0)}
     wanted = np.arange(1, 31)
     known = compared(runs, precisions=wanted).seeds_for_precision
-    of_arms = arm_statistics([correct_of(of_arm) for of_arm in runs.values()], labels, 3)
+    base, other = arm_statistics([correct_of(of_arm) for of_arm in runs.values()], labels, 3)
     weights = balanced_accuracy_weights(labels, 3)
-    less, expected, more = (runs_for_half_width(*of_arms, weights, wanted / 100, errors) for errors in (-1, 0, 1))
+    less, expected, more = (
+        runs_for_half_width(base, other, weights, (wanted / 100).tolist(), errors) for errors in (-1, 0, 1)
+    )
     seen = set()
     for points, low, seeds, high in zip(wanted, less, expected, more, strict=True):
         seen.add((low is None, seeds is None, high is None))

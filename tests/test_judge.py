@@ -705,7 +705,7 @@ def test_other_damaged_files_are_refused(tmp_path, name, content, message):
 
 def test_scores_that_are_no_numbers_are_refused_by_column(tmp_path):
     scores = {"prob_a": np.full(4, 0.5), "prob_b": np.full(4, 0.5)}
-    columns = {"id": np.arange(4), "true": ["a", "b"] * 2, "arm": ["x"] * 4, "seed": np.zeros(4, int)} | scores
+    columns: dict[str, Any] = {"id": np.arange(4), "true": ["a", "b"] * 2, "arm": ["x"] * 4, "seed": [0] * 4} | scores
     for dtype in ("complex128", "datetime64[s]", "timedelta64[s]", [("x", float)]):
         wrong = np.zeros(4, dtype)
         np.savez(tmp_path / "x.npz", **columns | {"prob_b": wrong})
@@ -728,7 +728,8 @@ def test_a_class_of_a_matrix_without_a_name_is_refused(empty):
 
 def test_a_class_name_may_have_a_line_break():
     names = np.array(["a", "b\nc", "d"])
-    table = {"id": range(6), "true": names[np.arange(6) % 3], "arm": ["x"] * 6, "seed": [0] * 6, "classes": names}
+    columns = {"id": range(6), "true": names[np.arange(6) % 3], "arm": ["x"] * 6, "seed": [0] * 6, "classes": names}
+    table: dict[str, Any] = dict(columns)
     result = fa.judge(table | {"logits": np.eye(3)[np.arange(6) % 3]}, baseline="x", progress=False)
     assert result.class_names == tuple(names) and result.arms[0].test.recall["b\nc"].mean == 1
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fer_augment import DatasetError, ImageSource
+from fer_augment.data.pixels import PixelSettings
 from fer_augment.readers import _table_parquet, image_files, table
 from fer_augment.readers._image_members import Member
 from fer_augment.readers._table_images import NamedImage, _Index, splits_in
@@ -153,7 +154,8 @@ def test_an_image_in_the_tables_of_two_splits_is_refused(tmp_path):
         tmp_path, ["2 images (images/18.png, images/19.png): several rows that differ in label, votes, split"]
     )
     (tmp_path / "a.yaml").write_text("images: .\ncolumns: {split: null}\n")
-    assert any("2 images" in note and "read once" in note for note in READERS.open(str(tmp_path / "a.yaml")).notes)
+    notes = READERS.open(str(tmp_path / "a.yaml")).splits(PixelSettings(), lambda done, total: None).notes
+    assert any("2 images" in note and "read once" in note for note in notes)
 
 
 def test_the_layout_of_raf_db_is_read(tmp_path):

@@ -175,12 +175,17 @@ class NeedsADrawnRow(Strategy):
         return weights * (1 + len(weights) // drawn * context.history.predictions.clip(0))
 
 
-class NeedsADrawnRowLater(NeedsADrawnRow):
+class NeedsADrawnRowLater(Strategy):
     """Do so after the first epoch, where a second training begins without a drawn row."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.USES_HISTORY
 
     @hookimpl
     def sampling_weights(self, weights: Any, context: Any, epoch: int) -> Any:
-        return super().sampling_weights(weights, context) if epoch else weights
+        drawn = int((context.history.epochs >= 0).sum()) if epoch else 1
+        return weights * (1 + len(weights) // drawn * context.history.predictions.clip(0)) if epoch else weights
 
 
 class ClaimsToUseTheHistory(Strategy):
