@@ -140,6 +140,7 @@ class TestMistakes:
         ran = compare("--seeds", seeds)
         assert ran.code == 2
         assert "give the number of seeds, such as 5, or a list, such as 0,3,7" in " ".join(ran.err.split())
+        assert "`7,` is a list of one" in " ".join(ran.err.split())
 
 
 class TestRun:

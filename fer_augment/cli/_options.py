@@ -69,5 +69,6 @@ class Seeds(click.ParamType[tuple[int, ...]]):
         listed = re.fullmatch(r"\d{1,18}(,\d{1,18})*,?", text) if "," in text else None
         seeds = tuple(int(seed) for seed in text.split(",") if seed) if listed else ()
         if not seeds or len(set(seeds)) != len(seeds):
-            self.fail(f"{value!r}: give the number of seeds, such as 5, or a list, such as 0,3,7", param, ctx)
+            hint = "give the number of seeds, such as 5, or a list, such as 0,3,7; `7,` is a list of one"
+            self.fail(f"{value!r}: {hint}", param, ctx)
         return seeds
