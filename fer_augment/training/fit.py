@@ -96,7 +96,7 @@ class Fit:
         trained = {id(parameter) for parameter in self.parameters if parameter.requires_grad}
         self.frozen_at_first = [parameter for parameter in in_backbone if id(parameter) in trained]
         self.batches = Batches(self.training, self.device)
-        self.passes = StepPasses(settings, self.model, self.parameters)
+        self.passes = StepPasses(self.training, self.model, self.parameters)
         self.average = WeightAverage(self.model, settings.weight_average) if settings.weight_average else None
         selects = settings.keep == "best" and self.evaluated is not None
         self.selection = Selection(settings.metric, settings.patience) if selects else None

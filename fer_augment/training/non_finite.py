@@ -5,13 +5,10 @@ Legend of shapes: S steps of an epoch, B rows of a batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fer_augment.hooks.pipeline import Step
 from fer_augment.training.specification import Training
 
 
@@ -48,30 +45,15 @@ class StepSums:
         inputs, logits, loss = sums[number].tolist()
         message = f"the loss became {loss} in epoch {epoch + 1}, step {number + 1} of {len(sums)}"
         if not np.isfinite(inputs):
-            return f"{message}: {self._acting('augment_batch')} returned pixels or targets that are not finite"
+            return f"{message}: {self.training.causes('augment_batch')} returned pixels or targets that are not finite"
         if np.isfinite(logits):
-            return f"{message}, although the logits were finite: it comes from {self._losses()}"
+            return f"{message}, although the logits were finite: it comes from {self.training.causes_of_loss}"
         if epoch == 0 and number == 0:
+            networks = self.training.causes("prepare_model", f"the network {self.training.model.name!r}")
             return (
-                f"{message}, with the initial weights: {self._networks()} returns logits that are not finite; check "
-                "its weights"
+                f"{message}, with the initial weights: {networks} returns logits that are not finite; check its weights"
             )
         advice = f"{message}: the training diverged; lower training.learning_rate"
         if number and self.training.pipeline.acts_at("build_loss"):
-            return f"{advice}, unless a gradient is not finite in {self._losses()}"
+            return f"{advice}, unless a gradient is not finite in {self.training.causes_of_loss}"
         return advice
-
-    def _acting(self, stage: str) -> str:
-        return _listed(step for step in self.training.pipeline.steps if step.acts_at([stage]))
-
-    def _losses(self) -> str:
-        name = f"the loss {self.training.loss.name!r}"
-        return f"{self._acting('build_loss')} or {name}" if self.training.pipeline.acts_at("build_loss") else name
-
-    def _networks(self) -> str:
-        name = f"the network {self.training.model.name!r}"
-        return f"{self._acting('prepare_model')} or {name}" if self.training.pipeline.acts_at("prepare_model") else name
-
-
-def _listed(steps: Iterable[Step]) -> str:
-    return " or ".join(map(str, steps))

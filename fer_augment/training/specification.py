@@ -57,6 +57,15 @@ class Training:
         rows = self.source_rows if self.settings.budget == "steps" else len(self.training_set)
         return math.ceil(rows / self.settings.batch_size)
 
+    def causes(self, stage: str, *own: str) -> str:
+        """Return what a fault at a stage may come from: its steps, and the given parts of the recipe."""
+        return " or ".join([*(str(step) for step in self.pipeline.steps if step.acts_at([stage])), *own])
+
+    @property
+    def causes_of_loss(self) -> str:
+        """What a fault of the loss may come from."""
+        return self.causes("build_loss", f"the loss {self.loss.name!r}")
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:

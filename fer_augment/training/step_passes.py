@@ -11,7 +11,7 @@ import torch
 
 from fer_augment.errors import RunError
 from fer_augment.hooks.declarations import BatchLoss
-from fer_augment.recipe.training_settings import TrainingSettings
+from fer_augment.training.specification import Training
 from fer_augment.training.torch_runtime import autocast
 
 
@@ -28,17 +28,15 @@ class StepPasses:
 
     logits: torch.Tensor
 
-    def __init__(
-        self, settings: TrainingSettings, model: torch.nn.Module, parameters: Sequence[torch.nn.Parameter]
-    ) -> None:
+    def __init__(self, training: Training, model: torch.nn.Module, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Prepare passes of a network.
 
         Args:
-            settings: device and precision.
+            training: its settings give the device and precision.
             model: the network.
             parameters: the parameters that are trained.
         """
-        self.settings, self.model, self.parameters = settings, model, parameters
+        self.training, self.model, self.parameters = training, model, parameters
         self._images: torch.Tensor | None = None
         self._loss: BatchLoss | None = None
         self._is_first = True
@@ -72,11 +70,14 @@ class StepPasses:
 
     def _pass(self, targets: torch.Tensor, weights: torch.Tensor | None, *, is_first: bool = True) -> torch.Tensor:
         assert self._images is not None and self._loss is not None
-        with autocast(self.settings):
+        with autocast(self.training.settings):
             logits = self.model(self._images)
         losses = self._loss(logits.float(), targets)
         if losses.shape != targets.shape[:1]:
-            raise RunError(f"the loss must have shape ({len(targets)},), one value per row, has {tuple(losses.shape)}")
+            raise RunError(
+                f"{self.training.causes_of_loss} must have shape ({len(targets)},), one value per row, has "
+                f"{tuple(losses.shape)}"
+            )
         mean = losses.mean() if weights is None else (losses * weights).mean()
         for parameter in self.parameters:
             parameter.grad = None
