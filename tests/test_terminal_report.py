@@ -527,6 +527,11 @@ def test_other_data_and_other_recipes_have_no_published_results(comparison, repe
     assert published_grids(others) == []
 
 
+def test_the_title_of_a_narrow_table_is_one_line(comparison):
+    grid = Grid("Scores of every arm", ("arm", "n"), ((("a", "1"),),))
+    assert "Scores of every arm\narm n\n" in printed(comparison, grids=(grid,))
+
+
 def test_row_of_wrong_length_is_refused():
     with pytest.raises(ValueError, match="does not match the columns"):
         Grid("title", ("a", "b"), ((("1",),),))

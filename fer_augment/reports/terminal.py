@@ -66,14 +66,7 @@ def print_grid(grid: Grid, console: Console) -> None:
     """Print a table, and its note if it has one, below an empty line."""
     wide = console.width >= WIDE
     shown = _fitting(grid, console.width)
-    table = Table(
-        title=Text(shown.title, style="bold"),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=0,
-    )
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for place, heading in enumerate(shown.columns):
         text = heading if wide else _SHORT_HEADINGS.get(heading, heading)
         table.add_column(Text(text), justify="left" if shown.is_left(place) else "right", overflow="fold")
@@ -84,6 +77,7 @@ def print_grid(grid: Grid, console: Console) -> None:
             others = (_cell(heading, cell, wide) for heading, cell in zip(shown.columns[1:], cells, strict=True))
             table.add_row(Text(first), *others)
     console.print()
+    console.print(Text(shown.title, style="bold"))  # the title of a rich table is wrapped at the width of the table
     console.print(table)
     if shown.note:
         console.print(Text(shown.note))
