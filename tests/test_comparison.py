@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from fer_augment.data.records import StepRecord
+from fer_augment.data.records import FoldIdentity, StepRecord
 from fer_augment.errors import NothingFinishedError, RunError
 from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
 from fer_augment.reports.wording import precision_sentence
 from fer_augment.results.comparison import ComparisonRecord, Failure, Statistic, read_comparison, save_comparison
+from fer_augment.results.comparison_warnings import warnings_of_records
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import (
     Verdict,
@@ -333,6 +334,19 @@ def test_a_class_that_one_of_two_runs_did_not_learn_needs_three_seeds(tmp_path):
         "(up to 10 % false positives instead of 5 %); use at least three."
     ]
     assert not warned(2, (0.0, 0.6, 0.6), (0.5, 0.6, 0.5))
+
+
+def test_classes_without_validation_images_are_named():
+    complete = record()
+    without_bee = (evaluation(1, 3, validation_recall=(0.5, None, 0.5)),)
+    assert not warnings_of_records({"base": [complete]})
+    for fold, where in ((None, ""), (FoldIdentity(repeat=0, number=1, folds=2), " of a fold")):
+        identity = complete.identity.model_copy(update={"fold": fold})
+        lacking = complete.model_copy(update={"curve": without_bee, "identity": identity})
+        assert warnings_of_records({"base": [complete, lacking]}) == [
+            f"The validation split{where} has no image of bee: scores on it, by which parameters, epochs and arms are "
+            "chosen, are means over the other classes."
+        ]
 
 
 def test_classes_with_few_test_images_are_named(tmp_path):

@@ -312,8 +312,8 @@ def _assigned(
     """Assign groups to the training split and to parts of it that are split off.
 
     The groups of one class after another are shuffled. A part takes the next group when it lacks at least half of the
-    rows of this group. Then single groups are moved, so that every class is in the training split and, if it has two
-    groups, in the test split.
+    rows of this group. Then single groups are moved, so that every class is in the training split, with two groups also
+    in the test split, and with three in the validation split.
 
     Args:
         labels: `(N,) int64`.
@@ -347,7 +347,10 @@ def _assigned(
 def _represent_classes(
     part_of_group: NDArray[np.int8], sizes: NDArray[np.int64], members: NDArray[np.int64], parts: tuple[int, ...]
 ) -> None:
-    """Move groups, in place: every class to the training split and, if possible, to the test split; no part is empty.
+    """Move groups, in place: every class to the training split and, if possible, to the others; no part is empty.
+
+    A class with two groups need not be in the validation split: it is trained with one and tested with the other, or
+    trained with both.
 
     Args:
         part_of_group: `(G,)`, part of each group.
@@ -363,26 +366,30 @@ def _represent_classes(
     def count(label: int, part: int) -> int:
         return int((part_of_group[groups_of_class[label]] == part).sum())
 
-    def can_leave_train(group: int) -> bool:
-        return all(count(label, _TRAIN) > 1 for label in members[starts[group] : starts[group + 1], 1].tolist())
+    def can_leave(group: int, part: int) -> bool:
+        return all(count(label, part) > 1 for label in members[starts[group] : starts[group + 1], 1].tolist())
 
-    def move(label: int, part: int, others: Sequence[int]) -> bool:
-        """Move the smallest group with a class to a part, from the first of the other parts that can give one."""
+    def move(label: int, part: int, others: Sequence[int], freely: Sequence[int] = ()) -> bool:
+        """Move the smallest group with a class to a part, from the first of the other parts that can give one.
+
+        A part gives a group only if it keeps others with its classes, except for the parts that give `freely`.
+        """
         for other in others:
             inside = groups_of_class[label][part_of_group[groups_of_class[label]] == other]
             for group in inside[np.argsort(sizes[inside], kind="stable")].tolist():
-                if other != _TRAIN or can_leave_train(group):
+                if other in freely or can_leave(group, other):
                     part_of_group[group] = part
                     return True
         return False
 
     for label in rarest_first:
         if len(groups_of_class[label]) and not count(label, _TRAIN):
-            move(label, _TRAIN, parts)
-    if _TEST in parts:
-        for label in rarest_first:
-            if len(groups_of_class[label]) > 1 and not count(label, _TEST):
-                move(label, _TEST, (_TRAIN, _VALIDATION))
+            move(label, _TRAIN, parts, freely=parts)
+    for part, groups_needed in ((_TEST, 2), (_VALIDATION, 3)):
+        for label in rarest_first if part in parts else ():
+            if len(groups_of_class[label]) >= groups_needed and not count(label, part):
+                others = [other for other in (_TRAIN, *parts) if other != part]
+                move(label, part, others, freely=[_VALIDATION])
     for part in parts:
         if not (part_of_group == part).any():
             any(move(label, part, (_TRAIN,)) for label in reversed(rarest_first))

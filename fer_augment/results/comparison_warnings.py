@@ -99,7 +99,7 @@ def _of_small_classes(counts: Mapping[str, int], groups: Mapping[str, int]) -> I
 
 def warnings_of_records(runs: Runs) -> list[str]:
     """Return warnings that the records of runs contain or give rise to, one sentence each."""
-    return [*_of_steps(runs), *_of_environments(runs), *_from_runs(runs)]
+    return [*_of_validation(runs), *_of_steps(runs), *_of_environments(runs), *_from_runs(runs)]
 
 
 def warnings_of_scores(arms: Sequence[Arm], test_counts: Mapping[str, int]) -> list[str]:
@@ -190,6 +190,20 @@ def _of_duplicates(rows: Mapping[str, int], deduplicated: Mapping[str, int]) -> 
     single = [name for name in rows if rows[name] > deduplicated[name] == 1]
     if single:
         yield f"The deduplicated test split has one image of {listed(single)}: {_OF_ONE_IMAGE}"
+
+
+def _of_validation(runs: Runs) -> Iterator[str]:
+    """Name the classes without rows in the validation split, in a cross-validation in that of any fold."""
+    records = [record for of_arm in runs.values() for record in of_arm if record.curve]
+    names = records[0].class_names if records else ()
+    recalls = [record.curve[-1].validation_recall for record in records]
+    absent = [name for label, name in enumerate(names) if any(recall[label] is None for recall in recalls)]
+    if absent:
+        where = "of a fold has no" if any(record.identity.fold for record in records) else "has no"
+        yield (
+            f"The validation split {where} image of {listed(absent)}: scores on it, by which parameters, epochs "
+            "and arms are chosen, are means over the other classes."
+        )
 
 
 def _of_steps(runs: Runs) -> Iterator[str]:
