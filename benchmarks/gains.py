@@ -12,7 +12,7 @@ import click
 
 from benchmarks.gains_page import Gains, check_place, gains_in_markdown, insert_tables
 from fer_augment.cli._options import Seeds, set_option
-from fer_augment.data.records import write_whole
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import FerAugmentError
 from fer_augment.processes import cores
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import PrivateAttr
 
-from fer_augment.data.records import RunDirectory, write_whole
+from fer_augment.data.records import RunDirectory
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import DatasetError, FerAugmentError, RunError, did_you_mean, excerpt
 from fer_augment.results.comparison import Arm, ComparisonRecord, read_comparison
 

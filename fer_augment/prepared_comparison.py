@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from fer_augment.data.audit import Audit, audit_warnings
 from fer_augment.data.audit_store import audited
 from fer_augment.data.dataset import Splits
-from fer_augment.data.records import RunDirectory, write_whole
+from fer_augment.data.records import RunDirectory
 from fer_augment.data.splitting import without_made_splits
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import RunError
 from fer_augment.finished import Comparison
 from fer_augment.hooks.observers import Observers

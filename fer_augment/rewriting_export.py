@@ -8,7 +8,7 @@ from pathlib import Path
 from fer_augment.data.dataset import Splits
 from fer_augment.data.export import refuse_unfit, rows_to_write, write_export
 from fer_augment.data.npy_format import refuse_existing
-from fer_augment.data.records import whole_directory
+from fer_augment.data.whole_files import whole_directory
 from fer_augment.errors import DatasetError
 from fer_augment.recipe.recipe import recipe_yaml
 from fer_augment.recipe.warnings import recipe_warnings

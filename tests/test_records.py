@@ -28,9 +28,8 @@ from fer_augment.data.records import (
     StepRecord,
     provenance_arrays,
     save_run,
-    whole_directory,
-    write_whole,
 )
+from fer_augment.data.whole_files import whole_directory, write_whole
 from fer_augment.errors import RunError, full_disk
 from tests.data_files import random_images
 

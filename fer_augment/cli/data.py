@@ -152,7 +152,7 @@ def _read(source: str | Source, overrides: tuple[str, ...]) -> Splits:
 
 
 def _write(file: Path, content: bytes) -> None:
-    from fer_augment.data.records import write_whole
+    from fer_augment.data.whole_files import write_whole
 
     try:
         write_whole(file, content)

@@ -152,7 +152,7 @@ def _bar(probability: float) -> str:
 
 def _draw(model: RunModel, inputs: Sequence[_Input], probabilities: NDArray[np.float64], out: Path) -> None:
     """Write one sheet, or a folder with one sheet per image."""
-    from fer_augment.data.records import write_whole
+    from fer_augment.data.whole_files import write_whole
     from fer_augment.runs.feature_maps import Explained, feature_map_sheet, feature_maps
     from fer_augment.runs.grad_cam import grad_cam
 

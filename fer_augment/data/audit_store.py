@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from fer_augment.cache import AUDITS, cache_folder
 from fer_augment.data.audit import Audit, audit
 from fer_augment.data.dataset import Splits
-from fer_augment.data.records import write_whole
+from fer_augment.data.whole_files import write_whole
 
 _CODE = ("audit", "dataset", "duplicates", "near_duplicates", "similar_vectors")
 """The modules of this package that decide an audit."""

@@ -23,7 +23,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from fer_augment.cache import FEATURES, LIMIT_VARIABLE, hold, keep_limit
-from fer_augment.data.records import write_whole
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import DatasetError
 
 _DIGEST = np.dtype("V16")

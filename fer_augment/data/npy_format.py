@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from fer_augment.data.dataset import ImageDataset, Splits
-from fer_augment.data.records import whole_directory
+from fer_augment.data.whole_files import whole_directory
 from fer_augment.errors import DatasetError
 
 CLASSES_FILE = "classes.json"

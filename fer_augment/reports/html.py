@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_augment.data.records import StepRecord, write_whole
+from fer_augment.data.records import StepRecord
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import RunError
 from fer_augment.reports.curves import accuracy_charts, loss_charts
 from fer_augment.reports.figures import (

@@ -15,7 +15,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from fer_augment.data.image_files import regular_file
-from fer_augment.data.records import FoldIdentity, why_unreadable, write_whole
+from fer_augment.data.records import FoldIdentity, why_unreadable
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import RunError
 from fer_augment.results.migration import migrated
 from fer_augment.significance import Verdict

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fer_augment.data.image_files import regular_file
-from fer_augment.data.records import RunDirectory, RunIdentity, write_whole
+from fer_augment.data.records import RunDirectory, RunIdentity
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import RunError
 
 CONFUSED_FILE = "confused.safetensors"

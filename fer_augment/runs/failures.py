@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_augment.data.records import write_whole
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import NothingFinishedError, RunError
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from fer_augment.data.records import RunDirectory, replaceable
+from fer_augment.data.records import RunDirectory
+from fer_augment.data.whole_files import replaceable
 from fer_augment.errors import FerAugmentError, RunError, StrategyError
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.recipe.shown_paths import without_folders

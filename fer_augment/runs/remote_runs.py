@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any, TypeAlias
 
-from fer_augment.data.records import RunDirectory, whole_directory
+from fer_augment.data.records import RunDirectory
+from fer_augment.data.whole_files import whole_directory
 from fer_augment.errors import RunError
 from fer_augment.progress import Report
 from fer_augment.runs.executors import FailedTask, Listener

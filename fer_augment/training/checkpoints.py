@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fer_augment.data.records import write_whole
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import RunError
 
 _GENERATOR, _MODEL, _OPTIMIZER = "generator", "model.", "optimizer."

@@ -20,7 +20,8 @@ from safetensors.torch import save
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.duplicates import image_digests
 from fer_augment.data.feature_cache import FeatureCache, StoredFeatures
-from fer_augment.data.records import BACKBONE_FILE, write_whole
+from fer_augment.data.records import BACKBONE_FILE
+from fer_augment.data.whole_files import write_whole
 from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.hooks.pipeline import Pipeline
 from fer_augment.recipe.training_settings import TrainingSettings

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fer_augment.cache import PROCESSORS, cache_folder
-from fer_augment.data.records import write_whole
+from fer_augment.data.whole_files import write_whole
 from fer_augment.errors import RunError
 from fer_augment.recipe.recipe import TrainingSettings
 

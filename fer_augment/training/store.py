@@ -18,7 +18,8 @@ from safetensors.numpy import load_file
 
 from fer_augment.cache import TRAININGS, cache_folder
 from fer_augment.data.digests import changed_files, write_digests
-from fer_augment.data.records import Evaluation, whole_directory
+from fer_augment.data.records import Evaluation
+from fer_augment.data.whole_files import whole_directory
 from fer_augment.errors import RunError
 
 
