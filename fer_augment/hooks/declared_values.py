@@ -62,10 +62,7 @@ def _are_pairs(values: Any) -> bool:
 
 _DECLARATIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "effects": (lambda value: isinstance(value, Effect), "an Effect"),
-    "acts_from": (
-        lambda value: isinstance(value, numbers.Integral) and int(value) >= 0,
-        "a number of epochs, at least 0",
-    ),
+    "acts_from": (_is_count, "a number of epochs, at least 0"),
     "idle_at": (_are_all(str), "a list of names of stages"),
     "distributions": (_are_all(str), "a list of names of distributions"),
     "files": (_are_all((str, os.PathLike)), "a list of paths"),

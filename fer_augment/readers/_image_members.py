@@ -115,11 +115,6 @@ def refuse_rewritten_images(source: str, files: Iterable[Member]) -> None:
             refuse_rewritten(f"{display_name(source)}: {file.name}", header.strip().split(","), ("file", "class"))
 
 
-def image_members(source: str) -> list[Member]:
-    """Return the image files of a folder, zip or tar archive, sorted by name; see `scan`."""
-    return scan(source).images
-
-
 def left_out(files: Sequence[Member]) -> tuple[str, ...]:
     """Return notes on files that are no images, if there are any."""
     unsupported = [file.name for file in files if file.is_regular]
