@@ -106,6 +106,11 @@ def display_text(text: str) -> str:
     return "\n".join(map(display_name, text.split("\n")))
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return `"ValueError: message"`, or the class alone of an error without a message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
 def excerpt(text: str, length: int = 200) -> str:
     """Return text from a file or a library for display in one line: escaped, and cut where it is longer."""
     shown = display_name(" ".join(text[: 2 * length].split()))

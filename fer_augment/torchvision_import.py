@@ -7,6 +7,8 @@ import re
 import sys
 from typing import Any
 
+from fer_augment.errors import in_one_line
+
 
 def import_with_torchvision(module: str) -> Any:
     """Import a module that imports torchvision.
@@ -29,8 +31,7 @@ def import_with_torchvision(module: str) -> Any:
         except Exception as error:
             missing = re.search(r"operator torchvision::(\w+) does not exist", str(error))
             if not missing:
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                raise ImportError(f"{module} cannot be imported ({reason})") from error
+                raise ImportError(f"{module} cannot be imported ({in_one_line(error)})") from error
             declared.define(f"{missing[1]}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             for name in [
                 name for name in sys.modules if name.partition(".")[0] in (module.partition(".")[0], "torchvision")

@@ -466,6 +466,10 @@ class TestRefusals:
         )
         assert isinstance(caught.value.__cause__, KeyError)
 
+    def test_an_unexpected_exception_without_a_message_is_named_by_its_class(self) -> None:
+        with pytest.raises(StrategyError, match=r"rewrite_training_set: MemoryError \(test_pipeline\.py, line \d+\)$"):
+            fold(pipeline(raising(MemoryError())), "rewrite_training_set", some_rows())
+
     def test_fer_augment_error_keeps_its_class(self) -> None:
         with pytest.raises(PluginError, match=r"^step 1 \(fails\), rewrite_training_set: no such sampler$"):
             fold(pipeline(raising(PluginError("no such sampler"))), "rewrite_training_set", some_rows())

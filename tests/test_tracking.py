@@ -155,6 +155,13 @@ class TestObservers:
         assert failure.startswith("tracker 'disk' failed at creation") and failure.endswith(f"{tmp_path.name} is full")
         assert observers.notify("run_started", run=IDENTITY) == []
 
+    def test_a_failure_without_a_message_is_named_by_its_class(self, tmp_path: Path) -> None:
+        def make(out: Path) -> object:
+            raise TimeoutError
+
+        (failure,) = Observers.of([Tracker("disk", "", make)], tmp_path).failures
+        assert failure.endswith("results are not affected: TimeoutError")
+
     def test_a_tracker_may_refuse(self, tmp_path: Path) -> None:
         def make(out: Path) -> object:
             raise PluginError("needs the package x")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fer_augment.errors import FerAugmentError, did_you_mean, excerpt
+from fer_augment.errors import FerAugmentError, did_you_mean, excerpt, in_one_line
 from fer_augment.hooks.networks import AnyModel
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Effect, Strategy
@@ -24,7 +24,7 @@ def declaration_fault(plugin: Strategy | AnyModel) -> str | None:
         except (FerAugmentError, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit and GeneratorExit, too: they are the plugin's
-            return f"{name} raised {type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+            return f"{name} raised {in_one_line(error)}"
         if not is_as_expected:
             return f"{name} must be {expected}, is {excerpt(repr(value), 60)}"
     for stage in plugin.idle_at if isinstance(plugin, Strategy) else ():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pluggy
 
-from fer_augment.errors import FerAugmentError, PluginError, did_you_mean
+from fer_augment.errors import FerAugmentError, PluginError, did_you_mean, in_one_line
 from fer_augment.hooks.declarations import Tracker
 from fer_augment.hooks.observer_specs import OBSERVERS, ObserverSpecs
 from fer_augment.hooks.specs import PROJECT
@@ -110,5 +110,4 @@ def _refuse_unknown_hooks(manager: pluggy.PluginManager, observer: object, name:
 
 
 def _failure(name: str, event: str, error: BaseException) -> str:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return f"tracker {name!r} failed at {event} and was disabled; results are not affected: {reason}"
+    return f"tracker {name!r} failed at {event} and was disabled; results are not affected: {in_one_line(error)}"

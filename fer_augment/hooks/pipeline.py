@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset, occurrence
-from fer_augment.errors import FerAugmentError, StrategyError, raised_at
+from fer_augment.errors import FerAugmentError, StrategyError, in_one_line, raised_at
 from fer_augment.hooks.scouts import CachingScout
 from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stage_manager import StageManager
@@ -272,9 +272,8 @@ def _returned(step: Step, stage: str, call: HookCaller, arguments: dict[str, Any
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit and GeneratorExit, too: they are the plugin's, not ours
-        message = " ".join(str(error).split())
         place = raised_at(error, unwrap(getattr(step.strategy, stage)).__code__.co_filename)
-        raise StrategyError(f"{step}, {stage}: {type(error).__name__}: {message} ({place})") from error
+        raise StrategyError(f"{step}, {stage}: {in_one_line(error)} ({place})") from error
     if not results:
         raise StrategyError(f"{step}, {stage} returned nothing; end it with a return statement")
     return results[0]

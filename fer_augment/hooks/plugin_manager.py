@@ -30,6 +30,7 @@ from fer_augment.errors import (
     did_you_mean,
     display_name,
     excerpt,
+    in_one_line,
     no_such_file,
 )
 from fer_augment.hooks.declarations import DatasetReader, Loss, RecipeFile, ReportProgress, Tracker
@@ -172,7 +173,7 @@ class Catalog:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit included
-                failures.append(f"the reader {offer.name} ({offer.provider}) failed: {_in_one_line(error)}")
+                failures.append(f"the reader {offer.name} ({offer.provider}) failed: {in_one_line(error)}")
         return readers, failures
 
     def _only(self, kind: str, name: str) -> Offer[Any]:
@@ -201,7 +202,7 @@ def _opened(
     except (FerAugmentError, KeyboardInterrupt):
         raise
     except BaseException as error:  # SystemExit and GeneratorExit, too: they are the plugin's, not ours
-        raise DatasetError(f"{named} failed: {_in_one_line(error)}") from error
+        raise DatasetError(f"{named} failed: {in_one_line(error)}") from error
     if not isinstance(opened, Splits) and not callable(getattr(opened, "splits", None)):
         raise DatasetError(f"{named} must return Splits or an ImageSource, returned {type(opened).__name__}")
     if passed_over and isinstance(opened, Splits | ImageSource):  # another source has no notes
@@ -231,7 +232,7 @@ def installed_plugins() -> Catalog:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - importing a plugin module may raise anything
-            problems.append(f"{provider}: {point.value} cannot be imported: {_in_one_line(error)}")
+            problems.append(f"{provider}: {point.value} cannot be imported: {in_one_line(error)}")
         seconds = time.process_time() - started
         if seconds > LONGEST_IMPORT and not provider.startswith(f"{PROJECT} "):  # those import what all commands need
             slow.append(
@@ -273,7 +274,7 @@ def collect(modules: Iterable[tuple[str, str, object]]) -> Catalog:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a hook of a plugin may raise anything
-            problems.append(f"{provider}: {name}: {_in_one_line(error)}")
+            problems.append(f"{provider}: {name}: {in_one_line(error)}")
     return Catalog(tuple(offers), tuple(problems))
 
 
@@ -380,7 +381,3 @@ def _argument_faults(hook: str, method: Callable[..., object]) -> Iterator[str]:
             yield f"{hook} has no argument {argument.name!r}{did_you_mean(argument.name, parameters)}"
         elif argument.kind is not argument.POSITIONAL_OR_KEYWORD or argument.default is not argument.empty:
             yield f"{hook}: {argument.name!r} must be a plain argument without a default, as it is always passed"
-
-
-def _in_one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")

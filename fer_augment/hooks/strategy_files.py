@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from fer_augment.errors import PluginError, did_you_mean
+from fer_augment.errors import PluginError, did_you_mean, in_one_line
 from fer_augment.hooks.modules_beside import make_importable, modules_beside, modules_of
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.plugin_manager import model_faults, strategy_faults
@@ -178,6 +178,5 @@ def module_as_of(executed: ExecutedFile) -> ModuleType:
         raise
     except BaseException as error:  # noqa: BLE001 - a file may raise anything
         del sys.modules[name]
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise PluginError(f"{file}: cannot be imported: {reason}") from error
+        raise PluginError(f"{file}: cannot be imported: {in_one_line(error)}") from error
     return module

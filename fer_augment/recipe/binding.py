@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fer_augment.data.records import weights_file
-from fer_augment.errors import FerAugmentError, RecipeError, StrategyError, did_you_mean, excerpt
+from fer_augment.errors import FerAugmentError, RecipeError, StrategyError, did_you_mean, excerpt, in_one_line
 from fer_augment.hooks.declarations import Loss, Tracker
 from fer_augment.hooks.declared_values import declaration_fault, missing_distribution
 from fer_augment.hooks.local_declarations import declaration_in_file
@@ -321,8 +321,7 @@ def with_parameters(plugin_class: type[P], parameters: Mapping[str, Any]) -> P:
     except (FerAugmentError, KeyboardInterrupt):
         raise
     except BaseException as error:  # noqa: BLE001 - validators are third-party code
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
-        raise RecipeError(reason) from error
+        raise RecipeError(in_one_line(error)) from error
 
 
 def _parameter_faults(

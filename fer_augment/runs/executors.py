@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, TypeVar
 
-from fer_augment.errors import FerAugmentError, full_disk
+from fer_augment.errors import FerAugmentError, full_disk, in_one_line
 from fer_augment.processes import start_process
 from fer_augment.progress import Event, Report
 from fer_augment.runs.task_order import TaskOrder, Waits
@@ -110,7 +110,7 @@ def attempt(work: Work[TaskT, ResultT], task: TaskT, report: Report) -> ResultT 
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - any error of one task must not stop the others, SystemExit included
-        message = full_disk(error) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        message = full_disk(error) or in_one_line(error)
         return FailedTask(message, traceback.format_exc())
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from fer_augment.errors import in_one_line
 from fer_augment.hooks.strategy import Strategy
 from fer_augment.hooks.strategy_files import ExecutedFile, executed_files, module_as_of
 from fer_augment.testing.fixtures import tiny_dataset
@@ -158,4 +159,4 @@ def _answer(files: list[ExecutedFile], message: bytes) -> Any:
     try:
         return request.answered()
     except BaseException as error:  # noqa: BLE001 - a strategy may raise anything, SystemExit included
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return in_one_line(error)

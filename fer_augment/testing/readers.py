@@ -16,7 +16,7 @@ import numpy as np
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixels import PixelSettings
-from fer_augment.errors import FerAugmentError
+from fer_augment.errors import FerAugmentError, in_one_line
 from fer_augment.hooks.declarations import DatasetReader, ReportProgress
 from fer_augment.testing.losses import name_faults
 from fer_augment.testing.scratch import scratch_folder
@@ -208,8 +208,8 @@ def refuses_damaged_data(subject: ReaderSubject) -> Iterator[str]:
             raise
         except BaseException as error:  # noqa: BLE001 - a reader may raise anything, SystemExit included
             yield (
-                f"files that are {title}: {type(error).__name__}: {' '.join(str(error).split())}; raise a DatasetError "
-                "that names the file and says what is wrong"
+                f"files that are {title}: {in_one_line(error)}; raise a DatasetError that names the file and says "
+                "what is wrong"
             )
         finally:
             shutil.rmtree(copy.parent, ignore_errors=True)
