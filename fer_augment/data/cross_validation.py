@@ -22,7 +22,6 @@ from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import FoldIdentity
 from fer_augment.data.splitting import (
     SPLIT_SEED,
-    ReportProgress,
     kept_together,
     split_off,
     subset,
@@ -30,6 +29,7 @@ from fer_augment.data.splitting import (
     without_made_splits,
 )
 from fer_augment.errors import DatasetError, display_name
+from fer_augment.phases import ReportProgress
 from fer_augment.randomness import stream_rng
 
 VALIDATION = 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from fer_augment.data.pixel_cache import computed_block, decoded_block
 from fer_augment.data.pixels import PixelSettings, fitted, reduction, with_channels
 from fer_augment.data.splitting import SPLIT_ORDER, Assignment, SplitSettings, assign_splits, divided, makes_splits
 from fer_augment.errors import DatasetError, said_of
-from fer_augment.phases import never_back, part_of
+from fer_augment.phases import ReportProgress, never_back, part_of
 
 DEMO = "demo"
 """Source name of the synthetic faces; to read a folder of this name, use `./demo`."""
@@ -29,8 +29,6 @@ _THUMBNAILS = PixelSettings((SIDE, SIDE), "stretch", "gray")
 
 They are kept in the cache, as each costs decoding a whole image again.
 """
-
-ReportProgress = Callable[[int, int], None]
 
 
 class DataSource(Protocol):

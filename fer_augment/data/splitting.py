@@ -8,7 +8,7 @@ patient.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -19,6 +19,7 @@ from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.duplicates import connected, group_ids, joined
 from fer_augment.data.near_duplicates import near_pairs
 from fer_augment.errors import DatasetError, display_name
+from fer_augment.phases import ReportProgress
 from fer_augment.randomness import stream_rng
 
 SPLIT_ORDER = ("train", "validation", "test")
@@ -30,8 +31,6 @@ _FEW = 5
 """Notes name the classes with at most this many images."""
 _NAMED = 3
 """Maximum number of classes or rows that a note or a message names."""
-
-ReportProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

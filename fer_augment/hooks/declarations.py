@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ImageSource
+from fer_augment.phases import ReportProgress
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +41,6 @@ weight times loss, and returns this mean, a scalar without gradient. It may be c
 """
 Adjustment: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 """A function from logits `(B, K)` to logits `(B, K)` that treats each row independently."""
-ReportProgress = Callable[[int, int], None]
-"""Called with the units done and the units in total."""
 
 
 @dataclass(frozen=True)

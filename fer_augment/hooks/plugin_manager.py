@@ -33,11 +33,12 @@ from fer_augment.errors import (
     in_one_line,
     no_such_file,
 )
-from fer_augment.hooks.declarations import DatasetReader, Loss, RecipeFile, ReportProgress, Tracker
+from fer_augment.hooks.declarations import DatasetReader, Loss, RecipeFile, Tracker
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.specs import PROJECT, RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
+from fer_augment.phases import ReportProgress
 
 T = TypeVar("T")
 

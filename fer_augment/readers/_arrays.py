@@ -18,8 +18,7 @@ from fer_augment.data.dataset import SourceRows
 from fer_augment.data.pixel_cache import computed_block
 from fer_augment.data.splitting import make_splits, splits_from_rows
 from fer_augment.errors import said_of
-from fer_augment.hooks.declarations import ReportProgress
-from fer_augment.phases import two_phases
+from fer_augment.phases import ReportProgress, two_phases
 from fer_augment.readers._array_names import missing_split_advice
 from fer_augment.readers._conventions import EVERYTHING, FER2013_CLASSES, class_order, display_name, is_fer2013
 from fer_augment.readers._stored_arrays import Array, StoredArray

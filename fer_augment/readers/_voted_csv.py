@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fer_augment import DatasetError, ImageDataset, Splits
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.splitting import SPLIT_ORDER, make_splits
-from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.phases import ReportProgress
 from fer_augment.readers import csv_file
 from fer_augment.readers._class_changes import ClassChanges
 from fer_augment.readers._conventions import FER2013_CLASSES, counted, display_name

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from fer_augment import DatasetError, DatasetReader, ImageDataset, PixelBlock, Splits, did_you_mean, hookimpl
 from fer_augment.data.splitting import make_splits
-from fer_augment.hooks.declarations import ReportProgress
-from fer_augment.phases import two_phases
+from fer_augment.phases import ReportProgress, two_phases
 from fer_augment.readers._conventions import DEMO, FER2013_CLASSES, PROVENANCE, display_name, excerpt
 from fer_augment.readers._pixel_text import keep_freed_memory, parse_row, parse_rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fer_augment import DatasetReader, ImageDataset, Splits, hookimpl
-from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.phases import ReportProgress
 from fer_augment.readers._conventions import DEMO
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from fer_augment import DatasetError, DatasetReader, ImageSource, Splits, hookimpl
 from fer_augment.data.image_source import ArraySource
 from fer_augment.data.splitting import SPLIT_ORDER
-from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.hooks.plugin_manager import installed_plugins
+from fer_augment.phases import ReportProgress
 from fer_augment.readers import csv_file, table
 from fer_augment.readers._conventions import counted, display_name, is_folder, no_such_file
 from fer_augment.readers._table_files import TableFile, TableFiles, named_table, tables_of

@@ -17,7 +17,7 @@ import numpy as np
 
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
 from fer_augment.data.image_files import regular_file
-from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.phases import ReportProgress
 from fer_augment.readers._array_names import IdxName, has_idx_files, idx_name, pairs
 from fer_augment.readers._arrays import LabeledArray, splits_of_arrays
 from fer_augment.readers._conventions import DEMO, counted, display_name, excerpt, is_folder, no_such_file

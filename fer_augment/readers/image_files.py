@@ -8,7 +8,7 @@ import numpy as np
 
 from fer_augment import DatasetReader, ImageSource, hookimpl
 from fer_augment.data.splitting import SPLIT_ORDER
-from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.phases import ReportProgress
 from fer_augment.readers._array_names import has_arrays
 from fer_augment.readers._conventions import (
     EVERYTHING,

@@ -18,7 +18,7 @@ from fer_augment.data.image_files import regular_file
 from fer_augment.data.npy_format import CLASSES_FILE, SETTINGS, SETTINGS_FILE
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import said_of
-from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.phases import ReportProgress
 from fer_augment.readers._array_names import COLUMNS, array_name, column_name, columns_of_splits, has_npy_files, pairs
 from fer_augment.readers._arrays import HEADER_FAULTS, LabeledArray, ignoring_old_headers, splits_of_arrays
 from fer_augment.readers._conventions import display_name, excerpt, is_folder, no_such_file

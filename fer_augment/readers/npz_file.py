@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
-from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.phases import ReportProgress
 from fer_augment.readers._array_names import array_name, pairs
 from fer_augment.readers._arrays import (
     HEADER_FAULTS,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fer_augment import DatasetError, DatasetReader, ImageFile, ImageSource, Splits, hookimpl
 from fer_augment.data.splitting import SPLIT_ORDER
-from fer_augment.hooks.declarations import ReportProgress
+from fer_augment.phases import ReportProgress
 from fer_augment.readers import csv_file
 from fer_augment.readers._class_changes import ClassChanges
 from fer_augment.readers._conventions import (

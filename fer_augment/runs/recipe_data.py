@@ -12,10 +12,11 @@ from fer_augment.cache import cache_folder
 from fer_augment.data.audit import drop_held_out_duplicates
 from fer_augment.data.cross_validation import CrossValidation, Folds, pooled
 from fer_augment.data.dataset import ImageDataset, Splits
-from fer_augment.data.image_source import ArraySource, DataSource, ReportProgress
+from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.records import FoldIdentity
+from fer_augment.phases import ReportProgress
 from fer_augment.recipe.recipe import Recipe
 
 

@@ -17,7 +17,8 @@ from fer_augment.data.dataset import Splits
 from fer_augment.data.image_source import ArraySource, DataSource
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import FerAugmentError, in_one_line
-from fer_augment.hooks.declarations import DatasetReader, ReportProgress
+from fer_augment.hooks.declarations import DatasetReader
+from fer_augment.phases import ReportProgress
 from fer_augment.testing.losses import name_faults
 from fer_augment.testing.scratch import scratch_folder
 

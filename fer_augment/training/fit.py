@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from fer_augment.data.dataset import ImageDataset
 from fer_augment.data.records import Evaluation
 from fer_augment.errors import RunError
-from fer_augment.hooks.declarations import BatchLoss, Gradients, ReportProgress
+from fer_augment.hooks.declarations import BatchLoss, Gradients
 from fer_augment.hooks.history import History
 from fer_augment.hooks.loss_features import LossFeatures
 from fer_augment.metrics import score
+from fer_augment.phases import ReportProgress
 from fer_augment.randomness import stream_rng
 from fer_augment.training.batches import Batches
 from fer_augment.training.checkpoints import Checkpoint

@@ -22,8 +22,8 @@ from fer_augment.data.duplicates import image_digests
 from fer_augment.data.feature_cache import FeatureCache, StoredFeatures
 from fer_augment.data.records import BACKBONE_FILE
 from fer_augment.data.whole_files import write_whole
-from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.hooks.pipeline import Pipeline
+from fer_augment.phases import ReportProgress
 from fer_augment.recipe.training_settings import TrainingSettings
 from fer_augment.training.device_images import as_batch, rows_at_once
 from fer_augment.training.machine import device_of

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fer_augment.data.records import Evaluation
 from fer_augment.errors import StrategyError
-from fer_augment.hooks.declarations import ReportProgress
 from fer_augment.hooks.stages import weights_fault
+from fer_augment.phases import ReportProgress
 from fer_augment.randomness import stream_key
 from fer_augment.training.device_images import rows_at_once
 from fer_augment.training.fit import Fit
