@@ -13,7 +13,7 @@ from fer_augment.data.records import Evaluation, FoldIdentity, Predictions, RunD
 from fer_augment.errors import RunError
 from fer_augment.results.comparison import Arm, CurvePoint, Ensemble, StepRows
 from fer_augment.results.ensembles import ensemble_of
-from fer_augment.results.scored_rows import ScoredRows, confusion_of, share, split_scores, statistic
+from fer_augment.results.scored_rows import ScoredRows, confusion_of, first_of_group, share, split_scores, statistic
 
 Pair = tuple[str, str]
 
@@ -126,7 +126,7 @@ def _joined(recipe: str, parts: Sequence[Predictions]) -> tuple[Predictions, NDA
     if not np.array_equal(rows[order], np.arange(len(rows))):
         raise RunError(f"{recipe}: the folds of a repeat do not hold out every row once; remove its runs")
     # duplicates are in one fold, so that the first row of a group names it in every repeat
-    groups = [part.rows[_first_of_group(part.groups)] for part in parts if part.rows is not None]
+    groups = [part.rows[first_of_group(part.groups)] for part in parts if part.rows is not None]
     predictions = Predictions(
         labels=np.concatenate([part.labels for part in parts])[order],
         logits=np.concatenate([part.logits for part in parts])[order],
@@ -135,12 +135,6 @@ def _joined(recipe: str, parts: Sequence[Predictions]) -> tuple[Predictions, NDA
         together=np.concatenate([part.together for part in parts if part.together is not None])[order],
     )
     return predictions, np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])[order]
-
-
-def _first_of_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return `(N,)`: the first row with the same group number as each row."""
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    return first[inverse]
 
 
 def summarized(arm: ArmRuns, kept: NDArray[np.bool_] | None, watched: Sequence[Pair]) -> Arm:

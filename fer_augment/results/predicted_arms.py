@@ -21,7 +21,7 @@ from fer_augment.results.ensembles import SummedProbabilities
 from fer_augment.results.predicted_runs import PredictedRun, runs_in
 from fer_augment.results.prediction_scores import scored_predictions
 from fer_augment.results.prediction_table import PredictionTable
-from fer_augment.results.scored_rows import ScoredRows
+from fer_augment.results.scored_rows import ScoredRows, first_of_group
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -148,7 +148,7 @@ class _Runs:
         if first.folds is not None:
             self._refuse_wrong_folds(ordered, groups)
         labels = label_of[first.true]
-        of_images = np.arange(len(labels)) if groups is None or groups.groups is None else _first_rows(groups.groups)
+        of_images = np.arange(len(labels)) if groups is None or groups.groups is None else first_of_group(groups.groups)
         arms = [
             replace(
                 _arm(arm, of_arm, names, label_of, labels, of_images),
@@ -247,7 +247,7 @@ class _Runs:
         if known is None or known.groups is None:
             return
         for run in of_repeat.values():
-            first = _first_rows(known.groups)
+            first = first_of_group(known.groups)
             assert run.folds is not None
             for row in np.flatnonzero(run.folds != run.folds[first])[:1]:
                 raise PredictionError(
@@ -263,12 +263,6 @@ class _Runs:
         of_rows = zip(first.images, labels, first.images[groups], strict=True)
         rows = ["\x1f".join((ids[image], names[label], ids[same])) for image, label, same in of_rows]
         return hashlib.sha256("\x1e".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _first_rows(groups: IntArray) -> IntArray:
-    """Return for each row the first row of its group."""
-    _, first, group_of_row = np.unique(groups, return_index=True, return_inverse=True)
-    return first[group_of_row].astype(np.int64)
 
 
 def _numbered(names: Sequence[str], known: dict[str, int]) -> IntArray:
@@ -297,7 +291,7 @@ def _arm(
     )
     keys = tuple(_digest(run, label_of, f"{name}\x1f{seed}") for seed, run in runs)
     seeds = tuple(seed for seed, _ in runs)
-    folds = [np.unique(_first_rows(run.folds), return_inverse=True)[1] for _, run in runs if run.folds is not None]
+    folds = [np.unique(first_of_group(run.folds), return_inverse=True)[1] for _, run in runs if run.folds is not None]
     if not folds:
         return ArmRuns(name, class_names, seeds, keys, rows)
     rows = replace(rows, folds=np.stack(folds), together=groups)

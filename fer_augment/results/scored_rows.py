@@ -125,6 +125,12 @@ def _calibration_interval(parts: Sequence[ScoredRows]) -> tuple[float, float] | 
     return calibration_error_interval(rows.confidence, rows.correct, confidence_bins(rows.confidence), rows.groups)
 
 
+def first_of_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `(N,) int64`: for each row the first row with the same group number."""
+    _, first, group_of_row = np.unique(groups, return_index=True, return_inverse=True)
+    return first[group_of_row].astype(np.int64)
+
+
 def confusion_of(rows: ScoredRows, class_names: Sequence[str], pair: tuple[str, str]) -> Confusion:
     """Count the rows of one class that each run predicts as another."""
     true, predicted = (class_names.index(name) for name in pair)
