@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fer_augment.data.dataset import ImageDataset, Splits, joined_groups
+from fer_augment.data.dataset import HELD_OUT, ImageDataset, Splits, joined_groups
 from fer_augment.data.duplicates import group_ids, image_digests
 from fer_augment.data.near_duplicates import near_pairs, pieces, star_groups
 from fer_augment.data.pixel_blocks import Images
@@ -27,8 +27,6 @@ BLANK = 1.0
 
 RowCounts = dict[str, dict[str, int]]
 """Number of rows by split and class name."""
-
-HELD_OUT = ("validation", "test")
 
 
 class _Plain(BaseModel):

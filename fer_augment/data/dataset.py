@@ -23,6 +23,8 @@ from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError, did_you_mean, excerpt
 from fer_augment.randomness import mix64
 
+HELD_OUT = ("validation", "test")
+"""The splits that are not trained on."""
 AS_READ = 0
 """Step number of a row as read from the data source."""
 UNSTAMPED = -1

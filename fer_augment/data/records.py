@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from fer_augment.data.dataset import ImageDataset
+from fer_augment.data.dataset import HELD_OUT, ImageDataset
 from fer_augment.data.digests import changed_files, write_digests
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.pixels import PixelSettings
@@ -30,7 +30,6 @@ from fer_augment.data.whole_files import naming, whole_directory
 from fer_augment.errors import DatasetError, RecipeError, RunError, excerpt
 
 RECORD_SCHEMA: Final = 2
-HELD_OUT = ("validation", "test")
 WEIGHTS_FILE, BACKBONE_FILE = "weights.safetensors", "backbone.safetensors"
 PREDICTIONS_FILE = "predictions.safetensors"
 SOURCES = "sources"
@@ -378,7 +377,7 @@ def weights_file(source: Path) -> Path:
     """
     file = source / WEIGHTS_FILE if source.is_dir() else source
     if not file.is_file():
-        reason = "not a run directory (no weights.safetensors)" if source.is_dir() else "no such file"
+        reason = f"not a run directory (no {WEIGHTS_FILE})" if source.is_dir() else "no such file"
         raise RecipeError(f"weights: {source}: {reason}")
     return file
 

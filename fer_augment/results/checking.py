@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from fer_augment.data.dataset import HELD_OUT
 from fer_augment.data.digests import changed_files
-from fer_augment.data.records import BACKBONE_FILE, HELD_OUT, PREDICTIONS_FILE, Predictions, RunDirectory, RunRecord
+from fer_augment.data.records import BACKBONE_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, Predictions, RunDirectory, RunRecord
 from fer_augment.errors import RunError
 from fer_augment.results.comparison import COMPARISON_FILE, REPORT_FILE, ComparisonRecord, read_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE, load_confused
 
 _AGAIN = "run the same `fer-augment compare` again: it redoes what is damaged or missing and keeps the rest"
 _RUN_AGAIN = "delete its directory and run it again"
-_FILES_OF_RUN = ("recipe.yaml", "provenance.safetensors", "weights.safetensors")
+_FILES_OF_RUN = ("recipe.yaml", "provenance.safetensors", WEIGHTS_FILE)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Iterator, Mapping, Sequence
 
-from fer_augment.data.records import FoldIdentity, RunDirectory
-
-WEIGHTS_FILE = "weights.safetensors"
+from fer_augment.data.records import WEIGHTS_FILE, FoldIdentity, RunDirectory
 
 
 def identical_arms(runs: Mapping[str, Sequence[RunDirectory]], baseline: str) -> Iterator[str]:

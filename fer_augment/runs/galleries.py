@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.data.records import RunDirectory
+from fer_augment.data.records import WEIGHTS_FILE, RunDirectory
 from fer_augment.metrics import softmax
 from fer_augment.results.confused_images import ConfusedImages, ConfusedRows, Pair, first_runs, save_confused
 from fer_augment.runs.recipe_data import RecipeData
@@ -47,7 +47,7 @@ def _of_run(run: RunDirectory, data: RecipeData, pairs: Sequence[Pair]) -> Itera
     splits, test_logits = data.splits_for(recipe, run.record.identity.fold), run.predictions("test").logits
     for pair in pairs:
         yield _confused(run, "test", splits.test, test_logits, pair)
-    if not (run.path / "weights.safetensors").is_file():
+    if not (run.path / WEIGHTS_FILE).is_file():
         return
     model = load_run_model(run)
     train = splits.train

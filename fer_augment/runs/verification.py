@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fer_augment.data.cross_validation import CrossValidation
-from fer_augment.data.dataset import Splits
+from fer_augment.data.dataset import HELD_OUT, Splits
 from fer_augment.data.image_files import regular_file
-from fer_augment.data.records import HELD_OUT, OUTSIDE, RunDirectory, RunRecord, weights_files
+from fer_augment.data.records import OUTSIDE, RunDirectory, RunRecord, weights_files
 from fer_augment.errors import RunError
 from fer_augment.progress import Report
 from fer_augment.recipe.binding import BoundRecipe

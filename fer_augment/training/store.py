@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from fer_augment.cache import TRAININGS, cache_folder
 from fer_augment.data.digests import changed_files, write_digests
-from fer_augment.data.records import Evaluation
+from fer_augment.data.records import WEIGHTS_FILE, Evaluation
 from fer_augment.data.whole_files import whole_directory
 from fer_augment.errors import RunError
 
@@ -90,7 +90,7 @@ class StoredTraining:
     @property
     def weights(self) -> Path:
         """The network's weights, a safetensors file."""
-        return self.path / "weights.safetensors"
+        return self.path / WEIGHTS_FILE
 
     @property
     def provenance(self) -> dict[str, NDArray[np.int64]]:

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
 from fer_augment.data.dataset import ImageDataset
-from fer_augment.data.records import NO_SOURCE, provenance_arrays
+from fer_augment.data.records import NO_SOURCE, WEIGHTS_FILE, provenance_arrays
 from fer_augment.training.folds import places_of
 from fer_augment.training.specification import Trained
 from fer_augment.training.store import TrainingFacts
@@ -41,7 +41,7 @@ def write_training(
         seconds: how long the training took.
         warnings: sentences; equal ones are written once.
     """
-    save_model(trained.model.cpu(), str(folder / "weights.safetensors"))
+    save_model(trained.model.cpu(), str(folder / WEIGHTS_FILE))
     save_file(provenance_arrays(rewritten), folder / "provenance.safetensors")
     save_file(examples_of(rewritten, source), folder / "examples.safetensors")
     facts = TrainingFacts(
