@@ -217,6 +217,11 @@ class Predictions:
     rows: NDArray[np.int64] | None = None
     together: NDArray[np.int64] | None = None
 
+    @property
+    def unadjusted(self) -> NDArray[np.float32]:
+        """`(N, K) float32`, logits before adjustment: `raw_logits`, or `logits` if the recipe has no adjustment."""
+        return self.logits if self.raw_logits is None else self.raw_logits
+
 
 _REMEDY = "; delete the directory to run again"
 

@@ -188,8 +188,7 @@ def _affine_part(run: RunModel, directory: RunDirectory) -> tuple[torch.Tensor, 
     classes = len(run.record.class_names)
     bias = run.adjust(np.zeros((1, classes), np.float32))[0]
     weight = (run.adjust(np.eye(classes, dtype=np.float32)) - bias).T
-    predictions = directory.predictions("validation")
-    raw = predictions.logits if predictions.raw_logits is None else predictions.raw_logits
+    raw = directory.predictions("validation").unadjusted
     expected = run.adjust(raw)
     if not np.allclose(raw @ weight.T + bias, expected, atol=TOLERANCE, rtol=TOLERANCE):
         return None

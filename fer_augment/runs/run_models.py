@@ -171,8 +171,7 @@ def load_run_model(directory: RunDirectory) -> RunModel:
         model = build_model(bound.model, no_images, pipeline, initial_weights=False)
     network = with_weights(model, weights_files(directory.path), settings)
     validation = directory.predictions("validation")
-    raw_logits = validation.logits if validation.raw_logits is None else validation.raw_logits
-    adjust = fitted_adjustment(pipeline, raw_logits, validation.labels, record.class_prior, settings)
+    adjust = fitted_adjustment(pipeline, validation.unadjusted, validation.labels, record.class_prior, settings)
     pixels = record.pixels.over(bound.recipe.data.pixels)  # earlier versions recorded the recipe's only
     return RunModel(record, settings, network, pipeline, pixels, adjust)
 
