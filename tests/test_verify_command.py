@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fer_augment.data.records import RunDirectory
+from fer_augment.runs.verification import _rows_compared
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
 from tests.data_files import write_squares
 from tests.tiny_runs import tiny_place
@@ -96,6 +97,25 @@ def test_nan_is_reported_as_valid_json(place: Path, copied_run: Path) -> None:
 
     parts = {part["name"]: part for part in result["parts"]}
     assert parts["test logits"]["different"] == 1 and parts["validation logits"]["different"] == 0
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "different"),
+    [
+        (
+            torch.tensor([[0.0, 1.0], [torch.nan, 1.0], [2.0, 3.0]]),
+            torch.tensor([[-0.0, 1], [torch.nan, 1], [2, 4]]),
+            2,
+        ),
+        (torch.arange(9000), torch.arange(9000) // 4096 * 4096, 9000 - 3),
+        (torch.zeros(0, 3), torch.zeros(0, 3), 0),
+        (torch.zeros(5, 2), torch.zeros(5, 2, dtype=torch.float64), 5),
+        (torch.zeros(5, 2), torch.zeros(4, 2), 5),
+    ],
+)
+def test_rows_are_compared_by_their_bytes(then: torch.Tensor, now: torch.Tensor, different: int) -> None:
+    part = _rows_compared("rows", then, now)
+    assert (part.total, part.different) == (max(len(then), len(now)), different)
 
 
 def test_another_seed_differs_and_changes_of_the_environment_are_listed(place: Path, copied_run: Path) -> None:
