@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from safetensors.numpy import load_file
 
 import fer_augment as fa
 from fer_augment import DatasetError, Effect, ImageDataset, Splits, Strategy, StrategyError, hookimpl
+from fer_augment.data.audit import audit, drop_held_out_duplicates
+from fer_augment.data.cross_validation import CrossValidation, Folds, pooled
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.export import write_export
 from fer_augment.data.records import provenance_arrays
@@ -92,6 +95,68 @@ class TestAppend:
     def test_appending_none_changes_nothing(self) -> None:
         data = tiny_dataset()
         assert data.append(noise(0, data), []).fingerprint == data.fingerprint
+
+
+class TestInTheDataOfAComparison:
+    """Rows from outside that the data hold before any step of a recipe are rows like the others."""
+
+    @pytest.fixture
+    def splits(self) -> Splits:
+        """12 training rows, of which the last 4 are from outside, all named but those, in pairs of one group."""
+        few = tiny_dataset().take(np.arange(8))
+        sources = SourceRows(tuple("abcdefgh"), np.arange(8) // 2, np.eye(2, dtype=np.float32)[[0, 1] * 4])
+        data = ImageDataset.from_arrays(few.images[:], [0, 1] * 4, ["ant", "bee"], sources=sources)
+        random = np.random.default_rng(1).integers(0, 256, (8, *data.image_shape), np.uint8)
+        held_out = ImageDataset.from_arrays(random, [0, 1] * 4, data.class_names)
+        outside = data.append(noise(4, data), [0, 1, 1, 0], source="page")
+        test = held_out.append(255 - noise(1, data), [1], source="page")
+        return Splits(outside, held_out, test, "grown")
+
+    def test_they_are_source_rows_in_the_same_size(self, splits: Splits) -> None:
+        train = fa.read_data(splits, progress=False).train
+        assert train.origins.tolist() == [[row] for row in range(12)]
+        assert not train.step.any() and not train.copies.any() and train.outside == ()
+        assert [train.name_of(row) for row in range(7, 12)] == ["h", None, None, None, None]
+        assert train.sources is not None and train.sources.groups is not None and train.targets is not None
+        assert len(set(train.sources.groups.tolist())) == 8
+        assert train.targets.argmax(axis=1).tolist() == train.labels.tolist()
+        smaller = fa.read_data(splits, size=4, progress=False).train
+        assert smaller.sources is not None and smaller.sources.names == train.sources.names
+
+    def test_dropping_held_out_duplicates_keeps_their_groups_and_targets(self, splits: Splits) -> None:
+        same = splits.train.images[[1]]
+        test = ImageDataset.from_arrays(np.concatenate([splits.test.images[:], same]), [0, 1] * 5, ["ant", "bee"])
+        kept = drop_held_out_duplicates(replace(splits, test=test)).train
+        assert [kept.name_of(row) for row in range(len(kept))] == [*"acdefgh", None, None, None, None]
+        assert kept.sources is not None and kept.sources.groups is not None and kept.targets is not None
+        assert len(set(kept.sources.groups[-4:].tolist()) - {0, 1, 2, 3}) == 4
+        assert kept.targets.argmax(axis=1).tolist() == kept.labels.tolist()
+
+    def test_a_cross_validation_does_not_keep_them_with_other_rows(self, splits: Splits) -> None:
+        rows = pooled(splits)
+        assert rows.targets is not None and rows.targets.argmax(axis=1).tolist() == rows.labels.tolist()
+        folds = Folds.of(splits, CrossValidation(3, 1))
+        together = folds.together[:12].tolist()
+        assert together[:8:2] == together[1:8:2] and len(set(together)) == 4 + 4
+        first = folds.splits(splits, folds.settings.identities[0])
+        assert sum(map(len, first.parts.values())) == 12 + 8 + 9
+
+    def test_an_audit_counts_their_groups_apart_in_each_split(self, splits: Splits) -> None:
+        groups = np.full(8, 5)
+        test = replace(splits.validation, sources=SourceRows(groups=groups))
+        grouped = replace(splits, test=test.append(noise(12, test)[11:], [0]))
+        for size in (None, 8):
+            found = audit(fa.read_data(grouped, size=size, progress=False)).source_groups
+            assert found is not None and found.across == 0
+
+    def test_folds_of_scouts_leave_them_out_like_other_rows(self, splits: Splits, tmp_path: Path) -> None:
+        folds = folds_of(splits.train, splits.train, 3, seed=0)[:, 0]
+        assert (folds[:8:2] == folds[1:8:2]).all() and set(folds.tolist()) == {0, 1, 2}
+
+        asking = bound(GeneratesByAScout())
+        trainings = Trainings(splits, 0, TrainingStore(tmp_path / "trainings")).of(asking)
+        predicted = TrainedScout(trainings, asking.steps[0]).probabilities(splits.train)
+        assert np.isfinite(predicted).all()
 
 
 def test_every_fold_trains_on_them_and_none_predicts_them(tmp_path: Path) -> None:

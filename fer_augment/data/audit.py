@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fer_augment.data.dataset import HELD_OUT, ImageDataset, Splits, joined_groups
+from fer_augment.data.dataset import HELD_OUT, Splits, joined_groups
 from fer_augment.data.duplicates import group_ids, image_digests
 from fer_augment.data.near_duplicates import near_pairs, pieces, star_groups
 from fer_augment.data.pixel_blocks import Images
@@ -283,24 +283,10 @@ def drop_held_out_duplicates(splits: Splits) -> Splits:
         return splits
     note = f"without {is_duplicate.sum():,} training rows that have an exact duplicate in a held-out split"
     try:
-        train = _source_rows(splits.train, np.flatnonzero(~is_duplicate))
+        train = splits.train.as_source_rows(~is_duplicate)
         return replace(splits, train=train, source=f"{splits.source} ({note})")
     except DatasetError as error:
         raise DatasetError(f"{error}; set data.held_out_duplicates to keep") from error
-
-
-def _source_rows(dataset: ImageDataset, rows: NDArray[np.int64]) -> ImageDataset:
-    """Return a new set that has the given rows as its source rows."""
-    zeros = np.zeros(len(rows), dtype=np.int64)
-    return replace(
-        dataset,
-        index=dataset.index[rows],
-        labels=dataset.labels[rows],
-        origins=np.arange(len(rows))[:, None],
-        copies=zeros,
-        step=zeros,
-        sources=None if dataset.sources is None else dataset.sources.taken(dataset.origin[rows]),
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,6 @@ from fer_augment.data.splitting import (
     SPLIT_SEED,
     kept_together,
     split_off,
-    subset,
     with_near,
     without_made_splits,
 )
@@ -140,8 +139,8 @@ class Folds:
         groups = joined(np.unique(self.together[others], return_inverse=True)[1].astype(np.int64))
         rng = stream_rng(SPLIT_SEED, "validation of a fold", fold.folds, fold.repeat, fold.number)
         is_validation = split_off(rows.labels[others], groups, VALIDATION, rng)
-        train, validation = (subset(rows, others[kept]) for kept in (~is_validation, is_validation))
-        test = subset(rows, np.flatnonzero(is_test))
+        train, validation = (rows.as_source_rows(others[kept]) for kept in (~is_validation, is_validation))
+        test = rows.as_source_rows(is_test)
         return replace(
             data, train=train, validation=validation, test=test, source=f"{without_made_splits(data.source)}, {fold}"
         )
@@ -164,7 +163,8 @@ def pooled(splits: Splits, *, keeps_test: bool = False) -> ImageDataset:
 
     No pixels are copied.
     """
-    parts = [splits.train, splits.validation, *([] if keeps_test else [splits.test])]
+    given = [splits.train, splits.validation, *([] if keeps_test else [splits.test])]
+    parts = [part.as_source_rows() for part in given]
     blocks = tuple(dict.fromkeys(block for part in parts for block in part.blocks))
     start_of = dict(zip(blocks, np.cumsum([0, *(len(block.pixels) for block in blocks)]).tolist(), strict=False))
     index = []
@@ -187,7 +187,7 @@ def pooled(splits: Splits, *, keeps_test: bool = False) -> ImageDataset:
 
 
 def _joined_sources(parts: Sequence[ImageDataset]) -> SourceRows:
-    sources = [(part.sources or SourceRows()).taken(part.origin) for part in parts]
+    sources = [part.sources or SourceRows() for part in parts]
     names = [one.names for one in sources]
     targets = [one.targets for one in sources]
     joined_names = joined_targets = None

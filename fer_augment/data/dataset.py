@@ -308,6 +308,46 @@ class ImageDataset:
         keep[as_index(rows)] = False
         return self.take(np.flatnonzero(keep))
 
+    def as_source_rows(self, rows: slice | ArrayLike = slice(None)) -> ImageDataset:
+        """Return rows as the source rows of a data set of their own; no pixels are copied.
+
+        A row from outside has no file name, and is in a group with rows of the same pixels only. The target of a
+        relabeled row is one-hot.
+
+        Args:
+            rows: `(n,)` positions or an `(N,)` boolean mask, by default all.
+        """
+        chosen = np.arange(len(self), dtype=np.int64)[as_index(rows)]
+        zeros = np.zeros(len(chosen), dtype=np.int64)
+        return ImageDataset(
+            blocks=self.blocks,
+            index=self.index[chosen],
+            labels=self.labels[chosen],
+            class_names=self.class_names,
+            origins=np.arange(len(chosen), dtype=np.int64)[:, None],
+            copies=zeros,
+            step=zeros,
+            sources=self._sources_of(chosen),
+        )
+
+    def _sources_of(self, rows: NDArray[np.int64]) -> SourceRows | None:
+        """Return names, groups and soft labels of rows at `(n,)` positions; None if there are none."""
+        if self.sources is None:
+            return None
+        origin = self.origin[rows]
+        sources = self.sources.taken(np.maximum(origin, 0))
+        if self.targets is not None:
+            sources = replace(sources, targets=self.targets[rows])
+        is_outside = origin < 0
+        if not is_outside.any():
+            return sources
+        names = sources.names and tuple(self.name_of(row) or "" for row in rows.tolist())
+        own = -1 - (self.digests[rows].view(np.uint64)[::2] >> 1).astype(np.int64)
+        groups, near = (
+            None if column is None else np.where(is_outside, own, column) for column in (sources.groups, sources.near)
+        )
+        return replace(sources, names=names, groups=groups, near=near)
+
     def append(
         self,
         images: ArrayLike,
@@ -414,6 +454,9 @@ class Splits:
     Strategies see `train` only. `validation` is used for all model selection; `test` is scored once per run, after
     training.
 
+    All rows of a split that has rows from outside, see `ImageDataset.origins`, become source rows: splits are where
+    provenance starts.
+
     Attributes:
         train: training split.
         validation: validation split.
@@ -438,8 +481,10 @@ class Splits:
     is_rewritten: bool = False
 
     def __post_init__(self) -> None:
-        """Validate that the splits are consistent."""
+        """Validate that the splits are consistent; make rows from outside source rows."""
         for name, part in self.parts.items():
+            if part.outside and part.is_from_outside.any():
+                object.__setattr__(self, name, part.as_source_rows())
             if not len(part):
                 raise DatasetError(f"{self.source}: the {name} split is empty")
             where = f"{self.source}: the {name} split has"

@@ -191,7 +191,9 @@ class ArraySource:
                 return ()
 
             block = computed_block(f"{part.fingerprint} {settings}", (len(part), *size, count), resize).block
-            resized.append(ImageDataset.from_arrays(block, part.labels, part.class_names, sources=_sources_of(part)))
+            resized.append(
+                ImageDataset.from_arrays(block, part.labels, part.class_names, sources=part.as_source_rows().sources)
+            )
         train, validation, test = resized
         notes = (*self.original.notes, *notes_on(np.full(total, _conversion((height, width, channels), settings))))
         return replace(self.original, train=train, validation=validation, test=test, pixels=settings, notes=notes)
@@ -207,25 +209,3 @@ def _conversion(shape: tuple[int, int, int], settings: PixelSettings) -> Convers
         if reduction(shape[:2], settings.size, settings.fit) < 1:
             conversion |= Conversion.ENLARGED
     return conversion
-
-
-def _sources_of(part: ImageDataset) -> SourceRows | None:
-    """Return names, groups and soft labels of N rows that become source rows; None if there are none.
-
-    A row from outside has no name and is a group of its own. The target of a relabeled row is one-hot.
-    """
-    if part.sources is None:
-        return None
-    is_outside = part.origin < 0
-    sources = replace(part.sources.taken(np.maximum(part.origin, 0)), targets=part.targets)
-    if not is_outside.any():
-        return sources
-    names = sources.names and tuple(part.name_of(row) or "" for row in range(len(part)))
-    groups, near = (_with_own(column, is_outside) for column in (sources.groups, sources.near))
-    return replace(sources, names=names, groups=groups, near=near)
-
-
-def _with_own(groups: NDArray[np.int64] | None, is_alone: NDArray[np.bool_]) -> NDArray[np.int64] | None:
-    """Give each of some rows a group of its own; groups of a source have numbers from 0."""
-    own = -1 - np.arange(len(is_alone), dtype=np.int64)
-    return None if groups is None else np.where(is_alone, own, groups)

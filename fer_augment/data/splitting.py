@@ -116,7 +116,7 @@ def splits_from_rows(
 def divided(description: str, rows: ImageDataset, assignment: Assignment, notes: Sequence[str] = ()) -> Splits:
     """Divide N source rows, in one block of pixels, into the splits of an assignment; no pixels are copied."""
     rows = with_near(rows, assignment.near)
-    train, validation, test = (_subset(rows, assignment.split == number) for number in range(len(SPLIT_ORDER)))
+    train, validation, test = (rows.as_source_rows(assignment.split == number) for number in range(len(SPLIT_ORDER)))
     title = f"{description} ({assignment.made})" if assignment.made else description
     return Splits(train, validation, test, title, (*notes, *assignment.notes))
 
@@ -148,7 +148,7 @@ def make_splits(
         return Splits(parts["train"], parts["validation"], parts["test"], source, keeps_near_duplicates=keeps)
     assignment = _validation_of(source, parts["train"], settings, progress)
     rows = with_near(parts["train"], assignment.near)
-    train, validation = (_subset(rows, assignment.split == number) for number in (_TRAIN, _VALIDATION))
+    train, validation = (rows.as_source_rows(assignment.split == number) for number in (_TRAIN, _VALIDATION))
     title = f"{source} ({assignment.made})"
     return Splits(train, validation, parts["test"], title, assignment.notes, keeps_near_duplicates=keeps)
 
@@ -200,7 +200,7 @@ def assign_splits(
     if (split == _VALIDATION).any():
         return Assignment(split)
     train = np.flatnonzero(split == _TRAIN)
-    assignment = _validation_of(source, _subset(rows, split == _TRAIN), settings, progress)
+    assignment = _validation_of(source, rows.as_source_rows(split == _TRAIN), settings, progress)
     all_rows = split.copy()
     all_rows[train] = assignment.split
     near = None
@@ -399,25 +399,6 @@ def with_near(rows: ImageDataset, near: NDArray[np.int64] | None) -> ImageDatase
     if near is None:
         return rows
     return replace(rows, sources=replace(rows.sources or SourceRows(), near=near))
-
-
-def subset(rows: ImageDataset, chosen: NDArray[np.int64]) -> ImageDataset:
-    """Return source rows at `(n,)` positions as source rows of a data set of their own; no pixels are copied."""
-    zeros = np.zeros(len(chosen), dtype=np.int64)
-    return ImageDataset(
-        blocks=rows.blocks,
-        index=rows.index[chosen],
-        labels=rows.labels[chosen],
-        class_names=rows.class_names,
-        origins=np.arange(len(chosen), dtype=np.int64)[:, None],
-        copies=zeros,
-        step=zeros,
-        sources=None if rows.sources is None else rows.sources.taken(rows.origin[chosen]),
-    )
-
-
-def _subset(rows: ImageDataset, mask: NDArray[np.bool_]) -> ImageDataset:
-    return subset(rows, np.flatnonzero(mask))
 
 
 # --- description and notes

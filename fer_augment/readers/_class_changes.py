@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from fer_augment import DatasetError, ImageDataset, ImageSource, Splits, did_you_mean
 from fer_augment.data.dataset import ROUNDING, have_largest_share
-from fer_augment.data.splitting import subset
 from fer_augment.readers._conventions import class_order, counted, display_name
 
 
@@ -91,7 +90,8 @@ class ClassChanges:
         parts = splits.parts.values()
         class_names, kept, notes = self._changed(splits.class_names, [(part.labels, part.targets) for part in parts])
         train, validation, test = (
-            _with_classes(subset(part, one.rows), one, class_names) for part, one in zip(parts, kept, strict=True)
+            _with_classes(part.as_source_rows(one.rows), one, class_names)
+            for part, one in zip(parts, kept, strict=True)
         )
         return replace(splits, train=train, validation=validation, test=test, notes=(*splits.notes, *notes))
 
