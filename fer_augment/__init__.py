@@ -7,7 +7,7 @@ nor pandas.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
+from fer_augment.data.dataset import ImageDataset, Omission, SourceRows, Splits
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.image_source import ImageSource
 from fer_augment.data.pixel_blocks import PixelBlock
@@ -76,6 +76,7 @@ __all__ = [
     "Loss",
     "Model",
     "ModelInput",
+    "Omission",
     "PixelBlock",
     "PluginError",
     "PredictionError",

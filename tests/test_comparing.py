@@ -228,7 +228,7 @@ class TestCompare:
     def test_what_is_not_used_of_the_data_is_named_before_training_and_in_the_comparison(
         self, place: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        notes = ("3 rows (a.png, b.png, c.png): no label; left out", "78 images resized", "not read: patient")
+        notes = (fa.Omission("3 rows: no label"), "78 images of the class dropped resized", fa.Omission("extra files"))
         data = replace(fa.read_data("faces", progress=False), notes=notes)
         omissions = [notes[0], notes[2]]
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from fer_augment.data.dataset import AS_READ, UNSTAMPED, ImageDataset, SourceRows, Splits, occurrence
+from fer_augment.data.dataset import AS_READ, UNSTAMPED, ImageDataset, Omission, SourceRows, Splits, occurrence
 from fer_augment.data.pixel_blocks import PixelBlock
 from fer_augment.errors import DatasetError
 from tests.data_files import random_images
@@ -478,14 +478,17 @@ class TestSplits:
 
     def test_notes_on_what_is_not_used_are_omissions(self) -> None:
         notes = (
-            "3 rows (a.png, b.png, c.png): no label; left out",
+            Omission("skipped 40 rows without a label"),
             "60 images resized",
-            "12 rows of fox: dropped",
-            "columns: image (file), label (kind)",
-            "not read: patient",
+            Omission("12 rows of fox: dropped"),
+            "columns: image (file), dropped (label)",
+            "2 rows (left out.png, not read.png): no group; each is a group of its own",
         )
+        splits = Splits(**self.parts(), source="synthetic", notes=notes)
 
-        assert Splits(**self.parts(), source="synthetic", notes=notes).omissions == (notes[0], notes[2], notes[4])
+        for copy in (splits, replace(splits, source="other"), pickle.loads(pickle.dumps(splits))):
+            assert copy.notes == notes
+            assert copy.omissions == (notes[0], notes[2])
 
     def test_in_train_marks_held_out_rows_with_an_exact_duplicate_in_train(self) -> None:
         splits = Splits(**self.parts(), source="synthetic")

@@ -172,7 +172,7 @@ def test_classes_are_renamed_merged_and_dropped(photos, source):
         for name, label in zip(FILES, LABELS, strict=True)
         if label != "fox"
     }
-    assert "10 rows of fox: dropped" in opened_source.notes
+    assert "10 rows of fox: dropped" in opened_source.splits(opened_source.settings).omissions
     assert not any("no row in the table" in note for note in opened_source.notes), "dropped images have rows"
 
 
@@ -239,7 +239,7 @@ def test_classes_size_and_color_of_arrays_are_changed(tmp_path):
     assert splits.class_names == ("angry", "fear", "happy", "sad", "surprise")
     assert splits.train.counts.tolist() == [4, 2, 2, 2, 2]
     assert splits.test.image_shape == (8, 8, 3)
-    assert "6 rows of neutral: dropped" in splits.notes
+    assert "6 rows of neutral: dropped" in splits.omissions
     assert_source_rows(splits)
 
 

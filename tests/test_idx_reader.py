@@ -38,7 +38,7 @@ def test_the_names_of_the_mnist_family(tmp_path, names):
 def test_uncompressed_files_are_preferred_to_compressed_ones(tmp_path):
     splits = read(write_idx(tmp_path / "raw", mnist() | mnist(suffix=".gz")))
     assert isinstance(splits.train.blocks[0].pixels, np.memmap)
-    assert splits.notes == (
+    assert splits.omissions == (
         "not read: 4 files (t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz, train-images-idx3-ubyte.gz, …), "
         "as uncompressed files are present",
     )

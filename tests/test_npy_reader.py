@@ -264,7 +264,7 @@ def test_images_and_labels_without_a_split_are_split(tmp_path):
     assert sum(map(len, splits.parts.values())) == 40
     assert "validation and test: 1 in 10 rows each, split off" in splits.source
     assert isinstance(splits.train.blocks[0].pixels, np.memmap)
-    assert "not read: extra.npy" in splits.notes
+    assert "not read: extra.npy" in splits.omissions
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def test_class_names_in_the_order_of_the_labels(tmp_path, key, dtype):
 
 def test_arrays_that_are_not_read_are_noted(tmp_path):
     write_npz(tmp_path / "a.npz", MEDMNIST | {"classes": np.arange(4), "patient": LABELS})
-    assert read(tmp_path / "a.npz").notes == ("not read: classes, patient",)
+    splits = read(tmp_path / "a.npz")
+    assert splits.notes == splits.omissions == ("not read: classes, patient",)
 
 
 def test_floats_and_channels_first_follow_the_rules_of_npy_folders(tmp_path):

@@ -170,7 +170,7 @@ class TestReading:
         source = write_ferplus(tmp_path / "ferplus", names=names)
         read_splits = read(source)
         assert [len(part) for part in read_splits.parts.values()] == [60, 15, 16]
-        assert any("2 rows (row 7, row 71): no image name; left out" in note for note in read_splits.notes)
+        assert any("2 rows (row 7, row 71): no image name; left out" in note for note in read_splits.omissions)
 
     def test_merged_classes_add_their_votes(self, tmp_path):
         source = write_ferplus(tmp_path / "ferplus", votes({0: {"neutral": 4, "anger": 3, "disgust": 3}}))
@@ -182,7 +182,7 @@ class TestReading:
         np.testing.assert_allclose(np.sort(shares(merged, NAMES[0]))[-2:], [0.4, 0.6], rtol=1e-6)
         first = [merged.train.name_of(row) for row in range(len(merged.train))].index(f"FER2013Train/{NAMES[0]}")
         assert merged.class_names[merged.train.labels[first]] == "negative", "the sum of both is the most"
-        assert any("12 rows with the most votes for contempt: dropped" in note for note in merged.notes)
+        assert any("12 rows with the most votes for contempt: dropped" in note for note in merged.omissions)
 
     @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", pytest.param("parquet", marks=needs_pyarrow)])
     def test_any_columns_of_votes_in_any_table(self, tmp_path, suffix):
@@ -319,7 +319,7 @@ class TestMerging:
         merged = read(tmp_path / "source.yaml")
         assert by_image(merged) == of_votes
         dropped = sum(row % 8 == 7 for row in range(COUNT)) + 1
-        assert f"{dropped} rows of contempt: dropped" in merged.notes
+        assert f"{dropped} rows of contempt: dropped" in merged.omissions
 
     def test_image_files_with_shares_give_the_labels_of_the_votes(self, source, of_votes):
         opened = table.read(str(source), lambda done, total: None)
@@ -332,7 +332,7 @@ class TestMerging:
         assert merged.class_names == ("bug", "dog")
         assert merged.train.labels.tolist() == [0, 0, 1]
         np.testing.assert_allclose(merged.train.targets, [[1.0, 0.0], [1.0, 0.0], [0.3, 0.7]], atol=1e-6)
-        assert "ant: never the largest share; left out" in merged.notes
+        assert "ant: never the largest share; left out" in merged.omissions
 
     def test_the_label_of_the_source_stays_in_a_tie(self, tmp_path):
         merged = read(self.with_first_shares(tmp_path, [0.5, 0.2, 0.3, 0]))

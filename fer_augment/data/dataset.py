@@ -33,8 +33,6 @@ FIRST_OUTSIDE = -2
 """In `origins`, the first source of `outside`; -3 is the second. -1 is padding."""
 ROUNDING = 1e-6
 """Shares that differ by less are equal: equal sums in float32 may differ."""
-_OMISSION = re.compile(r"\b(left out|dropped|not read)\b")
-"""What a note says of something that is not used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -447,6 +445,12 @@ class ImageDataset:
         return copies
 
 
+class Omission(str):
+    """A note on something that is in a source, but is not used, such as rows without a label; see `Splits.notes`."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """Training, validation and test split; for FER2013, Training, PublicTest and PrivateTest.
@@ -462,7 +466,8 @@ class Splits:
         validation: validation split.
         test: test split.
         source: description of the data source.
-        notes: what was passed over or converted when the source was read, one sentence each; see `omissions`.
+        notes: what was passed over or converted when the source was read, one sentence each; an `Omission` if it is
+            not used, see `omissions`.
         pixels: size and color that the recipe or the source set; new images are fitted alike. Images that a reader
             returns may still have others: they are given those that the recipe sets, or else these.
         keeps_near_duplicates: whether a cross-validation keeps near and mirrored duplicates in one fold; a source
@@ -516,12 +521,12 @@ class Splits:
         return hashlib.sha256("".join(part.fingerprint for part in self.parts.values()).encode()).hexdigest()
 
     @property
-    def omissions(self) -> tuple[str, ...]:
-        """The notes on what is in the source, but is not used: those with `left out`, `dropped` or `not read`.
+    def omissions(self) -> tuple[Omission, ...]:
+        """The notes on what is in the source, but is not used: those that are an `Omission`.
 
         They are warnings of runs and comparisons; all notes are listed by `data show`.
         """
-        return tuple(note for note in self.notes if _OMISSION.search(note))
+        return tuple(note for note in self.notes if isinstance(note, Omission))
 
     def in_train(self, part: ImageDataset) -> NDArray[np.bool_]:
         """Return an `(N,) bool` mask of the rows with an exact duplicate in the training split."""

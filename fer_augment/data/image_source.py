@@ -62,7 +62,7 @@ class ImageSource:
         targets: `(N, K) float32`, soft labels, see `SourceRows.targets`; None for one-hot targets.
         settings: size and color that the source declares; a recipe's own settings override them.
         splitting: fractions and seed of splits that are made, and whether they keep near duplicates together.
-        notes: what was passed over or changed, one sentence each; see `Splits.omissions`.
+        notes: what was passed over or changed, one sentence each; see `Splits.notes`.
         advice: by split, where the source must provide it; for messages.
     """
 

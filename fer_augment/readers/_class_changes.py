@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment import DatasetError, ImageDataset, ImageSource, Splits, did_you_mean
+from fer_augment import DatasetError, ImageDataset, ImageSource, Omission, Splits, did_you_mean
 from fer_augment.data.dataset import ROUNDING, have_largest_share
 from fer_augment.readers._conventions import class_order, counted, display_name
 
@@ -53,7 +53,9 @@ class ClassChanges:
 
     def notes(self, labels: Sequence[str]) -> list[str]:
         """Return one note for each dropped class, with its number of rows."""
-        return [f"{labels.count(name):,} rows of {display_name(name)}: dropped" for name in sorted(self.dropped)]
+        return [
+            Omission(f"{labels.count(name):,} rows of {display_name(name)}: dropped") for name in sorted(self.dropped)
+        ]
 
     def applied(self, source: ImageSource) -> ImageSource:
         """Return a source with changed classes.
@@ -115,7 +117,7 @@ class ClassChanges:
             absent = [display_name(name) for label, name in enumerate(class_names) if label not in present]
             if len(present) < 2:
                 raise DatasetError(f"{self.place}: fewer than two classes have the largest share of a row; keep more")
-            notes.append(f"{counted(absent, 'classes')}: never the largest share; left out")
+            notes.append(Omission(f"{counted(absent, 'classes')}: never the largest share; left out"))
             class_names, kept = tuple(class_names[label] for label in present), [one.of(present) for one in kept]
         return class_names, kept, notes
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fer_augment import DatasetError, ImageFile
+from fer_augment import DatasetError, ImageFile, Omission
 from fer_augment.data.decoding import HEAD_BYTES, IMAGE_SUFFIXES, is_image
 from fer_augment.data.image_files import LARGEST_FILE
 from fer_augment.readers._conventions import counted, display_name, is_folder, refuse_rewritten, version_of
@@ -119,9 +119,10 @@ def left_out(files: Sequence[Member]) -> tuple[str, ...]:
     """Return notes on files that are no images, if there are any."""
     unsupported = [file.name for file in files if file.is_regular]
     special = [file.name for file in files if not file.is_regular]
-    notes = [f"{counted(unsupported, 'files')}: not in a supported image format; left out"] if unsupported else []
-    notes += [f"{counted(special, 'files')}: pipes, sockets or devices; left out"] if special else []
-    return tuple(notes)
+    reasons = {"not in a supported image format": unsupported, "pipes, sockets or devices": special}
+    return tuple(
+        Omission(f"{counted(names, 'files')}: {reason}; left out") for reason, names in reasons.items() if names
+    )
 
 
 def scan(source: str, expected: str = _EXPECTED) -> Scan:

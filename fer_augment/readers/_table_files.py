@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
 
-from fer_augment import DatasetError
+from fer_augment import DatasetError, Omission
 from fer_augment.data.decoding import IMAGE_SUFFIXES
 from fer_augment.data.image_files import LARGEST_FILE
 from fer_augment.readers._array_names import has_arrays
@@ -137,7 +137,9 @@ def named_table(path: Path) -> TableFiles:
     file = TableFile(path, (path.name,))
     shard = _shard(file)
     count = int(shard[3]) if shard else 1
-    note = f"{display_name(path.name)} is one of {count} files, the others are not read; pass the folder to read all"
+    note = Omission(
+        f"{display_name(path.name)} is one of {count} files, the others are not read; pass the folder to read all"
+    )
     folder = path.parent
     is_text = file.name.lower().endswith(TEXT_SUFFIXES)
     if path.is_file() and is_text and _is_folder_of_tables(folder):
@@ -200,7 +202,7 @@ def tables_in(source: str, choice: ColumnChoice = _NO_CHOICE) -> TableFiles:
     chosen = [file for file in labeled if "submission" not in file.parts[-1].lower()] or labeled
     others = [file.name for file in files if file not in chosen]
     left_out = [display_name(name) for name in others if not name.lower().endswith(LIST_SUFFIXES)]
-    notes = (f"{counted(left_out, 'tables')}: no columns of images and labels; not read",) if left_out else ()
+    note = Omission(f"{counted(left_out, 'tables')}: no columns of images and labels; not read")
     by_split = defaultdict(list)
     for file in chosen:
         by_split[file.split].append(file)
@@ -208,7 +210,7 @@ def tables_in(source: str, choice: ColumnChoice = _NO_CHOICE) -> TableFiles:
         raise _ambiguous(source, chosen)
     for of_split in by_split.values():
         _refuse_different(source, of_split)
-    return TableFiles(tuple(chosen), source, len(by_split) > 1, notes)
+    return TableFiles(tuple(chosen), source, len(by_split) > 1, (note,) if left_out else ())
 
 
 def _table_files(root: Path) -> Iterator[TableFile]:

@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
 
-from fer_augment import DatasetError, ImageFile
+from fer_augment import DatasetError, ImageFile, Omission
 from fer_augment.data.image_files import refuse_large, regular_file
 from fer_augment.readers._conventions import counted, display_name, split_called, version_of
 from fer_augment.readers._image_members import Member, left_out, scan
@@ -115,7 +115,7 @@ def find_images(
         _refuse_ambiguous(title, [(rows[number], match) for number, match in matches.items() if len(match) > 1])
         used = {member.parts for match in (*matches.values(), *of_inside[len(inside) :]) for member in match}
         unused = [member.name for member in index.members if member.parts not in used]
-        notes += [f"{counted(unused)}: no row in the table; left out"] if unused else []
+        notes += [Omission(f"{counted(unused)}: no row in the table; left out")] if unused else []
         notes += left_out([file for file in files_found.others if not file.name.lower().endswith(TABLE_SUFFIXES)])
     names = [display_name(rows[number].value) for number in elsewhere if number not in matches]
     notes += [f"{counted(names)}: read from elsewhere than {display_name(images)}"] if names else []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment import DatasetError
+from fer_augment import DatasetError, Omission
 from fer_augment.readers._class_changes import ClassChanges
 from fer_augment.readers._conventions import FER2013_CLASSES, counted, display_name, is_fer2013
 from fer_augment.readers._table_columns import Columns
@@ -80,7 +80,7 @@ def soft_labels(title: str, voted: Sequence[Row], columns: Columns, changes: Cla
     if len(present) < 2:
         raise DatasetError(f"{title}: fewer than two classes have the most votes for an image; choose other columns")
     absent = [display_name(names[label]) for label in range(len(names)) if label not in present]
-    notes += [f"{counted(absent, 'classes')}: never the most votes; left out"] if absent else []
+    notes += [Omission(f"{counted(absent, 'classes')}: never the most votes; left out")] if absent else []
     shares = kept_votes[rows][:, present]
     return SoftLabels(
         rows,
@@ -101,15 +101,16 @@ def _left_out(
 ) -> list[str]:
     """Return a note for each reason to leave out rows, with their number."""
     without_image = [f"row {row + 1}" for row in np.flatnonzero(~has_image).tolist()]
-    notes = [f"{counted(without_image, 'rows')}: no image name; left out"] if without_image else []
+    notes: list[str] = []
+    notes += [Omission(f"{counted(without_image, 'rows')}: no image name; left out")] if without_image else []
     unrated = [display_name(images[row]) for row in np.flatnonzero(has_image & ~votes.any(axis=1)).tolist()]
-    notes += [f"{counted(unrated, 'rows')}: no votes; left out"] if unrated else []
+    notes += [Omission(f"{counted(unrated, 'rows')}: no votes; left out")] if unrated else []
     if len(dropped):
         others = votes[:, dropped]
         is_dropped = has_image & (others.max(axis=1) > most)
         counts = np.bincount(others[is_dropped].argmax(axis=1), minlength=len(dropped))
         notes += [
-            f"{count:,} rows with the most votes for {display_name(columns[column])}: dropped"
+            Omission(f"{count:,} rows with the most votes for {display_name(columns[column])}: dropped")
             for column, count in zip(dropped.tolist(), counts.tolist(), strict=True)
         ]
     return notes

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
+from fer_augment import DatasetError, DatasetReader, Omission, Splits, hookimpl
 from fer_augment.data.image_files import regular_file
 from fer_augment.phases import ReportProgress
 from fer_augment.readers._array_names import IdxName, has_idx_files, idx_name, pairs
@@ -92,7 +92,8 @@ def _files(source: str) -> tuple[dict[str, IdxName], list[str]]:
     whole = {file.content for file in files.values() if not file.is_compressed}
     doubles = [name for name, file in files.items() if file.is_compressed and file.content in whole]
     kept = {name: file for name, file in files.items() if name not in doubles}
-    return kept, [f"not read: {counted(doubles, 'files')}, as uncompressed files are present"] if doubles else []
+    note = Omission(f"not read: {counted(doubles, 'files')}, as uncompressed files are present")
+    return kept, [note] if doubles else []
 
 
 def _array(path: Path, is_compressed: bool, title: str) -> StoredArray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
+from fer_augment import DatasetError, DatasetReader, Omission, Splits, hookimpl
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.npy_format import CLASSES_FILE, SETTINGS, SETTINGS_FILE
@@ -70,7 +70,7 @@ def read(source: str, progress: ReportProgress) -> Splits:
     column_files = columns_of_splits(source, column_names, names)
     columns = {split: _columns(Path(source), column_files, split) for split in names}
     others = [name for name in arrays if name not in contents and name not in column_names]
-    notes = [f"not read: {display_name(', '.join(others))}"] if others else []
+    notes = [Omission(f"not read: {display_name(', '.join(others))}")] if others else []
     classes = [name for name in files if name.casefold() == CLASSES_FILE]
     class_names = _read_class_names(Path(source, classes[0])) if classes else None
     parts = {split: _labeled(Path(source, images), Path(source, labels)) for split, (images, labels) in names.items()}

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from fer_augment import DatasetError, DatasetReader, Splits, hookimpl
+from fer_augment import DatasetError, DatasetReader, Omission, Splits, hookimpl
 from fer_augment.phases import ReportProgress
 from fer_augment.readers._array_names import array_name, pairs
 from fer_augment.readers._arrays import (
@@ -84,7 +84,7 @@ def _read(
         return stored(name).read()
 
     class_names, others = _class_names(source, array, [name for name in members if name not in contents])
-    notes = [f"not read: {display_name(', '.join(others))}"] if others else []
+    notes = [Omission(f"not read: {display_name(', '.join(others))}")] if others else []
     parts = {
         split: LabeledArray(stored(images), array(labels), _title(source, images), _title(source, labels))
         for split, (images, labels) in names.items()

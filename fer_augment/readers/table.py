@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment import DatasetError, DatasetReader, ImageFile, ImageSource, Splits, hookimpl
+from fer_augment import DatasetError, DatasetReader, ImageFile, ImageSource, Omission, Splits, hookimpl
 from fer_augment.data.splitting import SPLIT_ORDER
 from fer_augment.phases import ReportProgress
 from fer_augment.readers import csv_file
@@ -142,7 +142,7 @@ class _Image:
 def _labeled(title: str, rows: list[Row], changes: ClassChanges, notes: list[str]) -> list[Row]:
     """Return the rows that have a label, with the names that the changes give to classes; append notes."""
     without = [row.title for row in rows if not row.label]
-    notes += [f"{counted(without, 'rows')}: no label; left out"] if without else []
+    notes += [Omission(f"{counted(without, 'rows')}: no label; left out")] if without else []
     labels = whole_numbers([row.label for row in rows])
     changes.check({label for label in labels if label})
     notes += changes.notes(labels)
@@ -255,5 +255,5 @@ def _classes(
                 f"leave the label empty, or set classes: {{drop: ['{name}']}} in a source description (docs/data.md)"
             )
     absent = [display_name(name) for name in order if name not in label_of]
-    notes += [f"{counted(absent, 'classes')}: no rows; left out"] if absent else []
+    notes += [Omission(f"{counted(absent, 'classes')}: no rows; left out")] if absent else []
     return names, np.array([label_of[row.label] for row in rows], dtype=np.int64)
