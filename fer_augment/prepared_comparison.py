@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fer_augment.data.audit import Audit, audit_warnings
+from fer_augment.data.audit_records import Audit, audit_warnings
 from fer_augment.data.audit_store import audited
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fer_augment import DatasetError, ImageDataset, Splits
-from fer_augment.data.audit import Audit, audit, audit_warnings, drop_held_out_duplicates
+from fer_augment.data.audit import audit, drop_held_out_duplicates
+from fer_augment.data.audit_records import Audit, audit_warnings
 from fer_augment.data.dataset import SourceRows
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.readers._demo_faces import draw_faces

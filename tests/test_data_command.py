@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from fer_augment import read_data
-from fer_augment.data.audit import Audit, audit
+from fer_augment.data.audit import audit
+from fer_augment.data.audit_records import Audit
 from fer_augment.reports.contact_sheet import GROUPS, MEMBERS
 from tests.command_line import Ran, assert_readable, assert_refused, fer_augment
 from tests.data_files import (

@@ -17,7 +17,8 @@ import torch
 import fer_augment as fa
 from fer_augment.cache import AUDITS, cache_folder
 from fer_augment.data import audit_store
-from fer_augment.data.audit import Audit, audit
+from fer_augment.data.audit import audit
+from fer_augment.data.audit_records import Audit
 from fer_augment.data.audit_store import audited
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.records import RunDirectory

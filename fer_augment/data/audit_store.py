@@ -13,11 +13,15 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from fer_augment.cache import AUDITS, cache_folder
-from fer_augment.data.audit import Audit, audit
+from fer_augment.data.audit import audit
+from fer_augment.data.audit_records import Audit
 from fer_augment.data.dataset import Splits
 from fer_augment.data.whole_files import write_whole
 
-_CODE = ("audit", "dataset", "duplicates", "near_duplicates", "similar_vectors")
+_CODE = (
+    "data/audit", "data/dataset", "data/duplicates", "data/near_duplicates", "data/pixel_blocks",
+    "data/similar_vectors", "randomness",
+)  # fmt: skip
 """The modules of this package that decide an audit."""
 _LIBRARIES = ("numpy", "opencv-python-headless", "scipy")
 
@@ -54,7 +58,7 @@ def _key(splits: Splits) -> str:
 
 @functools.cache
 def _code_digest() -> str:
-    package = importlib.resources.files("fer_augment.data")
+    package = importlib.resources.files("fer_augment")
     digest = hashlib.sha256()
     for name in _CODE:
         digest.update((package / f"{name}.py").read_bytes())

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.audit import Audit, Row
+from fer_augment.data.audit_records import Audit, Row
 from fer_augment.data.dataset import Splits, occurrence
 
 Picture = NDArray[np.uint8]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fer_augment.data.audit import Audit, Duplicates, Row, RowCounts
+from fer_augment.data.audit_records import Audit, Duplicates, Row, RowCounts
 from fer_augment.data.dataset import HELD_OUT, ImageDataset, Splits
 from fer_augment.reports.grids import Grid
 from fer_augment.reports.grids import Row as Cells
