@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fer_augment import DatasetError, ImageDataset
 from fer_augment.data.audit import audit
-from fer_augment.data.dataset import SourceRows
+from fer_augment.data.dataset import SourceRows, groups_of
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.image_source import ImageSource
 from fer_augment.data.pixels import PixelSettings
@@ -21,7 +21,6 @@ from fer_augment.data.splitting import (
     SplitSettings,
     _assigned,
     assign_splits,
-    groups_of,
     make_splits,
     splits_from_rows,
     without_made_splits,

@@ -31,13 +31,14 @@ from fer_augment import (
     StrategyWarning,
     hookimpl,
 )
+from fer_augment.data import audit_store
 from fer_augment.data.dataset import SourceRows
 from fer_augment.hooks.pipeline import steps_of
 from fer_augment.metrics import softmax
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import Recipe, ScoutSettings, TrainingSettings
 from fer_augment.resampling import make_strategy
-from fer_augment.training import keys
+from fer_augment.training import code_digests, keys
 from fer_augment.training.folds import folds_of
 from fer_augment.training.keys import run_key, source_digest, step_identity, training_key
 from fer_augment.training.prediction import predict
@@ -355,10 +356,68 @@ class TestTrainingKey:
                 file.write("# changed\n")
         assert all(before != after for before, after in zip(*digests, strict=True))
 
+    def test_the_module_that_predicts_matters_for_runs_alone(self, monkeypatch):
+        before = run_key(bound(), **_GIVEN), training_key(bound(), **_GIVEN)
+        monkeypatch.setattr(keys, "_OF_A_RUN", ("runs/performing", "errors"))
+        assert run_key(bound(), **_GIVEN) != before[0]
+        assert training_key(bound(), **_GIVEN) == before[1]
+
+    @pytest.mark.parametrize("modules", [keys._CORE, (*keys._CORE, *keys._OF_A_RUN), audit_store._CODE])
+    def test_modules_import_others_of_the_key_or_what_decides_nothing(self, modules):
+        package, imported = Path(fer_augment.__file__).parent, set[str]()
+        for module in modules:
+            name = f"fer_augment.{module.replace('/', '.')}"
+            names = code_digests._imports_in((package / f"{module}.py").read_bytes(), name, is_package=False)
+            imported.update(name.removeprefix("fer_augment.").replace(".", "/") for name in names)
+        imported = {name for name in imported if (package / f"{name}.py").is_file()}
+        assert imported and imported - {*modules} - {*DECIDES_NOTHING} == set()
+
+    def test_modules_whose_names_plugins_import_are_in_the_key_or_decide_nothing(self):
+        public = [getattr(fer_augment, name) for name in fer_augment.__all__ if name not in fer_augment._LAZY]
+        modules = {getattr(value, "__module__", "") for value in public}
+        ours = {name.removeprefix("fer_augment.").replace(".", "/") for name in modules if "fer_augment" in name}
+        assert ours and ours - {*keys._CORE} - {*DECIDES_NOTHING} == set()
+
     def test_step_idle_in_training_does_not_matter(self):
         adjusting, training = bound(ShiftsOrWeights(trains=False)), bound(ShiftsOrWeights(trains=True))
         assert self.BASE(of=adjusting) == self.BASE() != self.BASE(of=training)
         assert run_key(adjusting, **_GIVEN) != run_key(bound(), **_GIVEN)
+
+
+DECIDES_NOTHING = {
+    "cache": "where files are kept",
+    "data/audit_records": "fields and wording of what the audit finds",
+    "data/class_order": "the order of classes is in the data's fingerprint",
+    "data/image_files": "pixels are in the data's fingerprint",
+    "data/image_source": "pixels are in the data's fingerprint",
+    "data/pixels": "pixels are in the data's fingerprint",
+    "data/records": "how results are written, and which file has the weights of a run, whose content is in the key",
+    "errors": "messages",
+    "hooks/declarations": "types",
+    "hooks/naming": "names of plugins are in the key",
+    "hooks/specs": "signatures of hooks",
+    "hooks/strategy_files": "runs files whose content is in the key",
+    "hooks/strategy_warnings": "messages",
+    "hooks/temporary_folders": "where files are kept",
+    "hooks/value_checks": "refuses",
+    "phases": "progress",
+    "processes": "in how many processes rows are prepared, which get the same ones in any number",
+    "progress": "progress",
+    "recipe/binding": "what it binds is in the key",
+    "recipe/recipe": "settings are in the key",
+    "recipe/training_settings": "settings are in the key",
+    "recipe/warnings": "messages",
+    "torchvision_import": "versions of other distributions are in the key",
+    "training/head_training": "refuses",
+    "training/keys": "the key",
+    "training/nested_clock": "times",
+    "training/non_finite": "refuses",
+    "training/requirements": "refuses",
+    "training/rewriting_checks": "refuses and warns",
+    "training/store": "where files are kept",
+    "training/strategy_cache": "has keys of its own",
+}
+"""What modules of this package do that a key leaves out, although modules in it import them."""
 
 
 class Named(Strategy):

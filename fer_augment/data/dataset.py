@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_augment.data.class_order import class_names_fault
-from fer_augment.data.duplicates import group_ids
+from fer_augment.data.duplicates import group_ids, joined
 from fer_augment.data.pixel_blocks import Images, PixelBlock, as_index, read_only
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError, did_you_mean, excerpt
@@ -534,6 +534,21 @@ class Splits:
         return np.isin(both[len(self.train) :], both[: len(self.train)])
 
 
+def groups_of(dataset: ImageDataset) -> NDArray[np.int64]:
+    """Return `(N,) int64` numbers, equal for source rows that belong together.
+
+    These are exact duplicates, rows of one group and, if they were searched for, near duplicates.
+    """
+    columns = () if dataset.sources is None else (dataset.sources.groups, dataset.sources.near)
+    given = [
+        np.unique(column[dataset.origin], return_inverse=True)[1].astype(np.int64)
+        for column in columns
+        if column is not None
+    ]
+    exact = group_ids(dataset.digests)
+    return joined(exact, *given) if given else exact
+
+
 def joined_groups(parts: Sequence[ImageDataset]) -> NDArray[np.int64] | None:
     """Return the groups of the rows of several splits; rows of a split without groups are apart; None without any."""
     groups = [
@@ -542,10 +557,10 @@ def joined_groups(parts: Sequence[ImageDataset]) -> NDArray[np.int64] | None:
     given = [one.astype(np.int64) for one in groups if one is not None]
     if not given:
         return None
-    joined = np.concatenate(given)
+    together = np.concatenate(given)
     if len(given) == len(parts):
-        return joined
-    numbered = np.unique(joined, return_inverse=True)[1].astype(np.int64)  # there may be none above the largest
+        return together
+    numbered = np.unique(together, return_inverse=True)[1].astype(np.int64)  # there may be none above the largest
     of_given = iter(np.split(numbered, np.cumsum([len(one) for one in given])[:-1]))
     own = np.cumsum([int(numbered.max(initial=-1)) + 1, *map(len, parts)])
     return np.concatenate(

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
+from fer_augment.data.dataset import ImageDataset, SourceRows, Splits, groups_of
 from fer_augment.data.duplicates import connected, group_ids, joined
 from fer_augment.data.near_duplicates import near_pairs
 from fer_augment.errors import DatasetError, display_name
@@ -212,21 +212,6 @@ def assign_splits(
 
 def _validation_of(source: str, train: ImageDataset, settings: SplitSettings, progress: ReportProgress) -> Assignment:
     return _made(source, train, {_VALIDATION: settings.validation}, settings, progress)
-
-
-def groups_of(dataset: ImageDataset) -> NDArray[np.int64]:
-    """Return `(N,) int64` numbers, equal for source rows that belong together.
-
-    These are exact duplicates, rows of one group and, if they were searched for, near duplicates.
-    """
-    columns = () if dataset.sources is None else (dataset.sources.groups, dataset.sources.near)
-    given = [
-        np.unique(column[dataset.origin], return_inverse=True)[1].astype(np.int64)
-        for column in columns
-        if column is not None
-    ]
-    exact = group_ids(dataset.digests)
-    return joined(exact, *given) if given else exact
 
 
 # --- assignment of groups of rows

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.dataset import FIRST_OUTSIDE, ImageDataset
+from fer_augment.data.dataset import FIRST_OUTSIDE, ImageDataset, groups_of
 from fer_augment.data.duplicates import stratified_folds
-from fer_augment.data.splitting import groups_of
 from fer_augment.randomness import stream_rng
 
 

@@ -31,19 +31,23 @@ from fer_augment.training.initial_weights import weights_digest
 from fer_augment.training.machine import device_of, precision_of, processor
 
 _BACKBONE = (
-    "hooks/networks", "training/device_images", "training/frozen_features", "training/initial_weights",
-    "training/machine", "training/networks", "training/preprocessing", "training/torch_runtime",
+    "data/feature_cache", "hooks/networks", "training/device_images", "training/frozen_features",
+    "training/initial_weights", "training/machine", "training/networks", "training/preprocessing",
+    "training/torch_runtime",
 )  # fmt: skip
 """The modules of this package that decide the features of an image under given weights."""
 _CORE = (
-    *_BACKBONE, "heads", "metrics", "randomness", "data/dataset", "data/duplicates", "data/pixel_blocks",
-    "hooks/history", "hooks/loss_features", "hooks/pipeline", "hooks/scouts", "hooks/stages", "hooks/strategy",
+    *_BACKBONE, "heads", "metrics", "randomness", "row_transforms", "data/dataset", "data/duplicates",
+    "data/pixel_blocks", "hooks/history", "hooks/loss_features", "hooks/pipeline", "hooks/scouts",
+    "hooks/stage_manager", "hooks/stages", "hooks/strategy",
     "training/batches", "training/checkpoints", "training/fit", "training/folds", "training/optimization",
     "training/prediction", "training/row_stream", "training/row_workers", "training/selection",
     "training/specification", "training/step_passes", "training/trainer", "training/training_files",
     "training/trainings", "training/weight_average",
 )  # fmt: skip
 """The modules of this package that decide the weights; the version alone would not tell edits apart."""
+_OF_A_RUN = ("runs/performing",)
+"""The modules of this package that decide a run besides its training and the code of its steps."""
 
 
 def training_key(bound: BoundRecipe, seed: int, splits: Splits, *, part: str = "") -> str:
@@ -63,7 +67,8 @@ def training_key(bound: BoundRecipe, seed: int, splits: Splits, *, part: str = "
 def run_key(bound: BoundRecipe, seed: int, splits: Splits) -> str:
     """Return the digest of everything that decides a run: its training, and the steps that act on predictions."""
     later = [step_identity(step) for step in bound.steps if not step.acts_in_training]
-    return _digest({"training": _training_identity(bound, seed, splits, ""), "prediction steps": later})
+    training = _training_identity(bound, seed, splits, "")
+    return _digest({"training": training, "prediction steps": later, "core": _source_digest_of(_OF_A_RUN)})
 
 
 def backbone_key(bound: BoundRecipe, splits: Splits) -> str:
