@@ -15,17 +15,16 @@ from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory
 from fer_augment.data.splitting import without_made_splits
 from fer_augment.data.whole_files import write_whole
+from fer_augment.doing_runs import outcomes_of
 from fer_augment.errors import RunError
 from fer_augment.finished import Comparison
 from fer_augment.hooks.observers import Observers
 from fer_augment.preparing import checked_networks, create_folder, jobs_on_this_machine
-from fer_augment.progress import Cached
 from fer_augment.reading import loaded_plugins
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.warnings import comparison_warnings
 from fer_augment.reports.console import print_warnings, progress_of
 from fer_augment.reports.html import write_report
-from fer_augment.reports.run_progress import RunProgress
 from fer_augment.reports.wording import precision_sentence
 from fer_augment.results.comparison import Against, ComparisonRecord, Failure, read_comparison, save_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE, has_confused
@@ -33,14 +32,14 @@ from fer_augment.results.earlier import holds_runs_of, keep_earlier
 from fer_augment.results.verdicts import compare_runs, nothing_finished
 from fer_augment.runs.executors import FailedTask, Listener, do_tasks
 from fer_augment.runs.experiment import Experiment, PlannedRun, Task, runs_in_order
-from fer_augment.runs.failures import keep_traceback, with_traceback
+from fer_augment.runs.failures import with_traceback
 from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.ledger import ledger_warning
 from fer_augment.runs.task_order import Waits
-from fer_augment.runs.tracking import Tracking, reason
+from fer_augment.runs.tracking import reason
 
 if TYPE_CHECKING:
-    from fer_augment.runs.plan import Plan, PlannedTask
+    from fer_augment.runs.plan import Plan
 
 Executor: TypeAlias = Literal["local", "ray"]
 
@@ -197,27 +196,25 @@ class PreparedComparison:
         notices = self.finished.remove_damaged()
         if self.progress:
             print_warnings([*(() if self.reported else audit_warnings(audit)), *notices])
-        planned = () if all(self.finished.paths) else self.plan.tasks
-        with (
-            RunProgress(
-                [one.task for one in planned],
-                self.splits.class_names,
-                weights=[one.weight for one in planned],
-                quiet=not self.progress,
-            ) as display,
-            Tracking(self.observers, display, self.experiment.identify) as tracking,
-        ):
-            outcomes = self._outcomes(planned, tracking)
+        outcomes = outcomes_of(
+            self.runs,
+            self.finished,
+            () if all(self.finished.paths) else self.plan.tasks,
+            self._outcomes_of_tasks,
+            self.experiment,
+            self.observers,
+            self.directory,
+            reported=self.reported,
+            progress=self.progress,
+        )
         finished: dict[str, list[RunDirectory]] = {arm.recipe.name: [] for arm in self.arms}
         failures = []
         for run, outcome in zip(self.runs, outcomes, strict=True):
             if isinstance(outcome, FailedTask):
                 failure = Failure(recipe=run.recipe.name, seed=run.seed, fold=run.fold, message=outcome.message)
                 failures.append(failure)
-                keep_traceback(self.directory, run, outcome.details)
             else:
                 finished[run.recipe.name].append(RunDirectory(outcome))
-                keep_traceback(self.directory, run, "")
         if len(failures) == len(self.runs):
             raise with_traceback(nothing_finished(failures), self.directory, self.runs[0])
         comparison = self._judged(finished, failures, audit)
@@ -227,18 +224,6 @@ class PreparedComparison:
         if not (self._further_seeds(comparison) and holds_runs_of(comparison, self.directory)):
             self._save(comparison, finished)
         return comparison
-
-    def _outcomes(self, planned: Sequence[PlannedTask], listener: Listener[Task]) -> list[Path | FailedTask]:
-        """Do the runs that are not finished; return the directory of every run, or why there is none."""
-        for run, path in zip(self.runs, self.finished.paths, strict=True):
-            if path and run not in self.reported:
-                listener.started(run)
-                listener.progressed(run, Cached("run"))
-                listener.ended(run, path)
-        tasks, waits = [one.task for one in planned], [one.waits for one in planned]
-        outcomes = self._outcomes_of_tasks(tasks, waits, listener) if tasks else []
-        done = iter(outcome for task, outcome in zip(tasks, outcomes, strict=True) if isinstance(task, PlannedRun))
-        return [path or next(done) for path in self.finished.paths]
 
     def _outcomes_of_tasks(
         self, tasks: Sequence[Task], waits: Waits, listener: Listener[Task]

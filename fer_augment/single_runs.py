@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_augment.arguments import AnyRecipe, Overrides, seed_of
+from fer_augment.doing_runs import outcomes_of
 from fer_augment.errors import NothingFinishedError
 from fer_augment.finished import Run
 from fer_augment.preparing import (
@@ -23,16 +24,16 @@ from fer_augment.processes import cores
 from fer_augment.reading import Data
 from fer_augment.recipe.warnings import recipe_warnings
 from fer_augment.reports.console import print_warnings, progress_of_activities
-from fer_augment.reports.run_progress import RunProgress
-from fer_augment.runs.executors import FailedTask, do_tasks
-from fer_augment.runs.experiment import Experiment, PlannedRun
-from fer_augment.runs.failures import keep_traceback, with_traceback
+from fer_augment.runs.executors import FailedTask, Listener, do_tasks
+from fer_augment.runs.experiment import Experiment, PlannedRun, Task
+from fer_augment.runs.failures import with_traceback
 from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.preflight import preflight
-from fer_augment.runs.tracking import Tracking
+from fer_augment.runs.task_order import Waits
 from fer_augment.training.store import default_store
 
 if TYPE_CHECKING:
+    from fer_augment.runs.plan import PlannedTask
     from fer_augment.runs.rewriting import Rewriting
 
 
@@ -63,41 +64,34 @@ def run(
         FerAugmentError: in one line, for whatever the pre-flight refuses.
         RunError: if the run fails; its traceback is in `out/failures`, and in the `__notes__` of the error.
     """
-    from fer_augment.runs.plan import PlannedTask, plan
-
     chosen_seed = seed_of(seed)
     (arm,) = bound_recipes([recipe], overrides, quiet=not progress)
     observers = observers_of([arm], track, Path(out))
     directory, recipe_data, store = Path(out), data_for([arm], data, progress=progress), default_store()
     notices = [*observers.failures, *preflight([arm], recipe_data, store, out=directory, is_comparison=False)]
-    checked, memory = checked_networks([arm], recipe_data, store)
+    task, experiment = PlannedRun(arm.recipe, chosen_seed), Experiment(recipe_data, store, directory / "runs")
+    finished = FinishedRuns.among([task], experiment)
+    is_finished = all(finished.paths)
+    checked, memory = ([], 0) if is_finished else checked_networks([arm], recipe_data, store)
     if progress:
         print_warnings([*notices, *checked, *recipe_warnings(arm)])
-    task = PlannedRun(arm.recipe, chosen_seed)
     create_folder(directory)
-    experiment = Experiment(recipe_data, store, directory / "runs")
-    finished = FinishedRuns.among([task], experiment)
     damaged = finished.remove_damaged()
-    omissions = () if all(finished.paths) else recipe_data.as_read(arm.recipe).omissions
+    omissions = () if is_finished else recipe_data.as_read(arm.recipe).omissions
     if progress:
         print_warnings([*damaged, *omissions])
-    planned = plan([task], experiment, finished).tasks or (PlannedTask(task),)
-    tasks, waits = [one.task for one in planned], [one.waits for one in planned]
-    jobs = jobs_on_this_machine([arm.recipe], memory)
-    with (
-        RunProgress(
-            tasks,
-            recipe_data.as_read(arm.recipe).class_names,
-            weights=[one.weight for one in planned],
-            quiet=not progress,
-        ) as display,
-        Tracking(observers, display, experiment.identify) as tracking,
-    ):
-        outcome = do_tasks(experiment, tasks, jobs, tracking, waits=waits)[-1]
+
+    def do(tasks: Sequence[Task], waits: Waits, listener: Listener[Task]) -> list[Path | FailedTask]:
+        return do_tasks(experiment, tasks, jobs_on_this_machine([arm.recipe], memory), listener, waits=waits)
+
+    planned: Sequence[PlannedTask] = ()
+    if not is_finished:
+        from fer_augment.runs.plan import plan  # imports torch, as networks do: not for a finished run
+
+        planned = plan([task], experiment, finished).tasks
+    (outcome,) = outcomes_of([task], finished, planned, do, experiment, observers, directory, progress=progress)
     if isinstance(outcome, FailedTask):
-        keep_traceback(directory, task, outcome.details)
         raise with_traceback(NothingFinishedError(f"{task} failed: {outcome.message}"), directory, task)
-    keep_traceback(directory, task, "")
     return Run(outcome)
 
 

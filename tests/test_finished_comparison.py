@@ -22,7 +22,8 @@ from fer_augment.data.audit_records import Audit
 from fer_augment.data.audit_store import audited
 from fer_augment.data.dataset import SourceRows
 from fer_augment.data.records import RunDirectory
-from fer_augment.runs import executors, galleries
+from fer_augment.runs import executors, galleries, network_checks
+from fer_augment.training import trainings
 from tests.comparison_place import write_place
 from tests.tiny_training import tiny_splits
 
@@ -67,6 +68,15 @@ def test_a_finished_comparison_starts_no_worker_and_computes_nothing_again(
     assert not prepared.plan.missing and prepared.memory == 0
 
 
+def test_a_finished_run_is_found_again_without_its_network(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(place / "cache/trainings")
+    for module, name in ((network_checks, "build_network"), (trainings, "build_model")):
+        monkeypatch.setattr(module, name, None)  # calling it is an error
+    (path,) = Path("out/runs/mined").glob("seed-1-*")
+    assert fa.run("mined.yaml", "faces", seed=1, out="out", progress=False).path == path
+    assert not (place / "cache/trainings").exists()
+
+
 _IMPORTED = """
 import sys
 from fer_augment.cli import main
@@ -78,8 +88,9 @@ print(sorted({"torch", "albumentations", "matplotlib"}.intersection(sys.modules)
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="torch is asked each time")
 @pytest.mark.skipif(bool(torch.version.cuda or torch.version.hip), reason="torch is asked whether there is a GPU")
-def test_a_finished_comparison_imports_no_torch_and_finds_the_runs_of_a_process_that_did() -> None:
-    command = ["compare", *ARMS, "--data", "faces", "--seeds", "2", "--out", "out"]
+@pytest.mark.parametrize("command", [["compare", *ARMS, "--seeds", "2"], ["run", "mined.yaml", "--seed", "1"]])
+def test_what_is_finished_imports_no_torch_and_finds_the_runs_of_a_process_that_did(command: list[str]) -> None:
+    command = [*command, "--data", "faces", "--out", "out"]
     runs = sorted(Path("out/runs").glob("*/*"))
     for _ in range(2):  # the first asks torch what processor this is, and keeps the answer
         ran = subprocess.run([sys.executable, "-c", _IMPORTED, *command], capture_output=True, text=True, check=True)
