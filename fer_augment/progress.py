@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -55,3 +56,25 @@ Report: TypeAlias = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Display nothing."""
+
+
+def throttled(report: Report, seconds: float) -> Report:
+    """Return a function that leaves out progress that comes sooner than `seconds` after what was reported last.
+
+    Optimizer steps of a head take less time than reporting them to another process. The start and the end of each
+    piece of work are reported always. An event goes on with the work of the one before it if it has the same total and
+    more done; its activity may be another one, such as the next epoch.
+    """
+    last, next_time = Advance("", 0, 0), 0.0
+
+    def sometimes(event: Event) -> None:
+        nonlocal last, next_time
+        if isinstance(event, Advance):
+            now, goes_on = time.monotonic(), event.total == last.total and event.done > last.done
+            last = event
+            if goes_on and event.done != event.total and now < next_time:
+                return
+            next_time = now + seconds
+        report(event)
+
+    return sometimes

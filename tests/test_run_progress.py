@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fer_augment.progress import Advance, Cached
+from fer_augment.progress import Advance, Cached, Event, throttled
 from fer_augment.recipe.recipe import load_recipe
 from fer_augment.reports import run_progress
 from fer_augment.reports.console import print_warnings
@@ -79,3 +79,16 @@ def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_quiet_progress_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines_of_two_runs(capsys, quiet=True) == []
+
+
+def test_throttled_progress_has_the_start_and_the_end_of_each_piece_of_work() -> None:
+    events: list[Event] = [Advance("training", 0, 1)]
+    events += [Advance(f"training, epoch {step // 3 + 1} of 3", step + 1, 9) for step in range(9)]
+    events += [Cached("training"), *(Advance("again", step + 1, 9) for step in range(9)), Advance("rewriting", 0, 0)]
+    few, all_of_them = list[Event](), list[Event]()
+    for seconds, reported in ((1e9, few), (0.0, all_of_them)):
+        report = throttled(reported.append, seconds)
+        for event in events:
+            report(event)
+    assert all_of_them == events
+    assert few == [*events[:2], *events[9:12], *events[19:]]

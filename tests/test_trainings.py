@@ -142,6 +142,18 @@ def test_each_step_that_rewrites_is_reported_before_it_does(tmp_path):
     assert activities == ["rewriting the training set, step 1 (repeats)", "rewriting the training set, step 3 (blends)"]
 
 
+def test_steps_of_both_stages_are_not_all_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(fer_augment.training.trainings, "SECONDS_BETWEEN_REPORTS", 1e9)
+    events: list[Any] = []
+    trainings = Trainings(tiny_splits(), 0, TrainingStore(tmp_path), report=events.append)
+    trainings.of(bound(HeadAgain(epochs=3))).trained()
+    second = [(event.done, event.total) for event in events if event.activity == "training, second stage"]
+    first = [(event.done, event.total) for event in events if event.activity != "training, second stage"]
+    for of_stage in (first, second):
+        total = of_stage[-1][1]
+        assert total > 3 and of_stage == [(0, 1), (1, total), (total, total)]
+
+
 class TestScout:
     def test_shares_the_training_of_the_recipe_without_later_steps(self, trainings):
         baseline = trainings.of(bound()).trained()

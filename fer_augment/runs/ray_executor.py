@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from urllib.parse import urlsplit
 
 from fer_augment.errors import RunError
 from fer_augment.processes import cores
-from fer_augment.progress import Advance, Event, Report, ignore
+from fer_augment.progress import Advance, Event, ignore, throttled
 from fer_augment.runs.executors import FailedTask, Listener, ResultT, TaskT, Work, attempt
 from fer_augment.runs.task_order import TaskOrder, Waits
 
@@ -241,25 +240,10 @@ def _do(work: Work[TaskT, MadeT], task: TaskT, number: int, mailbox: ActorHandle
     import ray
 
     mailbox.leave.remote(number, None)
-    outcome = attempt(work, task, _reporter(number, mailbox))
+    report = throttled(lambda event: mailbox.leave.remote(number, event), _SECONDS_BETWEEN_LOOKS)
+    outcome = attempt(work, task, report)
     ray.wait([mailbox.leave.remote(number, None)], timeout=_SECONDS_TO_ANSWER)  # events arrive before the result
     return outcome
-
-
-def _reporter(number: int, mailbox: ActorHandle[_Mailbox]) -> Report:
-    """Return a function that sends a task's events, of one activity no more often than they are displayed."""
-    activity, next_time = "", 0.0
-
-    def report(event: Event) -> None:
-        nonlocal activity, next_time
-        if isinstance(event, Advance):
-            now = time.monotonic()
-            if event.activity == activity and event.done != event.total and now < next_time:
-                return
-            activity, next_time = event.activity, now + _SECONDS_BETWEEN_LOOKS
-        mailbox.leave.remote(number, event)
-
-    return report
 
 
 @contextmanager

@@ -6,7 +6,6 @@ Legend of shapes: N rows, K classes, D features.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,7 +24,7 @@ from fer_augment.hooks.pipeline import Pipeline, Step
 from fer_augment.hooks.strategy import Context, Effect, PredictionKind
 from fer_augment.hooks.strategy_warnings import collected_warnings
 from fer_augment.metrics import softmax
-from fer_augment.progress import Advance, Cached, Report, ignore
+from fer_augment.progress import Advance, Cached, Report, ignore, throttled
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import TrainingSettings
 from fer_augment.training.folds import Fold, all_folds, fold_key, folds_of
@@ -68,6 +67,11 @@ class Trainings:
     cores: int | None = None
     clock: NestedClock = field(default_factory=NestedClock, init=False)
     _frozen: dict[str, FrozenFeatures] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def throttled_report(self) -> Report:
+        """Receives progress events as often as they occur, and reports them not too often."""
+        return throttled(self.report, SECONDS_BETWEEN_REPORTS)
 
     def of(self, bound: BoundRecipe) -> RecipeTrainings:
         """Return a recipe in these trainings; nothing is trained yet."""
@@ -127,7 +131,6 @@ class RecipeTrainings:
     trainings: Trainings
     bound: BoundRecipe
     rewriting_warnings: list[str] = field(default_factory=list, init=False)
-    _reported: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def settings(self) -> TrainingSettings:
@@ -148,15 +151,8 @@ class RecipeTrainings:
             # in both stages of training, a step that acts in the first one asks the same scout
             scout_for=lambda step: TrainedScout(self if step.acts_at(["refine_model"]) else self.first_stage, step),
             cache_for=lambda step: StrategyCache(root, step, self.bound),
-            report=self._report_step,
+            report=lambda step, done, total: self._report(Advance(step.name, done, total)),
         )
-
-    def _report_step(self, step: Step, done: int, total: int) -> None:
-        """Report the progress of a step's own work, not too often."""
-        now = time.monotonic()
-        if done == total or now >= self._reported.get(step.number, 0.0) + SECONDS_BETWEEN_REPORTS:
-            self._reported[step.number] = now
-            self._report(Advance(step.name, done, total))
 
     @cached_property
     def untrained(self) -> torch.nn.Module:
@@ -310,14 +306,7 @@ class RecipeTrainings:
         """Return the training as it is before `refine_model`; see `trained`."""
         name, epochs = _name_of(scout_of, fold), self.settings.epochs
 
-        reported = 0.0
-
         def progress(done: int, total: int) -> None:
-            nonlocal reported
-            now = time.monotonic()
-            if now < reported + SECONDS_BETWEEN_REPORTS and done < total:
-                return  # steps of a head take less time than reporting them to another process
-            reported = now
             epoch = min(done * epochs // total + 1, epochs)
             self._report(Advance(f"{name}, epoch {epoch} of {epochs}", done, total, measures_run=scout_of is None))
 
@@ -357,7 +346,7 @@ class RecipeTrainings:
         return stored
 
     def _report(self, event: Advance | Cached) -> None:
-        self.trainings.report(event)
+        self.trainings.throttled_report(event)
 
     def _training_rows(self, fold: Fold | None) -> ImageDataset:
         """Return the rewritten training set without the rows that descend from a fold."""
