@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from fer_augment import Splits
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.runs.recipe_data import RecipeData
+from fer_augment.training.needed import needed_trainings
 from fer_augment.training.store import default_store
 from fer_augment.training.trainings import RecipeTrainings, Trainings
 
@@ -28,7 +29,7 @@ def relative_times(arms: Sequence[BoundRecipe], splits: Splits, seeds: Sequence[
     for seed in seeds:
         baseline_trainings = _trainings(baseline, splits, seed)
         baseline_seconds = _seconds(baseline_trainings, ())
-        shared = {needed.key for needed in baseline_trainings.needed()}
+        shared = {needed.key for needed in needed_trainings(baseline_trainings)}
         for arm in others:
             additional_seconds = _seconds(_trainings(arm, splits, seed), shared)
             if baseline_seconds and additional_seconds is not None:
@@ -42,6 +43,6 @@ def _trainings(arm: BoundRecipe, splits: Splits, seed: int) -> RecipeTrainings:
 
 def _seconds(recipe: RecipeTrainings, shared: Collection[str]) -> float | None:
     """Return the wall time of the trainings of a recipe without those shared; None if one is not finished."""
-    keys = {needed.key for needed in recipe.needed()} - set(shared)
+    keys = {needed.key for needed in needed_trainings(recipe)} - set(shared)
     finished = [recipe.trainings.store.find(key) for key in sorted(keys)]
     return None if None in finished else sum(stored.facts.seconds for stored in finished if stored)

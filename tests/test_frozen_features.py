@@ -20,6 +20,7 @@ from fer_augment.randomness import stream_key
 from fer_augment.recipe.binding import BoundRecipe
 from fer_augment.recipe.recipe import Recipe, TrainingSettings
 from fer_augment.training.keys import backbone_key
+from fer_augment.training.needed import needed_trainings
 from fer_augment.training.prediction import predict
 from fer_augment.training.row_stream import RowStream
 from fer_augment.training.store import TrainingStore
@@ -305,7 +306,7 @@ class TestScouts:
     def test_are_heads_on_the_same_features(self, how, trained, weights, tmp_path):
         trainings = trainings_in(tmp_path)
         recipe = trainings.of(head_recipe(weights, Mirrors(), self.Asks(how=how)))
-        needed = {one.key for one in recipe.needed()}
+        needed = {one.key for one in needed_trainings(recipe)}
         recipe.trained()
         assert {path.name for path in trainings.store.root.iterdir()} == needed
         assert len(needed) == trained

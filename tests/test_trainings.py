@@ -41,6 +41,7 @@ from fer_augment.resampling import make_strategy
 from fer_augment.training import code_digests, keys
 from fer_augment.training.folds import folds_of
 from fer_augment.training.keys import run_key, source_digest, step_identity, training_key
+from fer_augment.training.needed import needed_trainings
 from fer_augment.training.prediction import predict
 from fer_augment.training.store import StoredTraining, TrainingStore, default_store
 from fer_augment.training.trainer import train
@@ -220,14 +221,14 @@ class TestScout:
         trainings = Trainings(splits_of_images(2), 0, TrainingStore(tmp_path))
         step = RecordsPredictions(how="out_of_fold")
         recipe = trainings.of(bound(step, settings=settings))
-        assert [needed.fold.number for needed in recipe.needed() if needed.fold] == [0, 1]
+        assert [needed.fold.number for needed in needed_trainings(recipe) if needed.fold] == [0, 1]
         _ = recipe.rewritten
         assert np.isfinite(step.predictions[-1]).all() and len(stored_keys(trainings)) == 2
 
     def test_out_of_fold_predictions_of_a_single_group_are_refused_before_training(self, tmp_path):
         trainings = Trainings(splits_of_images(1), 0, TrainingStore(tmp_path))
         recipe = trainings.of(bound(RecordsPredictions(how="out_of_fold")))
-        for attempt in (recipe.needed, lambda: recipe.rewritten):
+        for attempt in (lambda: needed_trainings(recipe), lambda: recipe.rewritten):
             with pytest.raises(StrategyError, match=r"step 1 \(records_predictions\).*require at least two groups"):
                 attempt()
         assert not trainings.store.root.exists() or not stored_keys(trainings)
@@ -599,7 +600,7 @@ class TestTrained:
 
 def test_needed_trainings_are_those_made(trainings):
     recipe = bound(Repeats(), RecordsPredictions(), RecordsPredictions(how="out_of_fold"))
-    needed = [one.key for one in trainings.of(recipe).needed()]
+    needed = [one.key for one in needed_trainings(trainings.of(recipe))]
     trainings.of(recipe).trained()
     assert set(needed) == stored_keys(trainings)
     assert len(needed) == 1 + 3 + 1
@@ -721,7 +722,7 @@ class TestSecondStage:
 
     def test_step_that_also_acts_before_training_needs_its_own_first_stage(self, trainings):
         refined = trainings.of(bound(RepeatsAndRefines())).trained()
-        needed = list(trainings.of(bound(RepeatsAndRefines())).needed())
+        needed = needed_trainings(trainings.of(bound(RepeatsAndRefines())))
         assert stored_keys(trainings) == {one.key for one in needed} and len(needed) == 2
         assert [one.is_second_stage for one in needed] == [False, True]
         first = trainings.store.find(needed[0].key)
@@ -730,7 +731,7 @@ class TestSecondStage:
 
     def test_step_after_a_refining_one_asks_the_same_scout_in_both_stages(self, trainings):
         recipe = bound(HeadAgain(), make_strategy("confusion_mix"))
-        needed = [one.key for one in trainings.of(recipe).needed()]
+        needed = [one.key for one in needed_trainings(trainings.of(recipe))]
         trainings.of(recipe).trained()
         assert stored_keys(trainings) == set(needed) and len(needed) == SETTINGS.scout.folds + 2
 

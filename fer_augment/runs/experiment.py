@@ -45,7 +45,7 @@ class SharedTraining:
 
     Attributes:
         run: the first of these runs.
-        number: the place of the training among those that the run needs, see `RecipeTrainings.needed`.
+        number: the place of the training among those that the run needs, see `training.needed`.
         name: what is trained, for display.
     """
 
@@ -84,13 +84,14 @@ class Experiment:
     def __call__(self, task: Task, report: Report) -> Path:
         """Do a run or a training unless it is cached; return its directory."""
         from fer_augment.runs.performing import perform  # imports torch, which nothing else here needs
+        from fer_augment.training.needed import needed_trainings
         from fer_augment.training.trainings import Trainings
 
         bound = bind(task.recipe, installed_plugins())
         if isinstance(task, SharedTraining):
             splits = self.data.splits_for(task.recipe, task.run.fold)
             trainings = Trainings(splits, task.run.seed, self.store, _as_whole_task(report))
-            return trainings.of(bound).needed()[task.number].obtain().path
+            return needed_trainings(trainings.of(bound))[task.number].obtain().path
         identity = self.identify(task)[0]
         path = run_path(self.folder, identity)
         if path.is_dir():

@@ -16,8 +16,9 @@ from fer_augment.recipe.binding import BoundRecipe, bind
 from fer_augment.runs.experiment import Experiment, PlannedRun, SharedTraining, Task
 from fer_augment.runs.finished_runs import FinishedRuns
 from fer_augment.runs.task_order import duration
+from fer_augment.training.needed import NeededTraining, needed_trainings
 from fer_augment.training.trainer import seconds_per_step
-from fer_augment.training.trainings import NeededTraining, RecipeTrainings, Trainings
+from fer_augment.training.trainings import RecipeTrainings, Trainings
 
 _STEPS_OF_A_HEAD = 100
 """Optimizer steps of a head that are timed; each takes a fraction of a millisecond."""
@@ -131,7 +132,7 @@ def plan(runs: Sequence[PlannedRun], experiment: Experiment, finished: FinishedR
     for run, path in zip(runs, finished.paths, strict=True):
         bound = bind(run.recipe, installed_plugins())
         splits = experiment.data.splits_for(run.recipe, run.fold)
-        needed = Trainings(splits, run.seed, experiment.store).of(bound).needed()
+        needed = needed_trainings(Trainings(splits, run.seed, experiment.store).of(bound))
         to_do = set() if path else _to_do(needed, experiment)
         for training in needed:
             first = planned.get(training.key)

@@ -6,7 +6,7 @@ Legend of shapes: N rows, K classes, D features.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -76,46 +76,6 @@ class Trainings:
     def of(self, bound: BoundRecipe) -> RecipeTrainings:
         """Return a recipe in these trainings; nothing is trained yet."""
         return RecipeTrainings(self, bound)
-
-
-@dataclass(frozen=True)
-class NeededTraining:
-    """A training that a recipe needs.
-
-    Attributes:
-        name: what is trained, for display.
-        key: its training key.
-        recipe: the recipe, as it is trained.
-        fold: source rows that are left out; None if all are trained on.
-        scout_of: the step whose scout this is; None for the training of a run.
-        first_stage: for a second stage, the key of the training that it starts from; else empty.
-        after: keys of the trainings that are done before it; each of them is needed, too.
-    """
-
-    name: str
-    key: str
-    recipe: RecipeTrainings
-    fold: Fold | None = None
-    scout_of: Step | None = None
-    first_stage: str = ""
-    after: tuple[str, ...] = ()
-
-    @property
-    def is_second_stage(self) -> bool:
-        """Whether it starts from a trained network and refines it."""
-        return bool(self.first_stage)
-
-    @property
-    def epochs(self) -> float:
-        """How many epochs of the whole training split its optimizer steps are."""
-        settings = self.recipe.settings
-        rows = 1 - 1 / self.fold.folds if self.fold and settings.budget != "steps" else 1
-        return 0.0 if self.is_second_stage else settings.epochs * rows
-
-    def obtain(self) -> StoredTraining:
-        """Do the training unless it is cached; see `RecipeTrainings.trained`."""
-        obtain = self.recipe.trained if self.is_second_stage else self.recipe.trained_from_scratch
-        return obtain(fold=self.fold, scout_of=self.scout_of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +230,7 @@ class RecipeTrainings:
         if not self.refines:
             return self.trained_from_scratch(fold=fold, scout_of=scout_of, evaluated=evaluated)
         self.check()
-        name = f"{_name_of(scout_of, fold)}, second stage"
+        name = f"{name_of(scout_of, fold)}, second stage"
 
         def make(scratch: Path, _: Path) -> None:
             first = self.first_stage.trained_from_scratch(fold=fold, scout_of=scout_of, evaluated=evaluated)
@@ -304,7 +264,7 @@ class RecipeTrainings:
         evaluated: Callable[[Evaluation], None] = lambda evaluation: None,
     ) -> StoredTraining:
         """Return the training as it is before `refine_model`; see `trained`."""
-        name, epochs = _name_of(scout_of, fold), self.settings.epochs
+        name, epochs = name_of(scout_of, fold), self.settings.epochs
 
         def progress(done: int, total: int) -> None:
             epoch = min(done * epochs // total + 1, epochs)
@@ -327,7 +287,7 @@ class RecipeTrainings:
             said = [*self.first_stage.rewriting_warnings, *messages]
             self._write(scratch, trained, rewritten, trained.seconds_before + seconds(), said)
 
-        return self._obtained(self._key_before_refinement(fold), make, name, evaluated)
+        return self._obtained(self.key_before_refinement(fold), make, name, evaluated)
 
     def _obtained(
         self, key: str, make: Callable[[Path, Path], None], name: str, evaluated: Callable[[Evaluation], None]
@@ -371,47 +331,6 @@ class RecipeTrainings:
             )
         return [fold for fold in all_folds(self.settings.scout.folds) if fold.number in numbers]
 
-    def needed(self) -> list[NeededTraining]:
-        """List the distinct trainings that the recipe needs, its own last, each after those that it waits for.
-
-        Scouts are those that the strategies' effects declare, with the scouts of the steps before theirs.
-        """
-        return list({training.key: training for training in self._needed([None], None)}.values())
-
-    def _needed(
-        self, folds: Iterable[Fold | None], scout_of: Step | None
-    ) -> Generator[NeededTraining, None, tuple[str, ...]]:
-        """Yield what the trainings without the rows of some folds need, and these; return their keys."""
-        first = self.first_stage
-        before = yield from first._needed_scouts(first.bound.steps)
-        refining = [step for step in self.bound.steps if step.acts_at(["refine_model"])]
-        before_refining = (*before, *(yield from self._needed_scouts(refining)))
-        for fold in folds:
-            name = _name_of(scout_of, fold) if scout_of else self.bound.recipe.name
-            key = first._key_before_refinement(fold)
-            yield NeededTraining(name, key, first, fold, scout_of, after=before)
-            if self.refines:
-                stage, after = f"{name}, second stage", (key, *before_refining)
-                yield NeededTraining(stage, self.key(fold), self, fold, scout_of, first_stage=key, after=after)
-        return tuple(self.key(fold) for fold in folds)
-
-    def _needed_scouts(self, steps: Iterable[Step]) -> Generator[NeededTraining, None, tuple[str, ...]]:
-        """Yield what the scouts of some steps need, and these; return their keys."""
-        keys: list[str] = []
-        for step in steps:
-            effects, folds = step.strategy.effects, list[Fold | None]()
-            embeds = Effect.ASKS_FOR_EMBEDDINGS in effects and not self.frozen  # the embeddings of a frozen backbone
-            if embeds or Effect.IN_SAMPLE_MINING in effects:
-                folds.append(None)
-            if Effect.OUT_OF_FOLD_MINING in effects:
-                try:
-                    folds += self.source_folds()
-                except StrategyError as error:
-                    raise StrategyError(f"{step}: {error}") from error
-            if folds:
-                keys += yield from TrainedScout(self, step).recipe._needed(folds, step)
-        return tuple(keys)
-
     def training(self, training_set: ImageDataset) -> Training:
         """Return what the trainer needs to train the recipe on a rewritten training set."""
         splits = self.trainings.splits
@@ -431,7 +350,8 @@ class RecipeTrainings:
         """Return the training key, on all rows or without those of a fold."""
         return self._key(self._part(fold))
 
-    def _key_before_refinement(self, fold: Fold | None) -> str:
+    def key_before_refinement(self, fold: Fold | None) -> str:
+        """Return the training key of the training as it is before `refine_model`; see `key`."""
         part = self._part(fold)
         return self._key(f"{part} before refine_model" if self.refines else part)
 
@@ -547,7 +467,7 @@ class TrainedScout:
         return softmax(self.recipe.predict(self.recipe.network(stored), dataset)).astype(np.float32)
 
 
-def _name_of(scout_of: Step | None, fold: Fold | None) -> str:
+def name_of(scout_of: Step | None, fold: Fold | None) -> str:
     """Return what is trained, for display."""
     if scout_of is None:
         return "training"
