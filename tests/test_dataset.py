@@ -66,14 +66,16 @@ class TestConstruction:
     def test_data_sets_are_read_only(self) -> None:
         writable = random_images(ROWS)
         for dataset in (seven_rows(), seven_rows(PixelBlock(writable)), pickle.loads(pickle.dumps(seven_rows()))):
-            for array in (*arrays_of(dataset).values(), dataset.origin, dataset.blocks[0].pixels):
+            for array in (*arrays_of(dataset).values(), dataset.origin, dataset.counts, dataset.blocks[0].pixels):
                 with pytest.raises(ValueError, match="read-only"):
                     array[0] = 1
             with pytest.raises(FrozenInstanceError):
                 dataset.labels = np.zeros(ROWS)  # type: ignore[misc]
 
     def test_counts_include_classes_without_rows(self) -> None:
-        assert ImageDataset.from_arrays(random_images(3), [2, 0, 2], CLASSES).counts.tolist() == [1, 0, 2]
+        dataset = ImageDataset.from_arrays(random_images(3), [2, 0, 2], CLASSES)
+        assert dataset.counts.tolist() == [1, 0, 2]
+        assert dataset.counts is dataset.counts, "they are counted once"
 
     def test_rows_and_labels_of_class_names(self) -> None:
         assert seven_rows().rows_of(["cat", "ant"]).tolist() == [0, 2, 3, 5, 6]

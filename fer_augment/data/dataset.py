@@ -238,10 +238,10 @@ class ImageDataset:
         names = self.sources.names if self.sources else None
         return (names[self.origin[row]] or None) if names and self.origin[row] >= 0 else None
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """`(K,) int64`, number of rows per class."""
-        return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
+        """`(K,) int64`, number of rows per class; read-only."""
+        return read_only(np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -289,8 +289,9 @@ class ImageDataset:
         origin = self.origin[positions]
         again = occurrence(positions) > 0
         copies, step = self.copies[positions], self.step[positions]
-        copies[again] = self._next_copies(origin[again])
-        step[again] = UNSTAMPED
+        if again.any():
+            copies[again] = self._next_copies(origin[again])
+            step[again] = UNSTAMPED
         return replace(
             self,
             index=self.index[positions],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from fer_augment import Effect, ImageDataset
 from fer_augment.data.dataset import SourceRows
 from fer_augment.hooks.plugin_manager import installed_plugins
-from tests.batches import augmented
+from tests.batches import augmented, one_hot, pipeline_of
 
 Cmo: Any = installed_plugins().strategy("cmo").value
 CutMix: Any = installed_plugins().strategy("cutmix").value
@@ -89,6 +90,26 @@ def test_soft_labels_of_foregrounds_are_used() -> None:
     area, row = (levels > 0).mean(axis=(1, 2)), (levels.max(axis=(1, 2)) > 100).astype(int)
     expected = (1 - area)[:, None] * [1, 0] + area[:, None] * votes[row]
     np.testing.assert_allclose(targets.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_soft", [False, True])
+def test_a_batch_after_the_first_allocates_nothing_that_grows_with_the_training_set(is_soft: bool) -> None:
+    rows, batch = 200_000, np.arange(8)
+    labels = np.arange(rows) % 3
+    sources = SourceRows(targets=np.eye(3, dtype=np.float32)[labels]) if is_soft else None
+    data = ImageDataset.from_arrays(
+        np.zeros((1, 8, 8), np.uint8), labels, "abc", rows=np.zeros(rows, np.int64), sources=sources
+    )
+    pipeline = pipeline_of(Cmo(), data)
+    arguments: dict[str, Any] = {"rows": batch, "training_set": data, "epoch": 0}
+    images = torch.zeros(len(batch), 1, 8, 8)
+    pipeline.fold("augment_batch", (images, one_hot(data, batch)), **arguments)
+    tracemalloc.start()
+    try:
+        pipeline.fold("augment_batch", (images, one_hot(data, batch)), **arguments)
+        assert tracemalloc.get_traced_memory()[1] < rows
+    finally:
+        tracemalloc.stop()
 
 
 def test_effects_are_declared() -> None:
