@@ -7,14 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.decoding import DecodedImage, Decoder, UndecodableImageError, image_size
+from fer_augment.data.decoding import Decoder, UndecodableImageError, image_size
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.errors import DatasetError
@@ -62,40 +61,7 @@ class Destination:
         return cls(np.empty(shape, np.uint8), np.zeros(shape[0], np.uint16), np.zeros(chunks, np.bool_))
 
 
-Allocate = Callable[[tuple[int, ...]], Destination]
-"""Returns the arrays for images of a shape, `(N, H, W, C)`; see `decode_files`."""
-
-
-def decode_files(
-    source: str,
-    files: Sequence[ImageFile],
-    settings: PixelSettings,
-    progress: Callable[[int, int], None],
-    allocate: Allocate = Destination.in_memory,
-) -> Destination:
-    """Decode image files.
-
-    With `channels: auto`, decoding starts again, once, when the first color image follows gray ones.
-
-    Args:
-        source: the data source, for messages.
-        files: N image files.
-        settings: size and color.
-        progress: called with the number of images decoded and their total.
-        allocate: returns the arrays to fill; chunks that are done already are not decoded again. With `channels: auto`,
-            the arrays for gray images may have three channels, if a color image was found before.
-
-    Raises:
-        DatasetError: if images cannot be read, or sizes differ and no size is given; the message has the number of
-            files, and names the first three.
-    """
-    with suppress(_ColorFoundError):
-        return _decoded(source, files, settings, progress, allocate)
-    # not in an `except` block, whose traceback would keep the arrays open: Windows deletes no file that is mapped
-    return _decoded(source, files, replace(settings, channels="color"), progress, allocate)
-
-
-class _ColorFoundError(Exception):
+class ColorFoundError(Exception):
     """A color image follows gray ones."""
 
 
@@ -112,27 +78,54 @@ class _SizesDifferError(Exception):
         self.file, self.sizes = file, sizes
 
 
-def _decoded(
+def shape_of_first(source: str, files: Sequence[ImageFile]) -> tuple[int, int, int]:
+    """Return the shape `(H, W, C)` of the first image that can be decoded: one channel if it is gray, else three.
+
+    Raises:
+        DatasetError: if none can be decoded.
+    """
+    unreadable = []
+    with Decoder() as decode:
+        for file in files:
+            try:
+                height, width, channels = decode(file.read(), file.name).pixels.shape
+                return height, width, channels
+            except UndecodableImageError as error:
+                unreadable.append(error)
+    raise DatasetError(_unreadable_message(source, unreadable))
+
+
+def decode_files(
     source: str,
     files: Sequence[ImageFile],
     settings: PixelSettings,
     progress: Callable[[int, int], None],
-    allocate: Allocate,
-) -> Destination:
-    with Decoder() as decode:
-        first = _first_readable(source, files, decode)
-    if not settings.channel_count and first.pixels.shape[2] == 3:
-        settings = replace(settings, channels="color")
-    height, width, channels = first.pixels.shape
-    into = allocate((len(files), *(settings.size or (height, width)), settings.channel_count or channels))
-    if not settings.channel_count and into.pixels.shape[3] == 3:
+    first_shape: tuple[int, int, int],
+    into: Destination,
+) -> None:
+    """Decode image files into arrays; chunks that are done already are not decoded again.
+
+    Args:
+        source: the data source, for messages.
+        files: N image files.
+        settings: size and color.
+        progress: called with the number of images decoded and their total.
+        first_shape: from `shape_of_first`; several threads decode large images.
+        into: the arrays. With three channels, all images are decoded as color.
+
+    Raises:
+        ColorFoundError: if there is a color image and the arrays, with `channels: auto`, have one channel.
+        DatasetError: if images cannot be read, or sizes differ and no size is given; the message has the number of
+            files, and names the first three.
+    """
+    if into.pixels.shape[3] == 3:
         settings = replace(settings, channels="color")
     starts = [number * FILES_AT_ONCE for number in np.flatnonzero(~into.is_done).tolist()]
     done = len(files) - sum(min(FILES_AT_ONCE, len(files) - start) for start in starts)
     unreadable: list[UndecodableImageError] = []
     unmarked: list[int] = []
     chunks_at_once = max(1, _WRITTEN_AT_ONCE // (FILES_AT_ONCE * math.prod(into.pixels.shape[1:])))
-    pool = ThreadPoolExecutor(_THREADS if first.pixels.size >= _WORTH_THREADS else 1)
+    pool = ThreadPoolExecutor(_THREADS if math.prod(first_shape) >= _WORTH_THREADS else 1)
     with Decoder(settings) as decode:
         try:
             chunks = pool.map(lambda start: _fill(decode, files, into.pixels, into.conversions, start), starts)
@@ -151,17 +144,6 @@ def _decoded(
             into.mark_done(unmarked)
     if unreadable:
         raise DatasetError(_unreadable_message(source, unreadable))
-    return into
-
-
-def _first_readable(source: str, files: Sequence[ImageFile], decode: Decoder) -> DecodedImage:
-    unreadable = []
-    for file in files:
-        try:
-            return decode(file.read(), file.name)
-        except UndecodableImageError as error:
-            unreadable.append(error)
-    raise DatasetError(_unreadable_message(source, unreadable))
 
 
 def _fill(
@@ -184,7 +166,7 @@ def _fill(
             sizes = {files[0].name: (height, width), file.name: image.pixels.shape[:2]}
             raise _SizesDifferError(file, sizes)
         if image.pixels.shape != pixels.shape[1:]:
-            raise _ColorFoundError
+            raise ColorFoundError
         pixels[row], conversions[row] = image.pixels, int(image.conversions)
     return unreadable
 

@@ -11,6 +11,7 @@ other machines while in use.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import math
@@ -30,7 +31,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from fer_augment.cache import LIMIT_VARIABLE, PIXELS, cache_folder, hold, keep_limit
-from fer_augment.data.decoded_files import FILES_AT_ONCE, Destination, decode_files
+from fer_augment.data.decoded_files import FILES_AT_ONCE, ColorFoundError, Destination, decode_files, shape_of_first
 from fer_augment.data.decoding import notes_on
 from fer_augment.data.image_files import ImageFile
 from fer_augment.data.pixel_blocks import DIGEST, PixelBlock, digests_file
@@ -185,57 +186,63 @@ def _decoded(
     folder: Path,
     cached_from: int,
 ) -> StoredPixels:
-    partial = folder.with_name(f"{folder.name}.partial")
-    with ExitStack() as stack, suppress(_DecodedMeanwhileError):
-        is_locked = False
+    first = shape_of_first(source, files)
+    shape = (len(files), *(settings.size or first[:2]), settings.channel_count or first[2])
+    decode = functools.partial(decode_files, source, files, settings, progress, first)
+    with suppress(ColorFoundError):
+        return _stored(folder, shape, decode, cached_from)
+    # not in an `except` block, whose traceback would keep the arrays open: Windows deletes no file that is mapped
+    return _stored(folder, (*shape[:3], 3), decode, cached_from)
 
-        def allocate(shape: tuple[int, ...]) -> Destination:
-            nonlocal is_locked
-            if math.prod(shape) < cached_from and len(files) < FILES_CACHED_FROM:
-                return Destination.in_memory(shape)
-            if not is_locked:
-                try:
-                    stack.enter_context(_locked(folder))
-                except OSError:
-                    if math.prod(shape) < CACHED_FROM:  # they need no cache
-                        return Destination.in_memory(shape)
-                    raise
-                is_locked = True
-                if folder.is_dir():
-                    raise _DecodedMeanwhileError
-            return _on_disk(partial, shape, may_be_color=not settings.channel_count)
 
-        into = decode_files(source, files, settings, progress, allocate)
-        if not is_locked:
-            return StoredPixels(PixelBlock(into.pixels), notes_on(into.conversions))
-        _complete(partial, into, notes_on(into.conversions))
-        del into  # files that are mapped cannot be moved on Windows
-        _move(partial, folder)
-        _keep_limit(folder)
+def _stored(
+    folder: Path, shape: tuple[int, ...], decode: Callable[[Destination], None], cached_from: int
+) -> StoredPixels:
+    """Decode into memory if files and pixels are few, else into the cache, unless another process has meanwhile."""
+    if math.prod(shape) < cached_from and shape[0] < FILES_CACHED_FROM:
+        return _in_memory(shape, decode)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(folder))
+        except OSError:
+            if math.prod(shape) >= CACHED_FROM:
+                raise
+            return _in_memory(shape, decode)  # so few need no cache
+        if not folder.is_dir():
+            _decode_on_disk(folder, shape, decode)
         return _opened(folder)
-    return _opened(folder)
 
 
-class _DecodedMeanwhileError(Exception):
-    """Another process has decoded the same files while this one waited for it."""
+def _in_memory(shape: tuple[int, ...], decode: Callable[[Destination], None]) -> StoredPixels:
+    into = Destination.in_memory(shape)
+    decode(into)
+    return StoredPixels(PixelBlock(into.pixels), notes_on(into.conversions))
 
 
-def _on_disk(partial: Path, shape: tuple[int, ...], *, may_be_color: bool = False) -> Destination:
+def _decode_on_disk(folder: Path, shape: tuple[int, ...], decode: Callable[[Destination], None]) -> None:
+    """Decode files into the cache, where an interruption keeps what is done."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    into = _on_disk(partial, shape)
+    decode(into)
+    _complete(partial, into, notes_on(into.conversions))
+    del into  # files that are mapped cannot be moved on Windows
+    _move(partial, folder)
+    _keep_limit(folder)
+
+
+def _on_disk(partial: Path, shape: tuple[int, ...]) -> Destination:
     """Open what an interrupted process has decoded, or create empty files.
 
     Args:
         partial: the folder.
-        shape: N, H, W and C.
-        may_be_color: whether three channels fit, too: that process may have found a color image after gray ones.
+        shape: N, H, W and C. What is opened may have three channels instead of one: that process may have found a color
+            image after gray ones.
 
     Raises:
         DatasetError: if the disk is too small.
     """
     wanted = _wanted(shape)
-    begun = _begun(partial, wanted)
-    if begun is None and may_be_color:
-        begun = _begun(partial, _wanted((*shape[:3], 3)))
-    if begun:
+    if begun := _begun(partial, wanted) or _begun(partial, _wanted((*shape[:3], 3))):
         return begun
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
