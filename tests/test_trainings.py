@@ -405,6 +405,7 @@ DECIDES_NOTHING = {
     "data/image_source": "pixels are in the data's fingerprint",
     "data/pixels": "pixels are in the data's fingerprint",
     "data/records": "how results are written, and which file has the weights of a run, whose content is in the key",
+    "data/whole_files": "how files are written",
     "errors": "messages",
     "hooks/declarations": "types",
     "hooks/naming": "names of plugins are in the key",
