@@ -80,7 +80,7 @@ def with_changed_json(directory: RunDirectory, **changes: Any) -> RunDirectory:
     file = directory.path / "record.json"
     content = json.loads(file.read_text(encoding="utf-8")) | changes
     file.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
-    return directory
+    return RunDirectory(directory.path)
 
 
 def fail_as_on_a_full_disk(*arguments: object) -> None:
@@ -95,6 +95,12 @@ class TestRunDirectory:
         directory = saved(tmp_path / "run", RECORD.model_copy(update={"fold_pixels": PixelSettings((8, 8))}))
         assert directory.record.fold_pixels == PixelSettings((8, 8))
         assert with_changed_json(directory, fold_pixels=..., kept_epoch=...).record == RECORD
+
+    def test_the_record_is_read_once_and_damage_is_found_later(self, tmp_path: Path) -> None:
+        directory = saved(tmp_path / "run")
+        assert directory.record is directory.record and directory.damage is None
+        (directory.path / "record.json").write_text("{}")
+        assert "record.json: is not a readable run record" in str(directory.damage)
 
     def test_record_json_is_plain_json(self, tmp_path: Path) -> None:
         record = json.loads((saved(tmp_path / "run").path / "record.json").read_text(encoding="utf-8"))

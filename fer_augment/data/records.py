@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -236,7 +237,7 @@ class RunDirectory:
     def damage(self) -> str | None:
         """Return which file is missing or damaged, and how; None if the directory is usable."""
         try:
-            _ = self.record
+            _ = RunDirectory(self.path).record  # read now, not kept from before
             for split in HELD_OUT:
                 self.predictions(split)
             for file in sorted(self.path.glob("*.safetensors")):
@@ -255,9 +256,9 @@ class RunDirectory:
         for name in changed_files(self.path, names):
             raise RunError(f"{self.path / name}: has changed since the run wrote it (SHA-256){_REMEDY}")
 
-    @property
+    @cached_property
     def record(self) -> RunRecord:
-        """Read `record.json`.
+        """The content of `record.json`, read once.
 
         Raises:
             RunError: if the file is missing, damaged, or has a different schema version.
