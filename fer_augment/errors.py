@@ -10,6 +10,7 @@ import shutil
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class FerAugmentError(Exception):
@@ -34,6 +35,25 @@ class StrategyError(FerAugmentError):
 
 class RunError(FerAugmentError):
     """A run failed, for example because its loss became infinite or NaN."""
+
+
+class DamagedFileError(RunError):
+    """A file of results is missing, damaged, or of another version.
+
+    Attributes:
+        file: the file.
+        reason: what is wrong.
+        remedy: what to do.
+    """
+
+    def __init__(self, file: Path, reason: str, remedy: str) -> None:
+        """Describe the damage."""
+        super().__init__(file, reason, remedy)  # what a copy in another process is made of
+        self.file, self.reason, self.remedy = file, reason, remedy
+
+    def __str__(self) -> str:
+        """Return all of it in one line."""
+        return f"{self.file}: {self.reason}; {self.remedy}"
 
 
 class PredictionError(FerAugmentError):

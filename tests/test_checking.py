@@ -133,6 +133,15 @@ def test_a_damaged_comparison_is_named(folder: Path) -> None:
     assert name == "comparison.json" and "arms.0.run_keys: expected a value for each of the" in reason
 
 
+@pytest.mark.parametrize("name", ["comparison.json", "confused.safetensors", "runs/*/*/record.json"])
+def test_a_path_with_the_signs_of_a_message_is_named_whole(whole: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "faces: all; old" / "out"))
+    file = sorted(folder.glob(name))[0]
+    file.write_bytes(b"cut")
+    (damage,) = [one for one in damages_in(folder) if "is missing" not in one.reason]
+    assert damage.file == str(file) and damage.reason and "faces" not in damage.reason + damage.remedy
+
+
 def test_a_missing_report_is_named_with_the_command(folder: Path) -> None:
     (folder / "report.html").unlink()
     assert only_damage(folder) == ("report.html", "is missing or empty", f"fer-augment report {folder}")

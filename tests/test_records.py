@@ -100,7 +100,8 @@ class TestRunDirectory:
         directory = saved(tmp_path / "run")
         assert directory.record is directory.record and directory.damage is None
         (directory.path / "record.json").write_text("{}")
-        assert "record.json: is not a readable run record" in str(directory.damage)
+        file, reason = directory.damage or (None, "")
+        assert file == directory.path / "record.json" and reason.startswith("is not a readable run record (")
 
     def test_record_json_is_plain_json(self, tmp_path: Path) -> None:
         record = json.loads((saved(tmp_path / "run").path / "record.json").read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ from fer_augment.data.digests import changed_files, write_digests
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.pixels import PixelSettings
 from fer_augment.data.whole_files import naming, whole_directory
-from fer_augment.errors import DatasetError, RecipeError, RunError, excerpt
+from fer_augment.errors import DamagedFileError, DatasetError, RecipeError, RunError, excerpt
 
 RECORD_SCHEMA: Final = 2
 WEIGHTS_FILE, BACKBONE_FILE = "weights.safetensors", "backbone.safetensors"
@@ -224,7 +224,7 @@ class Predictions:
         return self.logits if self.raw_logits is None else self.raw_logits
 
 
-_REMEDY = "; delete the directory to run again"
+_REMEDY = "delete the directory to run again"
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ class RunDirectory:
     path: Path
 
     @property
-    def damage(self) -> str | None:
-        """Return which file is missing or damaged, and how; None if the directory is usable."""
+    def damage(self) -> tuple[Path, str] | None:
+        """Return which file is missing or damaged, and what is wrong with it; None if the directory is usable."""
         try:
             _ = RunDirectory(self.path).record  # read now, not kept from before
             for split in HELD_OUT:
@@ -243,8 +243,8 @@ class RunDirectory:
             for file in sorted(self.path.glob("*.safetensors")):
                 _check_header(file)
             self.refuse_changed(PREDICTIONS_FILE)
-        except RunError as error:
-            return str(error).removesuffix(_REMEDY)
+        except DamagedFileError as error:
+            return error.file, error.reason
         return None
 
     def refuse_changed(self, *names: str) -> None:
@@ -254,7 +254,7 @@ class RunDirectory:
             RunError: for the first of them.
         """
         for name in changed_files(self.path, names):
-            raise RunError(f"{self.path / name}: has changed since the run wrote it (SHA-256){_REMEDY}")
+            raise DamagedFileError(self.path / name, "has changed since the run wrote it (SHA-256)", _REMEDY)
 
     @cached_property
     def record(self) -> RunRecord:
@@ -267,12 +267,11 @@ class RunDirectory:
         try:
             return RunRecord.model_validate_json(regular_file(file).read_bytes())
         except OSError as error:
-            raise RunError(f"{file}: {error.strerror}{_REMEDY}") from error
+            raise DamagedFileError(file, f"{error.strerror}", _REMEDY) from error
         except ValidationError as error:
-            reason = why_unreadable(error, "run record", RECORD_SCHEMA)
-            raise RunError(f"{file}: {reason}{_REMEDY}") from error
+            raise DamagedFileError(file, why_unreadable(error, "run record", RECORD_SCHEMA), _REMEDY) from error
         except DatasetError as error:  # of `pixels` and `fold_pixels`
-            raise RunError(f"{file}: is not a readable run record ({error}){_REMEDY}") from error
+            raise DamagedFileError(file, f"is not a readable run record ({error})", _REMEDY) from error
 
     def predictions(self, split: str) -> Predictions:
         """Read the predictions for `validation` or `test`.
@@ -289,7 +288,7 @@ class RunDirectory:
             raw, rows, together = (arrays.get(f"{split}.{name}") for name in ("raw_logits", "rows", "together"))
             return Predictions(**needed, raw_logits=raw, rows=rows, together=together)
         except (OSError, KeyError, SafetensorError) as error:
-            raise RunError(f"{file}: not readable ({error}){_REMEDY}") from error
+            raise DamagedFileError(file, f"not readable ({error})", _REMEDY) from error
 
 
 def _check_header(file: Path) -> None:
@@ -298,7 +297,7 @@ def _check_header(file: Path) -> None:
         with safe_open(regular_file(file), framework="numpy"):
             pass
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{file}: not readable ({error})") from error
+        raise DamagedFileError(file, f"not readable ({error})", _REMEDY) from error
 
 
 KEY_LETTERS = 12

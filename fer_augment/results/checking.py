@@ -11,7 +11,7 @@ import numpy as np
 from fer_augment.data.dataset import HELD_OUT
 from fer_augment.data.digests import changed_files
 from fer_augment.data.records import BACKBONE_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, Predictions, RunDirectory, RunRecord
-from fer_augment.errors import RunError
+from fer_augment.errors import DamagedFileError, RunError
 from fer_augment.results.comparison import COMPARISON_FILE, REPORT_FILE, ComparisonRecord, read_comparison
 from fer_augment.results.confused_images import CONFUSED_FILE, load_confused
 
@@ -62,8 +62,8 @@ def damages_in(directory: Path) -> list[Damage]:
 def _of_comparison(directory: Path, runs: list[Path]) -> Iterator[Damage]:
     try:
         comparison = read_comparison(directory)
-    except RunError as error:
-        yield Damage(str(directory / COMPARISON_FILE), _without(directory / COMPARISON_FILE, error), _AGAIN)
+    except DamagedFileError as error:
+        yield Damage(str(error.file), error.reason, _AGAIN)
         return
     if comparison.is_of_trainings:
         yield from _missing_runs(directory, comparison, runs)
@@ -73,8 +73,8 @@ def _of_comparison(directory: Path, runs: list[Path]) -> Iterator[Damage]:
     if (directory / CONFUSED_FILE).exists():
         try:
             load_confused(directory / CONFUSED_FILE)
-        except RunError as error:
-            yield Damage(str(directory / CONFUSED_FILE), _without(directory / CONFUSED_FILE, error), _AGAIN)
+        except DamagedFileError as error:
+            yield Damage(str(error.file), error.reason, _AGAIN)
 
 
 def _missing_runs(directory: Path, comparison: ComparisonRecord, runs: list[Path]) -> Iterator[Damage]:
@@ -100,8 +100,8 @@ def _of_run(path: Path, remedy: str) -> Iterator[Damage]:
     run = RunDirectory(path)
     damage = run.damage
     if damage:
-        file, _, reason = damage.partition(": ")
-        yield Damage(file, reason, remedy)
+        file, reason = damage
+        yield Damage(str(file), reason, remedy)
         return
     trains_head = run.record.recipe.get("training", {}).get("train") == "head"
     changed = list(changed_files(path))
@@ -126,8 +126,3 @@ def fault_of_predictions(predictions: Predictions, classes: int) -> str | None:
     if len({len(labels), len(predictions.groups), len(predictions.in_train)}) > 1:
         return "arrays of different lengths"
     return "logits are NaN" if np.isnan(logits).any() else None
-
-
-def _without(file: Path, error: RunError) -> str:
-    """Return the reason of an error, without the file and without what to do."""
-    return str(error).removeprefix(f"{file}: ").rpartition("; ")[0] or str(error)

@@ -17,7 +17,7 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, Valid
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.records import FoldIdentity, why_unreadable
 from fer_augment.data.whole_files import write_whole
-from fer_augment.errors import RunError
+from fer_augment.errors import DamagedFileError, RunError
 from fer_augment.results.migration import migrated
 from fer_augment.significance import Verdict
 
@@ -519,10 +519,11 @@ def read_comparison(path: Path) -> ComparisonRecord:
         except ValidationError:
             return ComparisonRecord.model_validate_json(_migrated(content))
     except OSError as error:
-        raise RunError(f"{file}: {error.strerror}; `fer-augment compare … --out DIR` writes this file") from error
+        remedy = "`fer-augment compare … --out DIR` writes this file"
+        raise DamagedFileError(file, f"{error.strerror}", remedy) from error
     except ValidationError as error:
         reason = why_unreadable(error, "comparison", COMPARISON_SCHEMA)
-        raise RunError(f"{file}: {reason}; run `fer-augment compare` again to rewrite it") from error
+        raise DamagedFileError(file, reason, "run `fer-augment compare` again to rewrite it") from error
 
 
 def _migrated(content: bytes) -> bytes:

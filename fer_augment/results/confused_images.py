@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from fer_augment.data.image_files import regular_file
 from fer_augment.data.records import RunDirectory, RunIdentity
 from fer_augment.data.whole_files import write_whole
-from fer_augment.errors import RunError
+from fer_augment.errors import DamagedFileError, RunError
 
 CONFUSED_FILE = "confused.safetensors"
 
@@ -120,6 +120,6 @@ def first_runs(runs_by_arm: Mapping[str, Sequence[RunDirectory]]) -> list[RunDir
     return [min(runs, key=lambda run: run.record.identity.seed) for runs in runs_by_arm.values() if runs]
 
 
-def _unreadable(path: Path, error: Exception) -> RunError:
-    reason = str(error).splitlines()[0]
-    return RunError(f"{path}: cannot be read ({reason}); run `fer-augment compare` again to rewrite it")
+def _unreadable(path: Path, error: Exception) -> DamagedFileError:
+    reason = f"cannot be read ({str(error).splitlines()[0]})"
+    return DamagedFileError(path, reason, "run `fer-augment compare` again to rewrite it")

@@ -33,7 +33,7 @@ class FinishedRuns:
             path = experiment.path_of(run)
             damage = RunDirectory(path).damage if path.is_dir() else None
             if damage:
-                damaged.append((path, damage))
+                damaged.append((path, f"{damage[0]}: {damage[1]}"))
             paths.append(path if path.is_dir() and not damage else None)
         return cls(tuple(paths), tuple(damaged))
 
