@@ -237,8 +237,9 @@ class RowTransforms(Strategy, ABC):
 
     def _probability_by_class(self, training_set: ImageDataset) -> NDArray[np.float64]:
         """Return the probability that a row of each class is transformed, `(K,)`."""
-        names = training_set.class_names if self.classes is None else self.classes
-        probability_of = names if isinstance(names, dict) else dict.fromkeys(names, 1.0)
+        if self.classes is None:
+            return np.ones(len(training_set.class_names))
+        probability_of = self.classes if isinstance(self.classes, dict) else dict.fromkeys(self.classes, 1.0)
         probabilities = np.zeros(len(training_set.class_names))
         for name, probability in probability_of.items():
             probabilities[training_set.class_number(name)] = probability
