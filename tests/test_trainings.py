@@ -653,7 +653,7 @@ class TestSeconds:
     def test_time_excludes_nested_trainings(self, trainings, monkeypatch):
         """Every optimization takes ten seconds on this clock; scouts and first stages are counted separately."""
         clock = [0.0]
-        monkeypatch.setattr("fer_augment.training.trainings.time.monotonic", lambda: clock[0])
+        monkeypatch.setattr("fer_augment.training.nested_clock.time.monotonic", lambda: clock[0])
 
         def taking_ten_seconds(function):
             def wrapped(*arguments, **options):
