@@ -490,6 +490,34 @@ def test_images_elsewhere_are_found_by_their_paths(tmp_path, is_absolute):
     assert [file.content() for file in source.files] == [encoded(image) for image in IMAGES[:4]]
 
 
+@pytest.mark.parametrize("other", ["{}/images/{}", "../images/{1}", "{}/linked/{}", "{}/tables/../images/{}"])
+def test_rows_that_name_one_image_by_two_paths_are_compared(tmp_path, other):
+    write_images(tmp_path / "images", FILES[:8])
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "images")
+    twice = [other.format(tmp_path, name) for name in FILES[:2]]
+    for labels in (["x", "y"], ["y", "x"]):
+        columns = {"image": [*FILES[:7], *twice], "label": ["x", "y"] * 3 + ["x", *labels]}
+        write_table(tmp_path / "tables" / "a.csv", columns)
+        (tmp_path / "a.yaml").write_text("images: images\ntable: tables/a.csv\n")
+        if labels == ["y", "x"]:
+            assert re.search(r"2 images \(00\.png.*: several rows that differ", message_of(tmp_path / "a.yaml"))
+            continue
+        source = READERS.open(str(tmp_path / "a.yaml"))
+        assert isinstance(source, ImageSource)
+        assert names_of(source) == FILES[:7]
+        assert f"{FILES[7]}: no row in the table; left out" in source.notes
+        assert re.search(r"^2 images \(00\.png.*: several equal rows; read once", source.notes[-1])
+
+
+def test_an_image_that_only_an_absolute_path_names_is_not_noted_as_left_out(tmp_path):
+    write_images(tmp_path, FILES[:4])
+    columns = {"image": [*FILES[:3], tmp_path / FILES[3]], "label": ["x", "y"] * 2}
+    source = opened(write_table(tmp_path / "a.csv", columns))
+    assert names_of(source) == FILES[:4]
+    assert source.notes == ("columns: image (image), label (label)",)
+
+
 @pytest.mark.parametrize("start", ["{}/test/faces/", "../faces/", ""])
 def test_folders_that_all_images_are_in_are_no_splits(tmp_path, monkeypatch, start):
     folders = {"train": "train", "val": "validation", "test": "test"}

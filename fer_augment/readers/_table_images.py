@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
@@ -56,13 +57,13 @@ class FoundImages:
 
     Attributes:
         files: one file for each row.
-        parts: folder names and file name of each file.
+        paths: folder, without links and `..`, and file name of each file: equal for a file that is named in two ways.
         folders: folder names of each file, without those that all files are in.
         notes: how names were matched, and images without a row.
     """
 
     files: list[ImageFile]
-    parts: list[tuple[str, ...]]
+    paths: list[tuple[str, str]]
     folders: list[tuple[str, ...]]
     notes: tuple[str, ...]
 
@@ -102,6 +103,8 @@ def find_images(
             files_found = scan(images, _EXPECTED)
     elif inside:
         files_found = scan(images, _EXPECTED)
+    root = os.path.abspath(images)
+    real_path = _real_path_in()
     notes: list[str] = []
     matches: dict[int, list[Member]] = {}
     if files_found:
@@ -114,25 +117,50 @@ def find_images(
         matches |= {number: match for number, match in zip(absolute, of_absolute, strict=True) if match}
         _refuse_ambiguous(title, [(rows[number], match) for number, match in matches.items() if len(match) > 1])
         used = {member.parts for match in (*matches.values(), *of_inside[len(inside) :]) for member in match}
-        unused = [member.name for member in index.members if member.parts not in used]
+        read = {real_path(path) for path in outside if path is not None}
+        unused = [
+            member.name
+            for member in index.members
+            if member.parts not in used and real_path(os.path.join(root, *member.parts)) not in read
+        ]
         notes += [Omission(f"{counted(unused)}: no row in the table; left out")] if unused else []
         notes += left_out([file for file in files_found.others if not file.name.lower().endswith(TABLE_SUFFIXES)])
     names = [display_name(rows[number].value) for number in elsewhere if number not in matches]
     notes += [f"{counted(names)}: read from elsewhere than {display_name(images)}"] if names else []
-    root = Path(os.path.abspath(images)).parts
-    files, parts, paths = [], [], []
+    files, paths = [], []
     for number, path in enumerate(outside):
         if number in matches:
             member = matches[number][0]
             files.append(member.file)
-            parts.append(member.parts)
-            paths.append((*root, *member.parts))
+            paths.append(os.path.join(root, *member.parts))
         elif path is not None:
             files.append(_file_on_disk(path))
-            parts.append(Path(path).parts)
-            paths.append(Path(os.path.abspath(path)).parts)
-    common = len(os.path.commonprefix([path[:-1] for path in paths]))
-    return FoundImages(files, parts, [path[common:-1] for path in paths], tuple(notes))
+            paths.append(path)
+    folders = [tuple(os.path.dirname(os.path.abspath(path)).split(os.sep)) for path in paths]
+    common = len(os.path.commonprefix(folders))
+    return FoundImages(files, [*map(real_path, paths)], [folder[common:] for folder in folders], tuple(notes))
+
+
+def _real_path_in() -> Callable[[str], tuple[str, str]]:
+    """Return a function that returns the folder of a file, without links and `..`, and its name.
+
+    A file that is a link keeps its own name: in some stores equal images are links to one file, and are duplicates.
+    """
+    real: Callable[[str], str] = functools.cache(os.path.realpath)
+
+    @functools.cache  # many images are in one folder
+    def real_folder(folder: str) -> str:
+        above, name = os.path.split(folder)
+        if name in ("", ".", ".."):
+            return real(folder)
+        path = os.path.join(real(above), name)  # many folders are in one folder
+        return real(path) if os.path.islink(path) else path
+
+    def real_path(path: str) -> tuple[str, str]:
+        folder, name = os.path.split(path)
+        return real_folder(folder), name
+
+    return real_path
 
 
 def _is_below(folder: str, path: str) -> bool:

@@ -179,10 +179,14 @@ def _with_images(
         is_chosen=tables.are_images_chosen,
     )
     notes += found.notes
-    by_image: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for number, parts in enumerate(found.parts):
-        by_image[parts].append(number)
-    repeated = {display_name("/".join(parts)): numbers for parts, numbers in by_image.items() if len(numbers) > 1}
+    by_image: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, path in enumerate(found.paths):
+        by_image[path].append(number)
+    repeated = {
+        _names([found.files[number].name for number in numbers]): numbers
+        for numbers in by_image.values()
+        if len(numbers) > 1
+    }
     contradictory = [
         name
         for name, numbers in repeated.items()
@@ -196,6 +200,12 @@ def _with_images(
         )
     notes += [f"{counted([*repeated])}: several equal rows; read once"] if repeated else []
     return [_Image(rows[first], found.files[first], found.folders[first]) for first, *_ in by_image.values()]
+
+
+def _names(names: Sequence[str]) -> str:
+    """Return the name of an image, and another one under which rows name it, if there is one."""
+    other = next((name for name in names if name != names[0]), None)
+    return f"{names[0]} (also {other})" if other else names[0]
 
 
 def _named(row: Row) -> NamedImage:
