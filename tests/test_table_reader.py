@@ -257,6 +257,68 @@ def test_a_table_that_cannot_be_read_is_refused_instead_of_taking_folders_for_cl
     assert image_files.read(str(tmp_path), lambda done, total: None).class_names == ("P0", "P1", "P2", "P3")
 
 
+TABLE = of_patients()["labels.csv"].decode()
+NO_TABLES = {
+    "open quote": ("a.csv", TABLE.replace("patient", '"patient'), "line 1: unexpected end of data (a quote is not"),
+    "NUL": ("a.csv", "\0\0" + TABLE, "line 1: has NUL characters"),
+    "UTF-16 without a mark": ("a.tsv", TABLE.encode("utf-16-le"), "line 1: has NUL characters"),
+    "empty": ("a.csv", "", "is empty"),
+    "no JSON": ("a.jsonl", '{bad\n{"image": "P0/00.png", "label": "a"}', "line 1: not JSON"),
+    "JSON array": ("a.jsonl", '[{"image": "P0/00.png", "label": "a"}]', "line 1: expected an object"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), NO_TABLES.values(), ids=NO_TABLES)
+def test_a_file_that_is_called_a_table_but_cannot_be_read_as_one_is_refused(tmp_path, name, content, expected):
+    files = of_patients() | {name: content if isinstance(content, bytes) else content.encode()}
+    del files["labels.csv"]
+    write_folder(tmp_path / "a", files)
+    write_zip(tmp_path / "a.zip", files)
+    for source in (tmp_path / "a", tmp_path / "a.zip"):
+        assert_message(source, [name, expected, "remove or rename it", "--reader image_files"])
+        assert image_files.read(str(source), lambda done, total: None).class_names == ("P0", "P1", "P2", "P3")
+
+
+def test_a_damaged_table_in_an_archive_is_refused(tmp_path):
+    archive = write_zip(tmp_path / "a.zip", of_patients())
+    content = archive.read_bytes()
+    archive.write_bytes(content.replace(b"image,label,patient", b"image,label,subject"))
+    message = message_of(archive)
+    assert message.startswith(f"{archive}: labels.csv: damaged")
+    assert message.count("a.zip") == 1
+
+
+@pytest.mark.parametrize("above", ["# made by x, 2021\n", "sep=,\n", '"sep=,"\r\n', "# a\n\n# b\nsep=,\n", "#", "# "])
+def test_comments_and_a_named_delimiter_above_the_header_are_skipped(tmp_path, above):
+    write_images(tmp_path, FILES[:4])
+    lines = [f"{name},{label},x y z;;;" for name, label in zip(FILES, "abab", strict=False)]
+    (tmp_path / "a.csv").write_text(above + "\n".join(["image,label,notes", *lines]))
+    assert labels_of(opened(tmp_path)) == list("abab")
+    (tmp_path / "a.csv").write_text(above + "\n".join(["image,label,notes", *lines, "x"]))
+    line = 5 + above.count("\n") + 1
+    assert f"line {line}: 1 fields" in message_of(tmp_path / "a.csv")
+
+
+def test_a_name_that_starts_with_a_number_sign_is_no_comment(tmp_path):
+    write_images(tmp_path, [f"#{name}" for name in FILES[:4]])
+    for name, mark in (("a.csv", ","), ("a.txt", " ")):
+        (tmp_path / name).write_text("\n".join(f"#{FILES[row]}{mark}{'ab'[row % 2]}" for row in range(4)))
+        assert labels_of(opened(tmp_path / name)) == list("abab")
+    write_table(tmp_path / "b.csv", {"#": range(4), "image": [f"#{name}" for name in FILES[:4]], "label": "abab"})
+    assert labels_of(opened(tmp_path / "b.csv")) == list("abab")
+
+
+@needs_pyarrow
+def test_a_table_in_an_archive_is_found_without_a_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    files = of_patients()
+    assert "labels.csv: columns of images" in message_of(write_zip(tmp_path / "a.zip", files))
+    columns = {"image": [name for name in files if name != "labels.csv"], "label": ["a", "b"] * 20}
+    files["labels.parquet"] = write_table(tmp_path / "a.parquet", columns).read_bytes()
+    del files["labels.csv"]
+    assert "labels.parquet: columns of images" in message_of(write_zip(tmp_path / "b.zip", files))
+
+
 @needs_pyarrow
 def test_a_damaged_parquet_file_is_refused_instead_of_taking_folders_for_classes(tmp_path):
     write_folder(tmp_path, of_patients())
@@ -273,7 +335,6 @@ def test_a_damaged_parquet_file_is_refused_instead_of_taking_folders_for_classes
         "filename,width,height\n00.png,4,4\n",
         "filename;größe\n00.png;4\n".encode("latin-1"),
         "image,train,test\nx,1,0\ny,1,1\nz,0,0\n",
-        "",
     ],
 )
 def test_other_tables_beside_class_folders_are_ignored(tmp_path, text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import io
 import os
 import re
 from collections import defaultdict
@@ -11,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from fer_augment import DatasetError, Omission
@@ -47,10 +47,14 @@ _IMAGE_NAMES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
 _BESIDE_IMAGES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables of a Hugging Face `imagefolder`, which are in the folders of the images."""
 _NO_CHOICE = ColumnChoice()
+_UTF_8 = "utf-8-sig"
 _TABLE_FOLDERS = ("label", "annotation", "groundtruth", "list", "split", "meta", "csv")
 """Words in the names of folders that contain tables of the images in other folders."""
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.parquet")
 _NUMBERED = re.compile(r"\d+\.parquet")
+_NO_TABLE = (
+    "if it does not list the images, remove or rename it, or take the folders for classes with --reader image_files"
+)
 _CHOOSE = "pass one of them, or choose it with `table:` in a source description (docs/data.md)"
 
 
@@ -85,7 +89,7 @@ class TableFile:
                 return splits.pop()
         return None
 
-    def opened(self, encoding: str = "utf-8-sig") -> Table:
+    def opened(self, encoding: str = _UTF_8) -> Table:
         """Open the table.
 
         Args:
@@ -99,6 +103,32 @@ class TableFile:
         if self.name.lower().endswith(PARQUET_SUFFIXES):
             return parquet_table(self.path, self.name)
         return text_table(str(self.path), partial(_open_text, self.path, encoding))
+
+    def start(self) -> bytes:
+        """Return the first bytes."""
+        with self.path.open("rb") as file:
+            return file.read(2)
+
+
+@dataclass(frozen=True)
+class _ArchivedTable:
+    """A file in an archive that contains a table, whose rows are not read.
+
+    Attributes:
+        name: the archive and the path in it.
+        content: the bytes.
+    """
+
+    name: str
+    content: bytes
+
+    def opened(self, encoding: str = _UTF_8) -> Table:
+        if self.name.lower().endswith(PARQUET_SUFFIXES):
+            return parquet_table(Path(self.name), self.name, self.content)
+        return text_table(self.name, lambda: io.TextIOWrapper(io.BytesIO(self.content), encoding, newline=""))
+
+    def start(self) -> bytes:
+        return self.content[:2]
 
 
 @dataclass(frozen=True)
@@ -156,11 +186,15 @@ def _is_folder_of_tables(folder: Path) -> bool:
 
 
 def has_tables(source: str) -> bool:
-    """Return whether a folder, or an archive of images, contains a table of images and labels; never raises."""
+    """Return whether a folder, or an archive of images, contains a table of images and labels; never raises.
+
+    A table that cannot be read may be one, and reading it says what is wrong.
+    """
     try:
         if os.path.isdir(source):
             return is_folder(source) and not has_arrays(source) and any(map(_is_labeled, _table_files(Path(source))))
-        return bool(_archived_tables(source))
+        archived = _archived_tables(source)
+        return bool(archived.labeled or archived.fault)
     except (DatasetError, OSError, ValueError):
         return False
 
@@ -173,12 +207,15 @@ def tables_of(source: str, choice: ColumnChoice = _NO_CHOICE) -> TableFiles:
     """
     if os.path.isdir(source):
         return tables_in(source, choice)
-    tables = _archived_tables(source)
-    if tables:
+    archived = _archived_tables(source)
+    if archived.fault:
+        raise DatasetError(archived.fault)
+    if archived.labeled:
         refuse_rewritten_images(source, scan(source).others)
         raise DatasetError(
-            f"{display_name(source)}: {counted(tables, 'tables')}: columns of images and labels, which are not read in "
-            "an archive; unpack it and pass the folder, or take the folders for classes with --reader image_files"
+            f"{display_name(source)}: {counted(archived.labeled, 'tables')}: columns of images and labels, which are "
+            "not read in an archive; unpack it and pass the folder, or take the folders for classes with --reader "
+            "image_files"
         )
     return named_table(Path(source))
 
@@ -191,11 +228,11 @@ def tables_in(source: str, choice: ColumnChoice = _NO_CHOICE) -> TableFiles:
         choice: columns chosen by name.
 
     Raises:
-        DatasetError: if there is no table with these columns, or there are several and their names are not those of
-            splits.
+        DatasetError: if there is no table with these columns, one cannot be read, or there are several and their names
+            are not those of splits.
     """
     files = list(_table_files(Path(source)))
-    labeled = [file for file in files if _is_labeled(file, choice)] or files[: len(files) == 1]
+    labeled = [file for file in files if _has_labels(file, choice)] or files[: len(files) == 1]
     if not labeled:
         reason = f"{_listed(files)}: no columns of images and labels" if files else "no table found"
         raise DatasetError(f"{display_name(source)}: {reason}; set `table:` in a source description (docs/data.md)")
@@ -238,83 +275,114 @@ def _beside_images(root: Path, folder: tuple[str, ...]) -> list[tuple[str, ...]]
     return [(*folder, name) for name in _BESIDE_IMAGES if root.joinpath(*folder, name).is_file()]
 
 
-def _archived_tables(source: str) -> tuple[str, ...]:
-    """Return the names of the tables of images and labels in an archive of images; none for any other file.
+@dataclass(frozen=True)
+class _Archived:
+    """The tables of an archive.
+
+    Attributes:
+        labeled: names of the tables of images and labels.
+        fault: why a table cannot be read; empty if all can.
+    """
+
+    labeled: tuple[str, ...] = ()
+    fault: str = ""
+
+
+def _archived_tables(source: str) -> _Archived:
+    """Return the tables of images and labels in an archive of images; none for any other file.
 
     Raises:
         DatasetError: if the archive cannot be read.
     """
     if not is_archive(source) or not os.path.isfile(source):
-        return ()
+        return _Archived()
     return _tables_in_archive(source, version_of(os.stat(source)))
 
 
 @functools.lru_cache(maxsize=64)  # each reader asks
-def _tables_in_archive(source: str, version: str) -> tuple[str, ...]:
-    """Return the names of the tables, those that `_table_files` would find in the unpacked folder.
+def _tables_in_archive(source: str, version: str) -> _Archived:
+    """Return the tables, those that `_table_files` would find in the unpacked folder.
 
     Args:
         source: the archive; folders that all of its files are in are ignored.
         version: changes with its content; a key of the cache.
     """
     if not any(name.lower().endswith(TABLE_SUFFIXES) for name in archived_names(source)):
-        return ()  # as most archives of images, which have many files
+        return _Archived()  # as most archives of images, which have many files
     files = list(archived_files(source))
     tables = [file for file in files if file.is_regular and file.parts[-1].lower().endswith(TABLE_SUFFIXES)]
     if not tables or len(tables) == len(files):
-        return ()
+        return _Archived()
     of_images = {file.parts[:-1] for file in files if is_image_name(file.parts[-1])}
     leading = len(os.path.commonprefix([file.parts[:-1] for file in files]))
     labeled = []
-    with TemporaryDirectory() as scratch:  # parquet is read from a file
-        for file in tables:
-            folder, name = file.parts[:-1], file.parts[-1]
-            is_beside_images = folder in of_images and len(folder) > leading
-            if name not in _BESIDE_IMAGES if is_beside_images else len(folder) - leading > _DEEPEST:
-                continue
-            path = Path(scratch, f"table{os.path.splitext(name)[1]}")
-            if _unpacked(file, path) and _is_labeled(TableFile(path, file.parts)):
+    for file in tables:
+        folder, name = file.parts[:-1], file.parts[-1]
+        is_beside_images = folder in of_images and len(folder) > leading
+        if name not in _BESIDE_IMAGES if is_beside_images else len(folder) - leading > _DEEPEST:
+            continue
+        try:
+            table = _read(source, file)
+            if table and _has_labels(table):
                 labeled.append(file.name)
-    return tuple(sorted(labeled))
+        except DatasetError as error:
+            return _Archived(fault=str(error))
+    return _Archived(tuple(sorted(labeled)))
 
 
-def _unpacked(file: Member, path: Path) -> bool:
-    """Write a table of an archive to a file; return False for one that is too large, damaged, or seems to be no list.
+def _read(source: str, file: Member) -> _ArchivedTable | None:
+    """Read a table of an archive, the source; return None for one that is too large, or seems to be no list.
 
     There may be as many text files as images, such as one with the boxes of each.
+
+    Raises:
+        DatasetError: if it is damaged, unless it may be no list.
     """
     is_list = file.parts[-1].lower().endswith(LIST_SUFFIXES)
     try:
         head = file.content.head().lower()
         if file.size > LARGEST_FILE or (is_list and not any(name in head for name in _IMAGE_NAMES)):
-            return False
-        path.write_bytes(file.content())
+            return None
+        return _ArchivedTable(f"{source}: {'/'.join(file.parts)}", file.content())
     except DatasetError:
-        return False
-    return True
+        if is_list:
+            return None
+        raise
 
 
-def _is_labeled(file: TableFile, choice: ColumnChoice = _NO_CHOICE) -> bool:
-    """Return whether a table has columns of images and labels; one that cannot be read may have, and reading says so.
+def _is_labeled(file: TableFile) -> bool:
+    """Return whether a table has columns of images and labels, or cannot be read, so that it may have them."""
+    try:
+        return _has_labels(file)
+    except DatasetError:
+        return True
 
-    Such a table is one in another encoding, with a fault after its first line, or a parquet file that is damaged, or
-    needs pyarrow, which is missing.
+
+def _has_labels(file: TableFile | _ArchivedTable, choice: ColumnChoice = _NO_CHOICE) -> bool:
+    """Return whether a table has columns of images and labels.
+
+    So may one in another encoding, or with a fault after its first line; reading it says what is wrong.
+
+    Raises:
+        DatasetError: if the table cannot be opened, as one with a fault in its first line, or a parquet file that is
+            damaged or needs pyarrow, which is missing; not for a list, as a text file may be anything.
     """
     try:
-        return is_labeled(file.opened(), choice)
+        try:
+            return is_labeled(file.opened(), choice)
+        except DatasetError as error:
+            if not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+            return is_labeled(file.opened(_other_encoding(file.start())), choice)
     except DatasetError as error:
-        if not isinstance(error.__cause__, UnicodeDecodeError):
-            return file.name.lower().endswith(PARQUET_SUFFIXES)
-    try:
-        return is_labeled(file.opened(_other_encoding(file.path)), choice)
-    except DatasetError:
-        return False
+        if file.name.lower().endswith(LIST_SUFFIXES):
+            return False
+        raise DatasetError(f"{error}; {_NO_TABLE}") from error
 
 
-def _other_encoding(path: Path) -> str:
-    """Return the encoding of text that is not UTF-8; any bytes are text in Latin-1."""
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
+def _other_encoding(start: bytes) -> str:
+    """Return the encoding of text that is not UTF-8, by its first two bytes; any bytes are text in Latin-1."""
+    return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
 
 
 def _open_text(path: Path, encoding: str) -> TextIO:

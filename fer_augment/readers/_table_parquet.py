@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
@@ -33,18 +34,19 @@ _OPEN_GROUPS = 4
 """Row groups that are read at the same time."""
 
 
-def parquet_table(path: Path, name: str) -> Table:
+def parquet_table(path: Path, name: str, content: bytes | None = None) -> Table:
     """Open a parquet file.
 
     Args:
         path: the file.
         name: its name relative to the source, for the names of its images.
+        content: its content if it is in an archive, whose images are not read.
 
     Raises:
         DatasetError: if pyarrow is not installed, or the file cannot be read.
     """
     title = display_name(str(path))
-    file = _ParquetFile(path, name, title, _pyarrow(title))
+    file = _ParquetFile(path, name, title, _pyarrow(title), content)
     schema = file.schema()
     features = _hugging_face_features(schema)
     images = {column: partial(file.image_files, column) for column in schema.names if file.has_bytes(schema, column)}
@@ -81,6 +83,7 @@ class _ParquetFile:
     name: str
     title: str
     pyarrow: Any
+    content: bytes | None = None
 
     @property
     def faults(self) -> tuple[type[Exception], ...]:
@@ -93,7 +96,8 @@ class _ParquetFile:
             DatasetError: if it is missing or damaged.
         """
         try:
-            return self.pyarrow.parquet.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False)
+            source = self.path if self.content is None else io.BytesIO(self.content)
+            return self.pyarrow.parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
         except self.faults as error:
             raise self.error(error) from error
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO, TypeAlias
 
 from fer_augment import DatasetError
@@ -23,6 +24,7 @@ LIST_COLUMNS = ("image", "label")
 """Columns of a table without a header."""
 
 _DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(r'"?sep=(.)"?')
 _LONGEST_LINE = 1 << 20
 """Characters of the first line that are looked at; other files may have no lines."""
 
@@ -43,14 +45,44 @@ def text_table(name: str, open_file: Open) -> Table:
     file = _TextFile(name, open_file)
     if name.lower().endswith(JSON_SUFFIXES):
         return _json_lines(file)
-    first = file.first_line()
+    file, first, delimiter = _without_preamble(file)
+    if "\0" in first:
+        raise file.error(1, "has NUL characters, like UTF-16 without a byte order mark; save the file as UTF-8")
     is_tsv = name.lower().endswith(".tsv") and "\t" in first
-    delimiter = "\t" if is_tsv else max(_DELIMITERS, key=first.count)
+    delimiter = "\t" if is_tsv else delimiter or _delimiter(first)
     if name.lower().endswith(LIST_SUFFIXES) and not first.count(delimiter):
         if not _is_list_line(first):
             raise file.error(1, "expected the name of an image file, white space and a label")
         return Table(file.title, LIST_COLUMNS, lambda columns: _list_rows(file, columns))
     return _csv(file, delimiter)
+
+
+def _without_preamble(file: _TextFile) -> tuple[_TextFile, str, str]:
+    """Return the file without the lines above its header, the first line of the rest, and the delimiter if one is said.
+
+    These lines are comments, and Excel's `sep=;`, which names the delimiter. The last line that starts with `#` is the
+    header if it has as many fields as the next one; if all lines start so, none is a comment.
+    """
+    delimiter = ""
+    marked: list[tuple[int, str]] = []  # with `#`
+    for number, line in file.lines():
+        if said := _SEPARATOR.fullmatch(line.strip("\r\n")):
+            delimiter = said[1]
+        elif line.startswith("#") and not _is_list_line(line):
+            marked.append((number, line))
+        else:
+            above, header = marked[-1] if marked else (number, line)
+            mark = delimiter or _delimiter(header)
+            above, header = (above, header) if 0 < header.count(mark) == line.count(mark) else (number, line)
+            return replace(file, skipped=above - 1), header, delimiter
+    if not marked:
+        raise DatasetError(f"{file.title}: is empty; re-download or remove it")
+    first, header = marked[0]
+    return replace(file, skipped=first - 1), header, delimiter
+
+
+def _delimiter(line: str) -> str:
+    return max(_DELIMITERS, key=line.count)
 
 
 def is_image_name(value: str) -> bool:
@@ -66,8 +98,17 @@ def _is_list_line(line: str) -> bool:
 
 @dataclass(frozen=True)
 class _TextFile:
+    """A text file.
+
+    Attributes:
+        name: its path, for messages.
+        open_file: opens the file.
+        skipped: lines above the header, or above the first row.
+    """
+
     name: str
     open_file: Open
+    skipped: int = 0
 
     @property
     def title(self) -> str:
@@ -80,23 +121,28 @@ class _TextFile:
     def opened(self) -> Iterator[TextIO]:
         try:
             with self.open_file() as file:
+                for _ in range(self.skipped):
+                    file.readline()
                 yield file
         except UnicodeDecodeError as error:
             raise DatasetError(f"{self.title}: not UTF-8 text; save the file as UTF-8") from error
         except OSError as error:
             raise DatasetError(f"{self.title}: cannot be read ({error.strerror}); check the path") from error
 
-    def first_line(self) -> str:
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the first lines that are not empty, and their numbers; at most the start of a long one."""
         with self.opened() as file:
+            number = 0
             while line := file.readline(_LONGEST_LINE):
+                number += 1
                 if line.strip():
-                    return line
-        raise DatasetError(f"{self.title}: is empty; re-download or remove it")
+                    yield number, line
 
 
 def _csv(file: _TextFile, delimiter: str) -> Table:
     header = next(_csv_lines(file, delimiter))[1]
     has_header = not (len(header) == len(LIST_COLUMNS) and is_image_name(header[0]))
+    header[0] = header[0].lstrip("# ") if has_header else header[0]
     columns = tuple(header) if has_header else LIST_COLUMNS
 
     def rows(wanted: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -118,18 +164,21 @@ def _csv_lines(file: _TextFile, delimiter: str) -> Iterator[tuple[int, list[str]
     """Yield the fields of each line that is not empty, without white space at their ends, and its number."""
     with file.opened() as text:
         reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+        start = 1
         try:
             for fields in reader:
                 if any(fields):
-                    yield reader.line_num, [field.strip() for field in fields]
+                    yield file.skipped + reader.line_num, [field.strip() for field in fields]
+                start = reader.line_num + 1
         except csv.Error as error:
-            raise file.error(reader.line_num, f"{error}; correct the line") from error
+            reason = f"{error} (a quote is not closed)" if "end of data" in str(error) else str(error)
+            raise file.error(file.skipped + start, f"{reason}; correct the line") from error
 
 
 def _list_rows(file: _TextFile, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
     positions = [LIST_COLUMNS.index(name) for name in columns]
     with file.opened() as text:
-        for number, line in enumerate(text, start=1):
+        for number, line in enumerate(text, start=file.skipped + 1):
             words = line.rsplit(maxsplit=1)
             if len(words) == 1:
                 raise file.error(number, f"{display_name(words[0])!r} has no label; expected a file name and a label")
