@@ -79,7 +79,9 @@ def test_hidden_files_are_ignored_and_other_files_are_listed(tmp_path, write):
     splits = read(write(tmp_path / "d.zip", release() | hidden | others))
     assert splits.fingerprint == expected.fingerprint
     assert splits.notes == (
-        r"4 files (README.md, train/\n.txt, train/labels.csv, …): not in a supported image format; left out",
+        "train/labels.csv: a table, but none of its columns (a, b) is known as image or label; left out; if it lists "
+        "the images, name its columns in a source description (docs/data.md): columns: {image: NAME, label: NAME}",
+        r"3 files (README.md, train/\n.txt, train/sad/no_suffix): not in a supported image format; left out",
     )
 
 

@@ -344,6 +344,37 @@ def test_other_tables_beside_class_folders_are_ignored(tmp_path, text):
         assert read(source).class_names == ("P0", "P1", "P2", "P3")
 
 
+NOTED_TABLES = {
+    "unknown": (
+        {"labels.csv": b"foto,klasse,fall\nP0/00.png,a,1\n"},
+        "(foto, klasse, fall) is known as image or label",
+    ),
+    "no label": ({"a.jsonl": b'{"image": "P0/00.png", "case": 1}'}, "(image, case) is known as label; left out"),
+    "Latin-1": ({"a.tsv": "foto\tgr\xf6\xdfe".encode("latin-1")}, "(foto, größe) is known as image or label; left"),
+    "among images": ({"P0/labels.csv": b"image,label\n00.png,a\n"}, "a table of images and labels; left out; to read"),
+    "damaged": ({"P0/labels.csv": b""}, "P0/labels.csv: a table that cannot be read; left out"),
+    "several": ({"a.csv": b"x,y\n", "b.csv": b"x,y\n"}, "2 tables (a.csv, b.csv): left out; if one lists the images"),
+}
+
+
+@pytest.mark.parametrize(("tables", "expected"), NOTED_TABLES.values(), ids=NOTED_TABLES)
+def test_what_is_said_of_tables_beside_class_folders(tmp_path, tables, expected):
+    files = of_patients()
+    del files["labels.csv"]
+    for source in (write_folder(tmp_path / "a", files | tables), write_zip(tmp_path / "a.zip", files | tables)):
+        splits = read(source)
+        assert expected in splits.omissions[0]
+        assert not any("not in a supported image format" in note for note in splits.notes)
+
+
+def test_an_unknown_table_beside_class_folders_is_read_as_the_note_says(tmp_path):
+    files = of_patients()
+    files["labels.csv"] = files["labels.csv"].replace(b"image,label,patient", b"foto,klasse,fall")
+    write_folder(tmp_path / "a", files)
+    (tmp_path / "a.yaml").write_text("images: a\ncolumns: {image: foto, label: klasse}\n")
+    assert read(tmp_path / "a.yaml").class_names == ("mole", "nevus")
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
 @pytest.mark.parametrize("table_name", ["labels.csv", "labels/train.tsv", "P0/metadata.csv", "labels.jsonl"])
 def test_an_archive_with_a_table_of_labels_is_refused(tmp_path, suffix, table_name):

@@ -63,16 +63,11 @@ class Scan:
 
     Attributes:
         images: the images, sorted by name.
-        others: the files that were left out, sorted by name.
+        others: the files that were left out, sorted by name; see `left_out`.
     """
 
     images: list[Member]
     others: list[Member]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Which files were left out, one sentence each."""
-        return left_out(self.others)
 
 
 def is_archive(source: str) -> bool:

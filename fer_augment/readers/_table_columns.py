@@ -46,6 +46,9 @@ OPTIONAL = ("split", "group")
 _MOST = 0.9
 """Share of the rows in which columns of 0 and 1 are those of classes, if they are wrong in others."""
 
+_LONGEST = 200
+"""Characters of the names of columns in a message."""
+
 Choice: TypeAlias = str | tuple[str, ...] | None
 ReadSample: TypeAlias = Callable[[Sequence[str]], list[tuple[str, ...]]]
 
@@ -114,13 +117,24 @@ def is_labeled(table: Table, choice: ColumnChoice = _NO_CHOICE) -> bool:
     """
     folded = {column.casefold() for column in table.columns}
     chosen = {column for role in choice.names for column in _names(choice.names[role])}
-    if not {column.casefold() for column in chosen} <= folded:
-        return False
+    return {column.casefold() for column in chosen} <= folded and not unknown_roles(table, choice)
+
+
+def unknown_roles(table: Table, choice: ColumnChoice = _NO_CHOICE) -> list[str]:
+    """Return which of image and label no column of a table seems to contain; see `is_labeled`."""
     candidates = _candidates(table) | {role: _names(name) for role, name in choice.names.items()}
     others = {name for names in candidates.values() for name in names}
     has_votes = bool(candidates.get("votes")) or ("votes" not in choice.names and bool(ferplus_votes(table)))
     has_labels = bool(candidates["label"]) or has_votes
-    return bool(candidates["image"]) and (has_labels or bool(_one_hot(table, others, table.readable_sample)))
+    if not candidates["image"]:
+        return ["image"] if has_labels else ["image", "label"]
+    return [] if has_labels or _one_hot(table, others, table.readable_sample) else ["label"]
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Return the names of columns, for display; many are shortened."""
+    text = ", ".join(map(display_name, names))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def columns_of(table: Table, choice: ColumnChoice) -> Columns:
@@ -265,15 +279,13 @@ def _ambiguous(table: Table, role: str, candidates: Sequence[str]) -> DatasetErr
 def _none(table: Table, role: str) -> DatasetError:
     if any(map(is_image_name, table.columns)):
         return DatasetError(f"{table.name}: line 1 is not a header; add one, such as image,label,split")
-    names = ", ".join(map(display_name, table.columns))
-    shortened = names if len(names) <= 200 else f"{names[:200]}…"
     one_hot = (
         ", or {label: [NAME, NAME]} for columns of 0 and 1, or {votes: [NAME, NAME]} for columns of votes"
         if role == "label"
         else ""
     )
     return DatasetError(
-        f"{table.name}: no column of {_PLURAL[role]} among {shortened}; name it in a source description "
+        f"{table.name}: no column of {_PLURAL[role]} among {in_words(table.columns)}; name it in a source description "
         f"(docs/data.md): columns: {{{role}: NAME}}{one_hot}"
     )
 

@@ -28,7 +28,7 @@ from fer_augment.readers._image_members import (
     refuse_rewritten_images,
     scan,
 )
-from fer_augment.readers._table_columns import ColumnChoice, is_labeled
+from fer_augment.readers._table_columns import ColumnChoice, in_words, is_labeled, unknown_roles
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_images import splits_in
 from fer_augment.readers._table_parquet import parquet_table
@@ -111,8 +111,8 @@ class TableFile:
 
 
 @dataclass(frozen=True)
-class _ArchivedTable:
-    """A file in an archive that contains a table, whose rows are not read.
+class _TableInMemory:
+    """A file in an archive that contains a table, whose images are not read.
 
     Attributes:
         name: the archive and the path in it.
@@ -250,10 +250,46 @@ def tables_in(source: str, choice: ColumnChoice = _NO_CHOICE) -> TableFiles:
     return TableFiles(tuple(chosen), source, len(by_split) > 1, (note,) if left_out else ())
 
 
+def is_table(file: Member) -> bool:
+    """Return whether a file of a source is named like a table, rather than a list, which may be any text."""
+    name = file.parts[-1].lower()
+    return file.is_regular and name.endswith(TABLE_SUFFIXES) and not name.endswith(LIST_SUFFIXES)
+
+
+def notes_on_tables(source: str, tables: Sequence[Member]) -> tuple[str, ...]:
+    """Return a note on the tables of a folder or archive whose folders are taken for classes, if there are any."""
+    names = [file.name for file in tables]
+    columns = "columns: {image: NAME, label: NAME}"
+    if len(names) != 1:
+        choose = "if one lists the images, choose it in a source description (docs/data.md)"
+        return (f"{counted(names, 'tables')}: left out; {choose}: table: FILE, {columns}",) if names else ()
+    try:
+        file = _table_file(Path(source), tables[0].parts) if os.path.isdir(source) else _read(source, tables[0])
+        table = _opened(file) if file else None
+    except DatasetError:
+        table = None
+    if table is None:
+        return (f"{names[0]}: a table that cannot be read; left out",)
+    unknown = " or ".join(unknown_roles(table))
+    if not unknown:
+        return (
+            f"{names[0]}: a table of images and labels; left out; to read it, choose it in a source description "
+            f"(docs/data.md): table: {names[0]}",
+        )
+    return (
+        f"{names[0]}: a table, but none of its columns ({in_words(table.columns)}) is known as {unknown}; left out; if "
+        f"it lists the images, name its columns in a source description (docs/data.md): {columns}",
+    )
+
+
+def _table_file(root: Path, parts: tuple[str, ...]) -> TableFile:
+    return TableFile(root.joinpath(*parts), parts)
+
+
 def _table_files(root: Path) -> Iterator[TableFile]:
     """Find the tables of a folder, in folders without images, or beside images under a usual name; sorted by name."""
     for parts in sorted(_table_parts(root, ())):
-        yield TableFile(root.joinpath(*parts), parts)
+        yield _table_file(root, parts)
 
 
 def _table_parts(root: Path, above: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -330,7 +366,7 @@ def _tables_in_archive(source: str, version: str) -> _Archived:
     return _Archived(tuple(sorted(labeled)))
 
 
-def _read(source: str, file: Member) -> _ArchivedTable | None:
+def _read(source: str, file: Member) -> _TableInMemory | None:
     """Read a table of an archive, the source; return None for one that is too large, or seems to be no list.
 
     There may be as many text files as images, such as one with the boxes of each.
@@ -343,7 +379,7 @@ def _read(source: str, file: Member) -> _ArchivedTable | None:
         head = file.content.head().lower()
         if file.size > LARGEST_FILE or (is_list and not any(name in head for name in _IMAGE_NAMES)):
             return None
-        return _ArchivedTable(f"{source}: {'/'.join(file.parts)}", file.content())
+        return _TableInMemory(f"{source}: {'/'.join(file.parts)}", file.content())
     except DatasetError:
         if is_list:
             return None
@@ -358,7 +394,7 @@ def _is_labeled(file: TableFile) -> bool:
         return True
 
 
-def _has_labels(file: TableFile | _ArchivedTable, choice: ColumnChoice = _NO_CHOICE) -> bool:
+def _has_labels(file: TableFile | _TableInMemory, choice: ColumnChoice = _NO_CHOICE) -> bool:
     """Return whether a table has columns of images and labels.
 
     So may one in another encoding, or with a fault after its first line; reading it says what is wrong.
@@ -368,16 +404,25 @@ def _has_labels(file: TableFile | _ArchivedTable, choice: ColumnChoice = _NO_CHO
             damaged or needs pyarrow, which is missing; not for a list, as a text file may be anything.
     """
     try:
-        try:
-            return is_labeled(file.opened(), choice)
-        except DatasetError as error:
-            if not isinstance(error.__cause__, UnicodeDecodeError):
-                raise
-            return is_labeled(file.opened(_other_encoding(file.start())), choice)
+        return is_labeled(_opened(file), choice)
     except DatasetError as error:
         if file.name.lower().endswith(LIST_SUFFIXES):
             return False
         raise DatasetError(f"{error}; {_NO_TABLE}") from error
+
+
+def _opened(file: TableFile | _TableInMemory) -> Table:
+    """Open a table to see its columns, also one that is not UTF-8.
+
+    Raises:
+        DatasetError: see `_has_labels`.
+    """
+    try:
+        return file.opened()
+    except DatasetError as error:
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
+        return file.opened(_other_encoding(file.start()))
 
 
 def _other_encoding(start: bytes) -> str:

@@ -18,8 +18,8 @@ from fer_augment.readers._conventions import (
     paused_garbage_collection,
 )
 from fer_augment.readers._image_layout import places
-from fer_augment.readers._image_members import is_archive, scan
-from fer_augment.readers._table_files import has_tables
+from fer_augment.readers._image_members import is_archive, left_out, scan
+from fer_augment.readers._table_files import has_tables, is_table, notes_on_tables
 
 _NUMBERS = {EVERYTHING: -1, **{name: number for number, name in enumerate(SPLIT_ORDER)}}
 
@@ -46,6 +46,8 @@ def read(source: str, progress: ReportProgress) -> ImageSource:
     with paused_garbage_collection():
         found = scan(source)
         images = places(source, found.images)
+        tables = [file for file in found.others if is_table(file)]
+        others = [file for file in found.others if not is_table(file)]
         names, label_of = class_order(image.class_name for image in images)
         return ImageSource(
             description=display_name(source),
@@ -53,5 +55,5 @@ def read(source: str, progress: ReportProgress) -> ImageSource:
             labels=np.array([label_of[image.class_name] for image in images], dtype=np.int64),
             class_names=names,
             split=np.array([_NUMBERS[image.split] for image in images], dtype=np.int8),
-            notes=found.notes,
+            notes=(*notes_on_tables(source, tables), *left_out(others)),
         )
