@@ -435,7 +435,7 @@ def test_columns_with_usual_names_are_found_ignoring_case(tmp_path, image, label
     write_images(tmp_path)
     file = write_table(tmp_path / "a.csv", {"age": range(COUNT), label: LABELS, "sex": ["f"] * COUNT, image: FILES})
     assert labels_of(opened(file)) == LABELS
-    assert opened(file).notes == (f"columns: {image} (image), {label} (label)",)
+    assert opened(file).notes == (f"columns: {image} (image), {label} (label); unused: age, sex",)
 
 
 @pytest.mark.parametrize("name", ["split", "set", "subset", "fold_split", "Usage", "data set"])
@@ -464,6 +464,53 @@ def test_a_column_of_groups_is_found_however_its_words_are_divided(tmp_path, nam
     assert opened(write_table(tmp_path / "a.csv", columns)).groups.tolist() == [0, 1, 0, 1]
     columns["patient"] = ["x"] * 4
     assert "patient (group)" in opened(write_table(tmp_path / "a.csv", columns)).notes[0]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_an_unused_column_that_may_be_groups_is_noted_with_what_to_set(tmp_path, suffix):
+    write_images(tmp_path)
+    columns: dict[str, Sequence[object]] = {"filename": FILES, "diagnosis": LABELS}
+    columns |= {"case": [f"C{row // 3}" for row in range(COUNT)], "age": [20 + row % 9 + 0.5 for row in range(COUNT)]}
+    columns |= {"note": [f"note {row}" if row < 9 else "" for row in range(COUNT)], "sex": ["f", "m"] * 15}
+    hint = "if images of one value belong together, set columns: {{group: {}}} in a source description"
+    file = write_table(tmp_path / f"a.{suffix}", columns)
+    start = "columns: filename (image), diagnosis (label)"
+    assert opened(file).notes == (f"{start}; unused: case (10 values), age, note, sex; {hint.format('case')}",)
+    write_table(file, columns | {"site": [row % 7 for row in range(COUNT)]})
+    assert (
+        opened(file)
+        .notes[0]
+        .endswith(f"; unused: case (10 values), site (7 values), age, note, sex; {hint.format('NAME')}")
+    )
+    (tmp_path / "a.yaml").write_text(f"table: a.{suffix}\ncolumns: {{group: null}}\n")
+    source = READERS.open(str(tmp_path / "a.yaml"))
+    assert isinstance(source, ImageSource) and source.notes[0] == f"{start}; unused: case, age, note, sex, site"
+    write_table(file, columns | {"patient": columns["case"]})
+    assert opened(file).notes[0] == f"{start}, patient (group); unused: case, age, note, sex"
+
+
+def test_unused_values_that_are_no_text_do_not_matter(tmp_path):
+    write_images(tmp_path, FILES[:4])
+    rows: list[dict[str, object]] = [
+        {"image": FILES[row], "label": "ab"[row % 2], "case": "xyz"[row % 3], "box": "1"} for row in range(4)
+    ]
+    rows[3]["box"] = [1, 2]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert labels_of(opened(tmp_path / "a.jsonl")) == list("abab")
+
+
+def test_values_of_an_unused_column_are_counted_over_all_tables(tmp_path):
+    for split, rows in {"train": slice(0, 18), "val": slice(18, 24), "test": slice(24, 30)}.items():
+        cases = [f"C{row // 3}" for row in range(COUNT)][rows]
+        columns = {
+            "image": FILES[rows],
+            "label": LABELS[rows],
+            "case": cases,
+            **({"site": cases} if split == "val" else {}),
+        }
+        write_table(tmp_path / f"{split}.csv", columns)
+    write_images(tmp_path)
+    assert "; unused: case (10 values), site; if images" in opened(tmp_path).notes[0]
 
 
 def test_numbers_of_groups_are_the_same_with_a_decimal_point_in_another_table(tmp_path):

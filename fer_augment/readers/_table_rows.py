@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from fer_augment import DatasetError, ImageFile, did_you_mean
 from fer_augment.readers._conventions import SPLIT_NAMES, counted, display_name, refuse_rewritten, split_called
 from fer_augment.readers._table_columns import ColumnChoice, Columns, bit, columns_of
+from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_files import TableFile
 
 MISSING = ("nan", "none", "null", "n/a", "<na>")
@@ -21,6 +24,10 @@ MISSING = ("nan", "none", "null", "n/a", "<na>")
 MAYBE_MISSING = ("na",)
 """Texts that some programs write where there is no value, but that are also names, such as of a subject of JAFFE."""
 
+_MOST_COUNTED = 8
+"""Columns whose values are counted, to find out whether they may be groups."""
+_MOST_UNUSED = 5
+"""Unused columns that a note names."""
 _WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
 
 
@@ -61,11 +68,13 @@ class Rows:
         rows: at least one row.
         columns: the columns that were read.
         class_names: the classes in the order of the table, if it has one; else empty.
+        unused: by other column, how many rows have each value, see `_unused`.
     """
 
     rows: list[Row]
     columns: Columns
     class_names: tuple[str, ...]
+    unused: Mapping[str, Mapping[str, int]]
 
 
 def rows_of(file: TableFile, choice: ColumnChoice) -> Rows:
@@ -97,7 +106,54 @@ def rows_of(file: TableFile, choice: ColumnChoice) -> Rows:
         files or repeat(None),
         _votes(table.name, columns, values, images) if columns.votes else repeat(()),
     )
-    return Rows(list(rows), columns, columns.one_hot or columns.votes or table.class_names.get(columns.label or "", ()))
+    order = columns.one_hot or columns.votes or table.class_names.get(columns.label or "", ())
+    return Rows(list(rows), columns, order, _unused(table, columns, choice))
+
+
+def _unused(table: Table, columns: Columns, choice: ColumnChoice) -> dict[str, dict[str, int]]:
+    """Return the columns that are not read, with the number of rows of each value of those that may be groups.
+
+    These are columns of text or whole numbers, if there is no column of groups, and none was chosen.
+    """
+    used = {columns.image, *columns.labels, columns.split, columns.group}
+    counts: dict[str, dict[str, int]] = {name: {} for name in table.columns if name and name not in used}
+    if columns.group is not None or "group" in choice.names:
+        return counts
+    names = [name for name in counts if name not in table.image_files]
+    sample = dict(zip(names, zip(*table.readable_sample(names), strict=True), strict=False)) if names else {}
+    names = [name for name, values in sample.items() if not any(map(_is_measured, values))][:_MOST_COUNTED]
+    counted = {name: Counter[str]() for name in names}
+    with suppress(DatasetError):  # a value that is no text, which nothing needs
+        for row in table.rows(names) if names else ():
+            for name, value in zip(names, row, strict=True):
+                counted[name][value] += value != "" and value.casefold() not in MISSING
+        counts |= {name: dict(+values) for name, values in counted.items()}
+    return counts
+
+
+def _is_measured(value: str) -> bool:
+    """Return whether a text is a number, but no whole one."""
+    try:
+        return math.isfinite(float(value)) and not _WHOLE_NUMBER.fullmatch(value)
+    except ValueError:
+        return False
+
+
+def unused_in_words(tables: Sequence[Rows], classes: int) -> str:
+    """Name the columns of tables that are not used, and those that may be groups: with more values than classes."""
+    counts: dict[str, Counter[str]] = {}
+    for table in tables:
+        for name, values in table.unused.items():
+            counts.setdefault(name, Counter()).update(values)
+    groups = [name for name, values in counts.items() if classes < len(values) < values.total()]
+    names = [f"{display_name(name)} ({len(counts[name]):,} values)" for name in groups]
+    names += [display_name(name) for name in counts if name not in groups]
+    if not names:
+        return ""
+    shown = ", ".join(names[:_MOST_UNUSED]) + (", …" if len(names) > _MOST_UNUSED else "")
+    column = display_name(groups[0]) if len(groups) == 1 else "NAME"
+    hint = f"; if images of one value belong together, set columns: {{group: {column}}} in a source description"
+    return f"; unused: {shown}{hint if groups else ''}"
 
 
 def group_numbers(rows: Sequence[Row], notes: list[str]) -> NDArray[np.int64] | None:

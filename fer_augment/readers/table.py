@@ -26,7 +26,15 @@ from fer_augment.readers._conventions import (
 from fer_augment.readers._table_columns import ColumnChoice
 from fer_augment.readers._table_files import TableFiles, has_tables, is_table_file, tables_of
 from fer_augment.readers._table_images import NamedImage, find_images
-from fer_augment.readers._table_rows import MAYBE_MISSING, MISSING, Row, group_numbers, rows_of, whole_numbers
+from fer_augment.readers._table_rows import (
+    MAYBE_MISSING,
+    MISSING,
+    Row,
+    group_numbers,
+    rows_of,
+    unused_in_words,
+    whole_numbers,
+)
 from fer_augment.readers._voted_csv import csv_beside, read_voted_csv
 from fer_augment.readers._votes import SoftLabels, soft_labels
 
@@ -99,10 +107,11 @@ def read_tables(
     has_splits = choice.names.get("split", "") is not None
     orders = {part.class_names for part in read_rows}
     title = display_name(str(tables.files[0].path)) if len(tables.files) == 1 else description
-    notes = [f"columns: {columns}" for columns in sorted({part.columns.in_words for part in read_rows})]
-    notes += tables.notes
     all_rows = [row for part in read_rows for row in part.rows]
     columns = read_rows[0].columns
+    notes = [f"columns: {columns}" for columns in sorted({part.columns.in_words for part in read_rows})]
+    notes[-1] += unused_in_words(read_rows, len(columns.votes) or len({row.label for row in all_rows}))
+    notes += tables.notes
     order = orders.pop() if len(orders) == 1 and not changes else ()
     if len({part.columns.votes for part in read_rows}) > 1:
         raise DatasetError(f"{title}: the tables have different columns of votes; pass them one at a time")
