@@ -277,6 +277,19 @@ def test_class_names_that_differ_only_in_case_are_noted(tmp_path):
     assert read(tmp_path / "a.yaml").notes == ()
 
 
+def test_class_names_that_are_the_same_number_are_noted(tmp_path):
+    images = iter(random_images(100))
+    names = ("0", "01", "1", "-0", "10")
+    write_zip(tmp_path / "a.zip", {f"{name}/{row}.png": encoded(next(images)) for name in names for row in range(20)})
+    assert read(tmp_path / "a.zip").notes == (
+        "class names that are the same number: '-0' and '0'; '01' and '1'; to merge them, set classes: {'-0': '0'} in "
+        "a source description (docs/data.md)",
+    )
+    (tmp_path / "a.yaml").write_text("images: a.zip\nclasses: {'-0': '0', '01': '1'}\n")
+    assert read(tmp_path / "a.yaml").notes == ()
+    assert read(tmp_path / "a.yaml").class_names == ("0", "1", "10")
+
+
 def test_images_of_several_sizes_are_fitted_to_one(tmp_path):
     files = {name: encoded(photograph(30 + i, 40, 1)) for i, name in enumerate(SMALL)}
     splits = fa.read_data(write_folder(tmp_path / "a", files), size=(16, 12), fit="pad", progress=False)

@@ -523,6 +523,19 @@ def test_numbers_of_groups_are_the_same_with_a_decimal_point_in_another_table(tm
     assert group_of["train00.png"] == group_of["test01.png"] != group_of["train01.png"] == group_of["test00.png"]
 
 
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (["1", "01", "1.0", "-0", "0", "", "-01", "10"], [0, 0, 0, 1, 1, 2, 3, 4]),
+        (["1", "01", "P1", "-0", "0", "", "-01", "10"], [0, 1, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_groups_that_are_whole_numbers_are_compared_as_numbers(tmp_path, groups, expected):
+    write_images(tmp_path, FILES[:8])
+    columns = {"image": FILES[:8], "label": ["a", "b"] * 4, "patient": groups}
+    assert opened(write_table(tmp_path / "a.csv", columns)).groups.tolist() == expected
+
+
 @pytest.mark.parametrize("text", ["nan", "NaN", "None", "null", "NULL", "N/A", "<NA>"])
 def test_texts_for_missing_values_are_no_groups(tmp_path, text):
     write_images(tmp_path, FILES[:4])

@@ -10,7 +10,7 @@ from fer_augment.errors import excerpt
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """FER2013's classes in the order of the label numbers."""
 
-
+_WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
 LONGEST_CLASS_NAME = 200
 """Characters of a class name; tables and reports repeat it many times."""
 
@@ -30,20 +30,38 @@ def class_names_fault(names: Sequence[str]) -> str | None:
     return None
 
 
-def note_on_case(names: Iterable[str]) -> tuple[str, ...]:
-    """Return a note on classes whose names differ only in case, and how to merge them; nothing if there are none."""
-    by_folded: dict[str, list[str]] = {}
-    for name in names:
-        by_folded.setdefault(name.casefold(), []).append(name)
-    alike = [group for group in by_folded.values() if len(group) > 1]
-    if not alike:
-        return ()
-    listed = "; ".join(" and ".join(group) for group in alike[:3]) + ("; …" if len(alike) > 3 else "")
-    first, other = alike[0][:2]
+def notes_on_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return notes on classes whose names differ only in case or are one whole number, and how to merge them."""
+    distinct = list(names)
+    quoted = [f"'{name}'" if whole_number(name) else name for name in distinct]  # in YAML, 01 is 1
     return (
-        f"class names that differ only in case: {listed}; to merge them, set classes: {{{first}: {other}}} in a source "
-        "description (docs/data.md)",
+        *_note_on_alike(quoted, [name.casefold() for name in distinct], "differ only in case"),
+        *_note_on_alike(quoted, [whole_number(name) or name for name in distinct], "are the same number"),
     )
+
+
+def _note_on_alike(names: Sequence[str], keys: Sequence[str], alike: str) -> tuple[str, ...]:
+    """Return a note on names with equal keys, and how to merge their classes; nothing if there are none."""
+    by_key: dict[str, list[str]] = {}
+    for key, name in zip(keys, names, strict=True):
+        by_key.setdefault(key, []).append(name)
+    groups = [sorted(group, key=len, reverse=True) for group in by_key.values() if len(group) > 1]  # 01 becomes 1
+    if not groups:
+        return ()
+    listed = "; ".join(" and ".join(group) for group in groups[:3]) + ("; …" if len(groups) > 3 else "")
+    first, other = groups[0][:2]
+    return (
+        f"class names that {alike}: {listed}; to merge them, set classes: {{{first}: {other}}} in a source description "
+        "(docs/data.md)",
+    )
+
+
+def whole_number(text: str) -> str | None:
+    """Return a whole number in one form, without `.0`, leading zeros and the sign of 0; None for any other text."""
+    if not _WHOLE_NUMBER.fullmatch(text):
+        return None
+    digits = text.partition(".")[0].lstrip("-").lstrip("0")
+    return f"{'-' if digits and text[0] == '-' else ''}{digits or '0'}"
 
 
 def is_fer2013(names: Iterable[str]) -> bool:

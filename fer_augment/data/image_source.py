@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_augment.data.class_order import note_on_case
+from fer_augment.data.class_order import notes_on_names
 from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.decoding import Conversion, notes_on
 from fer_augment.data.image_files import ImageFile
@@ -132,7 +132,7 @@ class ImageSource:
                 )
             )
             progress(len(files), len(files))
-        notes = (*self.notes, *note_on_case(self.class_names), *decoded.notes)
+        notes = (*self.notes, *notes_on_names(self.class_names), *decoded.notes)
         splits = divided(self.description, rows, self._assigned[0], notes)
         return replace(splits, pixels=settings, keeps_near_duplicates=self.splitting.keep_near_duplicates)
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from fer_augment.data.class_order import FER2013_CLASSES as FER2013_CLASSES
 from fer_augment.data.class_order import class_order as class_order
 from fer_augment.data.class_order import is_fer2013 as is_fer2013
+from fer_augment.data.class_order import whole_number as whole_number
 from fer_augment.data.image_source import DEMO as DEMO
 from fer_augment.errors import DatasetError
 from fer_augment.errors import display_name as display_name

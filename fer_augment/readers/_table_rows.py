@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_augment import DatasetError, ImageFile, did_you_mean
-from fer_augment.readers._conventions import SPLIT_NAMES, counted, display_name, refuse_rewritten, split_called
+from fer_augment.readers._conventions import (
+    SPLIT_NAMES,
+    counted,
+    display_name,
+    refuse_rewritten,
+    split_called,
+    whole_number,
+)
 from fer_augment.readers._table_columns import ColumnChoice, Columns, bit, columns_of
 from fer_augment.readers._table_content import Table
 from fer_augment.readers._table_files import TableFile
@@ -28,7 +34,6 @@ _MOST_COUNTED = 8
 """Columns whose values are counted, to find out whether they may be groups."""
 _MOST_UNUSED = 5
 """Unused columns that a note names."""
-_WHOLE_NUMBER = re.compile(r"-?\d+(\.0+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +127,19 @@ def _unused(table: Table, columns: Columns, choice: ColumnChoice) -> dict[str, d
     names = [name for name in counts if name not in table.image_files]
     sample = dict(zip(names, zip(*table.readable_sample(names), strict=True), strict=False)) if names else {}
     names = [name for name, values in sample.items() if not any(map(_is_measured, values))][:_MOST_COUNTED]
-    counted = {name: Counter[str]() for name in names}
+    found = {name: Counter[str]() for name in names}
     with suppress(DatasetError):  # a value that is no text, which nothing needs
         for row in table.rows(names) if names else ():
             for name, value in zip(names, row, strict=True):
-                counted[name][value] += value != "" and value.casefold() not in MISSING
-        counts |= {name: dict(+values) for name, values in counted.items()}
+                found[name][value] += value != "" and value.casefold() not in MISSING
+        counts |= {name: dict(+values) for name, values in found.items()}
     return counts
 
 
 def _is_measured(value: str) -> bool:
     """Return whether a text is a number, but no whole one."""
     try:
-        return math.isfinite(float(value)) and not _WHOLE_NUMBER.fullmatch(value)
+        return math.isfinite(float(value)) and not whole_number(value)
     except ValueError:
         return False
 
@@ -157,7 +162,10 @@ def unused_in_words(tables: Sequence[Rows], classes: int) -> str:
 
 
 def group_numbers(rows: Sequence[Row], notes: list[str]) -> NDArray[np.int64] | None:
-    """Return the number of the group of each row; a row without a group is one of its own; append a note."""
+    """Return the number of the group of each row; a row without a group is one of its own; append a note.
+
+    If all groups are whole numbers, 01 and 1 are the same.
+    """
     without = [row.title for row in rows if not row.group]
     if len(without) == len(rows):
         return None
@@ -166,14 +174,16 @@ def group_numbers(rows: Sequence[Row], notes: list[str]) -> NDArray[np.int64] | 
         count = sum(row.group == name for row in rows)
         if count > 1:
             notes.append(f"{count:,} rows of the group {name}: one group; if this is no group, leave it empty")
-    keys = [(row.group, 0 if row.group else number) for number, row in enumerate(rows)]
+    numbers = [row.group and whole_number(row.group) for row in rows]
+    names = [row.group for row in rows] if None in numbers else numbers
+    keys = [(name, 0 if name else number) for number, name in enumerate(names)]
     number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return np.array([number_of[key] for key in keys], dtype=np.int64)
 
 
 def whole_numbers(texts: Sequence[str]) -> list[str]:
     """Write whole numbers alike, if all are: 1.0, as columns with missing values are often saved, becomes 1."""
-    if all(_WHOLE_NUMBER.fullmatch(text) for text in texts if text):
+    if all(whole_number(text) for text in texts if text):
         return [text.partition(".")[0] for text in texts]
     return list(texts)
 
