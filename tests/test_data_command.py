@@ -163,6 +163,29 @@ def test_audit_reports_groups_across_splits(tmp_path):
     assert "One group: 0.png (train), 4.png (validation), 8.png (test)." in notes
 
 
+def write_patients(folder: Path, group: str, splits: str = "") -> Path:
+    """Write 40 images and a table of them, with two images of each patient."""
+    write_folder(folder, {f"{row}.png": encoded(image) for row, image in enumerate(random_images(40))})
+    split_of = [("", *SPLITS)[1 + row % 3] if splits else "" for row in range(40)]
+    rows = [f"{row}.png,{'ab'[row % 2]},{row // 2},{split}" for row, split in enumerate(split_of)]
+    return write_text(folder / "labels.csv", "\n".join([f"image,label,{group},{splits or 'note'}", *rows]))
+
+
+def test_groups_of_made_and_given_splits_are_counted(tmp_path):
+    made, given, none = (write_patients(tmp_path / name, *columns) for name, columns in {
+        "made": ("patient",), "given": ("patient", "split"), "none": ("x",),
+    }.items())  # fmt: skip
+    shown = {source: " ".join(fer_augment("data", "show", str(source)).out.split()) for source in (made, given, none)}
+    assert "- groups: 20; none has rows in more than one split" in shown[made]
+    assert "- groups: 20; 20 have rows in more than one split, which `data audit` lists" in shown[given]
+    assert "- groups:" not in shown[none]
+    counts = [json.loads(fer_augment("data", "show", str(source), "--json").out)["groups"] for source in shown]
+    assert counts == [{"total": 20, "across": 0}, {"total": 20, "across": 20}, None]
+    audited = " ".join(fer_augment("data", "audit", str(made)).out.split())
+    assert "Groups of the source: 20; none has rows in more than one split." in audited
+    assert "Groups of the source" not in fer_augment("data", "audit", str(none)).out
+
+
 def test_audit_of_clean_data(clean):
     ran = fer_augment("data", "audit", str(clean))
     assert ran.code == 0

@@ -42,7 +42,7 @@ def data() -> None:
 @set_option
 @json_option
 def show(source: str | Source, overrides: tuple[str, ...], as_json: bool) -> None:
-    r"""Show class counts, image size, fingerprint, and what was converted or left out.
+    r"""Show class counts, image size, fingerprint, groups, and what was converted or left out.
 
     The last line is the imbalance ratio of each split: number of rows of the largest class divided by that of the
     smallest.
@@ -51,7 +51,7 @@ def show(source: str | Source, overrides: tuple[str, ...], as_json: bool) -> Non
     fer-augment data show fer2013.csv
     fer-augment data show photos.zip --set data.size=96 --json
     """
-    from fer_augment.reports.data_terminal import imbalance, print_histograms, soft_labels
+    from fer_augment.reports.data_terminal import imbalance, print_histograms, soft_labels, source_groups
 
     splits = _read(source, overrides)
     if not as_json:
@@ -72,6 +72,7 @@ def show(source: str | Source, overrides: tuple[str, ...], as_json: bool) -> Non
         "image": image,
         "splits": parts,
         "soft_labels": (soft := soft_labels(splits)) and asdict(soft),
+        "groups": (groups := source_groups(splits)) and asdict(groups),
         "notes": splits.notes,
     }
     print_plain(json.dumps(summary, indent=1))

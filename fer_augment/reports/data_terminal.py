@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_augment.data.audit_records import Audit, Duplicates, Row, RowCounts
-from fer_augment.data.dataset import HELD_OUT, ImageDataset, Splits
+from fer_augment.data.dataset import HELD_OUT, ImageDataset, Splits, joined_groups
 from fer_augment.reports.grids import Grid
 from fer_augment.reports.grids import Row as Cells
 from fer_augment.reports.terminal import print_grid
@@ -59,7 +59,10 @@ def print_histograms(splits: Splits, console: Console) -> None:
     console.print()
     console.print(table)
     test_counts = dict(zip(splits.class_names, splits.test.counts.tolist(), strict=True))
-    lines = [*filter(None, [soft_labels_note(splits), few_images_sentence(test_counts)]), *splits.notes]
+    lines = [
+        *filter(None, [soft_labels_note(splits), _groups_note(splits), few_images_sentence(test_counts)]),
+        *splits.notes,
+    ]
     if lines:
         notes = Table.grid(padding=(0, 1))
         for note in lines:
@@ -81,6 +84,39 @@ class SoftLabels:
     rows: int
     unanimous: int
     mean_entropy: float
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups that a source declares, such as patients.
+
+    Attributes:
+        total: number of groups; a row without one is a group of its own.
+        across: number of groups with rows in more than one split.
+    """
+
+    total: int
+    across: int
+
+
+def source_groups(splits: Splits) -> Groups | None:
+    """Count the groups of a source; None if it declares none."""
+    parts = [part for part in splits.parts.values() if part.sources and part.sources.groups is not None]
+    groups = joined_groups(parts)
+    if groups is None:
+        return None
+    split = np.repeat(np.arange(len(parts)), [*map(len, parts)])
+    in_splits = np.unique(np.unique(np.stack([groups, split]), axis=1)[0], return_counts=True)[1]
+    return Groups(len(in_splits), int((in_splits > 1).sum()))
+
+
+def _groups_note(splits: Splits) -> str | None:
+    groups = source_groups(splits)
+    if groups is None:
+        return None
+    have = "has" if groups.across == 1 else "have"
+    across = f"{groups.across:,} {have} rows in more than one split, which `data audit` lists"
+    return f"groups: {groups.total:,}; {across if groups.across else 'none has rows in more than one split'}"
 
 
 def soft_labels(splits: Splits) -> SoftLabels | None:
@@ -209,6 +245,8 @@ def _notes(audit: Audit) -> Iterator[str]:
         yield "To remove duplicates within the training split and resolve conflicting labels, use the strategy `dedup`."
     if audit.source_groups and audit.source_groups.across:
         yield from _notes_on_source_groups(audit)
+    elif audit.source_groups:
+        yield f"Groups of the source: {audit.source_groups.total:,}; none has rows in more than one split."
     for title, groups in (("exact", audit.identical), ("near", audit.near), ("mirrored", audit.mirrored)):
         yield from _notes_on_labels(title, groups)
     for split in audit.counts:
