@@ -157,7 +157,16 @@ def test_all_strategies_in_a_file_are_listed_including_those_without_hooks(tmp_p
     source = SCALE + "\nclass Idle(Strategy):\n    pass\n"
 
     listed = strategies_in_file(write(tmp_path / "mine.py", source))
-    assert [strategy_class.__name__ for strategy_class in listed] == ["Scale", "Idle"]
+    assert {name: strategy_class.__name__ for name, strategy_class in listed.items()} == {
+        "Scale": "Scale",
+        "Idle": "Idle",
+    }
+
+
+def test_strategies_of_a_function_are_listed_by_their_first_variable(tmp_path: Path) -> None:
+    source = SCALE + "\ndef make():\n    class Idle(Strategy):\n        pass\n    return Idle\n\n"
+    listed = strategies_in_file(write(tmp_path / "mine.py", f"{source}One = Same = make()\nTwo = make()\n"))
+    assert list(listed) == ["Scale", "One", "Two"]
 
 
 def test_a_pipe_is_refused_without_waiting_for_its_content(tmp_path: Path) -> None:

@@ -40,51 +40,52 @@ def _in_file(file: Path, name: str | None) -> list[tuple[str, Offer[Any]]]:
     from fer_augment.errors import PluginError, did_you_mean
     from fer_augment.hooks.local_declarations import faulty_registrations
 
-    found = dict(_plugins_of(file))
+    found = list(_plugins_of(file))
     if name:
-        own_names = {offer.name: variable for variable, offer in found.items()}
-        found |= {} if name in found or name in own_names else _imported(file, name)
-        chosen = [one for one in (name, own_names.get(name)) if one in found][:1]
+        chosen = (
+            [(variable, offer) for variable, offer in found if variable == name]
+            or [(variable, offer) for variable, offer in found if offer.name == name]
+            or _imported(file, name)
+        )
     else:
-        chosen = [variable for variable in found if not variable.startswith("_")]
+        chosen = [(variable, offer) for variable, offer in found if not variable.startswith("_")]
     # the kit checks strategies and networks, valid or not
     broken = [one for one in faulty_registrations(file) if not one.startswith(("strategy ", "model "))]
     if broken and not (name and chosen):
         raise PluginError(f"{file}: {' | '.join(broken)}")
     if name and not chosen:
-        raise PluginError(f"{file} has no plugin {name!r}{did_you_mean(name, found)}")
+        raise PluginError(f"{file} has no plugin {name!r}{did_you_mean(name, dict(found))}")
     if not chosen:
         raise PluginError(f"{file} defines no strategy, network, loss, reader or tracker")
-    return [(f"{file.name}:{variable}", found[variable]) for variable in chosen]
+    return [(f"{file.name}:{variable}", offer) for variable, offer in chosen]
 
 
-def _imported(file: Path, name: str) -> dict[str, Offer[Any]]:
+def _imported(file: Path, name: str) -> list[tuple[str, Offer[Any]]]:
     """Return a class that a file imports, from a module beside it for example, if it is a strategy or a network."""
     from fer_augment.hooks.networks import ConfigurableModel
-    from fer_augment.hooks.plugin_manager import Offer
+    from fer_augment.hooks.plugin_manager import Offer, title_of
     from fer_augment.hooks.strategy import Strategy
     from fer_augment.hooks.strategy_files import module_of
 
     provider, value = f"file {file.name}", getattr(module_of(file), name, None)
     if isinstance(value, type) and issubclass(value, Strategy):
-        return {name: Offer("strategy", value.strategy_name(), value, provider, "")}
+        return [(name, Offer("strategy", title_of(value), value, provider, ""))]
     if isinstance(value, type) and issubclass(value, ConfigurableModel):
-        return {name: Offer("model", value.model_name(), value, provider, "")}
-    return {}
+        return [(name, Offer("model", title_of(value), value, provider, ""))]
+    return []
 
 
 def _plugins_of(file: Path) -> Iterator[tuple[str, Offer[Any]]]:
     """Yield what a file defines, behind the name of its class or variable."""
     from fer_augment.hooks.local_declarations import DECLARED, declarations_in_file
-    from fer_augment.hooks.plugin_manager import Offer
+    from fer_augment.hooks.plugin_manager import Offer, title_of
     from fer_augment.hooks.strategy_files import models_in_file, strategies_in_file
 
     provider = f"file {file.name}"
-    for strategy in strategies_in_file(file):
-        yield strategy.__name__, Offer("strategy", strategy.strategy_name(), strategy, provider, "")
+    for variable, strategy in strategies_in_file(file).items():
+        yield variable, Offer("strategy", title_of(strategy), strategy, provider, "")
     for variable, model in models_in_file(file).items():
-        name = model.model_name() if isinstance(model, type) else model.name
-        yield variable, Offer("model", name, model, provider, "")
+        yield variable, Offer("model", title_of(model), model, provider, "")
     for kind in DECLARED:
         for variable, declared in declarations_in_file(file, kind).items():
             yield variable, Offer(kind, declared.name, declared, provider, "")

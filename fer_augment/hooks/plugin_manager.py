@@ -34,6 +34,7 @@ from fer_augment.errors import (
     no_such_file,
 )
 from fer_augment.hooks.declarations import DatasetReader, Loss, RecipeFile, Tracker
+from fer_augment.hooks.naming import snake_case
 from fer_augment.hooks.networks import ConfigurableModel, Model
 from fer_augment.hooks.specs import PROJECT, RegistrationSpecs, StageSpecs
 from fer_augment.hooks.stages import STAGES
@@ -300,20 +301,31 @@ def _offers_of(name: str, provider: str, module: object) -> tuple[list[Offer[Any
         for declared in declarations:
             faults = _faults_of(kind, declared, expected)
             if faults:
-                problems += [f"{kind} {_title(declared)}: {fault}" for fault in faults]
+                problems += [f"{kind} {title_of(declared)}: {fault}" for fault in faults]
             else:
-                offers.append(Offer(kind, _title(declared), declared, provider, name))
+                offers.append(Offer(kind, title_of(declared), declared, provider, name))
     if not offers and not problems:
         problems.append(f"{name} registers nothing; mark its registration hooks with @hookimpl")
     return offers, problems
 
 
-def _title(declared: object) -> str:
+def title_of(declared: object) -> str:
+    """Return the name of a declaration in recipes; that of its class in snake case if its method for that fails."""
     if isinstance(declared, type) and issubclass(declared, Strategy):
-        return declared.strategy_name()
+        return _returned_name(declared.strategy_name) or snake_case(declared.__name__)
     if isinstance(declared, type) and issubclass(declared, ConfigurableModel):
-        return declared.model_name()
+        return _returned_name(declared.model_name) or snake_case(declared.__name__)
     return str(getattr(declared, "name", declared))
+
+
+def _returned_name(method: Callable[[], object]) -> str | None:
+    try:
+        name = method()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a method of a plugin may raise anything
+        return None
+    return name if isinstance(name, str) else None
 
 
 def _faults_of(kind: str, declared: object, expected: type) -> list[str]:
@@ -335,6 +347,8 @@ def model_faults(declared: object) -> list[str]:
         return [f"must be a Model or a subclass of ConfigurableModel, {found}"]
     if declared.build is ConfigurableModel.build:
         return ["implements no build(self, image_shape, classes), which returns the untrained network"]
+    if not _returned_name(declared.model_name):
+        return ["model_name must be a classmethod that returns a text"]
     return []
 
 
@@ -342,8 +356,8 @@ def strategy_faults(declared: object) -> list[str]:
     """Return what is wrong with the definition of a strategy class, one line per fault.
 
     Faults are hooks that do not exist, arguments that a hook does not have or that pluggy does not pass, methods named
-    like a hook without `@hookimpl`, an `__init__`, and `tryfirst`, `trylast` and wrappers, as steps always act in
-    recipe order.
+    like a hook without `@hookimpl`, an `__init__`, a `strategy_name` that fails, and `tryfirst`, `trylast` and
+    wrappers, as steps always act in recipe order.
     """
     if not (isinstance(declared, type) and issubclass(declared, Strategy)):
         return ["must be a subclass of Strategy"]
@@ -353,6 +367,8 @@ def strategy_faults(declared: object) -> list[str]:
             "a strategy has no `__init__`; declare parameters as annotated class attributes, for example "
             "`sigma: float = 10`"
         )
+    if not _returned_name(declared.strategy_name):
+        faults.append("strategy_name must be a classmethod that returns a text")
     acts = False
     for method_name, method in inspect.getmembers(declared, inspect.isroutine):
         options = getattr(method, f"{PROJECT}_impl", None)

@@ -52,7 +52,7 @@ def strategy_in_file(file: Path, class_name: str) -> type[Strategy]:
     """
     declared = getattr(module_of(file), class_name, None)
     if declared is None:
-        hint = did_you_mean(class_name, [defined.__name__ for defined in strategies_in_file(file)])
+        hint = did_you_mean(class_name, strategies_in_file(file))
         raise PluginError(f"{file} has no class {class_name!r}{hint}")
     faults = strategy_faults(declared)
     if faults:
@@ -96,18 +96,20 @@ def models_in_file(file: Path) -> dict[str, Model | type[ConfigurableModel]]:
     }
 
 
-def strategies_in_file(file: Path) -> list[type[Strategy]]:
-    """Execute a file and return the subclasses of `Strategy` that it defines, in order, valid or not.
+def strategies_in_file(file: Path) -> dict[str, type[Strategy]]:
+    """Execute a file and return the subclasses of `Strategy` that it defines, valid or not, in order, by variable.
+
+    A class in several variables is returned by the first of them.
 
     Raises:
         PluginError: if the file cannot be executed.
     """
     module = module_of(file)
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
-    ]
+    first: dict[type[Strategy], str] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__:
+            first.setdefault(value, name)
+    return {name: strategy for strategy, name in first.items()}
 
 
 def sources_as_executed(thing: type | Callable[..., object]) -> dict[str, bytes]:
