@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from fer_augment import ClassName, RecipeFile, Strategy, hookimpl
+from fer_augment.cli._named_plugins import plugins_named
 from fer_augment.hooks.plugin_manager import Offer, installed_plugins
 from fer_augment.recipe.binding import bind
 from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
@@ -48,6 +49,46 @@ def register_strategies():
 @hookimpl
 def register_losses():
     return [Loss("squint", "a loss of the same name", lambda logits, targets: targets)]
+'''
+
+
+MIRRORS = '''
+from fer_augment import ClassName, Strategy, hookimpl
+
+class Mirrors(Strategy):
+    """Add mirrored views."""
+
+    k: int = 3
+
+    @hookimpl
+    def predict_views(self, views):
+        return views
+
+'''
+
+OF_ONE_NAME = '''
+from fer_augment import Loss, Strategy, Tracker, hookimpl
+
+def make(factor):
+    class Inner(Strategy):
+        """Multiply weights."""
+
+        @hookimpl
+        def sampling_weights(self, weights):
+            return weights * factor
+
+    return Inner
+
+One = make(1)
+Two = make(2)
+
+@hookimpl
+def register_losses():
+    return [Loss("same", "a loss", make)]
+
+@hookimpl
+def register_trackers():
+    return [Tracker("same", "a tracker", make)]
 '''
 
 
@@ -191,6 +232,79 @@ class TestShow:
         of_file = json.loads(fer_augment("plugins", "show", "ideas/mine.py", "--json").out)
         assert [one["name"] for one in of_file][-3:] == ["mine.py:Misspells", "mine.py:Valid", "mine.py:dots"]
         assert_refused(fer_augment("plugins", "show", "ideas/mine.py:Vaild"), "did you mean 'Valid'?")
+
+    @pytest.mark.parametrize(
+        ("part", "fault"),
+        [
+            ("    def __init__(self): pass\n", "a strategy has no `__init__`; declare parameters as annotated"),
+            ("    def strategy_name(self): return 'x'\n", "strategy_name must be a classmethod that returns a text"),
+            ("    del predict_views\n", "implements no hook; mark at least one method with @hookimpl"),
+        ],
+    )
+    def test_one_that_cannot_be_used_is_shown_with_the_reason(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, fault: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("mine.py").write_text(f"{MIRRORS}{part}", encoding="utf-8")
+        ran = fer_augment("plugins", "show", "mine.py")
+        assert (ran.code, ran.err) == (0, "")
+        assert f"Cannot be used {fault}" in " ".join(ran.out.split()) and "In a recipe" not in ran.out
+        shown = json.loads(fer_augment("plugins", "show", "mine.py", "--json").out)
+        assert len(shown["faults"]) == 1 and shown["faults"][0].startswith(fault)
+        assert fer_augment("plugins", "check", "mine.py").code == 1
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            "    example = None\n",
+            "    example = 3\n",
+            "    @property\n    def effects(self): raise SystemExit(3)\n",
+            "    @property\n    def effects(self): return 3\n",
+        ],
+    )
+    def test_invalid_declarations_are_shown_as_unknown(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("mine.py").write_text(f"{MIRRORS}{part}", encoding="utf-8")
+        ran = fer_augment("plugins", "show", "mine.py")
+        assert (ran.code, ran.err) == (0, "")
+        assert "effects   unknown, see `plugins check`\n" in ran.out and "- mine.py:Mirrors: {k: 3}\n" in ran.out
+        assert json.loads(fer_augment("plugins", "show", "mine.py", "--json").out)["effects"] is None
+
+    def test_required_parameters_without_an_example_are_placeholders(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        fields = "    classes: list[ClassName]\n    width: Annotated[float, Field(gt=0)] | None\n"
+        Path("mine.py").write_text(f"from typing import *\nfrom pydantic import Field\n{MIRRORS}{fields}")
+        assert (
+            "  - mine.py:Mirrors:\n      classes: [CLASS NAME]\n      width: NUMBER"
+            in fer_augment("plugins", "show", "mine.py").out
+        )
+        network = "class Net(fa.ConfigurableModel):\n    width: int\n    def build(self, image_shape, classes): ...\n"
+        Path("net.py").write_text(f"import fer_augment as fa\n{network}")
+        assert "model: {net.py:Net: {width: WHOLE NUMBER}}" in fer_augment("plugins", "show", "net.py").out
+
+    @pytest.mark.parametrize(
+        ("argument", "names"),
+        [
+            ("mine.py", ["One", "Two", "same", "same"]),
+            ("mine.py:Two", ["Two"]),
+            ("mine.py:inner", ["One", "Two"]),
+            ("mine.py:same", ["same", "same"]),
+        ],
+    )
+    def test_plugins_of_one_name_are_all_shown_and_checked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, names: list[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("mine.py").write_text(OF_ONE_NAME, encoding="utf-8")
+        shown = fer_augment("plugins", "show", argument).out.splitlines()
+        assert [line for line in shown if line.startswith("mine.py:")] == [f"mine.py:{name}" for name in names]
+        assert [offer.name for _, offer in plugins_named(argument)] == [
+            "same" if name == "same" else "inner" for name in names
+        ]
 
     @pytest.mark.usefixtures("_broken_plugins_are_installed")
     def test_plugins_that_could_not_be_loaded_are_named(self) -> None:

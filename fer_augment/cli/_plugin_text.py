@@ -10,11 +10,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from fer_augment.hooks.plugin_manager import model_faults, strategy_faults
 from fer_augment.recipe.binding import class_names_in
 from fer_augment.recipe.strategy_description import (
     Parameter,
     StrategyDescription,
     described,
+    example_of,
     paragraphs_of,
     parameters_of,
     summary_of,
@@ -33,7 +35,7 @@ _USE = {
 
 
 def print_offer(console: Console, offer: Offer[Any]) -> None:
-    """Print the description of a plugin and how to use it in a recipe."""
+    """Print the description of a plugin and how to use it in a recipe, or why it cannot be used."""
     description = described(offer) if offer.kind == "strategy" else None
     is_configurable = offer.kind == "model" and isinstance(offer.value, type)
     console.print(Text(offer.name, style="bold"))
@@ -54,11 +56,25 @@ def print_offer(console: Console, offer: Offer[Any]) -> None:
     parameters = parameters_of(offer.value) if is_configurable else description.parameters if description else ()
     if parameters:
         _print_parameters(console, parameters)
+    faults = faults_of(offer)
+    if faults:
+        console.print()
+        console.print(Text("Cannot be used", style="bold red"))
+        for fault in faults:
+            console.print(Padding(Text(fault), (0, 0, 0, 2)))
+        return
     _print_use(console, offer, description)
 
 
+def faults_of(offer: Offer[Any]) -> list[str]:
+    """Return what is wrong with a strategy or a network of a file, one line per fault; installed ones have none."""
+    if offer.kind == "strategy":
+        return strategy_faults(offer.value)
+    return model_faults(offer.value) if offer.kind == "model" else []
+
+
 def _add_strategy_facts(facts: Table, description: StrategyDescription) -> None:
-    effects = "unknown: its example does not build" if description.effects is None else ", ".join(description.effects)
+    effects = "unknown, see `plugins check`" if description.effects is None else ", ".join(description.effects)
     rows = {
         "helps when": description.when,
         "costs": description.cost,
@@ -106,14 +122,15 @@ def _print_use(console: Console, offer: Offer[Any], description: StrategyDescrip
 
 def _written(offer: Offer[Any]) -> str:
     """Return the name of a plugin as a recipe writes it, with parameters if a network has required ones."""
-    example = getattr(offer.value, "example", {})
+    example = example_of(offer.value) if isinstance(offer.value, type) else {}
     given = ", ".join(f"{key}: {value}" for key, value in example.items())
     return f"{{{offer.name}: {{{given}}}}}" if given else offer.name
 
 
 def _names_classes(strategy_class: type[Strategy]) -> bool:
     try:
-        example = strategy_class(**strategy_class.example)
-    except Exception:  # noqa: BLE001 - a validator of a plugin may raise anything
+        return any(class_names_in(strategy_class(**strategy_class.example)))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a validator of a plugin may raise anything
         return False
-    return any(class_names_in(example))

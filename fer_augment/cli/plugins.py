@@ -79,14 +79,15 @@ def list_plugins(as_json: bool) -> None:
 def show_plugin(plugin: str, as_json: bool) -> None:
     r"""Show what a plugin does, its parameters, and how to use it in a recipe.
 
-    The plugin is installed, or in a Python file. Without a name, all plugins of the file are shown.
+    The plugin is installed, or in a Python file. Without a name, all plugins of the file are shown, and those that
+    cannot be used with the reason.
 
     \b
     fer-augment plugins show confusion_mirror
     fer-augment plugins show my_idea.py:MirrorClasses
     """
     from fer_augment.cli._named_plugins import plugins_named
-    from fer_augment.cli._plugin_text import print_offer
+    from fer_augment.cli._plugin_text import faults_of, print_offer
     from fer_augment.recipe.strategy_description import described, parameters_of
 
     shown: list[dict[str, Any]] = []
@@ -97,9 +98,15 @@ def show_plugin(plugin: str, as_json: bool) -> None:
                 results().print()
             print_offer(results(), offer)
         elif offer.kind == "strategy":
-            shown.append({"kind": offer.kind, **asdict(described(offer))})
+            shown.append({"kind": offer.kind, **asdict(described(offer)), "faults": faults_of(offer)})
         elif offer.kind == "model" and isinstance(offer.value, type):
-            shown.append({**_listed(offer), "parameters": [asdict(one) for one in parameters_of(offer.value)]})
+            shown.append(
+                {
+                    **_listed(offer),
+                    "parameters": [asdict(one) for one in parameters_of(offer.value)],
+                    "faults": faults_of(offer),
+                }
+            )
         else:
             shown.append(_listed(offer))
     if as_json:

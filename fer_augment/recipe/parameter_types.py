@@ -59,6 +59,20 @@ def type_in_words(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
+def placeholder(annotation: Any) -> JsonValue:
+    """Return what to replace by a value of a type, in the form of the value: `[CLASS NAME]` for class names."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated or origin in (Union, types.UnionType):
+        return placeholder(arguments[0])
+    if origin is Literal:
+        return str(arguments[0])
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {str(placeholder(arguments[0])): placeholder(arguments[1])}
+    if isinstance(origin, type) and issubclass(origin, Collection):
+        return [placeholder(argument) for argument in arguments if argument is not Ellipsis]
+    return type_in_words(annotation).upper()
+
+
 def limits_in_words(metadata: Iterable[object]) -> str:
     """Describe the limits in the metadata of a type or a field, such as `at least 0, below 1`."""
     limits = list(_single_limits(metadata))

@@ -14,11 +14,12 @@ from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
+from fer_augment.hooks.networks import ConfigurableModel
 from fer_augment.hooks.plugin_manager import Offer
 from fer_augment.hooks.specs import PROJECT
 from fer_augment.hooks.stages import STAGES
 from fer_augment.hooks.strategy import Strategy
-from fer_augment.recipe.parameter_types import limits_in_words, type_in_words
+from fer_augment.recipe.parameter_types import limits_in_words, placeholder, type_in_words
 from fer_augment.recipe.recipe import load_recipe, shipped_recipes
 from fer_augment.recipe.yaml_source import dump_yaml
 
@@ -65,9 +66,11 @@ class StrategyDescription:
         measured: results measured with fer_augment, from `Measured:`.
         sources: one text for each paragraph that begins with `Source:` or `Sources:`.
         stages: the hooks that it implements, in the order of a run.
-        effects: effects that it declares with the parameters of its example; None if the example is not valid.
+        effects: effects that it declares with the parameters of its example; None if the example or the declaration is
+            not valid.
         parameters: its parameters.
-        example: valid parameters for the classes `ant`, `bee` and `cat` of the conformity kit.
+        example: valid parameters for the classes `ant`, `bee` and `cat` of the conformity kit; placeholders for the
+            required parameters of a strategy without an example.
         recipes: the shipped recipes that use it.
         provider: the distribution and version that registered it.
         module: the module that registered it.
@@ -115,7 +118,7 @@ def described(offer: Offer[type[Strategy]]) -> StrategyDescription:
         stages=tuple(stage for stage in STAGES if _implements(strategy_class, stage)),
         effects=_effects_of(strategy_class),
         parameters=parameters_of(strategy_class),
-        example=to_jsonable_python(strategy_class.example, fallback=str),
+        example=example_of(strategy_class),
         recipes=tuple(name for name, used in _used_by_shipped_recipes().items() if offer.name in used),
         provider=offer.provider,
         module=offer.module,
@@ -125,6 +128,15 @@ def described(offer: Offer[type[Strategy]]) -> StrategyDescription:
 def parameters_of(plugin_class: type[BaseModel]) -> tuple[Parameter, ...]:
     """Describe the parameters of a strategy, or of a network with parameters."""
     return tuple(_parameter(field.alias or name, field) for name, field in plugin_class.model_fields.items())
+
+
+def example_of(plugin_class: type[Strategy | ConfigurableModel]) -> dict[str, JsonValue]:
+    """Return the example of a strategy or a network with parameters; else placeholders for required parameters."""
+    example = plugin_class.example
+    if isinstance(example, Mapping) and example:
+        return {str(name): to_jsonable_python(value, fallback=str) for name, value in example.items()}
+    fields = plugin_class.model_fields.items()
+    return {field.alias or name: placeholder(field.annotation) for name, field in fields if field.is_required()}
 
 
 def summary_of(offer: Offer[Any]) -> str:
@@ -163,10 +175,11 @@ def _used_by_shipped_recipes() -> dict[str, set[str]]:
 
 def _effects_of(strategy_class: type[Strategy]) -> tuple[str, ...] | None:
     try:
-        effects = strategy_class(**strategy_class.example).effects
-    except Exception:  # noqa: BLE001 - a validator may raise anything; `plugins check` reports it
+        return tuple(str(effect.name).lower() for effect in strategy_class(**strategy_class.example).effects)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a plugin may raise anything; `plugins check` reports it
         return None
-    return tuple(str(effect.name).lower() for effect in effects)
 
 
 def _parameter(name: str, field: FieldInfo) -> Parameter:
