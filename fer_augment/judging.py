@@ -173,9 +173,16 @@ def _named(path: Path, pattern: str) -> dict[str, str]:
     name = "/".join(path.parts[-depth:])
     match = _expression(pattern).fullmatch(name)
     if not match:
-        title = excerpt(str(path))
-        raise PredictionError(f"{title}: the name does not match the pattern {excerpt(pattern)!r}; correct one of them")
-    return match.groupdict()
+        suffix = Path(pattern).suffix
+        hint = f", or give only files such as {excerpt(str(path.with_name(f'*{suffix}')))}"
+        raise PredictionError(
+            f"{excerpt(str(path))}: the name does not match the pattern {excerpt(pattern)!r}; correct one of them"
+            + (hint if suffix != path.suffix else "")
+        )
+    values = {role: value.strip() for role, value in match.groupdict().items()}  # as the values of columns
+    if values.get("arm") == "":
+        raise PredictionError(f"{excerpt(str(path))}: the arm in its name is empty; write one")
+    return values
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

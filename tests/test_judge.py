@@ -465,7 +465,9 @@ def test_missing_columns_are_named_with_what_to_type(files):
     refused("no column 'true' among ", values)
     refused("choose one: --column true=label", values)
     refused("--pattern '{arm}_seed{seed}.csv'", files)
-    refused("no column 'id' among", {"true": ["a"]})
+    refused("no column 'arm' or 'seed' among", files)
+    refused("no column 'id', 'arm', 'seed' or 'predicted' among true, x", {"true": ["a"], "x": ["a"]})
+    refused("choose them: --column id=name --column true=NAME --column arm=NAME --column seed=NAME", {"name": [1]})
     refused("no column 'predicted'", {"id": [1], "true": ["a"], "arm": ["plain"], "seed": [0]})
 
 
@@ -473,12 +475,28 @@ def test_settings_that_fit_nothing_are_refused(files, tmp_path):
     refused("there is no role 'tru'; did you mean 'true'?", files, columns={"tru": "x"}, pattern=PATTERN)
     refused("no column 'lable'", files, columns={"true": "lable"}, pattern=PATTERN)
     refused("the name does not match the pattern '{arm}.npz'", files, pattern="{arm}.npz")
+    refused(f"correct one of them, or give only files such as {files[0].parent}/*.npz", files, pattern="{arm}.npz")
     refused("may contain each of {arm}, {seed}, {fold} once", files, pattern="{arm}_{sed}.csv")
     for pattern in ("{arm}{seed}.csv", "{arm}_{seed}{fold}.csv", "{arm}0{seed}.csv"):
         refused("write a separator between, such as {arm}_{seed}, or give arm and seed", files, pattern=pattern)
     refused("baseline: there is no arm 'plian'; did you mean 'plain'?", files, baseline="plian", pattern=PATTERN)
     both = write_csv(tmp_path / "plain_seed7.csv", with_run(columns(), "plain", 7))
     refused("arm is in the name of the file and in the column 'arm'", both, pattern=PATTERN)
+
+
+def test_spaces_around_a_value_in_the_name_of_a_file_are_removed_as_in_a_column(tmp_path):
+    files = write_runs(tmp_path)
+    expected = [arm.recipe for arm in judged(files).arms]
+    spaced = files[0].rename(files[0].with_name(f" {files[0].name}"))
+    assert [arm.recipe for arm in judged([spaced, *files[1:]]).arms] == expected
+    empty = spaced.rename(spaced.with_name("  _seed0.csv"))
+    refused("_seed0.csv: the arm in its name is empty", [empty, *files[1:]], pattern=PATTERN)
+
+
+def test_a_comparison_of_predictions_has_no_runs(comparison):
+    assert not hasattr(comparison, "runs")
+    with pytest.raises(fa.RunError, match="a comparison of predictions has no runs"):
+        _ = comparison.runs
 
 
 def test_names_of_files_may_be_patterns(files):

@@ -124,22 +124,25 @@ def layout_of(title: str, names: Sequence[str], columns: Mapping[str, str], name
     required = ["id", "true", *(role for role in ("arm", "seed") if role not in named)]
     if not matches:
         required.append("predicted")
-    for role in required:
-        if role not in of_role:
-            raise PredictionError(f"{title}: {_missing(role, names)}")
+    missing = [role for role in required if role not in of_role]
+    if missing:
+        raise PredictionError(f"{title}: {_missing(missing, names)}")
     scored = tuple(name for name, _ in matches)
     unused = tuple(name for name in names if name not in of_role.values() and name not in scored)
     return Layout(of_role, scored, tuple(match[2] for _, match in matches), kinds[0] if kinds else "", unused)
 
 
-def _missing(role: str, names: Sequence[str]) -> str:
-    usual = next((name for name in names if name.lower() in ROLES[role]), None)
-    hint = f"--column {role}={excerpt(usual)}" if usual else f"--column {role}=NAME"
-    if role in ("arm", "seed"):
-        hint += ", or take it from the name of the file, such as --pattern '{arm}_seed{seed}.csv'"
-    if role == "predicted":
+def _missing(roles: Sequence[str], names: Sequence[str]) -> str:
+    usual = {role: next((name for name in names if name.lower() in ROLES[role]), "NAME") for role in roles}
+    hint = " ".join(f"--column {role}={excerpt(name)}" for role, name in usual.items())
+    named = " and ".join(role for role in ("arm", "seed") if role in roles)
+    if named:
+        hint += f", or take {named} from the name of the file, such as --pattern '{{arm}}_seed{{seed}}.csv'"
+    if "predicted" in roles:
         hint += ", or give one score per class in columns prob_CLASS or logit_CLASS"
-    return f"no column {role!r} among {excerpt(', '.join(names))}; choose one: {hint}"
+    *others, last = map(repr, roles)
+    missing = f"{', '.join(others)} or {last}" if others else last
+    return f"no column {missing} among {excerpt(', '.join(names))}; choose {'them' if others else 'one'}: {hint}"
 
 
 def _among(column: str, names: Sequence[str]) -> str:
