@@ -150,26 +150,28 @@ class Run(RunDirectory):
         return exported
 
     def _card(self, file: Path, exported: ExportedNetwork) -> str:
-        from fer_augment.reports.model_card import model_card
+        from fer_augment.reports.model_card import color_in_words, model_card
 
         record = self.record
         height, width, channels = exported.image_shape
+        color = color_in_words(channels)
+        fit = f"fitting images to {height} x {width} pixels (height x width, `data.fit: {record.pixels.fit or 'crop'}`)"
+        other_images = (
+            f"{fit}, and conversion to {color}, as training and `fer-augment predict` do before the network"
+            if record.pixels.size
+            else f"fitting images of another size, and conversion to {color}"
+        )
         contents = [
             f"`{file.name}`, format {exported.format}, float32",
-            f"input `images`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]; resizing to the "
-            "input of the network, color conversion and normalization are inside",
+            f"input `images`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]: {color} images of "
+            f"exactly {height} x {width} pixels (height x width), divided by 255",
+            "inside: what the network needs for such images, if anything: conversion to the size and the channels that "
+            "it was designed for, and normalization",
             f"output `logits`: float32 (batch, {len(record.class_names)}); their softmax gives probabilities",
             *([f"inside: the mean over test-time views ({', '.join(exported.views)})"] if exported.views else []),
             *(["inside: the adjustment of logits by the recipe's strategies"] if exported.is_adjusted else []),
             *(f"**not inside**: {missing}" for missing in exported.not_inside),
-            *(
-                [
-                    f"**not inside**: fitting images to {height} x {width} pixels (height x width, `data.fit: "
-                    f"{record.pixels.fit or 'crop'}`), as training and `fer-augment predict` do before the network"
-                ]
-                if record.pixels.size
-                else []
-            ),
+            f"**not inside**: {other_images}",
             f"checked: logits differ from those of the run's network by at most {exported.largest_difference:.1g}",
         ]
         return model_card(record, self.predictions("test"), contents, self._comparison())
@@ -201,11 +203,17 @@ class Run(RunDirectory):
         if array.ndim == 3 and shape[2] == 1:
             array = array[..., None]
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != shape:
+            size = shape[0] if shape[0] == shape[1] else shape[:2]
+            hint = f"; `read_data(…, size={size})` and `predict_files(…, resize=True)` give them this size"
             raise DatasetError(
                 f"images must be uint8 of shape (N, {', '.join(map(str, shape))}), got {array.dtype} of shape "
-                f"{array.shape}"
+                f"{array.shape}{hint if array.ndim == 4 and array.shape[1:3] != shape[:2] else ''}"
             )
         return array
+
+
+class _NoRunsError(RunError, AttributeError):
+    """A comparison of predictions has no runs, as `hasattr` says, too."""
 
 
 class Comparison(ComparisonRecord):
@@ -269,12 +277,13 @@ class Comparison(ComparisonRecord):
         """The finished runs of each arm, by recipe name, in the order of the arm's seeds; none for an arm that failed.
 
         Raises:
-            RunError: if the directory of a run is missing or damaged, or the comparison is of predictions.
+            RunError: if the directory of a run is missing or damaged, or the comparison is of predictions; in the
+                latter case it is an `AttributeError`, too.
         """
         from fer_augment.reports.run_files import RunFiles
 
         if not self.is_of_trainings:
-            raise RunError("a comparison of predictions has no runs; they are with the trainer that made them")
+            raise _NoRunsError("a comparison of predictions has no runs; they are with the trainer that made them")
         files, runs = RunFiles(self.directory), {}
         for arm in self.arms:
             located = {run.record.identity.key: Run(run.directory.path) for run in files.of(arm)}
@@ -334,7 +343,8 @@ def load_run(directory: str | Path) -> Run:
                 f"patterns are not expanded here; name one directory, such as {found}" if found else "nothing matches"
             )
             raise RunError(f"{path}: not a run directory; {hint}")
-        below = next(iter(sorted(path.glob("runs/*/*/record.json"))), None)
+        levels = ("*/record.json", "*/*/record.json", "runs/*/*/record.json")
+        below = next((found for level in levels for found in sorted(path.glob(level))), None)
         hint = f"it contains run directories, such as {below.parent}" if below else "create one with `fer-augment run`"
         raise RunError(f"{path}: not a run directory (no record.json); {hint}")
     return Run(path)

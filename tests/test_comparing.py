@@ -393,6 +393,10 @@ class TestRun:
         with pytest.raises(fa.DatasetError, match=r"must be uint8 of shape \(N, 12, 12, 1\), got"):
             finished.predict(images)
 
+    def test_says_how_to_read_images_of_its_size(self, finished: fa.Run) -> None:
+        with pytest.raises(fa.DatasetError, match=r"got uint8 .*`read_data\(…, size=12\)` and `predict_files"):
+            finished.predict(np.zeros((2, 24, 24, 1), np.uint8))
+
     def test_is_loaded_by_its_directory(self, finished: fa.Run, comparison: fa.Comparison) -> None:
         assert fa.load_run(finished.path).record == finished.record
         with pytest.raises(fa.RunError, match="not a run directory.*such as .*seed-0"):

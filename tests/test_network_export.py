@@ -142,6 +142,9 @@ def test_test_time_views_that_cannot_be_exported_are_reported_as_not_inside(plac
     card = (tmp_path / "net.md").read_text()
     assert "views.py:Brighter" in card and "nets.py:color" in card
     assert "**not inside**: fitting images to 10 x 10 pixels (height x width, `data.fit: pad`)" in card
+    assert "float32 (batch, 1, 10, 10), pixels in [0, 1]: gray images of exactly 10 x 10 pixels" in card
+    assert "and conversion to gray, as training and `fer-augment predict` do before the network" in card
+    assert f"of one training, scored on {len(run.predictions('test').labels)} test images" in card
     assert str(tmp_path) not in card and str(place) not in card
 
 

@@ -221,6 +221,8 @@ def test_other_directories_are_refused_with_a_hint(place: Path, tmp_path: Path) 
     (below / "record.json").touch()
 
     assert_refused(fer_augment("predict", str(tmp_path), "x.png"), "not a run directory", str(below))
+    for above in (below.parent, below.parent.parent):
+        assert_refused(fer_augment("predict", str(above), "x.png"), f"it contains run directories, such as {below}")
     assert_refused(fer_augment("predict", str(place / "data"), "x.png"), "not a run directory", "fer-augment run")
     pattern = str(below.parent / "seed-*")
     assert_refused(fer_augment("predict", pattern, "x.png"), "patterns are not expanded here", f"such as {below}")

@@ -24,10 +24,11 @@ _FORMATS = ("onnx", "torch_export", "safetensors")
 def export(run: Path, out: Path, form: str | None) -> None:
     r"""Export the network of a run, and write a model card beside it.
 
-    RUN is the directory of a finished run, with or without the key at its end. The exported network takes images,
-    float32 of shape (batch, channels, height, width) in [0, 1], and returns logits, for any batch size. Resizing, color
-    conversion and normalization are inside, as is an adjustment of logits that is linear. The logits are compared with
-    those of the run before the file is moved into place. The card has the same name and the suffix .md.
+    RUN is the directory of a finished run, with or without the key at its end. The exported network takes images of
+    exactly the size and the channels of the run's data, float32 of shape (batch, channels, height, width) in [0, 1],
+    and returns logits, for any batch size. What the network needs for such images, such as normalization, is inside, as
+    is an adjustment of logits that is linear; fitting other images to this size and color is not. The logits are
+    compared with those of the run before the file is moved into place. The card has the same name and the suffix .md.
 
     \b
     fer-augment export results/runs/modern/seed-0 --out faces.onnx

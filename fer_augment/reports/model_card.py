@@ -61,6 +61,11 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
+def color_in_words(channels: int) -> str:
+    """Return what images of a number of channels are called: `gray`, `color`, or the number."""
+    return {1: "gray", 3: "color"}.get(channels, f"{channels}-channel")
+
+
 def _scores(record: RunRecord, test: Predictions) -> str:
     """Return accuracy, balanced accuracy, and the recall of each class with its 95 % interval, as a table."""
     predicted = test.logits.argmax(axis=1)
@@ -80,9 +85,9 @@ def _scores(record: RunRecord, test: Predictions) -> str:
         )
     return "\n".join(
         [
-            f"Accuracy {_percent(is_right.mean())}, balanced accuracy {_percent(np.mean(recalls))}, of one training "
-            f"on {len(test.labels):,} images. Intervals are Wilson's for this network and new images; another seed "
-            "gives other numbers. Test-time views and adjustments of the recipe are included.",
+            f"Accuracy {_percent(is_right.mean())}, balanced accuracy {_percent(np.mean(recalls))}, of one training, "
+            f"scored on {len(test.labels):,} test images. Intervals are Wilson's for this network and new images; "
+            "another seed gives other numbers. Test-time views and adjustments of the recipe are included.",
             "",
             "| class | test images | recall | 95 % interval |",
             "|:--|--:|--:|--:|",
@@ -104,8 +109,7 @@ def _verdicts(record: RunRecord, comparison: ComparisonRecord | None) -> list[st
 def _data(record: RunRecord, comparison: ComparisonRecord | None) -> str:
     height, width, channels = record.image_shape
     facts = [
-        f"{'gray' if channels == 1 else 'color' if channels == 3 else f'{channels}-channel'} images of "
-        f"{height} x {width} pixels",
+        f"{color_in_words(channels)} images of {height} x {width} pixels",
         "training images: " + ", ".join(
             f"{_escaped(name)} {count:,}" for name, count in zip(record.class_names, record.train_counts, strict=True)
         ),
