@@ -167,6 +167,19 @@ def test_the_class_of_every_valid_name_has_that_strategy_name(tmp_path: Path) ->
         assert strategy_class.strategy_name() == name
 
 
+def test_its_file_is_named_where_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_distribution("soft_squint", tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    hint = "; fer_augment_soft_squint.py is not installed: run `pip install -e .`, or use fer_augment_soft_squint.py"
+    assert_refused(fer_augment("plugins", "check", "soft_squint"), f"no plugin named 'soft_squint' is installed{hint}")
+    refusal = f"there is no strategy 'soft_squint'{hint}:SoftSquint"
+    assert refusal in fer_augment("recipes", "check", "soft_squint.yaml").out
+    Path("pyproject.toml").unlink()
+    assert_refused(fer_augment("plugins", "show", "soft_squint"), "is not installed: use fer_augment_soft_squint.py")
+    readme = Path("README.md").read_text(encoding="utf-8")
+    assert "`fer-augment plugins check fer_augment_soft_squint.py`" in readme
+
+
 def test_an_existing_folder_is_not_changed(tmp_path: Path) -> None:
     assert_refused(fer_augment("plugins", "new", "squint", "--out", str(tmp_path)), "already exists; name a new folder")
     assert not list(tmp_path.iterdir())

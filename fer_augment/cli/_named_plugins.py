@@ -22,6 +22,7 @@ def plugins_named(argument: str) -> list[tuple[str, Offer[Any]]]:
         PluginError: if there are none, or the file cannot be executed.
     """
     from fer_augment.errors import PluginError, did_you_mean, excerpt
+    from fer_augment.hooks.plugin_manager import in_file_here
     from fer_augment.reading import loaded_plugins
 
     in_file = re.fullmatch(r"(?P<file>.+\.py)(?::(?P<name>\w+))?", argument)
@@ -30,7 +31,7 @@ def plugins_named(argument: str) -> list[tuple[str, Offer[Any]]]:
     catalog = loaded_plugins()
     named = [(argument, offer) for offer in catalog.offers if offer.name == argument]
     if not named:
-        hint = did_you_mean(argument, {offer.name for offer in catalog.offers})
+        hint = in_file_here(argument) or did_you_mean(argument, {offer.name for offer in catalog.offers})
         broken = f" (not loaded: {' | '.join(catalog.problems)})" if catalog.problems else ""
         raise PluginError(f"no plugin named {excerpt(argument, 60)!r} is installed{hint}{broken}")
     return named

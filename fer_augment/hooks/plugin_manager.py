@@ -185,9 +185,25 @@ class Catalog:
         if matching:
             providers = " and ".join(f"{offer.provider} ({offer.module})" for offer in matching)
             raise PluginError(f"{kind} {name!r} is registered by {providers}; uninstall or rename one of them")
-        hint = did_you_mean(name, {offer.name for offer in self.of_kind(kind)})
+        hint = in_file_here(name, kind) or did_you_mean(name, {offer.name for offer in self.of_kind(kind)})
         broken = f" (not loaded: {' | '.join(self.problems)})" if self.problems else ""
         raise PluginError(f"there is no {kind} {excerpt(name, 60)!r}{hint}{broken}")
+
+
+def in_file_here(name: str, kind: str = "") -> str:
+    """Return how to use a file of the current folder that is named after a plugin; nothing if there is none.
+
+    Args:
+        name: the name of the plugin, which is not installed.
+        kind: its kind, for the name of its class; empty if unknown.
+    """
+    for file in (f"{name}.py", f"fer_augment_{name}.py"):
+        if name.isidentifier() and os.path.isfile(file):
+            is_class = kind in ("strategy", "model")
+            own_name = "".join(word.capitalize() for word in name.split("_")) if is_class else name
+            install = "run `pip install -e .`, or " if os.path.isfile("pyproject.toml") else ""
+            return f"; {file} is not installed: {install}use {file}" + (f":{own_name}" if kind else "")
+    return ""
 
 
 def _opened(

@@ -35,5 +35,7 @@ fer-augment plugins show $name
 fer-augment plugins check $name
 pytest
 ```
+
+Without installing it, `fer-augment plugins check $module.py` checks the file.
 """
 """The part of a README that all kinds but strategies share."""

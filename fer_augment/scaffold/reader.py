@@ -136,6 +136,8 @@ fer-augment plugins check $name
 pytest
 ```
 
+Without installing it, `fer-augment plugins check $module.py` checks the file.
+
 It recognizes its files by itself: `fer-augment data show FILE.$name`. To check it on data of your own:
 `fer-augment plugins check $name --source FILE.$name`.
 """

@@ -101,6 +101,8 @@ fer-augment plugins check $name
 pytest
 ```
 
+Without installing it, `fer-augment plugins check $module.py` checks the file.
+
 Test whether it helps, first on synthetic faces with a small network, which takes a few minutes:
 
 ```
