@@ -50,6 +50,10 @@ class TestArms:
         assert others[0].values == {EXPONENT: 0.25}
         assert others[0].recipe.description == "Sampled. Here exponent = 0.25."
 
+    def test_a_description_without_a_full_stop_is_ended(self) -> None:
+        recipe = SAMPLED.model_copy(update={"description": "sampler"})
+        assert grid_arms([BASE, recipe], [f"{EXPONENT}=0,1"])[1].recipe.description == "sampler. Here exponent = 0."
+
     def test_several_grids_give_all_combinations(self) -> None:
         arms = grid_arms([BASE, SAMPLED], ["training.epochs=2,4", f"{EXPONENT}=0,1"])
         assert names(arms) == ["base-epochs-2", "base-epochs-4"] + [

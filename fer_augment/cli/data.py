@@ -110,8 +110,11 @@ def audit(source: str | Source, overrides: tuple[str, ...], as_json: bool, sheet
     with progress_of("auditing images") as progress:
         result = audited(splits, progress)
     if sheet:
-        _write(sheet, contact_sheet(splits, result))
-        messages().print(display_name(f"Wrote {sheet}"), markup=False, soft_wrap=True)
+        drawn = contact_sheet(splits, result)
+        if drawn:
+            _write(sheet, drawn)
+        message = f"Wrote {sheet}" if drawn else f"No duplicates and no blank images to show; {sheet} is not written"
+        messages().print(display_name(message), markup=False, soft_wrap=True)
     if as_json:
         print_plain(result.model_dump_json(indent=1))
     else:

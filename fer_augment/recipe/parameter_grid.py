@@ -96,7 +96,8 @@ def _arm(recipe: Recipe, changes: Sequence[Override], taken: Container[str]) -> 
         digest = hashlib.sha256(json.dumps([recipe.name, values]).encode()).hexdigest()[:_DIGEST_LETTERS]
         name = f"{name[: _LONGEST_NAME - _DIGEST_LETTERS - 1]}-{digest}"
     settings = ", ".join(f"{labels[key]} = {_text(value)}" for key, value in values.items())
-    description = f"{recipe.description} Here {settings}." if recipe.description else f"{settings}."
+    ended = recipe.description and recipe.description + ("" if recipe.description.endswith((".", "!", "?")) else ".")
+    description = f"{ended} Here {settings}." if ended else f"{settings}."
     changed = overridden_recipe(recipe, changes)
     return GridArm(changed.model_copy(update={"name": name, "description": description}), values)
 

@@ -29,7 +29,7 @@ _SHORT = {"train": "train", "validation": "val", "test": "test"}
 _WHITE, _BLACK, _GRAY, _RED = (255, 255, 255), (0, 0, 0), (130, 130, 130), (40, 40, 200)
 
 
-def contact_sheet(splits: Splits, audit: Audit) -> bytes:
+def contact_sheet(splits: Splits, audit: Audit) -> bytes | None:
     """Draw the worst groups of an audit, conflicting labels first, and the blank images.
 
     Args:
@@ -37,7 +37,7 @@ def contact_sheet(splits: Splits, audit: Audit) -> bytes:
         audit: its audit.
 
     Returns:
-        PNG file content.
+        PNG file content; None if there are no such groups and images.
     """
     sections = (
         ("Exact duplicates", audit.identical.groups),
@@ -45,6 +45,8 @@ def contact_sheet(splits: Splits, audit: Audit) -> bytes:
         ("Mirrored duplicates", audit.mirrored.groups),
         ("Blank images", tuple((row,) for row in audit.blank_rows)),
     )
+    if not any(groups for _, groups in sections):
+        return None
     strips = [_line(ascii_text(splits.source), 0.5)]
     for title, groups in sections:
         shown = "" if len(groups) <= GROUPS else f" (worst {GROUPS} shown)"
