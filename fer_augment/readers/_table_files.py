@@ -256,30 +256,33 @@ def is_table(file: Member) -> bool:
     return file.is_regular and name.endswith(TABLE_SUFFIXES) and not name.endswith(LIST_SUFFIXES)
 
 
-def notes_on_tables(source: str, tables: Sequence[Member]) -> tuple[str, ...]:
+def notes_on_tables(source: str, tables: Sequence[Member]) -> tuple[Omission, ...]:
     """Return a note on the tables of a folder or archive whose folders are taken for classes, if there are any."""
     names = [file.name for file in tables]
     columns = "columns: {image: NAME, label: NAME}"
     if len(names) != 1:
         choose = "if one lists the images, choose it in a source description (docs/data.md)"
-        return (f"{counted(names, 'tables')}: left out; {choose}: table: FILE, {columns}",) if names else ()
+        note = Omission(f"{counted(names, 'tables')}: left out; {choose}: table: FILE, {columns}")
+        return (note,) if names else ()
     try:
         file = _table_file(Path(source), tables[0].parts) if os.path.isdir(source) else _read(source, tables[0])
         table = _opened(file) if file else None
     except DatasetError:
         table = None
     if table is None:
-        return (f"{names[0]}: a table that cannot be read; left out",)
+        return (Omission(f"{names[0]}: a table that cannot be read; left out"),)
     unknown = " or ".join(unknown_roles(table))
     if not unknown:
-        return (
+        note = Omission(
             f"{names[0]}: a table of images and labels; left out; to read it, choose it in a source description "
-            f"(docs/data.md): table: {names[0]}",
+            f"(docs/data.md): table: {names[0]}"
         )
-    return (
+        return (note,)
+    note = Omission(
         f"{names[0]}: a table, but none of its columns ({in_words(table.columns)}) is known as {unknown}; left out; if "
-        f"it lists the images, name its columns in a source description (docs/data.md): {columns}",
+        f"it lists the images, name its columns in a source description (docs/data.md): {columns}"
     )
+    return (note,)
 
 
 def _table_file(root: Path, parts: tuple[str, ...]) -> TableFile:
