@@ -28,6 +28,8 @@ _LEVELS = range(0, 255, 8)
 """Gray levels of nearly uniform images."""
 _ROUNDING = 4
 """Largest difference of two steps of brightness that are equal up to rounding and noise."""
+_SHARE = 0.1
+"""Share of the pixels of an image that wrap around, above which it is not by chance."""
 
 
 def keeps_pixels_in_range(subject: Subject) -> Iterator[str]:
@@ -53,11 +55,12 @@ def keeps_pixels_in_range(subject: Subject) -> Iterator[str]:
 
 
 def _wraps_around(subject: Subject, stage: str) -> bool:
-    """Whether brightness grows with that of the given images, falls by 256 less one step, and grows on as before.
+    """Whether the brightness of an image, or of some of its pixels, is computed modulo 256.
 
-    This is arithmetic modulo 256. Solarized images become darker after they fell, and others do not fall as far.
+    Nearly uniform images of many gray levels are given, each time with the same random numbers. Where noise is added,
+    only those pixels of an image wrap around at a level whose noise is large enough.
     """
-    usual, medians = subject.datasets[0], []
+    usual, of_levels = subject.datasets[0], []
     noise = np.random.default_rng(0).integers(0, 2, size=(len(usual), *usual.image_shape), dtype=np.uint8)
     for level in _LEVELS:
         data = ImageDataset.from_arrays(noise + np.uint8(level), usual.labels, usual.class_names)
@@ -70,13 +73,24 @@ def _wraps_around(subject: Subject, stage: str) -> bool:
         images = result[0].numpy() * 255 if stage == "augment_batch" else result
         if not len(images):
             return False
-        medians.append(np.median(images, axis=(1, 2, 3)))
-    if len({len(of_rows) for of_rows in medians}) > 1:
+        of_levels.append(images.reshape(len(images), -1))
+    if len({images.shape for images in of_levels}) > 1:
         return False
-    steps = np.diff(np.array(medians), axis=0)
+    pixels = np.array(of_levels, dtype=np.float64)
+    share_of_image = _falls_by_256(pixels).mean(axis=1)
+    return bool(_falls_by_256(np.median(pixels, axis=2)).any() or (share_of_image > _SHARE).any())
+
+
+def _falls_by_256(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether values `(levels, ...)` grow with the level, fall by 256 less one step, and grow on as before, `(...)`.
+
+    This is arithmetic modulo 256. Solarized images become darker after they fell, and others do not fall as far.
+    """
+    steps = np.diff(values, axis=0)
     before, fall, after = steps[:-2], steps[1:-1] + 256, steps[2:]
     grows = (before > 0) & (after > 0) & (fall < 128)
-    return bool((grows & (np.abs(fall - before) <= _ROUNDING) & (np.abs(fall - after) <= _ROUNDING)).any())
+    falls = grows & (np.abs(fall - before) <= _ROUNDING) & (np.abs(fall - after) <= _ROUNDING)
+    return np.asarray(falls.any(axis=0))
 
 
 def are_dark(images: NDArray[Any]) -> bool:

@@ -104,6 +104,61 @@ class ScalesModulo256(Strategy):
         return (images * factors[:, :, None, None]).astype(np.int64).astype(np.uint8)
 
 
+class AddsNoise(Strategy):
+    """Append copies of a class with noise, without clipping; 250 + 20 is 14, and 5 - 20 is 241."""
+
+    sigma: float = 60
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.SHIFTS_CLASS_PRIOR | Effect.RANDOM
+
+    def cast(self, images: Any) -> Any:
+        return images.astype(np.int64).astype(np.uint8)
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        rows = training_set.rows_of(["ant"])
+        noise = context.rng.normal(0, self.sigma, training_set.images[rows].shape)
+        return training_set.append(self.cast(training_set.images[rows] + noise), parents=rows)
+
+
+class AddsALittleNoise(AddsNoise):
+    """Append copies of a class with little noise, without clipping."""
+
+    sigma: float = 10
+
+
+class AddsClippedNoise(AddsNoise):
+    """Append copies of a class with noise, clipped to the range of pixels."""
+
+    def cast(self, images: Any) -> Any:
+        return images.clip(0, 255).astype(np.uint8)
+
+
+class AddsSaltAndPepper(AddsNoise):
+    """Append copies of a class in which pixels with much noise are black or white."""
+
+    def cast(self, images: Any) -> Any:
+        return np.select([images % 256 < 30, images % 256 > 220], [0, 255], images.clip(0, 255)).astype(np.uint8)
+
+
+class ErasesByNoise(Strategy):
+    """Append copies of all rows, half of whose pixels are uniform noise, of which dark images draw more."""
+
+    @property
+    def effects(self) -> Effect:
+        return Effect.RANDOM
+
+    @hookimpl
+    def rewrite_training_set(self, training_set: Any, context: Any) -> Any:
+        images = training_set.images[:]
+        context.rng.random(int(images.min()))
+        noise = context.rng.integers(0, 256, images.shape)
+        noisy = np.where(context.rng.random(images.shape) < 0.5, noise, images).astype(np.uint8)
+        return training_set.append(noisy, parents=np.arange(len(images)))
+
+
 class Solarizes(Strategy):
     """Invert bright pixels."""
 
@@ -249,6 +304,8 @@ FAULTS: list[PlantedFault] = [
     (LeavesTheRangeOfPixels, "keeps_pixels_in_range", "[0, 1]"),
     (AddsModulo256, "keeps_pixels_in_range", "rewrite_training_set: bright pixels become dark"),
     (ScalesModulo256, "keeps_pixels_in_range", "augment_rows: bright pixels become dark"),
+    (AddsNoise, "keeps_pixels_in_range", "rewrite_training_set: bright pixels become dark"),
+    (AddsALittleNoise, "keeps_pixels_in_range", "rewrite_training_set: bright pixels become dark"),
     (AugmentsByPlaceInTheBatch, "augments_each_row_alone", "row_seeds"),
     (AugmentsByBatchMates, "augments_each_row_alone", "row_seeds"),
     (ForgetsDraws, "seeds_by_row_and_draw", "pass `draws`"),
@@ -262,6 +319,9 @@ FAULTS: list[PlantedFault] = [
 VALID: list[tuple[type[Strategy], str]] = [
     (Solarizes, "keeps_pixels_in_range"),
     (DarkensBrightImages, "keeps_pixels_in_range"),
+    (AddsClippedNoise, "keeps_pixels_in_range"),
+    (AddsSaltAndPepper, "keeps_pixels_in_range"),
+    (ErasesByNoise, "keeps_pixels_in_range"),
     (PicksByKey, "seeds_by_row_and_draw"),
     (PicksByKey, "mixes_no_image_without_its_target"),
     (SubtractsTheMean, "mixes_no_image_without_its_target"),
