@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fer_augment.hooks.observers import Observers
 from fer_augment.progress import Cached
+from fer_augment.reports.console import print_warnings
 from fer_augment.reports.run_progress import RunProgress
 from fer_augment.runs.executors import FailedTask, Listener
 from fer_augment.runs.experiment import Experiment, PlannedRun, Task
@@ -46,13 +47,13 @@ def outcomes_of(
         observers: the trackers.
         directory: where results are written.
         reported: finished runs that were reported to trackers and on stderr before.
-        progress: whether to show progress on stderr.
+        progress: whether to show progress and warnings on stderr.
 
     Returns:
         The directory of each run, or why there is none.
 
     Raises:
-        RunError: if a traceback cannot be written.
+        RunError: if the traceback of an earlier attempt cannot be removed.
     """
     tasks, waits = [one.task for one in planned], [one.waits for one in planned]
     class_names = experiment.data.as_read(runs[0].recipe).class_names
@@ -68,6 +69,10 @@ def outcomes_of(
         of_tasks = do(tasks, waits, tracking) if tasks else []
     done = iter([outcome for task, outcome in zip(tasks, of_tasks, strict=True) if isinstance(task, PlannedRun)])
     outcomes = [path or next(done) for path in finished.paths]
+    unwritten: dict[str, None] = {}
     for run, outcome in zip(runs, outcomes, strict=True):
-        keep_traceback(directory, run, outcome.details if isinstance(outcome, FailedTask) else "")
+        details = outcome.details if isinstance(outcome, FailedTask) else ""
+        unwritten |= dict.fromkeys(keep_traceback(directory, run, details))
+    if progress:
+        print_warnings(unwritten)
     return outcomes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,25 @@ def test_the_traceback_goes_when_the_run_succeeds() -> None:
     Path("own.py").write_text(OWN.replace("context.seed == 1", "False"))
     fa.run("fails.yaml", "squares", seed=1, out="out", progress=False)
     assert not list(Path("out/failures").iterdir())
+
+
+@pytest.mark.parametrize("command", [["run", "--seed", "1"], ["compare", "--seeds", "1,"]])
+def test_a_traceback_that_cannot_be_written_does_not_hide_why_a_run_failed(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_a_full_disk(path: Path, content: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    old = Path("out/failures/refuses-seed-1.txt")
+    old.parent.mkdir(parents=True)
+    old.write_text("of an earlier attempt")
+    monkeypatch.setattr("fer_augment.runs.failures.write_whole", on_a_full_disk)
+    ran = fer_augment(*command, "refuses.yaml", "--data", "squares", "--out", "out")
+    warning, *_, last = ran.err.splitlines()[-2:]
+    assert ran.code == 1
+    assert warning == "warning: out/failures: tracebacks of failed runs cannot be written (No space left on device)"
+    assert "refused on purpose" in last and "traceback" not in last
+    assert not old.exists()
 
 
 def test_a_ledger_that_cannot_be_written_does_not_stop_anything(place: Path) -> None:

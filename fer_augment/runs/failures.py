@@ -23,20 +23,29 @@ def traceback_file(directory: Path, recipe: str, seed: int) -> Path:
     return directory / "failures" / f"{recipe}-seed-{seed}.txt"
 
 
-def keep_traceback(directory: Path, run: PlannedRun, traceback: str) -> None:
-    """Write the traceback of a run, or remove that of an earlier attempt if it is empty.
+def keep_traceback(directory: Path, run: PlannedRun, traceback: str) -> tuple[str, ...]:
+    """Write the traceback of a run, and remove that of an earlier attempt.
+
+    Returns:
+        A warning if the traceback cannot be written, as on a full disk; what failed is reported without it.
 
     Raises:
-        RunError: if the file cannot be written.
+        RunError: if that of an earlier attempt cannot be removed.
     """
     file = traceback_file(directory, run.recipe.name, run.seed)
+    unwritten: tuple[str, ...] = ()
     try:
         if traceback:
             write_whole(file, traceback)
-        else:
+            return ()
+    except OSError as error:
+        unwritten = (f"{file.parent}: tracebacks of failed runs cannot be written ({error.strerror})",)
+    try:
+        if file.parent.is_dir():
             file.unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"{file}: cannot be written ({error.strerror})") from error
+        raise RunError(f"{file}: cannot be removed ({error.strerror})") from error
+    return unwritten
 
 
 def with_traceback(error: NothingFinishedError, directory: Path, run: PlannedRun) -> NothingFinishedError:
