@@ -182,9 +182,9 @@ def _is_number(value: object) -> bool:
 
 
 def directory_name(recipes: Sequence[str]) -> str:
-    """Join the recipes' names; of a long list, keep the beginning and add a digest."""
+    """Join the recipes' names; of a list that is long in UTF-8, keep the beginning and add a digest."""
     name = "_".join(recipes)
-    if len(name) <= _LONGEST_NAME:
+    if len(name.encode()) <= _LONGEST_NAME:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]
-    return f"{name[: _LONGEST_NAME - _DIGEST_LETTERS - 1]}-{digest}"
+    return f"{name.encode()[: _LONGEST_NAME - _DIGEST_LETTERS - 1].decode(errors='ignore')}-{digest}"

@@ -603,6 +603,7 @@ def test_long_lists_of_recipes_with_the_same_beginning_get_directories_of_their_
     assert len(directories) == 12
     assert max(map(len, directories)) == 80
     assert directory_name(["paper", "smote"]) == "paper_smote"
+    assert len(directory_name(["𝐚" * 50, "b"]).encode()) <= 80
 
 
 @pytest.mark.skipif(not os.environ.get("FER2013"), reason="FER2013 is not set: the folder of the image release")

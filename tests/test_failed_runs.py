@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 import fer_augment as fa
+from fer_augment.arguments import LARGEST_SEED
 from fer_augment.data.records import RunDirectory
 from fer_augment.errors import NothingFinishedError
+from fer_augment.runs.experiment import PlannedRun
+from fer_augment.runs.failures import keep_traceback
 from fer_augment.runs.ledger import Ledger
 from tests.command_line import assert_refused, fer_augment
 from tests.tiny_runs import write_recipe, write_squares
@@ -109,6 +112,12 @@ def test_a_traceback_that_cannot_be_written_does_not_hide_why_a_run_failed(
     assert warning == "warning: out/failures: tracebacks of failed runs cannot be written (No space left on device)"
     assert "refused on purpose" in last and "traceback" not in last
     assert not old.exists()
+
+
+def test_files_of_the_longest_name_and_seed_can_be_written(place: Path) -> None:
+    run = PlannedRun(fa.Recipe(name="\u00e9" * 100, model="tiny"), LARGEST_SEED)
+    assert keep_traceback(place, run, "odd") == ()
+    assert [file.read_text() for file in (place / "failures").iterdir()] == ["odd"]
 
 
 def test_a_ledger_that_cannot_be_written_does_not_stop_anything(place: Path) -> None:

@@ -93,6 +93,12 @@ class TestArms:
         assert all(re.fullmatch(r"\w[\w.-]{0,99}", name) for name in found)
         assert all(Recipe(name=name, model="tiny").name == name for name in found)
 
+    def test_long_names_are_cut_by_their_bytes(self) -> None:
+        recipe = Recipe(name="\u00e9" * 100, model="tiny", strategies=["sampler"])
+        found = names(grid_arms([recipe], [f"{EXPONENT}=1,2"]))
+        assert len(set(found)) == 2
+        assert all(re.fullmatch(r"\u00e9{45}-[0-9a-f]{8}", name) for name in found)
+
     def test_a_recipe_may_have_the_name_of_an_arm(self) -> None:
         twin = Recipe(name="sampled-exponent-1", model="tiny")
         found = names(grid_arms([SAMPLED, twin], [f"{EXPONENT}=0,1"]))

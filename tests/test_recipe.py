@@ -175,6 +175,10 @@ FAULTY = {
     "model: a\nname: aux.b\n": [
         "r.yaml:2: name: names a folder, which on Windows cannot be called 'aux.b'; choose another"
     ],
+    f"model: a\nname: {'é' * 140}\n": [
+        "r.yaml:2: name: should have at most 200 bytes in UTF-8, as it names folders and files, got 280; "
+        "choose a shorter name"
+    ],
     "model: a\nname: b.\n": ["r.yaml:2: name: names a folder, which on Windows cannot be called 'b.'; choose another"],
     "model: a\ntraining:\n": ["r.yaml:2: training: should be a mapping, got nothing"],
     "model: a\ntraining:\n  epochs: true\n": ["r.yaml:3: training.epochs: should be a valid integer, got true"],

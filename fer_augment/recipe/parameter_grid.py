@@ -19,6 +19,7 @@ from fer_augment.recipe.recipe import Recipe, has_key, overridden_recipe, refuse
 MAX_ARMS = 50
 """Arms of a comparison with a grid, at most."""
 _LONGEST_NAME = 100
+"""Bytes of the name of an arm of a grid, in UTF-8."""
 _DIGEST_LETTERS = 8
 
 
@@ -92,9 +93,9 @@ def _arm(recipe: Recipe, changes: Sequence[Override], taken: Container[str]) -> 
     last = Counter(change.keys[-1] for change in changes)
     labels = {key: key.rpartition(".")[2] if last[key.rpartition(".")[2]] == 1 else key for key in values}
     name = "-".join([recipe.name, *(f"{_word(labels[key])}-{_word(_text(value))}" for key, value in values.items())])
-    if len(name) > _LONGEST_NAME or name.casefold() in taken:
+    if len(name.encode()) > _LONGEST_NAME or name.casefold() in taken:
         digest = hashlib.sha256(json.dumps([recipe.name, values]).encode()).hexdigest()[:_DIGEST_LETTERS]
-        name = f"{name[: _LONGEST_NAME - _DIGEST_LETTERS - 1]}-{digest}"
+        name = f"{name.encode()[: _LONGEST_NAME - _DIGEST_LETTERS - 1].decode(errors='ignore')}-{digest}"
     settings = ", ".join(f"{labels[key]} = {_text(value)}" for key, value in values.items())
     ended = recipe.description and recipe.description + ("" if recipe.description.endswith((".", "!", "?")) else ".")
     description = f"{ended} Here {settings}." if ended else f"{settings}."

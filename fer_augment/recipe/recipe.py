@@ -30,6 +30,9 @@ from fer_augment.recipe.training_settings import ScoutSettings as ScoutSettings
 from fer_augment.recipe.training_settings import TrainingSettings as TrainingSettings
 from fer_augment.recipe.yaml_source import Fault, Keys, Node, Place, as_node, dump_yaml, value_in_words
 
+_LONGEST_NAME = 200
+"""Bytes of the name of a recipe; file systems allow 255, and files of results add up to 54, as for a seed."""
+
 Side: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=LARGEST_SIDE)]
 
 
@@ -124,6 +127,11 @@ class Recipe(Settings):
             raise ValueError(f"should consist of letters, digits, '_', '-' and '.', as it names a folder, got {name!r}")
         if windows_refuses(name):
             raise ValueError(f"names a folder, which on Windows cannot be called {name!r}; choose another")
+        if (length := len(name.encode())) > _LONGEST_NAME:
+            raise ValueError(
+                f"should have at most {_LONGEST_NAME} bytes in UTF-8, as it names folders and files, got {length}; "
+                "choose a shorter name"
+            )
         return name
 
 
