@@ -14,8 +14,10 @@ from fer_augment.data.records import FoldIdentity, StepRecord
 from fer_augment.errors import NothingFinishedError, RunError
 from fer_augment.metrics import expected_calibration_error, negative_log_likelihood
 from fer_augment.reports.wording import precision_sentence
+from fer_augment.results.arm_runs import ArmRuns
 from fer_augment.results.comparison import ComparisonRecord, Failure, Statistic, read_comparison, save_comparison
 from fer_augment.results.comparison_warnings import warnings_of_records
+from fer_augment.results.scored_rows import ScoredRows
 from fer_augment.results.verdicts import compare_runs
 from fer_augment.significance import (
     Verdict,
@@ -38,6 +40,7 @@ from tests.synthetic_runs import (
 )
 
 COUNTS = (40, 30, 20)
+SPLITS = ("validation", "test")
 
 
 def compared(runs, counts=COUNTS, baseline="base", **more) -> ComparisonRecord:
@@ -347,6 +350,40 @@ def test_classes_without_validation_images_are_named():
             f"The validation split{where} has no image of bee: scores on it, by which parameters, epochs and arms are "
             "chosen, are means over the other classes."
         ]
+
+
+def test_arms_whose_runs_predict_one_class_are_named(tmp_path):
+    def arm(name, *of_runs, counts=COUNTS):
+        labels = labels_of(counts)
+        splits = [{split: predictions(labels, labels * 0 + of_run) for split in SPLITS} for of_run in of_runs]
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        return [write_run(folder / str(seed), record(name, seed), own) for seed, own in enumerate(splits)]
+
+    def warned(*arms, counts=COUNTS):
+        warnings = compared(dict(zip(("base", "other"), arms, strict=True)), counts).warnings
+        return [warning.partition(":")[0] for warning in warnings if "too briefly" in warning]
+
+    ant = "Every run of base and other predicts ant for all its test images"
+    assert warned(arm("base", 0, 0), arm("other", 0, 0)) == [ant]
+    assert warned(arm("base", 0, 0), arm("other", 2, 2)) == [
+        "Every run of base predicts ant for all its test images",
+        "Every run of other predicts cat for all its test images",
+    ]
+    assert warned(arm("base", 0, labels_of(COUNTS)), arm("other", 0, 2)) == [
+        "Every run of other predicts a single class for all its test images"
+    ]
+    of_ants = (40, 0, 0)
+    assert not warned(arm("base", 0, 0, counts=of_ants), arm("other", 0, 0, counts=of_ants), counts=of_ants)
+
+
+def test_networks_of_folds_may_predict_one_class_each():
+    labels, folds = labels_of((4, 4)), np.tile([0, 1], (2, 4))
+    unknown, rows = np.full(folds.shape, np.nan), np.arange(len(labels))
+    collapsed = ScoredRows(labels, rows, None, folds, unknown, unknown, folds, rows)
+    arm = ArmRuns("a", ("ant", "bee"), seeds=(0, 1), keys=("a", "b"), test=collapsed)
+    assert arm.single_class == "a single class"
+    learned = replace(collapsed, predicted=np.stack([folds[0], labels]))
+    assert replace(arm, test=learned).single_class is None
 
 
 def test_classes_with_few_test_images_are_named(tmp_path):

@@ -46,6 +46,14 @@ class ArmRuns:
     repeats: tuple[int, ...] = ()
     ensemble: Ensemble | None = None
 
+    @property
+    def single_class(self) -> str | None:
+        """The class that every run predicts for all of its test rows, in words; None if a run tells classes apart."""
+        classes = self.test.single_classes
+        if classes is None or len(np.unique(self.test.labels)) < 2:  # one that is right for all rows
+            return None
+        return self.class_names[int(classes[0])] if len(classes) == 1 else "a single class"
+
 
 def read_arm(recipe: str, directories: Iterable[RunDirectory]) -> ArmRuns:
     """Read the finished runs of an arm, at least one; of a cross-validation, those of its complete repeats.

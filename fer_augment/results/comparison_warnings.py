@@ -118,6 +118,19 @@ def warnings_of_scores(arms: Sequence[Arm], test_counts: Mapping[str, int]) -> l
     ]
 
 
+def warnings_of_one_class(predicted: Mapping[str, str]) -> list[str]:
+    """Return warnings about arms whose networks learned nothing, one sentence each.
+
+    Args:
+        predicted: what all runs of such an arm predict for all of their test images, see `ArmRuns.single_class`.
+    """
+    return [
+        f"Every run of {listed(arm for arm, own in predicted.items() if own == name)} predicts {name} for all its test "
+        "images: was it trained too briefly? Raise the number of epochs (`training.epochs`) or the learning rate."
+        for name in dict.fromkeys(predicted.values())
+    ]
+
+
 def _is_half_learned(arm: Arm, name: str, rows: int) -> bool:
     recall = arm.test.recall[name]
     if recall.n != 2 or recall.mean is None or recall.sd is None:

@@ -86,6 +86,16 @@ class ScoredRows:
         """`(S, N) bool`."""
         return np.equal(self.predicted, self.labels, dtype=np.bool_)
 
+    @property
+    def single_classes(self) -> NDArray[np.int64] | None:
+        """The classes that are predicted, if each run, or each fold of one, predicts one class only; else None."""
+        for place, predicted in enumerate(self.predicted):
+            folds = np.zeros_like(predicted) if self.folds is None else self.folds[place]
+            pairs = folds * (predicted.max(initial=0) + 1) + predicted
+            if len(np.unique(pairs)) > len(np.unique(folds)):
+                return None
+        return np.unique(self.predicted)
+
 
 def split_scores(parts: Sequence[ScoredRows], class_names: Sequence[str]) -> SplitScores:
     """Return the scores of all runs.

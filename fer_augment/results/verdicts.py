@@ -25,6 +25,7 @@ from fer_augment.results.comparison import (
 )
 from fer_augment.results.comparison_warnings import (
     warnings_of_arms,
+    warnings_of_one_class,
     warnings_of_records,
     warnings_of_repeats,
     warnings_of_scores,
@@ -157,6 +158,7 @@ def compare_arms(
     records_of_arms = tuple(summarized(arm, kept, watched) for arm in arms)
     if not design:
         further += warnings_of_scores(records_of_arms, by_class["test"])
+    further += warnings_of_one_class({arm.name: name for arm in arms if (name := arm.single_class)})
     tests = tested(arms, baseline, kept, against, precisions)
     return ComparisonRecord(
         baseline=baseline,
