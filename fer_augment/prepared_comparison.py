@@ -195,7 +195,7 @@ class PreparedComparison:
         audit = self._audited()
         notices = self.finished.remove_damaged()
         if self.progress:
-            print_warnings([*(() if self.reported else audit_warnings(audit)), *notices])
+            print_warnings([*(() if self.reported else self._warnings_of(audit)), *notices])
         outcomes = outcomes_of(
             self.runs,
             self.finished,
@@ -252,7 +252,7 @@ class PreparedComparison:
             failures=failures,
             warnings=[
                 *filter(None, [self.experiment.ledger.fault(data.scored(first))]),
-                *audit_warnings(audit),
+                *self._warnings_of(audit),
                 *self.splits.omissions,
                 *loaded_plugins(quiet=True).problems,
                 *self.observers.failures,
@@ -282,6 +282,10 @@ class PreparedComparison:
         """Audit the data, unless the cache has their audit."""
         with progress_of("auditing the data", quiet=not self.progress) as report:
             return audited(self.splits, report)
+
+    def _warnings_of(self, audit: Audit) -> tuple[str, ...]:
+        """Return warnings about splits that share images; folds, into which they are joined, keep these together."""
+        return () if self.experiment.data.folds else audit_warnings(audit)
 
 
 def _half_widths(comparison: ComparisonRecord) -> list[float | None]:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import fer_augment as fa
+from fer_augment.data.audit import audit
+from fer_augment.data.audit_records import audit_warnings
 from fer_augment.data.cross_validation import CrossValidation, Folds, pooled
 from fer_augment.data.dataset import ImageDataset, SourceRows, Splits
 from fer_augment.data.duplicates import group_ids
@@ -267,6 +269,17 @@ class TestComparison:
         assert judgment.delta == pytest.approx(expected.delta)
         assert judgment.p == pytest.approx(expected.p)
         assert judgment.ci95 == pytest.approx(expected.ci95)
+
+    def test_duplicates_across_given_splits_are_no_warning_as_folds_keep_them_together(
+        self, place: Path, data: Splits, tmp_path: Path
+    ) -> None:
+        images = data.test.images[:]
+        images[:3] = data.train.images[[5, 6, 7]][:, :, ::-1]
+        test = ImageDataset.from_arrays(images, data.test.labels, data.class_names)
+        mirrored = replace(data, test=test)
+        assert "have a near or mirrored duplicate" in " ".join(audit_warnings(audit(mirrored)))
+        folds = compared(place, mirrored, [place / "plain.yaml"], folds=2, repeats=1, out=tmp_path)
+        assert "duplicate" not in " ".join(folds.warnings)
 
     def test_the_report_says_what_the_interval_is_about(self, comparison: fa.Comparison) -> None:
         report = (comparison.directory / "report.html").read_text(encoding="utf-8")

@@ -164,8 +164,8 @@ def audit_warnings(audit: Audit) -> tuple[str, ...]:
         without = "the deduplicated test split is without them. " if audit.held_out_near_train_rows["test"] else ""
         warnings.append(
             f"{' and '.join(near)} have a near or mirrored duplicate in the training split, so their scores measure "
-            f"memorization; {without}`fer-augment data audit` lists them. Splits made by fer_augment keep near "
-            "duplicates together."
+            f"memorization; {without}`fer-augment data audit` lists them. Splits of a source are used as they are; the "
+            "folds of `compare --folds 5` keep near duplicates together."
         )
     groups = audit.source_groups
     if groups and groups.across:
