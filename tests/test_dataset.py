@@ -243,7 +243,7 @@ class TestAppend:
         ("images", "labels", "parents", "message"),
         [
             (random_images(1, side=5), None, [0], r"appended images have shape \(5, 5, 1\), expected \(4, 4, 1\)"),
-            (random_images(1, channels=3), None, [0], r"appended images have shape \(4, 4, 3\)"),
+            (random_images(1, channels=3), None, [0], r"expected \(4, 4, 1\); resize or convert them"),
             (random_images(1) / 255, None, [0], "must be uint8"),
             (np.zeros((1, 0, 4), np.uint8), None, [0], "have no pixels"),
             (np.zeros((1, 4, 4, 0), np.uint8), None, [0], "have no pixels"),

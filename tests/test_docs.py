@@ -143,7 +143,11 @@ class TestHooks:
         assert re.findall(r"\[(\w+)\]\(\.\./strategies\.md#\1\)", page) == acting
 
     @pytest.mark.parametrize("stage", STAGES)
-    def test_stage_example_is_a_conforming_strategy(self, stage: str, examples: dict[str, dict[str, Any]]) -> None:
+    def test_stage_example_is_a_conforming_strategy(
+        self, stage: str, examples: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        np.save("generated.npy", np.random.default_rng(0).integers(0, 256, (5, 24, 20), dtype=np.uint8))
         assert examples[stage]
         for strategy_class in examples[stage].values():
             assert issubclass(strategy_class, Strategy)

@@ -370,7 +370,10 @@ class ImageDataset:
         """
         block = PixelBlock.of(images)
         if block.pixels.shape[1:] != self.image_shape:
-            raise DatasetError(f"appended images have shape {block.pixels.shape[1:]}, expected {self.image_shape}")
+            raise DatasetError(
+                f"appended images have shape {block.pixels.shape[1:]}, expected {self.image_shape}; resize or convert "
+                "them to the `image_shape` of the set"
+            )
         parents_nP = None if parents is None else self._parents(parents, len(block.pixels))
         if not len(block.pixels):
             return self
