@@ -127,8 +127,12 @@ def display_text(text: str) -> str:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return `"ValueError: message"`, or the class alone of an error without a message."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    """Return `"ValueError: message"`, or the class alone of an error without a message, or whose message fails."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - the class may be that of a plugin
+        message = ""
+    return f"{type(error).__name__}: {' '.join(message.split())}".removesuffix(": ")
 
 
 def excerpt(text: str, length: int = 200) -> str:

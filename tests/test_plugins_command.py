@@ -590,11 +590,14 @@ class TestCheck:
             ("mine.py:Vaild", "mine.py has no plugin 'Vaild'; did you mean 'Valid'?"),
             ("none.py", "none.py defines no strategy, network, loss, reader or tracker"),
             ("crash.py", "crash.py: cannot be imported: ZeroDivisionError"),
+            ("silent.py", "silent.py: cannot be imported: Silent"),
         ],
     )
     def test_invalid_input_gives_one_line(self, strategy: str, message: str) -> None:
         Path("none.py").write_text("from fer_augment import Strategy\n", encoding="utf-8")
         Path("crash.py").write_text("1 / 0\n", encoding="utf-8")
+        silent = "class Silent(Exception):\n    def __str__(self): raise ValueError\nraise Silent\n"
+        Path("silent.py").write_text(silent, encoding="utf-8")
         assert_refused(fer_augment("plugins", "check", strategy), message)
 
     def test_a_recipe_is_referred_to_the_command_that_checks_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
