@@ -292,7 +292,7 @@ def test_every_class_with_two_separate_images_is_in_the_test_split(counts, seed)
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 3), st.booleans(), st.integers(0, 3))
-def test_every_class_with_three_groups_is_in_the_validation_split(counts, size, makes_test, seed):
+def test_every_class_with_five_groups_is_in_the_validation_split(counts, size, makes_test, seed):
     labels = np.repeat(np.arange(len(counts)), [count * size for count in counts])
     groups = np.arange(len(labels)) // size
     fractions = {VALIDATION: 0.1, TEST: 0.1} if makes_test else {VALIDATION: 0.1}
@@ -300,7 +300,7 @@ def test_every_class_with_three_groups_is_in_the_validation_split(counts, size, 
     rows = {number: np.bincount(labels[part == number], minlength=len(counts)) for number in (TRAIN, *fractions)}
     for label, count in enumerate(counts):
         assert rows[TRAIN][label]
-        assert rows[VALIDATION][label] or count < 3
+        assert rows[VALIDATION][label] or count < 5
         assert rows[VALIDATION][label] <= max(1, 0.1 * count + 1) * size
 
 

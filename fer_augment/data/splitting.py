@@ -27,6 +27,8 @@ SPLIT_ORDER = ("train", "validation", "test")
 SPLIT_SEED = 2013
 
 _TRAIN, _VALIDATION, _TEST = range(3)
+_FOR_VALIDATION = 5
+"""A class with at least this many groups is in the validation split; of fewer, too many would be lost for training."""
 _FEW = 5
 """Notes name the classes with at most this many images."""
 _NAMED = 3
@@ -297,7 +299,7 @@ def _assigned(
 
     The groups of one class after another are shuffled. A part takes the next group when it lacks at least half of the
     rows of this group. Then single groups are moved, so that every class is in the training split, with two groups also
-    in the test split, and with three in the validation split.
+    in the test split, and with five in the validation split.
 
     Args:
         labels: `(N,) int64`.
@@ -333,9 +335,6 @@ def _represent_classes(
 ) -> None:
     """Move groups, in place: every class to the training split and, if possible, to the others; no part is empty.
 
-    A class with two groups need not be in the validation split: it is trained with one and tested with the other, or
-    trained with both.
-
     Args:
         part_of_group: `(G,)`, part of each group.
         sizes: `(G,)`, number of rows of each group.
@@ -369,7 +368,7 @@ def _represent_classes(
     for label in rarest_first:
         if len(groups_of_class[label]) and not count(label, _TRAIN):
             move(label, _TRAIN, parts, freely=parts)
-    for part, groups_needed in ((_TEST, 2), (_VALIDATION, 3)):
+    for part, groups_needed in ((_TEST, 2), (_VALIDATION, _FOR_VALIDATION)):
         for label in rarest_first if part in parts else ():
             if len(groups_of_class[label]) >= groups_needed and not count(label, part):
                 others = [other for other in (_TRAIN, *parts) if other != part]
