@@ -40,6 +40,9 @@ class SupConLoss(Strategy):
 
     Try: weight 0.5 and temperature 0.1, the paper's choice for ImageNet.
 
+    Measured: on FER2013 (recipe `modern_sup_con`), `resnet_small`, 10 epochs, n = 3 runs: balanced accuracy -0.8 points
+    (95 % CI -2.3 to +0.7) and accuracy +0.1 points (-0.7 to +0.9), no evidence of a difference.
+
     Elsewhere: accuracy on CIFAR-10 (ResNet-50, balanced, no spread given) 95.0 % with cross-entropy, 96.0 % in the
     paper's two stages: the source's table 2.
 
