@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fer_augment.data.audit_records import Audit, audit_warnings
+from fer_augment.data.audit_records import Audit, audit_warnings, warning_on_test_groups
 from fer_augment.data.audit_store import audited
 from fer_augment.data.dataset import Splits
 from fer_augment.data.records import RunDirectory
@@ -284,8 +284,11 @@ class PreparedComparison:
             return audited(self.splits, report)
 
     def _warnings_of(self, audit: Audit) -> tuple[str, ...]:
-        """Return warnings about splits that share images; folds, into which they are joined, keep these together."""
-        return () if self.experiment.data.folds else audit_warnings(audit)
+        """Return warnings about images and groups that splits share or that tests take apart; folds do neither."""
+        if self.experiment.data.folds:
+            return ()
+        of_groups = warning_on_test_groups(self.splits.test)
+        return (*audit_warnings(audit), *([of_groups] if of_groups else []))
 
 
 def _half_widths(comparison: ComparisonRecord) -> list[float | None]:

@@ -10,7 +10,7 @@ import pytest
 
 from fer_augment import DatasetError, ImageDataset, Splits
 from fer_augment.data.audit import audit, drop_held_out_duplicates
-from fer_augment.data.audit_records import Audit, audit_warnings
+from fer_augment.data.audit_records import Audit, audit_warnings, warning_on_test_groups
 from fer_augment.data.dataset import SourceRows
 from fer_augment.hooks.plugin_manager import installed_plugins
 from fer_augment.readers._demo_faces import draw_faces
@@ -188,6 +188,16 @@ def test_positions_of_held_out_rows_with_near_duplicates_in_training():
     assert result.held_out_near_train_rows == {"validation": (1,), "test": (5,)}, "52 is an exact duplicate"
     (warning,) = audit_warnings(audit(splits_of(images[:55], [0, 1] * 27 + [0], (40, 10, 5))))
     assert "validation rows" in warning and "test split" not in warning
+
+
+@pytest.mark.parametrize(
+    ("groups", "is_warned"), [([0, 1, 2, 3, 4, 4], True), ([0, 0, 1, 1, 2, 3], False), (None, False)]
+)
+def test_test_images_of_one_group_are_a_warning(groups, is_warned):
+    splits = with_sources(splits_of(random_images(6), [0, 1] * 3, (2, 2, 2)), groups=groups)
+    warning = warning_on_test_groups(splits.test)
+    assert bool(warning) == is_warned
+    assert not warning or warning.startswith("The 2 test images are of 1 group of the source, but count as independent")
 
 
 def test_groups_across_splits_are_a_warning():

@@ -19,6 +19,7 @@ import torch
 
 import fer_augment as fa
 from fer_augment.arguments import directory_name
+from fer_augment.data.dataset import SourceRows
 from fer_augment.errors import FerAugmentError, NothingFinishedError
 from fer_augment.prepared_comparison import PreparedComparison
 from tests.comparison_place import CLASSES, face_files, write_place
@@ -108,6 +109,18 @@ class TestCompare:
         assert prepared.precision_so_far.startswith("Precision of the difference in balanced accuracy (95 % CI): ± ")
         other = fa.comparing.prepare(recipes, "faces", seeds=2, out="none", progress=False)
         assert other.precision_so_far.startswith("Precision, and the seeds that it takes, are known after")
+
+    def test_test_images_of_one_group_are_a_warning_except_in_folds(self) -> None:
+        data = fa.read_data("faces", progress=False)
+        parts = {
+            name: replace(part, sources=SourceRows(groups=np.arange(len(part)) // 2))
+            for name, part in data.parts.items()
+        }
+        grouped = replace(data, **parts)
+        on_test = fa.compare("small.yaml", grouped, seeds=1, out="on_test", progress=False)
+        in_folds = fa.compare("small.yaml", grouped, folds=2, repeats=1, out="in_folds", progress=False)
+        for finished, is_warned in ((on_test, True), (in_folds, False)):
+            assert any("count as independent ones" in warning for warning in finished.warnings) == is_warned
 
     def test_rounds_of_a_precision_report_each_run_once(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         options: dict[str, Any] = {"seeds": 2, "precision": 0.001, "max_seeds": 3, "jobs": 1, "out": "rounds"}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from fer_augment.data.dataset import HELD_OUT
+from fer_augment.data.dataset import HELD_OUT, ImageDataset
 
 RowCounts = dict[str, dict[str, int]]
 """Number of rows by split and class name."""
@@ -176,6 +177,19 @@ def audit_warnings(audit: Audit) -> tuple[str, ...]:
             "assign each group to one split, or remove the given splits to have them made."
         )
     return tuple(warnings)
+
+
+def warning_on_test_groups(test: ImageDataset) -> str | None:
+    """Return a warning on images of one group in a test split, which differences take for independent; None without."""
+    groups = test.sources.groups if test.sources else None
+    number = len(test) if groups is None else len(np.unique(groups[test.origin]))
+    if number == len(test):
+        return None
+    return (
+        f"The {len(test):,} test images are of {number:,} {'group' if number == 1 else 'groups'} of the source, but "
+        "count as independent ones: if images of a group are alike, confidence intervals are too narrow; `compare "
+        "--folds 5` counts each group as a whole."
+    )
 
 
 def _share(audit: Audit, counts: RowCounts, split: str) -> str:
