@@ -112,11 +112,8 @@ class TestCompare:
 
     def test_test_images_of_one_group_are_a_warning_except_in_folds(self) -> None:
         data = fa.read_data("faces", progress=False)
-        parts = {
-            name: replace(part, sources=SourceRows(groups=np.arange(len(part)) // 2))
-            for name, part in data.parts.items()
-        }
-        grouped = replace(data, **parts)
+        test = replace(data.test, sources=SourceRows(groups=np.arange(len(data.test)) // 2))
+        grouped = replace(data, test=test)
         on_test = fa.compare("small.yaml", grouped, seeds=1, out="on_test", progress=False)
         in_folds = fa.compare("small.yaml", grouped, folds=2, repeats=1, out="in_folds", progress=False)
         for finished, is_warned in ((on_test, True), (in_folds, False)):
