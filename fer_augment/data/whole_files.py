@@ -1,4 +1,4 @@
-"""Files and directories that are written atomically: whoever reads them finds all of the content or none of it."""
+"""Files and directories that are written atomically: a reader finds all of the content, or none."""
 
 from __future__ import annotations
 
